@@ -1,0 +1,180 @@
+# The commands of this repository. `make` lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+IMAGE := ghcr.io/prefetch-operator/teo-prefetch-operator
+# One setting for everything but the race detector, so that packages are compiled once.
+export CGO_ENABLED := 0
+# Tests run under the race detector where there is a C compiler, which it needs.
+RACE ?= $(if $(shell command -v gcc),-race)
+TEST := CGO_ENABLED=$(if $(RACE),1,0) go test $(RACE)
+KUBECTL ?= $(or $(shell command -v kubectl),bin/k8s/kubectl)
+# The modules here: the operator's own, those of the tools and those of some tests.
+MODULES = $(patsubst ./%/,%,$(sort $(dir $(shell find . \( -name node_modules -o -path ./bin -o -name '.?*' \) -prune -o -name go.mod -print))))
+
+# go.mod's version of a module: $(call version,FOLDER,MODULE)
+version = $(shell awk '$$1 == "$(2)" && $$2 ~ /^v/ { print $$2 }' $(1)/go.mod)
+K8S_VERSION := $(call version,hack/kubernetes,k8s.io/kubernetes)
+ETCD_VERSION := $(call version,hack/etcd,go.etcd.io/etcd/server/v3)
+GOLANGCI_LINT_VERSION := $(call version,hack/golangci-lint,github.com/golangci/golangci-lint/v2)
+
+##@ Everyday
+
+.PHONY: help
+help: ## List these commands
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: prerequisites ## Build bin/manager and bin/simulator
+	go build -o bin/manager ./cmd
+	go build -o bin/simulator ./cmd/simulator
+
+.PHONY: test
+test: verify-generated lint build control-plane ## Test everything: unit tests, the manager on a real API server, generated files, lint
+	$(TEST) ./...
+	cd test/sdk && $(TEST) ./...
+
+.PHONY: test-unit
+test-unit: prerequisites ## Test what needs no API server (seconds)
+	$(TEST) -short ./...
+
+.PHONY: test-node
+test-node: prerequisites ## Test the simulator against the vendor's Node.js SDK (needs Node.js)
+	@command -v npm > /dev/null || { echo "npm is missing: install Node.js 18 or later to run the vendor's Node.js SDK."; exit 1; }
+	go build -o bin/simulator ./cmd/simulator
+	cd test/node && npm ci --no-audit --no-fund --loglevel=error && npm test
+
+.PHONY: demo
+demo: build control-plane ## Show the operator at work on this machine: API server, simulated EdgeOne, tasks
+	go run ./hack/demo
+
+.PHONY: fmt
+fmt: bin/golangci-lint ## Format the Go code
+	bin/golangci-lint fmt
+
+.PHONY: lint
+lint: bin/golangci-lint ## Lint the Go code
+	bin/golangci-lint run ./...
+	cd test/sdk && ../../bin/golangci-lint run --config ../../.golangci.yml ./...
+
+##@ Generated files
+
+CONTROLLER_GEN := go tool -modfile=hack/tools/go.mod controller-gen
+GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml
+# Generate below $(1): in this folder, or in another to compare with.
+generate-code = $(CONTROLLER_GEN) object paths=./api/... output:object:dir=$(1)/api/v1alpha1
+generate-manifests = $(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=$(1)/config/crd/bases \
+	&& $(CONTROLLER_GEN) rbac:roleName=teo-prefetch-operator paths=./internal/controller/... output:rbac:dir=$(1)/config/rbac
+
+.PHONY: generate
+generate: prerequisites ## Generate the Go code of api/
+	$(call generate-code,.)
+
+.PHONY: manifests
+manifests: prerequisites ## Generate the CRD and the ClusterRole
+	$(call generate-manifests,.)
+
+.PHONY: verify
+verify: verify-generated lint ## Fail if generated files, a go.mod or the code's style are not as they should be
+
+# Compares instead of writing: other edits in the work tree do not matter, and stay.
+.PHONY: verify-generated
+verify-generated: prerequisites
+	@echo "Comparing generated files and the go.mod of $(words $(MODULES)) modules with what they should be…"
+	@want=$$(mktemp -d); trap 'rm -rf "$$want"' EXIT; failed=; \
+	$(call generate-code,$$want); $(call generate-manifests,$$want); \
+	for path in $(GENERATED); do \
+	  diff -ruN "$$path" "$$want/$$path" || failed=" make generate manifests;"; \
+	done; \
+	for module in $(MODULES); do \
+	  go -C "$$module" mod tidy -diff || failed="$$failed go -C $$module mod tidy;"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "Not up to date, as the + and - above show. Run:$${failed%;}"; exit 1; fi
+
+##@ On a cluster (the current context of kubectl)
+
+.PHONY: install
+install: kubectl ## Install the CRD
+	$(KUBECTL) apply --server-side -k config/crd
+
+.PHONY: uninstall
+uninstall: kubectl ## Remove the CRD and with it every PrefetchTask
+	$(KUBECTL) delete --ignore-not-found -k config/crd
+
+.PHONY: run
+run: build ## Run the manager here, with TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY
+	@: "$${TENCENTCLOUD_SECRET_ID:?is not set: it and TENCENTCLOUD_SECRET_KEY are the credentials to call EdgeOne with}"
+	@: "$${TENCENTCLOUD_SECRET_KEY:?is not set: it and TENCENTCLOUD_SECRET_ID are the credentials to call EdgeOne with}"
+	@umask 077; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	printf %s "$$TENCENTCLOUD_SECRET_ID" > "$$dir/secretId"; \
+	printf %s "$$TENCENTCLOUD_SECRET_KEY" > "$$dir/secretKey"; \
+	[ -z "$${TENCENTCLOUD_TOKEN:-}" ] || printf %s "$$TENCENTCLOUD_TOKEN" > "$$dir/token"; \
+	bin/manager --leader-elect=false --metrics-bind-address=0 --health-probe-bind-address=0 --credentials-dir="$$dir" $(ARGS)
+
+.PHONY: deploy
+deploy: kubectl ## Install everything, from the image IMG if given
+	$(KUBECTL) kustomize config/default | sed 's|$(IMAGE):.*|$(or $(IMG),&)|' | $(KUBECTL) apply --server-side -f -
+
+.PHONY: undeploy
+undeploy: kubectl ## Remove everything and with it every PrefetchTask
+	$(KUBECTL) delete --ignore-not-found -k config/default
+
+##@ Tools, built once from the versions pinned in hack/
+
+ifdef KUBEBUILDER_ASSETS
+.PHONY: control-plane
+control-plane: ## Build kube-apiserver, etcd and kubectl (6 minutes), or use those in KUBEBUILDER_ASSETS
+	@for program in etcd kube-apiserver; do \
+	  [ -x "$$KUBEBUILDER_ASSETS/$$program" ] || { echo "KUBEBUILDER_ASSETS is $$KUBEBUILDER_ASSETS, where $$program is missing."; exit 1; }; done
+else
+export KUBEBUILDER_ASSETS := $(CURDIR)/bin/k8s
+.PHONY: control-plane
+control-plane: bin/k8s/etcd bin/k8s/kube-apiserver bin/k8s/kubectl
+endif
+
+# Kubernetes reports the version that is linked in.
+K8S_LDFLAGS = -s -w $(foreach package,k8s.io/client-go/pkg/version k8s.io/component-base/version,\
+	-X $(package).gitVersion=$(K8S_VERSION) \
+	-X $(package).gitMajor=$(word 1,$(subst ., ,$(K8S_VERSION:v%=%))) \
+	-X $(package).gitMinor=$(word 2,$(subst ., ,$(K8S_VERSION:v%=%))))
+
+bin/k8s/etcd: hack/etcd/go.mod hack/etcd/go.sum | prerequisites
+	@echo "Building etcd $(ETCD_VERSION) (about 1 minute, once)…"
+	go -C hack/etcd build -ldflags='-s -w' -o $(CURDIR)/$@ go.etcd.io/etcd/server/v3
+	@touch $@
+
+bin/k8s/kube-apiserver: hack/kubernetes/go.mod hack/kubernetes/go.sum | prerequisites
+	@echo "Building kube-apiserver $(K8S_VERSION) (about 5 minutes, once)…"
+	go -C hack/kubernetes build -ldflags='$(strip $(K8S_LDFLAGS))' -o $(CURDIR)/$@ k8s.io/kubernetes/cmd/kube-apiserver
+	@touch $@
+
+bin/k8s/kubectl: hack/kubernetes/go.mod hack/kubernetes/go.sum | prerequisites
+	@echo "Building kubectl $(K8S_VERSION) (half a minute, once)…"
+	go -C hack/kubernetes build -ldflags='$(strip $(K8S_LDFLAGS))' -o $(CURDIR)/$@ k8s.io/kubernetes/cmd/kubectl
+	@touch $@
+
+bin/golangci-lint: hack/golangci-lint/go.mod hack/golangci-lint/go.sum hack/golangci-lint/main.go | prerequisites
+	@echo "Building golangci-lint $(GOLANGCI_LINT_VERSION) with kube-api-linter (about 3 minutes, once)…"
+	go -C hack/golangci-lint build -o $(CURDIR)/$@ .
+	@touch $@
+
+.PHONY: clean
+clean: ## Remove what was built (Go's build cache stays)
+	rm -rf bin
+
+.PHONY: prerequisites
+prerequisites:
+	@command -v git > /dev/null || { echo "git is missing: install it."; exit 1; }
+	@command -v go > /dev/null || { echo "Go is missing: install $(shell awk '$$1 == "go" { print $$2 }' go.mod) or later."; exit 1; }
+	@go list -m > /dev/null || { echo "Install the Go version that go.mod asks for (here: $$(go env GOVERSION))."; exit 1; }
+
+.PHONY: kubectl
+kubectl:
+	@command -v $(KUBECTL) > /dev/null || { echo "kubectl is missing: install it, or make bin/k8s/kubectl."; exit 1; }

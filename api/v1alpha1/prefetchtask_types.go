@@ -1,0 +1,356 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// PrefetchMode says how deep into EdgeOne's caches a target goes.
+// +kubebuilder:validation:Enum=Default;Edge
+type PrefetchMode string
+
+const (
+	// ModeDefault fetches into the middle tier.
+	ModeDefault PrefetchMode = "Default"
+	// ModeEdge fetches into the edge nodes as well. EdgeOne enables it per
+	// account, bills its traffic, and gives it a quota of its own.
+	ModeEdge PrefetchMode = "Edge"
+)
+
+// MediaSegmentsPolicy says what happens to the segments an M3U8 manifest names.
+// +kubebuilder:validation:Enum=Ignore;Prefetch
+type MediaSegmentsPolicy string
+
+const (
+	// MediaSegmentsIgnore prefetches the manifest alone.
+	MediaSegmentsIgnore MediaSegmentsPolicy = "Ignore"
+	// MediaSegmentsPrefetch prefetches the TS segments as well, to a depth of 3.
+	MediaSegmentsPrefetch MediaSegmentsPolicy = "Prefetch"
+)
+
+// Target is one URL to prefetch.
+//
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=2048
+// +kubebuilder:validation:XValidation:rule="self.startsWith('http://') || self.startsWith('https://')",message="must be a full URL that starts with http:// or https://"
+// +kubebuilder:validation:XValidation:rule="!self.contains('*')",message="must not have a wildcard: EdgeOne prefetches single URLs (write a literal * as %2A)"
+// +kubebuilder:validation:XValidation:rule="!self.matches('[\\\\s\\\\x00-\\\\x1f\\\\x7f]')",message="must not have spaces or control characters: write a space as %20"
+// +kubebuilder:validation:XValidation:rule="isURL(self) && size(url(self).getHostname()) > 0",message="must be a valid URL with a host"
+type Target string
+
+// HTTPHeader is a request header that EdgeOne sends to the origin.
+type HTTPHeader struct {
+	// name of the header, for example Accept-Encoding.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[!#$%&\\'*+.^_`|~0-9A-Za-z-]+$')",message="must be an HTTP header name: letters, digits and hyphens, with no spaces, colons or line breaks"
+	Name string `json:"name,omitempty"`
+
+	// value of the header.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=4096
+	// +kubebuilder:validation:XValidation:rule="!self.matches('[\\\\x00-\\\\x08\\\\x0a-\\\\x1f\\\\x7f]')",message="must not have line breaks or control characters"
+	Value string `json:"value,omitempty"`
+}
+
+// SecretReference names a Secret in the task's own namespace.
+type SecretReference struct {
+	// name of the Secret. Its keys are secretId, secretKey and, for temporary
+	// credentials, token.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of a Secret: lower case letters, digits, hyphens and dots"
+	Name string `json:"name,omitempty"`
+}
+
+// PrefetchTaskSpec says what EdgeOne should have in its caches.
+//
+// A change of zoneID, targets, mode, headers, mediaSegments, encodeURL or
+// revision starts a new run: everything is submitted again. A change of suspend
+// or credentialsSecretRef never submits anything twice.
+type PrefetchTaskSpec struct {
+	// zoneID is the EdgeOne zone that serves the targets, for example
+	// zone-ajj243dwrew. An asterisk lets one task hold targets of several zones;
+	// it needs permission for every zone of the account, and EdgeOne may not let
+	// the outcome be followed.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self == '*' || self.matches('^zone-[0-9a-z]+$')",message="must be an EdgeOne zone ID such as zone-ajj243dwrew, or * for targets of several zones"
+	ZoneID string `json:"zoneID,omitempty"`
+
+	// targets are the full http or https URLs to prefetch, without wildcards.
+	// They are submitted in this order; a URL that is listed twice is submitted
+	// once.
+	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=10000
+	Targets []Target `json:"targets,omitempty"`
+
+	// mode is Default (the middle tier, what an absent mode means) or Edge (edge
+	// nodes too: enabled and billed separately by EdgeOne).
+	// +optional
+	Mode PrefetchMode `json:"mode,omitempty"`
+
+	// headers are sent to the origin with each prefetch request.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	Headers []HTTPHeader `json:"headers,omitempty"`
+
+	// mediaSegments is Prefetch to prefetch the TS segments that an M3U8 target
+	// names as well, or Ignore (what an absent value means). EdgeOne counts
+	// segments against the daily quota and skips them silently beyond it.
+	// +optional
+	MediaSegments MediaSegmentsPolicy `json:"mediaSegments,omitempty"`
+
+	// encodeURL asks EdgeOne to percent-encode the targets by RFC 3986. The
+	// operator encodes what may not stand in a URL in any case and sends
+	// EdgeOne's parameter only when this is set, as EdgeOne has deprecated it.
+	// +optional
+	EncodeURL *bool `json:"encodeURL,omitempty"` //nolint:kubeapilinter // EdgeOne's own parameter, which has three states: absent, true, false
+
+	// revision is any text, say a release version. Changing it starts a new run
+	// of the same targets.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	Revision string `json:"revision,omitempty"`
+
+	// credentialsSecretRef names the Secret whose keys sign the calls for this
+	// task. Without it the operator's own credentials are used, if it has any.
+	// +optional
+	CredentialsSecretRef SecretReference `json:"credentialsSecretRef,omitempty,omitzero"`
+
+	// suspend holds the task before its next call when true. Calls already made
+	// are still followed. Resuming continues; it submits nothing twice.
+	// +optional
+	Suspend *bool `json:"suspend,omitempty"` //nolint:kubeapilinter // the name and type that CronJob and Job have
+}
+
+// TargetCounts counts the targets of a run, each distinct URL once.
+type TargetCounts struct {
+	// total is the number of distinct targets.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Total *int32 `json:"total,omitempty"`
+	// submitted is how many were handed over to EdgeOne, including those it
+	// refused.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Submitted *int32 `json:"submitted,omitempty"`
+	// succeeded is how many EdgeOne has prefetched.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Succeeded *int32 `json:"succeeded,omitempty"`
+	// failed is how many EdgeOne refused or failed to prefetch.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Failed *int32 `json:"failed,omitempty"`
+}
+
+// Job is one call of CreatePrefetchTask that EdgeOne accepted, as far as it
+// concerns this task. Other tasks may share the job.
+type Job struct {
+	// id is the JobId that EdgeOne gave.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	ID string `json:"id,omitempty"`
+	// claimID is the claim under which the call was made, the same for all tasks
+	// of the call.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	ClaimID string `json:"claimID,omitempty"`
+	// targets are the positions of this task's targets in the job, as ranges
+	// over the distinct targets in list order, counted from 0: "0-1999,2004".
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=65536
+	Targets string `json:"targets,omitempty"`
+	// submitTime is when the call was signed, by EdgeOne's clock.
+	// +required
+	SubmitTime metav1.Time `json:"submitTime,omitempty,omitzero"`
+	// succeeded is how many of these targets EdgeOne has prefetched.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Succeeded int32 `json:"succeeded,omitempty"`
+	// failed is how many of these targets EdgeOne failed to prefetch.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Failed int32 `json:"failed,omitempty"`
+}
+
+// FailedTarget is a target that EdgeOne refused or failed to prefetch.
+type FailedTarget struct {
+	// url is the target as the spec has it.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=2048
+	URL string `json:"url,omitempty"`
+	// reason is a word for programs: Refused (by CreatePrefetchTask), NoOutcome
+	// (EdgeOne named none in time), or EdgeOne's status of the target (failed,
+	// timeout, canceled, invalid) in CamelCase.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	Reason string `json:"reason,omitempty"`
+	// message is what EdgeOne said.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message,omitempty"`
+}
+
+// Submission is the claim on a call whose answer is not recorded yet. It is
+// written before the call, and holds all that is needed to find out later what
+// became of it, whatever happened to the spec meanwhile.
+type Submission struct {
+	// claimID names the claim; all tasks of one call share it.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	ClaimID string `json:"claimID,omitempty"`
+	// zoneID is the zone the call is made for.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	ZoneID string `json:"zoneID,omitempty"`
+	// accountHash is a hash of the SecretId that signs the call.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	AccountHash string `json:"accountHash,omitempty"`
+	// credentialsSecret is the Secret whose keys sign the call, empty for the
+	// operator's own.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	CredentialsSecret string `json:"credentialsSecret,omitempty"`
+	// signedAt is the time in the call's signature, by EdgeOne's clock. EdgeOne
+	// refuses the call when it arrives too long after it.
+	// +required
+	SignedAt metav1.Time `json:"signedAt,omitempty,omitzero"`
+	// targets are the positions of this task's targets in the call, as in jobs.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=65536
+	Targets string `json:"targets,omitempty"`
+	// callHash is a hash of the URLs of the whole call as planned. It only ranks
+	// jobs that could be this call's.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	CallHash string `json:"callHash,omitempty"`
+	// semantics is a hash of the mode, headers and media segments of the call.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Semantics string `json:"semantics,omitempty"`
+}
+
+// PrefetchTaskStatus says what became of the task's current run.
+// +kubebuilder:validation:MinProperties=0
+type PrefetchTaskStatus struct {
+	// observedGeneration is the generation of the spec that this status speaks
+	// of, and -1 until the operator has seen the task.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// run is a hash of what this run submits: zoneID, targets, mode, headers,
+	// mediaSegments, encodeURL and revision.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Run string `json:"run,omitempty"`
+	// conditions: Ready (every target is prefetched), Stalled (nothing gets better
+	// without a person), Submitted (every target was handed over), QuotaExceeded
+	// (EdgeOne's quota holds the task) and Finished (over, in either outcome).
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// targets counts the targets of this run.
+	// +optional
+	Targets TargetCounts `json:"targets,omitempty,omitzero"`
+	// jobs are EdgeOne's jobs for this run, in the order they were made.
+	// +optional
+	// +listType=map
+	// +listMapKey=id
+	// +kubebuilder:validation:MaxItems=10000
+	Jobs []Job `json:"jobs,omitempty"`
+	// jobCount is the number of jobs.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	JobCount int32 `json:"jobCount,omitempty"`
+	// failedTargets are the first 100 targets that failed; targets.failed is the
+	// exact number.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=100
+	FailedTargets []FailedTarget `json:"failedTargets,omitempty"`
+	// refusedTargets are the positions of targets that EdgeOne refused to take,
+	// as in jobs.
+	// +optional
+	// +kubebuilder:validation:MaxLength=65536
+	RefusedTargets string `json:"refusedTargets,omitempty"`
+	// submission is the claim on a call whose answer is not recorded yet.
+	// +optional
+	Submission *Submission `json:"submission,omitempty"`
+	// lostCalls counts the calls of this run whose answer was lost and that
+	// EdgeOne turned out not to have executed.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	LostCalls int32 `json:"lostCalls,omitempty"`
+	// nextAttemptTime is when a task that waits for quota is tried again at the
+	// latest.
+	// +optional
+	NextAttemptTime metav1.Time `json:"nextAttemptTime,omitempty,omitzero"`
+	// startTime is when the first call of this run was claimed.
+	// +optional
+	StartTime metav1.Time `json:"startTime,omitempty,omitzero"`
+	// completionTime is when the run finished, in either outcome.
+	// +optional
+	CompletionTime metav1.Time `json:"completionTime,omitempty,omitzero"`
+}
+
+// PrefetchTask asks EdgeOne to fetch URLs into its caches before visitors do.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=pft,categories=teo
+// +kubebuilder:selectablefield:JSONPath=`.spec.zoneID`
+// +kubebuilder:printcolumn:name="Zone",type=string,JSONPath=`.spec.zoneID`
+// +kubebuilder:printcolumn:name="Targets",type=integer,JSONPath=`.status.targets.total`
+// +kubebuilder:printcolumn:name="Succeeded",type=integer,JSONPath=`.status.targets.succeeded`
+// +kubebuilder:printcolumn:name="Failed",type=integer,JSONPath=`.status.targets.failed`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.spec.mode`,priority=1
+// +kubebuilder:printcolumn:name="Jobs",type=integer,JSONPath=`.status.jobCount`,priority=1
+// +kubebuilder:printcolumn:name="Next attempt",type=string,format=date-time,JSONPath=`.status.nextAttemptTime`,priority=1
+// +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,priority=1
+type PrefetchTask struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is the standard object metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty,omitzero"`
+	// spec says what EdgeOne should have in its caches.
+	// +required
+	Spec PrefetchTaskSpec `json:"spec,omitempty,omitzero"`
+	// status says what became of it.
+	// +optional
+	// +kubebuilder:default={observedGeneration: -1}
+	Status PrefetchTaskStatus `json:"status,omitempty,omitzero"`
+}
+
+// PrefetchTaskList is a list of PrefetchTasks.
+//
+// +kubebuilder:object:root=true
+type PrefetchTaskList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []PrefetchTask `json:"items"`
+}

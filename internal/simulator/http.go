@@ -1,0 +1,173 @@
+package simulator
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// maxBody is what EdgeOne accepts as a request.
+const maxBody = 10 << 20
+
+// fate is what the network does with an answer.
+type fate int
+
+const (
+	fateDeliver fate = iota
+	fateClose
+	fateReset
+	fateTruncate
+)
+
+// answer is what goes back to the caller.
+type answer struct {
+	fate        fate
+	status      int
+	contentType string
+	location    string
+	date        time.Time
+	body        []byte
+}
+
+// newCall reads what a request says, however wrong it may be.
+func newCall(r *http.Request, body []byte) *call {
+	c := &call{method: r.Method, path: r.URL.Path, host: r.Host, header: r.Header, body: body, requestID: newRequestID()}
+	c.Action = r.Header.Get("X-TC-Action")
+	auth, _ := parseAuthorization(r.Header.Get("Authorization"))
+	c.SecretID = auth.secretID
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.UseNumber()
+	if decoder.Decode(&c.params) != nil || decoder.More() {
+		c.params = nil
+	}
+	c.ZoneID = c.text("ZoneId")
+	c.targets = texts(c.params["Targets"])
+	c.Targets = len(c.targets)
+	return c
+}
+
+// answer puts the result of a call, or its failure, into words, and spoils it
+// if a fault says so.
+func (s *Simulator) answer(c *call, spoiler *Effect, result map[string]any, failure *apiError) answer {
+	var spoil Effect
+	if spoiler != nil {
+		spoil = *spoiler
+	}
+	if spoil.Code != "" {
+		failure = fail(spoil.Code, "%s", spoil.Message)
+	}
+	c.Outcome = "OK"
+	response := map[string]any{"RequestId": c.requestID}
+	if failure != nil {
+		c.Outcome = failure.code
+		response["Error"] = map[string]string{"Code": failure.code, "Message": failure.message}
+	} else {
+		maps.Copy(response, result)
+	}
+	if spoil.Answer != "" {
+		c.Outcome = string(spoil.Answer)
+	}
+	switch spoil.Answer {
+	case NoRequestID:
+		delete(response, "RequestId")
+	case NoJobID:
+		delete(response, "JobId")
+	}
+
+	a := answer{status: http.StatusOK, contentType: "application/json"}
+	a.body, _ = json.Marshal(map[string]any{"Response": response})
+	switch spoil.Answer {
+	case ConnectionClosed:
+		a.fate = fateClose
+	case ConnectionReset:
+		a.fate = fateReset
+	case TruncatedBody:
+		a.fate = fateTruncate
+	case BadGateway:
+		a.status, a.contentType = http.StatusBadGateway, "text/html"
+		a.body = []byte("<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>")
+	case Redirect:
+		a.status, a.location, a.body = http.StatusFound, "/elsewhere", nil
+		if spoil.Location != "" {
+			a.location = spoil.Location
+		}
+	case EmptyBody:
+		a.body = nil
+	case EmptyObject, NullBody:
+		a.body = []byte(spoil.Answer)
+	}
+	if spoil.Status != 0 {
+		a.status = spoil.Status
+	}
+	if spoil.Body != "" {
+		a.body = []byte(spoil.Body)
+	}
+	if a.status != http.StatusOK && spoil.Answer == "" {
+		c.Outcome = strconv.Itoa(a.status)
+	}
+	return a
+}
+
+// newRequestID returns a version 4 UUID.
+func newRequestID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+func (a answer) header() http.Header {
+	h := http.Header{
+		"Date":           {a.date.UTC().Format(http.TimeFormat)},
+		"Content-Type":   {a.contentType},
+		"Content-Length": {strconv.Itoa(len(a.body))},
+		"Server":         {"teo-simulator"},
+	}
+	if a.location != "" {
+		h.Set("Location", a.location)
+	}
+	return h
+}
+
+// ServeHTTP answers API calls.
+func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	if err != nil || !s.begin() {
+		panic(http.ErrAbortHandler) // closes the connection
+	}
+	a := s.handle(r, body)
+	switch a.fate {
+	case fateClose:
+		panic(http.ErrAbortHandler)
+	case fateReset:
+		reset(w)
+		panic(http.ErrAbortHandler)
+	}
+	maps.Copy(w.Header(), a.header())
+	w.WriteHeader(a.status)
+	if a.fate == fateTruncate {
+		_, _ = w.Write(a.body[:len(a.body)/2])
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}
+	_, _ = w.Write(a.body) // a caller that is gone is no concern of EdgeOne
+}
+
+// reset ends a connection with a TCP reset, if it is a TCP connection.
+func reset(w http.ResponseWriter) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = conn.Close()
+}

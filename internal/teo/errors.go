@@ -1,0 +1,303 @@
+package teo
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"syscall"
+)
+
+// Kind sorts failures by what to do about them.
+type Kind string
+
+// The kinds. Of all but Ambiguous it is certain that nothing was executed.
+const (
+	Throttled   Kind = "Throttled"   // too many calls: slow down, send again
+	Exhausted   Kind = "Exhausted"   // the quota is used up: wait until it returns
+	Denied      Kind = "Denied"      // credentials, permissions or the zone are wrong: a person must act
+	Rejected    Kind = "Rejected"    // this very request can never work
+	Unavailable Kind = "Unavailable" // not sent, or a look-up that got no answer: try again
+	Ambiguous   Kind = "Ambiguous"   // may have been executed: look before sending again
+)
+
+var (
+	// ErrTooOld is in the chain of the error of a call whose signature was too
+	// old to send; see Client.SendBefore. Its kind is Unavailable.
+	ErrTooOld = errors.New("signed too long ago to be sent")
+	// ErrTooManyPages is in the chain when a listing is longer than the caller
+	// wants to read. Its kind is Unavailable.
+	ErrTooManyPages = errors.New("the listing is longer than asked for")
+	// ErrNoPrefetchQuota is in the chain when a zone has no quota for prefetch
+	// by URL: its plan does not include it. Its kind is Rejected.
+	ErrNoPrefetchQuota = errors.New("the zone's plan has no prefetch quota")
+)
+
+// Error is a call that did not succeed.
+type Error struct {
+	Action     string
+	Kind       Kind
+	Code       string // EdgeOne's, "" if there was no such answer
+	Message    string // EdgeOne's, or ours where there is no Code
+	RequestID  string // to quote to Tencent's support, "" without an answer
+	HTTPStatus int    // 0 without an answer
+	Err        error  // the cause, if it is not an answer
+}
+
+// Error is the whole story for a log or a person: action, code, message, cause
+// and request ID.
+func (e *Error) Error() string {
+	var b strings.Builder
+	for _, part := range []string{e.Action, e.Code, e.Message} {
+		if part == "" {
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteString(": ")
+		}
+		b.WriteString(part)
+	}
+	if e.Err != nil {
+		fmt.Fprintf(&b, ": %v", e.Err)
+	}
+	switch {
+	case e.RequestID != "":
+		fmt.Fprintf(&b, " (request %s)", e.RequestID)
+	case e.HTTPStatus != 0 && e.HTTPStatus != http.StatusOK:
+		fmt.Fprintf(&b, " (HTTP %d)", e.HTTPStatus)
+	}
+	return b.String()
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// codes is what is known of EdgeOne's error codes; "X.*" is every code below X.
+// The first match counts. A code that is not here is Ambiguous: to take an
+// unknown refusal for certain would submit twice, or give up on a URL that
+// could be had.
+//
+// The codes of the three actions are on their API pages, those every action
+// may answer are the "common error codes" of
+// https://www.tencentcloud.com/document/product/1145/50064.
+var codes = []struct {
+	code string
+	kind Kind
+	zone bool // Denied concerns the zone, not the whole account
+}{
+	{code: "RequestLimitExceeded", kind: Throttled},
+	{code: "RequestLimitExceeded.*", kind: Throttled},
+	{code: "LimitExceeded.RateLimitExceeded", kind: Throttled},
+
+	{code: codeDailyQuota, kind: Exhausted},
+
+	{code: "AuthFailure.UnauthorizedOperation", kind: Denied, zone: true}, // CAM says no, to this resource
+	{code: "AuthFailure", kind: Denied},
+	{code: "AuthFailure.*", kind: Denied},
+	{code: "UnauthorizedOperation", kind: Denied, zone: true},
+	{code: "UnauthorizedOperation.CamUnauthorized", kind: Denied, zone: true},
+	{code: "UnauthorizedOperation.NoPermission", kind: Denied, zone: true},
+	{code: "UnauthorizedOperation.DomainEmpty", kind: Denied, zone: true},
+	{code: "UnauthorizedOperation.Unknown", kind: Ambiguous}, // "backend server unknown error", whatever its name
+	{code: "InvalidParameter.ZoneNotFound", kind: Denied, zone: true},
+	{code: "InvalidParameterValue.ZoneNotFound", kind: Denied, zone: true},
+	{code: "ResourceNotFound", kind: Denied, zone: true},
+	{code: "ResourceNotFound.*", kind: Denied, zone: true},
+	{code: "ResourceUnavailable.ZoneNotFound", kind: Denied, zone: true},
+	// The gateway's word on the address we call from and the endpoint we call.
+	{code: "IpInBlacklist", kind: Denied},
+	{code: "IpNotInWhitelist", kind: Denied},
+	{code: "ActionOffline", kind: Denied},
+	{code: "InvalidAction", kind: Denied},
+	{code: "NoSuchProduct", kind: Denied},
+	{code: "NoSuchVersion", kind: Denied},
+	{code: "UnsupportedRegion", kind: Denied},
+
+	{code: codeBatchQuota, kind: Rejected},
+	{code: codeDomainNotFound, kind: Rejected},
+	{code: "InvalidParameter.Target", kind: Rejected},
+	{code: "InvalidParameter.TaskNotGenerated", kind: Rejected},
+	{code: "InvalidParameter.ParameterError", kind: Rejected},
+	{code: "InvalidParameter.UploadUrl", kind: Rejected},
+	{code: "InvalidParameter", kind: Rejected},
+	{code: "InvalidParameterValue", kind: Rejected},
+	{code: "MissingParameter", kind: Rejected},
+	{code: "UnknownParameter", kind: Rejected},
+	{code: "RequestSizeLimitExceeded", kind: Rejected},
+
+	{code: "InternalError", kind: Ambiguous},
+	{code: "InternalError.*", kind: Ambiguous},
+	{code: "ServiceUnavailable", kind: Ambiguous},
+}
+
+const (
+	codeDailyQuota      = "LimitExceeded.DailyQuota"
+	codeBatchQuota      = "LimitExceeded.BatchQuota"
+	codeDomainNotFound  = "InvalidParameter.DomainNotFound"
+	codeSignatureExpire = "AuthFailure.SignatureExpire"
+)
+
+// classify is the one place that decides what a failure means. The code is ""
+// for a request that was sent and got no usable answer. A look-up is never
+// Ambiguous: it has no effect, so it can simply be sent again.
+func classify(action, code string) Kind {
+	kind, _ := lookUpCode(code)
+	if kind == Ambiguous && action != actionCreate {
+		return Unavailable
+	}
+	return kind
+}
+
+func lookUpCode(code string) (kind Kind, zone bool) {
+	for _, c := range codes {
+		family, isFamily := strings.CutSuffix(c.code, "*")
+		if c.code == code || isFamily && strings.HasPrefix(code, family) {
+			return c.kind, c.zone
+		}
+	}
+	return Ambiguous, false
+}
+
+// refusal is an answer of EdgeOne that says no.
+func refusal(action, code, message, requestID string, status int) *Error {
+	return &Error{Action: action, Kind: classify(action, code), Code: code, Message: message, RequestID: requestID, HTTPStatus: status}
+}
+
+// uselessAnswer is an answer that says neither yes nor no.
+func uselessAnswer(action string, sent bool, requestID string, status int, cause error) *Error {
+	e := noAnswer(action, sent, cause)
+	e.RequestID, e.HTTPStatus = requestID, status
+	e.Message = "the answer is not one of EdgeOne's"
+	if requestID != "" {
+		e.Message = "the answer is not complete"
+	}
+	return e
+}
+
+// noAnswer is a call that got no answer at all. What was not sent as a whole
+// was certainly not executed.
+func noAnswer(action string, sent bool, cause error) *Error {
+	if wrapped := (*url.Error)(nil); errors.As(cause, &wrapped) {
+		cause = wrapped.Err // its text only adds the method and the endpoint
+	}
+	if !sent {
+		return &Error{Action: action, Kind: Unavailable, Message: "not sent: " + describe(cause), Err: cause}
+	}
+	return &Error{Action: action, Kind: classify(action, ""), Message: "no answer: " + describe(cause), Err: cause}
+}
+
+// describe puts a cause into words that are the same each time it strikes: the
+// errors' own texts have addresses, ports and times in them.
+func describe(cause error) string {
+	var (
+		dns     *net.DNSError
+		cert    *tls.CertificateVerificationError
+		timeout interface{ Timeout() bool }
+	)
+	switch {
+	case errors.As(cause, &dns):
+		return "the host name cannot be resolved"
+	case errors.As(cause, &cert):
+		return "the server's certificate is not accepted"
+	case errors.Is(cause, context.Canceled):
+		return "cancelled"
+	case errors.Is(cause, context.DeadlineExceeded), errors.As(cause, &timeout) && timeout.Timeout():
+		return "timed out"
+	case errors.Is(cause, syscall.ECONNREFUSED):
+		return "connection refused"
+	case errors.Is(cause, syscall.ECONNRESET), errors.Is(cause, syscall.EPIPE):
+		return "connection reset"
+	case errors.Is(cause, io.EOF), errors.Is(cause, io.ErrUnexpectedEOF):
+		return "connection closed"
+	}
+	return "the connection failed"
+}
+
+// KindOf says what to do about an error: "" for nil, and Ambiguous for an
+// error that is not from this package, of which nothing is known.
+func KindOf(err error) Kind {
+	if err == nil {
+		return ""
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Kind
+	}
+	return Ambiguous
+}
+
+// Code returns EdgeOne's error code, or "" if err is not an answer of EdgeOne.
+func Code(err error) string {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+// varying matches what differs between two answers to the same failure:
+// request IDs, times, addresses, and the count in a throttled answer.
+var varying = regexp.MustCompile("(?i)" + strings.Join([]string{
+	`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`,
+	`\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?`,
+	`\d{1,3}(\.\d{1,3}){3}(:\d+)?`,
+	`\b\d{10,}\b`,
+	"`\\d+`",
+}, "|"))
+
+// maxMessage bounds a Message, in bytes: it goes into objects that are listed
+// by the thousand.
+const maxMessage = 512
+
+// Message is what to tell a user in a status: code and message without
+// anything that changes from one time to the next, so that the same failure
+// has the same text. At most 512 bytes and a bit; "" for nil.
+func Message(err error) string {
+	var e *Error
+	switch {
+	case err == nil:
+		return ""
+	case !errors.As(err, &e):
+		return "the call failed"
+	case e.Code == "":
+		return e.Message
+	}
+	text := e.Message
+	if e.RequestID != "" {
+		text = strings.ReplaceAll(text, e.RequestID, "…")
+	}
+	text = varying.ReplaceAllString(text, "…")
+	if len(text) > maxMessage {
+		text = strings.ToValidUTF8(text[:maxMessage], "") + "…"
+	}
+	return e.Code + ": " + text
+}
+
+// IsBatchQuota says whether the call had more targets than the plan allows in
+// one, which for a single target means that there is no prefetch quota at all.
+func IsBatchQuota(err error) bool { return Code(err) == codeBatchQuota }
+
+// IsDomainNotFound says whether a target's host is unknown to EdgeOne or
+// belongs to another account.
+func IsDomainNotFound(err error) bool { return Code(err) == codeDomainNotFound }
+
+// IsSignatureExpire says whether EdgeOne found the signature too old or too
+// far in the future. For a fresh one that means that our clock is wrong; the
+// answer has set ServerTime right.
+func IsSignatureExpire(err error) bool { return Code(err) == codeSignatureExpire }
+
+// DeniedAccount says whether a Denied error concerns everything these
+// credentials do, as a wrong key does, and not only the zone of the call.
+func DeniedAccount(err error) bool {
+	if KindOf(err) != Denied {
+		return false
+	}
+	_, zone := lookUpCode(Code(err))
+	return !zone
+}

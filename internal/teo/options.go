@@ -1,0 +1,139 @@
+package teo
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Options of a Client. The zero value is a client of the international site.
+type Options struct {
+	// Endpoint is the URL of the API; default DefaultEndpoint. It has a scheme,
+	// a host and perhaps a port, nothing else. Plain http is for loopback hosts
+	// only (127.0.0.0/8, ::1, localhost): a signature travels with each call,
+	// and so does the token of temporary keys.
+	Endpoint string
+	// QPS is how many calls a second one account may make of each action, 1 to
+	// 1000; default 20, EdgeOne's limit for the actions used here. More makes
+	// sense only for an account whose limit Tencent has raised.
+	QPS int
+	// Timeout of one call, from dialling to the last byte of the answer;
+	// default 10 s. It does not count the wait for a slot of the Limiter.
+	Timeout time.Duration
+	// SignatureValidity is how long EdgeOne accepts a signature; default 5 min,
+	// which is EdgeOne's. See Client.SendBefore.
+	SignatureValidity time.Duration
+	// UserAgent of the calls; default "teo-prefetch-operator".
+	UserAgent string
+	// Transport to use instead of the built-in one (connections are kept alive,
+	// the proxy comes from the environment, HTTP/1.1 or 2). It must not repeat
+	// requests; the requests' bodies do not allow it either.
+	Transport http.RoundTripper
+	// Observe is called once after each HTTP attempt, from the goroutine that
+	// made it. Calls refused before an attempt are not reported.
+	Observe func(Call)
+}
+
+// DefaultEndpoint is the international site. The China site is
+// https://teo.tencentcloudapi.com.
+const DefaultEndpoint = "https://teo.intl.tencentcloudapi.com"
+
+// Call describes one HTTP attempt, for metrics.
+type Call struct {
+	Action   string
+	Kind     Kind   // "" if it succeeded
+	Code     string // EdgeOne's error code; "" if there was none
+	Duration time.Duration
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Endpoint == "" {
+		o.Endpoint = DefaultEndpoint
+	}
+	if o.QPS == 0 {
+		o.QPS = 20
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 10 * time.Second
+	}
+	if o.SignatureValidity == 0 {
+		o.SignatureValidity = 5 * time.Minute
+	}
+	if o.UserAgent == "" {
+		o.UserAgent = "teo-prefetch-operator"
+	}
+	if o.Transport == nil {
+		o.Transport = defaultTransport()
+	}
+	if o.Observe == nil {
+		o.Observe = func(Call) {}
+	}
+	switch {
+	case o.QPS < 1 || o.QPS > 1000:
+		return o, fmt.Errorf("QPS is %d; it must be from 1 to 1000", o.QPS)
+	case o.Timeout < 0:
+		return o, fmt.Errorf("timeout is %v; it must be positive", o.Timeout)
+	case o.SignatureValidity < 0:
+		return o, fmt.Errorf("signature validity is %v; it must be positive", o.SignatureValidity)
+	case strings.ContainsFunc(o.UserAgent, func(r rune) bool { return r < ' ' || r > '~' }):
+		return o, errors.New("user agent contains characters that may not stand in a header")
+	}
+	return o, nil
+}
+
+// parseEndpoint returns the URL to post to. Its host is what is signed and
+// sent: lower case, without a default port.
+func parseEndpoint(endpoint string) (*url.URL, error) {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		// Not err itself, which quotes an endpoint that may hold a password.
+		return nil, errors.New("endpoint is not a URL")
+	}
+	host := strings.ToLower(u.Hostname())
+	switch {
+	case u.Scheme != "https" && u.Scheme != "http":
+		return nil, errors.New("endpoint must start with https://")
+	case u.User != nil:
+		return nil, errors.New("endpoint must not contain a user or password")
+	case host == "" || strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r > '~' || r == '%' }):
+		return nil, errors.New("endpoint has no valid host")
+	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return nil, errors.New("endpoint must be a host only, without path, query or fragment")
+	case u.Scheme == "http" && !isLoopback(host):
+		return nil, fmt.Errorf("endpoint %s is plain http, which is for loopback hosts only; use https", host)
+	}
+	port := u.Port()
+	if port == "443" && u.Scheme == "https" || port == "80" && u.Scheme == "http" {
+		port = ""
+	}
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	if port != "" {
+		host += ":" + port
+	}
+	return &url.URL{Scheme: u.Scheme, Host: host, Path: "/"}, nil
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+func defaultTransport() http.RoundTripper {
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		TLSHandshakeTimeout:   5 * time.Second,
+		MaxIdleConnsPerHost:   32,               // as many as there can be calls at a time; the default of 2 would dial for each of a burst
+		IdleConnTimeout:       45 * time.Second, // EdgeOne closes at about 60 s, and a POST that meets the close has to be looked up
+		ExpectContinueTimeout: time.Second,
+		ForceAttemptHTTP2:     true, // a DialContext of one's own turns it off otherwise
+		HTTP2:                 &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},
+	}
+}

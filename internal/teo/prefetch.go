@@ -1,0 +1,105 @@
+package teo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+)
+
+const actionCreate = ActionCreatePrefetchTask
+
+// The actions, by EdgeOne's names: keys of limiters and labels of metrics.
+const (
+	ActionCreatePrefetchTask    = "CreatePrefetchTask"
+	ActionDescribePrefetchTasks = "DescribePrefetchTasks"
+	ActionDescribeContentQuota  = "DescribeContentQuota"
+)
+
+// CreatePrefetchTaskRequest is the call's parameters as they are sent; what is
+// unset is left out, because EdgeOne refuses parameters it does not know.
+// https://www.tencentcloud.com/document/api/1145/50061
+type CreatePrefetchTaskRequest struct {
+	// Targets are the URLs; at most Quota.Batch of them.
+	Targets []string
+	// ZoneID is zone-…, or * for URLs of several zones.
+	ZoneID string `json:"ZoneId"`
+	// Mode is default or edge.
+	Mode string `json:",omitempty"`
+	// EncodeURL has EdgeOne percent-encode the targets. Deprecated there; use
+	// Encode.
+	EncodeURL *bool `json:"EncodeUrl,omitempty"`
+	// Headers are request headers to prefetch with.
+	Headers []Header `json:",omitempty"`
+	// PrefetchMediaSegments is on (follow M3U8 manifests) or off.
+	PrefetchMediaSegments string `json:",omitempty"`
+}
+
+// Header is an HTTP header of the prefetch requests.
+type Header struct{ Name, Value string }
+
+// CreatePrefetchTaskResponse is what EdgeOne accepted and what it did not.
+type CreatePrefetchTaskResponse struct {
+	// JobID of the accepted targets; "" only if Failed covers every target.
+	JobID string
+	// Failed are the targets that were not accepted.
+	Failed    []FailedTargets
+	RequestID string
+}
+
+// FailedTargets are targets that were not accepted, all for one reason.
+type FailedTargets struct {
+	Reason  string
+	Targets []string
+}
+
+// CreatePrefetchTask hands URLs over: one attempt, signed with signedAt (cut
+// to whole seconds), however late it is sent. The caller holds a slot of
+// Limiter(creds.SecretID, ActionCreatePrefetchTask).
+//
+// An error of kind Ambiguous means that EdgeOne may have executed the call, or
+// may yet do so until the signature expires. Every other kind means that it
+// did not and will not. Errors that wrap ErrTooOld come without an attempt,
+// when ServerTime is past SendBefore(signedAt).
+func (c *Client) CreatePrefetchTask(ctx context.Context, creds Credentials, signedAt time.Time, req CreatePrefetchTaskRequest) (CreatePrefetchTaskResponse, error) {
+	if c.ServerTime().After(c.SendBefore(signedAt)) {
+		return CreatePrefetchTaskResponse{}, &Error{Action: actionCreate, Kind: Unavailable, Message: "not sent", Err: ErrTooOld}
+	}
+	var out createAnswer
+	err := c.call(ctx, creds, actionCreate, signedAt, req, func(response []byte) error {
+		return out.decode(response, req.Targets)
+	})
+	if err != nil {
+		return CreatePrefetchTaskResponse{}, err
+	}
+	return CreatePrefetchTaskResponse{JobID: out.JobID, Failed: out.FailedList, RequestID: out.RequestID}, nil
+}
+
+type createAnswer struct {
+	JobID      string `json:"JobId"`
+	FailedList []FailedTargets
+	RequestID  string `json:"RequestId"`
+}
+
+// decode accepts an answer without a job only if it says of every target that
+// it was refused. Otherwise there may be a job whose name got lost.
+func (a *createAnswer) decode(response []byte, sent []string) error {
+	if err := json.Unmarshal(response, a); err != nil {
+		return err
+	}
+	if a.JobID != "" {
+		return nil
+	}
+	failed := map[string]bool{}
+	for _, f := range a.FailedList {
+		for _, target := range f.Targets {
+			failed[Normalize(target)] = true
+		}
+	}
+	for _, target := range sent {
+		if !failed[Normalize(target)] {
+			return errors.New("neither a JobId nor every target in FailedList")
+		}
+	}
+	return nil
+}
