@@ -70,8 +70,8 @@ CONTROLLER_GEN := go tool -modfile=hack/tools/go.mod controller-gen
 GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml
 # Generate below $(1): in this folder, or in another to compare with.
 generate-code = $(CONTROLLER_GEN) object paths=./api/... output:object:dir=$(1)/api/v1alpha1
-generate-manifests = $(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=$(1)/config/crd/bases \
-	&& $(CONTROLLER_GEN) rbac:roleName=teo-prefetch-operator paths=./internal/controller/... output:rbac:dir=$(1)/config/rbac
+generate-manifests = $(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=$(1)/config/crd/bases; \
+	$(CONTROLLER_GEN) rbac:roleName=teo-prefetch-operator paths=./internal/controller/... output:rbac:dir=$(1)/config/rbac
 
 .PHONY: generate
 generate: prerequisites ## Generate the Go code of api/

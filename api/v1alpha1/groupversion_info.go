@@ -14,9 +14,11 @@ import (
 // GroupVersion is the API group and version of this package.
 var GroupVersion = schema.GroupVersion{Group: "teo.prefetch-operator.io", Version: "v1alpha1"}
 
-// AddToScheme makes a scheme know the types of this package.
-var AddToScheme = runtime.NewSchemeBuilder(func(scheme *runtime.Scheme) error {
+var schemeBuilder = runtime.NewSchemeBuilder(func(scheme *runtime.Scheme) error {
 	scheme.AddKnownTypes(GroupVersion, &PrefetchTask{}, &PrefetchTaskList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil
-}).AddToScheme
+})
+
+// AddToScheme makes a scheme know the types of this package.
+var AddToScheme = schemeBuilder.AddToScheme

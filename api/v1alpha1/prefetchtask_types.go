@@ -342,7 +342,7 @@ type PrefetchTask struct {
 	Spec PrefetchTaskSpec `json:"spec,omitempty,omitzero"`
 	// status says what became of it.
 	// +optional
-	// +kubebuilder:default={observedGeneration: -1}
+	// +kubebuilder:default={"observedGeneration":-1}
 	Status PrefetchTaskStatus `json:"status,omitempty,omitzero"`
 }
 

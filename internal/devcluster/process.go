@@ -110,25 +110,15 @@ func (p *Process) waitReady(ctx context.Context) error {
 		Timeout: 5 * time.Second,
 		Transport: &http.Transport{
 			DisableKeepAlives: true,
-			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // only asks a process of ours on this machine whether it is ready
+			// A process of ours on this machine, asked only whether it is ready.
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
 		},
 	}
 	done := p.Done()
-	last := errors.New("no answer yet")
 	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.ReadyURL, nil)
-		if err != nil {
-			return err
-		}
-		switch resp, err := client.Do(req); {
-		case err != nil:
-			last = err
-		default:
-			_ = resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-			last = fmt.Errorf("%s answered %s", p.ReadyURL, resp.Status)
+		last := get(ctx, client, p.ReadyURL)
+		if last == nil {
+			return nil
 		}
 		select {
 		case <-done:
@@ -138,6 +128,22 @@ func (p *Process) waitReady(ctx context.Context) error {
 		case <-time.After(readyPoll):
 		}
 	}
+}
+
+func get(ctx context.Context, client *http.Client, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answered %s", url, resp.Status)
+	}
+	return nil
 }
 
 // Done is closed when the process has ended; nil if it was never started.
@@ -206,7 +212,6 @@ func (p *Process) Stop(ctx context.Context, grace time.Duration) error {
 		p.Kill()
 		return fmt.Errorf("%s did not stop within %s and was killed", p.Name, grace)
 	}
-	p.Kill() // what is left of its group
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGTERM {
 		return nil
@@ -219,13 +224,10 @@ func (p *Process) Stop(ctx context.Context, grace time.Duration) error {
 
 // Kill kills the process and its children (SIGKILL) and waits for its end.
 func (p *Process) Kill() {
-	done := p.Done()
-	if done == nil {
-		return
+	if p.Running() {
+		_ = syscall.Kill(-p.PID(), syscall.SIGKILL)
+		<-p.Done()
 	}
-	// The group's ID is not given out again while a member of it is left.
-	_ = syscall.Kill(-p.PID(), syscall.SIGKILL)
-	<-done
 }
 
 // Output is what the process printed so far, over all its starts: the last 4 MiB.

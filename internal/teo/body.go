@@ -34,6 +34,8 @@ func (b *onceBody) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// Close does nothing: there is nothing to free, and what is left unread says
+// something.
 func (b *onceBody) Close() error { return nil }
 
 // seal refuses any further reading and says whether the whole body was read,

@@ -127,7 +127,8 @@ func (c *Client) lookUp(ctx context.Context, creds Credentials, action string, i
 
 // call makes one attempt and reports it to Observe. decode gets the Response
 // object of a success; its error means that the answer is not usable.
-func (c *Client) call(ctx context.Context, creds Credentials, action string, signedAt time.Time, in any, decode func([]byte) error) error {
+func (c *Client) call(ctx context.Context, creds Credentials, action string, signedAt time.Time,
+	in any, decode func([]byte) error) error {
 	req, body, err := c.request(ctx, creds, action, signedAt, in)
 	if err != nil {
 		return err
@@ -138,7 +139,8 @@ func (c *Client) call(ctx context.Context, creds Credentials, action string, sig
 	return err
 }
 
-func (c *Client) request(ctx context.Context, creds Credentials, action string, signedAt time.Time, in any) (*http.Request, *onceBody, error) {
+func (c *Client) request(ctx context.Context, creds Credentials, action string, signedAt time.Time,
+	in any) (*http.Request, *onceBody, error) {
 	if problem := creds.problem(); problem != "" {
 		return nil, nil, &Error{Action: action, Kind: Denied, Message: problem}
 	}

@@ -83,9 +83,8 @@ func (e *Error) Unwrap() error { return e.Err }
 // unknown refusal for certain would submit twice, or give up on a URL that
 // could be had.
 //
-// The codes of the three actions are on their API pages, those every action
-// may answer are the "common error codes" of
-// https://www.tencentcloud.com/document/product/1145/50064.
+// The codes of the three actions are on their API pages, those that any action
+// may answer under "Common Error Codes" in the reference's list of error codes.
 var codes = []struct {
 	code string
 	kind Kind

@@ -119,7 +119,8 @@ func TestCodes(t *testing.T) {
 
 func TestHelpersGoByTheCode(t *testing.T) {
 	for code, is := range map[string]func(error) bool{
-		"LimitExceeded.BatchQuota": IsBatchQuota, "InvalidParameter.DomainNotFound": IsDomainNotFound, "AuthFailure.SignatureExpire": IsSignatureExpire,
+		"LimitExceeded.BatchQuota": IsBatchQuota, "InvalidParameter.DomainNotFound": IsDomainNotFound,
+		"AuthFailure.SignatureExpire": IsSignatureExpire,
 	} {
 		if !is(fmt.Errorf("wrapped: %w", &Error{Code: code})) || is(&Error{Code: "other"}) || is(errors.New(code)) || is(nil) {
 			t.Errorf("%s", code)
@@ -142,14 +143,16 @@ func TestMessagesAreTheSameEachTime(t *testing.T) {
 		name, want string
 		a, b       string
 	}{
-		{"the count in a throttled answer", "C: Your current request times equals to … in a second, which exceeds the frequency limit … for a second.",
+		{"the count in a throttled answer",
+			"C: Your current request times equals to … in a second, which exceeds the frequency limit … for a second.",
 			"Your current request times equals to `21` in a second, which exceeds the frequency limit `20` for a second.",
 			"Your current request times equals to `9` in a second, which exceeds the frequency limit `20` for a second."},
 		{"the answer's own request ID", "C: no permission [request id:…]", "no permission [request id:r-1]", "no permission [request id:r-2]"},
 		{"another request ID", "C: see …", "see 46eaa57d-0000-4e1b-9a3b-0d451b8b79c6", "see ed93f3cb-f35e-473f-b9f3-0d451b8b79c6"},
 		{"times", "C: at …, stamp …", "at 2026-01-02T03:04:05Z, stamp 1551113065", "at 2026-01-02 03:04:05.123, stamp 1751113065"},
 		{"addresses", "C: from …", "from 10.0.0.1", "from 10.0.0.27:4711"},
-		{"but not the numbers that matter", "C: zone-2o1t at most 2000 URLs, depth 3", "zone-2o1t at most 2000 URLs, depth 3", "zone-2o1t at most 2000 URLs, depth 3"},
+		{"but not the numbers that matter", "C: zone-2o1t at most 2000 URLs, depth 3", "zone-2o1t at most 2000 URLs, depth 3",
+			"zone-2o1t at most 2000 URLs, depth 3"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for i, text := range []string{tt.a, tt.b} {
@@ -181,10 +184,13 @@ func TestCausesInWords(t *testing.T) {
 
 func TestErrorTexts(t *testing.T) {
 	for want, err := range map[string]*Error{
-		"CreatePrefetchTask: InternalError: sorry (request r-1)":            refusal(ActionCreatePrefetchTask, "InternalError", "sorry", "r-1", 200),
-		"CreatePrefetchTask: no answer: connection closed: EOF":             noAnswer(ActionCreatePrefetchTask, true, io.EOF),
-		"CreatePrefetchTask: not sent: signed too long ago to be sent":      {Action: ActionCreatePrefetchTask, Message: "not sent", Err: ErrTooOld},
-		"CreatePrefetchTask: the answer is not one of EdgeOne's (HTTP 502)": uselessAnswer(ActionCreatePrefetchTask, true, "", http.StatusBadGateway, nil),
+		"CreatePrefetchTask: InternalError: sorry (request r-1)": refusal(ActionCreatePrefetchTask, "InternalError",
+			"sorry", "r-1", 200),
+		"CreatePrefetchTask: no answer: connection closed: EOF": noAnswer(ActionCreatePrefetchTask, true, io.EOF),
+		"CreatePrefetchTask: not sent: signed too long ago to be sent": {Action: ActionCreatePrefetchTask, Message: "not sent",
+			Err: ErrTooOld},
+		"CreatePrefetchTask: the answer is not one of EdgeOne's (HTTP 502)": uselessAnswer(ActionCreatePrefetchTask, true, "",
+			http.StatusBadGateway, nil),
 	} {
 		if err.Error() != want {
 			t.Errorf("got %q, want %q", err, want)

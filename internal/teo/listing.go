@@ -79,7 +79,7 @@ func (c *Client) FirstPrefetchTasks(ctx context.Context, creds Credentials, req 
 //
 // A URL that is not in the result was not in EdgeOne's history then. It may
 // still appear: records follow a call by some seconds.
-// https://www.tencentcloud.com/document/api/1145/50059
+// https://www.tencentcloud.com/document/product/1145/50533
 func (c *Client) DescribePrefetchTasks(ctx context.Context, creds Credentials, req DescribePrefetchTasksRequest) ([]PrefetchTask, error) {
 	for range looks {
 		tasks, err := c.look(ctx, creds, req)

@@ -78,16 +78,22 @@ func TestListings(t *testing.T) {
 				h.records = records(900)
 			}
 		}}},
-		{name: "one whose records change places", want: 1500, requests: 4, history: history{records: records(1500), before: func(h *history, request int) {
-			if request == 2 { // an update moves the last record of the first page to the end
-				moved := h.records[999]
-				h.records = append(slices.Delete(slices.Clone(h.records), 999, 1000), moved)
-				h.records[0], h.records[1200] = h.records[1200], h.records[0]
-			}
-		}}},
-		{name: "one that never holds still", requests: 2 * looks, err: errTorn, history: history{records: records(1500), before: func(h *history, request int) {
-			h.records = records(1500 + request)
-		}}},
+		{name: "one whose records change places", want: 1500, requests: 4, history: history{records: records(1500),
+			before: func(h *history, request int) {
+				if request == 2 { // an update moves the last record of the first page to the end
+					moved := h.records[999]
+					h.records = append(slices.Delete(slices.Clone(h.records), 999, 1000), moved)
+					h.records[0], h.records[1200] = h.records[1200], h.records[0]
+				}
+			}}},
+		{name: "one that never holds still", requests: 2 * looks, err: errTorn, history: history{records: records(1500),
+			before: func(h *history, request int) {
+				h.records = records(1500 + request)
+			}}},
+		{name: "one whose count differs from page to page", want: 1500, requests: 4, history: history{records: records(1500),
+			before: func(h *history, request int) {
+				h.extra = map[int]int{2: 1}[request]
+			}}},
 		{name: "one that ends before its count", requests: 2 * looks, err: errTorn, history: history{records: records(10), extra: 2}},
 		{name: "one that is longer than its count", requests: looks, err: errTorn, history: history{records: records(10), extra: -1}},
 		{name: "a URL twice in a job", want: 4, requests: 1, history: history{records: append(records(2), records(2)...)}},
@@ -123,7 +129,8 @@ func TestWhatIsAskedFor(t *testing.T) {
 	}{
 		{"a job", DescribePrefetchTasksRequest{ZoneID: "zone-1", JobID: "job-1"},
 			`{"ZoneId":"zone-1","Limit":1000,"Filters":[{"Name":"job-id","Values":["job-1"]}]}`},
-		{"a window, widened to whole seconds in UTC", DescribePrefetchTasksRequest{ZoneID: "zone-1", StartTime: start, EndTime: start.Add(time.Minute)},
+		{"a window, widened to whole seconds in UTC", DescribePrefetchTasksRequest{ZoneID: "zone-1", StartTime: start,
+			EndTime: start.Add(time.Minute)},
 			`{"ZoneId":"zone-1","StartTime":"2026-01-02T00:00:00Z","EndTime":"2026-01-02T00:01:01Z","Limit":1000}`},
 		{"a window of whole seconds as it is", DescribePrefetchTasksRequest{ZoneID: "*", StartTime: time.Unix(0, 0), EndTime: time.Unix(60, 0)},
 			`{"ZoneId":"*","StartTime":"1970-01-01T00:00:00Z","EndTime":"1970-01-01T00:01:00Z","Limit":1000}`},
@@ -141,7 +148,8 @@ func TestWhatIsAskedFor(t *testing.T) {
 					t.Errorf("asked\n%s, want\n%s", got, tt.want)
 				}
 				created := time.Date(2026, 1, 1, 19, 4, 5, 0, time.UTC)
-				if task := page.Tasks[0]; !task.CreateTime.Equal(created) || !task.UpdateTime.IsZero() || task.JobID != "job-1" || task.Status != "success" {
+				if task := page.Tasks[0]; !task.CreateTime.Equal(created) || !task.UpdateTime.IsZero() || task.JobID != "job-1" ||
+					task.Status != "success" {
 					t.Errorf("%+v", task)
 				}
 			})
@@ -224,7 +232,9 @@ func TestQuota(t *testing.T) {
 		want           Quota
 		err            error
 	}{
-		{"the one for URLs", `"PrefetchQuota":[{"Type":"other","Batch":1},{"Type":"prefetch_url","Batch":2000,"Daily":10000,"DailyAvailable":9}]`, Quota{2000, 10000, 9}, nil},
+		{"the one for URLs",
+			`"PrefetchQuota":[{"Type":"other","Batch":1},{"Type":"prefetch_url","Batch":2000,"Daily":10000,"DailyAvailable":9}]`,
+			Quota{2000, 10000, 9}, nil},
 		{"none", `"PrefetchQuota":null`, Quota{}, ErrNoPrefetchQuota},
 		{"only others", `"PurgeQuota":[{"Type":"prefetch_url","Batch":1}],"PrefetchQuota":[{"Type":"other"}]`, Quota{}, ErrNoPrefetchQuota},
 	} {

@@ -107,17 +107,19 @@ func parseEndpoint(endpoint string) (*url.URL, error) {
 	case u.Scheme == "http" && !isLoopback(host):
 		return nil, fmt.Errorf("endpoint %s is plain http, which is for loopback hosts only; use https", host)
 	}
-	port := u.Port()
-	if port == "443" && u.Scheme == "https" || port == "80" && u.Scheme == "http" {
-		port = ""
-	}
+	return &url.URL{Scheme: u.Scheme, Host: signedHost(u.Scheme, host, u.Port()), Path: "/"}, nil
+}
+
+// signedHost is the Host header: a default port is left out, as HTTP clients
+// do and EdgeOne expects it.
+func signedHost(scheme, host, port string) string {
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
 	}
-	if port != "" {
-		host += ":" + port
+	if port == "" || scheme == "https" && port == "443" || scheme == "http" && port == "80" {
+		return host
 	}
-	return &url.URL{Scheme: u.Scheme, Host: host, Path: "/"}, nil
+	return host + ":" + port
 }
 
 func isLoopback(host string) bool {

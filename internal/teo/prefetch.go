@@ -18,7 +18,7 @@ const (
 
 // CreatePrefetchTaskRequest is the call's parameters as they are sent; what is
 // unset is left out, because EdgeOne refuses parameters it does not know.
-// https://www.tencentcloud.com/document/api/1145/50061
+// https://www.tencentcloud.com/document/product/1145/50537
 type CreatePrefetchTaskRequest struct {
 	// Targets are the URLs; at most Quota.Batch of them.
 	Targets []string
@@ -61,7 +61,8 @@ type FailedTargets struct {
 // may yet do so until the signature expires. Every other kind means that it
 // did not and will not. Errors that wrap ErrTooOld come without an attempt,
 // when ServerTime is past SendBefore(signedAt).
-func (c *Client) CreatePrefetchTask(ctx context.Context, creds Credentials, signedAt time.Time, req CreatePrefetchTaskRequest) (CreatePrefetchTaskResponse, error) {
+func (c *Client) CreatePrefetchTask(ctx context.Context, creds Credentials, signedAt time.Time,
+	req CreatePrefetchTaskRequest) (CreatePrefetchTaskResponse, error) {
 	if c.ServerTime().After(c.SendBefore(signedAt)) {
 		return CreatePrefetchTaskResponse{}, &Error{Action: actionCreate, Kind: Unavailable, Message: "not sent", Err: ErrTooOld}
 	}

@@ -15,7 +15,6 @@ type Quota struct {
 // DescribeContentQuota reads the quota of prefetching by URL in mode default;
 // EdgeOne does not tell that of mode edge. A zone without such a quota gives
 // an error that wraps ErrNoPrefetchQuota.
-// https://www.tencentcloud.com/document/api/1145/50060
 func (c *Client) DescribeContentQuota(ctx context.Context, creds Credentials, zoneID string) (Quota, error) {
 	in := struct {
 		ZoneID string `json:"ZoneId"`

@@ -22,7 +22,7 @@ type SignedHeader struct{ Name, Value string }
 // given time (whole seconds, UTC), by TC3-HMAC-SHA256. The headers must be
 // sorted by name and sent exactly as they are signed. The client always signs
 // the same three; this is exported for tests that hold it against other signers.
-// https://www.tencentcloud.com/document/api/1145/50067
+// The method is "Signature v3" in the API reference of every Tencent product.
 func Authorization(creds Credentials, service string, headers []SignedHeader, body []byte, at time.Time) string {
 	canonical, names := canonicalRequest(headers, body)
 	return algorithm + " Credential=" + creds.SecretID + "/" + scope(service, at) +

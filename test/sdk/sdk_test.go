@@ -195,7 +195,8 @@ func TestBothReadAnswersAlike(t *testing.T) {
 	creds := teo.Credentials{SecretID: "a", SecretKey: "b"}
 	t.Run("CreatePrefetchTask", func(t *testing.T) {
 		w := &wire{answer: accepted}
-		mine, err := ours(t, w, intl).CreatePrefetchTask(t.Context(), creds, time.Now(), teo.CreatePrefetchTaskRequest{Targets: []string{"https://h/b"}})
+		mine, err := ours(t, w, intl).CreatePrefetchTask(t.Context(), creds, time.Now(),
+			teo.CreatePrefetchTaskRequest{Targets: []string{"https://h/b"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -213,7 +214,8 @@ func TestBothReadAnswersAlike(t *testing.T) {
 		w := &wire{answer: `{"Response":{"TotalCount":2,"Tasks":[
 			{"JobId":"j","Target":"http://h/中","Type":"prefetch_url","Method":"","Status":"failed","CreateTime":"2026-01-02T03:04:05Z",
 			 "UpdateTime":"2026-01-02T03:04:06+08:00","FailType":"originPullFailed","FailMessage":"m"},
-			{"JobId":"j2","Target":"http://h/2","Status":"success","CreateTime":"2026-01-02T03:04:05Z","UpdateTime":"2026-01-02T03:04:05Z"}],"RequestId":"r"}}`}
+			{"JobId":"j2","Target":"http://h/2","Status":"success","CreateTime":"2026-01-02T03:04:05Z",
+			 "UpdateTime":"2026-01-02T03:04:05Z"}],"RequestId":"r"}}`}
 		mine, err := ours(t, w, intl).DescribePrefetchTasks(t.Context(), creds, teo.DescribePrefetchTasksRequest{ZoneID: "zone-1"})
 		if err != nil {
 			t.Fatal(err)
@@ -225,7 +227,8 @@ func TestBothReadAnswersAlike(t *testing.T) {
 		var want []teo.PrefetchTask
 		for _, task := range theirs.Response.Tasks {
 			want = append(want, teo.PrefetchTask{JobID: value(task.JobId), Target: value(task.Target), Status: value(task.Status),
-				FailType: value(task.FailType), FailMessage: value(task.FailMessage), CreateTime: when(t, task.CreateTime), UpdateTime: when(t, task.UpdateTime)})
+				FailType: value(task.FailType), FailMessage: value(task.FailMessage), CreateTime: when(t, task.CreateTime),
+				UpdateTime: when(t, task.UpdateTime)})
 		}
 		if len(mine) != int(*theirs.Response.TotalCount) || !reflect.DeepEqual(mine, want) {
 			t.Errorf("we read\n%+v, the SDK\n%+v", mine, want)

@@ -1,0 +1,218 @@
+// The manager submits PrefetchTasks to Tencent EdgeOne.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	_ "k8s.io/client-go/plugin/pkg/client/auth" // so that any kubeconfig works
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
+)
+
+// version is set by the build; a build without it tells its commit.
+var version = ""
+
+type options struct {
+	metricsAddress, probeAddress string
+	metricsSecure, leaderElect   bool
+	leaderElectionNamespace      string
+	watchNamespaces              string
+	credentialsDir, endpoint     string
+	showVersion                  bool
+	controller                   controller.Options
+	leaseDuration, renew, retry  time.Duration
+	logging                      zap.Options
+}
+
+func main() {
+	o, err := parse(os.Args[1:])
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		os.Exit(0)
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "teo-prefetch-operator: %v\n", err)
+		os.Exit(2)
+	case o.showVersion:
+		fmt.Println("teo-prefetch-operator", buildVersion())
+		return
+	}
+	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.logging)))
+	if err := run(ctrl.SetupSignalHandler(), o); err != nil {
+		fmt.Fprintf(os.Stderr, "teo-prefetch-operator: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// parse reads the flags. How the times hang together:
+//
+//	a claim is sent at most  signature-validity / 2   after it was signed (2m30s of 5m)
+//	its call is answered in  teo-timeout              or counts as lost (10s)
+//	nothing executes after   signature-validity       by EdgeOne's clock (5m): the fence
+//	the history is complete  settle-margin            after that (30s: listing delay, skew)
+//	a stopping process waits shutdown-grace           for calls and their records (25s):
+//	                         more than teo-timeout + write-timeout (10s + 10s),
+//	                         less than the pod's termination grace (60s)
+func parse(args []string) (*options, error) {
+	o := &options{}
+	f := flag.NewFlagSet("teo-prefetch-operator", flag.ContinueOnError)
+	f.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443", "`address` of the metrics endpoint; 0 turns it off")
+	f.BoolVar(&o.metricsSecure, "metrics-secure", true, "serve metrics over TLS, to clients that the API server authenticates and authorizes")
+	f.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "`address` of /healthz and /readyz; 0 turns them off")
+	f.BoolVar(&o.leaderElect, "leader-elect", false, "let only one of several replicas work")
+	f.StringVar(&o.leaderElectionNamespace, "leader-election-namespace", "", "`namespace` of the Lease; default: the pod's own")
+	f.DurationVar(&o.leaseDuration, "leader-election-lease-duration", 15*time.Second, "how long a leader that went away is waited for")
+	f.DurationVar(&o.renew, "leader-election-renew-deadline", 10*time.Second, "how long a leader tries to renew before it gives up")
+	f.DurationVar(&o.retry, "leader-election-retry-period", 2*time.Second, "how often leadership is tried for")
+	f.StringVar(&o.watchNamespaces, "watch-namespaces", "", "comma-separated `namespaces` to serve; default: all")
+	f.StringVar(&o.credentialsDir, "credentials-dir", "", "`directory` with the files secretId, secretKey and perhaps token: the operator's own credentials. Without them TENCENTCLOUD_SECRET_ID, TENCENTCLOUD_SECRET_KEY and TENCENTCLOUD_TOKEN are used, and without those only tasks that name a Secret are served")
+	f.StringVar(&o.endpoint, "teo-endpoint", teo.DefaultEndpoint, "`URL` of the EdgeOne API; the China site is https://teo.tencentcloudapi.com")
+	c := &o.controller
+	f.IntVar(&c.QPS, "teo-qps", 20, "calls per second, action and account; EdgeOne allows 20. Give less where clusters or programs share an account")
+	f.DurationVar(&c.CallTimeout, "teo-timeout", 10*time.Second, "how long to wait for EdgeOne's answer to a call")
+	f.IntVar(&c.Batch, "batch", 500, "`targets` in a call where the zone's own limit cannot be read")
+	f.IntVar(&c.TasksPerCall, "max-tasks-per-call", 500, "`tasks` that share a call; 1 turns sharing off")
+	f.DurationVar(&c.SignatureValidity, "signature-validity", 5*time.Minute, "how long EdgeOne accepts a signature; EdgeOne's is 5m")
+	f.DurationVar(&c.SettleMargin, "settle-margin", 30*time.Second, "how long after a signature expired EdgeOne's history is complete")
+	f.DurationVar(&c.PollInterval, "poll-interval", 5*time.Second, "how often outcomes are read at most; jobs that take long are read 12 times less often")
+	f.DurationVar(&c.QuotaInterval, "quota-interval", 10*time.Minute, "how often the quota of an exhausted zone is read")
+	f.DurationVar(&c.JobDeadline, "job-deadline", 24*time.Hour, "when a target without an outcome counts as failed")
+	f.DurationVar(&c.WriteTimeout, "write-timeout", 10*time.Second, "how long a status write may take")
+	f.DurationVar(&c.ShutdownGrace, "shutdown-grace", 25*time.Second, "how long a stopping process waits for calls in flight to be answered and recorded")
+	f.BoolVar(&o.showVersion, "version", false, "print the version and exit")
+	f.Func("kubeconfig", "`file` of the cluster to work in; default: KUBECONFIG, the cluster the pod runs in, or ~/.kube/config", func(path string) error {
+		return os.Setenv("KUBECONFIG", path)
+	})
+	o.logging.BindFlags(f)
+	if err := f.Parse(args); err != nil {
+		return nil, err
+	}
+	if f.NArg() > 0 {
+		return nil, fmt.Errorf("%q is not a flag; see --help", f.Arg(0))
+	}
+	return o, o.validate()
+}
+
+func (o *options) validate() error {
+	c := o.controller
+	for name, n := range map[string]int{"teo-qps": c.QPS, "batch": c.Batch, "max-tasks-per-call": c.TasksPerCall} {
+		if n < 1 {
+			return fmt.Errorf("--%s is %d; it must be at least 1", name, n)
+		}
+	}
+	for name, d := range map[string]time.Duration{
+		"teo-timeout": c.CallTimeout, "signature-validity": c.SignatureValidity, "settle-margin": c.SettleMargin,
+		"poll-interval": c.PollInterval, "quota-interval": c.QuotaInterval, "job-deadline": c.JobDeadline,
+		"write-timeout": c.WriteTimeout, "shutdown-grace": c.ShutdownGrace,
+	} {
+		if d <= 0 {
+			return fmt.Errorf("--%s is %s; it must be more than 0", name, d)
+		}
+	}
+	for _, ns := range o.namespaces() {
+		if problems := validation.IsDNS1123Label(ns); len(problems) > 0 {
+			return fmt.Errorf("--watch-namespaces: %q is not a namespace: %s", ns, problems[0])
+		}
+	}
+	_, err := o.edgeOne()
+	return err
+}
+
+func (o *options) edgeOne() (*teo.Client, error) {
+	c, err := teo.NewClient(teo.Options{
+		Endpoint: o.endpoint, QPS: o.controller.QPS, Timeout: o.controller.CallTimeout,
+		SignatureValidity: o.controller.SignatureValidity, UserAgent: "teo-prefetch-operator/" + buildVersion(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("--teo-endpoint, --teo-qps, --teo-timeout or --signature-validity: %w", err)
+	}
+	return c, nil
+}
+
+func (o *options) namespaces() []string {
+	if o.watchNamespaces == "" {
+		return nil
+	}
+	return strings.Split(o.watchNamespaces, ",")
+}
+
+func run(ctx context.Context, o *options) error {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return err
+	}
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("no cluster to work in: %w", err)
+	}
+	config.QPS, config.Burst = 2000, 4000 // the API server has its own fairness; the default would throttle us
+	metrics := metricsserver.Options{BindAddress: o.metricsAddress, SecureServing: o.metricsSecure}
+	if o.metricsSecure {
+		metrics.FilterProvider = filters.WithAuthenticationAndAuthorization
+	}
+	caches := cache.Options{DefaultTransform: cache.TransformStripManagedFields()}
+	for _, ns := range o.namespaces() {
+		if caches.DefaultNamespaces == nil {
+			caches.DefaultNamespaces = map[string]cache.Config{}
+		}
+		caches.DefaultNamespaces[ns] = cache.Config{}
+	}
+	grace := o.controller.ShutdownGrace + 5*time.Second
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme:                        scheme,
+		Cache:                         caches,
+		Metrics:                       metrics,
+		HealthProbeBindAddress:        o.probeAddress,
+		LeaderElection:                o.leaderElect,
+		LeaderElectionID:              "teo-prefetch-operator",
+		LeaderElectionNamespace:       o.leaderElectionNamespace,
+		LeaderElectionReleaseOnCancel: true, // the process ends right after
+		LeaseDuration:                 &o.leaseDuration,
+		RenewDeadline:                 &o.renew,
+		RetryPeriod:                   &o.retry,
+		GracefulShutdownTimeout:       &grace,
+	})
+	if err != nil {
+		return err
+	}
+	edgeOne, err := o.edgeOne()
+	if err != nil {
+		return err
+	}
+	credentials := &controller.Credentials{Live: mgr.GetAPIReader(), Own: controller.OwnCredentials(o.credentialsDir)}
+	if err := controller.Setup(ctx, mgr, edgeOne, credentials, o.controller); err != nil {
+		return err
+	}
+	if err := errors.Join(mgr.AddHealthzCheck("healthz", healthz.Ping), mgr.AddReadyzCheck("readyz", healthz.Ping)); err != nil {
+		return err
+	}
+	ctrl.Log.Info("Starting", "version", buildVersion(), "endpoint", o.endpoint, "qps", o.controller.QPS)
+	return mgr.Start(ctx)
+}
+
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}

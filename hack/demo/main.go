@@ -1,0 +1,216 @@
+// Command demo shows the operator at work on this machine: a real API server, a
+// simulated EdgeOne, the built manager under the ServiceAccount it ships with,
+// and the tasks of config/samples. With DEMO_ONCE=1 it ends by itself, with exit
+// status 0 only if every sample came to what it is there to show.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+)
+
+const (
+	// jobDuration is how long the simulated EdgeOne takes for a URL.
+	jobDuration = 3 * time.Second
+	// patience is how long the samples may take; usually it is 10 seconds.
+	patience = time.Minute
+)
+
+var errInterrupted = errors.New("the demo was interrupted")
+
+func main() {
+	// A closed pipe (`make demo | head`) must not end us before the processes we started.
+	ctx, stop := signal.NotifyContext(context.Background(),
+		syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	defer stop()
+	go endWithParent(stop)
+	log.SetLogger(zap.New(zap.WriteTo(io.Discard))) // controller-runtime's, of our own watch
+	if err := run(ctx, os.Getenv("DEMO_ONCE") == "1"); err != nil {
+		fmt.Fprintf(os.Stderr, "\ndemo: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// endWithParent calls end when the process that started us is gone: `go run`
+// does not pass on a SIGTERM.
+func endWithParent(end func()) {
+	for parent := os.Getppid(); os.Getppid() == parent; {
+		time.Sleep(500 * time.Millisecond)
+	}
+	end()
+}
+
+func run(ctx context.Context, once bool) (err error) {
+	d, err := start(ctx)
+	if d != nil {
+		defer func() { err = errors.Join(err, d.stop()) }()
+	}
+	if err == nil {
+		err = d.show(ctx)
+	}
+	if err != nil && ctx.Err() != nil {
+		return errInterrupted
+	}
+	if err != nil || once {
+		return err
+	}
+	d.invite()
+	return d.watchOn(ctx)
+}
+
+// demo is what runs, and where.
+type demo struct {
+	cluster    *devcluster.Cluster
+	manager    *devcluster.Process
+	edgeOne    simulator.Control
+	kubectl    string
+	kubeconfig string
+	tasks      *taskWatch
+	logs       []*os.File
+}
+
+// start starts everything. What it returns is to be stopped, even beside an error.
+func start(ctx context.Context) (*demo, error) {
+	managerPath, err := devcluster.Build(ctx, "manager", "./cmd")
+	if err != nil {
+		return nil, err
+	}
+	simulatorPath, err := devcluster.Build(ctx, "simulator", "./cmd/simulator")
+	if err != nil {
+		return nil, err
+	}
+	kubectl, err := findKubectl()
+	if err != nil {
+		return nil, err
+	}
+	step("etcd and kube-apiserver, with the CRD and the RBAC of config/")
+	cluster, err := devcluster.Start(ctx, devcluster.Options{})
+	if err != nil {
+		return nil, err
+	}
+	d := &demo{cluster: cluster, kubectl: kubectl, kubeconfig: filepath.Join(cluster.Dir, "kubeconfig")}
+	if err := devcluster.WriteKubeconfig(d.kubeconfig, cluster.Admin, "default"); err != nil {
+		return d, err
+	}
+	step("a simulated EdgeOne, whose prefetches take " + jobDuration.String())
+	if err := d.startSimulator(ctx, simulatorPath); err != nil {
+		return d, err
+	}
+	step("the manager, as ServiceAccount " + devcluster.ServiceAccount)
+	if err := d.startManager(ctx, managerPath); err != nil {
+		return d, err
+	}
+	d.tasks, err = watchTasks(ctx, cluster.Admin)
+	return d, err
+}
+
+func step(what string) { fmt.Println("Starting " + what) }
+
+// findKubectl prefers the kubectl that was built with the API server.
+func findKubectl() (string, error) {
+	path, err := devcluster.Binary("kubectl")
+	if err != nil {
+		var notFound error
+		if path, notFound = exec.LookPath("kubectl"); notFound != nil {
+			return "", err
+		}
+	}
+	return path, nil
+}
+
+func (d *demo) startSimulator(ctx context.Context, path string) error {
+	port, err := devcluster.FreePort()
+	if err != nil {
+		return err
+	}
+	address := "127.0.0.1:" + strconv.Itoa(port)
+	d.edgeOne.URL = "http://" + address
+	_, err = d.run(ctx, &devcluster.Process{
+		Name: "simulator", Path: path, ReadyURL: d.edgeOne.URL + "/_simulator/",
+		Args: []string{"--listen=" + address, "--job-duration=" + jobDuration.String()},
+	})
+	return err
+}
+
+func (d *demo) startManager(ctx context.Context, path string) error {
+	account, err := d.cluster.ServiceAccountConfig(ctx)
+	if err != nil {
+		return err
+	}
+	kubeconfig := filepath.Join(d.cluster.Dir, "manager.kubeconfig")
+	if err := devcluster.WriteKubeconfig(kubeconfig, account, devcluster.Namespace); err != nil {
+		return err
+	}
+	port, err := devcluster.FreePort()
+	if err != nil {
+		return err
+	}
+	health := "127.0.0.1:" + strconv.Itoa(port)
+	d.manager, err = d.run(ctx, &devcluster.Process{
+		Name: "manager", Path: path, ReadyURL: "http://" + health + "/readyz",
+		Args: []string{
+			"--kubeconfig=" + kubeconfig,
+			"--leader-elect=false",
+			"--metrics-bind-address=0",
+			"--health-probe-bind-address=" + health,
+			"--teo-endpoint=" + d.edgeOne.URL,
+		},
+		Env: []string{
+			"TENCENTCLOUD_SECRET_ID=AKIDdemo",
+			"TENCENTCLOUD_SECRET_KEY=demo-secret-key",
+			"TENCENTCLOUD_TOKEN=",
+		},
+	})
+	return err
+}
+
+// run starts a process that the cluster will stop, with a log file named after it.
+func (d *demo) run(ctx context.Context, p *devcluster.Process) (*devcluster.Process, error) {
+	logFile, err := os.Create(d.log(p.Name))
+	if err != nil {
+		return nil, err
+	}
+	d.logs = append(d.logs, logFile)
+	p.Tee = logFile
+	return p, d.cluster.Run(ctx, p)
+}
+
+func (d *demo) log(name string) string { return filepath.Join(d.cluster.Dir, name+".log") }
+
+func (d *demo) stop() error {
+	if d.tasks != nil {
+		d.tasks.stop()
+	}
+	err := d.cluster.Stop()
+	for _, f := range d.logs {
+		_ = f.Close()
+	}
+	return err
+}
+
+// kubectlOutput runs kubectl as administrator of the demo's cluster.
+func (d *demo) kubectlOutput(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, d.kubectl, args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+d.kubeconfig, "KUBECACHEDIR="+filepath.Join(d.cluster.Dir, "kubectl"))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("kubectl %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}

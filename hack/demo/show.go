@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+)
+
+// width is how long a printed line may be.
+const width = 100
+
+// show applies the samples, follows them to their ends and says what came out.
+func (d *demo) show(ctx context.Context) error {
+	root, err := devcluster.Root()
+	if err != nil {
+		return err
+	}
+	title("kubectl apply -k config/samples")
+	out, err := d.kubectlOutput(ctx, "apply", "-k", filepath.Join(root, "config", "samples"))
+	if err != nil {
+		return err
+	}
+	fmt.Print(out)
+
+	title("kubectl get prefetchtasks --watch, with the time since the first was created")
+	if err := d.followSamples(ctx); err != nil {
+		return err
+	}
+	title("A task that succeeded: kubectl get pft with-headers -o yaml")
+	if out, err = d.kubectlOutput(ctx, "get", "pft", "with-headers", "-o", "yaml"); err != nil {
+		return err
+	}
+	if i := strings.Index(out, "\nstatus:"); i >= 0 {
+		fmt.Print(out[i+1:])
+	}
+	title("A task with bad URLs among good ones: some-bad-urls")
+	describe(d.tasks.tasks["some-bad-urls"])
+	title("A task that waits for quota: over-quota")
+	describe(d.tasks.tasks["over-quota"])
+	return d.showEdgeOne(ctx)
+}
+
+// followSamples prints what changes until every sample is what it should come to.
+func (d *demo) followSamples(ctx context.Context) error {
+	d.tasks.printHeader()
+	late := time.After(patience)
+	for {
+		select {
+		case c := <-d.tasks.changes:
+			d.tasks.see(c)
+			if len(unreached(d.tasks.tasks)) == 0 {
+				return nil
+			}
+		case <-d.manager.Done():
+			return d.failure("the manager ended")
+		case <-late:
+			return d.failure("not every sample came to what it should within " + patience.String())
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// failure says which samples are not what they should be, and why that may be.
+func (d *demo) failure(what string) error {
+	names := unreached(d.tasks.tasks)
+	for _, name := range names {
+		title("Not as it should be: " + name)
+		if task := d.tasks.tasks[name]; task != nil {
+			describe(task)
+		} else {
+			fmt.Println("There is no such task.")
+		}
+	}
+	d.managerLog()
+	return fmt.Errorf("%s: see %s above", what, strings.Join(names, ", "))
+}
+
+func (d *demo) managerLog() {
+	title("The end of the manager's log")
+	lines := strings.Split(strings.TrimSpace(d.manager.Output()), "\n")
+	fmt.Println(strings.Join(lines[max(0, len(lines)-40):], "\n"))
+}
+
+// describe prints what a task's status says.
+func describe(task *v1alpha1.PrefetchTask) {
+	s := &task.Status
+	fmt.Printf("targets: %d in all, %d submitted, %d succeeded, %d failed\n",
+		count(s.Targets.Total), count(s.Targets.Submitted), count(s.Targets.Succeeded), count(s.Targets.Failed))
+	for _, c := range s.Conditions {
+		printWrapped(fmt.Sprintf("%-14s %-7s %-16s ", c.Type, c.Status, c.Reason), c.Message)
+	}
+	if s.Submission != nil {
+		fmt.Printf("submission: claim %s for targets %s, signed at %s\n",
+			s.Submission.ClaimID, s.Submission.Targets, s.Submission.SignedAt.UTC().Format(time.RFC3339))
+	}
+	if !s.NextAttemptTime.IsZero() {
+		fmt.Println("nextAttemptTime: " + s.NextAttemptTime.UTC().Format(time.RFC3339))
+	}
+	if len(s.FailedTargets) > 0 {
+		fmt.Println("failedTargets:")
+	}
+	for _, f := range s.FailedTargets {
+		fmt.Println("  " + f.URL)
+		printWrapped("    "+f.Reason+": ", f.Message)
+	}
+}
+
+// printWrapped prints a text after a label, and goes on below itself.
+func printWrapped(label, text string) {
+	line := label
+	for word := range strings.FieldsSeq(text) {
+		if len(line)+len(word) > width && len(line) > len(label) {
+			fmt.Println(strings.TrimRight(line, " "))
+			line = strings.Repeat(" ", len(label))
+		}
+		line += word + " "
+	}
+	fmt.Println(strings.TrimRight(line, " "))
+}
+
+// showEdgeOne prints what the simulated EdgeOne was asked to do.
+func (d *demo) showEdgeOne(ctx context.Context) error {
+	calls, err := d.edgeOne.Calls(ctx)
+	if err != nil {
+		return err
+	}
+	stats, err := d.edgeOne.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	title("What EdgeOne saw")
+	const columns = "%8s  %-18s  %-7s  %-17s  %4v  %-12s  %s\n"
+	fmt.Printf(columns, "TIME", "ACTION", "ACCOUNT", "ZONE", "URLS", "OUTCOME", "JOB")
+	others := map[string]int{}
+	for _, c := range calls {
+		if c.Action != "CreatePrefetchTask" {
+			others[c.Action]++
+			continue
+		}
+		fmt.Printf(columns, seconds(c.Time.Sub(d.tasks.start)), c.Action, c.Account, c.ZoneID, c.Targets, c.Outcome, c.JobID)
+	}
+	for _, action := range slices.Sorted(maps.Keys(others)) {
+		fmt.Printf("%8s  %s, %d times\n", "", action, others[action])
+	}
+	fmt.Printf("\n%d URLs accepted in %d jobs, %d of them twice; %d calls throttled.\n",
+		stats.Targets, stats.Jobs, stats.Duplicates, stats.Throttled(""))
+	return verdict(stats)
+}
+
+func verdict(stats simulator.Stats) error {
+	if stats.Duplicates > 0 {
+		return fmt.Errorf("%d URLs were prefetched twice", stats.Duplicates)
+	}
+	return nil
+}
+
+// invite says how to play on.
+func (d *demo) invite() {
+	title("Your turn, in another terminal")
+	fmt.Printf(`export KUBECONFIG=%s PATH=%s:$PATH
+
+kubectl get pft -o wide
+kubectl explain pft.spec
+kubectl describe pft some-bad-urls
+kubectl wait --for=condition=Finished pft/single-url
+
+# The same URL once more:
+kubectl patch pft single-url --type=merge -p '{"spec":{"revision":"2"}}'
+
+# The day's quota returns, and with it the task that waits for it (unless it is suspended):
+kubectl patch pft over-quota --type=merge -p '{"spec":{"suspend":true}}'
+curl -X POST %[3]s/_simulator/quota/reset
+kubectl patch pft over-quota --type=merge -p '{"spec":{"suspend":false}}'
+
+# A task of your own, for any host below example.com:
+kubectl apply -f - <<EOF
+apiVersion: teo.prefetch-operator.io/v1alpha1
+kind: PrefetchTask
+metadata:
+  name: mine
+spec:
+  zoneID: zone-2x9examplea
+  targets: [https://www.example.com/mine.js]
+EOF
+
+# What the manager logs, what EdgeOne sees, and how to make EdgeOne misbehave:
+tail -f %[4]s
+tail -f %[5]s
+curl %[3]s/_simulator/
+
+Ctrl-C ends the demo and removes all of it. Until then, what changes:
+
+`, d.kubeconfig, filepath.Dir(d.kubectl), d.edgeOne.URL, d.log("manager"), d.log("simulator"))
+	d.tasks.printHeader()
+}
+
+// watchOn prints what changes until the person has seen enough.
+func (d *demo) watchOn(ctx context.Context) error {
+	for {
+		select {
+		case c := <-d.tasks.changes:
+			d.tasks.see(c)
+		case <-d.manager.Done():
+			d.managerLog()
+			return errors.New("the manager ended")
+		case <-ctx.Done():
+			fmt.Println("\nStopping everything")
+			return nil
+		}
+	}
+}
+
+func title(text string) {
+	fmt.Printf("\n--- %s %s\n", text, strings.Repeat("-", max(3, width-len(text)-5)))
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+)
+
+// samples are the tasks of config/samples and what each of them comes to.
+var samples = []struct {
+	name                         string
+	reason                       string // of the condition Ready
+	submitted, succeeded, failed int32
+}{
+	{"single-url", v1alpha1.ReasonSucceeded, 1, 1, 0},
+	{"with-headers", v1alpha1.ReasonSucceeded, 4, 4, 0},
+	{"edge-mode", v1alpha1.ReasonSucceeded, 2, 2, 0},
+	{"some-bad-urls", v1alpha1.ReasonPartiallyFailed, 5, 2, 3},
+	{"over-quota", v1alpha1.ReasonDailyQuota, 3, 3, 0},
+	{"own-credentials", v1alpha1.ReasonSucceeded, 2, 2, 0},
+}
+
+// unreached names the samples that are not what they should come to, or of
+// which the list above does not say it.
+func unreached(tasks map[string]*v1alpha1.PrefetchTask) (names []string) {
+	unknown := maps.Clone(tasks)
+	for _, want := range samples {
+		delete(unknown, want.name)
+		task := tasks[want.name]
+		if task == nil {
+			names = append(names, want.name)
+			continue
+		}
+		s := &task.Status
+		held := want.reason == v1alpha1.ReasonDailyQuota
+		if s.ObservedGeneration != task.Generation || condition(task, v1alpha1.ConditionReady).Reason != want.reason ||
+			count(s.Targets.Submitted) != want.submitted || count(s.Targets.Succeeded) != want.succeeded ||
+			count(s.Targets.Failed) != want.failed || len(s.FailedTargets) != int(want.failed) ||
+			meta.IsStatusConditionTrue(s.Conditions, v1alpha1.ConditionFinished) == held ||
+			meta.IsStatusConditionTrue(s.Conditions, v1alpha1.ConditionQuotaExceeded) != held ||
+			s.NextAttemptTime.IsZero() == held {
+			names = append(names, want.name)
+		}
+	}
+	return append(names, slices.Sorted(maps.Keys(unknown))...)
+}
+
+func condition(task *v1alpha1.PrefetchTask, conditionType string) metav1.Condition {
+	if c := meta.FindStatusCondition(task.Status.Conditions, conditionType); c != nil {
+		return *c
+	}
+	return metav1.Condition{}
+}
+
+func count(n *int32) int32 {
+	if n == nil {
+		return 0
+	}
+	return *n
+}
+
+// change is a task that changed, or was deleted.
+type change struct {
+	task    *v1alpha1.PrefetchTask
+	deleted bool
+	at      time.Time
+}
+
+// taskWatch watches every task and prints a line when one changes.
+type taskWatch struct {
+	stop    func()
+	changes <-chan change
+	start   time.Time // when the first task came: what printed times count from
+	tasks   map[string]*v1alpha1.PrefetchTask
+	printed map[string]string // the last line of each
+}
+
+func watchTasks(ctx context.Context, cfg *rest.Config) (*taskWatch, error) {
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	informers, err := cache.New(cfg, cache.Options{Scheme: scheme})
+	if err != nil {
+		return nil, err
+	}
+	informer, err := informers.GetInformer(ctx, &v1alpha1.PrefetchTask{}, cache.BlockUntilSynced(false))
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	changes := make(chan change, 1000) // what comes while nobody looks keeps its time
+	send := func(obj any, deleted bool) {
+		if last, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
+			obj = last.Obj
+		}
+		select {
+		case changes <- change{obj.(*v1alpha1.PrefetchTask), deleted, time.Now()}:
+		case <-ctx.Done():
+		}
+	}
+	if _, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { send(obj, false) },
+		UpdateFunc: func(_, obj any) { send(obj, false) },
+		DeleteFunc: func(obj any) { send(obj, true) },
+	}); err != nil {
+		cancel()
+		return nil, err
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = informers.Start(ctx) // ends with ctx
+	}()
+	return &taskWatch{
+		stop:    func() { cancel(); <-ended },
+		changes: changes,
+		tasks:   map[string]*v1alpha1.PrefetchTask{},
+		printed: map[string]string{},
+	}, nil
+}
+
+const taskColumns = "%-20s  %7v  %9v  %9v  %6v  %-5s  %s"
+
+func (w *taskWatch) printHeader() {
+	fmt.Printf("%8s  "+taskColumns+"\n", "TIME", "NAME", "TARGETS", "SUBMITTED", "SUCCEEDED", "FAILED", "READY", "REASON")
+}
+
+// see takes a change in, and prints the task's line if it is a new one.
+func (w *taskWatch) see(c change) {
+	if w.start.IsZero() {
+		w.start = c.at
+	}
+	name := c.task.Name
+	if c.task.Namespace != metav1.NamespaceDefault {
+		name = c.task.Namespace + "/" + name
+	}
+	w.tasks[name] = c.task
+	line := w.line(name, c.task)
+	if c.deleted {
+		delete(w.tasks, name)
+		line = fmt.Sprintf("%-20s  deleted", name)
+	}
+	if line != w.printed[name] {
+		w.printed[name] = line
+		fmt.Printf("%8s  %s\n", seconds(c.at.Sub(w.start)), line)
+	}
+}
+
+func (w *taskWatch) line(name string, task *v1alpha1.PrefetchTask) string {
+	ready := condition(task, v1alpha1.ConditionReady)
+	t := task.Status.Targets
+	number := func(n *int32) any {
+		if n == nil {
+			return ""
+		}
+		return *n
+	}
+	return strings.TrimRight(fmt.Sprintf(taskColumns, name,
+		number(t.Total), number(t.Submitted), number(t.Succeeded), number(t.Failed), ready.Status, ready.Reason), " ")
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) }

@@ -1,0 +1,249 @@
+package controller
+
+import (
+	"context"
+	"crypto/rand"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
+)
+
+// goCall makes a planned call beside the pass.
+func (s *Submitter) goCall(ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, slot *teo.Slot) {
+	claimID := strings.ToLower(rand.Text()[:16])
+	if !s.calls.start(claimID) { // stopping: nothing new
+		slot.Cancel()
+		l.queue.Released(call, tasksOf(call), time.Now())
+		return
+	}
+	l.queue.Hold(claimID, call.Lane.ZoneID, call.URLs)
+	go func() {
+		s.call(log.IntoContext(s.critical, log.FromContext(ctx).WithValues("claim", claimID, "zone", call.Lane.ZoneID)), l, creds, call, slot, claimID)
+		s.calls.end(claimID)
+		s.wake(l.account, 0)
+	}()
+}
+
+// call claims the tasks, calls EdgeOne once and records the answer. Every step
+// may be the last one of this process: what it leaves behind is settled later.
+func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, slot *teo.Slot, claimID string) {
+	signedAt := s.edgeOne.ServerTime().Truncate(time.Second)
+	tasks, claimed := s.claimAll(ctx, creds, call, claimID, signedAt)
+	urls := claimedURLs(call, claimed)
+	if len(urls) == 0 {
+		slot.Cancel()
+		l.done(claimID, func() { l.queue.Released(call, tasks, time.Now()) })
+		return
+	}
+	response, err := s.send(ctx, creds, call.Lane, urls, signedAt, slot)
+	log.FromContext(ctx).V(1).Info("Called CreatePrefetchTask", "tasks", len(call.Parts), "urls", len(urls), "job", response.JobID, "error", teo.Message(err))
+	s.conclude(ctx, l, call, claimID, tasks, claimed, response, err)
+}
+
+// claimAll writes the claim to all tasks of the call and returns their newest
+// versions, and which of them carry it.
+func (s *Submitter) claimAll(ctx context.Context, creds teo.Credentials, call *schedule.Call, claimID string, signedAt time.Time) ([]*v1alpha1.PrefetchTask, []bool) {
+	tasks, claimed := make([]*v1alpha1.PrefetchTask, len(call.Parts)), make([]bool, len(call.Parts))
+	planned := hashCall(call.URLs)
+	forEach(len(call.Parts), func(i int) {
+		part := call.Parts[i]
+		submission := v1alpha1.Submission{
+			ClaimID:           claimID,
+			ZoneID:            call.Lane.ZoneID,
+			AccountHash:       creds.Hash(),
+			CredentialsSecret: part.Task.Spec.CredentialsSecretRef.Name,
+			SignedAt:          metav1.NewTime(signedAt),
+			Targets:           part.Positions.String(),
+			CallHash:          planned,
+			Semantics:         schedule.Semantics(part.Task),
+		}
+		tasks[i], claimed[i] = s.store.claim(ctx, part.Task, submission, claim(submission, time.Now()))
+		if old := part.Task.Status.Submission; claimed[i] && old != nil {
+			s.event(tasks[i], corev1.EventTypeWarning, "RunSuperseded", "Submit",
+				"A new run started while the outcome of call "+old.ClaimID+" of the run before was unknown; what EdgeOne executed of that call is not followed")
+		}
+	})
+	return tasks, claimed
+}
+
+// claimedURLs are the distinct URLs of the tasks that are claimed for certain.
+// No others may be sent: nobody would look for them.
+func claimedURLs(call *schedule.Call, claimed []bool) []string {
+	seen := make(map[string]bool, len(call.URLs))
+	var urls []string
+	for i, part := range call.Parts {
+		if !claimed[i] {
+			continue
+		}
+		targets := schedule.Targets(part.Task)
+		for _, p := range part.Positions {
+			if u := targets[p]; !seen[u] {
+				seen[u] = true
+				urls = append(urls, u)
+			}
+		}
+	}
+	return urls
+}
+
+// send makes the call when its slot is due.
+func (s *Submitter) send(ctx context.Context, creds teo.Credentials, lane schedule.Lane, urls []string, signedAt time.Time, slot *teo.Slot) (teo.CreatePrefetchTaskResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.CallTimeout+2*lookahead)
+	defer cancel()
+	if err := slot.Wait(ctx); err != nil {
+		return teo.CreatePrefetchTaskResponse{}, err
+	}
+	response, err := s.edgeOne.CreatePrefetchTask(ctx, creds, signedAt, request(lane, urls))
+	slot.Done(teo.KindOf(err) == teo.Throttled)
+	return response, err
+}
+
+// request is the call as EdgeOne wants it: lower-case values, and nothing that
+// the user left unset.
+func request(lane schedule.Lane, urls []string) teo.CreatePrefetchTaskRequest {
+	req := teo.CreatePrefetchTaskRequest{ZoneID: lane.ZoneID, EncodeURL: lane.EncodeURL(), Targets: make([]string, len(urls))}
+	for i, u := range urls {
+		req.Targets[i] = teo.Encode(u)
+	}
+	if lane.Edge {
+		req.Mode = "edge"
+	}
+	if lane.MediaSegments {
+		req.PrefetchMediaSegments = "on"
+	}
+	for _, header := range lane.Headers() {
+		req.Headers = append(req.Headers, teo.Header{Name: header.Name, Value: header.Value})
+	}
+	return req
+}
+
+// conclude writes the outcome of a call to its tasks and tells the queue.
+func (s *Submitter) conclude(ctx context.Context, l *line, call *schedule.Call, claimID string, tasks []*v1alpha1.PrefetchTask, claimed []bool, response teo.CreatePrefetchTaskResponse, err error) {
+	q, now := l.queue, time.Now()
+	settleAll := func(c change) {
+		forEach(len(tasks), func(i int) {
+			if claimed[i] && tasks[i] != nil {
+				before := tasks[i]
+				tasks[i] = s.store.settle(ctx, before, claimID, c)
+				s.finished(before, tasks[i])
+			}
+		})
+	}
+	switch kind := teo.KindOf(err); {
+	case err == nil:
+		refused := map[string]string{}
+		for _, failed := range response.Failed {
+			for _, target := range failed.Targets {
+				refused[teo.Normalize(target)] = failed.Reason
+			}
+		}
+		settleAll(record(response.JobID, refused, now))
+		l.done(claimID, func() {
+			l.failures = 0
+			q.Accepted(call, tasks, len(call.URLs)-len(refused), time.Now())
+		})
+	case kind == teo.Ambiguous:
+		// The claim stays; the Poller finds out.
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		q.Lost(call, claimID, tasks, time.Now())
+	case kind == teo.Rejected && !teo.IsBatchQuota(err) && final(call, err):
+		if teo.IsDomainNotFound(err) {
+			l.mu.Lock()
+			q.BadHost(call.Lane.ZoneID, call.URLs[0], teo.Message(err), now.Add(badHostMemory))
+			l.mu.Unlock()
+		}
+		refused := map[string]string{}
+		for _, u := range call.URLs {
+			refused[teo.Normalize(u)] = teo.Message(err)
+		}
+		settleAll(record("", refused, now))
+		l.done(claimID, func() { q.Accepted(call, tasks, 0, time.Now()) })
+	default:
+		settleAll(release(noReason, now))
+		l.done(claimID, func() { s.released(l, call, tasks, err) })
+	}
+}
+
+// badHostMemory is how long a host that EdgeOne does not know in a zone is not
+// asked for again.
+const badHostMemory = 10 * time.Minute
+
+// final says whether a rejection is the fault of all targets of the call: of its
+// only URL, or, where EdgeOne complains of the request and not of a target, of
+// the only task.
+func final(call *schedule.Call, err error) bool {
+	if len(call.URLs) == 1 {
+		return true
+	}
+	aboutTargets := teo.IsDomainNotFound(err)
+	switch teo.Code(err) {
+	case "InvalidParameter.Target", "InvalidParameter.TaskNotGenerated", "RequestSizeLimitExceeded":
+		aboutTargets = true
+	}
+	return !aboutTargets && len(call.Parts) == 1
+}
+
+// released tells the queue why a call was not executed.
+func (s *Submitter) released(l *line, call *schedule.Call, tasks []*v1alpha1.PrefetchTask, err error) {
+	q, now := l.queue, time.Now()
+	switch {
+	case teo.IsBatchQuota(err):
+		q.TooLarge(call, now)
+		q.Released(call, tasks, now)
+	case teo.KindOf(err) == teo.Rejected:
+		q.Rejected(call, tasks, now)
+	case teo.KindOf(err) == teo.Exhausted:
+		q.Exhausted(call, now)
+		q.Released(call, tasks, now)
+	default:
+		s.pause(l, call, err)
+		q.Released(call, tasks, now)
+	}
+}
+
+// done ends a call whose outcome is known.
+func (l *line) done(claimID string, tell func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue.Settled(claimID, time.Now())
+	tell()
+}
+
+// goRefuse records targets of which it is known that EdgeOne refuses them.
+func (s *Submitter) goRefuse(l *line, call *schedule.Call) {
+	go func() {
+		defer s.wake(l.account, 0)
+		tasks := tasksOf(call)
+		forEach(len(tasks), func(i int) {
+			before := tasks[i]
+			after, err := s.store.write(s.critical, before, refuse(call.Parts[i].Positions, call.Refusal, time.Now()))
+			if err != nil {
+				after, err = s.store.read(s.critical, before)
+			}
+			if err != nil {
+				after = before
+			}
+			tasks[i] = after
+			s.finished(before, after)
+		})
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.queue.Accepted(call, tasks, 0, time.Now())
+	}()
+}
+
+func tasksOf(call *schedule.Call) []*v1alpha1.PrefetchTask {
+	tasks := make([]*v1alpha1.PrefetchTask, len(call.Parts))
+	for i, part := range call.Parts {
+		tasks[i] = part.Task
+	}
+	return tasks
+}

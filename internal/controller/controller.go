@@ -1,0 +1,198 @@
+// Package controller submits PrefetchTasks to EdgeOne and follows what becomes of
+// them.
+//
+// There are two controllers. The Submitter's queue key is an account, as EdgeOne
+// meters calls by account: a pass takes the next call slot, plans one call
+// (internal/schedule decides) and hands it to a goroutine that claims, calls and
+// records (call.go). The Poller's key is a zone of an account: a pass looks once
+// for everything open there, follows jobs, and settles calls whose answer was
+// lost (settle.go decides). What may happen to a status is in status.go; how
+// failures become waits is in requeue.go.
+package controller
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
+)
+
+// Options are the limits and intervals of the controllers. See the manager's
+// flags for their meaning and defaults.
+type Options struct {
+	Batch             int
+	TasksPerCall      int
+	QPS               int
+	QuotaInterval     time.Duration
+	PollInterval      time.Duration
+	JobDeadline       time.Duration
+	SignatureValidity time.Duration
+	SettleMargin      time.Duration
+	WriteTimeout      time.Duration
+	CallTimeout       time.Duration
+	ShutdownGrace     time.Duration
+}
+
+// operator is what both controllers share.
+type operator struct {
+	Options
+	store       store
+	edgeOne     *teo.Client
+	credentials *Credentials
+	events      events.EventRecorder
+
+	calls    calls
+	critical context.Context // of claim, call and record; outlives shutdown
+}
+
+// jobIndex finds the tasks that have recorded a job.
+const jobIndex = "job"
+
+// +kubebuilder:rbac:groups=teo.prefetch-operator.io,resources=prefetchtasks,verbs=get;list;watch
+// +kubebuilder:rbac:groups=teo.prefetch-operator.io,resources=prefetchtasks/status,verbs=update
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// Setup adds both controllers to the manager.
+func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, credentials *Credentials, options Options) error {
+	critical, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	op := &operator{
+		Options:     options,
+		store:       store{Client: mgr.GetClient(), live: mgr.GetAPIReader(), timeout: options.WriteTimeout},
+		edgeOne:     edgeOne,
+		credentials: credentials,
+		events:      mgr.GetEventRecorder("teo-prefetch-operator"),
+		critical:    critical,
+	}
+	if err := mgr.Add(&drain{op: op, cancel: cancel}); err != nil {
+		return err
+	}
+	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.PrefetchTask{}, jobIndex, func(obj client.Object) []string {
+		var ids []string
+		for _, job := range obj.(*v1alpha1.PrefetchTask).Status.Jobs {
+			ids = append(ids, job.ID)
+		}
+		return ids
+	}); err != nil {
+		return err
+	}
+	submitter := &Submitter{operator: op, lines: map[account]*line{}, places: map[client.ObjectKey]account{}}
+	if err := run(mgr, "submitter", submitter, submitter.observe, submitter.remove, &submitter.wake); err != nil {
+		return err
+	}
+	poller := &Poller{operator: op, zones: map[zone]*openWork{}, places: map[client.ObjectKey]zone{}}
+	return run(mgr, "poller", poller, poller.observe, poller.remove, &poller.wake)
+}
+
+// run starts a controller whose keys come from a feed of tasks. Feeds see every
+// event in order and decide which keys it makes due; wake makes one due later.
+func run[key comparable](
+	mgr manager.Manager, name string, reconciler reconcile.TypedReconciler[key],
+	observe func(*v1alpha1.PrefetchTask) []key, remove func(*v1alpha1.PrefetchTask) []key, wake *func(key, time.Duration),
+) error {
+	type queue = workqueue.TypedRateLimitingInterface[key]
+	var once sync.Once
+	add := func(q queue, keys func() []key) {
+		once.Do(func() { *wake = q.AddAfter })
+		for _, k := range keys() {
+			q.Add(k)
+		}
+	}
+	feed := handler.TypedFuncs[client.Object, key]{
+		CreateFunc: func(_ context.Context, e event.TypedCreateEvent[client.Object], q queue) {
+			add(q, func() []key { return observe(e.Object.(*v1alpha1.PrefetchTask)) })
+		},
+		UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[client.Object], q queue) {
+			add(q, func() []key { return observe(e.ObjectNew.(*v1alpha1.PrefetchTask)) })
+		},
+		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[client.Object], q queue) {
+			add(q, func() []key { return remove(e.Object.(*v1alpha1.PrefetchTask)) })
+		},
+	}
+	warmup := true
+	return builder.TypedControllerManagedBy[key](mgr).
+		Named(name).
+		Watches(&v1alpha1.PrefetchTask{}, feed).
+		WithOptions(controller.TypedOptions[key]{
+			MaxConcurrentReconciles: 8, // accounts or zones; each key is worked on by one
+			ReconciliationTimeout:   5 * time.Minute,
+			EnableWarmup:            &warmup, // a new leader has its lines in memory already
+		}).
+		Complete(reconciler)
+}
+
+// calls counts the calls under way, and lets no new one start once the process
+// is stopping.
+type calls struct {
+	mu       sync.Mutex
+	stopping bool
+	open     sync.WaitGroup
+	claims   map[string]bool
+}
+
+// start registers a claim, unless the process is stopping.
+func (c *calls) start(claimID string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopping {
+		return false
+	}
+	if c.claims == nil {
+		c.claims = map[string]bool{}
+	}
+	c.claims[claimID] = true
+	c.open.Add(1)
+	return true
+}
+
+func (c *calls) end(claimID string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.claims, claimID)
+	c.open.Done()
+}
+
+// has says whether the claim's call is still under way in this process.
+func (c *calls) has(claimID string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.claims[claimID]
+}
+
+// drain lets calls in flight be answered and recorded before the lease is given
+// up, so that a rolling update leaves nothing to settle.
+type drain struct {
+	op     *operator
+	cancel context.CancelFunc
+}
+
+// Start waits for the end, and then for the calls.
+func (d *drain) Start(ctx context.Context) error {
+	<-ctx.Done()
+	d.op.calls.mu.Lock()
+	d.op.calls.stopping = true
+	d.op.calls.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.op.calls.open.Wait()
+	}()
+	select {
+	case <-done:
+	case <-time.After(d.op.ShutdownGrace):
+	}
+	d.cancel()
+	return nil
+}

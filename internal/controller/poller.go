@@ -1,0 +1,427 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
+)
+
+// zone is what EdgeOne reports on: a zone, read with an account's credentials.
+type zone struct {
+	account
+	ID string
+}
+
+// Poller looks into EdgeOne's history of a zone for all that is open there.
+type Poller struct {
+	*operator
+	wake func(zone, time.Duration)
+
+	mu     sync.Mutex
+	zones  map[zone]*openWork
+	places map[client.ObjectKey]zone
+}
+
+// openWork is what a zone is looked at for.
+type openWork struct {
+	tasks    map[client.ObjectKey]*v1alpha1.PrefetchTask
+	lastLook time.Time
+	refused  time.Time // since when EdgeOne refuses to be looked at
+}
+
+const (
+	// settleInterval is how often a call whose answer was lost is looked up.
+	settleInterval = 1500 * time.Millisecond
+	// patience is how long a look-up goes on before the task's status says so.
+	patience = 10 * time.Second
+	// giveUpFollowing is how long look-ups may be refused before a run whose
+	// targets are all handed over ends without their outcomes.
+	giveUpFollowing = time.Minute
+)
+
+// openIn says in which zone the task has something to look for: jobs that have
+// not ended, or a claim.
+func openIn(task *v1alpha1.PrefetchTask) (zone, bool) {
+	if claim := task.Status.Submission; claim != nil {
+		a := account{}
+		if claim.CredentialsSecret != "" {
+			a = account{task.Namespace, claim.CredentialsSecret}
+		}
+		if accountOf(task) != a {
+			a = accountOf(task) // the keys were replaced by others
+		}
+		return zone{a, claim.ZoneID}, true
+	}
+	if over(task) || schedule.NewRun(task) {
+		return zone{}, false
+	}
+	return zone{accountOf(task), task.Spec.ZoneID}, len(task.Status.Jobs) > 0
+}
+
+// observe feeds a task to the open work of its zone.
+func (p *Poller) observe(task *v1alpha1.PrefetchTask) []zone {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := client.ObjectKeyFromObject(task)
+	z, open := openIn(task)
+	if before, ok := p.places[key]; ok {
+		if known := p.zones[before].tasks[key]; schedule.Newest(task, known) != task && known != task {
+			return nil
+		}
+		if !open || before != z {
+			p.leave(key)
+		}
+	}
+	if !open || !task.DeletionTimestamp.IsZero() {
+		return nil
+	}
+	work := p.zones[z]
+	if work == nil {
+		work = &openWork{tasks: map[client.ObjectKey]*v1alpha1.PrefetchTask{}}
+		p.zones[z] = work
+	}
+	work.tasks[key], p.places[key] = task, z
+	p.wake(z, max(0, p.due(work, task).Sub(time.Now())))
+	return nil
+}
+
+func (p *Poller) remove(task *v1alpha1.PrefetchTask) []zone {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.leave(client.ObjectKeyFromObject(task))
+	return nil
+}
+
+func (p *Poller) leave(key client.ObjectKey) {
+	z, ok := p.places[key]
+	if !ok {
+		return
+	}
+	delete(p.places, key)
+	delete(p.zones[z].tasks, key)
+	if len(p.zones[z].tasks) == 0 {
+		delete(p.zones, z)
+	}
+}
+
+// due is when the zone is to be looked at for the task. Jobs are looked at less
+// often the older they are: a prefetch takes seconds to half an hour.
+func (p *Poller) due(work *openWork, task *v1alpha1.PrefetchTask) time.Time {
+	if claim := task.Status.Submission; claim != nil {
+		return work.lastLook.Add(settleInterval)
+	}
+	youngest := task.Status.Jobs[len(task.Status.Jobs)-1].SubmitTime.Time
+	interval := p.edgeOne.ServerTime().Sub(youngest) / 4
+	interval = min(max(interval, p.PollInterval), 12*p.PollInterval)
+	if last := work.lastLook; last.After(youngest) {
+		return last.Add(interval)
+	}
+	return time.Now().Add(p.PollInterval)
+}
+
+// Reconcile looks at a zone once, if that is due, and copies what it sees to the
+// tasks.
+func (p *Poller) Reconcile(ctx context.Context, z zone) (reconcile.Result, error) {
+	tasks, due := p.open(z)
+	if len(tasks) == 0 || time.Until(due) > 0 {
+		return when(due), nil
+	}
+	creds, err := p.credentials.get(ctx, z.account)
+	if err != nil {
+		return p.refused(ctx, z, tasks, err), nil
+	}
+	look := p.plan(tasks)
+	err = p.look(ctx, creds, z, look)
+	p.looked(z, err)
+	if err != nil {
+		return p.refused(ctx, z, tasks, err), nil
+	}
+	forEach(len(tasks), func(i int) { p.update(ctx, tasks[i], look) })
+	_, due = p.open(z)
+	return when(due), nil
+}
+
+// when comes back at a time; zero is never.
+func when(due time.Time) reconcile.Result {
+	if due.IsZero() {
+		return reconcile.Result{}
+	}
+	return reconcile.Result{RequeueAfter: max(time.Until(due), 10*time.Millisecond)}
+}
+
+// open returns what a look could tell something about, and when the first of the
+// zone's tasks is due; zero if the zone has none.
+func (p *Poller) open(z zone) (tasks []*v1alpha1.PrefetchTask, due time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	work := p.zones[z]
+	if work == nil {
+		return nil, time.Time{}
+	}
+	for _, task := range work.tasks {
+		at := p.due(work, task)
+		if p.underWay(task) {
+			at = time.Now().Add(settleInterval)
+		} else {
+			tasks = append(tasks, task)
+		}
+		due = earlier(due, at)
+	}
+	return tasks, due
+}
+
+// underWay says whether this process is making the task's call, and will record
+// it itself.
+func (p *Poller) underWay(task *v1alpha1.PrefetchTask) bool {
+	return task.Status.Submission != nil && p.calls.has(task.Status.Submission.ClaimID)
+}
+
+// look is one look at a zone: what is asked for, and what was seen.
+type look struct {
+	jobs    []string
+	since   time.Time // of the oldest open job
+	claims  map[string]*v1alpha1.Submission
+	fenced  map[string]bool // claims that were past the fence before the look
+	listing listing
+}
+
+// plan decides what to look for. Whether a claim is past its fence is decided
+// here, before the look: looked at first, a call could still execute afterwards.
+func (p *Poller) plan(tasks []*v1alpha1.PrefetchTask) *look {
+	l := &look{claims: map[string]*v1alpha1.Submission{}, fenced: map[string]bool{}, listing: listing{}}
+	serverNow := p.edgeOne.ServerTime()
+	jobs := map[string]bool{}
+	for _, task := range tasks {
+		if claim := task.Status.Submission; claim != nil {
+			l.claims[claim.ClaimID] = claim
+			l.fenced[claim.ClaimID] = p.edgeOne.ServerTimeKnown() && serverNow.After(p.fence(claim).Add(p.SettleMargin))
+		}
+		if schedule.NewRun(task) {
+			continue
+		}
+		for _, job := range task.Status.Jobs {
+			positions, _ := schedule.ParsePositions(job.Targets)
+			if int(job.Succeeded+job.Failed) < len(positions) && !jobs[job.ID] {
+				jobs[job.ID] = true
+				l.jobs = append(l.jobs, job.ID)
+				if l.since.IsZero() || job.SubmitTime.Time.Before(l.since) {
+					l.since = job.SubmitTime.Time
+				}
+			}
+		}
+	}
+	return l
+}
+
+// fence is when EdgeOne refuses a request signed for the claim.
+func (p *Poller) fence(claim *v1alpha1.Submission) time.Time {
+	return claim.SignedAt.Add(p.SignatureValidity)
+}
+
+// look reads what is planned with as few calls as it takes.
+func (p *Poller) look(ctx context.Context, creds teo.Credentials, z zone, l *look) error {
+	var from, fencedFrom, fencedTo time.Time
+	for id, claim := range l.claims {
+		if l.fenced[id] {
+			fencedFrom = earlier(fencedFrom, claim.SignedAt.Time)
+			if end := p.fence(claim).Add(p.SettleMargin); end.After(fencedTo) {
+				fencedTo = end
+			}
+		} else {
+			from = earlier(from, claim.SignedAt.Time)
+		}
+	}
+	if !fencedFrom.IsZero() { // a window fixed in the past, which no longer changes
+		if err := p.list(ctx, creds, l, teo.DescribePrefetchTasksRequest{ZoneID: z.ID, StartTime: fencedFrom, EndTime: fencedTo}); err != nil {
+			return err
+		}
+	}
+	now := p.edgeOne.ServerTime().Add(time.Minute) // what is created while we look shall be seen too
+	if !from.IsZero() {
+		if err := p.list(ctx, creds, l, teo.DescribePrefetchTasksRequest{ZoneID: z.ID, StartTime: from, EndTime: now}); err != nil {
+			return err
+		}
+	}
+	if len(l.jobs) > 1 {
+		// One window holds all jobs, and perhaps those of others; it is read if
+		// it is shorter than the jobs one by one.
+		window := teo.DescribePrefetchTasksRequest{ZoneID: z.ID, StartTime: l.since, EndTime: now}
+		page, err := p.edgeOne.FirstPrefetchTasks(ctx, creds, window)
+		if err != nil {
+			return err
+		}
+		if len(page.Tasks) == page.TotalCount {
+			l.listing.add(page.Tasks)
+			return nil
+		}
+		if len(page.Tasks) > 0 && page.TotalCount/len(page.Tasks) < len(l.jobs) {
+			return p.list(ctx, creds, l, window)
+		}
+	}
+	for _, id := range l.jobs {
+		if err := p.list(ctx, creds, l, teo.DescribePrefetchTasksRequest{ZoneID: z.ID, JobID: id}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func (p *Poller) list(ctx context.Context, creds teo.Credentials, l *look, req teo.DescribePrefetchTasksRequest) error {
+	tasks, err := p.edgeOne.DescribePrefetchTasks(ctx, creds, req)
+	l.listing.add(tasks)
+	return err
+}
+
+// looked notes a look and whether EdgeOne refused it.
+func (p *Poller) looked(z zone, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	work := p.zones[z]
+	if work == nil {
+		return
+	}
+	work.lastLook = time.Now()
+	switch {
+	case !refusesLooking(err):
+		work.refused = time.Time{}
+	case work.refused.IsZero():
+		work.refused = time.Now()
+	}
+}
+
+func refusesLooking(err error) bool {
+	kind := teo.KindOf(err)
+	return kind == teo.Denied || kind == teo.Rejected
+}
+
+// update copies what a look saw to a task.
+func (p *Poller) update(ctx context.Context, task *v1alpha1.PrefetchTask, l *look) {
+	now, serverNow := time.Now(), p.edgeOne.ServerTime()
+	changes := []change{}
+	if claim := task.Status.Submission; claim != nil && l.claims[claim.ClaimID] != nil {
+		if c := p.settleClaim(ctx, task, claim, l); c != nil {
+			changes = append(changes, c)
+		}
+	}
+	if !schedule.NewRun(task) && len(task.Status.Jobs) > 0 {
+		changes = append(changes, follow(l.listing, p.JobDeadline, now, serverNow))
+	}
+	p.write(ctx, task, func(task *v1alpha1.PrefetchTask) {
+		for _, c := range changes {
+			c(task)
+		}
+	})
+}
+
+// settleClaim decides about a claimed task; nil is to wait.
+func (p *Poller) settleClaim(ctx context.Context, task *v1alpha1.PrefetchTask, claim *v1alpha1.Submission, l *look) change {
+	fenced := l.fenced[claim.ClaimID]
+	if schedule.NewRun(task) {
+		// The spec no longer says which URLs the claim was for, and the new run
+		// does not ask. It only has to wait until that call cannot happen.
+		if fenced {
+			return release(noReason, time.Now())
+		}
+		return nil
+	}
+	history := l.listing.window(claim.SignedAt.Time, p.fence(claim).Add(p.SettleMargin))
+	result, jobs := settle(claim, schedule.Targets(task), history, fenced, func(jobID string) string { return p.owner(ctx, jobID, claim.ClaimID) })
+	switch {
+	case result != undecided:
+		log.FromContext(ctx).Info("Settled a call whose answer was lost", "task", client.ObjectKeyFromObject(task), "claim", claim.ClaimID, "found", len(jobs) > 0)
+		return adopt(jobs, time.Now())
+	case p.edgeOne.ServerTime().Sub(claim.SignedAt.Time) > patience:
+		return unknown(fmt.Sprintf("EdgeOne's answer to a call was lost; it is looked up until %s before anything is submitted again",
+			p.fence(claim).Add(p.SettleMargin).UTC().Format(time.RFC3339)), false)
+	}
+	return nil
+}
+
+// owner returns a claim that has recorded the job, preferably another one.
+func (p *Poller) owner(ctx context.Context, jobID, claimID string) string {
+	var list v1alpha1.PrefetchTaskList
+	if err := p.store.List(ctx, &list, client.MatchingFields{jobIndex: jobID}, client.UnsafeDisableDeepCopy); err != nil {
+		return "unknown" // only ranks, and keeps an early adoption waiting
+	}
+	owner := ""
+	for _, task := range list.Items {
+		for _, job := range task.Status.Jobs {
+			if job.ID == jobID && (owner == "" || job.ClaimID != claimID) {
+				owner = job.ClaimID
+			}
+		}
+	}
+	return owner
+}
+
+// write changes a task's status and the Poller's own view of it.
+func (p *Poller) write(ctx context.Context, task *v1alpha1.PrefetchTask, c change) {
+	after, err := p.store.write(ctx, task, c)
+	if err != nil {
+		after, err = p.store.read(ctx, task) // it has changed; look again next time
+		if err != nil {
+			return
+		}
+	} else {
+		p.finished(task, after)
+	}
+	if after == nil {
+		p.remove(task)
+	} else if after != task {
+		p.observe(after)
+	}
+}
+
+// refused tells tasks that EdgeOne cannot be asked about them, and returns when to
+// look again. Runs whose targets are all handed over do not wait for ever.
+func (p *Poller) refused(ctx context.Context, z zone, tasks []*v1alpha1.PrefetchTask, err error) reconcile.Result {
+	p.mu.Lock()
+	var since time.Time
+	if work := p.zones[z]; work != nil {
+		since = work.refused
+	}
+	p.mu.Unlock()
+	message := teo.Message(err)
+	if message == "" {
+		message = err.Error()
+	}
+	giveUp := !since.IsZero() && !teo.DeniedAccount(err) && (teo.KindOf(err) == teo.Rejected || time.Since(since) >= giveUpFollowing)
+	forEach(len(tasks), func(i int) {
+		task := tasks[i]
+		switch claim := task.Status.Submission; {
+		case claim != nil && time.Since(claim.SignedAt.Time) > p.SignatureValidity+p.SettleMargin:
+			p.write(ctx, task, unknown("EdgeOne's answer to a call was lost, and its history cannot be read: "+message+
+				". Let the key call teo:DescribePrefetchTasks, or set spec.revision to a new value to submit everything again", true))
+		case claim == nil && giveUp:
+			p.write(ctx, task, notFollowed(message, time.Now()))
+		case claim == nil && p.late(task):
+			p.write(ctx, task, follow(listing{}, p.JobDeadline, time.Now(), p.edgeOne.ServerTime()))
+		}
+	})
+	log.FromContext(ctx).V(1).Info("Could not look", "error", err.Error())
+	return reconcile.Result{RequeueAfter: max(pauseAfter(err, 1).Duration, p.PollInterval)}
+}
+
+// late says whether the task has waited for outcomes longer than the deadline.
+func (p *Poller) late(task *v1alpha1.PrefetchTask) bool {
+	return slices.ContainsFunc(task.Status.Jobs, func(job v1alpha1.Job) bool {
+		return p.edgeOne.ServerTime().Sub(job.SubmitTime.Time) > p.JobDeadline
+	})
+}

@@ -1,0 +1,82 @@
+package controller
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
+)
+
+// scope is what a failure keeps waiting.
+type scope int
+
+const (
+	nothing scope = iota
+	theLane
+	theZone
+	theAccount
+)
+
+// pause is what to do about a failed call, apart from its own targets: who waits,
+// how long, and what their status says meanwhile.
+type pause struct {
+	scope scope
+	time.Duration
+	schedule.Why
+}
+
+var noReason schedule.Why
+
+const (
+	// lookAgain is when credentials, permissions and zones that were refused are
+	// tried again: within a minute of being mended.
+	lookAgain = 30 * time.Second
+	// maxBackoff bounds how long EdgeOne is left alone after it could not be
+	// reached or kept throttling.
+	maxBackoff = 30 * time.Second
+	// fewThrottles may happen in a row before the account pauses: the limiter
+	// alone copes with other programs that share the account.
+	fewThrottles = 3
+)
+
+// pauseAfter is the only place where a failure becomes a wait. Failures is how
+// many calls of the account failed in a row.
+func pauseAfter(err error, failures int) pause {
+	message := teo.Message(err)
+	switch {
+	case errors.Is(err, errMissing):
+		return pause{theAccount, lookAgain, schedule.Why{Reason: v1alpha1.ReasonCredentialsMissing, Message: upperFirst(err.Error()), Person: true}}
+	case errors.Is(err, teo.ErrTooOld):
+		return pause{theLane, backoff(failures), schedule.Why{Reason: v1alpha1.ReasonUnavailable, Message: message}}
+	case teo.IsSignatureExpire(err):
+		// The answer has told EdgeOne's time, by which the next call is signed.
+		return pause{theAccount, backoff(failures), schedule.Why{
+			Reason: v1alpha1.ReasonCredentialsRefused, Person: true,
+			Message: message + " (the operator's clock differs from EdgeOne's by minutes: set it right)",
+		}}
+	}
+	switch teo.KindOf(err) {
+	case teo.Throttled:
+		if failures <= fewThrottles {
+			return pause{theLane, 100 * time.Millisecond, schedule.Why{Reason: v1alpha1.ReasonThrottled, Message: message}}
+		}
+		return pause{theAccount, backoff(failures - fewThrottles), schedule.Why{Reason: v1alpha1.ReasonThrottled, Message: message}}
+	case teo.Denied:
+		why := schedule.Why{Reason: v1alpha1.ReasonPermissionDenied, Person: true, Message: message +
+			" (check spec.zoneID, and that the key may call teo:CreatePrefetchTask, teo:DescribePrefetchTasks and teo:DescribeContentQuota in this zone)"}
+		if teo.DeniedAccount(err) {
+			why.Reason, why.Message = v1alpha1.ReasonCredentialsRefused, message+" (replace the secretId and secretKey)"
+			return pause{theAccount, lookAgain, why}
+		}
+		return pause{theZone, lookAgain, why}
+	case teo.Unavailable:
+		return pause{theAccount, backoff(failures), schedule.Why{Reason: v1alpha1.ReasonUnavailable, Message: message}}
+	}
+	return pause{}
+}
+
+func backoff(failures int) time.Duration {
+	return min(maxBackoff, time.Second<<min(max(failures-1, 0), 10))
+}

@@ -1,0 +1,147 @@
+package controller
+
+import (
+	"slices"
+	"time"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
+)
+
+// listing is EdgeOne's history by job and normalised URL.
+type listing map[string]map[string]teo.PrefetchTask
+
+func (l listing) add(tasks []teo.PrefetchTask) {
+	for _, task := range tasks {
+		job := l[task.JobID]
+		if job == nil {
+			job = map[string]teo.PrefetchTask{}
+			l[task.JobID] = job
+		}
+		job[teo.Normalize(task.Target)] = task
+	}
+}
+
+// window returns the part of the history that was created from start to end.
+func (l listing) window(start, end time.Time) listing {
+	part := listing{}
+	for id, job := range l {
+		for u, task := range job {
+			if task.CreateTime.Before(start.Truncate(time.Second)) || task.CreateTime.After(end) {
+				continue
+			}
+			if part[id] == nil {
+				part[id] = map[string]teo.PrefetchTask{}
+			}
+			part[id][u] = task
+		}
+	}
+	return part
+}
+
+// decision is what a look at the history says about one claimed task.
+type decision int
+
+const (
+	undecided   decision = iota // look again
+	found                       // adopt the jobs; what they do not cover goes back
+	notExecuted                 // and it never will be
+
+)
+
+// settle decides what became of a task's claim.
+//
+// Before the fence only a job that lists all the task's URLs is taken for its
+// own, and only one that no other claim has recorded. After the fence nothing
+// signed for the claim can execute any more and the window is complete, so each
+// URL stands for itself: one that any job lists was executed, whoever recorded
+// that job; one that none lists was not. That a job is recorded elsewhere is
+// never evidence that something was not executed.
+func settle(submission *v1alpha1.Submission, targets []string, history listing, pastFence bool, takenBy func(jobID string) (claimID string)) (decision, []adoption) {
+	positions, _ := schedule.ParsePositions(submission.Targets)
+	var candidates []candidate
+	for id, job := range history {
+		c := candidate{id: id, job: job, exact: hashJob(job) == submission.CallHash}
+		for _, i := range positions {
+			if i >= len(targets) {
+				continue
+			}
+			if _, ok := job[teo.Normalize(targets[i])]; ok {
+				c.covers = append(c.covers, i)
+			}
+		}
+		if len(c.covers) == 0 {
+			continue
+		}
+		owner := takenBy(id)
+		c.others = owner != "" && owner != submission.ClaimID
+		if pastFence || !c.others && len(c.covers) == len(positions) {
+			candidates = append(candidates, c)
+		}
+	}
+	slices.SortFunc(candidates, candidate.compare)
+	var jobs []adoption
+	for _, c := range candidates {
+		covered := c.covers.Minus(positions.Minus(c.covers))
+		for _, job := range jobs {
+			covered = covered.Minus(job.positions)
+		}
+		if len(covered) > 0 {
+			jobs = append(jobs, adoption{c.id, covered})
+		}
+	}
+	switch {
+	case len(jobs) > 0:
+		return found, jobs
+	case pastFence:
+		return notExecuted, nil
+	}
+	return undecided, nil
+}
+
+// candidate is a job that may be the claim's.
+type candidate struct {
+	id     string
+	job    map[string]teo.PrefetchTask
+	covers schedule.Positions
+	exact  bool // it lists just what the call was planned to hold
+	others bool // another claim has recorded it
+}
+
+// compare puts the likeliest job first.
+func (c candidate) compare(d candidate) int {
+	score := func(c candidate) int {
+		n := 2*len(c.covers) - len(c.job)
+		if c.exact {
+			n += 1 << 24
+		}
+		if c.others {
+			n -= 1 << 28
+		}
+		return n
+	}
+	if a, b := score(c), score(d); a != b {
+		return b - a
+	}
+	if c.id < d.id {
+		return -1
+	}
+	return 1
+}
+
+func hashJob(job map[string]teo.PrefetchTask) string {
+	urls := make([]string, 0, len(job))
+	for u := range job {
+		urls = append(urls, u)
+	}
+	return schedule.HashURLs(urls)
+}
+
+func hashCall(urls []string) string {
+	normal := make([]string, len(urls))
+	for i, u := range urls {
+		normal[i] = teo.Normalize(u)
+	}
+	return schedule.HashURLs(normal)
+}

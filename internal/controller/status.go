@@ -1,0 +1,352 @@
+package controller
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
+)
+
+// change is one step in the life of a task. Everything that may happen to a
+// status is a change in this file.
+type change func(*v1alpha1.PrefetchTask)
+
+const (
+	maxFailedTargets = 100
+	maxMessage       = 1024
+)
+
+// claim is the intent to call, written before the call. It holds all that is
+// needed to settle the call without the spec.
+func claim(submission v1alpha1.Submission, now time.Time) change {
+	return func(task *v1alpha1.PrefetchTask) {
+		if run := schedule.Run(task); task.Status.Run != run {
+			task.Status = v1alpha1.PrefetchTaskStatus{Run: run, StartTime: metav1.NewTime(now)}
+		}
+		task.Status.Submission = &submission
+		task.Status.NextAttemptTime = metav1.Time{}
+		clear(task, v1alpha1.ConditionStalled, v1alpha1.ConditionQuotaExceeded)
+		sum(task, now)
+		set(task, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSubmitting, "A call to EdgeOne is being made")
+		set(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, v1alpha1.ReasonSubmitting, "")
+	}
+}
+
+// record writes EdgeOne's answer to the call of the task's claim: the job of the
+// accepted targets, and those that were refused by what EdgeOne said of them.
+func record(jobID string, refused map[string]string, now time.Time) change {
+	return func(task *v1alpha1.PrefetchTask) {
+		submission := task.Status.Submission
+		targets := schedule.Targets(task)
+		positions, _ := schedule.ParsePositions(submission.Targets)
+		var no schedule.Positions
+		for _, i := range positions {
+			if i >= len(targets) {
+				continue // the spec changed meanwhile; its new run starts afresh
+			}
+			if reason, ok := refused[teo.Normalize(targets[i])]; ok {
+				no = append(no, i)
+				fail(task, targets[i], v1alpha1.FailedRefused, reason)
+			}
+		}
+		addRefused(task, no)
+		addJob(task, jobID, positions.Minus(no))
+		task.Status.Submission = nil
+		sum(task, now)
+	}
+}
+
+// refuse records targets that EdgeOne does not take at all.
+func refuse(positions schedule.Positions, message string, now time.Time) change {
+	return func(task *v1alpha1.PrefetchTask) {
+		if run := schedule.Run(task); task.Status.Run != run {
+			task.Status = v1alpha1.PrefetchTaskStatus{Run: run, StartTime: metav1.NewTime(now)}
+		}
+		targets := schedule.Targets(task)
+		for _, i := range positions {
+			fail(task, targets[i], v1alpha1.FailedRefused, message)
+		}
+		addRefused(task, positions)
+		task.Status.Submission = nil
+		sum(task, now)
+	}
+}
+
+// release gives up the claim of a call that was certainly not executed.
+func release(why schedule.Why, now time.Time) change {
+	return func(task *v1alpha1.PrefetchTask) {
+		task.Status.Submission = nil
+		sum(task, now)
+		if why.Reason != "" && !over(task) {
+			set(task, v1alpha1.ConditionReady, metav1.ConditionFalse, why.Reason, why.Message)
+		}
+	}
+}
+
+// adoption is a job found in EdgeOne's history, and the positions it covers.
+type adoption struct {
+	jobID     string
+	positions schedule.Positions
+}
+
+// adopt hands over what the history shows of a call whose answer was lost.
+// Whatever it does not show goes back to waiting.
+func adopt(jobs []adoption, now time.Time) change {
+	return func(task *v1alpha1.PrefetchTask) {
+		for _, job := range jobs {
+			addJob(task, job.jobID, job.positions)
+		}
+		if len(jobs) == 0 {
+			task.Status.LostCalls++
+		}
+		task.Status.Submission = nil
+		sum(task, now)
+		if schedule.GivenUp(task) && !over(task) {
+			message := fmt.Sprintf("%d calls were lost and EdgeOne executed none of them; set spec.revision to a new value to try again", task.Status.LostCalls)
+			set(task, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonOutcomeUnknown, message)
+			set(task, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonOutcomeUnknown, message)
+		}
+	}
+}
+
+// unknown says that the outcome of the task's call is being looked up, or that it
+// cannot be, and what a person can do then.
+func unknown(message string, stalled bool) change {
+	return func(task *v1alpha1.PrefetchTask) {
+		set(task, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonOutcomeUnknown, message)
+		set(task, v1alpha1.ConditionSubmitted, metav1.ConditionUnknown, v1alpha1.ReasonOutcomeUnknown, message)
+		stall(task, stalled, v1alpha1.ReasonOutcomeUnknown, message)
+		observe(task)
+	}
+}
+
+// waits says why a task waits.
+func waits(note schedule.Note, now time.Time) change {
+	return func(task *v1alpha1.PrefetchTask) {
+		if schedule.NewRun(task) && task.Status.Submission == nil {
+			// What the status says of the run before stays until the new one is
+			// claimed; only that it is over is no longer true.
+			set(task, v1alpha1.ConditionFinished, metav1.ConditionFalse, v1alpha1.ReasonWaiting, "A new run is asked for")
+		} else {
+			sum(task, now)
+		}
+		observe(task)
+		if note.Reason == "" || !schedule.NewRun(task) && over(task) {
+			return
+		}
+		set(task, v1alpha1.ConditionReady, metav1.ConditionFalse, note.Reason, note.Message)
+		if condition := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionSubmitted); condition == nil || condition.Status != metav1.ConditionUnknown {
+			set(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, note.Reason, note.Message)
+		}
+		stall(task, note.Stalled, note.Reason, note.Message)
+		clear(task, v1alpha1.ConditionQuotaExceeded)
+		task.Status.NextAttemptTime = metav1.Time{}
+		if note.Quota {
+			set(task, v1alpha1.ConditionQuotaExceeded, metav1.ConditionTrue, note.Reason, note.Message)
+			task.Status.NextAttemptTime = metav1.NewTime(note.NextAttempt)
+		}
+	}
+}
+
+// follow copies what EdgeOne lists of the task's jobs. Targets without an outcome
+// after the deadline count as failed.
+func follow(listed listing, deadline time.Duration, now, serverNow time.Time) change {
+	return func(task *v1alpha1.PrefetchTask) {
+		targets := schedule.Targets(task)
+		for i := range task.Status.Jobs {
+			job := &task.Status.Jobs[i]
+			followJob(task, job, targets, listed[job.ID], serverNow.Sub(job.SubmitTime.Time) > deadline)
+		}
+		sum(task, now)
+	}
+}
+
+func followJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, targets []string, listed map[string]teo.PrefetchTask, late bool) {
+	positions, _ := schedule.ParsePositions(job.Targets)
+	if int(job.Succeeded+job.Failed) >= len(positions) || listed == nil && !late {
+		return
+	}
+	job.Succeeded, job.Failed = 0, 0
+	for _, i := range positions {
+		if i >= len(targets) {
+			continue
+		}
+		entry, found := listed[teo.Normalize(targets[i])]
+		switch {
+		case found && entry.Status == teo.StatusSuccess:
+			job.Succeeded++
+		case found && entry.Ended():
+			job.Failed++
+			fail(task, targets[i], upperFirst(entry.Status), join(entry.FailType, entry.FailMessage))
+		case late:
+			job.Failed++
+			fail(task, targets[i], v1alpha1.FailedNoOutcome, "EdgeOne named no outcome before the deadline")
+		}
+	}
+}
+
+// notFollowed ends a run whose outcome EdgeOne does not let us read.
+func notFollowed(message string, now time.Time) change {
+	return func(task *v1alpha1.PrefetchTask) {
+		sum(task, now)
+		if over(task) || len(schedule.Open(task)) > 0 {
+			return
+		}
+		task.Status.CompletionTime = metav1.NewTime(now)
+		message = "Every target was handed over, but EdgeOne does not let the outcome be read: " + message
+		set(task, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonNotFollowed, message)
+		set(task, v1alpha1.ConditionFinished, metav1.ConditionTrue, v1alpha1.ReasonNotFollowed, message)
+	}
+}
+
+// sum derives counts and conditions from what the status holds of the run.
+func sum(task *v1alpha1.PrefetchTask, now time.Time) {
+	s := &task.Status
+	total := len(schedule.Targets(task))
+	handed, refused := schedule.HandedOver(task)
+	succeeded, failed := int32(0), int32(len(refused)) //nolint:gosec // at most 10,000
+	for _, job := range s.Jobs {
+		succeeded += job.Succeeded
+		failed += job.Failed
+	}
+	s.Targets = v1alpha1.TargetCounts{
+		Total: count(total), Submitted: count(len(handed)), Succeeded: ptr.To(succeeded), Failed: ptr.To(failed),
+	}
+	s.JobCount = int32(len(s.Jobs)) //nolint:gosec // at most 10,000
+	if schedule.NewRun(task) {
+		return // the counts are of a run that the spec no longer asks for
+	}
+	observe(task)
+	if over(task) {
+		return
+	}
+	switch {
+	case int(succeeded+failed) >= total:
+		finish(task, total, int(failed), now)
+	case len(handed) >= total:
+		clear(task, v1alpha1.ConditionStalled, v1alpha1.ConditionQuotaExceeded)
+		s.NextAttemptTime = metav1.Time{}
+		set(task, v1alpha1.ConditionSubmitted, metav1.ConditionTrue, v1alpha1.ReasonSubmitted, "Every target was handed over to EdgeOne")
+		set(task, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSubmitted, "EdgeOne is prefetching the targets")
+		set(task, v1alpha1.ConditionFinished, metav1.ConditionFalse, v1alpha1.ReasonSubmitted, "")
+	case s.Submission == nil:
+		set(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, v1alpha1.ReasonWaiting, "")
+		set(task, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonWaiting, "Submitted when its turn comes")
+		fallthrough
+	default:
+		set(task, v1alpha1.ConditionFinished, metav1.ConditionFalse, v1alpha1.ReasonSubmitting, "")
+	}
+}
+
+// finish ends the run.
+func finish(task *v1alpha1.PrefetchTask, total, failed int, now time.Time) {
+	reason, ready := v1alpha1.ReasonSucceeded, metav1.ConditionTrue
+	message := fmt.Sprintf("All %d targets are prefetched", total)
+	if total == 1 {
+		message = "The target is prefetched"
+	}
+	if failed > 0 {
+		reason, ready = v1alpha1.ReasonPartiallyFailed, metav1.ConditionFalse
+		if failed >= total {
+			reason = v1alpha1.ReasonFailed
+		}
+		message = fmt.Sprintf("%d of %d targets failed, see status.failedTargets; set spec.revision to a new value to try again", failed, total)
+	}
+	task.Status.CompletionTime = metav1.NewTime(now)
+	task.Status.NextAttemptTime = metav1.Time{}
+	clear(task, v1alpha1.ConditionQuotaExceeded)
+	set(task, v1alpha1.ConditionSubmitted, metav1.ConditionTrue, v1alpha1.ReasonSubmitted, "Every target was handed over to EdgeOne")
+	set(task, v1alpha1.ConditionReady, ready, reason, message)
+	set(task, v1alpha1.ConditionFinished, metav1.ConditionTrue, reason, message)
+	stall(task, failed > 0, reason, message)
+}
+
+// over says whether the status's run is finished.
+func over(task *v1alpha1.PrefetchTask) bool {
+	return meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished)
+}
+
+func addJob(task *v1alpha1.PrefetchTask, jobID string, positions schedule.Positions) {
+	if len(positions) == 0 {
+		return
+	}
+	submission := task.Status.Submission
+	for i := range task.Status.Jobs {
+		if job := &task.Status.Jobs[i]; job.ID == jobID {
+			have, _ := schedule.ParsePositions(job.Targets)
+			job.Targets = have.Union(positions).String()
+			return
+		}
+	}
+	task.Status.Jobs = append(task.Status.Jobs, v1alpha1.Job{
+		ID: jobID, ClaimID: submission.ClaimID, Targets: positions.String(), SubmitTime: submission.SignedAt,
+	})
+}
+
+func addRefused(task *v1alpha1.PrefetchTask, positions schedule.Positions) {
+	have, _ := schedule.ParsePositions(task.Status.RefusedTargets)
+	task.Status.RefusedTargets = have.Union(positions).String()
+}
+
+// fail names a failed target, once and as far as there is room.
+func fail(task *v1alpha1.PrefetchTask, target, reason, message string) {
+	s := &task.Status
+	known := func(f v1alpha1.FailedTarget) bool { return f.URL == target }
+	if len(s.FailedTargets) >= maxFailedTargets || slices.ContainsFunc(s.FailedTargets, known) {
+		return
+	}
+	if len(message) > maxMessage {
+		message = strings.ToValidUTF8(message[:maxMessage], "")
+	}
+	s.FailedTargets = append(s.FailedTargets, v1alpha1.FailedTarget{URL: target, Reason: reason, Message: message})
+}
+
+// observe says that the status speaks of the current generation.
+func observe(task *v1alpha1.PrefetchTask) {
+	task.Status.ObservedGeneration = task.Generation
+	for i := range task.Status.Conditions {
+		task.Status.Conditions[i].ObservedGeneration = task.Generation
+	}
+}
+
+func stall(task *v1alpha1.PrefetchTask, stalled bool, reason, message string) {
+	clear(task, v1alpha1.ConditionStalled)
+	if stalled {
+		set(task, v1alpha1.ConditionStalled, metav1.ConditionTrue, reason, message)
+	}
+}
+
+func set(task *v1alpha1.PrefetchTask, conditionType string, status metav1.ConditionStatus, reason, message string) {
+	meta.SetStatusCondition(&task.Status.Conditions, metav1.Condition{
+		Type: conditionType, Status: status, Reason: reason, Message: message, ObservedGeneration: task.Generation,
+	})
+}
+
+func clear(task *v1alpha1.PrefetchTask, conditionTypes ...string) {
+	for _, conditionType := range conditionTypes {
+		meta.RemoveStatusCondition(&task.Status.Conditions, conditionType)
+	}
+}
+
+func count(n int) *int32 { return ptr.To(int32(n)) } //nolint:gosec // at most 10,000
+
+func upperFirst(s string) string {
+	r := []rune(s)
+	if len(r) > 0 {
+		r[0] = unicode.ToUpper(r[0])
+	}
+	return string(r)
+}
+
+func join(parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ": ")
+}

@@ -1,0 +1,240 @@
+package controller
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
+)
+
+// Submitter turns the waiting tasks of an account into calls.
+type Submitter struct {
+	*operator
+	wake func(account, time.Duration)
+
+	mu     sync.Mutex
+	lines  map[account]*line
+	places map[client.ObjectKey]account // where each task of a line stands
+}
+
+// line is the queue of an account, and what its calls have met lately.
+type line struct {
+	account account
+
+	mu       sync.Mutex
+	queue    *schedule.Queue
+	failures int  // calls in a row that failed for a reason of the account's
+	telling  bool // statuses of waiting tasks are being written
+}
+
+// lookahead is how much earlier than its slot a call is planned and claimed.
+const lookahead = 100 * time.Millisecond
+
+// notesAtOnce is how many waiting tasks are told why in one go. It is small, so
+// that claims and records, which go on beside it, do not wait behind it.
+const notesAtOnce = 64
+
+// Reconcile does all that is due for an account now: it tells tasks why they
+// wait, and starts calls while there are a slot and something to submit.
+func (s *Submitter) Reconcile(ctx context.Context, a account) (reconcile.Result, error) {
+	l := s.line(a)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	again := s.tell(l)
+	if l.queue.Len() == 0 {
+		return reconcile.Result{}, nil
+	}
+	creds, err := s.credentials.get(ctx, a)
+	if err != nil {
+		s.pause(l, nil, err)
+		return sooner(again, lookAgain), nil
+	}
+	limiter := s.edgeOne.Limiter(creds.SecretID, teo.ActionCreatePrefetchTask)
+	for {
+		slot, wait := limiter.Reserve(lookahead)
+		if slot == nil {
+			return sooner(again, wait), nil // 0: the end of a call wakes the line
+		}
+		decision := l.queue.Next(time.Now())
+		switch {
+		case decision.Call != nil && decision.Call.Refusal != "":
+			slot.Cancel()
+			s.goRefuse(l, decision.Call)
+		case decision.Call != nil:
+			s.goCall(ctx, l, creds, decision.Call, slot)
+		case decision.ReadQuota != "":
+			slot.Cancel()
+			go s.readQuota(l, creds, decision.ReadQuota)
+		default:
+			slot.Cancel()
+			return sooner(again, decision.Wait), nil
+		}
+	}
+}
+
+// sooner comes back at the earlier of two times from now; 0 is never.
+func sooner(a, b time.Duration) reconcile.Result {
+	if a == 0 || b != 0 && b < a {
+		a = b
+	}
+	return reconcile.Result{RequeueAfter: a}
+}
+
+func (s *Submitter) line(a account) *line {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.lines[a]
+	if l == nil {
+		l = &line{account: a, queue: schedule.NewQueue(schedule.Limits{
+			Batch: s.Batch, TasksPerCall: s.TasksPerCall, QuotaInterval: s.QuotaInterval, QPS: s.QPS, Normalize: teo.Normalize,
+		})}
+		s.lines[a] = l
+	}
+	return l
+}
+
+// observe feeds a task to the line of its account.
+func (s *Submitter) observe(task *v1alpha1.PrefetchTask) []account {
+	key, a := client.ObjectKeyFromObject(task), accountOf(task)
+	s.mu.Lock()
+	before, moved := s.places[key]
+	moved = moved && before != a
+	s.places[key] = a
+	s.mu.Unlock()
+	if moved {
+		s.leave(before, key)
+	}
+	l := s.line(a)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.queue.Set(task, time.Now()) {
+		return []account{a}
+	}
+	return nil
+}
+
+func (s *Submitter) remove(task *v1alpha1.PrefetchTask) []account {
+	key := client.ObjectKeyFromObject(task)
+	s.mu.Lock()
+	a := s.places[key]
+	delete(s.places, key)
+	s.mu.Unlock()
+	s.leave(a, key)
+	return []account{a} // those who waited for a URL of its claim may go
+}
+
+func (s *Submitter) leave(a account, key client.ObjectKey) {
+	l := s.line(a)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue.Delete(key, time.Now())
+}
+
+// tell writes to waiting tasks why they wait, beside the pass, and returns when
+// there is more to tell.
+func (s *Submitter) tell(l *line) time.Duration {
+	if l.telling {
+		return 0
+	}
+	notes, next := l.queue.Notes(notesAtOnce, time.Now())
+	if len(notes) > 0 {
+		l.telling = true
+		go func() {
+			defer s.wake(l.account, 0)
+			tasks := make([]*v1alpha1.PrefetchTask, len(notes))
+			forEach(len(notes), func(i int) { tasks[i] = s.tellOne(notes[i]) })
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.telling = false
+			for _, task := range tasks {
+				if task != nil {
+					l.queue.Set(task, time.Now())
+				}
+			}
+		}()
+		return 0
+	}
+	if next.IsZero() {
+		return 0
+	}
+	return max(time.Until(next), time.Millisecond)
+}
+
+// tellOne writes one note. A conflict means that the task has changed, and its
+// event will make the queue think again.
+func (s *Submitter) tellOne(note schedule.Note) *v1alpha1.PrefetchTask {
+	task, err := s.store.write(s.critical, note.Task, waits(note, time.Now()))
+	if err != nil {
+		return nil
+	}
+	if note.Stalled || note.Quota {
+		s.event(task, corev1.EventTypeWarning, note.Reason, "Submit", note.Message)
+	}
+	return task
+}
+
+// pause makes those wait whom a failure concerns.
+func (s *Submitter) pause(l *line, call *schedule.Call, err error) {
+	l.failures++
+	p, now := pauseAfter(err, l.failures), time.Now()
+	switch p.scope {
+	case theAccount:
+		l.queue.HoldAccount(p.Why, now, now.Add(p.Duration))
+	case theZone:
+		l.queue.HoldZone(call.Lane.ZoneID, p.Why, now, now.Add(p.Duration))
+	case theLane:
+		l.queue.HoldLane(call.Lane, p.Why, now, now.Add(p.Duration))
+	case nothing:
+	}
+	if p.Person || teo.DeniedAccount(err) {
+		s.credentials.forget(l.account)
+	}
+}
+
+// readQuota tells the queue what a zone may still submit today. Where the key may
+// not read it, calls are made without knowing, and learn from refusals.
+func (s *Submitter) readQuota(l *line, creds teo.Credentials, zoneID string) {
+	ctx, cancel := context.WithTimeout(s.critical, 30*time.Second)
+	defer cancel()
+	quota, err := s.edgeOne.DescribeContentQuota(ctx, creds, zoneID)
+	if err != nil {
+		log.FromContext(ctx).V(1).Info("Could not read the quota", "zone", zoneID, "error", err.Error())
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		l.queue.SetQuota(zoneID, quota.Batch, quota.DailyAvailable, time.Now())
+	} else {
+		l.queue.SetQuota(zoneID, 0, -1, time.Now())
+	}
+	s.wake(l.account, 0)
+}
+
+// event reports on a task, always after the status says so.
+func (o *operator) event(task *v1alpha1.PrefetchTask, eventType, reason, action, message string) {
+	o.events.Eventf(task, nil, eventType, reason, action, "%s", message)
+}
+
+// finished reports the end of a run, once.
+func (o *operator) finished(before, after *v1alpha1.PrefetchTask) {
+	if after == nil || !over(after) || over(before) && before.Status.Run == after.Status.Run {
+		return
+	}
+	for _, condition := range after.Status.Conditions {
+		if condition.Type == v1alpha1.ConditionFinished {
+			eventType := corev1.EventTypeNormal
+			if condition.Reason == v1alpha1.ReasonFailed || condition.Reason == v1alpha1.ReasonPartiallyFailed {
+				eventType = corev1.EventTypeWarning
+			}
+			o.event(after, eventType, condition.Reason, "Prefetch", condition.Message)
+		}
+	}
+}

@@ -1,0 +1,105 @@
+package controller
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+)
+
+// writers is how many status writes go on at once. The API server takes some 400
+// a second of them on two cores, at a few milliseconds each.
+const writers = 32
+
+// store writes statuses. Each write carries the resourceVersion of the task it
+// changes, so that the API server, not our cache, decides between two writers.
+type store struct {
+	client.Client
+	live    client.Reader
+	timeout time.Duration // of one request
+}
+
+// write applies c to a copy of the task and writes the status if it differs.
+func (s store) write(ctx context.Context, task *v1alpha1.PrefetchTask, c change) (*v1alpha1.PrefetchTask, error) {
+	changed := task.DeepCopy()
+	c(changed)
+	if equality.Semantic.DeepEqual(task.Status, changed.Status) {
+		return task, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	if err := s.Status().Update(ctx, changed); err != nil {
+		return task, err
+	}
+	return changed, nil
+}
+
+// read gets the task as it is now, past the cache; nil if it is gone.
+func (s store) read(ctx context.Context, task *v1alpha1.PrefetchTask) (*v1alpha1.PrefetchTask, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	var now v1alpha1.PrefetchTask
+	if err := s.live.Get(ctx, client.ObjectKeyFromObject(task), &now); err != nil {
+		return nil, client.IgnoreNotFound(err)
+	}
+	if now.UID != task.UID {
+		return nil, nil // deleted, and made again under the same name
+	}
+	return &now, nil
+}
+
+// claim writes the claim to a task as the cache has it. What it returns is the
+// newest version known, and whether the claim is on it for certain.
+func (s store) claim(ctx context.Context, task *v1alpha1.PrefetchTask, submission v1alpha1.Submission, c change) (*v1alpha1.PrefetchTask, bool) {
+	claimed, err := s.write(ctx, task, c)
+	if err == nil {
+		return claimed, true
+	}
+	// A conflict says that the cache was stale. Any other failure may hide a
+	// write that happened; if it did, the claim is released at once.
+	now, err := s.read(ctx, task)
+	if err != nil {
+		return task, false
+	}
+	if now != nil && claimedBy(now, submission.ClaimID) {
+		now, _ = s.write(ctx, now, release(noReason, time.Now()))
+	}
+	return now, false
+}
+
+// settle writes what became of a task's claim, for as long as it takes and the
+// claim is there: a JobId that EdgeOne gave must not be lost.
+func (s store) settle(ctx context.Context, task *v1alpha1.PrefetchTask, claimID string, c change) *v1alpha1.PrefetchTask {
+	backoff := wait.Backoff{Duration: 20 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 1 << 30, Cap: 5 * time.Second}
+	newest := task
+	// The error is that of ctx: the process ends, and its successor settles.
+	_ = wait.ExponentialBackoffWithContext(ctx, backoff, func(ctx context.Context) (bool, error) {
+		written, err := s.write(ctx, newest, c)
+		if err == nil {
+			newest = written
+			return true, nil
+		}
+		// A conflict, or a write whose answer was lost: the live task tells.
+		now, err := s.read(ctx, task)
+		if err != nil {
+			return false, nil //nolint:nilerr // tried again
+		}
+		newest = now
+		return now == nil || !claimedBy(now, claimID), nil
+	})
+	return newest
+}
+
+func claimedBy(task *v1alpha1.PrefetchTask, claimID string) bool {
+	return task.Status.Submission != nil && task.Status.Submission.ClaimID == claimID
+}
+
+// forEach runs f for 0 to n-1, some at a time, and returns when all are done.
+func forEach(n int, f func(i int)) {
+	workqueue.ParallelizeUntil(context.Background(), writers, n, f)
+}

@@ -1,0 +1,240 @@
+package schedule
+
+import (
+	"cmp"
+	"container/heap"
+	"encoding/json"
+	"slices"
+	"strconv"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+)
+
+// Lane is what all targets of one call have in common.
+type Lane struct {
+	ZoneID        string
+	Edge          bool
+	MediaSegments bool
+	Encode        string // EncodeUrl as "true" or "false", "" to leave it out
+	headers       string // in canonical form, so that lanes compare by ==
+	// lost keeps tasks whose calls were lost among themselves: if something in
+	// them makes calls fail, others do not share it.
+	lost int32
+}
+
+func laneOf(task *v1alpha1.PrefetchTask) Lane {
+	lane := Lane{
+		ZoneID:        task.Spec.ZoneID,
+		Edge:          isEdge(task),
+		MediaSegments: task.Spec.MediaSegments == v1alpha1.MediaSegmentsPrefetch,
+	}
+	if encode := task.Spec.EncodeURL; encode != nil {
+		lane.Encode = strconv.FormatBool(*encode)
+	}
+	if len(task.Spec.Headers) > 0 {
+		headers := slices.Clone(task.Spec.Headers)
+		slices.SortFunc(headers, byName)
+		text, err := json.Marshal(headers)
+		if err != nil {
+			panic(err) // two strings each
+		}
+		lane.headers = string(text)
+	}
+	if !NewRun(task) {
+		lane.lost = task.Status.LostCalls
+	}
+	return lane
+}
+
+// Headers are the headers that calls of the lane carry, sorted by name.
+func (l Lane) Headers() []v1alpha1.HTTPHeader {
+	var headers []v1alpha1.HTTPHeader
+	if l.headers != "" {
+		if err := json.Unmarshal([]byte(l.headers), &headers); err != nil {
+			panic(err) // laneOf wrote it
+		}
+	}
+	return headers
+}
+
+func byName(a, b v1alpha1.HTTPHeader) int { return cmp.Compare(a.Name, b.Name) }
+
+// item is a task in the queue.
+type item struct {
+	key    types.NamespacedName
+	task   *v1alpha1.PrefetchTask // the newest version seen
+	lane   *lane
+	strand *strand // where it stands in line; nil while it does not
+	index  int     // in the strand's heap
+
+	inFlight bool // in a call that has not come back
+	deleted  bool // while in flight
+	parked   bool // waits for a claim that may have one of its URLs
+	suspects int  // in how many groups of suspects it is
+	unsaid   bool // stands in the list of those to be told something at once
+}
+
+func older(a, b *item) bool {
+	return cmp.Or(
+		a.task.CreationTimestamp.Compare(b.task.CreationTimestamp.Time),
+		cmp.Compare(a.key.Name, b.key.Name),
+		cmp.Compare(a.key.Namespace, b.key.Namespace),
+	) < 0
+}
+
+// lane is a Lane with those who wait in it, by namespace.
+type lane struct {
+	Lane
+	pool    *pool
+	strands map[string]*strand
+	turn    []*strand // namespaces of the lane, taken in turn to fill a call
+
+	busy     bool // a call is unanswered: what arrives meanwhile shares the next
+	hold     hold
+	ready    bool    // its strands are offered to their namespaces
+	unknown  int     // calls of unknown outcome
+	suspects []group // what shared a rejected call, to be sent apart
+	testing  bool    // a group of suspects is under way
+}
+
+// strand is one namespace's line in a lane, oldest first.
+type strand struct {
+	lane      *lane
+	namespace *namespace
+	items     []*item
+	index     int // in the namespace's heap; -1 while the lane is not ready
+}
+
+func (s *strand) Len() int           { return len(s.items) }
+func (s *strand) Less(i, j int) bool { return older(s.items[i], s.items[j]) }
+func (s *strand) Swap(i, j int) {
+	s.items[i], s.items[j] = s.items[j], s.items[i]
+	s.items[i].index, s.items[j].index = i, j
+}
+func (s *strand) Push(x any) {
+	it := x.(*item)
+	it.index, it.strand = len(s.items), s
+	s.items = append(s.items, it)
+}
+func (s *strand) Pop() any {
+	last := len(s.items) - 1
+	it := s.items[last]
+	s.items[last] = nil
+	s.items = s.items[:last]
+	it.strand = nil
+	return it
+}
+
+// namespace holds the strands of its ready lanes, the one with the oldest task
+// first; lanes of lost calls come last.
+type namespace struct {
+	name   string
+	ready  []*strand
+	inRing bool
+}
+
+func (n *namespace) Len() int { return len(n.ready) }
+func (n *namespace) Less(i, j int) bool {
+	a, b := n.ready[i], n.ready[j]
+	if a.lane.lost != b.lane.lost {
+		return a.lane.lost < b.lane.lost
+	}
+	return older(a.items[0], b.items[0])
+}
+func (n *namespace) Swap(i, j int) {
+	n.ready[i], n.ready[j] = n.ready[j], n.ready[i]
+	n.ready[i].index, n.ready[j].index = i, j
+}
+func (n *namespace) Push(x any) {
+	s := x.(*strand)
+	s.index = len(n.ready)
+	n.ready = append(n.ready, s)
+}
+func (n *namespace) Pop() any {
+	last := len(n.ready) - 1
+	s := n.ready[last]
+	n.ready[last] = nil
+	n.ready = n.ready[:last]
+	s.index = -1
+	return s
+}
+
+// add puts the item in line.
+func (q *Queue) add(it *item) {
+	l := it.lane
+	s := l.strands[it.key.Namespace]
+	if s == nil {
+		ns := q.namespaces[it.key.Namespace]
+		if ns == nil {
+			ns = &namespace{name: it.key.Namespace}
+			q.namespaces[ns.name] = ns
+		}
+		s = &strand{lane: l, namespace: ns, index: -1}
+		l.strands[ns.name] = s
+		l.turn = append(l.turn, s)
+	}
+	heap.Push(s, it)
+	q.offer(s)
+}
+
+// take removes the item from its line.
+func (q *Queue) take(it *item) {
+	s := it.strand
+	if s == nil {
+		return
+	}
+	heap.Remove(s, it.index)
+	if len(s.items) == 0 {
+		if s.index >= 0 {
+			// The heap compares heads, so an empty strand must leave by position.
+			s.items = append(s.items, it)
+			heap.Remove(s.namespace, s.index)
+			s.items = s.items[:0]
+		}
+		delete(s.lane.strands, s.namespace.name)
+		s.lane.turn = slices.DeleteFunc(s.lane.turn, func(o *strand) bool { return o == s })
+		return
+	}
+	q.offer(s)
+}
+
+// offer lets the namespace choose the strand, while its lane is ready.
+func (q *Queue) offer(s *strand) {
+	switch {
+	case !s.lane.ready || len(s.items) == 0:
+	case s.index >= 0:
+		heap.Fix(s.namespace, s.index)
+	default:
+		heap.Push(s.namespace, s)
+		if !s.namespace.inRing {
+			s.namespace.inRing = true
+			q.ring = append(q.ring, s.namespace)
+		}
+	}
+}
+
+// setReady offers or withdraws all strands of a lane.
+func (q *Queue) setReady(l *lane, ready bool) {
+	if l.ready == ready {
+		return
+	}
+	l.ready = ready
+	for _, s := range l.turn {
+		if ready {
+			q.offer(s)
+		} else if s.index >= 0 {
+			heap.Remove(s.namespace, s.index)
+		}
+	}
+}
+
+// EncodeURL is the value of EncodeUrl that calls of the lane carry, nil for none.
+func (l Lane) EncodeURL() *bool {
+	if l.Encode == "" {
+		return nil
+	}
+	encode := l.Encode == "true"
+	return &encode
+}

@@ -1,0 +1,146 @@
+package schedule
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+)
+
+// Note is something to tell a task in its status that is not about a call.
+type Note struct {
+	Task *v1alpha1.PrefetchTask
+	// Why it waits; no Reason if only the generation is to be acknowledged.
+	Why
+	// Stalled: it will not get better without a person.
+	Stalled bool
+	// NextAttempt is when a task held by quota is tried again, else zero.
+	NextAttempt time.Time
+}
+
+// patience is how long a task waits without being told why. Those that go out at
+// once are spared the write.
+const patience = 10 * time.Second
+
+type later struct {
+	item *item
+	at   time.Time
+}
+
+// mustTell says whether the task's status must be written for another reason
+// than a call: it speaks of an old generation and nothing else will write it, or
+// does not say that the task is suspended.
+func mustTell(task *v1alpha1.PrefetchTask) bool {
+	if !task.DeletionTimestamp.IsZero() || Waiting(task) {
+		return false
+	}
+	return task.Status.ObservedGeneration != task.Generation || Suspended(task) && wantsCalls(task) && reason(task) != v1alpha1.ReasonSuspended
+}
+
+// wantsCalls says whether a suspended task would be submitted if it were not.
+func wantsCalls(task *v1alpha1.PrefetchTask) bool {
+	return task.Status.Submission == nil && len(Open(task)) > 0
+}
+
+func reason(task *v1alpha1.PrefetchTask) string {
+	if ready := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionReady); ready != nil {
+		return ready.Reason
+	}
+	return ""
+}
+
+func (q *Queue) sayNow(it *item) {
+	if !it.unsaid {
+		it.unsaid = true
+		q.soon = append(q.soon, it)
+	}
+}
+
+func (q *Queue) sayLater(it *item, now time.Time) {
+	q.later = append(q.later, later{it, now.Add(patience)})
+}
+
+func (q *Queue) sayAll(l *lane) {
+	for _, s := range l.turn {
+		for _, it := range s.items {
+			q.sayNow(it)
+		}
+	}
+	for _, g := range l.suspects {
+		for _, s := range g {
+			q.sayNow(s.item)
+		}
+	}
+}
+
+// Notes returns at most n things to tell, and when the next one is due (zero if
+// none is). What a task's status already says is not told again.
+func (q *Queue) Notes(n int, now time.Time) (notes []Note, next time.Time) {
+	for len(q.later) > 0 && !now.Before(q.later[0].at) {
+		it := q.later[0].item
+		q.later = q.later[1:]
+		if it.strand != nil || it.suspects > 0 || it.parked {
+			q.sayNow(it)
+		}
+	}
+	for len(q.soon) > 0 && len(notes) < n {
+		it := q.soon[0]
+		q.soon = q.soon[1:]
+		it.unsaid = false
+		if it.deleted || it.inFlight || q.items[it.key] != it {
+			continue
+		}
+		if note := q.explain(it, now); !note.told() {
+			notes = append(notes, note)
+		}
+	}
+	switch {
+	case len(q.soon) > 0:
+		next = now
+	case len(q.later) > 0:
+		next = q.later[0].at
+	}
+	return notes, next
+}
+
+// explain says why a task waits.
+func (q *Queue) explain(it *item, now time.Time) Note {
+	note := Note{Task: it.task}
+	h := q.account
+	switch {
+	case !Waiting(it.task):
+		if Suspended(it.task) && wantsCalls(it.task) {
+			note.Why = Why{Reason: v1alpha1.ReasonSuspended, Message: "Nothing is submitted while spec.suspend is true"}
+		}
+		return note
+	case h.Reason != "":
+	case it.lane.pool.hold.Reason != "":
+		h = it.lane.pool.hold
+	case it.lane.hold.Reason != "":
+		h = it.lane.hold
+	default:
+		note.Why = Why{Reason: v1alpha1.ReasonWaiting, Message: "Submitted when its turn comes"}
+		return note
+	}
+	note.Why, note.Stalled = h.Why, h.stalled(now) || h.Person && h.Quota
+	if h.Quota {
+		note.NextAttempt = h.until
+	}
+	return note
+}
+
+// told says whether the task's status has the note already. A later time of the
+// next attempt alone is not worth a write more often than once a day.
+func (n Note) told() bool {
+	task := n.Task
+	if task.Status.ObservedGeneration != task.Generation {
+		return false
+	}
+	if n.Reason == "" {
+		return true
+	}
+	ready := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionReady)
+	return ready != nil && ready.Reason == n.Reason && ready.Message == n.Message &&
+		meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionStalled) == n.Stalled
+}

@@ -1,0 +1,286 @@
+// Package schedule is the line in which tasks wait for a call, and the decision
+// who goes next. It does no I/O: tasks, holds and the time go in, planned calls
+// and things to tell the tasks come out.
+//
+// There is one Queue per account. Namespaces are taken in turn, the oldest task
+// first within each; the lane of the chosen task then fills the call from all
+// namespaces in turn. One call of a lane is unanswered at a time: what arrives
+// meanwhile shares the next. Planning a call costs the size of that call, not of
+// the queue.
+package schedule
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+)
+
+// Limits are the sizes and intervals of a Queue.
+type Limits struct {
+	// Batch is how many targets a call holds where the zone's own limit is not
+	// known.
+	Batch int
+	// TasksPerCall bounds the tasks of one call: claiming costs a write for each.
+	TasksPerCall int
+	// QuotaInterval is how often a zone's quota is read at most.
+	QuotaInterval time.Duration
+	// QPS is EdgeOne's limit; at most a quarter of it goes to finding bad URLs.
+	QPS int
+	// Normalize gives URLs that mean the same the same text.
+	Normalize func(string) string
+}
+
+// Queue is one account's line. It is not safe for concurrent use.
+type Queue struct {
+	limits     Limits
+	items      map[types.NamespacedName]*item
+	lanes      map[Lane]*lane
+	pools      map[poolKey]*pool
+	namespaces map[string]*namespace
+	ring       []*namespace // with something ready, in turn
+	account    hold
+	claims     map[string]*claim               // of unknown or not yet known outcome
+	wanted     map[urlKey]string               // URL -> claim that may have it
+	holders    map[types.NamespacedName]string // task -> claim it carries
+	suspicious map[*lane]bool                  // lanes with suspects
+	nextExpiry time.Time                       // of a hold; zero if there is none
+	lastTest   time.Time                       // of a group of suspects
+	soon       []*item                         // to be told something at once
+	later      []later                         // to be told in a while why they still wait
+}
+
+// NewQueue returns an empty Queue.
+func NewQueue(limits Limits) *Queue {
+	return &Queue{
+		limits:     limits,
+		items:      map[types.NamespacedName]*item{},
+		lanes:      map[Lane]*lane{},
+		pools:      map[poolKey]*pool{},
+		namespaces: map[string]*namespace{},
+		claims:     map[string]*claim{},
+		wanted:     map[urlKey]string{},
+		holders:    map[types.NamespacedName]string{},
+		suspicious: map[*lane]bool{},
+	}
+}
+
+// Len is the number of tasks the queue knows of.
+func (q *Queue) Len() int { return len(q.items) }
+
+// Set tells the queue of a task, or of a new version of it. Versions older than
+// the one it knows are ignored: a cache may lag behind our own writes. It returns
+// whether there is something to do for it.
+func (q *Queue) Set(task *v1alpha1.PrefetchTask, now time.Time) bool {
+	key := types.NamespacedName{Namespace: task.Namespace, Name: task.Name}
+	it := q.items[key]
+	if it != nil {
+		if it.task.UID == task.UID && !newer(task, it.task) {
+			return false
+		}
+		if it.inFlight {
+			it.task, it.deleted = task, false
+			return false
+		}
+	}
+	q.trackClaim(key, task, now)
+	waits, tell := Waiting(task), mustTell(task)
+	if !waits && !tell {
+		q.remove(it)
+		return false
+	}
+	if it == nil {
+		it = &item{key: key}
+		q.items[key] = it
+	}
+	q.place(it, task, waits, now)
+	if tell {
+		q.sayNow(it)
+	}
+	return true
+}
+
+// place puts an item where the newest version of its task belongs.
+func (q *Queue) place(it *item, task *v1alpha1.PrefetchTask, waits bool, now time.Time) {
+	lane := q.lane(laneOf(task))
+	if it.task != nil && (it.lane != lane || it.task.UID != task.UID || Run(it.task) != Run(task)) {
+		q.acquit(it)
+	}
+	q.take(it)
+	it.task, it.lane, it.parked = task, lane, false
+	switch {
+	case waits && it.suspects == 0:
+		q.add(it)
+		q.refresh(lane, now)
+		q.sayLater(it, now)
+	case !waits:
+		q.acquit(it)
+	}
+}
+
+// Delete tells the queue that a task is gone.
+func (q *Queue) Delete(key types.NamespacedName, now time.Time) {
+	q.dropClaim(key, now)
+	it := q.items[key]
+	if it == nil {
+		return
+	}
+	if it.inFlight {
+		it.deleted = true
+		return
+	}
+	q.remove(it)
+}
+
+func (q *Queue) remove(it *item) {
+	if it == nil {
+		return
+	}
+	q.acquit(it)
+	q.take(it)
+	it.deleted = true
+	delete(q.items, it.key)
+	if it.lane != nil {
+		q.drop(it.lane)
+	}
+}
+
+func (q *Queue) lane(key Lane) *lane {
+	l := q.lanes[key]
+	if l == nil {
+		l = &lane{Lane: key, pool: q.pool(key.ZoneID, key.Edge), strands: map[string]*strand{}}
+		l.pool.lanes[l] = true
+		q.lanes[key] = l
+	}
+	return l
+}
+
+// drop forgets a lane that nobody uses and nothing is remembered about.
+func (q *Queue) drop(l *lane) {
+	if len(l.turn) == 0 && !l.busy && !l.testing && len(l.suspects) == 0 && l.unknown == 0 {
+		q.setReady(l, false)
+		delete(q.lanes, l.Lane)
+		delete(l.pool.lanes, l)
+	}
+}
+
+// newer says whether a is a later version than b. Versions are numbers that grow
+// with each write to the API server.
+func newer(a, b *v1alpha1.PrefetchTask) bool {
+	order, err := resourceversion.CompareResourceVersion(a.ResourceVersion, b.ResourceVersion)
+	return err != nil || order > 0
+}
+
+// Newest returns the later version of two; either may be nil.
+func Newest(a, b *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
+	switch {
+	case a == nil:
+		return b
+	case b == nil || a.UID == b.UID && newer(a, b):
+		return a
+	}
+	return b
+}
+
+// claim is a call whose outcome is open: the URLs it may have submitted, and the
+// tasks that wait for it because they want one of them.
+type claim struct {
+	urls    []urlKey
+	parked  []*item
+	holders int   // tasks that carry it
+	lane    *lane // of a call of this queue whose answer was lost
+}
+
+type urlKey struct{ zoneID, url string }
+
+// Hold keeps tasks that share a URL with the claim out of calls until Settled,
+// so that a job found later is this claim's beyond doubt.
+func (q *Queue) Hold(claimID, zoneID string, urls []string) {
+	c := q.claims[claimID]
+	if c == nil {
+		c = &claim{}
+		q.claims[claimID] = c
+	}
+	for _, u := range urls {
+		key := urlKey{zoneID, q.limits.Normalize(u)}
+		if _, taken := q.wanted[key]; !taken {
+			q.wanted[key] = claimID
+			c.urls = append(c.urls, key)
+		}
+	}
+}
+
+// trackClaim follows which claim a task carries: the claims of calls that another
+// process made hold URLs as well, and end with the last task that carries them.
+func (q *Queue) trackClaim(key types.NamespacedName, task *v1alpha1.PrefetchTask, now time.Time) {
+	submission := task.Status.Submission
+	if submission != nil && q.holders[key] == submission.ClaimID {
+		return
+	}
+	q.dropClaim(key, now)
+	if submission == nil || NewRun(task) {
+		return
+	}
+	targets := Targets(task)
+	var urls []string
+	for _, i := range mustParse(submission.Targets, len(targets)) {
+		if i < len(targets) {
+			urls = append(urls, targets[i])
+		}
+	}
+	q.Hold(submission.ClaimID, submission.ZoneID, urls)
+	q.holders[key] = submission.ClaimID
+	q.claims[submission.ClaimID].holders++
+}
+
+func (q *Queue) dropClaim(key types.NamespacedName, now time.Time) {
+	id, holds := q.holders[key]
+	if !holds {
+		return
+	}
+	delete(q.holders, key)
+	if c := q.claims[id]; c != nil {
+		if c.holders--; c.holders <= 0 {
+			q.Settled(id, now)
+		}
+	}
+}
+
+// Settled ends the effect of a claim.
+func (q *Queue) Settled(claimID string, now time.Time) {
+	c := q.claims[claimID]
+	if c == nil {
+		return
+	}
+	delete(q.claims, claimID)
+	for _, key := range c.urls {
+		delete(q.wanted, key)
+	}
+	if c.lane != nil {
+		c.lane.unknown--
+		q.refresh(c.lane, now)
+	}
+	for _, it := range c.parked {
+		if it.parked && q.items[it.key] == it {
+			q.place(it, it.task, Waiting(it.task), now)
+		}
+	}
+}
+
+// park takes an item out of the line if a claim may have one of its URLs.
+func (q *Queue) park(it *item, open Positions, targets []string) bool {
+	if len(q.wanted) == 0 {
+		return false
+	}
+	for _, i := range open {
+		if id, taken := q.wanted[urlKey{it.lane.ZoneID, q.limits.Normalize(targets[i])}]; taken {
+			q.take(it)
+			it.parked = true
+			q.claims[id].parked = append(q.claims[id].parked, it)
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,116 @@
+package schedule
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+)
+
+// Targets are the distinct targets of a task in list order. Positions count in
+// this list.
+func Targets(task *v1alpha1.PrefetchTask) []string {
+	seen := make(map[v1alpha1.Target]bool, len(task.Spec.Targets))
+	targets := make([]string, 0, len(task.Spec.Targets))
+	for _, target := range task.Spec.Targets {
+		if !seen[target] {
+			seen[target] = true
+			targets = append(targets, string(target))
+		}
+	}
+	return targets
+}
+
+// Run names what a task submits. Nothing else starts a new run: not suspend, not
+// credentials, no label.
+func Run(task *v1alpha1.PrefetchTask) string {
+	return hash(task.Spec.ZoneID, Targets(task), Semantics(task), task.Spec.EncodeURL, task.Spec.Revision)
+}
+
+// Semantics names how a target is fetched, apart from which ones. An old call
+// with other semantics must not be taken for a new one.
+func Semantics(task *v1alpha1.PrefetchTask) string {
+	headers := slices.Clone(task.Spec.Headers)
+	slices.SortFunc(headers, byName)
+	return hash(isEdge(task), headers, task.Spec.MediaSegments == v1alpha1.MediaSegmentsPrefetch)
+}
+
+func isEdge(task *v1alpha1.PrefetchTask) bool { return task.Spec.Mode == v1alpha1.ModeEdge }
+
+// hash is short enough for a status, and long enough that two runs of a task
+// never share one.
+func hash(parts ...any) string {
+	text, err := json.Marshal(parts)
+	if err != nil {
+		panic(err) // strings, booleans and headers always marshal
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:10])
+}
+
+// HashURLs names a set of URLs, whatever their order.
+func HashURLs(urls []string) string {
+	sorted := slices.Sorted(slices.Values(urls))
+	return hash(slices.Compact(sorted))
+}
+
+// NewRun says whether the task asks for a run that its status does not speak of.
+func NewRun(task *v1alpha1.PrefetchTask) bool { return task.Status.Run != Run(task) }
+
+// HandedOver are the positions of the status's run that EdgeOne has answered
+// for, and those of them that it refused.
+func HandedOver(task *v1alpha1.PrefetchTask) (all, refused Positions) {
+	n := len(task.Spec.Targets)
+	refused = mustParse(task.Status.RefusedTargets, n)
+	all = refused
+	for _, job := range task.Status.Jobs {
+		all = all.Union(mustParse(job.Targets, n))
+	}
+	return all, refused
+}
+
+// Open are the positions that the task still wants handed over: everything for
+// a new run, and what no job and no refusal covers for the one under way.
+func Open(task *v1alpha1.PrefetchTask) Positions {
+	all := All(len(Targets(task)))
+	if NewRun(task) {
+		return all
+	}
+	done, _ := HandedOver(task)
+	return all.Minus(done)
+}
+
+// Waiting says whether the task wants a call now: it has something to hand over,
+// nothing holds it back, and no call of it has an unknown outcome. A claim of an
+// earlier run counts only if that call fetched the targets in another way: then
+// the new run waits, lest it takes the old call's job for its own.
+func Waiting(task *v1alpha1.PrefetchTask) bool {
+	if !task.DeletionTimestamp.IsZero() || Suspended(task) {
+		return false
+	}
+	if claim := task.Status.Submission; claim != nil {
+		return NewRun(task) && claim.Semantics == Semantics(task)
+	}
+	if !NewRun(task) && meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished) {
+		return false
+	}
+	return !GivenUp(task) && len(Open(task)) > 0
+}
+
+// MaxLostCalls is how many lost calls of a run there may be before a person has
+// to say how to go on.
+const MaxLostCalls = 3
+
+// GivenUp says whether the run lost so many calls that it is not tried again.
+func GivenUp(task *v1alpha1.PrefetchTask) bool {
+	return !NewRun(task) && task.Status.LostCalls >= MaxLostCalls
+}
+
+// Suspended says whether the task asks not to be submitted.
+func Suspended(task *v1alpha1.PrefetchTask) bool {
+	return task.Spec.Suspend != nil && *task.Spec.Suspend
+}
