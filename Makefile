@@ -112,11 +112,7 @@ uninstall: kubectl ## Remove the CRD and with it every PrefetchTask
 run: build ## Run the manager here, with TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY
 	@: "$${TENCENTCLOUD_SECRET_ID:?is not set: it and TENCENTCLOUD_SECRET_KEY are the credentials to call EdgeOne with}"
 	@: "$${TENCENTCLOUD_SECRET_KEY:?is not set: it and TENCENTCLOUD_SECRET_ID are the credentials to call EdgeOne with}"
-	@umask 077; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
-	printf %s "$$TENCENTCLOUD_SECRET_ID" > "$$dir/secretId"; \
-	printf %s "$$TENCENTCLOUD_SECRET_KEY" > "$$dir/secretKey"; \
-	[ -z "$${TENCENTCLOUD_TOKEN:-}" ] || printf %s "$$TENCENTCLOUD_TOKEN" > "$$dir/token"; \
-	bin/manager --leader-elect=false --metrics-bind-address=0 --health-probe-bind-address=0 --credentials-dir="$$dir" $(ARGS)
+	bin/manager --leader-elect=false --metrics-bind-address=0 --health-probe-bind-address=0 $(ARGS)
 
 .PHONY: deploy
 deploy: kubectl ## Install everything, from the image IMG if given

@@ -93,6 +93,7 @@ func parse(args []string) (*options, error) {
 	f.DurationVar(&c.SettleMargin, "settle-margin", 30*time.Second, "how long after a signature expired EdgeOne's history is complete")
 	f.DurationVar(&c.PollInterval, "poll-interval", 5*time.Second, "how often outcomes are read at most; jobs that take long are read 12 times less often")
 	f.DurationVar(&c.QuotaInterval, "quota-interval", 10*time.Minute, "how often the quota of an exhausted zone is read")
+	f.DurationVar(&c.RecheckInterval, "recheck-interval", 30*time.Second, "how often credentials are read again, and what a person has to mend is tried again; a task is Stalled after two of them")
 	f.DurationVar(&c.JobDeadline, "job-deadline", 24*time.Hour, "when a target without an outcome counts as failed")
 	f.DurationVar(&c.WriteTimeout, "write-timeout", 10*time.Second, "how long a status write may take")
 	f.DurationVar(&c.ShutdownGrace, "shutdown-grace", 25*time.Second, "how long a stopping process waits for calls in flight to be answered and recorded")
@@ -119,7 +120,7 @@ func (o *options) validate() error {
 	}
 	for name, d := range map[string]time.Duration{
 		"teo-timeout": c.CallTimeout, "signature-validity": c.SignatureValidity, "settle-margin": c.SettleMargin,
-		"poll-interval": c.PollInterval, "quota-interval": c.QuotaInterval, "job-deadline": c.JobDeadline,
+		"poll-interval": c.PollInterval, "quota-interval": c.QuotaInterval, "job-deadline": c.JobDeadline, "recheck-interval": c.RecheckInterval,
 		"write-timeout": c.WriteTimeout, "shutdown-grace": c.ShutdownGrace,
 	} {
 		if d <= 0 {
@@ -196,7 +197,7 @@ func run(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	credentials := &controller.Credentials{Live: mgr.GetAPIReader(), Own: controller.OwnCredentials(o.credentialsDir)}
+	credentials := &controller.Credentials{Live: mgr.GetAPIReader(), Own: controller.OwnCredentials(o.credentialsDir), MaxAge: o.controller.RecheckInterval}
 	if err := controller.Setup(ctx, mgr, edgeOne, credentials, o.controller); err != nil {
 		return err
 	}

@@ -170,6 +170,8 @@ func (d *demo) startManager(ctx context.Context, path string) error {
 			"--metrics-bind-address=0",
 			"--health-probe-bind-address=" + health,
 			"--teo-endpoint=" + d.edgeOne.URL,
+			"--poll-interval=1s",  // not 5s and
+			"--quota-interval=5s", // not 10m, for people who wait at a screen
 		},
 		Env: []string{
 			"TENCENTCLOUD_SECRET_ID=AKIDdemo",

@@ -38,6 +38,7 @@ type Options struct {
 	QuotaInterval     time.Duration
 	PollInterval      time.Duration
 	JobDeadline       time.Duration
+	RecheckInterval   time.Duration
 	SignatureValidity time.Duration
 	SettleMargin      time.Duration
 	WriteTimeout      time.Duration

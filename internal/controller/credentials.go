@@ -29,17 +29,16 @@ func accountOf(task *v1alpha1.PrefetchTask) account {
 	return account{}
 }
 
-// credentialsAge is how old credentials may be when they are used. It bounds how
-// long a rotated Secret takes to be taken up; Secrets are not watched, so that
-// the operator needs no right to list them.
-const credentialsAge = 30 * time.Second
-
 // Credentials reads the keys of accounts.
 type Credentials struct {
 	// Live reads Secrets past the cache.
 	Live client.Reader
 	// Own reads the operator's own credentials.
 	Own func() (teo.Credentials, error)
+	// MaxAge is how old credentials may be when they are used. It bounds how long
+	// a rotated Secret takes to be taken up; Secrets are not watched, so that the
+	// operator needs no right to list them.
+	MaxAge time.Duration
 
 	mu    sync.Mutex
 	known map[account]resolved
@@ -58,7 +57,7 @@ func (c *Credentials) get(ctx context.Context, a account) (teo.Credentials, erro
 	c.mu.Lock()
 	known, ok := c.known[a]
 	c.mu.Unlock()
-	if ok && time.Since(known.at) < credentialsAge {
+	if ok && time.Since(known.at) < c.MaxAge {
 		return known.creds, nil
 	}
 	creds, err := c.read(ctx, a)

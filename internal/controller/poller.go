@@ -44,9 +44,6 @@ const (
 	settleInterval = 1500 * time.Millisecond
 	// patience is how long a look-up goes on before the task's status says so.
 	patience = 10 * time.Second
-	// giveUpFollowing is how long look-ups may be refused before a run whose
-	// targets are all handed over ends without their outcomes.
-	giveUpFollowing = time.Minute
 )
 
 // openIn says in which zone the task has something to look for: jobs that have
@@ -120,13 +117,12 @@ func (p *Poller) due(work *openWork, task *v1alpha1.PrefetchTask) time.Time {
 	if claim := task.Status.Submission; claim != nil {
 		return work.lastLook.Add(settleInterval)
 	}
-	youngest := task.Status.Jobs[len(task.Status.Jobs)-1].SubmitTime.Time
-	interval := p.edgeOne.ServerTime().Sub(youngest) / 4
-	interval = min(max(interval, p.PollInterval), 12*p.PollInterval)
-	if last := work.lastLook; last.After(youngest) {
-		return last.Add(interval)
+	age := p.edgeOne.ServerTime().Sub(task.Status.Jobs[len(task.Status.Jobs)-1].SubmitTime.Time)
+	first := time.Now().Add(p.PollInterval - age)
+	if again := work.lastLook.Add(min(max(age/4, p.PollInterval), 12*p.PollInterval)); again.After(first) {
+		return again
 	}
-	return time.Now().Add(p.PollInterval)
+	return first
 }
 
 // Reconcile looks at a zone once, if that is due, and copies what it sees to the
@@ -402,7 +398,7 @@ func (p *Poller) refused(ctx context.Context, z zone, tasks []*v1alpha1.Prefetch
 	if message == "" {
 		message = err.Error()
 	}
-	giveUp := !since.IsZero() && !teo.DeniedAccount(err) && (teo.KindOf(err) == teo.Rejected || time.Since(since) >= giveUpFollowing)
+	giveUp := !since.IsZero() && !teo.DeniedAccount(err) && (teo.KindOf(err) == teo.Rejected || time.Since(since) >= 2*p.RecheckInterval)
 	forEach(len(tasks), func(i int) {
 		task := tasks[i]
 		switch claim := task.Status.Submission; {
@@ -416,7 +412,7 @@ func (p *Poller) refused(ctx context.Context, z zone, tasks []*v1alpha1.Prefetch
 		}
 	})
 	log.FromContext(ctx).V(1).Info("Could not look", "error", err.Error())
-	return reconcile.Result{RequeueAfter: max(pauseAfter(err, 1).Duration, p.PollInterval)}
+	return reconcile.Result{RequeueAfter: max(pauseAfter(err, 1, p.RecheckInterval).Duration, p.PollInterval)}
 }
 
 // late says whether the task has waited for outcomes longer than the deadline.

@@ -30,9 +30,6 @@ type pause struct {
 var noReason schedule.Why
 
 const (
-	// lookAgain is when credentials, permissions and zones that were refused are
-	// tried again: within a minute of being mended.
-	lookAgain = 30 * time.Second
 	// maxBackoff bounds how long EdgeOne is left alone after it could not be
 	// reached or kept throttling.
 	maxBackoff = 30 * time.Second
@@ -42,8 +39,9 @@ const (
 )
 
 // pauseAfter is the only place where a failure becomes a wait. Failures is how
-// many calls of the account failed in a row.
-func pauseAfter(err error, failures int) pause {
+// many calls of the account failed in a row; lookAgain is when what a person has
+// to mend is tried again.
+func pauseAfter(err error, failures int, lookAgain time.Duration) pause {
 	message := teo.Message(err)
 	switch {
 	case errors.Is(err, errMissing):

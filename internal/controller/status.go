@@ -238,13 +238,28 @@ func sum(task *v1alpha1.PrefetchTask, now time.Time) {
 		set(task, v1alpha1.ConditionSubmitted, metav1.ConditionTrue, v1alpha1.ReasonSubmitted, "Every target was handed over to EdgeOne")
 		set(task, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSubmitted, "EdgeOne is prefetching the targets")
 		set(task, v1alpha1.ConditionFinished, metav1.ConditionFalse, v1alpha1.ReasonSubmitted, "")
-	case s.Submission == nil:
-		set(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, v1alpha1.ReasonWaiting, "")
-		set(task, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonWaiting, "Submitted when its turn comes")
-		fallthrough
 	default:
+		if s.Submission == nil && !saysWhyItWaits(task) {
+			set(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, v1alpha1.ReasonWaiting, "")
+			set(task, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonWaiting, "Submitted when its turn comes")
+		}
 		set(task, v1alpha1.ConditionFinished, metav1.ConditionFalse, v1alpha1.ReasonSubmitting, "")
 	}
+}
+
+// saysWhyItWaits says whether the status names what keeps the task from its next
+// call, which news of calls already made must not replace.
+func saysWhyItWaits(task *v1alpha1.PrefetchTask) bool {
+	ready := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionReady)
+	if ready == nil || ready.Status != metav1.ConditionFalse {
+		return false
+	}
+	switch ready.Reason {
+	case v1alpha1.ReasonSubmitting, v1alpha1.ReasonSubmitted, v1alpha1.ReasonOutcomeUnknown,
+		v1alpha1.ReasonPartiallyFailed, v1alpha1.ReasonFailed:
+		return false
+	}
+	return true
 }
 
 // finish ends the run.

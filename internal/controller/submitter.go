@@ -55,7 +55,7 @@ func (s *Submitter) Reconcile(ctx context.Context, a account) (reconcile.Result,
 	creds, err := s.credentials.get(ctx, a)
 	if err != nil {
 		s.pause(l, nil, err)
-		return sooner(again, lookAgain), nil
+		return sooner(again, s.RecheckInterval), nil
 	}
 	limiter := s.edgeOne.Limiter(creds.SecretID, teo.ActionCreatePrefetchTask)
 	for {
@@ -94,7 +94,8 @@ func (s *Submitter) line(a account) *line {
 	l := s.lines[a]
 	if l == nil {
 		l = &line{account: a, queue: schedule.NewQueue(schedule.Limits{
-			Batch: s.Batch, TasksPerCall: s.TasksPerCall, QuotaInterval: s.QuotaInterval, QPS: s.QPS, Normalize: teo.Normalize,
+			Batch: s.Batch, TasksPerCall: s.TasksPerCall, QuotaInterval: s.QuotaInterval, QPS: s.QPS,
+			StallAfter: 2 * s.RecheckInterval, Normalize: teo.Normalize,
 		})}
 		s.lines[a] = l
 	}
@@ -184,7 +185,7 @@ func (s *Submitter) tellOne(note schedule.Note) *v1alpha1.PrefetchTask {
 // pause makes those wait whom a failure concerns.
 func (s *Submitter) pause(l *line, call *schedule.Call, err error) {
 	l.failures++
-	p, now := pauseAfter(err, l.failures), time.Now()
+	p, now := pauseAfter(err, l.failures, s.RecheckInterval), time.Now()
 	switch p.scope {
 	case theAccount:
 		l.queue.HoldAccount(p.Why, now, now.Add(p.Duration))

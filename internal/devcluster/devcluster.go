@@ -269,8 +269,7 @@ func (c *Cluster) ServiceAccountConfig(ctx context.Context) (*rest.Config, error
 }
 
 // WriteKubeconfig writes a kubeconfig file that does what cfg does, readable
-// by its owner only. namespace is the default one for kubectl, and where a
-// manager outside the cluster keeps its lease.
+// by its owner only. namespace is what kubectl takes without -n.
 func WriteKubeconfig(path string, cfg *rest.Config, namespace string) error {
 	const name = "devcluster"
 	kubeconfig := clientcmdapi.Config{

@@ -123,7 +123,7 @@ func (q *Queue) explain(it *item, now time.Time) Note {
 		note.Why = Why{Reason: v1alpha1.ReasonWaiting, Message: "Submitted when its turn comes"}
 		return note
 	}
-	note.Why, note.Stalled = h.Why, h.stalled(now) || h.Person && h.Quota
+	note.Why, note.Stalled = h.Why, q.stalled(h, now) || h.Person && h.Quota
 	if h.Quota {
 		note.NextAttempt = h.until
 	}

@@ -60,11 +60,11 @@ func (h hold) renew(why Why, now, until time.Time) hold {
 	return hold{Why: why, until: until, since: since, probe: true}
 }
 
-// stallsAfter is how long trouble that needs a person may last before a task
-// says so: a Secret and its task are often applied together.
-const stallsAfter = time.Minute
-
-func (h hold) stalled(now time.Time) bool { return h.Person && now.Sub(h.since) >= stallsAfter }
+// stalled says whether trouble that needs a person has lasted so long that a task
+// should say so.
+func (q *Queue) stalled(h hold, now time.Time) bool {
+	return h.Person && now.Sub(h.since) >= q.limits.StallAfter
+}
 
 func (q *Queue) pool(zoneID string, edge bool) *pool {
 	key := poolKey{zoneID, edge}
@@ -80,7 +80,7 @@ func (q *Queue) pool(zoneID string, edge bool) *pool {
 func (q *Queue) HoldAccount(why Why, now, until time.Time) {
 	changed := !q.account.same(why)
 	q.account = q.account.renew(why, now, until)
-	if changed || q.account.stalled(now) {
+	if changed || q.stalled(q.account, now) {
 		for _, it := range q.items {
 			q.sayNow(it)
 		}
@@ -102,7 +102,7 @@ func (q *Queue) holdPool(p *pool, why Why, now, until time.Time) {
 	q.expires(p.hold)
 	for l := range p.lanes {
 		q.refresh(l, now)
-		if changed || p.hold.stalled(now) {
+		if changed || q.stalled(p.hold, now) {
 			q.sayAll(l)
 		}
 	}

@@ -29,6 +29,9 @@ type Limits struct {
 	QuotaInterval time.Duration
 	// QPS is EdgeOne's limit; at most a quarter of it goes to finding bad URLs.
 	QPS int
+	// StallAfter is how long trouble that needs a person may last before a task is
+	// Stalled: a Secret and its task are often applied together.
+	StallAfter time.Duration
 	// Normalize gives URLs that mean the same the same text.
 	Normalize func(string) string
 }
