@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"strings"
 	"time"
 
@@ -204,6 +205,9 @@ func (s *Submitter) released(l *line, call *schedule.Call, tasks []*v1alpha1.Pre
 		q.Exhausted(call, now)
 		q.Released(call, tasks, now)
 	default:
+		if errors.Is(err, teo.ErrTooOld) {
+			q.TooSlow(call)
+		}
 		s.pause(l, call, err)
 		q.Released(call, tasks, now)
 	}

@@ -36,7 +36,7 @@ func claim(submission v1alpha1.Submission, now time.Time) change {
 		task.Status.NextAttemptTime = metav1.Time{}
 		clear(task, v1alpha1.ConditionStalled, v1alpha1.ConditionQuotaExceeded)
 		sum(task, now)
-		set(task, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSubmitting, "A call to EdgeOne is being made")
+		notReady(task, v1alpha1.ReasonSubmitting, "A call to EdgeOne is being made")
 		set(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, v1alpha1.ReasonSubmitting, "")
 	}
 }
@@ -87,7 +87,7 @@ func release(why schedule.Why, now time.Time) change {
 		task.Status.Submission = nil
 		sum(task, now)
 		if why.Reason != "" && !over(task) {
-			set(task, v1alpha1.ConditionReady, metav1.ConditionFalse, why.Reason, why.Message)
+			notReady(task, why.Reason, why.Message)
 		}
 	}
 }
@@ -112,7 +112,7 @@ func adopt(jobs []adoption, now time.Time) change {
 		sum(task, now)
 		if schedule.GivenUp(task) && !over(task) {
 			message := fmt.Sprintf("%d calls were lost and EdgeOne executed none of them; set spec.revision to a new value to try again", task.Status.LostCalls)
-			set(task, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonOutcomeUnknown, message)
+			notReady(task, v1alpha1.ReasonOutcomeUnknown, message)
 			set(task, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonOutcomeUnknown, message)
 		}
 	}
@@ -122,7 +122,7 @@ func adopt(jobs []adoption, now time.Time) change {
 // cannot be, and what a person can do then.
 func unknown(message string, stalled bool) change {
 	return func(task *v1alpha1.PrefetchTask) {
-		set(task, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonOutcomeUnknown, message)
+		notReady(task, v1alpha1.ReasonOutcomeUnknown, message)
 		set(task, v1alpha1.ConditionSubmitted, metav1.ConditionUnknown, v1alpha1.ReasonOutcomeUnknown, message)
 		stall(task, stalled, v1alpha1.ReasonOutcomeUnknown, message)
 		observe(task)
@@ -135,7 +135,7 @@ func waits(note schedule.Note, now time.Time) change {
 		if schedule.NewRun(task) && task.Status.Submission == nil {
 			// What the status says of the run before stays until the new one is
 			// claimed; only that it is over is no longer true.
-			set(task, v1alpha1.ConditionFinished, metav1.ConditionFalse, v1alpha1.ReasonWaiting, "A new run is asked for")
+			notReady(task, v1alpha1.ReasonWaiting, "A new run is submitted when its turn comes")
 		} else {
 			sum(task, now)
 		}
@@ -143,7 +143,7 @@ func waits(note schedule.Note, now time.Time) change {
 		if note.Reason == "" || !schedule.NewRun(task) && over(task) {
 			return
 		}
-		set(task, v1alpha1.ConditionReady, metav1.ConditionFalse, note.Reason, note.Message)
+		notReady(task, note.Reason, note.Message)
 		if condition := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionSubmitted); condition == nil || condition.Status != metav1.ConditionUnknown {
 			set(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, note.Reason, note.Message)
 		}
@@ -236,14 +236,12 @@ func sum(task *v1alpha1.PrefetchTask, now time.Time) {
 		clear(task, v1alpha1.ConditionStalled, v1alpha1.ConditionQuotaExceeded)
 		s.NextAttemptTime = metav1.Time{}
 		set(task, v1alpha1.ConditionSubmitted, metav1.ConditionTrue, v1alpha1.ReasonSubmitted, "Every target was handed over to EdgeOne")
-		set(task, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSubmitted, "EdgeOne is prefetching the targets")
-		set(task, v1alpha1.ConditionFinished, metav1.ConditionFalse, v1alpha1.ReasonSubmitted, "")
+		notReady(task, v1alpha1.ReasonSubmitted, "EdgeOne is prefetching the targets")
 	default:
 		if s.Submission == nil && !saysWhyItWaits(task) {
 			set(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, v1alpha1.ReasonWaiting, "")
-			set(task, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonWaiting, "Submitted when its turn comes")
+			notReady(task, v1alpha1.ReasonWaiting, "Submitted when its turn comes")
 		}
-		set(task, v1alpha1.ConditionFinished, metav1.ConditionFalse, v1alpha1.ReasonSubmitting, "")
 	}
 }
 
@@ -331,6 +329,12 @@ func observe(task *v1alpha1.PrefetchTask) {
 	for i := range task.Status.Conditions {
 		task.Status.Conditions[i].ObservedGeneration = task.Generation
 	}
+}
+
+// notReady says what comes next for a run that is not over.
+func notReady(task *v1alpha1.PrefetchTask, reason, message string) {
+	set(task, v1alpha1.ConditionReady, metav1.ConditionFalse, reason, message)
+	set(task, v1alpha1.ConditionFinished, metav1.ConditionFalse, reason, "")
 }
 
 func stall(task *v1alpha1.PrefetchTask, stalled bool, reason, message string) {

@@ -174,7 +174,10 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	if !p.Running() {
 		return nil
 	}
-	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	p.mu.Lock()
+	process := p.cmd.Process
+	p.mu.Unlock()
+	if err := process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("signalling %s: %w", p.Name, err)
 	}
 	return nil

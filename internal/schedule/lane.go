@@ -72,7 +72,8 @@ type item struct {
 	inFlight bool // in a call that has not come back
 	deleted  bool // while in flight
 	parked   bool // waits for a claim that may have one of its URLs
-	suspects int  // in how many groups of suspects it is
+	suspects int  // in how many groups of suspects it is; out of line if any
+	trial    int  // tells those groups from earlier ones
 	unsaid   bool // stands in the list of those to be told something at once
 }
 
@@ -88,8 +89,10 @@ func older(a, b *item) bool {
 type lane struct {
 	Lane
 	pool    *pool
-	strands map[string]*strand
-	turn    []*strand // namespaces of the lane, taken in turn to fill a call
+	strands map[string]*strand // those with tasks
+	// turn has the namespaces of the lane, taken in turn to fill a call, and
+	// strands that ran empty until they are skipped.
+	turn []*strand
 
 	busy     bool // a call is unanswered: what arrives meanwhile shares the next
 	hold     hold
@@ -194,10 +197,18 @@ func (q *Queue) take(it *item) {
 			s.items = s.items[:0]
 		}
 		delete(s.lane.strands, s.namespace.name)
-		s.lane.turn = slices.DeleteFunc(s.lane.turn, func(o *strand) bool { return o == s })
+		s.lane.tidy()
 		return
 	}
 	q.offer(s)
+}
+
+// tidy forgets empty strands, once they are the most: to look for one at each
+// time would make a call of many namespaces cost their square.
+func (l *lane) tidy() {
+	if len(l.turn) > 2*len(l.strands)+16 || len(l.strands) == 0 {
+		l.turn = slices.DeleteFunc(l.turn, func(s *strand) bool { return len(s.items) == 0 })
+	}
 }
 
 // offer lets the namespace choose the strand, while its lane is ready.

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -24,8 +25,9 @@ type Note struct {
 const patience = 10 * time.Second
 
 type later struct {
-	item *item
 	at   time.Time
+	item *item  // to be told if it still waits
+	all  func() // or what else to do
 }
 
 // mustTell says whether the task's status must be written for another reason
@@ -58,7 +60,7 @@ func (q *Queue) sayNow(it *item) {
 }
 
 func (q *Queue) sayLater(it *item, now time.Time) {
-	q.later = append(q.later, later{it, now.Add(patience)})
+	q.later = append(q.later, later{at: now.Add(patience), item: it})
 }
 
 func (q *Queue) sayAll(l *lane) {
@@ -78,9 +80,11 @@ func (q *Queue) sayAll(l *lane) {
 // none is). What a task's status already says is not told again.
 func (q *Queue) Notes(n int, now time.Time) (notes []Note, next time.Time) {
 	for len(q.later) > 0 && !now.Before(q.later[0].at) {
-		it := q.later[0].item
+		it, all := q.later[0].item, q.later[0].all
 		q.later = q.later[1:]
-		if it.strand != nil || it.suspects > 0 || it.parked {
+		if all != nil {
+			all()
+		} else if it.strand != nil || it.suspects > 0 || it.parked {
 			q.sayNow(it)
 		}
 	}
@@ -107,22 +111,23 @@ func (q *Queue) Notes(n int, now time.Time) (notes []Note, next time.Time) {
 // explain says why a task waits.
 func (q *Queue) explain(it *item, now time.Time) Note {
 	note := Note{Task: it.task}
-	h := q.account
-	switch {
-	case !Waiting(it.task):
+	if !Waiting(it.task) {
 		if Suspended(it.task) && wantsCalls(it.task) {
 			note.Why = Why{Reason: v1alpha1.ReasonSuspended, Message: "Nothing is submitted while spec.suspend is true"}
 		}
 		return note
-	case h.Reason != "":
-	case it.lane.pool.hold.Reason != "":
-		h = it.lane.pool.hold
-	case it.lane.hold.Reason != "":
-		h = it.lane.hold
-	default:
+	}
+	// What keeps it now, or what its next call is to find out about.
+	holds := []hold{q.account, it.lane.pool.hold, it.lane.hold}
+	i := slices.IndexFunc(holds, func(h hold) bool { return h.at(now) })
+	if i < 0 {
+		i = slices.IndexFunc(holds, func(h hold) bool { return h.Reason != "" })
+	}
+	if i < 0 {
 		note.Why = Why{Reason: v1alpha1.ReasonWaiting, Message: "Submitted when its turn comes"}
 		return note
 	}
+	h := holds[i]
 	note.Why, note.Stalled = h.Why, q.stalled(h, now) || h.Person && h.Quota
 	if h.Quota {
 		note.NextAttempt = h.until

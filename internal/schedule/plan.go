@@ -30,6 +30,7 @@ type Call struct {
 	lane  *lane
 	test  bool  // it tries suspects
 	group group // those
+	probe bool  // it tries whether the account works again
 }
 
 // Part is what a task has in a call.
@@ -44,11 +45,32 @@ func (q *Queue) Next(now time.Time) Decision {
 	if q.account.at(now) {
 		return Decision{Wait: q.account.until.Sub(now)}
 	}
-	q.expire(now)
-	call, test := q.nextSuspects(now)
-	if call != nil {
-		return Decision{Call: call}
+	if q.probing {
+		return Decision{} // its answer tells
 	}
+	q.expire(now)
+	decision, found, test := q.nextSuspects(now)
+	if !found {
+		decision, found = q.nextInLine(now)
+	}
+	if found {
+		if call := decision.Call; call != nil && call.Refusal == "" && q.account.probe {
+			call.probe, q.probing = true, true
+		}
+		return decision
+	}
+	next := q.nextExpiry
+	if !test.IsZero() && (next.IsZero() || test.Before(next)) {
+		next = test
+	}
+	if next.IsZero() {
+		return Decision{}
+	}
+	return Decision{Wait: max(next.Sub(now), time.Millisecond)}
+}
+
+// nextInLine plans a call of the namespace whose turn it is.
+func (q *Queue) nextInLine(now time.Time) (decision Decision, found bool) {
 	for len(q.ring) > 0 {
 		ns := q.ring[0]
 		q.ring = q.ring[1:]
@@ -62,27 +84,31 @@ func (q *Queue) Next(now time.Time) Decision {
 		if q.refresh(l, now); !l.ready {
 			continue
 		}
-		if l.pool.needsQuota(now, q.limits.QuotaInterval) {
-			l.pool.reading = true
-			q.refresh(l, now)
-			return Decision{ReadQuota: l.ZoneID}
-		}
-		if l.pool.left == 0 && !l.pool.edge {
-			q.holdPool(l.pool, dailyQuota, now, l.pool.readAt.Add(q.limits.QuotaInterval))
+		if decision, stop := q.metered(l, now); stop {
+			if decision.ReadQuota != "" {
+				return decision, true
+			}
 			continue
 		}
 		if call := q.fill(first, now); call != nil {
-			return Decision{Call: call}
+			return Decision{Call: call}, true
 		}
 	}
-	next := q.nextExpiry
-	if !test.IsZero() && (next.IsZero() || test.Before(next)) {
-		next = test
+	return Decision{}, false
+}
+
+// metered stops a lane whose zone has no quota left, or none that is known.
+func (q *Queue) metered(l *lane, now time.Time) (decision Decision, stop bool) {
+	switch p := l.pool; {
+	case p.needsQuota(now, q.limits.QuotaInterval):
+		p.reading = true
+		q.refreshAll(p, now)
+		return Decision{ReadQuota: l.ZoneID}, true
+	case p.left == 0 && !p.edge:
+		q.holdPool(p, dailyQuota, now, p.readAt.Add(q.limits.QuotaInterval))
+		return Decision{}, true
 	}
-	if next.IsZero() {
-		return Decision{}
-	}
-	return Decision{Wait: max(next.Sub(now), time.Millisecond)}
+	return Decision{}, false
 }
 
 // fill makes a call of the lane, starting with the given strand's oldest task and
@@ -90,16 +116,21 @@ func (q *Queue) Next(now time.Time) Decision {
 func (q *Queue) fill(first *strand, now time.Time) *Call {
 	l := first.lane
 	call := &Call{Lane: l.Lane, lane: l}
-	size, tasks := l.size(q.limits), max(1, q.limits.TasksPerCall>>l.lost)
+	size, tasks := l.size(q.limits), max(1, q.tasksPerCall()>>l.lost)
 	if q.account.probe || l.pool.hold.probe {
 		tasks = 1 // trouble may not be over: a probe should cost one claim, not 500
 	}
+	refusal := &Call{Lane: l.Lane, lane: l}
 	if i := slices.Index(l.turn, first); i > 0 {
 		l.turn = slices.Concat(l.turn[i:], l.turn[:i])
 	}
 	urls := make(map[string]bool, size)
-	for len(l.turn) > 0 && len(call.Parts) < tasks && len(urls) < size {
+	for len(l.strands) > 0 && len(call.Parts) < tasks && len(urls) < size && len(refusal.Parts) < tasks {
 		s := l.turn[0]
+		if len(s.items) == 0 {
+			l.turn = l.turn[1:]
+			continue
+		}
 		l.turn = append(l.turn[1:], s)
 		it := s.items[0]
 		targets, open := Targets(it.task), Open(it.task)
@@ -107,31 +138,52 @@ func (q *Queue) fill(first *strand, now time.Time) *Call {
 			continue
 		}
 		open, bad, message := l.pool.refused(open, targets, now)
+		if len(bad) > 0 && len(call.Parts) > 0 || len(bad) == 0 && len(refusal.Parts) > 0 {
+			break // its turn comes right after this call
+		}
 		if len(bad) > 0 {
-			if len(call.Parts) > 0 {
-				break // its turn comes right after this call
+			if !refusal.refuse(it, bad, message) {
+				break
 			}
 			q.take(it)
-			it.inFlight = true
-			call.Refusal = message
-			call.Parts = []Part{{it.task, bad, it}}
-			return call // asks for nothing, so the lane is not busy
+			continue
 		}
 		q.take(it)
 		it.inFlight = true
 		call.add(it, open, targets, urls, size)
 	}
-	if len(call.Parts) == 0 {
+	switch {
+	case len(refusal.Parts) > 0:
+		return refusal // asks for nothing, so the lane is not busy
+	case len(call.Parts) == 0:
+		q.refresh(l, now)
+		q.drop(l)
 		return nil
 	}
 	l.busy = true
+	if l.pool.hold.probe {
+		l.pool.prober = l
+		q.refreshAll(l.pool, now)
+	}
 	q.refresh(l, now)
 	return call
 }
 
+// refuse adds targets that EdgeOne is known to refuse. What it refuses in other
+// words does not fit in.
+func (c *Call) refuse(it *item, bad Positions, message string) bool {
+	if len(c.Parts) > 0 && c.Refusal != message {
+		return false
+	}
+	it.inFlight = true
+	c.Refusal = message
+	c.Parts = append(c.Parts, Part{it.task, bad, it})
+	return true
+}
+
 // add puts as many of the item's open targets into the call as fit. A URL that
-// another task already brought costs nothing.
-func (c *Call) add(it *item, open Positions, targets []string, urls map[string]bool, size int) {
+// another task already brought costs nothing. It returns the positions.
+func (c *Call) add(it *item, open Positions, targets []string, urls map[string]bool, size int) Positions {
 	part := Part{Task: it.task, item: it}
 	for _, i := range open {
 		u := targets[i]
@@ -145,6 +197,7 @@ func (c *Call) add(it *item, open Positions, targets []string, urls map[string]b
 		part.Positions = append(part.Positions, i)
 	}
 	c.Parts = append(c.Parts, part)
+	return part.Positions
 }
 
 // Accepted tells that EdgeOne took the call and charged so many URLs, or that
@@ -152,17 +205,41 @@ func (c *Call) add(it *item, open Positions, targets []string, urls map[string]b
 // task is gone.
 func (q *Queue) Accepted(call *Call, tasks []*v1alpha1.PrefetchTask, charged int, now time.Time) {
 	if p := call.lane.pool; call.Refusal == "" {
-		held := p.hold.Reason != ""
-		p.spent(charged, len(call.URLs))
-		call.lane.hold, q.account = hold{}, hold{}
-		for l := range p.lanes {
-			if !held {
-				break
-			}
-			q.refresh(l, now)
+		p.spent(charged, len(call.URLs), q.limits.Batch)
+		q.answered(call, now)
+		if q.tasks > 0 && len(call.Parts) >= q.tasks {
+			q.tasks *= 2
+		}
+		if p.hold.Reason != "" && !p.hold.at(now) {
+			p.hold, p.prober = hold{}, nil
+			q.refreshAll(p, now)
 		}
 	}
 	q.finish(call, tasks, now)
+}
+
+// TooSlow tells that claiming the call's tasks took so long that its signature
+// was too old to send. Calls get smaller until the API server keeps up.
+func (q *Queue) TooSlow(call *Call) {
+	q.tasks = max(1, len(call.Parts)/2)
+}
+
+func (q *Queue) tasksPerCall() int {
+	if q.tasks == 0 {
+		return q.limits.TasksPerCall
+	}
+	return min(q.tasks, q.limits.TasksPerCall)
+}
+
+// answered ends what is remembered of trouble with the account and the lane: the
+// call reached EdgeOne. A hold that another call has brought since goes on.
+func (q *Queue) answered(call *Call, now time.Time) {
+	if !q.account.at(now) {
+		q.account = hold{}
+	}
+	if !call.lane.hold.at(now) {
+		call.lane.hold = hold{}
+	}
 }
 
 // Lost tells that nobody knows what became of the call. Its tasks keep their
@@ -179,6 +256,9 @@ func (q *Queue) Lost(call *Call, claimID string, tasks []*v1alpha1.PrefetchTask,
 		call.lane.unknown++
 	}
 	q.finish(call, tasks, now)
+	if c := q.claims[claimID]; c != nil && c.holders == 0 {
+		q.Settled(claimID, now) // nobody is left who would be settled
+	}
 }
 
 // Released tells that the call was certainly not executed.
@@ -193,7 +273,14 @@ func (q *Queue) Released(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Ti
 // finish takes the tasks of a call back.
 func (q *Queue) finish(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Time) {
 	l := call.lane
-	q.cleared(call.group)
+	if call.probe {
+		q.probing = false
+	}
+	if l.pool.prober == l && call.Refusal == "" && !call.test {
+		l.pool.prober = nil
+		q.refreshAll(l.pool, now)
+	}
+	q.cleared(call.group, now)
 	switch {
 	case call.test:
 		l.testing = false
@@ -203,11 +290,13 @@ func (q *Queue) finish(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Time
 	for i, part := range call.Parts {
 		it := part.item
 		it.inFlight = false
-		if it.deleted || tasks[i] == nil {
+		if it.deleted || tasks[i] == nil && it.task.UID == part.Task.UID {
+			q.dropClaim(it.key, now)
 			q.remove(it)
 			continue
 		}
 		task := Newest(tasks[i], it.task)
+		q.trackClaim(it.key, task, now)
 		if waits, tell := Waiting(task), mustTell(task); waits || tell {
 			q.place(it, task, waits, now)
 			if tell {

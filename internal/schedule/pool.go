@@ -1,7 +1,9 @@
 package schedule
 
 import (
+	"cmp"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -17,6 +19,7 @@ type pool struct {
 	limit    int // learned from refusals where left does not tell; 0 is none
 	readAt   time.Time
 	reading  bool
+	prober   *lane // whose call tries whether the trouble is over
 	badHosts map[string]badHost // that EdgeOne does not know in this zone
 }
 
@@ -35,6 +38,7 @@ type hold struct {
 	Why
 	until time.Time
 	since time.Time
+	said  bool // to its tasks, that they are stalled
 	probe bool // the next call tries with a single task
 }
 
@@ -53,11 +57,32 @@ type Why struct {
 // renew extends a hold; one of the same reason goes on, so that its age tells
 // how long the trouble has lasted.
 func (h hold) renew(why Why, now, until time.Time) hold {
-	since := now
+	renewed := hold{Why: why, until: until, since: now, probe: true}
 	if h.Reason == why.Reason {
-		since = h.since
+		renewed.since, renewed.said = h.since, h.said
 	}
-	return hold{Why: why, until: until, since: since, probe: true}
+	if h.until.After(until) {
+		renewed.until = h.until
+	}
+	return renewed
+}
+
+// tell says to all who wait that there is a hold: at once if it is the quota's,
+// else if it lasts, and once more when it turns out to need a person.
+func (q *Queue) tell(h *hold, changed bool, now time.Time, all func()) {
+	switch why, since := h.Why, h.since; {
+	case q.stalled(*h, now) && !h.said:
+		h.said = true
+		all()
+	case changed && why.Quota:
+		all()
+	case changed:
+		q.later = append(q.later, later{at: now.Add(patience), all: func() {
+			if h.Why == why && h.since.Equal(since) {
+				all()
+			}
+		}})
+	}
 }
 
 // stalled says whether trouble that needs a person has lasted so long that a task
@@ -80,11 +105,11 @@ func (q *Queue) pool(zoneID string, edge bool) *pool {
 func (q *Queue) HoldAccount(why Why, now, until time.Time) {
 	changed := !q.account.same(why)
 	q.account = q.account.renew(why, now, until)
-	if changed || q.stalled(q.account, now) {
+	q.tell(&q.account, changed, now, func() {
 		for _, it := range q.items {
 			q.sayNow(it)
 		}
-	}
+	})
 }
 
 // HoldZone keeps all tasks of a zone waiting, in either mode.
@@ -100,12 +125,12 @@ func (q *Queue) holdPool(p *pool, why Why, now, until time.Time) {
 	changed := !p.hold.same(why)
 	p.hold = p.hold.renew(why, now, until)
 	q.expires(p.hold)
-	for l := range p.lanes {
-		q.refresh(l, now)
-		if changed || q.stalled(p.hold, now) {
+	q.refreshAll(p, now)
+	q.tell(&p.hold, changed, now, func() {
+		for l := range p.lanes {
 			q.sayAll(l)
 		}
-	}
+	})
 }
 
 // HoldLane keeps a lane waiting after a call of it failed.
@@ -122,8 +147,18 @@ func (h hold) same(why Why) bool { return h.Reason == why.Reason && h.Message ==
 
 // refresh offers the lane's tasks if nothing keeps it from a call.
 func (q *Queue) refresh(l *lane, now time.Time) {
-	q.setReady(l, len(l.turn) > 0 && !l.busy && l.unknown < maxUnknown && !l.pool.reading &&
-		!l.hold.at(now) && !l.pool.hold.at(now))
+	q.setReady(l, len(l.strands) > 0 && !l.busy && l.unknown < maxUnknown && !l.hold.at(now) && !l.pool.waits(now))
+}
+
+func (q *Queue) refreshAll(p *pool, now time.Time) {
+	for l := range p.lanes {
+		q.refresh(l, now)
+	}
+}
+
+// waits says whether no call of the pool may be planned now.
+func (p *pool) waits(now time.Time) bool {
+	return p.reading || p.hold.at(now) || p.prober != nil
 }
 
 // maxUnknown is how many calls of unknown outcome a lane may have and still go on.
@@ -136,9 +171,7 @@ func (q *Queue) expire(now time.Time) {
 	}
 	q.nextExpiry = time.Time{}
 	for _, l := range q.lanes {
-		if !l.ready && len(l.turn) > 0 {
-			q.refresh(l, now)
-		}
+		q.refresh(l, now)
 		for _, h := range []hold{l.hold, l.pool.hold} {
 			if h.at(now) {
 				q.expires(h)
@@ -179,9 +212,7 @@ func (q *Queue) SetQuota(zoneID string, batch, left int, now time.Time) {
 		case p.hold.Quota && left > 0 && !edge:
 			p.hold = hold{}
 		}
-		for l := range p.lanes {
-			q.refresh(l, now)
-		}
+		q.refreshAll(p, now)
 	}
 }
 
@@ -193,10 +224,16 @@ func (p *pool) needsQuota(now time.Time, interval time.Duration) bool {
 	return p.readAt.IsZero() || p.left == 0 && now.Sub(p.readAt) >= interval
 }
 
-// Exhausted tells that EdgeOne refused a call for the quota of the day. The size
-// is halved to use what may be left; for a single URL the zone is held.
+// Exhausted tells that EdgeOne refused a call for the quota of the day. What is
+// left is read again where it can be and that was long ago. Else the size is
+// halved to use what may be left; for a single URL the zone is held.
 func (q *Queue) Exhausted(call *Call, now time.Time) {
 	p := call.lane.pool
+	q.answered(call, now)
+	if p.left >= 0 && !p.edge && now.Sub(p.readAt) >= q.limits.QuotaInterval {
+		p.readAt = time.Time{}
+		return
+	}
 	if n := len(call.URLs); n > 1 {
 		p.limit = n / 2
 		return
@@ -209,10 +246,13 @@ func (q *Queue) Exhausted(call *Call, now time.Time) {
 // single URL, which nothing can make smaller: the zone's plan has no quota.
 func (q *Queue) TooLarge(call *Call, now time.Time) bool {
 	p := call.lane.pool
+	q.answered(call, now)
 	if n := len(call.URLs); n > 1 {
 		p.batch = n / 2
 		return true
 	}
+	// What was learned no longer counts once the plan is changed.
+	p.batch, p.limit, p.readAt = 0, 1, time.Time{}
 	q.HoldZone(p.zoneID, Why{
 		Reason: "BatchQuota", Quota: true, Person: true,
 		Message: "EdgeOne does not take even a single URL: the zone's plan has no prefetch quota. Change the plan, or the task's zoneID",
@@ -233,19 +273,20 @@ func (q *Queue) BadHost(zoneID, rawURL, message string, until time.Time) {
 // refused splits open positions into those that may be asked for and those whose
 // host EdgeOne is known to refuse, with its words.
 func (p *pool) refused(open Positions, targets []string, now time.Time) (rest, bad Positions, message string) {
-	for host, b := range p.badHosts {
-		if !now.Before(b.until) {
-			delete(p.badHosts, host)
-		}
-	}
 	if len(p.badHosts) == 0 {
 		return open, nil, ""
 	}
 	for _, i := range open {
-		if b, ok := p.badHosts[hostOf(targets[i])]; ok {
-			bad, message = append(bad, i), b.message
-		} else {
+		host := hostOf(targets[i])
+		b, known := p.badHosts[host]
+		switch {
+		case known && !now.Before(b.until):
+			delete(p.badHosts, host)
+			fallthrough
+		case !known:
 			rest = append(rest, i)
+		default:
+			bad, message = append(bad, i), b.message
 		}
 	}
 	return rest, bad, message
@@ -253,7 +294,7 @@ func (p *pool) refused(open Positions, targets []string, now time.Time) (rest, b
 
 func hostOf(rawURL string) string {
 	if u, err := url.Parse(rawURL); err == nil {
-		return u.Hostname()
+		return strings.ToLower(u.Hostname())
 	}
 	return rawURL
 }
@@ -261,10 +302,7 @@ func hostOf(rawURL string) string {
 // size is how many URLs the next call of the lane may hold.
 func (l *lane) size(limits Limits) int {
 	p := l.pool
-	n := p.batch
-	if n == 0 {
-		n = limits.Batch
-	}
+	n := cmp.Or(p.batch, limits.Batch)
 	if p.limit > 0 {
 		n = min(n, p.limit)
 	}
@@ -275,15 +313,14 @@ func (l *lane) size(limits Limits) int {
 }
 
 // spent takes what a call used from the day's quota.
-func (p *pool) spent(n, called int) {
+func (p *pool) spent(n, called, batch int) {
 	if p.left >= 0 && !p.edge {
 		p.left = max(0, p.left-n)
 	}
 	if p.limit > 0 && called >= p.limit {
 		p.limit *= 2
-		if p.limit >= p.batch {
+		if p.limit >= cmp.Or(p.batch, batch) {
 			p.limit = 0
 		}
 	}
-	p.hold = hold{}
 }

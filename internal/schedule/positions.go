@@ -90,6 +90,9 @@ func (p Positions) Union(q Positions) Positions {
 	return slices.Compact(u)
 }
 
+// in returns the positions of p that are in q.
+func (p Positions) in(q Positions) Positions { return p.Minus(p.Minus(q)) }
+
 // Minus returns the positions of p that are not in q.
 func (p Positions) Minus(q Positions) Positions {
 	if len(q) == 0 {

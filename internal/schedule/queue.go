@@ -45,6 +45,8 @@ type Queue struct {
 	namespaces map[string]*namespace
 	ring       []*namespace // with something ready, in turn
 	account    hold
+	probing    bool                            // the call that tries the account again is under way
+	tasks      int                             // per call, learned from calls that took too long to claim; 0 is no limit
 	claims     map[string]*claim               // of unknown or not yet known outcome
 	wanted     map[urlKey]string               // URL -> claim that may have it
 	holders    map[types.NamespacedName]string // task -> claim it carries
@@ -75,7 +77,7 @@ func (q *Queue) Len() int { return len(q.items) }
 
 // Set tells the queue of a task, or of a new version of it. Versions older than
 // the one it knows are ignored: a cache may lag behind our own writes. It returns
-// whether there is something to do for it.
+// whether there is something to do: for it, or for those who waited for its claim.
 func (q *Queue) Set(task *v1alpha1.PrefetchTask, now time.Time) bool {
 	key := types.NamespacedName{Namespace: task.Namespace, Name: task.Name}
 	it := q.items[key]
@@ -88,11 +90,11 @@ func (q *Queue) Set(task *v1alpha1.PrefetchTask, now time.Time) bool {
 			return false
 		}
 	}
-	q.trackClaim(key, task, now)
+	settled := q.trackClaim(key, task, now)
 	waits, tell := Waiting(task), mustTell(task)
 	if !waits && !tell {
 		q.remove(it)
-		return false
+		return settled
 	}
 	if it == nil {
 		it = &item{key: key}
@@ -111,8 +113,12 @@ func (q *Queue) place(it *item, task *v1alpha1.PrefetchTask, waits bool, now tim
 	if it.task != nil && (it.lane != lane || it.task.UID != task.UID || Run(it.task) != Run(task)) {
 		q.acquit(it)
 	}
+	before := it.lane
 	q.take(it)
 	it.task, it.lane, it.parked = task, lane, false
+	if before != nil && before != lane {
+		q.drop(before)
+	}
 	switch {
 	case waits && it.suspects == 0:
 		q.add(it)
@@ -162,7 +168,7 @@ func (q *Queue) lane(key Lane) *lane {
 
 // drop forgets a lane that nobody uses and nothing is remembered about.
 func (q *Queue) drop(l *lane) {
-	if len(l.turn) == 0 && !l.busy && !l.testing && len(l.suspects) == 0 && l.unknown == 0 {
+	if q.lanes[l.Lane] == l && len(l.strands) == 0 && !l.busy && !l.testing && len(l.suspects) == 0 && l.unknown == 0 {
 		q.setReady(l, false)
 		delete(q.lanes, l.Lane)
 		delete(l.pool.lanes, l)
@@ -217,15 +223,17 @@ func (q *Queue) Hold(claimID, zoneID string, urls []string) {
 
 // trackClaim follows which claim a task carries: the claims of calls that another
 // process made hold URLs as well, and end with the last task that carries them.
-func (q *Queue) trackClaim(key types.NamespacedName, task *v1alpha1.PrefetchTask, now time.Time) {
+// A new run does not wait for the claim of the run before. It returns whether a
+// claim has ended.
+func (q *Queue) trackClaim(key types.NamespacedName, task *v1alpha1.PrefetchTask, now time.Time) bool {
 	submission := task.Status.Submission
-	if submission != nil && q.holders[key] == submission.ClaimID {
-		return
-	}
-	q.dropClaim(key, now)
 	if submission == nil || NewRun(task) {
-		return
+		return q.dropClaim(key, now)
 	}
+	if q.holders[key] == submission.ClaimID {
+		return false
+	}
+	ended := q.dropClaim(key, now)
 	targets := Targets(task)
 	var urls []string
 	for _, i := range mustParse(submission.Targets, len(targets)) {
@@ -236,19 +244,22 @@ func (q *Queue) trackClaim(key types.NamespacedName, task *v1alpha1.PrefetchTask
 	q.Hold(submission.ClaimID, submission.ZoneID, urls)
 	q.holders[key] = submission.ClaimID
 	q.claims[submission.ClaimID].holders++
+	return ended
 }
 
-func (q *Queue) dropClaim(key types.NamespacedName, now time.Time) {
+func (q *Queue) dropClaim(key types.NamespacedName, now time.Time) (ended bool) {
 	id, holds := q.holders[key]
 	if !holds {
-		return
+		return false
 	}
 	delete(q.holders, key)
 	if c := q.claims[id]; c != nil {
 		if c.holders--; c.holders <= 0 {
 			q.Settled(id, now)
+			return true
 		}
 	}
+	return false
 }
 
 // Settled ends the effect of a claim.
@@ -264,6 +275,7 @@ func (q *Queue) Settled(claimID string, now time.Time) {
 	if c.lane != nil {
 		c.lane.unknown--
 		q.refresh(c.lane, now)
+		q.drop(c.lane)
 	}
 	for _, it := range c.parked {
 		if it.parked && q.items[it.key] == it {

@@ -93,18 +93,22 @@ func (c *Client) SendBefore(signedAt time.Time) time.Time {
 	return signedAt.Add(c.options.SignatureValidity / 2)
 }
 
+var actions = [...]string{ActionCreatePrefetchTask, ActionDescribePrefetchTasks, ActionDescribeContentQuota}
+
 // Limiter returns the limiter of an account and action, the same one for all
 // who ask. EdgeOne meters calls by just that pair.
 func (c *Client) Limiter(secretID, action string) *Limiter {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	key := limiterKey{secretID, action}
-	l := c.limiters[key]
-	if l == nil {
-		l = newLimiter(action, c.options.QPS)
-		c.limiters[key] = l
+	if c.limiters[key] == nil {
+		// All of an account's limiters begin together, so that the first call
+		// waits one second for them and not one for each action.
+		for _, a := range append(actions[:], action) {
+			c.limiters[limiterKey{secretID, a}] = newLimiter(a, c.options.QPS)
+		}
 	}
-	return l
+	return c.limiters[key]
 }
 
 // lookUp makes a read-only call: it waits for a slot, signs at the server's

@@ -1,0 +1,275 @@
+// Package e2e tests the manager as users run it: the built binary, under the
+// ServiceAccount and RBAC it ships with, on a real etcd and kube-apiserver,
+// against a simulated EdgeOne whose ledger is the judge.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+)
+
+var shared struct {
+	cluster *devcluster.Cluster
+	client  client.Client
+	manager string
+}
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	for _, arg := range os.Args {
+		if arg == "-test.short=true" {
+			fmt.Println("skipping the tests that need an API server: -short")
+			return 0
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	var err error
+	if shared.manager, err = devcluster.Build(ctx, "manager", "./cmd"); err != nil {
+		return fatal(err)
+	}
+	if shared.cluster, err = devcluster.Start(ctx, devcluster.Options{}); err != nil {
+		return fatal(err)
+	}
+	defer func() { _ = shared.cluster.Stop() }()
+	scheme := runtime.NewScheme()
+	_ = clientgoscheme.AddToScheme(scheme)
+	_ = v1alpha1.AddToScheme(scheme)
+	if shared.client, err = client.New(shared.cluster.Admin, client.Options{Scheme: scheme}); err != nil {
+		return fatal(err)
+	}
+	return m.Run()
+}
+
+func fatal(err error) int {
+	fmt.Fprintln(os.Stderr, "e2e:", err)
+	return 1
+}
+
+// world is what one test has for itself: a namespace, an EdgeOne and managers.
+type world struct {
+	client.Client
+	t         *testing.T
+	namespace string
+	edgeOne   *simulator.Simulator
+	url       string
+
+	mu     sync.Mutex
+	bodies []string // of the CreatePrefetchTask calls
+}
+
+const (
+	zoneID   = "zone-2x9examplea"
+	keyID    = "AKIDdemo"
+	keyValue = "demo-secret-key"
+)
+
+// config is an EdgeOne whose prefetches take no time to speak of.
+func config() simulator.Config {
+	c := simulator.Demo()
+	c.JobDuration = -1
+	c.SignatureValidity = 4 * time.Second
+	return c
+}
+
+func newWorld(t *testing.T, c simulator.Config) *world {
+	t.Helper()
+	t.Parallel()
+	w := &world{Client: shared.client, t: t}
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}
+	w.must(w.Create(t.Context(), ns))
+	w.namespace = ns.Name
+	w.edgeOne = simulator.New(c)
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-TC-Action") == "CreatePrefetchTask" {
+			body, _ := io.ReadAll(r.Body)
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			w.mu.Lock()
+			w.bodies = append(w.bodies, string(body))
+			w.mu.Unlock()
+		}
+		w.edgeOne.ServeHTTP(rw, r)
+	}))
+	w.url = server.URL
+	t.Cleanup(func() {
+		w.edgeOne.Close()
+		server.CloseClientConnections()
+		server.Close()
+	})
+	return w
+}
+
+// manager starts the manager for the test's namespace.
+func (w *world) manager(args ...string) *devcluster.Process {
+	w.t.Helper()
+	return w.managerWith([]string{"TENCENTCLOUD_SECRET_ID=" + keyID, "TENCENTCLOUD_SECRET_KEY=" + keyValue}, args...)
+}
+
+func (w *world) managerWith(env []string, args ...string) *devcluster.Process {
+	w.t.Helper()
+	cfg, err := shared.cluster.ServiceAccountConfig(w.t.Context())
+	w.must(err)
+	kubeconfig := filepath.Join(w.t.TempDir(), "kubeconfig")
+	w.must(devcluster.WriteKubeconfig(kubeconfig, cfg, devcluster.Namespace))
+	port, err := devcluster.FreePort()
+	w.must(err)
+	p := &devcluster.Process{
+		Name: "manager",
+		Path: shared.manager,
+		Args: append([]string{
+			"--kubeconfig=" + kubeconfig,
+			"--metrics-bind-address=0",
+			fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", port),
+			"--watch-namespaces=" + w.namespace,
+			"--teo-endpoint=" + w.url,
+			"--teo-timeout=2s", "--signature-validity=4s", "--settle-margin=1s",
+			"--poll-interval=500ms", "--quota-interval=1s", "--recheck-interval=1s",
+			"--shutdown-grace=10s",
+			"--zap-log-level=debug",
+		}, args...),
+		Env:      env,
+		ReadyURL: fmt.Sprintf("http://127.0.0.1:%d/readyz", port),
+	}
+	w.must(p.Start(w.t.Context()))
+	w.t.Cleanup(func() {
+		p.Kill()
+		if w.t.Failed() {
+			out := p.Output()
+			w.t.Logf("the manager said:\n%s", out[max(0, len(out)-20000):])
+		}
+	})
+	return p
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// task is a new PrefetchTask with these targets; edit it before create.
+func (w *world) task(name string, targets ...string) *v1alpha1.PrefetchTask {
+	task := &v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}}
+	task.Spec.ZoneID = zoneID
+	for _, target := range targets {
+		task.Spec.Targets = append(task.Spec.Targets, v1alpha1.Target(target))
+	}
+	return task
+}
+
+func (w *world) create(tasks ...*v1alpha1.PrefetchTask) {
+	w.t.Helper()
+	for _, task := range tasks {
+		w.must(w.Create(w.t.Context(), task))
+	}
+}
+
+// edit changes a task's spec, against whatever else changes it.
+func (w *world) edit(name string, change func(*v1alpha1.PrefetchTask)) {
+	w.t.Helper()
+	task := w.get(name)
+	before := task.DeepCopy()
+	change(task)
+	w.must(w.Patch(w.t.Context(), task, client.MergeFrom(before)))
+}
+
+func (w *world) get(name string) *v1alpha1.PrefetchTask {
+	w.t.Helper()
+	task := &v1alpha1.PrefetchTask{}
+	w.must(w.Get(w.t.Context(), client.ObjectKey{Namespace: w.namespace, Name: name}, task))
+	return task
+}
+
+func (w *world) list() []v1alpha1.PrefetchTask {
+	w.t.Helper()
+	var list v1alpha1.PrefetchTaskList
+	w.must(w.List(w.t.Context(), &list, client.InNamespace(w.namespace)))
+	return list.Items
+}
+
+// eventually polls until done, and fails with what when it never is.
+func (w *world) eventually(what string, done func() bool) {
+	w.t.Helper()
+	err := wait.PollUntilContextTimeout(w.t.Context(), 50*time.Millisecond, 2*time.Minute, true, func(context.Context) (bool, error) {
+		return done(), nil
+	})
+	if err != nil {
+		for _, task := range w.list()[:min(3, len(w.list()))] {
+			w.t.Logf("%s: %+v", task.Name, task.Status)
+		}
+		w.t.Fatalf("never happened: %s", what)
+	}
+}
+
+// until polls a task until its status is as wanted, and returns it.
+func (w *world) until(name, what string, done func(v1alpha1.PrefetchTaskStatus) bool) *v1alpha1.PrefetchTask {
+	w.t.Helper()
+	var task *v1alpha1.PrefetchTask
+	w.eventually(name+": "+what, func() bool {
+		task = w.get(name)
+		return done(task.Status)
+	})
+	return task
+}
+
+// reason is the reason of a condition that is True, "" if it is not.
+func isTrue(s v1alpha1.PrefetchTaskStatus, conditionType, reason string) bool {
+	c := meta.FindStatusCondition(s.Conditions, conditionType)
+	return c != nil && c.Status == metav1.ConditionTrue && c.Reason == reason
+}
+
+func (w *world) untilFinished(name, reason string) *v1alpha1.PrefetchTask {
+	w.t.Helper()
+	return w.until(name, "finished as "+reason, func(s v1alpha1.PrefetchTaskStatus) bool {
+		return isTrue(s, v1alpha1.ConditionFinished, reason)
+	})
+}
+
+func (w *world) untilReason(name, reason string) *v1alpha1.PrefetchTask {
+	w.t.Helper()
+	return w.until(name, "Ready is False for "+reason, func(s v1alpha1.PrefetchTaskStatus) bool {
+		c := meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionReady)
+		return c != nil && c.Status == metav1.ConditionFalse && c.Reason == reason
+	})
+}
+
+// once fails unless EdgeOne executed each URL just once.
+func (w *world) once(urls ...string) {
+	w.t.Helper()
+	for _, u := range urls {
+		if n := w.edgeOne.Executed(u); n != 1 {
+			w.t.Errorf("EdgeOne executed %s %d times, want once", u, n)
+		}
+	}
+}
+
+func (w *world) creates() int { return w.edgeOne.Stats().Calls("CreatePrefetchTask") }
+
+func counts(s v1alpha1.PrefetchTaskStatus) string {
+	return fmt.Sprintf("%d submitted, %d succeeded, %d failed of %d",
+		ptr.Deref(s.Targets.Submitted, -1), ptr.Deref(s.Targets.Succeeded, -1), ptr.Deref(s.Targets.Failed, -1), ptr.Deref(s.Targets.Total, -1))
+}
