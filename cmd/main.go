@@ -82,7 +82,9 @@ func parse(args []string) (*options, error) {
 	f.DurationVar(&o.renew, "leader-election-renew-deadline", 10*time.Second, "how long a leader tries to renew before it gives up")
 	f.DurationVar(&o.retry, "leader-election-retry-period", 2*time.Second, "how often leadership is tried for")
 	f.StringVar(&o.watchNamespaces, "watch-namespaces", "", "comma-separated `namespaces` to serve; default: all")
-	f.StringVar(&o.credentialsDir, "credentials-dir", "", "`directory` with the files secretId, secretKey and perhaps token: the operator's own credentials. Without them TENCENTCLOUD_SECRET_ID, TENCENTCLOUD_SECRET_KEY and TENCENTCLOUD_TOKEN are used, and without those only tasks that name a Secret are served")
+	f.StringVar(&o.credentialsDir, "credentials-dir", "", "`directory` with the files secretId, secretKey and perhaps token: the operator's own credentials. "+
+		"Without them TENCENTCLOUD_SECRET_ID, TENCENTCLOUD_SECRET_KEY and TENCENTCLOUD_TOKEN are used, "+
+		"and without those only tasks that name a Secret are served")
 	f.StringVar(&o.endpoint, "teo-endpoint", teo.DefaultEndpoint, "`URL` of the EdgeOne API; the China site is https://teo.tencentcloudapi.com")
 	c := &o.controller
 	f.IntVar(&c.QPS, "teo-qps", 20, "calls per second, action and account; EdgeOne allows 20. Give less where clusters or programs share an account")
@@ -93,7 +95,8 @@ func parse(args []string) (*options, error) {
 	f.DurationVar(&c.SettleMargin, "settle-margin", 30*time.Second, "how long after a signature expired EdgeOne's history is complete")
 	f.DurationVar(&c.PollInterval, "poll-interval", 5*time.Second, "how often outcomes are read at most; jobs that take long are read 12 times less often")
 	f.DurationVar(&c.QuotaInterval, "quota-interval", 10*time.Minute, "how often the quota of an exhausted zone is read")
-	f.DurationVar(&c.RecheckInterval, "recheck-interval", 30*time.Second, "how often credentials are read again, and what a person has to mend is tried again; a task is Stalled after two of them")
+	f.DurationVar(&c.RecheckInterval, "recheck-interval", 30*time.Second,
+		"how often credentials are read again, and what a person has to mend is tried again; a task is Stalled after two of them")
 	f.DurationVar(&c.JobDeadline, "job-deadline", 24*time.Hour, "when a target without an outcome counts as failed")
 	f.DurationVar(&c.WriteTimeout, "write-timeout", 10*time.Second, "how long a status write may take")
 	f.DurationVar(&c.ShutdownGrace, "shutdown-grace", 25*time.Second, "how long a stopping process waits for calls in flight to be answered and recorded")
@@ -140,6 +143,7 @@ func (o *options) edgeOne() (*teo.Client, error) {
 	c, err := teo.NewClient(teo.Options{
 		Endpoint: o.endpoint, QPS: o.controller.QPS, Timeout: o.controller.CallTimeout,
 		SignatureValidity: o.controller.SignatureValidity, UserAgent: "teo-prefetch-operator/" + buildVersion(),
+		Observe: controller.ObserveCall,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("--teo-endpoint, --teo-qps, --teo-timeout or --signature-validity: %w", err)

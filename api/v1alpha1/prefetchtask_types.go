@@ -263,7 +263,7 @@ type PrefetchTaskStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Run string `json:"run,omitempty"`
-	// conditions: Ready (every target is prefetched), Stalled (nothing gets better
+	// conditions are Ready (every target is prefetched), Stalled (nothing gets better
 	// without a person), Submitted (every target was handed over), QuotaExceeded
 	// (EdgeOne's quota holds the task) and Finished (over, in either outcome).
 	// +optional
@@ -342,7 +342,7 @@ type PrefetchTask struct {
 	Spec PrefetchTaskSpec `json:"spec,omitempty,omitzero"`
 	// status says what became of it.
 	// +optional
-	// +kubebuilder:default={"observedGeneration":-1}
+	// +default={"observedGeneration":-1}
 	Status PrefetchTaskStatus `json:"status,omitempty,omitzero"`
 }
 

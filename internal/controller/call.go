@@ -44,7 +44,8 @@ func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, ca
 		return
 	}
 	response, err := s.send(ctx, creds, call.Lane, urls, signedAt, slot)
-	log.FromContext(ctx).V(1).Info("Called CreatePrefetchTask", "tasks", len(call.Parts), "urls", len(urls), "job", response.JobID, "error", teo.Message(err))
+	log.FromContext(ctx).V(1).Info("Called CreatePrefetchTask",
+		"tasks", len(call.Parts), "urls", len(urls), "job", response.JobID, "error", teo.Message(err))
 	s.conclude(ctx, l, call, claimID, tasks, claimed, response, err)
 }
 
@@ -95,7 +96,9 @@ func claimedURLs(call *schedule.Call, claimed []bool) []string {
 }
 
 // send makes the call when its slot is due.
-func (s *Submitter) send(ctx context.Context, creds teo.Credentials, lane schedule.Lane, urls []string, signedAt time.Time, slot *teo.Slot) (teo.CreatePrefetchTaskResponse, error) {
+func (s *Submitter) send(
+	ctx context.Context, creds teo.Credentials, lane schedule.Lane, urls []string, signedAt time.Time, slot *teo.Slot,
+) (teo.CreatePrefetchTaskResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.CallTimeout+2*lookahead)
 	defer cancel()
 	if err := slot.Wait(ctx); err != nil {
@@ -126,7 +129,10 @@ func request(lane schedule.Lane, urls []string) teo.CreatePrefetchTaskRequest {
 }
 
 // conclude writes the outcome of a call to its tasks and tells the queue.
-func (s *Submitter) conclude(ctx context.Context, l *line, call *schedule.Call, claimID string, tasks []*v1alpha1.PrefetchTask, claimed []bool, response teo.CreatePrefetchTaskResponse, err error) {
+func (s *Submitter) conclude(
+	ctx context.Context, l *line, call *schedule.Call, claimID string,
+	tasks []*v1alpha1.PrefetchTask, claimed []bool, response teo.CreatePrefetchTaskResponse, err error,
+) {
 	q, now := l.queue, time.Now()
 	settleAll := func(c change) {
 		forEach(len(tasks), func(i int) {

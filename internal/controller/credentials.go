@@ -109,7 +109,7 @@ func OwnCredentials(dir string) func() (teo.Credentials, error) {
 		if dir != "" {
 			if _, err := os.Stat(filepath.Join(dir, "secretId")); err == nil {
 				return fromKeys("directory "+dir, func(key string) (string, error) {
-					text, err := os.ReadFile(filepath.Join(dir, key)) //nolint:gosec // a directory the administrator names
+					text, err := os.ReadFile(filepath.Join(dir, key))
 					if errors.Is(err, os.ErrNotExist) {
 						err = nil
 					}
@@ -118,7 +118,8 @@ func OwnCredentials(dir string) func() (teo.Credentials, error) {
 			}
 		}
 		if os.Getenv("TENCENTCLOUD_SECRET_ID") == "" {
-			return teo.Credentials{}, fmt.Errorf("%w: the operator has no credentials of its own; name a Secret in spec.credentialsSecretRef, or give the operator credentials", errMissing)
+			return teo.Credentials{}, fmt.Errorf("%w: the operator has no credentials of its own; "+
+				"name a Secret in spec.credentialsSecretRef, or give the operator credentials", errMissing)
 		}
 		env := map[string]string{
 			"secretId":  "TENCENTCLOUD_SECRET_ID",
@@ -138,9 +139,9 @@ func fromKeys(source string, get func(key string) (string, error)) (teo.Credenti
 		}
 		*field = strings.TrimSpace(text) // files and kubectl like to add a line break
 	}
-	for key, value := range map[string]string{"secretId": creds.SecretID, "secretKey": creds.SecretKey} {
-		if value == "" {
-			return teo.Credentials{}, fmt.Errorf("%w: %s has no key %s, or it is empty", errMissing, source, key)
+	for _, needed := range []struct{ key, value string }{{"secretId", creds.SecretID}, {"secretKey", creds.SecretKey}} {
+		if needed.value == "" {
+			return teo.Credentials{}, fmt.Errorf("%w: %s has no key %s, or it is empty", errMissing, source, needed.key)
 		}
 	}
 	return creds, nil

@@ -88,7 +88,7 @@ func (p *Poller) observe(task *v1alpha1.PrefetchTask) []zone {
 		p.zones[z] = work
 	}
 	work.tasks[key], p.places[key] = task, z
-	p.wake(z, max(0, p.due(work, task).Sub(time.Now())))
+	p.wake(z, max(0, time.Until(p.due(work, task))))
 	return nil
 }
 

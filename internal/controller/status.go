@@ -34,7 +34,7 @@ func claim(submission v1alpha1.Submission, now time.Time) change {
 		}
 		task.Status.Submission = &submission
 		task.Status.NextAttemptTime = metav1.Time{}
-		clear(task, v1alpha1.ConditionStalled, v1alpha1.ConditionQuotaExceeded)
+		unset(task, v1alpha1.ConditionStalled, v1alpha1.ConditionQuotaExceeded)
 		sum(task, now)
 		notReady(task, v1alpha1.ReasonSubmitting, "A call to EdgeOne is being made")
 		set(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, v1alpha1.ReasonSubmitting, "")
@@ -148,7 +148,7 @@ func waits(note schedule.Note, now time.Time) change {
 			set(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, note.Reason, note.Message)
 		}
 		stall(task, note.Stalled, note.Reason, note.Message)
-		clear(task, v1alpha1.ConditionQuotaExceeded)
+		unset(task, v1alpha1.ConditionQuotaExceeded)
 		task.Status.NextAttemptTime = metav1.Time{}
 		if note.Quota {
 			set(task, v1alpha1.ConditionQuotaExceeded, metav1.ConditionTrue, note.Reason, note.Message)
@@ -213,7 +213,7 @@ func sum(task *v1alpha1.PrefetchTask, now time.Time) {
 	s := &task.Status
 	total := len(schedule.Targets(task))
 	handed, refused := schedule.HandedOver(task)
-	succeeded, failed := int32(0), int32(len(refused)) //nolint:gosec // at most 10,000
+	succeeded, failed := int32(0), int32(len(refused))
 	for _, job := range s.Jobs {
 		succeeded += job.Succeeded
 		failed += job.Failed
@@ -221,7 +221,7 @@ func sum(task *v1alpha1.PrefetchTask, now time.Time) {
 	s.Targets = v1alpha1.TargetCounts{
 		Total: count(total), Submitted: count(len(handed)), Succeeded: ptr.To(succeeded), Failed: ptr.To(failed),
 	}
-	s.JobCount = int32(len(s.Jobs)) //nolint:gosec // at most 10,000
+	s.JobCount = int32(len(s.Jobs))
 	if schedule.NewRun(task) {
 		return // the counts are of a run that the spec no longer asks for
 	}
@@ -233,7 +233,7 @@ func sum(task *v1alpha1.PrefetchTask, now time.Time) {
 	case int(succeeded+failed) >= total:
 		finish(task, total, int(failed), now)
 	case len(handed) >= total:
-		clear(task, v1alpha1.ConditionStalled, v1alpha1.ConditionQuotaExceeded)
+		unset(task, v1alpha1.ConditionStalled, v1alpha1.ConditionQuotaExceeded)
 		s.NextAttemptTime = metav1.Time{}
 		set(task, v1alpha1.ConditionSubmitted, metav1.ConditionTrue, v1alpha1.ReasonSubmitted, "Every target was handed over to EdgeOne")
 		notReady(task, v1alpha1.ReasonSubmitted, "EdgeOne is prefetching the targets")
@@ -276,7 +276,7 @@ func finish(task *v1alpha1.PrefetchTask, total, failed int, now time.Time) {
 	}
 	task.Status.CompletionTime = metav1.NewTime(now)
 	task.Status.NextAttemptTime = metav1.Time{}
-	clear(task, v1alpha1.ConditionQuotaExceeded)
+	unset(task, v1alpha1.ConditionQuotaExceeded)
 	set(task, v1alpha1.ConditionSubmitted, metav1.ConditionTrue, v1alpha1.ReasonSubmitted, "Every target was handed over to EdgeOne")
 	set(task, v1alpha1.ConditionReady, ready, reason, message)
 	set(task, v1alpha1.ConditionFinished, metav1.ConditionTrue, reason, message)
@@ -338,7 +338,7 @@ func notReady(task *v1alpha1.PrefetchTask, reason, message string) {
 }
 
 func stall(task *v1alpha1.PrefetchTask, stalled bool, reason, message string) {
-	clear(task, v1alpha1.ConditionStalled)
+	unset(task, v1alpha1.ConditionStalled)
 	if stalled {
 		set(task, v1alpha1.ConditionStalled, metav1.ConditionTrue, reason, message)
 	}
@@ -350,13 +350,13 @@ func set(task *v1alpha1.PrefetchTask, conditionType string, status metav1.Condit
 	})
 }
 
-func clear(task *v1alpha1.PrefetchTask, conditionTypes ...string) {
+func unset(task *v1alpha1.PrefetchTask, conditionTypes ...string) {
 	for _, conditionType := range conditionTypes {
 		meta.RemoveStatusCondition(&task.Status.Conditions, conditionType)
 	}
 }
 
-func count(n int) *int32 { return ptr.To(int32(n)) } //nolint:gosec // at most 10,000
+func count(n int) *int32 { return ptr.To(int32(n)) }
 
 func upperFirst(s string) string {
 	r := []rune(s)

@@ -297,6 +297,9 @@ func (q *Queue) finish(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Time
 		}
 		task := Newest(tasks[i], it.task)
 		q.trackClaim(it.key, task, now)
+		if it.suspects > 0 && (task.UID != part.Task.UID || Run(task) != Run(part.Task)) {
+			q.acquit(it) // it was edited in flight
+		}
 		if waits, tell := Waiting(task), mustTell(task); waits || tell {
 			q.place(it, task, waits, now)
 			if tell {

@@ -19,7 +19,7 @@ type pool struct {
 	limit    int // learned from refusals where left does not tell; 0 is none
 	readAt   time.Time
 	reading  bool
-	prober   *lane // whose call tries whether the trouble is over
+	prober   *lane              // whose call tries whether the trouble is over
 	badHosts map[string]badHost // that EdgeOne does not know in this zone
 }
 

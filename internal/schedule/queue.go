@@ -123,7 +123,11 @@ func (q *Queue) place(it *item, task *v1alpha1.PrefetchTask, waits bool, now tim
 	case waits && it.suspects == 0:
 		q.add(it)
 		q.refresh(lane, now)
-		q.sayLater(it, now)
+		if h := lane.pool.hold; h.Quota && h.at(now) {
+			q.sayNow(it) // it will be a while
+		} else {
+			q.sayLater(it, now)
+		}
 	case !waits:
 		q.acquit(it)
 	}
@@ -138,6 +142,7 @@ func (q *Queue) Delete(key types.NamespacedName, now time.Time) {
 	}
 	if it.inFlight {
 		it.deleted = true
+		q.acquit(it)
 		return
 	}
 	q.remove(it)

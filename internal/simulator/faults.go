@@ -79,13 +79,16 @@ const (
 	BadGateway Answer = "bad-gateway"
 	// Redirect is a 302.
 	Redirect Answer = "redirect"
-	// EmptyBody, EmptyObject and NullBody are a 200 with nothing, {} or null.
-	EmptyBody   Answer = "empty"
+	// EmptyBody is a 200 with nothing.
+	EmptyBody Answer = "empty"
+	// EmptyObject is a 200 with {}.
 	EmptyObject Answer = "{}"
-	NullBody    Answer = "null"
-	// NoRequestID and NoJobID leave a field out. The call is executed.
+	// NullBody is a 200 with null.
+	NullBody Answer = "null"
+	// NoRequestID leaves that field out. The call is executed.
 	NoRequestID Answer = "no-request-id"
-	NoJobID     Answer = "no-job-id"
+	// NoJobID leaves that field out. The call is executed.
+	NoJobID Answer = "no-job-id"
 )
 
 var answers = []Answer{

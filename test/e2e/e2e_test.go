@@ -24,6 +24,8 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
@@ -45,6 +47,7 @@ func run(m *testing.M) int {
 			return 0
 		}
 	}
+	log.SetLogger(zap.New(zap.WriteTo(io.Discard)))
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	var err error
@@ -120,6 +123,17 @@ func newWorld(t *testing.T, c simulator.Config) *world {
 		server.Close()
 	})
 	return w
+}
+
+// newWorldPair is a world, and another namespace in it.
+func newWorldPair(t *testing.T) (w, other *world) {
+	t.Helper()
+	w = newWorld(t, config())
+	other = &world{Client: w.Client, t: t, edgeOne: w.edgeOne, url: w.url}
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}
+	w.must(w.Create(t.Context(), ns))
+	other.namespace = ns.Name
+	return w, other
 }
 
 // manager starts the manager for the test's namespace.
@@ -236,7 +250,7 @@ func (w *world) until(name, what string, done func(v1alpha1.PrefetchTaskStatus) 
 	return task
 }
 
-// reason is the reason of a condition that is True, "" if it is not.
+// isTrue says whether a condition is True for a reason.
 func isTrue(s v1alpha1.PrefetchTaskStatus, conditionType, reason string) bool {
 	c := meta.FindStatusCondition(s.Conditions, conditionType)
 	return c != nil && c.Status == metav1.ConditionTrue && c.Reason == reason

@@ -1,0 +1,136 @@
+package controller
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
+)
+
+func taskOf(n int) *v1alpha1.PrefetchTask {
+	task := &v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "default", Generation: 1}}
+	task.Spec.ZoneID = "zone-1"
+	for i := range n {
+		task.Spec.Targets = append(task.Spec.Targets, v1alpha1.Target(fmt.Sprintf("https://h/%d", i)))
+	}
+	task.Status.ObservedGeneration = -1
+	return task
+}
+
+func claiming(positions string) change {
+	return claim(v1alpha1.Submission{ClaimID: "c-" + positions, ZoneID: "zone-1", Targets: positions, SignedAt: metav1.NewTime(t0)}, t0)
+}
+
+// summary is the conditions of a task: "Ready=Reason" if True, "-Ready=Reason" if not.
+func summary(task *v1alpha1.PrefetchTask) string {
+	var all []string
+	for _, c := range task.Status.Conditions {
+		text := map[metav1.ConditionStatus]string{"True": "", "False": "-", "Unknown": "?"}[c.Status] + c.Type + "=" + c.Reason
+		all = append(all, text)
+	}
+	slices.SortFunc(all, func(a, b string) int { return strings.Compare(strings.TrimLeft(a, "-?"), strings.TrimLeft(b, "-?")) })
+	return strings.Join(all, " ")
+}
+
+func listed(id, status string, positions ...int) listing {
+	l := listing{}
+	for _, i := range positions {
+		l.add([]teo.PrefetchTask{{JobID: id, Target: fmt.Sprintf("HTTPS://H:443/%d", i), Status: status, FailType: "originPullFailed"}})
+	}
+	return l
+}
+
+func TestTransitions(t *testing.T) {
+	quota := schedule.Why{Reason: v1alpha1.ReasonDailyQuota, Message: "no quota", Quota: true}
+	person := schedule.Why{Reason: v1alpha1.ReasonCredentialsMissing, Message: "no Secret", Person: true}
+	revise := func(task *v1alpha1.PrefetchTask) { task.Spec.Revision = "2"; task.Generation++ }
+	following := func(l listing, after time.Duration) change { return follow(l, time.Hour, t0, t0.Add(after)) }
+	for _, c := range []struct {
+		name    string
+		changes []change
+		want    string
+		counts  string // total, submitted, succeeded, failed
+	}{
+		{"claimed", []change{claiming("0-1")}, "-Finished=Submitting -Ready=Submitting -Submitted=Submitting", "2 0 0 0"},
+		{"submitted", []change{claiming("0-1"), record("j", nil, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
+		{"submitted in part", []change{claiming("0"), record("j", nil, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 1 0 0"},
+		{"refused in part", []change{claiming("0-1"), record("j", map[string]string{"https://h/1": "no"}, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 1"},
+		{"refused as a whole", []change{refuse(schedule.All(2), "no", t0)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
+		{"released", []change{claiming("0-1"), release(noReason, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 0 0 0"},
+		{"unknown", []change{claiming("0-1"), unknown("lost", false)}, "-Finished=OutcomeUnknown -Ready=OutcomeUnknown ?Submitted=OutcomeUnknown", "2 0 0 0"},
+		{"found", []change{claiming("0-1"), unknown("lost", false), adopt([]adoption{{"j", schedule.All(2)}}, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
+		{"found in part", []change{claiming("0-1"), adopt([]adoption{{"j", schedule.All(1)}}, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 1 0 0"},
+		{"lost three times", []change{claiming("0-1"), adopt(nil, t0), claiming("0-1"), adopt(nil, t0), claiming("0-1"), adopt(nil, t0)}, "-Finished=OutcomeUnknown -Ready=OutcomeUnknown Stalled=OutcomeUnknown -Submitted=Waiting", "2 0 0 0"},
+		{"waiting for quota", []change{waits(schedule.Note{Why: quota}, t0)}, "-Finished=DailyQuota QuotaExceeded=DailyQuota -Ready=DailyQuota -Submitted=DailyQuota", ""},
+		{"half done and waiting for quota, while the other half is followed", []change{claiming("0"), record("j", nil, t0), waits(schedule.Note{Why: quota}, t0), following(listed("j", "success", 0), 0)}, "-Finished=DailyQuota QuotaExceeded=DailyQuota -Ready=DailyQuota -Submitted=DailyQuota", "2 1 1 0"},
+		{"stalled", []change{waits(schedule.Note{Why: person, Stalled: true}, t0)}, "-Finished=CredentialsMissing -Ready=CredentialsMissing Stalled=CredentialsMissing -Submitted=CredentialsMissing", ""},
+		{"mended", []change{waits(schedule.Note{Why: person, Stalled: true}, t0), claiming("0-1"), record("j", nil, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
+		{"succeeded", []change{claiming("0-1"), record("j", nil, t0), following(listed("j", "success", 0, 1), 0)}, "Finished=Succeeded Ready=Succeeded Submitted=Submitted", "2 2 2 0"},
+		{"failed in part", []change{claiming("0"), record("i", nil, t0), claiming("1"), record("j", nil, t0), following(listed("i", "success", 0), 0), following(listed("j", "failed", 1), 0)}, "Finished=PartiallyFailed -Ready=PartiallyFailed Stalled=PartiallyFailed Submitted=Submitted", "2 2 1 1"},
+		{"under way", []change{claiming("0-1"), record("j", nil, t0), following(listed("j", "processing", 0, 1), 0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
+		{"without an outcome", []change{claiming("0-1"), record("j", nil, t0), following(listing{}, 2*time.Hour)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
+		{"not followed", []change{claiming("0-1"), record("j", nil, t0), notFollowed("denied", t0)}, "Finished=NotFollowed Ready=NotFollowed Submitted=Submitted", "2 2 0 0"},
+		{"a new run after the end", []change{refuse(schedule.All(2), "no", t0), revise, claiming("0-1")}, "-Finished=Submitting -Ready=Submitting -Submitted=Submitting", "2 0 0 0"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			task := taskOf(2)
+			for _, change := range c.changes {
+				change(task)
+			}
+			if got := summary(task); got != c.want {
+				t.Errorf("the conditions are\n%s, want\n%s", got, c.want)
+			}
+			s := task.Status
+			if c.counts != "" {
+				got := fmt.Sprint(*s.Targets.Total, *s.Targets.Submitted, *s.Targets.Succeeded, *s.Targets.Failed)
+				if got != c.counts {
+					t.Errorf("counts are %s, want %s", got, c.counts)
+				}
+			}
+			if s.ObservedGeneration != task.Generation || over(task) == s.CompletionTime.IsZero() {
+				t.Errorf("observed %d, completed %v", s.ObservedGeneration, s.CompletionTime)
+			}
+			for _, condition := range s.Conditions {
+				if condition.ObservedGeneration != task.Generation {
+					t.Errorf("%s speaks of generation %d", condition.Type, condition.ObservedGeneration)
+				}
+			}
+			last := c.changes[len(c.changes)-1]
+			if s.Submission == nil && s.LostCalls == 0 && len(s.Jobs) > 0 && !strings.Contains(c.name, "submitted") && !strings.Contains(c.name, "found") && c.name != "mended" && c.name != "refused in part" {
+				again := task.DeepCopy()
+				if last(again); !equality.Semantic.DeepEqual(again.Status, s) {
+					t.Error("the same news again writes something")
+				}
+			}
+		})
+	}
+}
+
+func TestFailedTargetsAreTheFirst100AndCountsAreExact(t *testing.T) {
+	task := taskOf(300)
+	claiming("0-299")(task)
+	all := map[string]string{}
+	for i := range 300 {
+		all[fmt.Sprintf("https://h/%d", i)] = strings.Repeat("é", 1000)
+	}
+	record("", all, t0)(task)
+	s := task.Status
+	if len(s.FailedTargets) != 100 || *s.Targets.Failed != 300 || len(s.Jobs) != 0 || s.RefusedTargets != "0-299" {
+		t.Errorf("%d named, %d counted, %d jobs, refused %s", len(s.FailedTargets), *s.Targets.Failed, len(s.Jobs), s.RefusedTargets)
+	}
+	if n := len(s.FailedTargets[0].Message); n > 1024 {
+		t.Errorf("a message has %d bytes", n)
+	}
+	if c := meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionFinished); c == nil || c.Reason != v1alpha1.ReasonFailed {
+		t.Errorf("%+v", c)
+	}
+}

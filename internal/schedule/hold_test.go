@@ -1,0 +1,263 @@
+package schedule
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+)
+
+func TestQuota(t *testing.T) {
+	t.Run("it is read first, what fits is submitted, the rest held and resumed", func(t *testing.T) {
+		w := newWorld(t)
+		w.quota = 120
+		w.set(newTask("a", urls("a", 200)...))
+		d := w.q.Next(w.now)
+		if d.ReadQuota != "zone-1" || w.q.Next(w.now) != (Decision{}) {
+			t.Fatalf("%+v", d)
+		}
+		w.readQuota("zone-1")
+		call := w.next()
+		if len(call.URLs) != 120 {
+			t.Fatalf("%d URLs", len(call.URLs))
+		}
+		w.answer(call)
+		w.drive(time.Hour)
+		if w.calls != 1 || w.reads < 6 || w.reads > 8 {
+			t.Errorf("%d calls and %d reads in an hour, want 1 and one in ten minutes", w.calls, w.reads)
+		}
+		w.quota = 1000
+		w.drive(11 * time.Minute)
+		if w.calls != 2 || w.open() != 0 {
+			t.Errorf("%d calls, %d open", w.calls, w.open())
+		}
+	})
+	t.Run("that others used up is noticed", func(t *testing.T) {
+		w := newWorld(t)
+		w.quota = 1000
+		w.readQuotaFirst()
+		w.now, w.quota = w.now.Add(time.Hour), 0
+		w.set(newTask("a", urls("a", 200)...))
+		w.drive(time.Minute)
+		if w.calls != 2 || w.reads != 2 {
+			t.Errorf("%d calls and %d reads, want one refusal and one more look", w.calls-1, w.reads)
+		}
+	})
+	t.Run("of mode edge is learned by halving", func(t *testing.T) {
+		w := newWorld(t)
+		w.edgeQuota = 300
+		task := newTask("a", urls("a", 1000)...)
+		edge(task)
+		w.set(task)
+		w.drive(time.Minute)
+		if w.edgeQuota != 0 || w.calls > 30 {
+			t.Errorf("%d left after %d calls", w.edgeQuota, w.calls)
+		}
+		before := w.calls
+		w.drive(time.Hour)
+		if n := w.calls - before; n > 7 {
+			t.Errorf("%d probes in an hour", n)
+		}
+		before, w.edgeQuota = w.calls, -1
+		w.drive(11 * time.Minute)
+		if n := w.calls - before; n > 12 || w.open() != 0 {
+			t.Errorf("%d calls once it returned, %d open", n, w.open())
+		}
+	})
+	t.Run("the size of a call is learned", func(t *testing.T) {
+		w := newWorld(t)
+		w.unread, w.batch = true, 100
+		w.set(newTask("a", urls("a", 1000)...))
+		w.drive(time.Minute)
+		if w.open() != 0 || w.calls > 20 {
+			t.Errorf("%d open after %d calls", w.open(), w.calls)
+		}
+	})
+	t.Run("a plan without any holds the zone until it has", func(t *testing.T) {
+		w := newWorld(t)
+		w.unread = true
+		w.set(newTask("a", urls("a", 1000)...))
+		for range 20 {
+			call := w.next()
+			if call == nil {
+				break
+			}
+			claimID, tasks := w.claim(call)
+			w.settle(tasks, claimID, unchanged)
+			w.q.Settled(claimID, w.now)
+			w.q.TooLarge(call, w.now)
+			w.q.Released(call, tasks, w.now)
+		}
+		notes := w.notes()
+		if len(notes) != 1 || notes[0].Reason != v1alpha1.ReasonBatchQuota || !notes[0].Stalled {
+			t.Fatalf("%+v", notes)
+		}
+		w.now = w.now.Add(10 * time.Minute)
+		w.drive(time.Minute)
+		if w.open() != 0 || w.calls > 15 {
+			t.Errorf("%d open after %d calls", w.open(), w.calls)
+		}
+	})
+}
+
+func TestHoldsAndTheirProbe(t *testing.T) {
+	trouble := Why{Reason: v1alpha1.ReasonUnavailable, Message: "trouble"}
+	for _, c := range []struct {
+		name  string
+		hold  func(w *world, until time.Time)
+		probe bool
+		other bool // the other zone goes on
+	}{
+		{"the account", func(w *world, until time.Time) { w.q.HoldAccount(trouble, w.now, until) }, true, false},
+		{"the zone", func(w *world, until time.Time) { w.q.HoldZone("zone-1", trouble, w.now, until) }, true, true},
+		{"the lane", func(w *world, until time.Time) { w.q.HoldLane(laneOf(w.get("a0")), trouble, w.now, until) }, false, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			for i := range 3 {
+				w.set(newTask(fmt.Sprint("a", i), urls(fmt.Sprint("a", i), 2)...))
+			}
+			other := newTask("other", urls("other", 1)...)
+			other.Spec.ZoneID = "zone-2"
+			w.set(other)
+			until := w.now.Add(time.Second)
+			c.hold(w, until)
+			if c.other {
+				w.answer(w.expect(w.next(), "other"))
+			} else {
+				w.delete("other")
+			}
+			w.none()
+			w.edit("a1", revise)
+			w.none()
+			if d := w.q.Next(w.now); d.Wait != time.Second {
+				t.Errorf("comes back in %v", d.Wait)
+			}
+			w.now = until
+			if !c.probe {
+				w.expect(w.next(), "a0 a1 a2")
+				return
+			}
+			probe := w.expect(w.next(), "a0")
+			w.none()
+			w.answer(probe)
+			w.expect(w.next(), "a1 a2")
+		})
+	}
+	t.Run("an answer to an older call does not end a hold", func(t *testing.T) {
+		w := newWorld(t)
+		w.set(newTask("a", urls("a", 1)...))
+		call := w.next()
+		w.set(newTask("b", urls("b", 1)...))
+		w.q.HoldAccount(trouble, w.now, w.now.Add(time.Minute))
+		w.q.HoldZone("zone-1", trouble, w.now, w.now.Add(time.Minute))
+		w.answer(call)
+		w.none()
+		w.now = w.now.Add(time.Minute)
+		w.expect(w.next(), "b")
+	})
+}
+
+func TestNotes(t *testing.T) {
+	say := func(w *world, want string) {
+		w.Helper()
+		got := ""
+		for _, note := range w.notes() {
+			got += note.Task.Name + " " + note.Reason
+			if note.Stalled {
+				got += " stalled"
+			}
+			got += ";"
+			w.edit(note.Task.Name, told(note))
+		}
+		if got != want {
+			w.Errorf("says %q, want %q", got, want)
+		}
+	}
+	t.Run("who waits for ten seconds is told why, once", func(t *testing.T) {
+		w := newWorld(t)
+		w.set(newTask("a", urls("a", 1)...))
+		call := w.next()
+		w.set(newTask("b", urls("b", 1)...))
+		w.now = w.now.Add(9 * time.Second)
+		say(w, "")
+		if _, next := w.q.Notes(1, w.now); !next.Equal(w.now.Add(time.Second)) {
+			t.Errorf("comes back at %v", next)
+		}
+		w.now = w.now.Add(time.Second)
+		say(w, "b Waiting;")
+		w.now = w.now.Add(time.Minute)
+		say(w, "")
+		w.answer(call)
+	})
+	t.Run("the quota is told at once, and once", func(t *testing.T) {
+		w := newWorld(t)
+		w.quota = 0
+		w.set(newTask("a", urls("a", 1)...))
+		w.none()
+		say(w, "a DailyQuota;")
+		for range 5 {
+			w.drive(time.Hour)
+			say(w, "")
+		}
+	})
+	t.Run("what needs a person stalls after a minute", func(t *testing.T) {
+		w := newWorld(t)
+		w.set(newTask("a", urls("a", 1)...))
+		why := Why{Reason: v1alpha1.ReasonCredentialsMissing, Message: "no Secret", Person: true}
+		var got []string
+		for range 10 {
+			w.q.HoldAccount(why, w.now, w.now.Add(30*time.Second))
+			for _, wait := range []time.Duration{0, 10 * time.Second, 20 * time.Second} {
+				w.now = w.now.Add(wait)
+				for _, note := range w.notes() {
+					got = append(got, fmt.Sprint(note.Reason, note.Stalled))
+					w.edit("a", told(note))
+				}
+			}
+		}
+		if fmt.Sprint(got) != "[CredentialsMissingfalse CredentialsMissingtrue]" {
+			t.Errorf("%v", got)
+		}
+	})
+	t.Run("short trouble is not told", func(t *testing.T) {
+		w := newWorld(t)
+		w.set(newTask("a", urls("a", 1)...))
+		w.q.HoldAccount(Why{Reason: v1alpha1.ReasonThrottled}, w.now, w.now.Add(time.Second))
+		say(w, "")
+		w.drive(time.Minute)
+		say(w, "")
+	})
+	t.Run("a suspended task says so, once", func(t *testing.T) {
+		w := newWorld(t)
+		task := newTask("a", urls("a", 1)...)
+		suspend(task)
+		w.set(task)
+		say(w, "a Suspended;")
+		say(w, "")
+		w.edit("a", resume)
+		w.expect(w.next(), "a")
+	})
+	t.Run("an edit that asks for nothing is acknowledged", func(t *testing.T) {
+		w := newWorld(t)
+		task := newTask("a", urls("a", 1)...)
+		begun("0")(task)
+		task.Generation++
+		w.set(task)
+		say(w, "a ;")
+		say(w, "")
+	})
+}
+
+// told writes a note as the controller does, as far as it matters here.
+func told(note Note) func(*v1alpha1.PrefetchTask) {
+	return func(task *v1alpha1.PrefetchTask) {
+		task.Status.ObservedGeneration = task.Generation
+		if note.Reason == "" {
+			return
+		}
+		condition(task, v1alpha1.ConditionReady, false, note.Why)
+		condition(task, v1alpha1.ConditionStalled, note.Stalled, note.Why)
+	}
+}

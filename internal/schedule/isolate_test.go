@@ -1,0 +1,135 @@
+package schedule
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+)
+
+func condition(task *v1alpha1.PrefetchTask, name string, yes bool, why Why) {
+	c := metav1.Condition{Type: name, Status: metav1.ConditionFalse, Reason: why.Reason, Message: why.Message}
+	if yes {
+		c.Status = metav1.ConditionTrue
+	}
+	meta.SetStatusCondition(&task.Status.Conditions, c)
+}
+
+func TestOneBadURLIn2000(t *testing.T) {
+	for _, tasks := range []int{1, 2000} {
+		for _, bad := range []int{0, 1234, 1999} {
+			t.Run(fmt.Sprintf("of %d tasks, at %d", tasks, bad), func(t *testing.T) {
+				w := newWorld(t)
+				w.q.limits.Batch, w.q.limits.TasksPerCall = 2000, 2000
+				all := urls("x", 2000)
+				w.bad[string(all[bad])] = true
+				for i := range tasks {
+					w.set(newTask(fmt.Sprint("t", i), all[i*2000/tasks:(i+1)*2000/tasks]...))
+				}
+				w.drive(time.Minute)
+				if most := int(2*math.Log2(2000)) + 2; w.extra > most {
+					t.Errorf("%d extra calls, want at most %d", w.extra, most)
+				}
+				if len(w.accepted) != 1999 || w.open() != 0 || w.q.Len() != 0 || len(w.q.lanes) != 0 {
+					t.Errorf("%d accepted, %d open, %d in the queue, %d lanes", len(w.accepted), w.open(), w.q.Len(), len(w.q.lanes))
+				}
+			})
+		}
+	}
+}
+
+func TestAForeignHostCostsTensOfCalls(t *testing.T) {
+	for _, tasks := range []int{1, 5000} {
+		t.Run(fmt.Sprintf("%d tasks", tasks), func(t *testing.T) {
+			w := newWorld(t)
+			w.foreign = "foreign.example"
+			for i := range tasks {
+				task := newTask(fmt.Sprint("t", i))
+				for j := range 5000 / tasks {
+					task.Spec.Targets = append(task.Spec.Targets, v1alpha1.Target(fmt.Sprintf("https://foreign.example/%d/%d", i, j)))
+				}
+				w.set(task)
+			}
+			w.drive(5 * time.Minute)
+			if w.calls > 60 || w.open() != 0 || w.q.Len() != 0 {
+				t.Errorf("%d calls, %d open, %d in the queue", w.calls, w.open(), w.q.Len())
+			}
+		})
+	}
+}
+
+func TestIsolationTakesAQuarterOfTheSlots(t *testing.T) {
+	w := newWorld(t)
+	all := urls("x", 500)
+	for _, u := range all {
+		w.bad[string(u)] = true
+	}
+	w.set(newTask("guilty", all...))
+	tests, start := 0, w.now
+	for range 400 { // 20 seconds
+		w.set(newTask("good/x", "https://a.example/good"))
+		call := w.next()
+		if call == nil {
+			w.now = w.now.Add(50 * time.Millisecond)
+			continue
+		}
+		if call.test {
+			tests++
+		}
+		w.answer(call)
+		w.now = w.now.Add(50 * time.Millisecond)
+	}
+	if most := int(w.now.Sub(start).Seconds()*5) + 1; tests > most || tests < most/2 {
+		t.Errorf("%d tests, want about %d at most", tests, most)
+	}
+}
+
+func TestSuspects(t *testing.T) {
+	rejected := func(t *testing.T) *world {
+		w := newWorld(t)
+		w.bad["https://a.example/x/0"] = true
+		w.set(newTask("a", urls("x", 4)...), newTask("b", urls("y", 4)...))
+		w.answer(w.expect(w.next(), "a b"))
+		return w
+	}
+	for _, c := range []struct {
+		name     string
+		do       func(w *world)
+		accepted int
+	}{
+		{"are tried", func(*world) {}, 7},
+		{"wait for the quota, and for its return", func(w *world) {
+			w.q.SetQuota("zone-1", 0, 0, w.now)
+			w.drive(30 * time.Minute)
+		}, 7},
+		{"are acquitted by an edit", func(w *world) {
+			w.edit("a", func(p *v1alpha1.PrefetchTask) { p.Spec.Targets = urls("z", 4) })
+		}, 8},
+		{"are tried in smaller calls when the zone takes less", func(w *world) {
+			w.q.pool("zone-1", false).batch, w.batch = 3, 3
+		}, 7},
+		{"may be deleted", func(w *world) { w.delete("a") }, 4},
+		{"may be suspended and resumed", func(w *world) { w.edit("a", suspend); w.drive(time.Minute); w.edit("a", resume) }, 7},
+		{"that were not called stay suspects", func(w *world) {
+			call := w.expect(w.next(), "a")
+			claimID, tasks := w.claim(call)
+			w.settle(tasks, claimID, unchanged)
+			w.q.Settled(claimID, w.now)
+			w.q.Released(call, tasks, w.now)
+		}, 7},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := rejected(t)
+			c.do(w)
+			w.drive(time.Hour)
+			if len(w.accepted) != c.accepted || w.open() != 0 {
+				t.Errorf("%d accepted, %d open", len(w.accepted), w.open())
+			}
+		})
+	}
+}

@@ -1,0 +1,319 @@
+package schedule
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+)
+
+func TestNamespacesAreTakenInTurnOldestFirst(t *testing.T) {
+	w := newWorld(t)
+	w.readQuotaFirst()
+	a1, a2, b1, b2 := newTask("a/1", urls("1", 1)...), newTask("a/2", urls("2", 1)...), newTask("b/1", urls("3", 1)...), newTask("b/2", urls("4", 1)...)
+	w.set(a2, b2, a1, b1)
+	w.expect(w.next(), "a/1 b/1 a/2 b/2")
+}
+
+func TestLanesAreNotMixed(t *testing.T) {
+	w := newWorld(t)
+	a, b, c, d := newTask("a", urls("a", 1)...), newTask("b", urls("b", 1)...), newTask("c", urls("c", 1)...), newTask("d", urls("d", 1)...)
+	edge(b)
+	d.Spec.ZoneID = "zone-2"
+	w.set(a, b, c, d)
+	w.expect(w.next(), "a c")
+	w.expect(w.next(), "b")
+	w.expect(w.next(), "d")
+	w.none()
+}
+
+func TestACallIsFull(t *testing.T) {
+	t.Run("of URLs, and the rest follows in further calls of the task", func(t *testing.T) {
+		w := newWorld(t)
+		w.set(newTask("a", urls("a", 1200)...))
+		for _, want := range []string{"0-499", "500-999", "1000-1199"} {
+			call := w.expect(w.next(), "a")
+			if got := call.Parts[0].Positions.String(); got != want || len(call.URLs) != len(call.Parts[0].Positions) {
+				t.Fatalf("the call has %s, want %s", got, want)
+			}
+			w.none()
+			w.answer(call)
+		}
+		w.none()
+		if w.q.Len() != 0 || len(w.q.lanes) != 0 {
+			t.Errorf("%d tasks and %d lanes are left", w.q.Len(), len(w.q.lanes))
+		}
+	})
+	t.Run("of tasks", func(t *testing.T) {
+		w := newWorld(t)
+		w.q.limits.TasksPerCall = 2
+		w.set(newTask("a", urls("a", 1)...), newTask("b", urls("b", 1)...), newTask("c", urls("c", 1)...))
+		w.answer(w.expect(w.next(), "a b"))
+		w.expect(w.next(), "c")
+	})
+	t.Run("by EdgeOne's own limit", func(t *testing.T) {
+		w := newWorld(t)
+		w.batch = 70
+		w.set(newTask("a", urls("a", 100)...))
+		if n := len(w.next().URLs); n != 70 {
+			t.Errorf("it has %d URLs", n)
+		}
+	})
+}
+
+func TestAURLOfSeveralTasksIsSentOnce(t *testing.T) {
+	w := newWorld(t)
+	w.q.limits.Batch = 3
+	w.set(newTask("a", urls("x", 3)...), newTask("b", urls("x", 2)...))
+	call := w.expect(w.next(), "a")
+	if len(call.URLs) != 3 {
+		t.Errorf("%d URLs", len(call.URLs))
+	}
+	w.answer(call)
+	w = newWorld(t)
+	w.set(newTask("a", urls("x", 3)...), newTask("b", urls("x", 2)...))
+	if call := w.expect(w.next(), "a b"); len(call.URLs) != 3 || call.Parts[1].Positions.String() != "0-1" {
+		t.Errorf("%d URLs, b has %s", len(call.URLs), call.Parts[1].Positions)
+	}
+}
+
+func TestWhatArrivesMeanwhileSharesTheNextCall(t *testing.T) {
+	w := newWorld(t)
+	w.set(newTask("a", urls("a", 1)...))
+	first := w.expect(w.next(), "a")
+	for i := range 5 {
+		w.set(newTask(fmt.Sprintf("b%d", i), urls(fmt.Sprint(i), 1)...))
+		w.none()
+	}
+	w.answer(first)
+	w.expect(w.next(), "b0 b1 b2 b3 b4")
+}
+
+func TestInFlight(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		do   func(w *world)
+		then string
+	}{
+		{"nothing happens", func(*world) {}, ""},
+		{"an edit is submitted afterwards", func(w *world) { w.edit("a", revise) }, "a"},
+		{"a label is not", func(w *world) { w.edit("a", func(p *v1alpha1.PrefetchTask) { p.Labels = map[string]string{"a": "b"} }) }, ""},
+		{"a deleted task is forgotten", func(w *world) { w.delete("a") }, ""},
+		{"one made again is submitted", func(w *world) { w.delete("a"); w.set(newTask("a", urls("z", 1)...)) }, "a"},
+		{"one that moved to another account and back stays", func(w *world) { w.q.Delete(keyOf(w.get("a")), w.now); w.edit("a", revise) }, "a"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.set(newTask("a", urls("a", 2)...))
+			call := w.next()
+			claimID, tasks := w.claim(call)
+			c.do(w)
+			w.none()
+			w.settle(tasks, claimID, adopted(claimID))
+			w.q.Settled(claimID, w.now)
+			w.q.Accepted(call, tasks, 2, w.now)
+			if c.then == "" {
+				w.none()
+				for _, note := range w.notes() {
+					w.set(w.get(note.Task.Name))
+				}
+			} else {
+				w.answer(w.expect(w.next(), c.then))
+			}
+			if len(w.q.lanes) != 0 || len(w.q.claims) != 0 {
+				t.Errorf("%d tasks, %d lanes, %d claims are left", w.q.Len(), len(w.q.lanes), len(w.q.claims))
+			}
+		})
+	}
+}
+
+func (w *world) notes() []Note {
+	notes, _ := w.q.Notes(1<<20, w.now)
+	return notes
+}
+
+func TestAStaleVersionIsIgnored(t *testing.T) {
+	w := newWorld(t)
+	old := newTask("a", urls("a", 1)...)
+	w.set(old)
+	w.edit("a", suspend)
+	w.q.Set(old, w.now)
+	w.none()
+}
+
+func TestOverlappingURLsWaitUntilAClaimIsSettled(t *testing.T) {
+	t.Run("in a lane and across lanes, whatever their spelling", func(t *testing.T) {
+		w := newWorld(t)
+		w.set(newTask("a", urls("x", 1)...))
+		claimID, tasks := w.lose(w.next())
+		b, c, d, e := newTask("b", urls("x", 2)...), newTask("c", urls("x", 1)...), newTask("d", urls("other", 1)...), newTask("e", "HTTPS://A.example/x/0")
+		edge(c)
+		w.set(b, c, d, e)
+		w.answer(w.expect(w.next(), "d"))
+		w.none()
+		w.find(tasks, claimID, true)
+		w.answer(w.expect(w.next(), "b e"))
+		w.expect(w.next(), "c")
+	})
+	t.Run("of another process", func(t *testing.T) {
+		w := newWorld(t)
+		a := newTask("a", urls("x", 1)...)
+		begun("")(a)
+		a.Status.Submission = &v1alpha1.Submission{ClaimID: "theirs", ZoneID: "zone-1", Targets: "0", Semantics: Semantics(a)}
+		w.set(a, newTask("b", urls("x", 1)...))
+		w.none()
+		done := a.DeepCopy()
+		adopted("theirs")(done)
+		done.Status.Submission = nil
+		if !w.q.Set(w.store(done), w.now) {
+			t.Error("nobody is told that b may go")
+		}
+		w.expect(w.next(), "b")
+	})
+	t.Run("or its tasks are gone", func(t *testing.T) {
+		w := newWorld(t)
+		w.set(newTask("a", urls("x", 1)...))
+		call := w.next()
+		claimID, tasks := w.claim(call)
+		w.delete("a")
+		w.q.Lost(call, claimID, tasks, w.now)
+		w.set(newTask("b", urls("x", 1)...))
+		w.expect(w.next(), "b")
+	})
+	t.Run("but a new run does not wait for its own old claim", func(t *testing.T) {
+		w := newWorld(t)
+		w.set(newTask("a", urls("x", 1)...))
+		w.lose(w.next())
+		w.none()
+		w.edit("a", revise)
+		w.expect(w.next(), "a")
+	})
+	t.Run("unless it fetches in another way", func(t *testing.T) {
+		w := newWorld(t)
+		w.set(newTask("a", urls("x", 1)...))
+		w.lose(w.next())
+		w.edit("a", edge)
+		w.none()
+	})
+}
+
+func TestFourLostCallsHoldTheLane(t *testing.T) {
+	w := newWorld(t)
+	var claims []string
+	var lost [][]*v1alpha1.PrefetchTask
+	for i := range 5 {
+		w.set(newTask(fmt.Sprint("t", i), urls(fmt.Sprint(i), 1)...))
+		if i < 4 {
+			claimID, tasks := w.lose(w.next())
+			claims, lost = append(claims, claimID), append(lost, tasks)
+		}
+	}
+	w.none()
+	w.find(lost[0], claims[0], true)
+	w.expect(w.next(), "t4")
+}
+
+func TestLostTasksGoLastAndApart(t *testing.T) {
+	w := newWorld(t)
+	w.q.limits.TasksPerCall = 4
+	for i := range 4 {
+		w.set(newTask(fmt.Sprint("old", i), urls(fmt.Sprint(i), 1)...))
+	}
+	claimID, tasks := w.lose(w.next())
+	w.find(tasks, claimID, false)
+	w.set(newTask("new", urls("new", 1)...))
+	w.answer(w.expect(w.next(), "new"))
+	claimID, tasks = w.lose(w.expect(w.next(), "old0 old1"))
+	w.answer(w.expect(w.next(), "old2 old3"))
+	w.find(tasks, claimID, false)
+	w.answer(w.expect(w.next(), "old0"))
+	w.expect(w.next(), "old1")
+}
+
+func TestFairness(t *testing.T) {
+	for _, many := range []bool{false, true} {
+		t.Run(fmt.Sprintf("50,000 tasks of a namespace in many lanes %v", many), func(t *testing.T) {
+			w := newWorld(t)
+			w.readQuotaFirst()
+			for i := range 50000 {
+				task := newTask(fmt.Sprintf("greedy/%d", i), "https://a.example/x/"+v1alpha1.Target(fmt.Sprint(i)))
+				if many {
+					task.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "N", Value: fmt.Sprint(i)}}
+				}
+				w.set(task)
+			}
+			w.answer(w.next())
+			w.set(newTask("modest/1", urls("y", 1)...))
+			for i := range 2 {
+				call := w.next()
+				w.answer(call)
+				for _, part := range call.Parts {
+					if part.Task.Namespace == "modest" {
+						return
+					}
+				}
+				if i == 1 {
+					t.Error("two calls went before it")
+				}
+			}
+		})
+	}
+}
+
+func (w *world) readQuotaFirst() {
+	w.set(newTask("first", urls("first", 1)...))
+	w.answer(w.next())
+}
+
+func TestALaneOfManyNamespacesIsNotSquare(t *testing.T) {
+	w := newWorld(t)
+	for i := range 20000 {
+		w.set(newTask(fmt.Sprintf("ns%d/a", i), v1alpha1.Target(fmt.Sprintf("https://a.example/%d", i))))
+	}
+	for i := 0; i < 20000; i += 2 {
+		w.delete(fmt.Sprintf("ns%d/a", i))
+	}
+	w.drive(time.Hour)
+	if w.calls != 20 || w.open() != 0 {
+		t.Errorf("%d calls, %d open", w.calls, w.open())
+	}
+}
+
+func BenchmarkPlan(b *testing.B) {
+	for _, finished := range []int{0, 100000} {
+		b.Run(fmt.Sprintf("10,000 waiting beside %d finished", finished), func(b *testing.B) {
+			now := time.Now()
+			waiting := make([]*v1alpha1.PrefetchTask, 10000)
+			for i := range waiting {
+				waiting[i] = newTask(fmt.Sprintf("ns%d/%d", i%10, i), v1alpha1.Target(fmt.Sprintf("https://a.example/%d", i)))
+				waiting[i].ResourceVersion = "1"
+			}
+			done := make([]*v1alpha1.PrefetchTask, finished)
+			for i := range done {
+				done[i] = newTask(fmt.Sprintf("done/%d", i), v1alpha1.Target(fmt.Sprintf("https://a.example/%d", i)))
+				done[i].ResourceVersion = "1"
+				begun("0")(done[i])
+				finish(done[i])
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				q := NewQueue(newWorld(nil).q.limits)
+				for _, task := range done {
+					q.Set(task, now)
+				}
+				for _, task := range waiting {
+					q.Set(task, now)
+				}
+				q.SetQuota("zone-1", 500, 1<<30, now)
+				b.StartTimer()
+				for planned := 0; planned < len(waiting); {
+					call := q.Next(now).Call
+					planned += len(call.Parts)
+					q.Accepted(call, make([]*v1alpha1.PrefetchTask, len(call.Parts)), 0, now)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,119 @@
+package schedule
+
+import (
+	"testing"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+)
+
+func TestWhatStartsANewRun(t *testing.T) {
+	type edit = func(*v1alpha1.PrefetchTask)
+	for _, c := range []struct {
+		name           string
+		edit           edit
+		run, semantics bool
+	}{
+		{"suspend", func(p *v1alpha1.PrefetchTask) { p.Spec.Suspend = ptr.To(true) }, false, false},
+		{"credentials", func(p *v1alpha1.PrefetchTask) { p.Spec.CredentialsSecretRef.Name = "other" }, false, false},
+		{"labels", func(p *v1alpha1.PrefetchTask) { p.Labels = map[string]string{"a": "b"} }, false, false},
+		{"the order of headers", func(p *v1alpha1.PrefetchTask) {
+			h := p.Spec.Headers
+			p.Spec.Headers = []v1alpha1.HTTPHeader{h[1], h[0]}
+		}, false, false},
+		{"a default spelled out", func(p *v1alpha1.PrefetchTask) {
+			p.Spec.Mode, p.Spec.MediaSegments = v1alpha1.ModeDefault, v1alpha1.MediaSegmentsIgnore
+		}, false, false},
+		{"a target listed again", func(p *v1alpha1.PrefetchTask) { p.Spec.Targets = append(p.Spec.Targets, p.Spec.Targets[0]) }, false, false},
+		{"another target", func(p *v1alpha1.PrefetchTask) { p.Spec.Targets = append(p.Spec.Targets, "https://a.example/new") }, true, false},
+		{"another zone", func(p *v1alpha1.PrefetchTask) { p.Spec.ZoneID = "zone-2" }, true, false},
+		{"a revision", func(p *v1alpha1.PrefetchTask) { p.Spec.Revision = "2" }, true, false},
+		{"encodeURL", func(p *v1alpha1.PrefetchTask) { p.Spec.EncodeURL = ptr.To(false) }, true, false},
+		{"the mode", func(p *v1alpha1.PrefetchTask) { p.Spec.Mode = v1alpha1.ModeEdge }, true, true},
+		{"the value of a header", func(p *v1alpha1.PrefetchTask) { p.Spec.Headers[0].Value = "x" }, true, true},
+		{"media segments", func(p *v1alpha1.PrefetchTask) { p.Spec.MediaSegments = v1alpha1.MediaSegmentsPrefetch }, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := newTask("a", urls("a", 3)...)
+			a.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "B", Value: "1"}, {Name: "A", Value: "2"}}
+			b := a.DeepCopy()
+			c.edit(b)
+			if got := Run(a) != Run(b); got != c.run {
+				t.Errorf("it starts a new run: %v", got)
+			}
+			if got := Semantics(a) != Semantics(b); got != c.semantics {
+				t.Errorf("it changes how targets are fetched: %v", got)
+			}
+			if c.run == false && laneOf(a) != laneOf(b) {
+				t.Error("it changes the lane")
+			}
+		})
+	}
+}
+
+func TestWaiting(t *testing.T) {
+	claimed := func(p *v1alpha1.PrefetchTask) {
+		p.Status.Submission = &v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: "0-3", Semantics: Semantics(p)}
+	}
+	type edit = func(*v1alpha1.PrefetchTask)
+	for _, c := range []struct {
+		name  string
+		edits []edit
+		waits bool
+		open  string
+	}{
+		{"a new task waits with all its targets", nil, true, "0-3"},
+		{"one whose run has begun waits for the rest", []edit{begun("0-1")}, true, "2-3"},
+		{"refused targets are not open", []edit{begun("0-1"), func(p *v1alpha1.PrefetchTask) { p.Status.RefusedTargets = "2" }}, true, "3"},
+		{"one that is handed over does not wait", []edit{begun("0-3")}, false, ""},
+		{"a claimed one does not wait", []edit{begun(""), claimed}, false, "0-3"},
+		{"a claim of an earlier run does not count", []edit{begun(""), claimed, revise}, true, "0-3"},
+		{"but it does if targets were fetched in another way", []edit{begun(""), claimed, edge}, false, "0-3"},
+		{"a suspended one does not wait", []edit{suspend}, false, "0-3"},
+		{"one that goes away does not wait", []edit{func(p *v1alpha1.PrefetchTask) { p.DeletionTimestamp = ptr.To(metav1.Now()) }}, false, "0-3"},
+		{"three lost calls are enough", []edit{begun(""), lost(3)}, false, "0-3"},
+		{"two are not", []edit{begun(""), lost(2)}, true, "0-3"},
+		{"a new run forgets lost calls", []edit{begun(""), lost(3), revise}, true, "0-3"},
+		{"a finished one does not wait", []edit{begun(""), finish}, false, "0-3"},
+		{"until a new run is asked for", []edit{begun("0-3"), finish, revise}, true, "0-3"},
+		{"what was edited into nonsense counts as handed over", []edit{begun("x")}, false, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			task := newTask("a", urls("a", 4)...)
+			for _, edit := range c.edits {
+				edit(task)
+			}
+			if got := Waiting(task); got != c.waits {
+				t.Errorf("it waits: %v", got)
+			}
+			if got := Open(task).String(); got != c.open {
+				t.Errorf("open is %q, want %q", got, c.open)
+			}
+		})
+	}
+}
+
+func begun(positions string) func(*v1alpha1.PrefetchTask) {
+	return func(p *v1alpha1.PrefetchTask) {
+		p.Status.Run, p.Status.ObservedGeneration = Run(p), p.Generation
+		if positions != "" {
+			p.Status.Jobs = []v1alpha1.Job{{ID: "job", ClaimID: "old", Targets: positions}}
+		}
+	}
+}
+
+func lost(n int32) func(*v1alpha1.PrefetchTask) {
+	return func(p *v1alpha1.PrefetchTask) { p.Status.LostCalls = n }
+}
+
+func finish(p *v1alpha1.PrefetchTask) {
+	meta.SetStatusCondition(&p.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionFinished, Status: metav1.ConditionTrue, Reason: "Succeeded"})
+}
+
+func revise(p *v1alpha1.PrefetchTask)  { p.Spec.Revision += "+"; p.Generation++ }
+func suspend(p *v1alpha1.PrefetchTask) { p.Spec.Suspend = ptr.To(true); p.Generation++ }
+func resume(p *v1alpha1.PrefetchTask)  { p.Spec.Suspend = nil; p.Generation++ }
+func edge(p *v1alpha1.PrefetchTask)    { p.Spec.Mode = v1alpha1.ModeEdge; p.Generation++ }
