@@ -95,6 +95,13 @@ func parse(args []string) (*options, error) {
 	f.DurationVar(&c.SettleMargin, "settle-margin", 30*time.Second, "how long after a signature expired EdgeOne's history is complete")
 	f.DurationVar(&c.PollInterval, "poll-interval", 5*time.Second, "how often outcomes are read at most; jobs that take long are read 12 times less often")
 	f.DurationVar(&c.QuotaInterval, "quota-interval", 10*time.Minute, "how often the quota of an exhausted zone is read")
+	c.QuotaReset = 16 * time.Hour
+	f.Func("quota-reset", "time of day, UTC, at which the day's quota is expected to return; only told in nextAttemptTime (default 16:00)",
+		func(text string) error {
+			at, err := time.Parse("15:04", text)
+			c.QuotaReset = time.Duration(at.Hour())*time.Hour + time.Duration(at.Minute())*time.Minute
+			return err
+		})
 	f.DurationVar(&c.RecheckInterval, "recheck-interval", 30*time.Second,
 		"how often credentials are read again, and what a person has to mend is tried again; a task is Stalled after two of them")
 	f.DurationVar(&c.JobDeadline, "job-deadline", 24*time.Hour, "when a target without an outcome counts as failed")

@@ -303,8 +303,8 @@ type PrefetchTaskStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	LostCalls int32 `json:"lostCalls,omitempty"`
-	// nextAttemptTime is when a task that waits for quota is tried again at the
-	// latest.
+	// nextAttemptTime is when quota is expected to return to a task that waits for
+	// it. The operator looks more often, and goes on as soon as it has.
 	// +optional
 	NextAttemptTime metav1.Time `json:"nextAttemptTime,omitempty,omitzero"`
 	// startTime is when the first call of this run was claimed.

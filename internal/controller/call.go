@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -46,7 +47,7 @@ func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, ca
 	response, err := s.send(ctx, creds, call.Lane, urls, signedAt, slot)
 	log.FromContext(ctx).V(1).Info("Called CreatePrefetchTask",
 		"tasks", len(call.Parts), "urls", len(urls), "job", response.JobID, "error", teo.Message(err))
-	s.conclude(ctx, l, call, claimID, tasks, claimed, response, err)
+	s.conclude(ctx, l, call, claimID, tasks, claimed, len(urls), response, err)
 }
 
 // claimAll writes the claim to all tasks of the call and returns their newest
@@ -102,7 +103,10 @@ func (s *Submitter) send(
 	ctx, cancel := context.WithTimeout(ctx, s.CallTimeout+2*lookahead)
 	defer cancel()
 	if err := slot.Wait(ctx); err != nil {
-		return teo.CreatePrefetchTaskResponse{}, err
+		slot.Cancel()
+		return teo.CreatePrefetchTaskResponse{}, &teo.Error{
+			Action: teo.ActionCreatePrefetchTask, Kind: teo.Unavailable, Message: "not sent: no call was allowed in time", Err: err,
+		}
 	}
 	response, err := s.edgeOne.CreatePrefetchTask(ctx, creds, signedAt, request(lane, urls))
 	slot.Done(teo.KindOf(err) == teo.Throttled)
@@ -131,7 +135,7 @@ func request(lane schedule.Lane, urls []string) teo.CreatePrefetchTaskRequest {
 // conclude writes the outcome of a call to its tasks and tells the queue.
 func (s *Submitter) conclude(
 	ctx context.Context, l *line, call *schedule.Call, claimID string,
-	tasks []*v1alpha1.PrefetchTask, claimed []bool, response teo.CreatePrefetchTaskResponse, err error,
+	tasks []*v1alpha1.PrefetchTask, claimed []bool, sent int, response teo.CreatePrefetchTaskResponse, err error,
 ) {
 	q, now := l.queue, time.Now()
 	settleAll := func(c change) {
@@ -154,7 +158,7 @@ func (s *Submitter) conclude(
 		settleAll(record(response.JobID, refused, now))
 		l.done(claimID, func() {
 			l.failures = 0
-			q.Accepted(call, tasks, len(call.URLs)-len(refused), time.Now())
+			q.Accepted(call, tasks, max(0, sent-len(refused)), time.Now())
 		})
 	case kind == teo.Ambiguous:
 		// The claim stays; the Poller finds out.
@@ -232,21 +236,26 @@ func (s *Submitter) goRefuse(l *line, call *schedule.Call) {
 	go func() {
 		defer s.wake(l.account, 0)
 		tasks := tasksOf(call)
+		var failed atomic.Bool
 		forEach(len(tasks), func(i int) {
 			before := tasks[i]
 			after, err := s.store.write(s.critical, before, refuse(call.Parts[i].Positions, call.Refusal, time.Now()))
 			if err != nil {
-				after, err = s.store.read(s.critical, before)
-			}
-			if err != nil {
-				after = before
+				failed.Store(true)
+				if after, err = s.store.read(s.critical, before); err != nil {
+					after = before
+				}
 			}
 			tasks[i] = after
 			s.finished(before, after)
 		})
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.queue.Accepted(call, tasks, 0, time.Now())
+		now := time.Now()
+		if failed.Load() {
+			l.queue.HoldLane(call.Lane, noReason, now, now.Add(time.Second))
+		}
+		l.queue.Accepted(call, tasks, 0, now)
 	}()
 }
 

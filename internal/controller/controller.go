@@ -36,6 +36,7 @@ type Options struct {
 	TasksPerCall      int
 	QPS               int
 	QuotaInterval     time.Duration
+	QuotaReset        time.Duration
 	PollInterval      time.Duration
 	JobDeadline       time.Duration
 	RecheckInterval   time.Duration

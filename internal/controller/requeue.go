@@ -43,9 +43,12 @@ const (
 // to mend is tried again.
 func pauseAfter(err error, failures int, lookAgain time.Duration) pause {
 	message := teo.Message(err)
+	var answer *teo.Error
 	switch {
 	case errors.Is(err, errMissing):
 		return pause{theAccount, lookAgain, schedule.Why{Reason: v1alpha1.ReasonCredentialsMissing, Message: upperFirst(err.Error()), Person: true}}
+	case !errors.As(err, &answer): // the Kubernetes API did not give the Secret
+		return pause{theAccount, backoff(failures), schedule.Why{Reason: v1alpha1.ReasonUnavailable, Message: upperFirst(err.Error())}}
 	case errors.Is(err, teo.ErrTooOld):
 		return pause{theLane, backoff(failures), schedule.Why{Reason: v1alpha1.ReasonUnavailable, Message: message}}
 	case teo.IsSignatureExpire(err):

@@ -28,7 +28,8 @@ func (l listing) window(start, end time.Time) listing {
 	part := listing{}
 	for id, job := range l {
 		for u, task := range job {
-			if task.CreateTime.Before(start.Truncate(time.Second)) || task.CreateTime.After(end) {
+			outside := task.CreateTime.Before(start.Truncate(time.Second)) || task.CreateTime.After(end)
+			if outside && !task.CreateTime.IsZero() { // one without a time may well be inside
 				continue
 			}
 			if part[id] == nil {
@@ -83,7 +84,7 @@ func settle(submission *v1alpha1.Submission, targets []string, history listing, 
 	slices.SortFunc(candidates, candidate.compare)
 	var jobs []adoption
 	for _, c := range candidates {
-		covered := c.covers.Minus(positions.Minus(c.covers))
+		covered := c.covers
 		for _, job := range jobs {
 			covered = covered.Minus(job.positions)
 		}

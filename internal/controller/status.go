@@ -33,9 +33,10 @@ func claim(submission v1alpha1.Submission, now time.Time) change {
 			task.Status = v1alpha1.PrefetchTaskStatus{Run: run, StartTime: metav1.NewTime(now)}
 		}
 		task.Status.Submission = &submission
-		task.Status.NextAttemptTime = metav1.Time{}
-		unset(task, v1alpha1.ConditionStalled, v1alpha1.ConditionQuotaExceeded)
 		sum(task, now)
+		if inTrouble(task) {
+			return // the call finds out whether that is over
+		}
 		notReady(task, v1alpha1.ReasonSubmitting, "A call to EdgeOne is being made")
 		set(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, v1alpha1.ReasonSubmitting, "")
 	}
@@ -61,6 +62,7 @@ func record(jobID string, refused map[string]string, now time.Time) change {
 		addRefused(task, no)
 		addJob(task, jobID, positions.Minus(no))
 		task.Status.Submission = nil
+		troubleOver(task)
 		sum(task, now)
 	}
 }
@@ -109,6 +111,7 @@ func adopt(jobs []adoption, now time.Time) change {
 			task.Status.LostCalls++
 		}
 		task.Status.Submission = nil
+		troubleOver(task)
 		sum(task, now)
 		if schedule.GivenUp(task) && !over(task) {
 			message := fmt.Sprintf("%d calls were lost and EdgeOne executed none of them; set spec.revision to a new value to try again", task.Status.LostCalls)
@@ -210,6 +213,9 @@ func notFollowed(message string, now time.Time) change {
 
 // sum derives counts and conditions from what the status holds of the run.
 func sum(task *v1alpha1.PrefetchTask, now time.Time) {
+	if schedule.NewRun(task) {
+		return // the status is of a run that the spec no longer asks for
+	}
 	s := &task.Status
 	total := len(schedule.Targets(task))
 	handed, refused := schedule.HandedOver(task)
@@ -222,9 +228,6 @@ func sum(task *v1alpha1.PrefetchTask, now time.Time) {
 		Total: count(total), Submitted: count(len(handed)), Succeeded: ptr.To(succeeded), Failed: ptr.To(failed),
 	}
 	s.JobCount = int32(len(s.Jobs))
-	if schedule.NewRun(task) {
-		return // the counts are of a run that the spec no longer asks for
-	}
 	observe(task)
 	if over(task) {
 		return
@@ -238,26 +241,46 @@ func sum(task *v1alpha1.PrefetchTask, now time.Time) {
 		set(task, v1alpha1.ConditionSubmitted, metav1.ConditionTrue, v1alpha1.ReasonSubmitted, "Every target was handed over to EdgeOne")
 		notReady(task, v1alpha1.ReasonSubmitted, "EdgeOne is prefetching the targets")
 	default:
-		if s.Submission == nil && !saysWhyItWaits(task) {
+		if s.Submission == nil && !inTrouble(task) && !saysSuspended(task) {
+			unset(task, v1alpha1.ConditionStalled)
 			set(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, v1alpha1.ReasonWaiting, "")
 			notReady(task, v1alpha1.ReasonWaiting, "Submitted when its turn comes")
 		}
 	}
 }
 
-// saysWhyItWaits says whether the status names what keeps the task from its next
-// call, which news of calls already made must not replace.
-func saysWhyItWaits(task *v1alpha1.PrefetchTask) bool {
-	ready := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionReady)
-	if ready == nil || ready.Status != metav1.ConditionFalse {
-		return false
+// inTrouble says whether the status names trouble that keeps the task from being
+// submitted. News of calls already made does not replace it, and neither does a
+// new attempt, only its success: or the status would flap.
+func inTrouble(task *v1alpha1.PrefetchTask) bool {
+	switch readyReason(task) {
+	case v1alpha1.ReasonThrottled, v1alpha1.ReasonUnavailable, v1alpha1.ReasonDailyQuota, v1alpha1.ReasonBatchQuota,
+		v1alpha1.ReasonCredentialsMissing, v1alpha1.ReasonCredentialsRefused, v1alpha1.ReasonPermissionDenied:
+		return true
+	case v1alpha1.ReasonOutcomeUnknown:
+		return schedule.GivenUp(task)
 	}
-	switch ready.Reason {
-	case v1alpha1.ReasonSubmitting, v1alpha1.ReasonSubmitted, v1alpha1.ReasonOutcomeUnknown,
-		v1alpha1.ReasonPartiallyFailed, v1alpha1.ReasonFailed:
-		return false
+	return false
+}
+
+func saysSuspended(task *v1alpha1.PrefetchTask) bool {
+	return readyReason(task) == v1alpha1.ReasonSuspended && schedule.Suspended(task)
+}
+
+func readyReason(task *v1alpha1.PrefetchTask) string {
+	if ready := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionReady); ready != nil {
+		return ready.Reason
 	}
-	return true
+	return ""
+}
+
+// troubleOver takes back what the status says of trouble: a call went through.
+func troubleOver(task *v1alpha1.PrefetchTask) {
+	unset(task, v1alpha1.ConditionStalled, v1alpha1.ConditionQuotaExceeded)
+	task.Status.NextAttemptTime = metav1.Time{}
+	if inTrouble(task) {
+		notReady(task, v1alpha1.ReasonWaiting, "Submitted when its turn comes")
+	}
 }
 
 // finish ends the run.

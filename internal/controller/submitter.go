@@ -6,6 +6,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -31,8 +33,9 @@ type line struct {
 
 	mu       sync.Mutex
 	queue    *schedule.Queue
-	failures int  // calls in a row that failed for a reason of the account's
-	telling  bool // statuses of waiting tasks are being written
+	failures int       // calls in a row that failed for a reason of the account's
+	recheck  time.Time // when missing credentials are looked for again
+	telling  bool      // statuses of waiting tasks are being written
 }
 
 // lookahead is how much earlier than its slot a call is planned and claimed.
@@ -52,10 +55,13 @@ func (s *Submitter) Reconcile(ctx context.Context, a account) (reconcile.Result,
 	if l.queue.Len() == 0 {
 		return reconcile.Result{}, nil
 	}
+	if wait := time.Until(l.recheck); wait > 0 {
+		return sooner(again, wait), nil
+	}
 	creds, err := s.credentials.get(ctx, a)
 	if err != nil {
-		s.pause(l, nil, err)
-		return sooner(again, s.RecheckInterval), nil
+		l.recheck = time.Now().Add(s.pause(l, nil, err))
+		return sooner(s.tell(l), time.Until(l.recheck)), nil
 	}
 	limiter := s.edgeOne.Limiter(creds.SecretID, teo.ActionCreatePrefetchTask)
 	for {
@@ -94,7 +100,7 @@ func (s *Submitter) line(a account) *line {
 	l := s.lines[a]
 	if l == nil {
 		l = &line{account: a, queue: schedule.NewQueue(schedule.Limits{
-			Batch: s.Batch, TasksPerCall: s.TasksPerCall, QuotaInterval: s.QuotaInterval, QPS: s.QPS,
+			Batch: s.Batch, TasksPerCall: s.TasksPerCall, QuotaInterval: s.QuotaInterval, QuotaReset: s.QuotaReset, QPS: s.QPS,
 			StallAfter: 2 * s.RecheckInterval, Normalize: teo.Normalize,
 		})}
 		s.lines[a] = l
@@ -106,20 +112,22 @@ func (s *Submitter) line(a account) *line {
 func (s *Submitter) observe(task *v1alpha1.PrefetchTask) []account {
 	key, a := client.ObjectKeyFromObject(task), accountOf(task)
 	s.mu.Lock()
-	before, moved := s.places[key]
-	moved = moved && before != a
+	before, known := s.places[key]
+	moved := known && before != a
 	s.places[key] = a
 	s.mu.Unlock()
+	var due []account
 	if moved {
 		s.leave(before, key)
+		due = append(due, before) // those who waited for a URL of its claim may go
 	}
 	l := s.line(a)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.queue.Set(task, time.Now()) {
-		return []account{a}
+		due = append(due, a)
 	}
-	return nil
+	return due
 }
 
 func (s *Submitter) remove(task *v1alpha1.PrefetchTask) []account {
@@ -172,7 +180,12 @@ func (s *Submitter) tell(l *line) time.Duration {
 // tellOne writes one note. A conflict means that the task has changed, and its
 // event will make the queue think again.
 func (s *Submitter) tellOne(note schedule.Note) *v1alpha1.PrefetchTask {
-	task, err := s.store.write(s.critical, note.Task, waits(note, time.Now()))
+	var task *v1alpha1.PrefetchTask
+	trouble := func(err error) bool { return !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) }
+	err := retry.OnError(retry.DefaultBackoff, trouble, func() (err error) {
+		task, err = s.store.write(s.critical, note.Task, waits(note, time.Now()))
+		return err
+	})
 	if err != nil {
 		return nil
 	}
@@ -182,8 +195,8 @@ func (s *Submitter) tellOne(note schedule.Note) *v1alpha1.PrefetchTask {
 	return task
 }
 
-// pause makes those wait whom a failure concerns.
-func (s *Submitter) pause(l *line, call *schedule.Call, err error) {
+// pause makes those wait whom a failure concerns, and returns how long.
+func (s *Submitter) pause(l *line, call *schedule.Call, err error) time.Duration {
 	l.failures++
 	p, now := pauseAfter(err, l.failures, s.RecheckInterval), time.Now()
 	switch p.scope {
@@ -198,6 +211,7 @@ func (s *Submitter) pause(l *line, call *schedule.Call, err error) {
 	if p.Person || teo.DeniedAccount(err) {
 		s.credentials.forget(l.account)
 	}
+	return p.Duration
 }
 
 // readQuota tells the queue what a zone may still submit today. Where the key may

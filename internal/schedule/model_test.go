@@ -48,7 +48,6 @@ type model struct {
 	r       *rand.Rand
 	flights []flight
 	lost    []lostCall
-	lagging []*v1alpha1.PrefetchTask // events that are still to come
 }
 
 var bads = []string{"https://a.example/3", "https://foreign.example/1"}

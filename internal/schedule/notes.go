@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
@@ -16,7 +17,7 @@ type Note struct {
 	Why
 	// Stalled: it will not get better without a person.
 	Stalled bool
-	// NextAttempt is when a task held by quota is tried again, else zero.
+	// NextAttempt is when quota is expected to return to a task held by it.
 	NextAttempt time.Time
 }
 
@@ -130,7 +131,7 @@ func (q *Queue) explain(it *item, now time.Time) Note {
 	h := holds[i]
 	note.Why, note.Stalled = h.Why, q.stalled(h, now) || h.Person && h.Quota
 	if h.Quota {
-		note.NextAttempt = h.until
+		note.NextAttempt = h.next
 	}
 	return note
 }
@@ -147,5 +148,6 @@ func (n Note) told() bool {
 	}
 	ready := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionReady)
 	return ready != nil && ready.Reason == n.Reason && ready.Message == n.Message &&
+		task.Status.NextAttemptTime.Unix() == metav1.NewTime(n.NextAttempt).Unix() &&
 		meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionStalled) == n.Stalled
 }

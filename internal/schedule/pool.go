@@ -38,8 +38,9 @@ type hold struct {
 	Why
 	until time.Time
 	since time.Time
-	said  bool // to its tasks, that they are stalled
-	probe bool // the next call tries with a single task
+	said  bool      // to its tasks, that they are stalled
+	probe bool      // the next call tries with a single task
+	next  time.Time // when quota is expected to return, for a hold by quota
 }
 
 func (h hold) at(now time.Time) bool { return now.Before(h.until) }
@@ -101,6 +102,16 @@ func (q *Queue) pool(zoneID string, edge bool) *pool {
 	return p
 }
 
+// nextReset is when the day's quota is expected to return. It is only told; what
+// counts is what EdgeOne says at the next look.
+func (q *Queue) nextReset(now time.Time) time.Time {
+	reset := now.UTC().Truncate(24 * time.Hour).Add(q.limits.QuotaReset)
+	if !reset.After(now) {
+		reset = reset.Add(24 * time.Hour)
+	}
+	return reset
+}
+
 // HoldAccount keeps all tasks of the account waiting.
 func (q *Queue) HoldAccount(why Why, now, until time.Time) {
 	changed := !q.account.same(why)
@@ -123,7 +134,13 @@ func (q *Queue) HoldZone(zoneID string, why Why, now, until time.Time) {
 
 func (q *Queue) holdPool(p *pool, why Why, now, until time.Time) {
 	changed := !p.hold.same(why)
+	next := p.hold.next
 	p.hold = p.hold.renew(why, now, until)
+	if why.Quota {
+		if p.hold.next = next; !now.Before(next) { // a day is over: say the next one
+			p.hold.next, changed = q.nextReset(now), true
+		}
+	}
 	q.expires(p.hold)
 	q.refreshAll(p, now)
 	q.tell(&p.hold, changed, now, func() {

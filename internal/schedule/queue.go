@@ -27,6 +27,8 @@ type Limits struct {
 	TasksPerCall int
 	// QuotaInterval is how often a zone's quota is read at most.
 	QuotaInterval time.Duration
+	// QuotaReset is the time of day (UTC) at which quota is expected to return.
+	QuotaReset time.Duration
 	// QPS is EdgeOne's limit; at most a quarter of it goes to finding bad URLs.
 	QPS int
 	// StallAfter is how long trouble that needs a person may last before a task is

@@ -39,7 +39,7 @@ func TestMetricsAreForThoseWhoMayReadThem(t *testing.T) {
 		if bearer != "" {
 			req.Header.Set("Authorization", "Bearer "+bearer)
 		}
-		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true} //nolint:gosec // self-signed
+		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
 		resp, err := transport.RoundTrip(req)
 		w.must(err)
 		defer func() { _ = resp.Body.Close() }()
