@@ -34,7 +34,7 @@ func TestPauseAfter(t *testing.T) {
 		{"rejected", edge(teo.Rejected, "InvalidParameter.Target"), 1, nothing, 0, "", false},
 		{"exhausted", edge(teo.Exhausted, "LimitExceeded.DailyQuota"), 1, nothing, 0, "", false},
 		{"ambiguous", edge(teo.Ambiguous, "InternalError"), 1, nothing, 0, "", false},
-		{"unheard of", errors.New("x"), 1, nothing, 0, "", false},
+		{"the Secret cannot be read just now", errors.New("x"), 1, theAccount, time.Second, v1alpha1.ReasonUnavailable, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := pauseAfter(c.err, c.failures, again)

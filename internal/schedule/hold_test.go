@@ -260,4 +260,5 @@ func told(note Note) func(*v1alpha1.PrefetchTask) {
 		condition(task, v1alpha1.ConditionReady, false, note.Why)
 		condition(task, v1alpha1.ConditionStalled, note.Stalled, note.Why)
 	}
+}task.Status.NextAttemptTime = metav1.NewTime(note.NextAttempt)
 }
