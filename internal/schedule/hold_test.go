@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
@@ -257,8 +259,8 @@ func told(note Note) func(*v1alpha1.PrefetchTask) {
 		if note.Reason == "" {
 			return
 		}
+		task.Status.NextAttemptTime = metav1.NewTime(note.NextAttempt)
 		condition(task, v1alpha1.ConditionReady, false, note.Why)
 		condition(task, v1alpha1.ConditionStalled, note.Stalled, note.Why)
 	}
-}task.Status.NextAttemptTime = metav1.NewTime(note.NextAttempt)
 }
