@@ -137,6 +137,7 @@ func (p *Poller) Reconcile(ctx context.Context, z zone) (reconcile.Result, error
 		return p.refused(ctx, z, tasks, err), nil
 	}
 	look := p.plan(tasks)
+	look.account = creds.Hash()
 	err = p.look(ctx, creds, z, look)
 	p.looked(z, err)
 	if err != nil {
@@ -189,6 +190,7 @@ type look struct {
 	claims  map[string]*v1alpha1.Submission
 	fenced  map[string]bool // claims that were past the fence before the look
 	listing listing
+	account string // hash of the SecretId that looks
 }
 
 // plan decides what to look for. Whether a claim is past its fence is decided
@@ -336,6 +338,10 @@ func (p *Poller) settleClaim(ctx context.Context, task *v1alpha1.PrefetchTask, c
 			return release(noReason, time.Now())
 		}
 		return nil
+	}
+	if claim.ZoneID == "*" && claim.AccountHash != l.account {
+		return unknown("EdgeOne's answer to a call was lost, and the key that made it was replaced by one that may belong to another account, "+
+			"whose history says nothing about that call. Restore the key, or set spec.revision to a new value to submit everything again", true)
 	}
 	history := l.listing.window(claim.SignedAt.Time, p.fence(claim).Add(p.SettleMargin))
 	result, jobs := settle(claim, schedule.Targets(task), history, fenced, func(jobID string) string { return p.owner(ctx, jobID, claim.ClaimID) })
