@@ -26,13 +26,18 @@ func TestMetricsAreForThoseWhoMayReadThem(t *testing.T) {
 	port, err := devcluster.FreePort()
 	w.must(err)
 	w.manager(fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", port))
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "prometheus"}}
-	w.must(w.Create(t.Context(), account))
-	token := &authenticationv1.TokenRequest{}
+	w.create(w.task("counted", good+"a"))
+	w.untilFinished("counted", v1alpha1.ReasonSucceeded)
 	clients, err := kubernetes.NewForConfig(shared.cluster.Admin)
 	w.must(err)
-	token, err = clients.CoreV1().ServiceAccounts(w.namespace).CreateToken(t.Context(), account.Name, token, metav1.CreateOptions{})
-	w.must(err)
+	token := func(name string) string {
+		account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}}
+		w.must(w.Create(t.Context(), account))
+		request, err := clients.CoreV1().ServiceAccounts(w.namespace).
+			CreateToken(t.Context(), name, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+		w.must(err)
+		return request.Status.Token
+	}
 	scrape := func(bearer string) (int, string) {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("https://127.0.0.1:%d/metrics", port), nil)
 		w.must(err)
@@ -53,7 +58,7 @@ func TestMetricsAreForThoseWhoMayReadThem(t *testing.T) {
 		code, _ := scrape("")
 		return code == http.StatusUnauthorized
 	})
-	if code, _ := scrape(token.Status.Token); code != http.StatusForbidden {
+	if code, _ := scrape(token("nobody")); code != http.StatusForbidden {
 		t.Errorf("without permission: %d, want 403", code)
 	}
 	var roles rbacv1.ClusterRoleList
@@ -64,12 +69,13 @@ func TestMetricsAreForThoseWhoMayReadThem(t *testing.T) {
 	}
 	binding := &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: w.namespace},
-		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: w.namespace, Name: account.Name}},
+		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: w.namespace, Name: "prometheus"}},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: roles.Items[reader].Name},
 	}
 	w.must(w.Create(t.Context(), binding))
+	prometheus := token("prometheus")
 	w.eventually("the metrics are served", func() bool {
-		code, body := scrape(token.Status.Token)
+		code, body := scrape(prometheus)
 		return code == http.StatusOK && strings.Contains(body, "teo_prefetch_api_calls_total") &&
 			strings.Contains(body, `controller_runtime_reconcile_total{controller="submitter"`)
 	})
