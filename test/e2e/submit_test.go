@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -607,8 +608,8 @@ func TestWrongFlagsEndTheManagerWithASentence(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			out, err := exec.CommandContext(ctx, shared.manager, tt.args...).CombinedOutput()
-			exit, ok := err.(*exec.ExitError) //nolint:errorlint // of CombinedOutput
-			if !ok || exit.ExitCode() != 2 || !strings.Contains(string(out), tt.want) {
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(string(out), tt.want) {
 				t.Errorf("%v: %s; want exit status 2 and %q", err, out, tt.want)
 			}
 		})
