@@ -17,13 +17,14 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// goCall makes a planned call beside the pass.
-func (s *Submitter) goCall(ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, slot *teo.Slot) {
+// goCall makes a planned call beside the pass. It returns false if the process is
+// stopping: then nothing new starts.
+func (s *Submitter) goCall(ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, slot *teo.Slot) bool {
 	claimID := strings.ToLower(rand.Text()[:16])
 	if !s.calls.start(claimID) { // stopping: nothing new
 		slot.Cancel()
 		l.queue.Released(call, tasksOf(call), time.Now())
-		return
+		return false
 	}
 	l.queue.Hold(claimID, call.Lane.ZoneID, call.URLs)
 	go func() {
@@ -31,6 +32,7 @@ func (s *Submitter) goCall(ctx context.Context, l *line, creds teo.Credentials, 
 		s.calls.end(claimID)
 		s.wake(l.account, 0)
 	}()
+	return true
 }
 
 // call claims the tasks, calls EdgeOne once and records the answer. Every step

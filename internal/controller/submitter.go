@@ -75,7 +75,9 @@ func (s *Submitter) Reconcile(ctx context.Context, a account) (reconcile.Result,
 			slot.Cancel()
 			s.goRefuse(l, decision.Call)
 		case decision.Call != nil:
-			s.goCall(ctx, l, creds, decision.Call, slot)
+			if !s.goCall(ctx, l, creds, decision.Call, slot) {
+				return reconcile.Result{}, nil
+			}
 		case decision.ReadQuota != "":
 			slot.Cancel()
 			go s.readQuota(l, creds, decision.ReadQuota)

@@ -290,7 +290,11 @@ func TestACallInFlightIsRecordedBeforeTheManagerStops(t *testing.T) {
 	w.create(w.task("flying", good+"a"))
 	p := w.manager()
 	<-held.Arrived()
+	other := w.task("waiting", good+"b") // in another lane, so that it need not wait for the answer
+	other.Spec.Revision = "x"
+	other.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "X-A", Value: "1"}}
 	w.must(p.Signal(syscall.SIGTERM))
+	w.create(other)
 	held.Release()
 	<-p.Done()
 	if task := w.get("flying"); len(task.Status.Jobs) != 1 || task.Status.Submission != nil {
