@@ -272,16 +272,37 @@ func TestACallThatWasNotExecutedIsSentAgainAfterTheFence(t *testing.T) {
 	}
 }
 
+// The network holds a request back for longer than the manager waits for its
+// answer. Whatever the manager sees in EdgeOne's history meanwhile, it must not
+// send the URL again while that request can still be executed.
 func TestARequestThatIsDeliveredLateIsNotRepeated(t *testing.T) {
-	w := newWorld(t, config())
-	held := w.edgeOne.Hold(simulator.Matcher{Action: "CreatePrefetchTask", Count: 1})
-	w.create(w.task("late", good+"a"))
-	w.manager()
-	<-held.Arrived()
-	w.until("late", "the outcome is looked up", func(s v1alpha1.PrefetchTaskStatus) bool { return s.Submission != nil })
-	held.Release()
-	w.untilFinished("late", v1alpha1.ReasonSucceeded)
-	w.once(good + "a")
+	looks := func(w *world) int { return w.edgeOne.Stats().Calls("DescribePrefetchTasks") }
+	t.Run("before the signature expires it is executed, and found", func(t *testing.T) {
+		c := config()
+		c.SignatureValidity = 15 * time.Second
+		w := newWorld(t, c)
+		held := w.edgeOne.Hold(simulator.Matcher{Action: "CreatePrefetchTask", Count: 1})
+		w.create(w.task("late", good+"a"))
+		w.manager("--signature-validity=15s")
+		<-held.Arrived()
+		w.eventually("the manager looks for the call", func() bool { return looks(w) >= 3 })
+		held.Release()
+		w.untilFinished("late", v1alpha1.ReasonSucceeded)
+		w.once(good + "a")
+	})
+	t.Run("after that EdgeOne refuses it, and the URL is sent again", func(t *testing.T) {
+		w := newWorld(t, config())
+		held := w.edgeOne.Hold(simulator.Matcher{Action: "CreatePrefetchTask", Count: 1})
+		w.create(w.task("late", good+"a"))
+		w.manager()
+		<-held.Arrived()
+		w.untilFinished("late", v1alpha1.ReasonSucceeded)
+		held.Release()
+		w.eventually("the late request is refused", func() bool {
+			return w.edgeOne.Stats().Outcomes["AuthFailure.SignatureExpire"] == 1
+		})
+		w.once(good + "a")
+	})
 }
 
 func TestACallInFlightIsRecordedBeforeTheManagerStops(t *testing.T) {
