@@ -115,6 +115,9 @@ func (p *Poller) leave(key client.ObjectKey) {
 // often the older they are: a prefetch takes seconds to half an hour.
 func (p *Poller) due(work *openWork, task *v1alpha1.PrefetchTask) time.Time {
 	if claim := task.Status.Submission; claim != nil {
+		if p.edgeOne.ServerTime().Sub(p.fence(claim)) > p.SettleMargin+time.Minute {
+			return work.lastLook.Add(p.RecheckInterval) // a person has to make it settle
+		}
 		return work.lastLook.Add(settleInterval)
 	}
 	age := p.edgeOne.ServerTime().Sub(task.Status.Jobs[len(task.Status.Jobs)-1].SubmitTime.Time)

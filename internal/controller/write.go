@@ -75,10 +75,10 @@ func (s store) claim(ctx context.Context, task *v1alpha1.PrefetchTask, submissio
 // settle writes what became of a task's claim, for as long as it takes and the
 // claim is there: a JobId that EdgeOne gave must not be lost.
 func (s store) settle(ctx context.Context, task *v1alpha1.PrefetchTask, claimID string, c change) *v1alpha1.PrefetchTask {
-	backoff := wait.Backoff{Duration: 20 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 1 << 30, Cap: 5 * time.Second}
+	backoff := wait.Backoff{Duration: 20 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 16, Cap: 5 * time.Second}
 	newest := task
 	// The error is that of ctx: the process ends, and its successor settles.
-	_ = wait.ExponentialBackoffWithContext(ctx, backoff, func(ctx context.Context) (bool, error) {
+	_ = backoff.DelayFunc().Until(ctx, true, true, func(ctx context.Context) (bool, error) {
 		written, err := s.write(ctx, newest, c)
 		if err == nil {
 			newest = written
