@@ -22,6 +22,7 @@ type change func(*v1alpha1.PrefetchTask)
 
 const (
 	maxFailedTargets = 100
+	maxEarlierJobs   = 100
 	maxMessage       = 1024
 )
 
@@ -47,12 +48,15 @@ func claim(submission v1alpha1.Submission, now time.Time) change {
 func record(jobID string, refused map[string]string, now time.Time) change {
 	return func(task *v1alpha1.PrefetchTask) {
 		submission := task.Status.Submission
-		targets := schedule.Targets(task)
 		positions, _ := schedule.ParsePositions(submission.Targets)
+		targets := schedule.Targets(task)
+		if schedule.NewRun(task) {
+			targets = nil // the spec no longer says which targets these are, and its run starts afresh
+		}
 		var no schedule.Positions
 		for _, i := range positions {
 			if i >= len(targets) {
-				continue // the spec changed meanwhile; its new run starts afresh
+				continue
 			}
 			if reason, ok := refused[teo.Normalize(targets[i])]; ok {
 				no = append(no, i)
@@ -94,6 +98,10 @@ func release(why schedule.Why, now time.Time) change {
 	}
 }
 
+// expire notes that the call of a claim cannot be executed any more, and has not
+// been looked for.
+func expire(task *v1alpha1.PrefetchTask) { task.Status.Submission.Expired = true }
+
 // adoption is a job found in EdgeOne's history, and the positions it covers.
 type adoption struct {
 	jobID     string
@@ -113,13 +121,15 @@ func adopt(jobs []adoption, now time.Time) change {
 		task.Status.Submission = nil
 		troubleOver(task)
 		sum(task, now)
-		if schedule.GivenUp(task) && !over(task) {
-			message := fmt.Sprintf("%d calls were lost and EdgeOne executed none of them; set spec.revision to a new value to try again", task.Status.LostCalls)
-			notReady(task, v1alpha1.ReasonOutcomeUnknown, message)
-			set(task, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonOutcomeUnknown, message)
+		if len(jobs) == 0 && schedule.OftenLost(task) && !over(task) {
+			notReady(task, v1alpha1.ReasonOutcomeUnknown, oftenLost)
+			stall(task, true, v1alpha1.ReasonOutcomeUnknown, oftenLost)
 		}
 	}
 }
+
+const oftenLost = "EdgeOne's answers to several calls were lost and it executed none of them; the task is tried again from time to time. " +
+	"Look for what these targets have in common and for trouble between the operator and EdgeOne"
 
 // unknown says that the outcome of the task's call is being looked up, or that it
 // cannot be, and what a person can do then.
@@ -258,7 +268,7 @@ func inTrouble(task *v1alpha1.PrefetchTask) bool {
 		v1alpha1.ReasonCredentialsMissing, v1alpha1.ReasonCredentialsRefused, v1alpha1.ReasonPermissionDenied:
 		return true
 	case v1alpha1.ReasonOutcomeUnknown:
-		return schedule.GivenUp(task)
+		return schedule.OftenLost(task)
 	}
 	return false
 }

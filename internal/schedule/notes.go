@@ -58,11 +58,28 @@ func (q *Queue) sayNow(it *item) {
 		it.unsaid = true
 		q.soon = append(q.soon, it)
 	}
+	if len(q.soon) > 2*len(q.items)+spare {
+		q.soon = slices.DeleteFunc(q.soon, func(it *item) bool { return it.deleted })
+	}
 }
 
 func (q *Queue) sayLater(it *item, now time.Time) {
 	q.later = append(q.later, later{at: now.Add(patience), item: it})
+	if len(q.later) > 2*len(q.items)+spare {
+		times := map[*item]int{}
+		for _, l := range q.later {
+			times[l.item]++
+		}
+		q.later = slices.DeleteFunc(q.later, func(l later) bool {
+			times[l.item]--
+			return l.item != nil && (l.item.deleted || times[l.item] > 0)
+		})
+	}
 }
+
+// spare is how much longer than the queue the lists of what is to be told may
+// get. Nobody reads them while another process leads.
+const spare = 1024
 
 func (q *Queue) sayAll(l *lane) {
 	for _, s := range l.turn {
@@ -124,7 +141,10 @@ func (q *Queue) explain(it *item, now time.Time) Note {
 	if i < 0 {
 		i = slices.IndexFunc(holds, func(h hold) bool { return h.Reason != "" })
 	}
-	if i < 0 {
+	switch {
+	case i < 0 && OftenLost(it.task):
+		return note // its status says so, until a call of it gets an answer
+	case i < 0:
 		note.Why = Why{Reason: v1alpha1.ReasonWaiting, Message: "Submitted when its turn comes"}
 		return note
 	}
