@@ -45,6 +45,17 @@ test: verify-generated lint build control-plane ## Test everything: unit tests, 
 test-unit: prerequisites ## Test what needs no API server (seconds)
 	$(TEST) -short ./...
 
+# How long each fuzz target runs. Their seeds are part of every test run.
+FUZZ_TIME ?= 2m
+.PHONY: fuzz
+fuzz: prerequisites ## Fuzz what comes from outside, FUZZ_TIME (2m) for each target
+	@for package in $$(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}' ./...); do \
+	  for target in $$(grep -hos '^func Fuzz[A-Za-z0-9]*' "$$package"/*_test.go | cut -d' ' -f2); do \
+	    echo "$${package#$(CURDIR)/} $$target"; \
+	    go test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZ_TIME) "$$package"; \
+	  done; \
+	done
+
 .PHONY: test-node
 test-node: prerequisites ## Test the simulator against the vendor's Node.js SDK (needs Node.js)
 	@command -v npm > /dev/null || { echo "npm is missing: install Node.js 18 or later to run the vendor's Node.js SDK."; exit 1; }
