@@ -258,10 +258,8 @@ func (q *Queue) trackClaim(key types.NamespacedName, task *v1alpha1.PrefetchTask
 	q.letGo(key)
 	targets := Targets(task)
 	var urls []string
-	for _, i := range mustParse(submission.Targets, len(targets)) {
-		if i < len(targets) {
-			urls = append(urls, targets[i])
-		}
+	for _, i := range Covered(submission.Targets, len(targets)) {
+		urls = append(urls, targets[i])
 	}
 	q.Hold(submission.ClaimID, submission.ZoneID, urls, now)
 	q.holders[key] = submission.ClaimID

@@ -64,11 +64,11 @@ func NewRun(task *v1alpha1.PrefetchTask) bool { return task.Status.Run != Run(ta
 // HandedOver are the positions of the status's run that EdgeOne has answered
 // for, and those of them that it refused.
 func HandedOver(task *v1alpha1.PrefetchTask) (all, refused Positions) {
-	n := len(task.Spec.Targets)
-	refused = mustParse(task.Status.RefusedTargets, n)
+	n := len(Targets(task))
+	refused = Covered(task.Status.RefusedTargets, n)
 	all = refused
 	for _, job := range task.Status.Jobs {
-		all = all.Union(mustParse(job.Targets, n))
+		all = all.Union(Covered(job.Targets, n))
 	}
 	return all, refused
 }
