@@ -48,19 +48,24 @@ func claim(submission v1alpha1.Submission, now time.Time) change {
 func record(jobID string, refused map[string]string, now time.Time) change {
 	return func(task *v1alpha1.PrefetchTask) {
 		submission := task.Status.Submission
-		positions, _ := schedule.ParsePositions(submission.Targets)
-		targets := schedule.Targets(task)
-		if schedule.NewRun(task) {
-			targets = nil // the spec no longer says which targets these are, and its run starts afresh
-		}
+		positions, targets := covered(task, submission.Targets), schedule.Targets(task)
 		var no schedule.Positions
-		for _, i := range positions {
-			if i >= len(targets) {
-				continue
+		switch {
+		case jobID == "":
+			no = positions // there is none unless all were refused
+		case schedule.NewRun(task):
+			// The spec no longer says which targets were refused. If it is changed
+			// back, all count as handed over.
+		default:
+			for _, i := range positions {
+				if _, ok := refused[teo.Normalize(targets[i])]; ok {
+					no = append(no, i)
+				}
 			}
-			if reason, ok := refused[teo.Normalize(targets[i])]; ok {
-				no = append(no, i)
-				fail(task, targets[i], v1alpha1.FailedRefused, reason)
+		}
+		if !schedule.NewRun(task) {
+			for _, i := range no {
+				fail(task, targets[i], v1alpha1.FailedRefused, refused[teo.Normalize(targets[i])])
 			}
 		}
 		addRefused(task, no)
@@ -184,7 +189,7 @@ func follow(listed listing, deadline time.Duration, now, serverNow time.Time) ch
 }
 
 func followJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, targets []string, listed map[string]teo.PrefetchTask, late bool) {
-	positions, _ := schedule.ParsePositions(job.Targets)
+	positions := covered(task, job.Targets)
 	if int(job.Succeeded+job.Failed) >= len(positions) || listed == nil && !late {
 		return
 	}
@@ -321,6 +326,17 @@ func over(task *v1alpha1.PrefetchTask) bool {
 	return meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished)
 }
 
+// covered reads positions in the status. Those of a run that the spec no longer
+// asks for stay as they are: its targets are not known any more, and the spec may
+// be changed back to it.
+func covered(task *v1alpha1.PrefetchTask, text string) schedule.Positions {
+	if schedule.NewRun(task) {
+		positions, _ := schedule.ParsePositions(text)
+		return positions
+	}
+	return schedule.Covered(text, len(schedule.Targets(task)))
+}
+
 func addJob(task *v1alpha1.PrefetchTask, jobID string, positions schedule.Positions) {
 	if len(positions) == 0 {
 		return
@@ -328,7 +344,7 @@ func addJob(task *v1alpha1.PrefetchTask, jobID string, positions schedule.Positi
 	submission := task.Status.Submission
 	for i := range task.Status.Jobs {
 		if job := &task.Status.Jobs[i]; job.ID == jobID {
-			have, _ := schedule.ParsePositions(job.Targets)
+			have := covered(task, job.Targets)
 			job.Targets = have.Union(positions).String()
 			return
 		}
@@ -339,7 +355,7 @@ func addJob(task *v1alpha1.PrefetchTask, jobID string, positions schedule.Positi
 }
 
 func addRefused(task *v1alpha1.PrefetchTask, positions schedule.Positions) {
-	have, _ := schedule.ParsePositions(task.Status.RefusedTargets)
+	have := covered(task, task.Status.RefusedTargets)
 	task.Status.RefusedTargets = have.Union(positions).String()
 }
 

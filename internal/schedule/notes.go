@@ -156,6 +156,12 @@ func (q *Queue) explain(it *item, now time.Time) Note {
 	return note
 }
 
+// toldWhen says whether a status names the next attempt well enough. A later one
+// than ours may be another leader's; two of them would go on correcting each other.
+func (n Note) toldWhen(next time.Time) bool {
+	return next.IsZero() == n.NextAttempt.IsZero() && next.Unix() >= metav1.NewTime(n.NextAttempt).Unix()
+}
+
 // told says whether the task's status has the note already. A later time of the
 // next attempt alone is not worth a write more often than once a day.
 func (n Note) told() bool {
@@ -168,6 +174,6 @@ func (n Note) told() bool {
 	}
 	ready := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionReady)
 	return ready != nil && ready.Reason == n.Reason && ready.Message == n.Message &&
-		task.Status.NextAttemptTime.Unix() == metav1.NewTime(n.NextAttempt).Unix() &&
+		n.toldWhen(task.Status.NextAttemptTime.Time) &&
 		meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionStalled) == n.Stalled
 }
