@@ -43,7 +43,7 @@ func mustTell(task *v1alpha1.PrefetchTask) bool {
 
 // wantsCalls says whether a suspended task would be submitted if it were not.
 func wantsCalls(task *v1alpha1.PrefetchTask) bool {
-	return task.Status.Submission == nil && len(Open(task)) > 0
+	return !Claimed(task) && len(Open(task)) > 0
 }
 
 func reason(task *v1alpha1.PrefetchTask) string {
