@@ -188,7 +188,7 @@ func follow(listed listing, deadline time.Duration, now, serverNow time.Time) ch
 }
 
 func followJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, targets []string, listed map[string]teo.PrefetchTask, late bool) {
-	positions := covered(task, job.Targets)
+	positions := schedule.Covered(job.Targets, len(targets))
 	if int(job.Succeeded+job.Failed) >= len(positions) || listed == nil && !late {
 		return
 	}
