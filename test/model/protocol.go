@@ -1,13 +1,14 @@
 // Package model checks the submission protocol, claim → call → record → settle,
 // in every order in which its steps and everything that can go wrong may happen.
 //
-//	go test ./test/model                     # the smaller environments, in seconds
-//	go test ./test/model -v                  # with the shortest trace for each weaker variant
-//	go test ./test/model -args -exhaustive   # all environments, in minutes and gigabytes
+//	go test ./test/model                     # the smaller environments
+//	go test ./test/model -v                  # with what was explored, and a trace for each weaker variant
+//	go test ./test/model -v -timeout 2h -args -exhaustive   # the larger environments as well
 //
 // checker.go explores any machine of states and steps. protocol.go is the
 // protocol as one: two tasks with up to two URLs each, up to three calls, and a
-// world that does its worst. model_test.go lists the environments in which the
+// world that does its worst. promise.go says what must hold, reduce.go which
+// states need not be told apart. model_test.go lists the environments in which the
 // protocol must hold, and the weaker variants of it that must not.
 //
 // # What stands for what
@@ -22,7 +23,7 @@
 // There are no caches either. A decision from a stale copy of a task is one that
 // was made before the writes it has missed; where it is carried out, the lock of
 // the write decides. What a stale copy of the *other* task may hide, a claim or a
-// record, is left open wherever the protocol looks at it.
+// record, is left open wherever the protocol looks at it, if Shared is set.
 //
 // A write of an answer whose acknowledgement is lost is followed by a live read,
 // and so is one that failed; both are the step that leaves the task alone because
