@@ -44,12 +44,20 @@ type result struct {
 // check visits the reachable states breadth first, so that a violation is found
 // by a shortest trace. It stops at the first violation, or at limit states.
 func check[S comparable, L fmt.Stringer](m machine[S, L], limit int) result {
-	e := explorer[S, L]{machine: m, seed: maphash.MakeSeed(), index: make([]entry, 1<<12)}
+	return explore(m).check(limit)
+}
+
+func explore[S comparable, L fmt.Stringer](m machine[S, L]) *explorer[S, L] {
+	e := &explorer[S, L]{machine: m, seed: maphash.MakeSeed(), index: make([]entry, 1<<12)}
 	e.visit(m.reduce(m.start), 0)
+	return e
+}
+
+func (e *explorer[S, L]) check(limit int) result {
 	var steps []step[S, L]
 	for x := 0; x < e.count; x++ {
 		s := *e.at(x)
-		for _, invariant := range m.invariants {
+		for _, invariant := range e.invariants {
 			if !invariant.holds(s) {
 				return result{states: e.count, violation: invariant.name, trace: e.trace(x)}
 			}
@@ -57,9 +65,9 @@ func check[S comparable, L fmt.Stringer](m machine[S, L], limit int) result {
 		if e.count > limit {
 			return result{states: e.count}
 		}
-		steps = m.next(s, steps[:0])
+		steps = e.next(s, steps[:0])
 		for i := range steps {
-			e.visit(m.reduce(steps[i].to), x)
+			e.visit(e.reduce(steps[i].to), x)
 		}
 	}
 	if x, ok := e.findStuck(); ok {
@@ -122,7 +130,7 @@ func (e *explorer[S, L]) visit(s S, from int) {
 	}
 }
 
-// number is that of a state that was visited.
+// number is that of a state, or -1 if it was not visited.
 func (e *explorer[S, L]) number(s S) int {
 	i, _ := e.place(&s)
 	return int(e.index[i].number) - 1

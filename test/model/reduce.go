@@ -17,17 +17,17 @@ func (e *environment) reduce(s state) state {
 			k.forget()
 		}
 	}
-	for i := range s.calls {
-		if k := &s.calls[i]; k.request == executed {
-			s.forgetTimes(k, asked)
-		}
-	}
 	// Fences and margins of calls that nobody waits for mean nothing.
 	for s.fenced < s.signed && !asked.has(s.fenced+1) && s.calls[s.fenced].request != underWay {
 		s.fenced++
 	}
 	for s.closed < s.fenced && !asked.has(s.closed+1) {
 		s.closed++
+	}
+	for i := range s.calls {
+		if k := &s.calls[i]; k.request == executed {
+			s.forgetTimes(k, asked)
+		}
 	}
 	return s
 }
@@ -53,6 +53,9 @@ func hurry(s *state, id uint8) {
 		if k.request == executed {
 			k.stage = recording
 		}
+	}
+	if k.stage == releasing {
+		k.request = dropped // whether it was sent makes no difference
 	}
 	for t := range s.tasks {
 		if s.tasks[t].claim != id { // left alone
@@ -127,6 +130,9 @@ func (s *state) forgetTimes(k *call, asked ids) {
 		k.listed = k.accepted // in no window
 	}
 	k.signed, k.closed = known.newest(k.signed), asked.newest(k.closed)
+	for k.fenced < s.fenced && !asked.has(k.fenced+1) {
+		k.fenced++
+	}
 	if k.accepted == k.listed {
 		k.fenced = 0
 	}
