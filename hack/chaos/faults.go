@@ -41,7 +41,7 @@ var groups = []*group{
 		{name: "history lists late, within the margin", often: 1, least: 3 * sec, most: 6 * sec, inject: slowListing},
 		{name: "quota exhausted, and back", often: 2, least: 2 * sec, most: 6 * sec, inject: exhausted},
 	}},
-	{name: "API server", gap: 2 * sec, faults: []fault{
+	{name: "API server", gap: 3 * sec, faults: []fault{
 		apiFault("409 on status writes", 2, status, devcluster.ProxyEffect{Status: 409}, 0.5),
 		apiFault("429 on everything", 1, devcluster.ProxyMatch{}, devcluster.ProxyEffect{Status: 429}, 0.5),
 		apiFault("504 on status writes, not executed", 1, status, devcluster.ProxyEffect{Status: 504}, 0.5),
@@ -58,7 +58,7 @@ var groups = []*group{
 		apiFault("lease cannot be renewed", 1, devcluster.ProxyMatch{Resource: "leases"}, devcluster.ProxyEffect{Status: 503}, 1),
 		apiFault("Secrets cannot be read", 1, devcluster.ProxyMatch{Resource: "secrets"}, devcluster.ProxyEffect{Status: 503}, 1),
 	}},
-	{name: "processes", gap: 4 * sec, faults: []fault{
+	{name: "processes", gap: 6 * sec, faults: []fault{
 		{name: "manager killed (SIGKILL)", often: 3, inject: killed},
 		{name: "both managers killed", often: 1, inject: bothKilled},
 		{name: "manager stopped in order (SIGTERM)", often: 2, inject: terminated},
@@ -68,7 +68,7 @@ var groups = []*group{
 		{name: "lease taken away by hand", often: 1, inject: leaseTaken},
 		{name: "two leaders: the lease freed while its holder cannot see it", often: 2, least: leaseDuration, most: leaseDuration, inject: twoLeaders},
 	}},
-	{name: "control plane", gap: 22 * sec, faults: []fault{
+	{name: "control plane", gap: 35 * sec, faults: []fault{
 		{name: "kube-apiserver killed and started again", often: 2, least: sec / 2, most: 3 * sec, inject: apiServerKilled},
 		{name: "etcd killed and started again", often: 2, least: sec / 2, most: 4 * sec, inject: etcdKilled},
 	}},

@@ -42,7 +42,8 @@ const (
 	margin        = 3 * time.Second
 	callTimeout   = 2 * time.Second
 	writeTimeout  = 4 * time.Second
-	leaseDuration = 4 * time.Second
+	leaseDuration = 6 * time.Second
+	renewDeadline = 4 * time.Second
 
 	listingDelay     = 300 * time.Millisecond
 	slowListingDelay = 1500 * time.Millisecond

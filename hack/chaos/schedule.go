@@ -102,27 +102,27 @@ type injection struct {
 
 // inject carries out the schedule until it is through or ctx ends, and returns
 // when every fault is over.
-func (c *chaos) inject(ctx context.Context, events []event) {
-	one := map[*group]chan struct{}{} // holds a token while a fault of the group is at work
+func (c *chaos) inject(ctx context.Context, schedule []event) {
 	for _, g := range groups {
-		one[g] = make(chan struct{}, 1)
-	}
-	for _, e := range events {
 		c.group.Go(func() {
-			select {
-			case <-time.After(time.Until(c.started.Add(e.at))):
-			case <-ctx.Done():
-				return
-			}
-			if !e.group.overlap {
-				select {
-				case one[e.group] <- struct{}{}: // the one before may have taken longer than drawn
-					defer func() { <-one[e.group] }()
-				case <-ctx.Done():
+			// What takes longer than drawn, as an API server's start on a busy machine,
+			// puts off the rest of its group: the pauses between are for recovering.
+			late := time.Duration(0)
+			for _, e := range schedule {
+				if e.group != g {
+					continue
+				}
+				lasting(ctx, time.Until(c.started.Add(e.at+late)))
+				if ctx.Err() != nil {
 					return
 				}
+				if g.overlap {
+					c.group.Go(func() { c.strike(ctx, e) })
+					continue
+				}
+				c.strike(ctx, e)
+				late = max(late, time.Since(c.started)-e.at-e.lasts)
 			}
-			c.strike(ctx, e)
 		})
 	}
 	c.group.Wait()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -62,15 +63,17 @@ func rules(listingDelay time.Duration) []simulator.Rule {
 // users create tasks and change their minds.
 type users struct {
 	client.Client
-	rng *rand.Rand // of the one goroutine that decides
+	rng     *rand.Rand // of the one goroutine that decides
+	working context.Context
 
 	mu      sync.Mutex
 	tasks   map[client.ObjectKey]*v1alpha1.PrefetchTask // as the users last wrote them
 	recent  []client.ObjectKey
 	asked   map[string]int
 	changed map[client.ObjectKey]bool // edited, suspended or deleted at some time
-	runs    int
-	done    map[string]int // how often users did what
+	runs    int                       // asked for
+	bases   int                       // different lists of targets
+	done    map[string]int            // how often users did what
 	group   sync.WaitGroup
 }
 
@@ -85,6 +88,7 @@ func newUsers(c client.Client, seed uint64) *users {
 // later as context.
 func (u *users) live(ctx, later context.Context) {
 	defer u.group.Wait()
+	u.working = ctx
 	for tick := 0; ; tick++ {
 		select {
 		case <-ctx.Done():
@@ -102,7 +106,7 @@ func (u *users) live(ctx, later context.Context) {
 		for _, act := range []struct {
 			chance float64
 			do     func(context.Context, *v1alpha1.PrefetchTask)
-		}{{0.15, u.edit}, {0.06, u.suspend}, {0.06, u.resume}, {0.05, u.remove}, {0.03, u.recreate}} {
+		}{{0.15, u.edit}, {0.06, u.suspend}, {0.06, u.resume}, {0.05, u.remove}, {0.03, u.recreate}, {0.04, u.detour}} {
 			if u.rng.Float64() < act.chance {
 				if task := u.pick(); task != nil {
 					act.do(later, task)
@@ -212,8 +216,14 @@ func (u *users) semantics(task *v1alpha1.PrefetchTask, z zone) {
 // others ask for as well.
 func (u *users) newTargets(task *v1alpha1.PrefetchTask) {
 	u.runs++
+	u.otherTargets(task)
+	u.ask(task)
+}
+
+func (u *users) otherTargets(task *v1alpha1.PrefetchTask) {
 	host := zones[slices.IndexFunc(zones, func(z zone) bool { return z.id == task.Spec.ZoneID })].host
-	base := fmt.Sprintf("https://%s/%s/%s/run-%d/", host, task.Namespace, task.Name, u.runs)
+	u.bases++
+	base := fmt.Sprintf("https://%s/%s/%s/run-%d/", host, task.Namespace, task.Name, u.bases)
 	n := 1 + u.rng.IntN(3)
 	if u.rng.Float64() < 0.05 {
 		n = 20 + u.rng.IntN(40)
@@ -239,7 +249,6 @@ func (u *users) newTargets(task *v1alpha1.PrefetchTask) {
 	for _, target := range slices.Sorted(maps.Keys(targets)) {
 		task.Spec.Targets = append(task.Spec.Targets, v1alpha1.Target(target))
 	}
-	u.ask(task)
 }
 
 // ask notes a run before anything is written, so that asked is never too low.
@@ -310,6 +319,33 @@ func (u *users) recreate(ctx context.Context, task *v1alpha1.PrefetchTask) {
 			deleted = true
 		}
 		return u.creates(task)(ctx)
+	})
+}
+
+// detour gives a task other targets while it is suspended, and then its own back:
+// the run is the same as before, and the other targets must never be submitted.
+func (u *users) detour(ctx context.Context, task *v1alpha1.PrefetchTask) {
+	if task.Spec.Suspend != nil {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.tasks[client.ObjectKeyFromObject(task)] = task
+		return
+	}
+	other := task.DeepCopy()
+	other.Spec.Suspend = ptr.To(true)
+	u.otherTargets(other)
+	length := time.Duration(u.rng.Int64N(int64(validity + margin + 3*time.Second)))
+	away := false
+	u.finish(ctx, "detoured", task, false, func(ctx context.Context) error {
+		if !away {
+			if err := u.patches(other, task)(ctx); err != nil {
+				return err
+			}
+			away = true
+			lasting(u.working, length)
+			return errors.New("on the way back")
+		}
+		return u.patches(task, other)(ctx)
 	})
 }
 
