@@ -41,14 +41,14 @@ var groups = []*group{
 		{name: "history lists late, within the margin", often: 1, least: 3 * sec, most: 6 * sec, inject: slowListing},
 		{name: "quota exhausted, and back", often: 2, least: 2 * sec, most: 6 * sec, inject: exhausted},
 	}},
-	{name: "API server", gap: 3 * sec, faults: []fault{
+	{name: "API server", gap: 4 * sec, faults: []fault{
 		apiFault("409 on status writes", 2, status, devcluster.ProxyEffect{Status: 409}, 0.5),
-		apiFault("429 on everything", 1, devcluster.ProxyMatch{}, devcluster.ProxyEffect{Status: 429}, 0.5),
+		apiFault("429 on status writes", 1, status, devcluster.ProxyEffect{Status: 429}, 0.5),
 		apiFault("504 on status writes, not executed", 1, status, devcluster.ProxyEffect{Status: 504}, 0.5),
 		apiFault("504 on status writes, executed", 2, status, devcluster.ProxyEffect{Status: 504, Executed: true}, 0.5),
 		apiFault("500 on status writes, not executed", 1, status, devcluster.ProxyEffect{Status: 500}, 0.8),
-		apiFault("answer of a status write lost, executed", 2, status, devcluster.ProxyEffect{Close: true, Executed: true}, 0.4),
-		apiFault("connection closed, not executed", 1, devcluster.ProxyMatch{}, devcluster.ProxyEffect{Close: true}, 0.4),
+		apiFault("connection closed after a status write, executed", 2, status, devcluster.ProxyEffect{Close: true, Executed: true}, 0.4),
+		apiFault("connection closed before a status write", 1, status, devcluster.ProxyEffect{Close: true}, 0.4),
 		apiFault("slow status writes", 1, status, devcluster.ProxyEffect{Delay: 300 * time.Millisecond, AnswerDelay: 300 * time.Millisecond}, 0.5),
 		{name: "status writes delivered late", often: 1, calls: 40, least: sec, most: writeTimeout + 2*sec, inject: heldWrites},
 		{name: "watch held: a stale cache", often: 3, least: sec, most: 6 * sec, inject: heldWatch},
@@ -58,7 +58,7 @@ var groups = []*group{
 		apiFault("lease cannot be renewed", 1, devcluster.ProxyMatch{Resource: "leases"}, devcluster.ProxyEffect{Status: 503}, 1),
 		apiFault("Secrets cannot be read", 1, devcluster.ProxyMatch{Resource: "secrets"}, devcluster.ProxyEffect{Status: 503}, 1),
 	}},
-	{name: "processes", gap: 6 * sec, faults: []fault{
+	{name: "processes", gap: 9 * sec, faults: []fault{
 		{name: "manager killed (SIGKILL)", often: 3, inject: killed},
 		{name: "both managers killed", often: 1, inject: bothKilled},
 		{name: "manager stopped in order (SIGTERM)", often: 2, inject: terminated},
@@ -68,7 +68,7 @@ var groups = []*group{
 		{name: "lease taken away by hand", often: 1, inject: leaseTaken},
 		{name: "two leaders: the lease freed while its holder cannot see it", often: 2, least: leaseDuration, most: leaseDuration, inject: twoLeaders},
 	}},
-	{name: "control plane", gap: 35 * sec, faults: []fault{
+	{name: "control plane", gap: 45 * sec, faults: []fault{
 		{name: "kube-apiserver killed and started again", often: 2, least: sec / 2, most: 3 * sec, inject: apiServerKilled},
 		{name: "etcd killed and started again", often: 2, least: sec / 2, most: 4 * sec, inject: etcdKilled},
 	}},
