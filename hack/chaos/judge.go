@@ -133,7 +133,7 @@ func reason(task *v1alpha1.PrefetchTask) string {
 	return text
 }
 
-// recorded finds what EdgeOne should have executed and has not, and what it has
+// recorded finds what a task that is over says was executed and was not, and what it has
 // executed for this run and the status does not say.
 func (j *judgement) recorded(task *v1alpha1.PrefetchTask) {
 	for _, target := range task.Spec.Targets {
@@ -143,7 +143,7 @@ func (j *judgement) recorded(task *v1alpha1.PrefetchTask) {
 		}
 		executions := j.executions[u]
 		if len(executions) == 0 {
-			if !schedule.Suspended(task) {
+			if finished(task) && !schedule.Suspended(task) { // of one that is not, ended tells
 				j.add(loss, task, u, task.CreationTimestamp.Time, j.now, "never executed; %s", reason(task))
 			}
 			continue

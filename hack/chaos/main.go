@@ -42,12 +42,16 @@ const (
 	margin        = 3 * time.Second
 	callTimeout   = 2 * time.Second
 	writeTimeout  = 4 * time.Second
-	leaseDuration = 6 * time.Second
-	renewDeadline = 4 * time.Second
+	leaseDuration = 8 * time.Second
+	renewDeadline = 6 * time.Second
 
 	listingDelay     = 300 * time.Millisecond
 	slowListingDelay = 1500 * time.Millisecond
 	listingStep      = 4 * time.Millisecond // with smallBatch to 250 URLs to a call: below the margin
+
+	// backlog is how many tasks may wait before users create no more: the load fits
+	// the machine, whatever else runs on it.
+	backlog = 600
 
 	// calm is how much of the duration is left for the tasks to come to an end
 	// after the last fault; they may take calmMost until they count as stuck.
@@ -249,7 +253,7 @@ func (c *chaos) rage(ctx context.Context, schedule []event, length time.Duration
 	users := make(chan struct{})
 	go func() {
 		defer close(users)
-		c.users.live(raging, ctx)
+		c.users.live(raging, ctx, func() bool { live, _, finished := c.seen.counts(); return live-finished > backlog })
 	}()
 	done := make(chan struct{})
 	go func() {

@@ -85,8 +85,8 @@ func newUsers(c client.Client, seed uint64) *users {
 }
 
 // live is what users do until ctx ends; what they have begun they finish, with
-// later as context.
-func (u *users) live(ctx, later context.Context) {
+// later as context. They create nothing while the operator has enough to do.
+func (u *users) live(ctx, later context.Context, enough func() bool) {
 	defer u.group.Wait()
 	u.working = ctx
 	for tick := 0; ; tick++ {
@@ -95,12 +95,13 @@ func (u *users) live(ctx, later context.Context) {
 			return
 		case <-time.After(100 * time.Millisecond):
 		}
-		if tick%100 == 50 { // a release that warms the cache for hundreds of pages
+		create := !enough()
+		if create && tick%100 == 50 { // a release that warms the cache for hundreds of pages
 			for range 40 + u.rng.IntN(160) {
 				u.create(later)
 			}
 		}
-		if u.rng.Float64() < 0.6 {
+		if create && u.rng.Float64() < 0.6 {
 			u.create(later)
 		}
 		for _, act := range []struct {
