@@ -68,7 +68,7 @@ var groups = []*group{
 		{name: "lease taken away by hand", often: 1, inject: leaseTaken},
 		{name: "two leaders: the lease freed while its holder cannot see it", often: 2, least: leaseDuration, most: leaseDuration, inject: twoLeaders},
 	}},
-	{name: "control plane", gap: 45 * sec, faults: []fault{
+	{name: "control plane", gap: 60 * sec, faults: []fault{
 		{name: "kube-apiserver killed and started again", often: 2, least: sec / 2, most: 3 * sec, inject: apiServerKilled},
 		{name: "etcd killed and started again", often: 2, least: sec / 2, most: 4 * sec, inject: etcdKilled},
 	}},
