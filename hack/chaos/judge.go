@@ -148,8 +148,8 @@ func (j *judgement) recorded(task *v1alpha1.PrefetchTask) {
 			}
 			continue
 		}
-		if j.asked[u] != 1 {
-			continue // executed, but perhaps for another run
+		if j.asked[u] != 1 || task.Status.Submission != nil {
+			continue // executed, but perhaps for another run, or about to be recorded: ended tells
 		}
 		for _, i := range executions {
 			e := j.ledger[i]
