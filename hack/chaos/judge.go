@@ -106,7 +106,8 @@ func (j *judgement) ended(task *v1alpha1.PrefetchTask) {
 	}
 	switch {
 	case schedule.Suspended(task):
-		if task.Status.Submission != nil {
+		// An expired claim of an earlier run stays for the case that the spec is changed back.
+		if s := task.Status.Submission; s != nil && !(s.Expired && schedule.NewRun(task)) {
 			j.add(stuck, task, "", from, j.now, "suspended, and its call %s is not settled", task.Status.Submission.ClaimID)
 		}
 	case !finished(task):

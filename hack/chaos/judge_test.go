@@ -72,6 +72,10 @@ func TestTheJudgeFindsWhatMustNotBe(t *testing.T) {
 			e.tasks[0].Spec.Suspend = ptr.To(true)
 			e.tasks[0].Status.Submission = &v1alpha1.Submission{ClaimID: "c"}
 		}, []defectKind{stuck}},
+		{"a suspended task with the expired claim of the run before", func(e *evidence) {
+			e.tasks[0].Spec.Suspend, e.tasks[0].Spec.Revision = ptr.To(true), "2"
+			e.tasks[0].Status.Submission = &v1alpha1.Submission{ClaimID: "c", Expired: true}
+		}, nil},
 		{"a deleted task", func(e *evidence) { e.tasks = nil }, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
