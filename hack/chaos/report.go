@@ -134,7 +134,8 @@ func (c *chaos) lostCalls(ledger simulator.Ledger, calls []simulator.Call, rows 
 				continue
 			}
 			if e, ok := executed[call.RequestID]; ok {
-				if at, ok := c.seen.jobs[e.JobID]; ok {
+				// Tasks that were changed may want nothing of the job any more.
+				if at, ok := c.seen.jobs[e.JobID]; ok && slices.ContainsFunc(e.Accepted, func(u string) bool { return !c.users.touched(u) }) {
 					rows[f].recoveries = append(rows[f].recoveries, max(0, at.Sub(c.listedAt(e))))
 				}
 				continue
