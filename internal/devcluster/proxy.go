@@ -218,6 +218,7 @@ func (p *Proxy) watch(w http.ResponseWriter, r *http.Request, c *proxyCall) {
 		defer p.mu.Unlock()
 		delete(p.watches, open)
 	}()
+	r.Header.Set("Accept-Encoding", "identity") // compressed, an event would not end with its line
 	if strings.Contains(r.Header.Get("Accept"), "protobuf") {
 		r.Header.Set("Accept", "application/json")
 	}
