@@ -87,8 +87,8 @@ func (w *world) recreate(name, suffix string) {
 }
 
 // handedOver says whether the task has nothing to submit and nothing to settle.
-func handedOver(task v1alpha1.PrefetchTask) bool {
-	return !schedule.NewRun(&task) && len(schedule.Open(&task)) == 0 && task.Status.Submission == nil
+func handedOver(task *v1alpha1.PrefetchTask) bool {
+	return !schedule.NewRun(task) && len(schedule.Open(task)) == 0 && task.Status.Submission == nil
 }
 
 // Users act on tasks that share a call, at every step of its life.
@@ -167,11 +167,11 @@ func TestWhatUsersDoAtAnyStepIsSubmittedOnce(t *testing.T) {
 			}
 			w.strikes(len(old))
 			goOn()
-			w.eventuallyAll("those that are not suspended are handed over", func(tasks []v1alpha1.PrefetchTask) bool {
-				return !slices.ContainsFunc(tasks, func(task v1alpha1.PrefetchTask) bool {
-					return !handedOver(task) && (task.Status.Submission != nil || !schedule.Suspended(&task))
-				})
-			})
+			if _, stuck := w.untilAll(func(task *v1alpha1.PrefetchTask) bool {
+				return handedOver(task) || schedule.Suspended(task) && task.Status.Submission == nil
+			}); stuck > 0 {
+				t.Errorf("%d tasks are stuck, some of them not suspended", stuck)
+			}
 			for i := range old {
 				if undo := acts[i%len(acts)].undo; undo != nil {
 					undo(w, name(i))

@@ -90,21 +90,58 @@ func (w *world) urls(n int) (urls []string) {
 	return urls
 }
 
-// eventuallyAll is eventually for what takes a list of all tasks to see: it looks
-// less often, as the machine has more to do than to list.
+// eventuallyAll is eventually for what takes a list of all tasks to see.
 func (w *world) eventuallyAll(what string, done func([]v1alpha1.PrefetchTask) bool) {
 	w.t.Helper()
-	if err := w.pollAll(done); err != nil {
+	if err := w.poll(500*time.Millisecond, func(ctx context.Context) (bool, error) {
+		tasks, err := w.tryList(ctx)
+		return err == nil && done(tasks), nil
+	}); err != nil {
 		w.t.Fatalf("never happened: %s", what)
 	}
 }
 
-func (w *world) pollAll(done func([]v1alpha1.PrefetchTask) bool) error {
-	return wait.PollUntilContextTimeout(w.t.Context(), 250*time.Millisecond, 2*time.Minute, true, func(ctx context.Context) (bool, error) {
-		var list v1alpha1.PrefetchTaskList
-		// The API server may be away: that is what some rows are about.
-		return w.List(ctx, &list, client.InNamespace(w.namespace)) == nil && done(list.Items), nil
+// untilAll waits until something holds for every task, and returns them and for
+// how many it never did. Mostly it looks at a single one that keeps it waiting: to
+// list hundreds again and again would take more of the machine than what is tested.
+func (w *world) untilAll(done func(*v1alpha1.PrefetchTask) bool) (tasks []v1alpha1.PrefetchTask, stuck int) {
+	var waitFor string
+	undone := func(task v1alpha1.PrefetchTask) bool { return !done(&task) }
+	_ = w.poll(200*time.Millisecond, func(ctx context.Context) (bool, error) {
+		if waitFor != "" {
+			var task v1alpha1.PrefetchTask
+			err := w.Get(ctx, client.ObjectKey{Namespace: w.namespace, Name: waitFor}, &task)
+			if client.IgnoreNotFound(err) != nil || err == nil && undone(task) {
+				return false, nil // the API server may be away: that is what some rows are about
+			}
+		}
+		now, err := w.tryList(ctx)
+		if err != nil {
+			return false, nil //nolint:nilerr // as above
+		}
+		tasks = now
+		i := slices.IndexFunc(tasks, undone)
+		if i >= 0 {
+			waitFor = tasks[i].Name
+		}
+		return i < 0, nil
 	})
+	for _, task := range tasks {
+		if undone(task) {
+			stuck++
+		}
+	}
+	return tasks, stuck
+}
+
+func (w *world) poll(interval time.Duration, done wait.ConditionWithContextFunc) error {
+	return wait.PollUntilContextTimeout(w.t.Context(), interval, 3*time.Minute, true, done)
+}
+
+func (w *world) tryList(ctx context.Context) ([]v1alpha1.PrefetchTask, error) {
+	var list v1alpha1.PrefetchTaskList
+	err := w.List(ctx, &list, client.InNamespace(w.namespace))
+	return list.Items, err
 }
 
 func count(tasks []v1alpha1.PrefetchTask, fits func(v1alpha1.PrefetchTaskStatus) bool) (n int) {
@@ -143,12 +180,7 @@ func (w *world) judge() {
 // judgeBy is judge with another idea of what should be in the ledger.
 func (w *world) judgeBy(compare func([]v1alpha1.PrefetchTask, *row) (complaints []string)) {
 	w.t.Helper()
-	var tasks []v1alpha1.PrefetchTask
-	stuck := 0
-	_ = w.pollAll(func(now []v1alpha1.PrefetchTask) bool {
-		tasks, stuck = now, len(now)-count(now, succeeded)
-		return stuck == 0
-	})
+	tasks, stuck := w.untilAll(func(task *v1alpha1.PrefetchTask) bool { return succeeded(task.Status) })
 	w.mu.Lock()
 	r := row{name: w.t.Name(), tasks: len(tasks), injected: w.injected, stuck: stuck}
 	if !w.struck.IsZero() {
