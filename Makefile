@@ -40,10 +40,23 @@ build: prerequisites ## Build bin/manager and bin/simulator
 test: verify-generated lint build control-plane ## Test everything: unit tests, the manager on a real API server, generated files, lint
 	$(TEST) ./...
 	cd test/sdk && $(TEST) ./...
+	$(MAKE) fuzz FUZZ=./internal/teo FUZZ_TIME=2000x
 
 .PHONY: test-unit
 test-unit: prerequisites ## Test what needs no API server (seconds)
 	$(TEST) -short ./...
+
+# How long each fuzz target runs, and in which packages. Their seeds are part of
+# every test run.
+FUZZ_TIME ?= 2m
+FUZZ ?= ./...
+.PHONY: fuzz
+fuzz: prerequisites ## Fuzz what comes from outside, each target for FUZZ_TIME (2m, or 2000x)
+	@go test -list='^Fuzz' $(FUZZ) | awk '/^Fuzz/ { found[n++] = $$1 } $$1 == "ok" { while (n > 0) print $$2, found[--n] }' | \
+	while read -r package target; do \
+	  echo "$$target in $$package"; \
+	  go test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZ_TIME) "$$package" || exit 1; \
+	done
 
 .PHONY: test-node
 test-node: prerequisites ## Test the simulator against the vendor's Node.js SDK (needs Node.js)

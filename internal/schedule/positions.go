@@ -40,8 +40,9 @@ func (p Positions) String() string {
 	return b.String()
 }
 
-// maxPosition bounds what ParsePositions expands: a status can be edited by hand.
-const maxPosition = 1 << 20
+// maxTargets is how many targets a task may have. It bounds what ParsePositions
+// expands: a status can be edited by hand.
+const maxTargets = 10_000
 
 // ParsePositions reads what String writes. The empty text is no positions.
 func ParsePositions(text string) (Positions, error) {
@@ -56,7 +57,7 @@ func ParsePositions(text string) (Positions, error) {
 		if err == nil && isRange {
 			to, err = strconv.Atoi(last)
 		}
-		if err != nil || from < 0 || to < from || to > maxPosition || len(p) > 0 && from <= p[len(p)-1] {
+		if err != nil || from < 0 || to < from || to >= maxTargets || len(p) > 0 && from <= p[len(p)-1] {
 			return nil, fmt.Errorf("%q is not a list of ascending ranges such as 0-1999,2004", text)
 		}
 		for i := from; i <= to; i++ {
@@ -66,12 +67,13 @@ func ParsePositions(text string) (Positions, error) {
 	return p, nil
 }
 
-// mustParse reads positions that the operator itself wrote. A status that was
-// edited into nonsense counts as all of n: such targets are taken for handed
-// over, as submitting twice would be worse than not at all.
-func mustParse(text string, n int) Positions {
+// Covered reads positions that the operator itself wrote of a run of n targets. A
+// status that was edited into nonsense, positions beyond n included, counts as
+// all of them: such targets are taken for handed over, as submitting twice would
+// be worse than not at all.
+func Covered(text string, n int) Positions {
 	p, err := ParsePositions(text)
-	if err != nil {
+	if err != nil || len(p) > 0 && p[len(p)-1] >= n {
 		return All(n)
 	}
 	return p

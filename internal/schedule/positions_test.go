@@ -34,8 +34,10 @@ func TestPositionsText(t *testing.T) {
 			}
 		})
 	}
-	if got := mustParse("nonsense", 3); !slices.Equal(got, All(3)) {
-		t.Errorf("a status edited into nonsense is %v, want all: submitting twice is worse", got)
+	for _, nonsense := range []string{"nonsense", "1-3", "5000-6000"} {
+		if got := Covered(nonsense, 3); !slices.Equal(got, All(3)) {
+			t.Errorf("a status edited into %s is %v, want all: submitting twice is worse", nonsense, got)
+		}
 	}
 }
 

@@ -35,6 +35,10 @@ const (
 	// largest request, or 1,000 URLs of 2 KiB.
 	maxAnswer = 32 << 20
 
+	// maxJobID is longer than any JobId, in bytes. A longer one would not fit into
+	// a status.
+	maxJobID = 256
+
 	// throttledAttempts is how often a look-up is sent in all while EdgeOne
 	// answers that it is asked too often.
 	throttledAttempts = 4
@@ -200,9 +204,10 @@ func (c *Client) attempt(req *http.Request, body *onceBody, creds Credentials, a
 	if requestID != "" {
 		c.clock.learn(resp.Header.Get("Date"), received)
 	}
+	requestID = creds.redact(requestID)
 	switch {
 	case failure != nil:
-		return refusal(action, failure.Code, creds.redact(failure.Message), requestID, resp.StatusCode)
+		return refusal(action, creds.redact(failure.Code), creds.redact(failure.Message), requestID, resp.StatusCode)
 	case requestID == "" || resp.StatusCode != http.StatusOK:
 		return uselessAnswer(action, sent, requestID, resp.StatusCode, nil)
 	}
@@ -220,12 +225,14 @@ func open(raw []byte) (response []byte, requestID string, failure *apiFailure) {
 	var envelope struct{ Response json.RawMessage }
 	var content struct {
 		RequestID string `json:"RequestId"`
+		JobID     string `json:"JobId"`
 		Error     *apiFailure
 	}
 	if json.Unmarshal(raw, &envelope) != nil || json.Unmarshal(envelope.Response, &content) != nil || content.RequestID == "" {
 		return nil, "", nil
 	}
-	if content.Error != nil && content.Error.Code == "" {
+	// A refusal without a code says nothing, and one with a job contradicts itself.
+	if content.Error != nil && (content.Error.Code == "" || content.JobID != "") {
 		return nil, "", nil
 	}
 	return envelope.Response, content.RequestID, content.Error

@@ -3,7 +3,6 @@ package teo
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -636,36 +635,4 @@ func TestOneClientServesManyAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-}
-
-func FuzzAnswer(f *testing.F) {
-	for _, s := range []string{accepted, `{}`, `null`, `{"Response":null}`,
-		`{"Response":{"TotalCount":1,"Tasks":[{"JobId":"j","CreateTime":"x"}],"RequestId":"r"}}`,
-		`{"Response":{"Error":{"Code":"InternalError","Message":"m"},"RequestId":"r"}}`,
-		`{"Response":{"PrefetchQuota":[null],"RequestId":"r"}}`, `[`, "\xff",
-		`{"Response":{"JobId":"","FailedList":[{"Targets":null}],"RequestId":"r"}}`} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, body string) {
-		response, requestID, failure := open([]byte(body))
-		if requestID == "" {
-			if response != nil || failure != nil {
-				t.Errorf("%q is no answer, but was taken for one", body)
-			}
-			return
-		}
-		if failure != nil && failure.Code == "" {
-			t.Errorf("%q: an error without a code", body)
-		}
-		var created createAnswer
-		if created.decode(response, []string{"https://h/a"}) == nil && created.JobID == "" && len(created.FailedList) == 0 {
-			t.Errorf("%q: taken for an acceptance", body)
-		}
-		if page, err := decodePage(response); err == nil && page.TotalCount < 0 {
-			t.Errorf("%q: %d records", body, page.TotalCount)
-		}
-		if !json.Valid(response) {
-			t.Errorf("%q: the response is not JSON", body)
-		}
-	})
 }

@@ -256,7 +256,7 @@ const maxMessage = 512
 
 // Message is what to tell a user in a status: code and message without
 // anything that changes from one time to the next, so that the same failure
-// has the same text. At most 512 bytes and a bit; "" for nil.
+// has the same text. At most 512 bytes and an ellipsis; "" for nil.
 func Message(err error) string {
 	var e *Error
 	switch {
@@ -271,11 +271,11 @@ func Message(err error) string {
 	if e.RequestID != "" {
 		text = strings.ReplaceAll(text, e.RequestID, "…")
 	}
-	text = varying.ReplaceAllString(text, "…")
+	text = e.Code + ": " + varying.ReplaceAllString(text, "…")
 	if len(text) > maxMessage {
 		text = strings.ToValidUTF8(text[:maxMessage], "") + "…"
 	}
-	return e.Code + ": " + text
+	return text
 }
 
 // IsBatchQuota says whether the call had more targets than the plan allows in

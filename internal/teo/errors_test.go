@@ -197,24 +197,3 @@ func TestErrorTexts(t *testing.T) {
 		}
 	}
 }
-
-func FuzzClassify(f *testing.F) {
-	for _, row := range codes {
-		f.Add(row.code, "message `1`")
-	}
-	f.Fuzz(func(t *testing.T, code, message string) {
-		err := refusal(ActionCreatePrefetchTask, code, message, "r", 200)
-		switch err.Kind {
-		case Throttled, Exhausted, Denied, Rejected, Ambiguous:
-		default:
-			t.Errorf("%q is %q", code, err.Kind)
-		}
-		if kind := refusal(ActionDescribePrefetchTasks, code, message, "r", 200).Kind; kind == Ambiguous {
-			t.Errorf("%q makes a look-up ambiguous", code)
-		}
-		if got := Message(err); got != Message(err) || len(got) > len(code)+maxMessage+10 {
-			t.Errorf("message %q", got)
-		}
-		_ = err.Error()
-	})
-}

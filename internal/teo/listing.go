@@ -205,6 +205,12 @@ func decodePage(response []byte) (PrefetchTaskPage, error) {
 	}
 	page := PrefetchTaskPage{TotalCount: *answer.TotalCount, Tasks: make([]PrefetchTask, len(answer.Tasks))}
 	for i, t := range answer.Tasks {
+		switch {
+		case t.JobID == "" || t.Target == "":
+			return PrefetchTaskPage{}, errors.New("a task without its JobId and Target")
+		case len(t.JobID) > maxJobID:
+			return PrefetchTaskPage{}, errLongJobID
+		}
 		page.Tasks[i] = PrefetchTask{JobID: t.JobID, Target: t.Target, Status: t.Status, FailType: t.FailType,
 			FailMessage: t.FailMessage, CreateTime: parseTime(t.CreateTime), UpdateTime: parseTime(t.UpdateTime)}
 	}

@@ -76,6 +76,8 @@ func (c *Client) CreatePrefetchTask(ctx context.Context, creds Credentials, sign
 	return CreatePrefetchTaskResponse{JobID: out.JobID, Failed: out.FailedList, RequestID: out.RequestID}, nil
 }
 
+var errLongJobID = errors.New("a JobId that is too long to be one")
+
 type createAnswer struct {
 	JobID      string `json:"JobId"`
 	FailedList []FailedTargets
@@ -88,7 +90,10 @@ func (a *createAnswer) decode(response []byte, sent []string) error {
 	if err := json.Unmarshal(response, a); err != nil {
 		return err
 	}
-	if a.JobID != "" {
+	switch {
+	case len(a.JobID) > maxJobID:
+		return errLongJobID
+	case a.JobID != "":
 		return nil
 	}
 	failed := map[string]bool{}

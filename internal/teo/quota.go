@@ -34,7 +34,7 @@ func (c *Client) DescribeContentQuota(ctx context.Context, creds Credentials, zo
 	}
 	for _, q := range out.PrefetchQuota {
 		if q.Type == "prefetch_url" {
-			return q.Quota, nil
+			return Quota{Batch: max(q.Batch, 0), Daily: max(q.Daily, 0), DailyAvailable: max(q.DailyAvailable, 0)}, nil
 		}
 	}
 	return Quota{}, &Error{Action: ActionDescribeContentQuota, Kind: Rejected, Message: ErrNoPrefetchQuota.Error(),

@@ -1,10 +1,6 @@
 package teo
 
-import (
-	"net/url"
-	"strings"
-	"testing"
-)
+import "testing"
 
 func TestEncode(t *testing.T) {
 	for _, tt := range []struct{ name, in, want string }{
@@ -51,54 +47,6 @@ func TestNormalize(t *testing.T) {
 			}
 		})
 	}
-}
-
-var urlSeeds = []string{
-	"", "http://", "https://h:443:443/", "http://h/%", "http://h/%%41", "http://h/%4%41", "://x", "a://b@c@d:80:/", "HTTP://É:80/é",
-	"http://h#a#b", "http://h/\xff\xfe", "x+y.z-1://h", "1a://h", "http:///", "http://?", "http://:80", "https://u:p@H:443?x",
-}
-
-func FuzzEncode(f *testing.F) {
-	for _, s := range urlSeeds {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		got := Encode(s)
-		if again := Encode(got); again != got {
-			t.Errorf("Encode(%q) = %q, and of that %q", s, got, again)
-		}
-		_, rest := splitAuthority(got)
-		for _, b := range []byte(rest) {
-			if b <= ' ' || b > '~' {
-				t.Errorf("Encode(%q) = %q", s, got)
-			}
-		}
-		// What was a URL before is the same one after, to Go's parser.
-		if before, err := url.Parse(s); err == nil && before.Opaque == "" {
-			after, err := url.Parse(got)
-			if err != nil || after.Path != before.Path || after.Host != before.Host {
-				t.Errorf("%q became %q: %v", s, got, err)
-			}
-		}
-	})
-}
-
-func FuzzNormalize(f *testing.F) {
-	for _, s := range urlSeeds {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		got := Normalize(s)
-		if again := Normalize(got); again != got {
-			t.Errorf("Normalize(%q) = %q, and of that %q", s, got, again)
-		}
-		if encoded := Normalize(Encode(s)); encoded != got {
-			t.Errorf("Normalize(%q) = %q, but encoded first %q", s, got, encoded)
-		}
-		if strings.Contains(got, "#") {
-			t.Errorf("Normalize(%q) = %q", s, got)
-		}
-	})
 }
 
 func BenchmarkNormalize(b *testing.B) {

@@ -1,0 +1,129 @@
+package controller
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
+)
+
+// FuzzCredentials reads keys from a Secret and from the files of one.
+func FuzzCredentials(f *testing.F) {
+	for _, keys := range [][3]string{
+		{"AKIDexample", "keyofexample", ""}, {"AKIDexample\n", " keyofexample\r\n", "\ttoken\v"}, {"", "", ""}, {" ", "keyofexample", ""},
+		{"AKID\x00example", "key of example", "\xff\xfe"}, {"AKIDexample", "", "token"}, {"{\"a\":1}", "\u00a0\u2028", "%s%v"},
+	} {
+		f.Add(keys[0], keys[1], keys[2])
+	}
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, id, key, token string) {
+		values := map[string]string{"secretId": id, "secretKey": key, "token": token}
+		creds, err := fromKeys("Secret", func(key string) (string, error) { return values[key], nil })
+		want := teo.Credentials{SecretID: strings.TrimSpace(id), SecretKey: strings.TrimSpace(key), Token: strings.TrimSpace(token)}
+		switch complete := want.SecretID != "" && want.SecretKey != ""; {
+		case complete && (err != nil || creds != want):
+			t.Errorf("not what is in the Secret: %v", err)
+		case !complete && (err == nil || creds != teo.Credentials{}):
+			t.Errorf("%v of a Secret that lacks a key", creds)
+		}
+		for name, value := range values {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(value), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if owned, ownErr := OwnCredentials(dir)(); owned != creds || (ownErr == nil) != (err == nil) {
+			t.Errorf("the files are %v, %v; the Secret is %v, %v", owned, ownErr, creds, err)
+		}
+		if err == nil {
+			return
+		}
+		why := pauseAfter(err, 1, time.Minute)
+		for _, value := range values {
+			if len(value) >= 12 && strings.Contains(err.Error()+why.Message, value) {
+				t.Errorf("%q tells a key", err)
+			}
+		}
+	})
+}
+
+// FuzzHandEditedStatus makes news of calls meet a status that somebody edited.
+// Whatever is in there, no target that was handed over, that an answer or
+// EdgeOne's history shows to be, or that may be because nobody can tell, waits
+// for another call.
+func FuzzHandEditedStatus(f *testing.F) {
+	for _, text := range []string{"", "0", "0-2", "1-3", "5000-6000", "2,1", "all", "0-99999999999999999999"} {
+		f.Add(uint8(3), text, "", "0", int32(0), int32(0), uint8(1))
+		f.Add(uint8(3), "", text, "0", int32(1<<31-1), int32(1<<31-1), uint8(6))
+		f.Add(uint8(5), "0", "1", text, int32(1), int32(0), uint8(0xff))
+	}
+	f.Fuzz(func(t *testing.T, n uint8, refused, had, claimed string, succeeded, failed int32, listedBits uint8) {
+		targets := 1 + int(n%8)
+		edited := taskOf(targets)
+		edited.Status.Run, edited.Status.RefusedTargets = schedule.Run(edited), refused
+		edited.Status.Jobs = []v1alpha1.Job{{ID: "job", ClaimID: "before", Targets: had, SubmitTime: metav1.NewTime(t0), Succeeded: max(0, succeeded), Failed: max(0, failed)}}
+		edited.Status.Submission = &v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: claimed, SignedAt: metav1.NewTime(t0)}
+		handedOver := func(task *v1alpha1.PrefetchTask) schedule.Positions {
+			return schedule.All(targets).Minus(schedule.Open(task))
+		}
+		after := func(c change) *v1alpha1.PrefetchTask {
+			task := edited.DeepCopy()
+			c(task)
+			if lost := handedOver(edited).Minus(handedOver(task)); len(lost) > 0 {
+				t.Errorf("targets %v were handed over and are not any more", lost)
+			}
+			for _, c := range task.Status.Conditions {
+				if !utf8.ValidString(c.Message) || len(c.Message) > 32<<10 {
+					t.Errorf("%d bytes of message", len(c.Message))
+				}
+			}
+			return task
+		}
+		asked := schedule.Covered(claimed, targets)
+		for _, id := range []string{"job", "new"} {
+			if missing := asked.Minus(handedOver(after(record(id, nil, t0)))); len(missing) > 0 {
+				t.Errorf("EdgeOne took the call of %q, and targets %v wait", claimed, missing)
+			}
+		}
+		after(record("", map[string]string{"https://h/0": "no"}, t0))
+		after(release(noReason, t0))
+		after(unknown("lost", true))
+		after(waits(schedule.Note{Why: schedule.Why{Reason: v1alpha1.ReasonWaiting}}, t0))
+		after(notFollowed("no", t0))
+		after(refuse(schedule.All(1), "no", t0))
+
+		l := listing{}
+		var shown schedule.Positions
+		for i := range targets {
+			if listedBits>>i&1 == 1 {
+				l.add([]teo.PrefetchTask{{JobID: fmt.Sprint("job", i%2), Target: fmt.Sprintf("https://h/%d", i), Status: teo.StatusSuccess, CreateTime: t0}})
+				shown = append(shown, i)
+			}
+		}
+		for _, fenced := range []bool{false, true} {
+			decision, jobs := settle(edited.Status.Submission, schedule.Targets(edited), l, fenced, func(string) string { return "" })
+			if decision == undecided {
+				continue
+			}
+			settled := after(adopt(jobs, t0))
+			for _, i := range shown {
+				if slices.Contains(asked, i) && !slices.Contains(handedOver(settled), i) {
+					t.Errorf("target %d of the call of %q is in EdgeOne's history and waits", i, claimed)
+				}
+			}
+		}
+		late := after(follow(l, time.Hour, t0, t0.Add(2*time.Hour)))
+		if len(schedule.Open(late)) == 0 && late.Status.Submission == nil && !over(late) {
+			t.Errorf("without an end after the deadline: %+v", late.Status)
+		}
+	})
+}

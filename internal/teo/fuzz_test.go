@@ -1,0 +1,345 @@
+package teo
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+)
+
+// maxText is what a Message may have: maxMessage and an ellipsis.
+const maxText = maxMessage + len("…")
+
+// unhurried returns a client whose limiters are not in the way: no second has
+// been used before it.
+func unhurried(t testing.TB, transport http.RoundTripper) *Client {
+	t.Helper()
+	c := clientOf(t, Options{Transport: transport, QPS: 1000})
+	for _, action := range actions {
+		c.Limiter(testCreds.SecretID, action).cooling = nil
+	}
+	return c
+}
+
+// raw answers with the bytes of a whole HTTP answer, read as a client reads
+// them off a connection.
+type raw struct {
+	answer string
+	sent   bool // whether the request went out whole
+}
+
+func (r *raw) RoundTrip(req *http.Request) (*http.Response, error) {
+	if _, err := io.Copy(io.Discard, req.Body); err != nil {
+		return nil, err
+	}
+	r.sent = true
+	return http.ReadResponse(bufio.NewReader(strings.NewReader(r.answer)), req)
+}
+
+// FuzzAnswer gives the client whatever may come back for a call. Without a
+// Content-Length among the headers the body ends with the connection.
+func FuzzAnswer(f *testing.F) {
+	const date = "Date: Thu, 02 Jan 2026 03:04:05 GMT\r\n"
+	for _, body := range []string{
+		accepted, "", "null", "{}", "[]", `{"Response":null}`, `{"Response":{}}`, `{"Response":{"RequestId":"r"}}`, `{"Response":{"JobId":"j"}}`,
+		`{"Response":{"JobId":"","FailedList":[{"Reason":"x","Targets":["https://h/a","HTTPS://H:443/b"]}],"RequestId":"r"}}`,
+		`{"Response":{"JobId":"","FailedList":[{"Reason":"x","Targets":["https://h/a"]}],"RequestId":"r"}}`,
+		`{"Response":{"JobId":"","FailedList":[{"Targets":null}],"RequestId":"r"}}`,
+		`{"Response":{"JobId":5,"RequestId":"r"}}`, `{"Response":{"Error":{"Code":"InternalError","Message":"m"},"RequestId":"r"}}`,
+		`{"Response":{"Error":{"Code":"RequestLimitExceeded","Message":"no"},"JobId":"job-1","RequestId":"r"}}`,
+		`{"Response":{"Error":{"Code":"AuthFailure.SecretIdNotFound","Message":"The SecretId AKIDtest is not found"},"RequestId":"AKIDtest"}}`,
+		`{"Response":{"Error":{"Code":"` + strings.Repeat("C", 2000) + `","Message":"\ud800"},"RequestId":"r"}}`,
+		`{"Response":{"Error":{"Code":"","Message":"m"},"RequestId":"r"}}`, `{"Response":{"Error":{},"RequestId":"r"}}`,
+		`{"Response":{"TotalCount":1,"Tasks":[{"JobId":"j","Target":"https://h/a","Status":"success","CreateTime":"2026-01-02T03:04:05Z"}],"RequestId":"r"}}`,
+		`{"Response":{"TotalCount":1,"Tasks":[{"JobId":"j","CreateTime":"x"}],"RequestId":"r"}}`,
+		`{"Response":{"TotalCount":-1,"Tasks":null,"RequestId":"r"}}`, `{"Response":{"TotalCount":5000,"Tasks":[{"JobId":"j"}],"RequestId":"r"}}`,
+		`{"Response":{"PrefetchQuota":[{"Type":"prefetch_url","Batch":2000,"Daily":10000,"DailyAvailable":-7}],"RequestId":"r"}}`,
+		`{"Response":{"PrefetchQuota":null,"RequestId":"r"}}`, `{"Response":{"PrefetchQuota":[null],"RequestId":"r"}}`,
+		"<html><body>502 Bad Gateway</body></html>", accepted + accepted, accepted[:40], "\xff\xfe",
+	} {
+		f.Add("200 OK", date, body)
+	}
+	for _, status := range []string{"502 Bad Gateway", "302 Found", "307 Temporary Redirect", "204 No Content", "100 Continue", "429 Too Many Requests", "999 x", ""} {
+		f.Add(status, date+"Location: https://other/\r\n", accepted)
+	}
+	f.Add("301 Moved", "Location: %zz\r\n", "")
+	f.Add("200 OK", "Content-Length: 1000\r\n", accepted)
+	f.Add("200 OK", "Transfer-Encoding: chunked\r\n", "5\r\n{\"Res")
+	f.Add("200 OK", "Date: Mon, 01 Jan 0001 00:00:00 GMT\r\n", accepted)
+	f.Add("200 OK", "no header\r\n", accepted)
+	f.Fuzz(func(t *testing.T, status, headers, body string) {
+		answer := "HTTP/1.1 " + status + "\r\n" + headers + "\r\n" + body
+		checkCreate(t, answer)
+		checkLookUps(t, answer)
+	})
+}
+
+func checkCreate(t *testing.T, answer string) {
+	transport := &raw{answer: answer}
+	c := unhurried(t, transport)
+	req := testRequest()
+	resp, err := c.CreatePrefetchTask(t.Context(), testCreds, c.ServerTime(), req)
+	checkError(t, err)
+	if !transport.sent {
+		t.Fatal("the request did not go out")
+	}
+	if err == nil {
+		refused := map[string]bool{}
+		for _, failed := range resp.Failed {
+			for _, target := range failed.Targets {
+				refused[Normalize(target)] = true
+			}
+		}
+		every := refused[Normalize(req.Targets[0])] && refused[Normalize(req.Targets[1])]
+		if resp.RequestID == "" || resp.JobID == "" && !every || len(resp.JobID) > maxJobID {
+			t.Errorf("taken for a success: %+v", resp)
+		}
+		if parsed, err := http.ReadResponse(bufio.NewReader(strings.NewReader(answer)), nil); err != nil || parsed.StatusCode != http.StatusOK {
+			t.Errorf("taken for a success: %q", answer)
+		}
+		return
+	}
+	// Whatever EdgeOne's code does not say for certain may have been executed.
+	if known, _ := lookUpCode(Code(err)); KindOf(err) != Ambiguous && (Code(err) == "" || KindOf(err) != known) {
+		t.Errorf("%v is %s", err, KindOf(err))
+	}
+	if KindOf(err) != Ambiguous && strings.Contains(answer, `"JobId":"job`) {
+		t.Errorf("there is a job, and yet %v is %s", err, KindOf(err))
+	}
+}
+
+func checkLookUps(t *testing.T, answer string) {
+	c := unhurried(t, &raw{answer: answer})
+	tasks, err := c.DescribePrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1"})
+	checkLookUp(t, err)
+	page, err := c.FirstPrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1"})
+	checkLookUp(t, err)
+	if page.TotalCount < 0 {
+		t.Errorf("%d tasks", page.TotalCount)
+	}
+	for _, task := range append(tasks, page.Tasks...) {
+		if task.JobID == "" || len(task.JobID) > maxJobID || task.Target == "" {
+			t.Errorf("a task of no job: %+v", task)
+		}
+	}
+	quota, err := c.DescribeContentQuota(t.Context(), testCreds, "zone-1")
+	checkLookUp(t, err)
+	if quota.Batch < 0 || quota.DailyAvailable < 0 {
+		t.Errorf("%+v", quota)
+	}
+}
+
+func checkLookUp(t *testing.T, err error) {
+	t.Helper()
+	checkError(t, err)
+	if KindOf(err) == Ambiguous {
+		t.Errorf("a look-up is ambiguous: %v", err)
+	}
+}
+
+// checkError holds an error to what a status may say.
+func checkError(t *testing.T, err error) {
+	t.Helper()
+	message := Message(err)
+	if len(message) > maxText || !utf8.ValidString(message) || err != nil && message == "" {
+		t.Errorf("%d bytes: %q", len(message), message)
+	}
+	if err == nil {
+		return
+	}
+	for _, secret := range []string{testCreds.SecretID, testCreds.SecretKey, testCreds.Token} {
+		if strings.Contains(message, secret) || strings.Contains(err.Error(), secret) {
+			t.Errorf("%q is in %q", secret, err)
+		}
+	}
+}
+
+// FuzzListing reads a listing while records are added to it. script says, a
+// byte for each request, where one is added before the answer; 255 adds none.
+func FuzzListing(f *testing.F) {
+	f.Add(uint8(7), uint8(3), []byte{255, 255, 255})
+	f.Add(uint8(7), uint8(3), []byte{255, 0, 255, 255, 255})
+	f.Add(uint8(9), uint8(1), []byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9})
+	f.Add(uint8(0), uint8(1), []byte{0})
+	f.Fuzz(func(t *testing.T, n, pageOf uint8, script []byte) {
+		h := history{records: records(int(n % 40)), cap: 1 + int(pageOf%7)}
+		before := len(h.records)
+		h.before = func(h *history, request int) {
+			if request > len(script) || script[request-1] == 255 {
+				return
+			}
+			at := int(script[request-1]) % (len(h.records) + 1)
+			added := map[string]string{"JobId": "job-2", "Target": fmt.Sprint("http://h/added/", request)}
+			h.records = append(h.records[:at:at], append([]map[string]string{added}, h.records[at:]...)...)
+		}
+		tasks, err := unhurried(t, &h).DescribePrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1"})
+		if err != nil {
+			if !errors.Is(err, errTorn) {
+				t.Error(err)
+			}
+			return
+		}
+		listed := map[string]int{}
+		for _, task := range tasks {
+			listed[task.Target]++
+		}
+		for i := range before {
+			if u := fmt.Sprintf("http://h/%d", i); listed[u] != 1 {
+				t.Errorf("%s is listed %d times", u, listed[u])
+			}
+		}
+	})
+}
+
+func FuzzClassify(f *testing.F) {
+	for _, row := range codes {
+		f.Add(row.code, "message `1`")
+	}
+	f.Add("RequestLimitExceeded", "request {} at 2026-01-02T03:04:05Z from 10.0.0.1:80 exceeds `20`")
+	f.Add(strings.Repeat("x", maxMessage), "[request id:{}]")
+	f.Add("C", strings.Repeat("长", maxMessage))
+	f.Add("\xef", "0")
+	f.Fuzz(func(t *testing.T, code, message string) {
+		code, message = strings.ToValidUTF8(code, "�"), strings.ToValidUTF8(message, "�") // as from JSON
+		var texts []string
+		for _, id := range []string{"46eaa57d-0000-4e1b-9a3b-0d451b8b79c6", "ED93F3CB-F35E-473F-B9F3-0D451B8B79C7"} {
+			err := refusal(ActionCreatePrefetchTask, code, strings.ReplaceAll(message, "{}", id), id, 200)
+			switch err.Kind {
+			case Throttled, Exhausted, Denied, Rejected, Ambiguous:
+			default:
+				t.Errorf("%q is %q", code, err.Kind)
+			}
+			if kind := refusal(ActionDescribePrefetchTasks, code, message, id, 200).Kind; kind == Ambiguous {
+				t.Errorf("%q makes a look-up ambiguous", code)
+			}
+			texts = append(texts, Message(err))
+			_ = err.Error()
+		}
+		if texts[0] != texts[1] {
+			t.Errorf("the same failure is %q and %q", texts[0], texts[1])
+		}
+		if len(texts[0]) > maxText || !utf8.ValidString(texts[0]) {
+			t.Errorf("%d bytes: %q", len(texts[0]), texts[0])
+		}
+	})
+}
+
+var urlSeeds = []string{
+	"", "http://", "https://h:443:443/", "http://h/%", "http://h/%%41", "http://h/%4%41", "://x", "a://b@c@d:80:/", "HTTP://É:80/é",
+	"http://h#a#b", "http://h/\xff\xfe", "x+y.z-1://h", "1a://h", "http:///", "http://?", "http://:80", "https://u:p@H:443?x",
+	"https://h/a%2Fb", "https://h/a+b?c=d;e", "https://[::1%25eth0]:443/", "https://h/\u2028", "https://h/?", "https://h./", "//\"0",
+}
+
+func FuzzEncode(f *testing.F) {
+	for _, s := range urlSeeds {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got := Encode(s)
+		if again := Encode(got); again != got {
+			t.Errorf("Encode(%q) = %q, and of that %q", s, got, again)
+		}
+		_, rest := splitAuthority(got)
+		for _, b := range []byte(rest) {
+			if b <= ' ' || b > '~' {
+				t.Errorf("Encode(%q) = %q", s, got)
+			}
+		}
+		// What was a full URL before is the same one after, to Go's parser.
+		if before, err := url.Parse(s); err == nil && before.Scheme != "" && before.Host != "" {
+			after, err := url.Parse(got)
+			if err != nil || after.Path != before.Path || after.Host != before.Host {
+				t.Errorf("%q became %q: %v", s, got, err)
+			}
+		}
+	})
+}
+
+func FuzzNormalize(f *testing.F) {
+	for _, s := range urlSeeds {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got := Normalize(s)
+		if again := Normalize(got); again != got {
+			t.Errorf("Normalize(%q) = %q, and of that %q", s, got, again)
+		}
+		if encoded := Normalize(Encode(s)); encoded != got {
+			t.Errorf("Normalize(%q) = %q, but encoded first %q", s, got, encoded)
+		}
+		if strings.Contains(got, "#") {
+			t.Errorf("Normalize(%q) = %q", s, got)
+		}
+		// URLs that are not the same do not get the same key: it has every byte
+		// of the path and query, whatever way they are written in.
+		bare, _, _ := strings.Cut(s, "#")
+		head, rest := splitAuthority(bare)
+		if head != "" && !strings.HasPrefix(rest, "/") {
+			rest = "/" + rest
+		}
+		if _, key := splitAuthority(got); decoded(key) != decoded(rest) || strings.Count(key, "/") != strings.Count(rest, "/") {
+			t.Errorf("Normalize(%q) = %q: another path or query", s, got)
+		}
+	})
+}
+
+// decoded is a text without its escapes.
+func decoded(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if c, err := url.PathUnescape(s[i:min(i+3, len(s))]); s[i] == '%' && err == nil {
+			b.WriteString(c)
+			i += 2
+			continue
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// allowedTarget is what the CRD's rules let into spec.targets.
+func allowedTarget(s string) bool {
+	u, err := url.ParseRequestURI(s)
+	if err != nil || !strings.HasPrefix(s, "http://") && !strings.HasPrefix(s, "https://") || strings.ContainsAny(s, "* ") {
+		return false
+	}
+	n := utf8.RuneCountInString(s)
+	u, err = url.Parse(s)
+	return err == nil && u.Hostname() != "" && utf8.ValidString(s) && n >= 1 && n <= 2048
+}
+
+// FuzzTargets sends what the API server lets a task have, as the controller
+// does: EdgeOne must take the call, and what it lists must be found again.
+func FuzzTargets(f *testing.F) {
+	for _, s := range urlSeeds {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if !allowedTarget(s) {
+			t.Skip()
+		}
+		edgeOne := simulator.New(simulator.Config{
+			Keys:  []simulator.Key{{SecretID: testCreds.SecretID, SecretKey: testCreds.SecretKey, Token: testCreds.Token, Account: "a"}},
+			Zones: []simulator.Zone{{ID: "zone-1", Account: "a", Domains: []string{"*"}}},
+			Rate:  -1, JobDuration: -1,
+		})
+		defer edgeOne.Close()
+		c := unhurried(t, edgeOne.RoundTripper())
+		req := CreatePrefetchTaskRequest{Targets: []string{Encode(s)}, ZoneID: "zone-1"}
+		resp, err := c.CreatePrefetchTask(t.Context(), testCreds, c.ServerTime(), req)
+		if err != nil || len(resp.Failed) > 0 {
+			t.Fatalf("%q: %+v, %v", s, resp, err)
+		}
+		tasks, err := c.DescribePrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1", JobID: resp.JobID})
+		if err != nil || len(tasks) != 1 || Normalize(tasks[0].Target) != Normalize(s) {
+			t.Errorf("%q is listed as %+v, %v", s, tasks, err)
+		}
+	})
+}
