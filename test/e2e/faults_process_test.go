@@ -266,10 +266,14 @@ func TestALeaderThatIsAskedToStopLeavesNothingToSettle(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t, patient())
+			// Nothing here is to be settled, so nothing waits for these: what is held
+			// must not be given up, however busy the machine is.
+			c := patient()
+			c.SignatureValidity = time.Minute
+			w := newWorld(t, c)
 			w.proxy()
 			arrived, release := tt.hold(w)
-			elect := w.elect()
+			elect := append(w.elect(), "--write-timeout=1m", "--teo-timeout=50s", "--shutdown-grace=2m")
 			first := w.manager(elect...)
 			old := w.leads("")
 			w.manager(elect...)
