@@ -34,9 +34,9 @@ import (
 // everything at once, watches event by event.
 //
 // It serves TLS with the API server's own certificate, so that a client's
-// kubeconfig differs from a direct one in nothing but the address, and HTTP/1.1
-// only, where one request's trouble is not that of the others on its connection.
-// While the API server is down it closes connections.
+// kubeconfig differs from a direct one in nothing but the address, and HTTP/2 as
+// the API server does. There a connection is closed for one request alone: its
+// stream is reset. That is also what clients see while the API server is down.
 type Proxy struct {
 	url       string
 	target    *url.URL
@@ -75,9 +75,9 @@ func (c *Cluster) StartProxy() (*Proxy, error) {
 		url:    "https://" + listener.Addr().String(),
 		target: target,
 		transport: &http.Transport{
-			TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-			MaxIdleConnsPerHost: 100,
-			DisableCompression:  true, // what the client asked for is passed on
+			TLSClientConfig:    &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			ForceAttemptHTTP2:  true,
+			DisableCompression: true, // what the client asked for is passed on
 		},
 		served:   make(chan struct{}),
 		requests: &request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")},
@@ -89,7 +89,6 @@ func (c *Cluster) StartProxy() (*Proxy, error) {
 		Handler:           p,
 		ReadHeaderTimeout: time.Minute,
 		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
-		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){},
 		ErrorLog:          log.New(io.Discard, "", 0), // of handshakes that a killed client did not finish
 	}
 	go func() {

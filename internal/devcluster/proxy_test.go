@@ -150,8 +150,8 @@ func testProxyAnswers(t *testing.T, c *Cluster) {
 		{"b", ProxyEffect{Status: 500, Executed: true}, apierrors.IsInternalError, true},
 		{"c", ProxyEffect{Status: 504}, apierrors.IsTimeout, false},
 		{"d", ProxyEffect{Status: 504, Executed: true}, apierrors.IsTimeout, true},
-		{"e", ProxyEffect{Close: true}, isEOF, false},
-		{"f", ProxyEffect{Close: true, Executed: true}, isEOF, true},
+		{"e", ProxyEffect{Close: true}, isReset, false},
+		{"f", ProxyEffect{Close: true, Executed: true}, isReset, true},
 		{"g", ProxyEffect{Status: 429}, isNil, true}, // client-go waits a second, and tries again
 	} {
 		cm := p.configMap(tt.name)
@@ -172,8 +172,8 @@ func testProxyAnswers(t *testing.T, c *Cluster) {
 	p.must(p.Update(t.Context(), cm))
 }
 
-func isNil(err error) bool { return err == nil }
-func isEOF(err error) bool { return err != nil && strings.Contains(err.Error(), "EOF") }
+func isNil(err error) bool   { return err == nil }
+func isReset(err error) bool { return err != nil && strings.Contains(err.Error(), "stream error") }
 
 func testProxyShares(t *testing.T, c *Cluster) {
 	p := newProxied(t, c)
@@ -245,7 +245,7 @@ func testProxyHoldAnswer(t *testing.T, c *Cluster) {
 	go func() { answered <- p.Update(t.Context(), cm) }()
 	<-held.Arrived()
 	held.Drop()
-	if err := <-answered; !isEOF(err) {
+	if err := <-answered; !isReset(err) {
 		t.Errorf("the lost answer came as %v", err)
 	}
 	p.must(p.Get(t.Context(), client.ObjectKeyFromObject(cm), cm))
@@ -288,6 +288,12 @@ func testProxyHoldEvents(t *testing.T, c *Cluster) {
 		if got := next(w); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
+	}
+	large := p.configMap("large")
+	large.Data["more"] = strings.Repeat("more ", 100_000) // the API server would compress it if it were asked to
+	p.must(p.Create(t.Context(), large))
+	if got, want := next(w), "ADDED "+large.Name; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 	if n := p.proxy.CutWatches(ProxyMatch{Verb: "watch"}); n != 1 {
 		t.Errorf("%d watches cut, want 1", n)
