@@ -42,6 +42,7 @@ func (w *world) touch() {
 // Status writes fail in every way for a while. Of those that say Executed the
 // manager cannot know that the API server has done what it was asked.
 func TestStatusWritesThatFailDelayButDoNotHarm(t *testing.T) {
+	t.Parallel()
 	conflict, timeout := devcluster.ProxyEffect{Status: http.StatusConflict}, devcluster.ProxyEffect{Status: http.StatusGatewayTimeout}
 	committed := devcluster.ProxyEffect{Status: http.StatusGatewayTimeout, Executed: true}
 	lost := devcluster.ProxyEffect{Close: true, Executed: true}
@@ -121,6 +122,7 @@ func TestCallsGetSmallerWhenTheAPIServerIsSlow(t *testing.T) {
 // The manager's cache is stale at each step: a watch brings nothing while users
 // change every task.
 func TestAStaleCacheSubmitsNothingTwiceAndNothingOld(t *testing.T) {
+	t.Parallel()
 	t.Run("at the claim", func(t *testing.T) {
 		w := newWorld(t, patient())
 		w.proxy()
@@ -196,6 +198,7 @@ func TestAStaleCacheSubmitsNothingTwiceAndNothingOld(t *testing.T) {
 }
 
 func TestWatchesThatBreakLoseNothing(t *testing.T) {
+	t.Parallel()
 	t.Run("cut again and again", func(t *testing.T) {
 		w := newWorld(t, patient())
 		w.proxy()

@@ -13,6 +13,7 @@ import (
 // EdgeOne's answer to a call is spoiled in every way, after it executed the call
 // and instead of that. The manager cannot tell the two apart.
 func TestACallWhoseAnswerIsLostIsLookedUpNotRepeated(t *testing.T) {
+	t.Parallel()
 	answers := []struct {
 		name   string
 		effect simulator.Effect
@@ -72,6 +73,7 @@ func TestACallWhoseAnswerIsLostIsLookedUpNotRepeated(t *testing.T) {
 // answer. Whatever the manager sees in EdgeOne's history meanwhile, it must not
 // send the URLs again while that request can still be executed.
 func TestARequestThatIsDeliveredLateIsNotRepeated(t *testing.T) {
+	t.Parallel()
 	looks := func(w *world) int { return w.edgeOne.Stats().Calls("DescribePrefetchTasks") }
 	t.Run("before the signature expires it is executed, and found", func(t *testing.T) {
 		w := newWorld(t, patient())
@@ -103,6 +105,7 @@ func TestARequestThatIsDeliveredLateIsNotRepeated(t *testing.T) {
 // EdgeOne lists a job later than the manager looks, or one URL after another: that
 // a look shows nothing, or a part, says nothing before the margin is over.
 func TestAJobThatIsListedLateIsFound(t *testing.T) {
+	t.Parallel()
 	t.Run("seconds after its execution", func(t *testing.T) {
 		c := patient()
 		c.ListingDelay = 6 * time.Second
@@ -141,6 +144,7 @@ func TestAJobThatIsListedLateIsFound(t *testing.T) {
 }
 
 func TestThrottlingSlowsDownAndLosesNothing(t *testing.T) {
+	t.Parallel()
 	t.Run("for some calls", func(t *testing.T) {
 		w := newWorld(t, config())
 		w.edgeOne.AddFault(simulator.Fault{

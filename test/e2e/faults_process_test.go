@@ -51,6 +51,7 @@ func (w *world) proxy() *devcluster.Proxy {
 // started again. step brings the manager there and returns what happens, after
 // its death, to what was under way; nil is nothing.
 func TestAManagerKilledAtAnyStepSubmitsNothingTwice(t *testing.T) {
+	t.Parallel()
 	steps := []struct {
 		name string
 		step func(w *world, start func()) (after func())
@@ -275,6 +276,7 @@ func (w *world) leads(not string) (leader string) {
 }
 
 func TestALeaderThatIsAskedToStopLeavesNothingToSettle(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		hold func(w *world) (arrived <-chan struct{}, release func())
@@ -345,6 +347,7 @@ func TestALeaderThatIsKilledIsReplaced(t *testing.T) {
 // A leader is paused between its claims and its call, and wakes up when another
 // one leads. Only the time in its signature keeps its call from being a second one.
 func TestALeaderThatWasPausedDoesNoHarmWhenItWakesUp(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		wake func(w *world)

@@ -93,6 +93,7 @@ func handedOver(task *v1alpha1.PrefetchTask) bool {
 
 // Users act on tasks that share a call, at every step of its life.
 func TestWhatUsersDoAtAnyStepIsSubmittedOnce(t *testing.T) {
+	t.Parallel()
 	const each = 8 // tasks per act
 	steps := []struct {
 		name string
@@ -278,6 +279,7 @@ func TestANamespaceDeletedWithItsTasksDoesNotDisturbOthers(t *testing.T) {
 // The keys of an account change while a call is under way, or while its answer is
 // lost. The other key belongs to the same account, as when keys are rotated.
 func TestCredentialsThatChangeInFlightChangeNothing(t *testing.T) {
+	t.Parallel()
 	secret := func(w *world, id string) *corev1.Secret {
 		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "keys"},
 			StringData: map[string]string{"secretId": id, "secretKey": keyValue}}
