@@ -504,7 +504,7 @@ func (p *Poller) refused(ctx context.Context, z zone, tasks []*v1alpha1.Prefetch
 		}
 	})
 	log.FromContext(ctx).V(1).Info("Could not look", "error", err.Error())
-	return reconcile.Result{RequeueAfter: max(pauseAfter(err, 1, p.RecheckInterval).Duration, p.PollInterval)}
+	return reconcile.Result{RequeueAfter: max(pauseAfter(err, 1, p.RecheckInterval).Duration, settleInterval)}
 }
 
 // late says whether the task has waited for outcomes longer than the deadline.
