@@ -217,8 +217,10 @@ func (j *judge) stuck(task *userTask) string {
 	case finished != nil && finished.Status == metav1.ConditionTrue && !schedule.NewRun(now):
 		return ""
 	case ptr.Deref(task.spec.Suspend, false):
-		if ready == nil || ready.Reason != v1alpha1.ReasonSuspended || now.Status.Submission != nil && !j.h.users.lacksCredentials(task) {
-			return "neither finished nor quietly suspended"
+		if claim := now.Status.Submission; claim != nil && !claim.Expired && !j.h.users.lacksCredentials(task) {
+			return "suspended, but a call is not settled"
+		} else if claim == nil && len(schedule.Open(now)) > 0 && (ready == nil || ready.Reason != v1alpha1.ReasonSuspended) {
+			return "does not say that it is suspended"
 		}
 		return ""
 	case j.h.users.lacksCredentials(task):

@@ -721,17 +721,20 @@ func TestHistories(t *testing.T) {
 func runHistory(t *testing.T, seed uint64, total *totals) bool {
 	return t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 		began := time.Now()
+		var virtual time.Duration
+		var writes, calls int
 		synctest.Test(t, func(t *testing.T) {
 			h := &simulation{t: t, plan: newPlan(seed), dice: &dice{seed: seed, n: map[string]int{}}, counts: map[string]int{}}
 			h.run()
 			total.add(h)
+			virtual, writes, calls = time.Since(h.began), len(h.server.events), len(h.edgeOne.Calls())
 			if t.Failed() || *logFlag {
 				t.Logf("history of seed %d, faults %v:\n%s", seed, h.plan.faults, strings.Join(h.lines, "\n"))
 				t.Logf("again: go test ./internal/controller -run TestHistories -args -seed=%d", seed)
 			}
 		})
 		if d := time.Since(began); d > 5*time.Second {
-			t.Logf("seed %d took %s", seed, d)
+			t.Logf("seed %d took %s; virtual %s, status writes %d, calls %d", seed, d, virtual, writes, calls)
 		}
 	})
 }
