@@ -106,6 +106,16 @@ func (s *apiServer) edit(key client.ObjectKey, change func(*v1alpha1.PrefetchTas
 	s.store("MODIFIED", task)
 }
 
+// touch is a write of something that is no concern of the operator, such as an
+// annotation.
+func (s *apiServer) touch(key client.ObjectKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if task := s.tasks[key]; task != nil {
+		s.store("MODIFIED", task.DeepCopy())
+	}
+}
+
 func (s *apiServer) delete(key client.ObjectKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -56,7 +56,7 @@ func (j *judge) errorf(format string, args ...any) {
 	j.h.t.Errorf(format, args...)
 }
 
-func (j *judge) disturb(string) {
+func (j *judge) disturb() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.disturbed = time.Now()
@@ -192,11 +192,7 @@ func statusLine(task *v1alpha1.PrefetchTask) string {
 // waitForEnds lets time pass until every task has ended, or it is clear that
 // some never will.
 func (j *judge) waitForEnds() {
-	limit := 3 * time.Hour
-	if j.h.plan.faults["quota"] > 0 {
-		limit = 14 * 24 * time.Hour // some quotas take days
-	}
-	for began := time.Now(); time.Since(began) < limit; time.Sleep(10 * time.Second) {
+	for began := time.Now(); time.Since(began) < 3*time.Hour; time.Sleep(20 * time.Second) {
 		if !slices.ContainsFunc(j.h.users.all, func(task *userTask) bool { return !task.deleted && j.stuck(task) != "" }) {
 			break
 		}
@@ -274,7 +270,9 @@ func (j *judge) complete(task *userTask, executed map[string]int) {
 	for _, target := range schedule.Targets(now) {
 		taken := !strings.Contains(target, "/refuse/") && !strings.Contains(target, "unknown.example.net")
 		if taken && executed[workOf(task.spec, target)] == 0 {
-			j.errorf("%s is finished, but EdgeOne never executed %s", task.key, target)
+			if !j.otherwise(target) {
+				j.errorf("%s is finished, but EdgeOne never executed %s", task.key, target)
+			}
 		}
 		if taken && !strings.Contains(target, "/fail/") {
 			succeeded++
@@ -286,6 +284,17 @@ func (j *judge) complete(task *userTask, executed map[string]int) {
 	if s, f := ptr.Deref(counts.Succeeded, -1), ptr.Deref(counts.Failed, -1); int(s) != succeeded || int(f) != failed {
 		j.errorf("%s counts %d succeeded and %d failed, but they are %d and %d: %s", task.key, s, f, succeeded, failed, statusLine(now))
 	}
+}
+
+// otherwise says whether a target was executed in another mode or with other
+// headers. EdgeOne's history does not tell those, so where two managers work at
+// once the one call may be taken for the other that was lost.
+func (j *judge) otherwise(target string) bool {
+	if !j.h.manyManagers() || j.h.edgeOne.Executed(target) == 0 {
+		return false
+	}
+	j.h.count("tolerated: taken for a call in another mode or with other headers")
+	return true
 }
 
 // accounted checks that a job is recorded for a URL by a task that asked for it.
@@ -327,7 +336,7 @@ func workDone(e simulator.Execution, url string) string {
 // rates checks that one manager alone never calls faster than EdgeOne allows.
 // Calls whose sender had given up or was gone when they arrived, it cannot know.
 func (j *judge) rates() {
-	if j.h.plan.faults["rival-manager"] > 0 || j.h.plan.faults["pause"] > 0 {
+	if j.h.manyManagers() {
 		return
 	}
 	recent := map[string][]time.Time{}

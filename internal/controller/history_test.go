@@ -139,10 +139,19 @@ func (h *simulation) logf(format string, args ...any) {
 // fault counts a fault that happens now.
 func (h *simulation) fault(kind, format string, args ...any) {
 	h.logf("FAULT %s "+format, append([]any{kind}, args...)...)
-	h.judge.disturb(kind)
+	h.judge.disturb()
+	h.count(kind)
+}
+
+func (h *simulation) count(kind string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.counts[kind]++
+}
+
+// manyManagers says whether two managers may have worked at once.
+func (h *simulation) manyManagers() bool {
+	return h.plan.faults["rival-manager"] > 0 || h.plan.faults["pause"] > 0
 }
 
 // chance says whether a fault of this kind happens, and never once it is calm.
@@ -174,7 +183,7 @@ func (h *simulation) request(verb string, key client.ObjectKey) (f apiFault) {
 		f.lose = true
 		h.fault("api-lose", "%s %s: answer lost", verb, key)
 	case verb == "PUT" && h.chance(r, "api-conflict", 0.2):
-		f.refuse = conflict(key)
+		h.server.touch(key) // somebody was faster
 		h.fault("api-conflict", "%s %s", verb, key)
 	}
 	if verb != "LIST" && verb != "WATCH" && h.chance(r, "api-late", 0.15) {
@@ -577,7 +586,7 @@ func (h *simulation) simulator() simulator.Config {
 			{URL: "/fail/", Status: "failed", FailType: "originPullFailed", FailMessage: "The origin did not answer."},
 			{URL: "/slow/", Duration: 10 * time.Minute},
 		},
-		QuotaResetAt:          fmt.Sprintf("00:%02d", 1+r.IntN(40)),
+		QuotaResetAt:          fmt.Sprintf("00:%02d", 1+r.IntN(20)),
 		NoJobIDWhenAllRefused: r.IntN(2) == 0,
 		RateWindow:            [...]simulator.RateWindow{simulator.SlidingWindow, simulator.FixedWindow, simulator.TokenBucket}[r.IntN(3)],
 		OnCall:                func(call simulator.Call) { h.judge.called(call) },
@@ -607,6 +616,7 @@ func (h *simulation) simulator() simulator.Config {
 		}
 		h.counts["quota"]++
 	}
+	h.zones = c.Zones
 	return c
 }
 
@@ -651,6 +661,13 @@ func (h *simulation) run() {
 	storm()
 	wg.Wait()
 	h.becomeCalm()
+	if h.plan.faults["quota"] > 0 { // once midnight has passed, the plan is changed to one with enough
+		time.Sleep(time.Until(h.began.Add(22 * time.Minute)))
+		for _, zone := range h.zones {
+			zone.Daily = 0
+			h.edgeOne.SetZone(zone)
+		}
+	}
 	h.judge.waitForEnds()
 	h.judge.judge()
 
