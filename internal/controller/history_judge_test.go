@@ -30,7 +30,7 @@ type judge struct {
 	h *simulation
 
 	mu        sync.Mutex
-	disturbed time.Time // when a fault last happened
+	disturbed time.Time // when the last fault was over
 	strays    int       // calls that arrived when nobody waited for their answer any more
 	executed  map[string]time.Time
 	unheard   map[string]bool     // jobs whose call got no answer
@@ -44,7 +44,7 @@ type judge struct {
 // manyWrites is more than any task needs, whatever befalls it.
 const manyWrites = 500
 
-type lostCall struct{ at, sendable time.Time }
+type lostCall struct{ sendable time.Time }
 
 func newJudge(h *simulation) *judge {
 	return &judge{h: h, executed: map[string]time.Time{}, unheard: map[string]bool{}, recorded: map[string]bool{}, lost: map[string]lostCall{}, writes: map[types.UID]int{}}
@@ -56,10 +56,13 @@ func (j *judge) errorf(format string, args ...any) {
 	j.h.t.Errorf(format, args...)
 }
 
-func (j *judge) disturb() {
+// disturb notes a fault that lasts for a while from now on.
+func (j *judge) disturb(d time.Duration) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.disturbed = time.Now()
+	if until := time.Now().Add(d); until.After(j.disturbed) {
+		j.disturbed = until
+	}
 }
 
 func (j *judge) stray() {
@@ -79,7 +82,7 @@ func (j *judge) sent(process string, req *http.Request, body []byte, lost bool) 
 	now := time.Now()
 	for _, target := range call.Targets {
 		if before, ok := j.lost[target]; ok {
-			if delete(j.lost, target); !j.disturbed.After(before.at) {
+			if delete(j.lost, target); j.disturbed.Before(before.sendable.Add(-20 * time.Second)) {
 				j.again = append(j.again, now.Sub(before.sendable))
 				break
 			}
@@ -88,7 +91,7 @@ func (j *judge) sent(process string, req *http.Request, body []byte, lost bool) 
 	if lost {
 		signed := time.Unix(unix, 0).Add(time.Since(j.h.edgeOne.Now()))
 		for _, target := range call.Targets {
-			j.lost[target] = lostCall{now, signed.Add(j.h.options.SignatureValidity + j.h.options.SettleMargin)}
+			j.lost[target] = lostCall{signed.Add(j.h.options.SignatureValidity + j.h.options.SettleMargin)}
 		}
 	}
 }
