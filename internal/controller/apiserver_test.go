@@ -225,6 +225,7 @@ type link struct {
 
 	mu      sync.Mutex
 	resumed chan struct{} // nil unless paused
+	armed   bool          // to pause once a claim is written
 }
 
 var errCut = errors.New("the process is gone")
@@ -261,17 +262,41 @@ func (l *link) pass() error {
 	}
 }
 
+// pauseAfterClaim lets the process stand still between its next claim and the
+// call.
+func (l *link) pauseAfterClaim() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.armed = true
+}
+
+func (l *link) claimed() {
+	l.mu.Lock()
+	armed := l.armed
+	l.mu.Unlock()
+	if armed {
+		l.pause()
+	}
+}
+
 func (l *link) pause() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.resumed == nil {
+	if l.armed = false; l.resumed == nil {
 		l.resumed = make(chan struct{})
 	}
+}
+
+func (l *link) paused() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.resumed != nil
 }
 
 func (l *link) resume() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.armed = false
 	if l.resumed != nil {
 		close(l.resumed)
 		l.resumed = nil
@@ -407,6 +432,9 @@ func (c *apiConnection) RoundTrip(req *http.Request) (*http.Response, error) {
 			return c.watch(req, nil), nil
 		}
 		object, err := serve()
+		if verb == "PUT" && err == nil && bytes.Contains(body, []byte(`"submission"`)) {
+			c.claimed()
+		}
 		time.Sleep(fault.back)
 		if fault.lose || c.faults.down() {
 			return nil, reset()

@@ -501,7 +501,17 @@ func (h *simulation) strike(stormy context.Context) {
 		}
 		d := between(r, time.Second, 8*time.Minute)
 		h.fault("pause", "%s for %s", p.name, d)
-		p.pause()
+		if r.IntN(3) > 0 {
+			p.pauseAfterClaim()
+			for range 40 { // there may be none for a while
+				if p.paused() || !sleep(stormy, 3*time.Second) {
+					break
+				}
+			}
+			h.logf("PAUSED %s after a claim: %v", p.name, p.paused())
+		} else {
+			p.pause()
+		}
 		h.judge.disturb(d)
 		if r.IntN(3) > 0 { // another takes over
 			sleep(stormy, min(d, 15*time.Second))
