@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -39,6 +40,7 @@ type openWork struct {
 	tasks     map[client.ObjectKey]*v1alpha1.PrefetchTask
 	firstLook time.Time // at jobs; later than at once, so that a restart does not look everywhere at once
 	lastLook  time.Time
+	timed     bool      // a look was made that knew EdgeOne's time
 	refused   time.Time // since when EdgeOne refuses to be looked at
 }
 
@@ -60,7 +62,7 @@ func openIn(task *v1alpha1.PrefetchTask) (zone, bool) {
 		if accountOf(task) != a {
 			a = accountOf(task) // the keys were replaced by others
 		}
-		return zone{a, claim.ZoneID}, !claim.Expired || !schedule.NewRun(task)
+		return zone{a, claim.ZoneID}, schedule.Claimed(task)
 	}
 	if over(task) || schedule.NewRun(task) {
 		return zone{}, false
@@ -121,7 +123,7 @@ func (p *Poller) leave(key client.ObjectKey) {
 // often the older they are: a prefetch takes seconds to half an hour.
 func (p *Poller) due(work *openWork, task *v1alpha1.PrefetchTask) time.Time {
 	if claim := task.Status.Submission; claim != nil {
-		if p.edgeOne.ServerTime().Sub(p.complete(claim)) > time.Minute {
+		if work.timed && p.edgeOne.ServerTime().Sub(p.complete(claim)) > time.Minute {
 			return work.lastLook.Add(p.RecheckInterval) // a person has to make it settle
 		}
 		return work.lastLook.Add(settleInterval)
@@ -153,7 +155,7 @@ func (p *Poller) Reconcile(ctx context.Context, z zone) (reconcile.Result, error
 	} {
 		looked, err := look(ctx, creds, z, seen)
 		if err != nil {
-			p.looked(z, err)
+			p.looked(z, seen, err)
 			return p.refused(ctx, z, tasks, err), nil
 		}
 		if looked {
@@ -161,7 +163,7 @@ func (p *Poller) Reconcile(ctx context.Context, z zone) (reconcile.Result, error
 			forEach(len(tasks), func(i int) { p.update(ctx, tasks[i], seen) })
 		}
 	}
-	p.looked(z, nil)
+	p.looked(z, seen, nil)
 	_, due = p.open(z)
 	return when(due), nil
 }
@@ -203,12 +205,16 @@ func (p *Poller) underWay(task *v1alpha1.PrefetchTask) bool {
 
 // look is one look at a zone: what is asked for, and what was seen.
 type look struct {
+	timed   bool // EdgeOne's time was known before it
 	claims  map[string]*v1alpha1.Submission
 	fenced  map[string]bool // claims that were past the fence before the look
 	jobs    []string
 	since   time.Time // of the oldest open job
 	listing listing
-	account string // hash of the SecretId that looks
+	// jobsRead says that the listing has all of the jobs, and not only what was
+	// made in the windows of the claims.
+	jobsRead bool
+	account  string // hash of the SecretId that looks
 }
 
 // plan decides what to look for. Whether a claim is past its fence is decided
@@ -216,13 +222,15 @@ type look struct {
 // Where EdgeOne may have forgotten the call, no look shows that it was not
 // executed, and the claim is never past the fence.
 func (p *Poller) plan(tasks []*v1alpha1.PrefetchTask) *look {
-	l := &look{claims: map[string]*v1alpha1.Submission{}, fenced: map[string]bool{}, listing: listing{}}
+	l := &look{
+		timed: p.edgeOne.ServerTimeKnown(), claims: map[string]*v1alpha1.Submission{}, fenced: map[string]bool{}, listing: listing{},
+	}
 	serverNow := p.edgeOne.ServerTime()
 	jobs := map[string]bool{}
 	for _, task := range tasks {
 		if claim := task.Status.Submission; claim != nil {
 			l.claims[claim.ClaimID] = claim
-			l.fenced[claim.ClaimID] = p.edgeOne.ServerTimeKnown() && serverNow.After(p.complete(claim)) && !p.forgotten(claim, serverNow)
+			l.fenced[claim.ClaimID] = l.timed && serverNow.After(p.complete(claim)) && !p.forgotten(claim, serverNow)
 		}
 		if schedule.NewRun(task) {
 			continue
@@ -264,7 +272,11 @@ func (p *Poller) forgotten(claim *v1alpha1.Submission, serverNow time.Time) bool
 func (p *Poller) lookForClaims(ctx context.Context, creds teo.Credentials, z zone, l *look, fenced bool) (looked bool, err error) {
 	var windows []teo.DescribePrefetchTasksRequest
 	for id, claim := range l.claims {
-		if l.fenced[id] == fenced {
+		if l.fenced[id] != fenced {
+			continue
+		}
+		looked = true
+		if !p.forgotten(claim, p.edgeOne.ServerTime()) { // EdgeOne may refuse a window that far back
 			windows = append(windows, teo.DescribePrefetchTasksRequest{ZoneID: z.ID, StartTime: claim.SignedAt.Time, EndTime: p.complete(claim)})
 		}
 	}
@@ -273,7 +285,7 @@ func (p *Poller) lookForClaims(ctx context.Context, creds teo.Credentials, z zon
 			return false, err
 		}
 	}
-	return len(windows) > 0, nil
+	return looked, nil
 }
 
 func (p *Poller) lookForFenced(ctx context.Context, creds teo.Credentials, z zone, l *look) (looked bool, err error) {
@@ -299,6 +311,7 @@ func merge(windows []teo.DescribePrefetchTasksRequest) (merged []teo.DescribePre
 
 // lookForJobs reads the jobs that have not ended, with as few calls as it takes.
 func (p *Poller) lookForJobs(ctx context.Context, creds teo.Credentials, z zone, l *look) (looked bool, err error) {
+	l.jobsRead = true
 	if len(l.jobs) > 1 {
 		// One window holds all jobs, and perhaps those of others; it is read if
 		// it is shorter than the jobs one by one.
@@ -338,7 +351,7 @@ func (p *Poller) list(ctx context.Context, creds teo.Credentials, l *look, req t
 }
 
 // looked notes a look and whether EdgeOne refused it.
-func (p *Poller) looked(z zone, err error) {
+func (p *Poller) looked(z zone, l *look, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	work := p.zones[z]
@@ -346,6 +359,7 @@ func (p *Poller) looked(z zone, err error) {
 		return
 	}
 	work.lastLook = time.Now()
+	work.timed = l.timed
 	switch {
 	case !refusesLooking(err):
 		work.refused = time.Time{}
@@ -369,7 +383,11 @@ func (p *Poller) update(ctx context.Context, task *v1alpha1.PrefetchTask, l *loo
 		}
 	}
 	if !schedule.NewRun(task) && len(task.Status.Jobs) > 0 {
-		changes = append(changes, follow(l.listing, p.JobDeadline, now, serverNow))
+		deadline := p.JobDeadline
+		if !l.jobsRead {
+			deadline = math.MaxInt64
+		}
+		changes = append(changes, follow(l.listing, deadline, now, serverNow))
 	}
 	p.write(ctx, task, func(task *v1alpha1.PrefetchTask) {
 		for _, c := range changes {
