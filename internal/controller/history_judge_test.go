@@ -41,6 +41,9 @@ type judge struct {
 	again     []time.Duration
 }
 
+// bubbleBegan is when time begins in a bubble: midnight of 2000-01-01, UTC.
+const bubbleBegan = 946684800
+
 // manyWrites is more than any task needs, whatever befalls it.
 const manyWrites = 500
 
@@ -172,7 +175,7 @@ func statusLine(task *v1alpha1.PrefetchTask) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "rv %s gen %d/%d run %.6s", task.ResourceVersion, s.ObservedGeneration, task.Generation, s.Run)
 	if c := s.Submission; c != nil {
-		fmt.Fprintf(&b, " claim %s targets %s signed %d", c.ClaimID, c.Targets, c.SignedAt.Unix()-946684800)
+		fmt.Fprintf(&b, " claim %s targets %s signed %d", c.ClaimID, c.Targets, c.SignedAt.Unix()-bubbleBegan)
 	}
 	for _, job := range s.Jobs {
 		fmt.Fprintf(&b, " job %s[%s +%d -%d]", job.ID, job.Targets, job.Succeeded, job.Failed)
@@ -358,6 +361,6 @@ func (j *judge) rates() {
 	}
 }
 
-func meta1(key client.ObjectKey) metav1.ObjectMeta {
+func objectMeta(key client.ObjectKey) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}
 }

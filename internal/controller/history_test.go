@@ -98,7 +98,7 @@ func (d *dice) roll(key string) *rand.Rand {
 	n := d.n[key]
 	d.mu.Unlock()
 	h := fnv.New64a()
-	fmt.Fprintf(h, "%s %d", key, n)
+	_, _ = fmt.Fprintf(h, "%s %d", key, n)
 	return rand.New(rand.NewPCG(d.seed, h.Sum64()))
 }
 

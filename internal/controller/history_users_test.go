@@ -148,7 +148,7 @@ func (u *users) make(task *userTask) {
 	u.live[task.key] = task
 	u.newRun(task)
 	u.h.logf("USER creates %s: %s", task.key, describe(task.spec))
-	u.h.server.create(&v1alpha1.PrefetchTask{ObjectMeta: meta1(task.key), Spec: *task.spec.DeepCopy()})
+	u.h.server.create(&v1alpha1.PrefetchTask{ObjectMeta: objectMeta(task.key), Spec: *task.spec.DeepCopy()})
 }
 
 // semantics draws how targets are fetched.
