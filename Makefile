@@ -40,6 +40,7 @@ build: prerequisites ## Build bin/manager and bin/simulator
 test: verify-generated lint build control-plane ## Test everything: unit tests, the manager on a real API server, generated files, lint
 	$(TEST) ./...
 	cd test/sdk && $(TEST) ./...
+	$(if $(RACE),go test ./internal/controller ./test/model # all of their histories and states: the race detector leaves time for few)
 	$(MAKE) fuzz FUZZ=./internal/teo FUZZ_TIME=2000x
 	$(MAKE) chaos CHAOS_DURATION=100s
 

@@ -726,8 +726,8 @@ func TestHistories(t *testing.T) {
 	utilruntime.ErrorHandlers = nil
 	klog.SetLogger(logr.Discard())
 	first, n := *firstFlag, *historiesFlag
-	if testing.Short() {
-		n = min(n, 50)
+	if testing.Short() || raceDetector() { // which makes them ten times slower; make test runs all without it, too
+		n = min(n, 40)
 	}
 	if *seedFlag != 0 {
 		first, n = *seedFlag, 1
@@ -770,6 +770,11 @@ func runHistory(t *testing.T, seed uint64, total *totals) bool {
 			t.Logf("seed %d took %s; virtual %s, status writes %d, calls %d", seed, d, virtual, writes, calls)
 		}
 	})
+}
+
+func raceDetector() bool {
+	info, _ := debug.ReadBuildInfo()
+	return info != nil && slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "-race" && s.Value == "true" })
 }
 
 // totals is the sum of many histories.
