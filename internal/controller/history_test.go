@@ -656,15 +656,32 @@ func (h *simulation) controllerOptions() Options {
 	return o
 }
 
-// run is the whole of a history.
-func (h *simulation) run() {
-	h.began = time.Now()
+// newSimulation is a world in which nothing happens yet.
+func newSimulation(t *testing.T, p plan, seed uint64) *simulation {
+	h := &simulation{t: t, plan: p, dice: &dice{seed: seed, n: map[string]int{}}, counts: map[string]int{}, began: time.Now()}
 	h.server = newAPIServer()
 	h.judge = newJudge(h)
 	h.server.onStatus = h.judge.written
 	h.options = h.controllerOptions()
 	h.edgeOne = simulator.New(h.simulator())
 	h.users = newUsers(h)
+	return h
+}
+
+// end stops all that still runs.
+func (h *simulation) end() {
+	h.mu.Lock()
+	running := slices.Clone(h.running)
+	h.mu.Unlock()
+	for _, p := range running {
+		h.stop(p)
+	}
+	h.strays.Wait()
+	h.edgeOne.Close()
+}
+
+// run is the whole of a history.
+func (h *simulation) run() {
 	stormy, storm := context.WithCancel(context.Background())
 	h.spoil()
 	h.start()
@@ -685,15 +702,7 @@ func (h *simulation) run() {
 	}
 	h.judge.waitForEnds()
 	h.judge.judge()
-
-	h.mu.Lock()
-	running := slices.Clone(h.running)
-	h.mu.Unlock()
-	for _, p := range running {
-		h.stop(p)
-	}
-	h.strays.Wait()
-	h.edgeOne.Close()
+	h.end()
 }
 
 // becomeCalm ends all faults.
@@ -722,9 +731,7 @@ func (h *simulation) becomeCalm() {
 }
 
 func TestHistories(t *testing.T) {
-	// Of all that a process shares, this alone keeps times, of the bubble before.
-	utilruntime.ErrorHandlers = nil
-	klog.SetLogger(logr.Discard())
+	forgetTimes()
 	first, n := *firstFlag, *historiesFlag
 	if testing.Short() || raceDetector() { // which makes them ten times slower; make test runs all without it, too
 		n = min(n, 40)
@@ -751,13 +758,20 @@ func TestHistories(t *testing.T) {
 	t.Log(total.String())
 }
 
+// forgetTimes drops what alone of all that a process shares keeps times, of the
+// bubble before.
+func forgetTimes() {
+	utilruntime.ErrorHandlers = nil
+	klog.SetLogger(logr.Discard())
+}
+
 func runHistory(t *testing.T, seed uint64, total *totals) bool {
 	return t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 		began := time.Now()
 		var virtual time.Duration
 		var writes, calls int
 		synctest.Test(t, func(t *testing.T) {
-			h := &simulation{t: t, plan: newPlan(seed), dice: &dice{seed: seed, n: map[string]int{}}, counts: map[string]int{}}
+			h := newSimulation(t, newPlan(seed), seed)
 			h.run()
 			total.add(h)
 			virtual, writes, calls = time.Since(h.began), len(h.server.events), len(h.edgeOne.Calls())
