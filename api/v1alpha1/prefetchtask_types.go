@@ -226,11 +226,6 @@ type Submission struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	AccountHash string `json:"accountHash,omitempty"`
-	// credentialsSecret is the Secret whose keys sign the call, empty for the
-	// operator's own.
-	// +optional
-	// +kubebuilder:validation:MaxLength=253
-	CredentialsSecret string `json:"credentialsSecret,omitempty"`
 	// signedAt is the time in the call's signature, by EdgeOne's clock. EdgeOne
 	// refuses the call when it arrives too long after it.
 	// +required

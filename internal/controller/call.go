@@ -77,15 +77,14 @@ func (s *Submitter) claimAll(
 		}
 		part := call.Parts[i]
 		submission := v1alpha1.Submission{
-			ClaimID:           claimID,
-			ZoneID:            call.Lane.ZoneID,
-			AccountHash:       creds.Hash(),
-			CredentialsSecret: part.Task.Spec.CredentialsSecretRef.Name,
-			SignedAt:          metav1.NewTime(signedAt),
-			Targets:           part.Positions.String(),
-			CallHash:          planned,
-			Semantics:         schedule.Semantics(part.Task),
-			EarlierJobs:       append(earlierJobs(part.Task, signedAt.Add(-s.SignatureValidity)), foreign(part)...),
+			ClaimID:     claimID,
+			ZoneID:      call.Lane.ZoneID,
+			AccountHash: creds.Hash(),
+			SignedAt:    metav1.NewTime(signedAt),
+			Targets:     part.Positions.String(),
+			CallHash:    planned,
+			Semantics:   schedule.Semantics(part.Task),
+			EarlierJobs: append(earlierJobs(part.Task, signedAt.Add(-s.SignatureValidity)), foreign(part)...),
 		}
 		var err error
 		tasks[i], err = s.store.claim(ctx, part.Task, submission, claim(submission, time.Now()))

@@ -55,14 +55,8 @@ const (
 // not ended, or a claim.
 func openIn(task *v1alpha1.PrefetchTask) (zone, bool) {
 	if claim := task.Status.Submission; claim != nil {
-		a := account{}
-		if claim.CredentialsSecret != "" {
-			a = account{task.Namespace, claim.CredentialsSecret}
-		}
-		if accountOf(task) != a {
-			a = accountOf(task) // the keys were replaced by others
-		}
-		return zone{a, claim.ZoneID}, schedule.Claimed(task)
+		// With the keys that the task has now: those of the call may be gone.
+		return zone{accountOf(task), claim.ZoneID}, schedule.Claimed(task)
 	}
 	if over(task) || schedule.NewRun(task) {
 		return zone{}, false
