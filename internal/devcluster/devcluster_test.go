@@ -246,6 +246,24 @@ func TestProcess(t *testing.T) {
 		}
 		eventually(t, "the child is dead", func() bool { return dead(strings.TrimSpace(p.Output())) })
 	})
+	t.Run("Stop waits for that run alone, should somebody start it again", func(t *testing.T) {
+		p := shell(t, "exec sleep 600")
+		if err := p.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ended, restarted := p.Done(), make(chan error)
+		go func() {
+			<-ended
+			restarted <- p.Start(t.Context())
+		}()
+		if err := p.Stop(t.Context(), 10*time.Second); err != nil {
+			t.Error(err)
+		}
+		if err := <-restarted; err != nil || !p.Running() {
+			t.Errorf("got %v, running %t", err, p.Running())
+		}
+		p.Kill()
+	})
 	t.Run("a killed one can be started again", func(t *testing.T) {
 		p := shell(t, "exec sleep 600")
 		for range 2 {

@@ -45,9 +45,15 @@ type Process struct {
 
 	output outputBuffer
 
-	mu   sync.Mutex
+	mu  sync.Mutex
+	run *run // the last one; nil before the first start
+}
+
+// run is one run of a process. Whoever waits for its end keeps hold of it: by
+// then somebody else may have started the process again.
+type run struct {
 	cmd  *exec.Cmd
-	done chan struct{} // closed once the process has ended
+	done chan struct{} // closed once it has ended
 	err  error         // how it ended, once done is closed
 }
 
@@ -68,7 +74,7 @@ func (p *Process) Start(ctx context.Context) error {
 func (p *Process) launch() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.done != nil && !closed(p.done) {
+	if p.run.running() {
 		return errors.New("it is running")
 	}
 	cmd := exec.Command(p.Path, p.Args...)
@@ -82,7 +88,7 @@ func (p *Process) launch() error {
 	cmd.SysProcAttr = sysProcAttr()
 	cmd.WaitDelay = 2 * time.Second // a grandchild may hold the pipe open
 
-	started, done := make(chan error), make(chan struct{})
+	started, r := make(chan error), &run{cmd: cmd, done: make(chan struct{})}
 	go func() {
 		// Linux kills the child when the thread that started it ends: keep that
 		// thread for as long as the child runs (golang/go#27505).
@@ -92,13 +98,13 @@ func (p *Process) launch() error {
 		if err != nil {
 			return
 		}
-		p.err = cmd.Wait()
-		close(done)
+		r.err = cmd.Wait()
+		close(r.done)
 	}()
 	if err := <-started; err != nil {
 		return err
 	}
-	p.cmd, p.done = cmd, done
+	p.run = r
 	return nil
 }
 
@@ -114,15 +120,15 @@ func (p *Process) waitReady(ctx context.Context) error {
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
 		},
 	}
-	done := p.Done()
+	r := p.last()
 	for {
 		last := get(ctx, client, p.ReadyURL)
 		if last == nil {
 			return nil
 		}
 		select {
-		case <-done:
-			return fmt.Errorf("it ended before it was ready: %w", p.Wait(ctx))
+		case <-r.done:
+			return fmt.Errorf("it ended before it was ready: %w", r.err)
 		case <-ctx.Done():
 			return fmt.Errorf("it did not become ready (%w): %w", last, ctx.Err())
 		case <-time.After(readyPoll):
@@ -146,38 +152,54 @@ func get(ctx context.Context, client *http.Client, url string) error {
 	return nil
 }
 
-// Done is closed when the process has ended; nil if it was never started.
-func (p *Process) Done() <-chan struct{} {
+func (p *Process) last() *run {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.done
+	return p.run
+}
+
+// Done is closed when the process has ended; nil if it was never started.
+func (p *Process) Done() <-chan struct{} {
+	if r := p.last(); r != nil {
+		return r.done
+	}
+	return nil
 }
 
 // Running tells whether the process was started and has not ended.
-func (p *Process) Running() bool {
-	done := p.Done()
-	return done != nil && !closed(done)
+func (p *Process) Running() bool { return p.last().running() }
+
+func (r *run) running() bool {
+	if r == nil {
+		return false
+	}
+	select {
+	case <-r.done:
+		return false
+	default:
+		return true
+	}
 }
 
 // PID is the process ID of the last start, 0 before the first.
 func (p *Process) PID() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.cmd == nil {
-		return 0
+	if r := p.last(); r != nil {
+		return r.cmd.Process.Pid
 	}
-	return p.cmd.Process.Pid
+	return 0
 }
 
 // Signal sends a signal to the process alone; none if it has ended.
 func (p *Process) Signal(sig syscall.Signal) error {
-	if !p.Running() {
+	r := p.last()
+	if !r.running() {
 		return nil
 	}
-	p.mu.Lock()
-	process := p.cmd.Process
-	p.mu.Unlock()
-	if err := process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	return p.signal(r, sig)
+}
+
+func (p *Process) signal(r *run, sig syscall.Signal) error {
+	if err := r.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("signalling %s: %w", p.Name, err)
 	}
 	return nil
@@ -186,13 +208,17 @@ func (p *Process) Signal(sig syscall.Signal) error {
 // Wait waits for the process to end and returns how it ended, nil for exit
 // status 0, or ctx's error.
 func (p *Process) Wait(ctx context.Context) error {
-	done := p.Done()
-	if done == nil {
+	r := p.last()
+	if r == nil {
 		return nil
 	}
+	return r.wait(ctx)
+}
+
+func (r *run) wait(ctx context.Context) error {
 	select {
-	case <-done:
-		return p.err
+	case <-r.done:
+		return r.err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -202,17 +228,18 @@ func (p *Process) Wait(ctx context.Context) error {
 // when ctx ends, it is killed, which is an error. So is an exit status other
 // than 0, but not the death by the SIGTERM that was sent.
 func (p *Process) Stop(ctx context.Context, grace time.Duration) error {
-	if !p.Running() {
+	r := p.last()
+	if !r.running() {
 		return nil
 	}
-	if err := p.Signal(syscall.SIGTERM); err != nil {
+	if err := p.signal(r, syscall.SIGTERM); err != nil {
 		return err
 	}
 	waiting, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
-	err := p.Wait(waiting)
-	if p.Running() {
-		p.Kill()
+	err := r.wait(waiting)
+	if r.running() {
+		r.kill()
 		return fmt.Errorf("%s did not stop within %s and was killed", p.Name, grace)
 	}
 	var exit *exec.ExitError
@@ -226,10 +253,12 @@ func (p *Process) Stop(ctx context.Context, grace time.Duration) error {
 }
 
 // Kill kills the process and its children (SIGKILL) and waits for its end.
-func (p *Process) Kill() {
-	if p.Running() {
-		_ = syscall.Kill(-p.PID(), syscall.SIGKILL)
-		<-p.Done()
+func (p *Process) Kill() { p.last().kill() }
+
+func (r *run) kill() {
+	if r.running() {
+		_ = syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL)
+		<-r.done
 	}
 }
 
@@ -241,15 +270,6 @@ func (p *Process) Output() string {
 func (p *Process) lastLines(n int) string {
 	lines := strings.Split(strings.TrimRight(p.Output(), "\n"), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
-}
-
-func closed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
 }
 
 // outputBuffer keeps the last keptOutput bytes, for several goroutines.

@@ -48,9 +48,12 @@ func TestACallWhoseAnswerIsLostIsLookedUpNotRepeated(t *testing.T) {
 				w.eventually("the answer is spoiled", func() bool { return w.creates() > 0 })
 				w.strikes(1)
 				w.judge()
-				lost := count(w.list(), lostCalls)
-				if executed && lost > 0 || !executed && lost != tt.tasks {
-					t.Errorf("%d of %d tasks count a lost call that was not executed", lost, tt.tasks)
+				want := 0
+				if !executed {
+					want = len(w.targets(0))
+				}
+				if lost := count(w.list(), lostCalls); lost != want {
+					t.Errorf("%d tasks count a lost call that was not executed, want %d", lost, want)
 				}
 			})
 		}

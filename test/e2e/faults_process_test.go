@@ -11,6 +11,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
@@ -168,13 +169,17 @@ func TestAManagerKilledAgainAndAgainStartsWithoutDoublesOrLosses(t *testing.T) {
 }
 
 func TestACallInFlightIsRecordedBeforeTheManagerStops(t *testing.T) {
-	w := newWorld(t, patient())
+	w := newWorld(t, unhurried())
 	held := w.edgeOne.HoldAnswer(theCall)
 	w.many(hundreds)
-	p := w.manager()
+	p := w.manager(unhurriedFlags...)
 	<-held.Arrived()
+	inFlight := map[string]bool{}
+	for _, target := range w.targets(0) {
+		inFlight[target] = true
+	}
 	w.must(p.Signal(syscall.SIGTERM))
-	w.many(20, named("late"), func(task *v1alpha1.PrefetchTask) { // in another lane, so that they need not wait for the answer
+	w.many(few, named("late"), func(task *v1alpha1.PrefetchTask) { // in another lane, so that they need not wait for the answer
 		task.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "X-A", Value: "1"}}
 	})
 	held.Release()
@@ -183,11 +188,13 @@ func TestACallInFlightIsRecordedBeforeTheManagerStops(t *testing.T) {
 		t.Errorf("the manager ended with %v", err)
 	}
 	tasks := w.list()
-	if got := count(tasks, recorded); got != hundreds {
-		t.Errorf("%d tasks have recorded the answer, want %d", got, hundreds)
-	}
 	if got := count(tasks, claimed); got != 0 {
 		t.Errorf("%d tasks carry a claim that is to be settled", got)
+	}
+	for _, task := range tasks {
+		if inFlight[string(task.Spec.Targets[0])] && !recorded(task.Status) {
+			t.Errorf("%s was in the call and has not recorded the answer", task.Name)
+		}
 	}
 	w.must(p.Start(t.Context()))
 	w.judge()
@@ -295,14 +302,10 @@ func TestALeaderThatIsAskedToStopLeavesNothingToSettle(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			// Nothing here is to be settled, so nothing waits for these: what is held
-			// must not be given up, however busy the machine is.
-			c := patient()
-			c.SignatureValidity = time.Minute
-			w := newWorld(t, c)
+			w := newWorld(t, unhurried())
 			w.proxy()
 			arrived, release := tt.hold(w)
-			elect := append(w.elect(), "--write-timeout=1m", "--teo-timeout=50s", "--shutdown-grace=2m")
+			elect := append(w.elect(), unhurriedFlags...)
 			first := w.manager(elect...)
 			old := w.leads("")
 			w.kept(elect...)
@@ -393,9 +396,11 @@ func TestTwoLeadersAtOnceShareTheWorkWithoutDoubles(t *testing.T) {
 	elect := w.elect()
 	w.manager(append(elect, "--leader-election-lease-duration=4m", "--leader-election-renew-deadline=3m", "--leader-election-retry-period=2m")...)
 	old := w.leads("")
-	lease := w.lease()
-	lease.Spec.HolderIdentity = ptr.To("")
-	w.must(w.Update(t.Context(), lease))
+	w.must(retry.RetryOnConflict(retry.DefaultBackoff, func() error { // its leader writes it too
+		lease := w.lease()
+		lease.Spec.HolderIdentity = ptr.To("")
+		return w.Update(t.Context(), lease)
+	}))
 	w.managerWith([]string{"TENCENTCLOUD_SECRET_ID=AKIDsecond", "TENCENTCLOUD_SECRET_KEY=" + keyValue}, elect...)
 	w.leads(old)
 	w.strikes(1)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -33,6 +34,16 @@ func patient() simulator.Config {
 	c.SignatureValidity = 20 * time.Second
 	return c
 }
+
+// unhurried is for tests in which nothing is to be settled, so that nothing waits
+// for these times: what a test holds is not given up, however busy the machine is.
+func unhurried() simulator.Config {
+	c := config()
+	c.SignatureValidity = time.Minute
+	return c
+}
+
+var unhurriedFlags = []string{"--write-timeout=1m", "--teo-timeout=50s", "--shutdown-grace=2m"}
 
 // many creates n one-URL tasks as fast as the API server takes them, and returns
 // their URLs. Changes are made to each before that.
@@ -159,6 +170,17 @@ func succeeded(s v1alpha1.PrefetchTaskStatus) bool {
 	return isTrue(s, v1alpha1.ConditionFinished, v1alpha1.ReasonSucceeded)
 }
 func lostCalls(s v1alpha1.PrefetchTaskStatus) bool { return s.LostCalls > 0 }
+
+// targets are the URLs of the n-th call that the manager made, counted from 0: on a
+// busy machine, a call takes no more tasks than can be claimed in time.
+func (w *world) targets(n int) []string {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var call struct{ Targets []string }
+	w.must(json.Unmarshal([]byte(w.bodies[n]), &call))
+	return call.Targets
+}
 
 // strikes notes that a fault strikes now, or that one which lasted ends. The time
 // to recover counts from the last one.
