@@ -1,0 +1,417 @@
+package main
+
+const (
+	client     = "./internal/teo"
+	line       = "./internal/schedule"
+	controller = "./internal/controller"
+	e2e        = "./test/e2e -run "
+)
+
+// mutations are the safeguards of the promise that no URL is submitted twice and
+// no job is lost, each with what the code would be without it.
+var mutations = []mutation{
+	// What an answer means.
+	{
+		name: "a request is sent however old its signature is", file: "internal/teo/prefetch.go",
+		old:    `if c.ServerTime().After(c.SendBefore(signedAt)) {`,
+		new:    `if signedAt.IsZero() {`,
+		suites: []string{client},
+	},
+	{
+		name: "redirects are followed", file: "internal/teo/client.go",
+		old:    `CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },`,
+		new:    ``,
+		suites: []string{client},
+	},
+	{
+		name: "a transport may send a body again", file: "internal/teo/client.go",
+		old: `	req.ContentLength = int64(len(content))
+`,
+		new: `	req.ContentLength = int64(len(content))
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil }
+`,
+		suites: []string{client},
+	},
+	{
+		name: "a request that went out whole counts as not sent", file: "internal/teo/body.go",
+		old:    `return len(b.rest) == 0`,
+		new:    `return false`,
+		suites: []string{client},
+	},
+	{
+		name: "a lost answer counts as not executed", file: "internal/teo/errors.go",
+		old:    `Kind: classify(action, ""), Message: "no answer: "`,
+		new:    `Kind: Unavailable, Message: "no answer: "`,
+		suites: []string{client},
+	},
+	{
+		name: "an InternalError counts as not executed", file: "internal/teo/errors.go",
+		old:    `{code: "InternalError.*", kind: Ambiguous},`,
+		new:    `{code: "InternalError.*", kind: Unavailable},`,
+		suites: []string{client},
+	},
+	{
+		name: "a code that nobody knows counts as a refusal", file: "internal/teo/errors.go",
+		old:    `return Ambiguous, false`,
+		new:    `return Rejected, false`,
+		suites: []string{client},
+	},
+	{
+		name: "a gateway's answer with another status than 200 is believed", file: "internal/teo/client.go",
+		old:    `case requestID == "" || resp.StatusCode != http.StatusOK:`,
+		new:    `case requestID == "":`,
+		suites: []string{client},
+	},
+	{
+		name: "a refusal that names a job is believed", file: "internal/teo/client.go",
+		old:    `(content.Error.Code == "" || content.JobID != "")`,
+		new:    `content.Error.Code == ""`,
+		suites: []string{client},
+	},
+	{
+		name: "an answer without a JobId is a success", file: "internal/teo/prefetch.go",
+		old:    `return errors.New("neither a JobId nor every target in FailedList")`,
+		new:    `return nil`,
+		suites: []string{client},
+	},
+	{
+		name: "EdgeOne's clock is learned from gateways too", file: "internal/teo/client.go",
+		old: `	if requestID != "" {
+		c.clock.learn`,
+		new: `	if raw != nil {
+		c.clock.learn`,
+		suites: []string{client},
+	},
+	{
+		name: "EdgeOne's clock goes by the answer that was read last", file: "internal/teo/clock.go",
+		old:    `if received.After(c.received) {`,
+		new:    `if !received.IsZero() {`,
+		suites: []string{client},
+	},
+
+	// Listings.
+	{
+		name: "a listing ends with its first page", file: "internal/teo/listing.go",
+		old:    `if len(whole.tasks) == whole.total {`,
+		new:    `if len(whole.tasks) >= min(whole.total, pageSize) {`,
+		suites: []string{client},
+	},
+	{
+		name: "a listing may grow while it is read", file: "internal/teo/listing.go",
+		old:    `if page.TotalCount != l.total || `,
+		new:    `if l.total = page.TotalCount; `,
+		suites: []string{client},
+	},
+	{
+		name: "a listing's records may move while it is read", file: "internal/teo/listing.go",
+		old:    `if seen, ok := l.pageOf[key]; ok && seen != l.pages {`,
+		new:    `if seen, ok := l.pageOf[key]; ok && seen < 0 {`,
+		suites: []string{client},
+	},
+	{
+		name: "a listing without a count is empty", file: "internal/teo/listing.go",
+		old: `	if answer.TotalCount == nil || *answer.TotalCount < 0 {
+		return PrefetchTaskPage{}, errors.New("no TotalCount")
+	}
+`,
+		new: `	if answer.TotalCount == nil {
+		answer.TotalCount = new(int)
+	}
+`,
+		suites: []string{client},
+	},
+
+	// The rate.
+	{
+		name: "a slot is free a second after the request, not the answer", file: "internal/teo/limiter.go",
+		old:    `l.cooling = append(l.cooling, now.Add(window))`,
+		new:    `l.cooling = append(l.cooling, s.at.Add(window))`,
+		suites: []string{client},
+	},
+	{
+		name: "there is one slot too many", file: "internal/teo/limiter.go",
+		old:    `mayCool := l.current(now) - 1 - l.out`,
+		new:    `mayCool := l.current(now) - l.out`,
+		suites: []string{client},
+	},
+	{
+		name: "a new process starts with all slots free", file: "internal/teo/limiter.go",
+		old:    `for range limit {`,
+		new:    `for range limit - limit {`,
+		suites: []string{client},
+	},
+
+	// The line.
+	{
+		name: "a task goes out again while it is in a call", file: "internal/schedule/queue.go",
+		old: `		if it.inFlight {
+			it.task, it.deleted = task, false
+`,
+		new: `		if it.inFlight && it.deleted {
+			it.task, it.deleted = task, false
+`,
+		suites: []string{line},
+	},
+	{
+		name: "an older version of a task replaces a newer one in the line", file: "internal/schedule/queue.go",
+		old:    `if it.task.UID == task.UID && !newer(task, it.task) {`,
+		new:    `if it.task == task {`,
+		suites: []string{line},
+	},
+	{
+		name: "a task does not wait for a claim that may have its URLs", file: "internal/schedule/queue.go",
+		old:    `if len(q.wanted) == 0 {`,
+		new:    `if len(q.wanted) >= 0 {`,
+		suites: []string{line},
+	},
+	{
+		name: "claims that another process made hold no URLs", file: "internal/schedule/queue.go",
+		old: `	q.Hold(submission.ClaimID, submission.ZoneID, urls)
+`,
+		new: `	q.Hold(submission.ClaimID, submission.ZoneID, nil)
+`,
+		suites: []string{line},
+	},
+	{
+		name: "a new run does not wait for the claim of one that fetched in another way", file: "internal/schedule/run.go",
+		old:    `return NewRun(task) && claim.Semantics == Semantics(task)`,
+		new:    `return NewRun(task)`,
+		suites: []string{line},
+	},
+	{
+		name: "a claimed task is submitted", file: "internal/schedule/run.go",
+		old:    `if claim := task.Status.Submission; claim != nil {`,
+		new:    `if claim := task.Status.Submission; claim != nil && NewRun(task) {`,
+		suites: []string{line},
+	},
+	{
+		name: "nonsense in a status counts as not handed over", file: "internal/schedule/positions.go",
+		old:    `return All(n)`,
+		new:    `return p`,
+		suites: []string{line},
+	},
+	{
+		name: "a URL of two tasks is sent twice in a call", file: "internal/schedule/plan.go",
+		old:    `if !urls[u] {`,
+		new:    `if len(u) > 0 {`,
+		suites: []string{line},
+	},
+	{
+		name: "a change of the spec that sends nothing else starts a new run", file: "internal/schedule/run.go",
+		old:    `task.Spec.EncodeURL, task.Spec.Revision)`,
+		new:    `task.Spec.EncodeURL, task.Spec.Revision, task.Generation)`,
+		suites: []string{line},
+	},
+
+	// Claim, call and record.
+	{
+		name: "status writes are not locked", file: "internal/controller/write.go",
+		old: `	if err := s.Status().Update(ctx, changed); err != nil {
+`,
+		new: `	if now, err := s.read(ctx, task); err == nil && now != nil {
+		changed.ResourceVersion = now.ResourceVersion
+	}
+	if err := s.Status().Update(ctx, changed); err != nil {
+`,
+		suites: []string{controller},
+	},
+	{
+		name: "a claim that lost a conflict is made on what is there now", file: "internal/controller/write.go",
+		old: `	claimed, err := s.write(ctx, task, c)
+	if err == nil {
+`,
+		new: `	claimed, err := s.write(ctx, task, c)
+	if now, _ := s.read(ctx, task); err != nil && now != nil {
+		claimed, err = s.write(ctx, now, c)
+	}
+	if err == nil {
+`,
+		suites: []string{controller},
+	},
+	{
+		name: "an answer is recorded on a task that no longer carries the claim", file: "internal/controller/write.go",
+		old:    `return now == nil || !claimedBy(now, claimID), nil`,
+		new:    `return now == nil || now.Status.Submission == nil, nil`,
+		suites: []string{controller},
+	},
+	{
+		name: "the answer of a call is dropped after some failed writes", file: "internal/controller/write.go",
+		old:    `_ = backoff.DelayFunc().Until(ctx, true, true, func(ctx context.Context) (bool, error) {`,
+		new:    `_ = wait.ExponentialBackoffWithContext(ctx, backoff, func(ctx context.Context) (bool, error) {`,
+		suites: []string{controller},
+	},
+	{
+		name: "a claim whose write was not acknowledged stays on the task", file: "internal/controller/write.go",
+		old:    `if now != nil && claimedBy(now, submission.ClaimID) {`,
+		new:    `if now != nil && now == task {`,
+		suites: []string{controller},
+	},
+	{
+		name: "a task that was made again under its name is taken for the old one", file: "internal/controller/write.go",
+		old:    `if now.UID != task.UID {`,
+		new:    `if now.UID == "" {`,
+		suites: []string{controller},
+	},
+	{
+		name: "a task whose claim was not acknowledged is sent", file: "internal/controller/call.go",
+		old: `		if !claimed[i] {
+			continue
+		}
+		targets`,
+		new:    `		targets`,
+		suites: []string{controller},
+	},
+	{
+		name: "the claim is written after the call", file: "internal/controller/call.go",
+		old: `	tasks, claimed := s.claimAll(ctx, creds, call, claimID, signedAt)
+	urls := claimedURLs(call, claimed)
+`,
+		new: `	response, err := s.send(ctx, creds, call.Lane, call.URLs, signedAt, slot)
+	tasks, claimed := s.claimAll(ctx, creds, call, claimID, signedAt)
+	if err == nil || teo.KindOf(err) != teo.Throttled {
+		s.conclude(ctx, l, call, claimID, tasks, claimed, len(call.URLs), response, err)
+		return
+	}
+	urls := claimedURLs(call, claimed)
+`,
+		suites: []string{controller},
+	},
+	{
+		name: "a call is signed when it is sent, not when it is claimed", file: "internal/controller/call.go",
+		old:    `s.edgeOne.CreatePrefetchTask(ctx, creds, signedAt, request(lane, urls))`,
+		new:    `s.edgeOne.CreatePrefetchTask(ctx, creds, s.edgeOne.ServerTime(), request(lane, urls))`,
+		suites: []string{controller},
+	},
+	{
+		name: "a call ends with the pass that started it", file: "internal/controller/call.go",
+		old:    `s.call(log.IntoContext(s.critical, log`,
+		new:    `s.call(log.IntoContext(ctx, log`,
+		suites: []string{controller, e2e + "TestATaskIsSubmittedFollowedAndCounted"},
+	},
+	{
+		name: "the process ends without waiting for its calls", file: "internal/controller/controller.go",
+		old: `	select {
+	case <-done:
+	case <-time.After(d.op.ShutdownGrace):
+	}
+`,
+		new:    ``,
+		suites: []string{controller, e2e + "TestACallInFlightIsRecordedBeforeTheManagerStops"},
+	},
+	{
+		name: "calls are started while the process is stopping", file: "internal/controller/controller.go",
+		old:    `if c.stopping {`,
+		new:    `if c.stopping && claimID == "" {`,
+		suites: []string{controller},
+	},
+	{
+		name: "a call of unknown outcome counts as not executed", file: "internal/controller/call.go",
+		old:    `case kind == teo.Ambiguous:`,
+		new:    `case kind == teo.Ambiguous && ctx == nil:`,
+		suites: []string{controller},
+	},
+	{
+		name: "what EdgeOne did not accept of a call counts as submitted", file: "internal/controller/status.go",
+		old:    `if reason, ok := refused[teo.Normalize(targets[i])]; ok {`,
+		new:    `if reason, ok := refused[teo.Normalize(targets[i])]; ok && reason == "" {`,
+		suites: []string{controller},
+	},
+	{
+		name: "one bad URL fails all that share its call", file: "internal/controller/call.go",
+		old:    `!teo.IsBatchQuota(err) && final(call, err):`,
+		new:    `!teo.IsBatchQuota(err):`,
+		suites: []string{controller, e2e + "TestABadURLDoesNotFailItsNeighbours"},
+	},
+	{
+		name: "a new run starts with the status of the one before", file: "internal/controller/status.go",
+		old: `			task.Status = v1alpha1.PrefetchTaskStatus{Run: run, StartTime: metav1.NewTime(now)}
+		}
+		task.Status.Submission = &submission
+`,
+		new: `			task.Status.Run = run
+		}
+		task.Status.Submission = &submission
+`,
+		suites: []string{controller},
+	},
+
+	// Settling.
+	{
+		name: "the fence is not waited for", file: "internal/controller/poller.go",
+		old:    `serverNow.After(p.fence(claim).Add(p.SettleMargin))`,
+		new:    `serverNow.After(claim.SignedAt.Add(p.SettleMargin))`,
+		suites: []string{controller},
+	},
+	{
+		name: "EdgeOne's clock is believed before it has told it", file: "internal/controller/poller.go",
+		old:    `p.edgeOne.ServerTimeKnown() && serverNow`,
+		new:    `serverNow`,
+		suites: []string{controller},
+	},
+	{
+		name: "the look comes first and the fence second", file: "internal/controller/poller.go",
+		old: `	p.looked(z, err)
+`,
+		new: `	p.looked(z, err)
+	look.fenced = p.plan(tasks).fenced
+`,
+		suites: []string{controller},
+	},
+	{
+		name: "a look that EdgeOne refused found nothing", file: "internal/controller/poller.go",
+		old: `	p.looked(z, err)
+	if err != nil {
+`,
+		new: `	p.looked(z, err)
+	if err != nil && len(look.claims) == 0 {
+`,
+		suites: []string{controller},
+	},
+	{
+		name: "jobs from before or after a claim's window are taken for the claim's", file: "internal/controller/poller.go",
+		old:    `history := l.listing.window(claim.SignedAt.Time, p.fence(claim).Add(p.SettleMargin))`,
+		new:    `history := l.listing`,
+		suites: []string{controller},
+	},
+	{
+		name: "a job that another claim recorded says that ours was not executed", file: "internal/controller/settle.go",
+		old:    `if pastFence || !c.others && len(c.covers) == len(positions) {`,
+		new:    `if !c.others && (pastFence || len(c.covers) == len(positions)) {`,
+		suites: []string{controller},
+	},
+	{
+		name: "a job that lists a part of a call is adopted before the fence", file: "internal/controller/settle.go",
+		old:    `if pastFence || !c.others && len(c.covers) == len(positions) {`,
+		new:    `if pastFence || !c.others {`,
+		suites: []string{controller},
+	},
+	{
+		name: "a job that another claim recorded is adopted before the fence", file: "internal/controller/settle.go",
+		old:    `if pastFence || !c.others && len(c.covers) == len(positions) {`,
+		new:    `if pastFence || len(c.covers) == len(positions) {`,
+		suites: []string{controller},
+	},
+	{
+		name: "the claim of an earlier run is dropped before its call is certain not to come", file: "internal/controller/poller.go",
+		old: `		if fenced {
+			return release(noReason, time.Now())
+		}
+		return nil
+`,
+		new: `		return release(noReason, time.Now())
+`,
+		suites: []string{controller},
+	},
+	{
+		name: "another account's history says that a call was not executed", file: "internal/controller/poller.go",
+		old:    `if claim.ZoneID == "*" && claim.AccountHash != l.account {`,
+		new:    `if claim.AccountHash == "" {`,
+		suites: []string{controller},
+	},
+	{
+		name: "a call that this process still makes is settled", file: "internal/controller/poller.go",
+		old:    `if p.underWay(task) {`,
+		new:    `if p.underWay(task) && due.IsZero() {`,
+		suites: []string{controller},
+	},
+}

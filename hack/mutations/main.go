@@ -1,0 +1,249 @@
+// Command mutations checks that the tests notice when a safeguard is missing. It
+// takes one safeguard at a time out of a copy of the repository (list.go has
+// them), runs the tests that should notice, and prints which one did. It fails
+// if a mutation survives, or if one no longer fits the code.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// mutation removes one safeguard: it puts new in the place of old, which stands
+// in the file exactly once.
+type mutation struct {
+	name     string // what is broken then
+	file     string
+	old, new string
+	// suites are arguments of `go test`, fastest first. The first that fails has
+	// caught the mutation.
+	suites []string
+}
+
+// result is what became of a mutation.
+type result struct {
+	mutation
+	caughtBy string // the test, "" if it survived
+	took     time.Duration
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	pattern := flag.String("run", "", "try only the mutations whose name or file matches this regular expression")
+	flag.Parse()
+	if err := run(ctx, *pattern); err != nil {
+		fmt.Fprintln(os.Stderr, "mutations:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, pattern string) error {
+	selected, err := choose(pattern)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "mutations-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if err := copyTree(ctx, dir); err != nil {
+		return err
+	}
+	t := tree{dir}
+	start := time.Now()
+	if err := t.sound(ctx, selected); err != nil {
+		return err
+	}
+	var results []result
+	for i, m := range selected {
+		r, err := t.try(ctx, m)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+		results = append(results, r)
+		fmt.Printf("[%d/%d] %s: %s (%.0f s)\n", i+1, len(selected), m.name, r.verdict(), r.took.Seconds())
+	}
+	return report(results, time.Since(start))
+}
+
+func choose(pattern string) ([]mutation, error) {
+	re, err := regexp.Compile(pattern)
+	if err != nil {
+		return nil, err
+	}
+	var selected []mutation
+	for _, m := range mutations {
+		if re.MatchString(m.name) || re.MatchString(m.file) {
+			selected = append(selected, m)
+		}
+	}
+	if len(selected) == 0 {
+		return nil, fmt.Errorf("no mutation has a name or file that matches %q", pattern)
+	}
+	return selected, nil
+}
+
+// copyTree copies what git tracks, as it is in the work tree.
+func copyTree(ctx context.Context, to string) error {
+	list, err := exec.CommandContext(ctx, "git", "ls-files", "-z").Output()
+	if err != nil {
+		return fmt.Errorf("git ls-files: %w", err)
+	}
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(list), "\x00"), "\x00") {
+		content, err := os.ReadFile(name)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // deleted, and not committed yet
+		}
+		if err != nil {
+			return err
+		}
+		path := filepath.Join(to, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, content, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tree is the copy that is broken and mended again.
+type tree struct{ dir string }
+
+// sound fails if a suite fails without any mutation: then it proves nothing.
+func (t tree) sound(ctx context.Context, selected []mutation) error {
+	var suites []string
+	for _, m := range selected {
+		suites = append(suites, m.suites...)
+	}
+	slices.Sort(suites)
+	for _, suite := range slices.Compact(suites) {
+		start := time.Now()
+		failed, err := t.test(ctx, suite)
+		switch {
+		case err != nil:
+			return err
+		case failed != "":
+			return fmt.Errorf("%s fails in go test %s without any mutation", failed, suite)
+		}
+		fmt.Printf("passes without a mutation: go test %s (%.0f s)\n", suite, time.Since(start).Seconds())
+	}
+	return nil
+}
+
+// try applies a mutation, runs its suites until one fails, and takes it back.
+func (t tree) try(ctx context.Context, m mutation) (result, error) {
+	start := time.Now()
+	path := filepath.Join(t.dir, m.file)
+	original, err := os.ReadFile(path)
+	if err != nil {
+		return result{}, err
+	}
+	broken, err := m.apply(string(original))
+	if err != nil {
+		return result{}, err
+	}
+	if err := os.WriteFile(path, []byte(broken), 0o644); err != nil {
+		return result{}, err
+	}
+	defer func() { _ = os.WriteFile(path, original, 0o644) }()
+	build := exec.CommandContext(ctx, "go", "build", "./"+filepath.Dir(m.file))
+	build.Dir = t.dir
+	if out, err := build.CombinedOutput(); err != nil {
+		return result{}, fmt.Errorf("does not compile, so no test is needed to notice: %s", out)
+	}
+	r := result{mutation: m}
+	for _, suite := range m.suites {
+		if r.caughtBy, err = t.test(ctx, suite); err != nil || r.caughtBy != "" {
+			break
+		}
+	}
+	r.took = time.Since(start)
+	return r, err
+}
+
+// apply returns the file's text with the safeguard removed.
+func (m mutation) apply(text string) (string, error) {
+	if n := strings.Count(text, m.old); n != 1 {
+		return "", fmt.Errorf("the old text is in %s %d times, not once", m.file, n)
+	}
+	return strings.Replace(text, m.old, m.new, 1), nil
+}
+
+var (
+	failure  = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
+	running  = regexp.MustCompile(`(?m)^\t(Test|Fuzz)(\w+)`) // of a test binary that was ended
+	panicked = regexp.MustCompile(`(?m)^(panic|fatal error): (.*)$`)
+)
+
+// test runs a suite and names the test that failed, "" if none did.
+func (t tree) test(ctx context.Context, suite string) (failed string, err error) {
+	args := append([]string{"test", "-vet=off", "-failfast", "-timeout=5m"}, strings.Fields(suite)...)
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = t.dir
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) } // it ends what it started
+	cmd.WaitDelay = 10 * time.Second
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
+	var exit *exec.ExitError
+	switch {
+	case err == nil && strings.Contains(string(out), "no tests to run"):
+		return "", fmt.Errorf("go test %s runs no test", suite)
+	case err == nil:
+		return "", nil
+	case !errors.As(err, &exit):
+		return "", err
+	case strings.Contains(string(out), "[build failed]") || strings.Contains(string(out), "[setup failed]"):
+		return "", fmt.Errorf("go test %s: %s", suite, out)
+	}
+	if all := failure.FindAllStringSubmatch(string(out), -1); all != nil {
+		failed = all[len(all)-1][1] // the innermost of the last one
+	} else if m := running.FindStringSubmatch(string(out)); m != nil {
+		failed = m[1] + m[2]
+	} else {
+		failed = "go test " + suite
+	}
+	if m := panicked.FindStringSubmatch(string(out)); m != nil {
+		failed += " (" + m[1] + ")"
+	}
+	return failed, nil
+}
+
+func (r result) verdict() string {
+	if r.caughtBy == "" {
+		return "SURVIVED"
+	}
+	return "caught by " + r.caughtBy
+}
+
+func report(results []result, took time.Duration) error {
+	fmt.Printf("\n| mutation | caught by | seconds |\n|---|---|---|\n")
+	var survivors []string
+	for _, r := range results {
+		fmt.Printf("| %s | %s | %.0f |\n", r.name, strings.TrimPrefix(r.verdict(), "caught by "), r.took.Seconds())
+		if r.caughtBy == "" {
+			survivors = append(survivors, r.name)
+		}
+	}
+	fmt.Printf("\n%d of %d mutations caught in %s\n", len(results)-len(survivors), len(results), took.Round(time.Second))
+	if len(survivors) > 0 {
+		return fmt.Errorf("not noticed by any test: %s", strings.Join(survivors, "; "))
+	}
+	return nil
+}
