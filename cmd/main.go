@@ -39,6 +39,7 @@ type options struct {
 	showVersion                  bool
 	controller                   controller.Options
 	leaseDuration, renew, retry  time.Duration
+	listingDelay                 time.Duration
 	logging                      zap.Options
 }
 
@@ -61,15 +62,21 @@ func main() {
 	}
 }
 
-// parse reads the flags. How the times hang together:
+// parse reads the flags. How the times hang together, with their defaults:
 //
-//	a claim is sent at most  signature-validity / 2   after it was signed (2m30s of 5m)
-//	its call is answered in  teo-timeout              or counts as lost (10s)
-//	nothing executes after   signature-validity       by EdgeOne's clock (5m): the fence
-//	the history is complete  settle-margin            after that (30s: listing delay, skew)
-//	a stopping process waits shutdown-grace           for calls and their records (25s):
-//	                         more than teo-timeout + write-timeout (10s + 10s),
-//	                         less than the pod's termination grace (60s)
+//	a call's tasks are claimed in  write-timeout                    (10s) and a quarter of signature-validity at most
+//	it is sent at most             signature-validity / 2           after it was signed (2m30s)
+//	it is answered in              teo-timeout                      (10s), or its answer counts as lost
+//	nothing executes after         signature-validity               (5m) by EdgeOne's clock: the fence
+//	the history shows it           listing-delay                    after it was executed (20s)
+//	the history is complete        settle-margin                    after the fence: listing-delay + 10s (30s), for
+//	                                                                a request accepted at the fence and executed later
+//	nothing is told from it after  history-retention                (72h): a lost call is then a person's business
+//	a stopping process waits       shutdown-grace                   for calls and their records: teo-timeout +
+//	                                                                write-timeout + 5s (25s), less than the pod's
+//	                                                                terminationGracePeriodSeconds (60s)
+//	a leader that vanished         leader-election-lease-duration   (15s) later has a successor. What it left in
+//	                                                                flight is fenced by its signature, not by the lease
 func parse(args []string) (*options, error) {
 	o := &options{}
 	f := flag.NewFlagSet("teo-prefetch-operator", flag.ContinueOnError)
@@ -92,7 +99,10 @@ func parse(args []string) (*options, error) {
 	f.IntVar(&c.Batch, "batch", 500, "`targets` in a call where the zone's own limit cannot be read")
 	f.IntVar(&c.TasksPerCall, "max-tasks-per-call", 500, "`tasks` that share a call; 1 turns sharing off")
 	f.DurationVar(&c.SignatureValidity, "signature-validity", 5*time.Minute, "how long EdgeOne accepts a signature; EdgeOne's is 5m")
-	f.DurationVar(&c.SettleMargin, "settle-margin", 30*time.Second, "how long after a signature expired EdgeOne's history is complete")
+	f.DurationVar(&o.listingDelay, "listing-delay", 20*time.Second, "how long EdgeOne's history takes at most to show a call that it executed")
+	f.DurationVar(&c.SettleMargin, "settle-margin", 0, "how long after a signature expired EdgeOne's history is complete (default listing-delay + 10s)")
+	f.DurationVar(&c.HistoryRetention, "history-retention", 72*time.Hour,
+		"how long EdgeOne's history shows a call; one that was lost longer ago is never taken for not executed")
 	f.DurationVar(&c.PollInterval, "poll-interval", 5*time.Second, "how often outcomes are read at most; jobs that take long are read 12 times less often")
 	f.DurationVar(&c.QuotaInterval, "quota-interval", 10*time.Minute, "how often the quota of an exhausted zone is read")
 	c.QuotaReset = 16 * time.Hour
@@ -106,7 +116,8 @@ func parse(args []string) (*options, error) {
 		"how often credentials are read again, and what a person has to mend is tried again; a task is Stalled after two of them")
 	f.DurationVar(&c.JobDeadline, "job-deadline", 24*time.Hour, "when a target without an outcome counts as failed")
 	f.DurationVar(&c.WriteTimeout, "write-timeout", 10*time.Second, "how long a status write may take")
-	f.DurationVar(&c.ShutdownGrace, "shutdown-grace", 25*time.Second, "how long a stopping process waits for calls in flight to be answered and recorded")
+	f.DurationVar(&c.ShutdownGrace, "shutdown-grace", 0,
+		"how long a stopping process waits for calls in flight to be answered and recorded (default teo-timeout + write-timeout + 5s)")
 	f.BoolVar(&o.showVersion, "version", false, "print the version and exit")
 	f.Func("kubeconfig", "`file` of the cluster to work in; default: KUBECONFIG, the cluster the pod runs in, or ~/.kube/config", func(path string) error {
 		return os.Setenv("KUBECONFIG", path)
@@ -117,6 +128,17 @@ func parse(args []string) (*options, error) {
 	}
 	if f.NArg() > 0 {
 		return nil, fmt.Errorf("%q is not a flag; see --help", f.Arg(0))
+	}
+	given := map[string]bool{}
+	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if !given["settle-margin"] {
+		c.SettleMargin = o.listingDelay + 10*time.Second
+	}
+	if !given["shutdown-grace"] {
+		c.ShutdownGrace = c.CallTimeout + c.WriteTimeout + 5*time.Second
+	}
+	if given["settle-margin"] && given["listing-delay"] && c.SettleMargin <= o.listingDelay {
+		return nil, fmt.Errorf("--settle-margin is %s; it must be more than --listing-delay, which is %s", c.SettleMargin, o.listingDelay)
 	}
 	return o, o.validate()
 }
@@ -131,11 +153,20 @@ func (o *options) validate() error {
 	for name, d := range map[string]time.Duration{
 		"teo-timeout": c.CallTimeout, "signature-validity": c.SignatureValidity, "settle-margin": c.SettleMargin,
 		"poll-interval": c.PollInterval, "quota-interval": c.QuotaInterval, "job-deadline": c.JobDeadline, "recheck-interval": c.RecheckInterval,
-		"write-timeout": c.WriteTimeout, "shutdown-grace": c.ShutdownGrace,
+		"write-timeout": c.WriteTimeout, "shutdown-grace": c.ShutdownGrace, "listing-delay": o.listingDelay, "history-retention": c.HistoryRetention,
 	} {
 		if d <= 0 {
 			return fmt.Errorf("--%s is %s; it must be more than 0", name, d)
 		}
+	}
+	switch {
+	case c.ShutdownGrace <= c.CallTimeout:
+		return fmt.Errorf("--shutdown-grace is %s; it must be more than --teo-timeout, which is %s, or calls in flight are cut off", c.ShutdownGrace, c.CallTimeout)
+	case c.HistoryRetention <= c.SignatureValidity+c.SettleMargin:
+		return fmt.Errorf("--history-retention is %s; it must be more than --signature-validity + --settle-margin, which is %s, "+
+			"or no lost call can be settled", c.HistoryRetention, c.SignatureValidity+c.SettleMargin)
+	case o.renew >= o.leaseDuration || o.retry >= o.renew:
+		return fmt.Errorf("the times of leader election must be lease-duration > renew-deadline > retry-period; they are %s, %s and %s", o.leaseDuration, o.renew, o.retry)
 	}
 	for _, ns := range o.namespaces() {
 		if problems := validation.IsDNS1123Label(ns); len(problems) > 0 {

@@ -249,6 +249,18 @@ type Submission struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Semantics string `json:"semantics,omitempty"`
+	// earlierJobs are recent jobs of the run before. EdgeOne tells the time of a
+	// job to the second only, so that one of them may seem to be of this call.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=100
+	// +kubebuilder:validation:items:MaxLength=256
+	EarlierJobs []string `json:"earlierJobs,omitempty"`
+	// expired says that the call cannot be executed any more. It is set when the
+	// spec has changed meanwhile, and the call is not looked for unless the spec is
+	// changed back.
+	// +optional
+	Expired bool `json:"expired,omitempty"`
 }
 
 // PrefetchTaskStatus says what became of the task's current run.
@@ -299,7 +311,8 @@ type PrefetchTaskStatus struct {
 	// +optional
 	Submission *Submission `json:"submission,omitempty"`
 	// lostCalls counts the calls of this run whose answer was lost and that
-	// EdgeOne turned out not to have executed.
+	// EdgeOne turned out not to have executed. From the third on the task is
+	// Stalled and tried more seldom.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	LostCalls int32 `json:"lostCalls,omitempty"`

@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,7 +29,7 @@ func (s *Submitter) goCall(ctx context.Context, l *line, creds teo.Credentials, 
 		l.queue.Released(call, tasksOf(call), time.Now())
 		return false
 	}
-	l.queue.Hold(claimID, call.Lane.ZoneID, call.URLs)
+	l.queue.Hold(claimID, call.Lane.ZoneID, call.URLs, time.Now())
 	go func() {
 		s.call(log.IntoContext(s.critical, log.FromContext(ctx).WithValues("claim", claimID, "zone", call.Lane.ZoneID)), l, creds, call, slot, claimID)
 		s.calls.end(claimID)
@@ -39,11 +42,16 @@ func (s *Submitter) goCall(ctx context.Context, l *line, creds teo.Credentials, 
 // may be the last one of this process: what it leaves behind is settled later.
 func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, slot *teo.Slot, claimID string) {
 	signedAt := s.edgeOne.ServerTime().Truncate(time.Second)
-	tasks, claimed := s.claimAll(ctx, creds, call, claimID, signedAt)
+	tasks, claimed, err := s.claimAll(ctx, creds, call, claimID, signedAt)
 	urls := claimedURLs(call, claimed)
 	if len(urls) == 0 {
 		slot.Cancel()
-		l.done(claimID, func() { l.queue.Released(call, tasks, time.Now()) })
+		l.done(claimID, func() {
+			if err != nil {
+				s.pause(l, call, fmt.Errorf("%w: %w", errNotClaimed, err))
+			}
+			l.queue.Released(call, tasks, time.Now())
+		})
 		return
 	}
 	response, err := s.send(ctx, creds, call.Lane, urls, signedAt, slot)
@@ -52,12 +60,21 @@ func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, ca
 	s.conclude(ctx, l, call, claimID, tasks, claimed, len(urls), response, err)
 }
 
-// claimAll writes the claim to all tasks of the call and returns their newest
-// versions, and which of them carry it.
-func (s *Submitter) claimAll(ctx context.Context, creds teo.Credentials, call *schedule.Call, claimID string, signedAt time.Time) ([]*v1alpha1.PrefetchTask, []bool) {
-	tasks, claimed := make([]*v1alpha1.PrefetchTask, len(call.Parts)), make([]bool, len(call.Parts))
+// claimAll writes the claim to the tasks of the call and returns their newest
+// versions, which of them carry it, and an error of the Kubernetes API if there
+// was one. It takes no longer than the signature or a process that stops can
+// wait: what is not claimed by then goes into a later call.
+func (s *Submitter) claimAll(
+	ctx context.Context, creds teo.Credentials, call *schedule.Call, claimID string, signedAt time.Time,
+) (tasks []*v1alpha1.PrefetchTask, claimed []bool, trouble error) {
+	tasks, claimed = tasksOf(call), make([]bool, len(call.Parts))
 	planned := hashCall(call.URLs)
+	end := time.Now().Add(min(s.WriteTimeout, s.SignatureValidity/4))
+	var mu sync.Mutex
 	forEach(len(call.Parts), func(i int) {
+		if time.Now().After(end) || s.calls.stops() {
+			return
+		}
 		part := call.Parts[i]
 		submission := v1alpha1.Submission{
 			ClaimID:           claimID,
@@ -68,14 +85,33 @@ func (s *Submitter) claimAll(ctx context.Context, creds teo.Credentials, call *s
 			Targets:           part.Positions.String(),
 			CallHash:          planned,
 			Semantics:         schedule.Semantics(part.Task),
+			EarlierJobs:       earlierJobs(part.Task, signedAt.Add(-s.SignatureValidity)),
 		}
-		tasks[i], claimed[i] = s.store.claim(ctx, part.Task, submission, claim(submission, time.Now()))
+		var err error
+		tasks[i], err = s.store.claim(ctx, part.Task, submission, claim(submission, time.Now()))
+		claimed[i] = err == nil
+		if err != nil && !errors.Is(err, errStale) {
+			mu.Lock()
+			trouble = err
+			mu.Unlock()
+		}
 		if old := part.Task.Status.Submission; claimed[i] && old != nil {
 			s.event(tasks[i], corev1.EventTypeWarning, "RunSuperseded", "Submit",
 				"A new run started while the outcome of call "+old.ClaimID+" of the run before was unknown; what EdgeOne executed of that call is not followed")
 		}
 	})
-	return tasks, claimed
+	return tasks, claimed, trouble
+}
+
+// earlierJobs are the jobs of the run before that were signed after a time.
+func earlierJobs(task *v1alpha1.PrefetchTask, after time.Time) []string {
+	var ids []string
+	for _, job := range slices.Backward(task.Status.Jobs) {
+		if schedule.NewRun(task) && job.SubmitTime.After(after) && len(ids) < maxEarlierJobs {
+			ids = append(ids, job.ID)
+		}
+	}
+	return ids
 }
 
 // claimedURLs are the distinct URLs of the tasks that are claimed for certain.
@@ -166,6 +202,7 @@ func (s *Submitter) conclude(
 		// The claim stays; the Poller finds out.
 		l.mu.Lock()
 		defer l.mu.Unlock()
+		s.pause(l, call, err)
 		q.Lost(call, claimID, tasks, time.Now())
 	case kind == teo.Rejected && !teo.IsBatchQuota(err) && final(call, err):
 		if teo.IsDomainNotFound(err) {

@@ -42,6 +42,7 @@ type Options struct {
 	RecheckInterval   time.Duration
 	SignatureValidity time.Duration
 	SettleMargin      time.Duration
+	HistoryRetention  time.Duration
 	WriteTimeout      time.Duration
 	CallTimeout       time.Duration
 	ShutdownGrace     time.Duration
@@ -157,6 +158,13 @@ func (c *calls) start(claimID string) bool {
 	c.claims[claimID] = true
 	c.open.Add(1)
 	return true
+}
+
+// stops says whether the process is stopping.
+func (c *calls) stops() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stopping
 }
 
 func (c *calls) end(claimID string) {

@@ -2,7 +2,9 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -34,9 +36,10 @@ type Poller struct {
 
 // openWork is what a zone is looked at for.
 type openWork struct {
-	tasks    map[client.ObjectKey]*v1alpha1.PrefetchTask
-	lastLook time.Time
-	refused  time.Time // since when EdgeOne refuses to be looked at
+	tasks     map[client.ObjectKey]*v1alpha1.PrefetchTask
+	firstLook time.Time // at jobs; later than at once, so that a restart does not look everywhere at once
+	lastLook  time.Time
+	refused   time.Time // since when EdgeOne refuses to be looked at
 }
 
 const (
@@ -57,7 +60,7 @@ func openIn(task *v1alpha1.PrefetchTask) (zone, bool) {
 		if accountOf(task) != a {
 			a = accountOf(task) // the keys were replaced by others
 		}
-		return zone{a, claim.ZoneID}, true
+		return zone{a, claim.ZoneID}, !claim.Expired || !schedule.NewRun(task)
 	}
 	if over(task) || schedule.NewRun(task) {
 		return zone{}, false
@@ -84,7 +87,10 @@ func (p *Poller) observe(task *v1alpha1.PrefetchTask) []zone {
 	}
 	work := p.zones[z]
 	if work == nil {
-		work = &openWork{tasks: map[client.ObjectKey]*v1alpha1.PrefetchTask{}}
+		work = &openWork{
+			tasks:     map[client.ObjectKey]*v1alpha1.PrefetchTask{},
+			firstLook: time.Now().Add(time.Duration(rand.Int64N(int64(p.PollInterval)))),
+		}
 		p.zones[z] = work
 	}
 	work.tasks[key], p.places[key] = task, z
@@ -115,18 +121,17 @@ func (p *Poller) leave(key client.ObjectKey) {
 // often the older they are: a prefetch takes seconds to half an hour.
 func (p *Poller) due(work *openWork, task *v1alpha1.PrefetchTask) time.Time {
 	if claim := task.Status.Submission; claim != nil {
-		if p.edgeOne.ServerTime().Sub(p.fence(claim)) > p.SettleMargin+time.Minute {
+		if p.edgeOne.ServerTime().Sub(p.complete(claim)) > time.Minute {
 			return work.lastLook.Add(p.RecheckInterval) // a person has to make it settle
 		}
 		return work.lastLook.Add(settleInterval)
 	}
 	age := p.edgeOne.ServerTime().Sub(task.Status.Jobs[len(task.Status.Jobs)-1].SubmitTime.Time)
-	first := time.Now().Add(p.PollInterval - age)
-	if again := work.lastLook.Add(min(max(age/4, p.PollInterval), 12*p.PollInterval)); again.After(first) {
-		return again
-	}
-	return first
+	again := work.lastLook.Add(min(max(age/4, p.PollInterval), 12*p.PollInterval))
+	return latest(time.Now().Add(p.PollInterval-age), again, work.firstLook)
 }
+
+func latest(times ...time.Time) time.Time { return slices.MaxFunc(times, time.Time.Compare) }
 
 // Reconcile looks at a zone once, if that is due, and copies what it sees to the
 // tasks.
@@ -139,14 +144,19 @@ func (p *Poller) Reconcile(ctx context.Context, z zone) (reconcile.Result, error
 	if err != nil {
 		return p.refused(ctx, z, tasks, err), nil
 	}
-	look := p.plan(tasks)
-	look.account = creds.Hash()
-	err = p.look(ctx, creds, z, look)
-	p.looked(z, err)
-	if err != nil {
-		return p.refused(ctx, z, tasks, err), nil
+	seen := p.plan(tasks)
+	seen.account = creds.Hash()
+	for _, step := range []struct {
+		look  func(context.Context, teo.Credentials, zone, *look) error
+		tasks []*v1alpha1.PrefetchTask
+	}{{p.lookForClaims, seen.claimed}, {p.lookForJobs, seen.followed}} {
+		err := step.look(ctx, creds, z, seen)
+		p.looked(z, err)
+		if err != nil {
+			return p.refused(ctx, z, tasks, err), nil
+		}
+		forEach(len(step.tasks), func(i int) { p.update(ctx, step.tasks[i], seen) })
 	}
-	forEach(len(tasks), func(i int) { p.update(ctx, tasks[i], look) })
 	_, due = p.open(z)
 	return when(due), nil
 }
@@ -188,24 +198,31 @@ func (p *Poller) underWay(task *v1alpha1.PrefetchTask) bool {
 
 // look is one look at a zone: what is asked for, and what was seen.
 type look struct {
-	jobs    []string
-	since   time.Time // of the oldest open job
-	claims  map[string]*v1alpha1.Submission
-	fenced  map[string]bool // claims that were past the fence before the look
-	listing listing
-	account string // hash of the SecretId that looks
+	claimed  []*v1alpha1.PrefetchTask // with a call to settle
+	claims   map[string]*v1alpha1.Submission
+	fenced   map[string]bool          // claims that were past the fence before the look
+	followed []*v1alpha1.PrefetchTask // with jobs only
+	jobs     []string
+	since    time.Time // of the oldest open job
+	listing  listing
+	account  string // hash of the SecretId that looks
 }
 
 // plan decides what to look for. Whether a claim is past its fence is decided
 // here, before the look: looked at first, a call could still execute afterwards.
+// Where EdgeOne may have forgotten the call, no look shows that it was not
+// executed, and the claim is never past the fence.
 func (p *Poller) plan(tasks []*v1alpha1.PrefetchTask) *look {
 	l := &look{claims: map[string]*v1alpha1.Submission{}, fenced: map[string]bool{}, listing: listing{}}
 	serverNow := p.edgeOne.ServerTime()
 	jobs := map[string]bool{}
 	for _, task := range tasks {
 		if claim := task.Status.Submission; claim != nil {
+			l.claimed = append(l.claimed, task)
 			l.claims[claim.ClaimID] = claim
-			l.fenced[claim.ClaimID] = p.edgeOne.ServerTimeKnown() && serverNow.After(p.fence(claim).Add(p.SettleMargin))
+			l.fenced[claim.ClaimID] = p.edgeOne.ServerTimeKnown() && serverNow.After(p.complete(claim)) && !p.forgotten(claim, serverNow)
+		} else {
+			l.followed = append(l.followed, task)
 		}
 		if schedule.NewRun(task) {
 			continue
@@ -229,43 +246,67 @@ func (p *Poller) fence(claim *v1alpha1.Submission) time.Time {
 	return claim.SignedAt.Add(p.SignatureValidity)
 }
 
-// look reads what is planned with as few calls as it takes.
-func (p *Poller) look(ctx context.Context, creds teo.Credentials, z zone, l *look) error {
-	var from, fencedFrom, fencedTo time.Time
-	for id, claim := range l.claims {
-		if l.fenced[id] {
-			fencedFrom = earlier(fencedFrom, claim.SignedAt.Time)
-			if end := p.fence(claim).Add(p.SettleMargin); end.After(fencedTo) {
-				fencedTo = end
+// complete is when EdgeOne's history shows all that was signed for the claim.
+func (p *Poller) complete(claim *v1alpha1.Submission) time.Time {
+	return p.fence(claim).Add(p.SettleMargin)
+}
+
+// forgotten says whether the claim is so old that EdgeOne's history may no
+// longer show its call.
+func (p *Poller) forgotten(claim *v1alpha1.Submission, serverNow time.Time) bool {
+	return serverNow.Sub(claim.SignedAt.Time) > p.HistoryRetention
+}
+
+// lookForClaims reads the windows in which calls of unknown outcome can have been
+// executed: one look-up for each call, fewer where windows overlap. Those past
+// the fence are fixed in the past and no longer change; the others may grow while
+// they are read and are read apart.
+func (p *Poller) lookForClaims(ctx context.Context, creds teo.Credentials, z zone, l *look) error {
+	for _, fenced := range []bool{true, false} {
+		var windows []teo.DescribePrefetchTasksRequest
+		for id, claim := range l.claims {
+			if l.fenced[id] == fenced {
+				windows = append(windows, teo.DescribePrefetchTasksRequest{ZoneID: z.ID, StartTime: claim.SignedAt.Time, EndTime: p.complete(claim)})
 			}
+		}
+		for _, window := range merge(windows) {
+			if err := p.list(ctx, creds, l, window); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// merge joins windows that overlap.
+func merge(windows []teo.DescribePrefetchTasksRequest) (merged []teo.DescribePrefetchTasksRequest) {
+	slices.SortFunc(windows, func(a, b teo.DescribePrefetchTasksRequest) int { return a.StartTime.Compare(b.StartTime) })
+	for _, w := range windows {
+		if last := len(merged) - 1; last >= 0 && !w.StartTime.After(merged[last].EndTime) {
+			merged[last].EndTime = latest(merged[last].EndTime, w.EndTime)
 		} else {
-			from = earlier(from, claim.SignedAt.Time)
+			merged = append(merged, w)
 		}
 	}
-	if !fencedFrom.IsZero() { // a window fixed in the past, which no longer changes
-		if err := p.list(ctx, creds, l, teo.DescribePrefetchTasksRequest{ZoneID: z.ID, StartTime: fencedFrom, EndTime: fencedTo}); err != nil {
-			return err
-		}
-	}
-	now := p.edgeOne.ServerTime().Add(time.Minute) // what is created while we look shall be seen too
-	if !from.IsZero() {
-		if err := p.list(ctx, creds, l, teo.DescribePrefetchTasksRequest{ZoneID: z.ID, StartTime: from, EndTime: now}); err != nil {
-			return err
-		}
-	}
+	return merged
+}
+
+// lookForJobs reads the jobs that have not ended, with as few calls as it takes.
+func (p *Poller) lookForJobs(ctx context.Context, creds teo.Credentials, z zone, l *look) error {
 	if len(l.jobs) > 1 {
 		// One window holds all jobs, and perhaps those of others; it is read if
 		// it is shorter than the jobs one by one.
+		now := p.edgeOne.ServerTime().Add(time.Minute) // what is created while we look shall be seen too
 		window := teo.DescribePrefetchTasksRequest{ZoneID: z.ID, StartTime: l.since, EndTime: now}
 		page, err := p.edgeOne.FirstPrefetchTasks(ctx, creds, window)
-		if err != nil {
+		switch {
+		case teo.KindOf(err) == teo.Rejected: // it is longer than EdgeOne allows
+		case err != nil:
 			return err
-		}
-		if len(page.Tasks) == page.TotalCount {
+		case len(page.Tasks) == page.TotalCount:
 			l.listing.add(page.Tasks)
 			return nil
-		}
-		if len(page.Tasks) > 0 && page.TotalCount/len(page.Tasks) < len(l.jobs) {
+		case len(page.Tasks) > 0 && page.TotalCount/len(page.Tasks) < len(l.jobs):
 			return p.list(ctx, creds, l, window)
 		}
 	}
@@ -333,12 +374,13 @@ func (p *Poller) update(ctx context.Context, task *v1alpha1.PrefetchTask, l *loo
 
 // settleClaim decides about a claimed task; nil is to wait.
 func (p *Poller) settleClaim(ctx context.Context, task *v1alpha1.PrefetchTask, claim *v1alpha1.Submission, l *look) change {
-	fenced := l.fenced[claim.ClaimID]
+	fenced, serverNow := l.fenced[claim.ClaimID], p.edgeOne.ServerTime()
 	if schedule.NewRun(task) {
 		// The spec no longer says which URLs the claim was for, and the new run
-		// does not ask. It only has to wait until that call cannot happen.
-		if fenced {
-			return release(noReason, time.Now())
+		// only has to wait until that call cannot happen any more. The claim
+		// stays: if the spec is changed back, what became of the call counts.
+		if p.edgeOne.ServerTimeKnown() && serverNow.After(p.complete(claim)) {
+			return expire
 		}
 		return nil
 	}
@@ -346,15 +388,21 @@ func (p *Poller) settleClaim(ctx context.Context, task *v1alpha1.PrefetchTask, c
 		return unknown("EdgeOne's answer to a call was lost, and the key that made it was replaced by one that may belong to another account, "+
 			"whose history says nothing about that call. Restore the key, or set spec.revision to a new value to submit everything again", true)
 	}
-	history := l.listing.window(claim.SignedAt.Time, p.fence(claim).Add(p.SettleMargin))
+	history := l.listing.window(claim.SignedAt.Time, p.complete(claim))
+	for _, id := range claim.EarlierJobs {
+		delete(history, id)
+	}
 	result, jobs := settle(claim, schedule.Targets(task), history, fenced, func(jobID string) string { return p.owner(ctx, jobID, claim.ClaimID) })
 	switch {
 	case result != undecided:
 		log.FromContext(ctx).Info("Settled a call whose answer was lost", "task", client.ObjectKeyFromObject(task), "claim", claim.ClaimID, "found", len(jobs) > 0)
 		return adopt(jobs, time.Now())
-	case p.edgeOne.ServerTime().Sub(claim.SignedAt.Time) > patience:
+	case p.forgotten(claim, serverNow):
+		return unknown("EdgeOne's answer to a call was lost so long ago that its history may no longer show the call. "+
+			"Nothing is submitted again by itself; set spec.revision to a new value to submit everything again", true)
+	case serverNow.Sub(claim.SignedAt.Time) > patience:
 		return unknown(fmt.Sprintf("EdgeOne's answer to a call was lost; it is looked up until %s before anything is submitted again",
-			p.fence(claim).Add(p.SettleMargin).UTC().Format(time.RFC3339)), false)
+			p.complete(claim).UTC().Format(time.RFC3339)), false)
 	}
 	return nil
 }
@@ -403,15 +451,15 @@ func (p *Poller) refused(ctx context.Context, z zone, tasks []*v1alpha1.Prefetch
 		since = work.refused
 	}
 	p.mu.Unlock()
-	message := teo.Message(err)
-	if message == "" {
-		message = err.Error()
+	message := upperFirst(err.Error())
+	if answer := (*teo.Error)(nil); errors.As(err, &answer) {
+		message = teo.Message(err)
 	}
 	giveUp := !since.IsZero() && !teo.DeniedAccount(err) && (teo.KindOf(err) == teo.Rejected || time.Since(since) >= 2*p.RecheckInterval)
 	forEach(len(tasks), func(i int) {
 		task := tasks[i]
 		switch claim := task.Status.Submission; {
-		case claim != nil && time.Since(claim.SignedAt.Time) > p.SignatureValidity+p.SettleMargin:
+		case claim != nil && p.edgeOne.ServerTime().After(p.complete(claim)):
 			p.write(ctx, task, unknown("EdgeOne's answer to a call was lost, and its history cannot be read: "+message+
 				". Let the key call teo:DescribePrefetchTasks, or set spec.revision to a new value to submit everything again", true))
 		case claim == nil && giveUp:

@@ -36,6 +36,17 @@ const (
 	// fewThrottles may happen in a row before the account pauses: the limiter
 	// alone copes with other programs that share the account.
 	fewThrottles = 3
+	// fewLost answers may be lost in a row before the account pauses. More are
+	// trouble of EdgeOne's or the network's; each costs its tasks minutes, so the
+	// end of the trouble is found out with a single task at a time.
+	fewLost = 2
+)
+
+var (
+	// errNotClaimed: the Kubernetes API took no claim, so no call was made.
+	errNotClaimed = errors.New("the Kubernetes API does not take the claim on a call")
+	// errNoServerTime: EdgeOne's answers have no time, so no call can be made.
+	errNoServerTime = errors.New("EdgeOne's answers have no Date header, by which calls are signed and looked up; check the proxies in between")
 )
 
 // pauseAfter is the only place where a failure becomes a wait. Failures is how
@@ -47,6 +58,8 @@ func pauseAfter(err error, failures int, lookAgain time.Duration) pause {
 	switch {
 	case errors.Is(err, errMissing):
 		return pause{theAccount, lookAgain, schedule.Why{Reason: v1alpha1.ReasonCredentialsMissing, Message: upperFirst(err.Error()), Person: true}}
+	case errors.Is(err, errNotClaimed):
+		return pause{theLane, backoff(failures), schedule.Why{Reason: v1alpha1.ReasonUnavailable, Message: upperFirst(err.Error())}}
 	case !errors.As(err, &answer): // the Kubernetes API did not give the Secret
 		return pause{theAccount, backoff(failures), schedule.Why{Reason: v1alpha1.ReasonUnavailable, Message: upperFirst(err.Error())}}
 	case errors.Is(err, teo.ErrTooOld):
@@ -74,6 +87,10 @@ func pauseAfter(err error, failures int, lookAgain time.Duration) pause {
 		return pause{theZone, lookAgain, why}
 	case teo.Unavailable:
 		return pause{theAccount, backoff(failures), schedule.Why{Reason: v1alpha1.ReasonUnavailable, Message: message}}
+	case teo.Ambiguous:
+		if failures > fewLost {
+			return pause{theAccount, backoff(failures - fewLost), schedule.Why{Reason: v1alpha1.ReasonUnavailable, Message: message}}
+		}
 	}
 	return pause{}
 }

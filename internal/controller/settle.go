@@ -60,14 +60,11 @@ const (
 // that job; one that none lists was not. That a job is recorded elsewhere is
 // never evidence that something was not executed.
 func settle(submission *v1alpha1.Submission, targets []string, history listing, pastFence bool, takenBy func(jobID string) (claimID string)) (decision, []adoption) {
-	positions, _ := schedule.ParsePositions(submission.Targets)
+	positions := schedule.Covered(submission.Targets, len(targets))
 	var candidates []candidate
 	for id, job := range history {
 		c := candidate{id: id, job: job, exact: hashJob(job) == submission.CallHash}
 		for _, i := range positions {
-			if i >= len(targets) {
-				continue
-			}
 			if _, ok := job[teo.Normalize(targets[i])]; ok {
 				c.covers = append(c.covers, i)
 			}

@@ -22,6 +22,7 @@ type change func(*v1alpha1.PrefetchTask)
 
 const (
 	maxFailedTargets = 100
+	maxEarlierJobs   = 100
 	maxMessage       = 1024
 )
 
@@ -47,16 +48,24 @@ func claim(submission v1alpha1.Submission, now time.Time) change {
 func record(jobID string, refused map[string]string, now time.Time) change {
 	return func(task *v1alpha1.PrefetchTask) {
 		submission := task.Status.Submission
-		targets := schedule.Targets(task)
-		positions, _ := schedule.ParsePositions(submission.Targets)
+		positions, targets := covered(task, submission.Targets), schedule.Targets(task)
 		var no schedule.Positions
-		for _, i := range positions {
-			if i >= len(targets) {
-				continue // the spec changed meanwhile; its new run starts afresh
+		switch {
+		case jobID == "":
+			no = positions // there is none unless all were refused
+		case schedule.NewRun(task):
+			// The spec no longer says which targets were refused. If it is changed
+			// back, all count as handed over.
+		default:
+			for _, i := range positions {
+				if _, ok := refused[teo.Normalize(targets[i])]; ok {
+					no = append(no, i)
+				}
 			}
-			if reason, ok := refused[teo.Normalize(targets[i])]; ok {
-				no = append(no, i)
-				fail(task, targets[i], v1alpha1.FailedRefused, reason)
+		}
+		if !schedule.NewRun(task) {
+			for _, i := range no {
+				fail(task, targets[i], v1alpha1.FailedRefused, refused[teo.Normalize(targets[i])])
 			}
 		}
 		addRefused(task, no)
@@ -94,6 +103,10 @@ func release(why schedule.Why, now time.Time) change {
 	}
 }
 
+// expire notes that the call of a claim cannot be executed any more, and has not
+// been looked for.
+func expire(task *v1alpha1.PrefetchTask) { task.Status.Submission.Expired = true }
+
 // adoption is a job found in EdgeOne's history, and the positions it covers.
 type adoption struct {
 	jobID     string
@@ -113,13 +126,15 @@ func adopt(jobs []adoption, now time.Time) change {
 		task.Status.Submission = nil
 		troubleOver(task)
 		sum(task, now)
-		if schedule.GivenUp(task) && !over(task) {
-			message := fmt.Sprintf("%d calls were lost and EdgeOne executed none of them; set spec.revision to a new value to try again", task.Status.LostCalls)
-			notReady(task, v1alpha1.ReasonOutcomeUnknown, message)
-			set(task, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonOutcomeUnknown, message)
+		if len(jobs) == 0 && schedule.OftenLost(task) && !over(task) {
+			notReady(task, v1alpha1.ReasonOutcomeUnknown, oftenLost)
+			stall(task, true, v1alpha1.ReasonOutcomeUnknown, oftenLost)
 		}
 	}
 }
+
+const oftenLost = "EdgeOne's answers to several calls were lost and it executed none of them; the task is tried again from time to time. " +
+	"Look for what these targets have in common and for trouble between the operator and EdgeOne"
 
 // unknown says that the outcome of the task's call is being looked up, or that it
 // cannot be, and what a person can do then.
@@ -174,7 +189,7 @@ func follow(listed listing, deadline time.Duration, now, serverNow time.Time) ch
 }
 
 func followJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, targets []string, listed map[string]teo.PrefetchTask, late bool) {
-	positions, _ := schedule.ParsePositions(job.Targets)
+	positions := covered(task, job.Targets)
 	if int(job.Succeeded+job.Failed) >= len(positions) || listed == nil && !late {
 		return
 	}
@@ -258,7 +273,7 @@ func inTrouble(task *v1alpha1.PrefetchTask) bool {
 		v1alpha1.ReasonCredentialsMissing, v1alpha1.ReasonCredentialsRefused, v1alpha1.ReasonPermissionDenied:
 		return true
 	case v1alpha1.ReasonOutcomeUnknown:
-		return schedule.GivenUp(task)
+		return schedule.OftenLost(task)
 	}
 	return false
 }
@@ -311,6 +326,17 @@ func over(task *v1alpha1.PrefetchTask) bool {
 	return meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished)
 }
 
+// covered reads positions in the status. Those of a run that the spec no longer
+// asks for stay as they are: its targets are not known any more, and the spec may
+// be changed back to it.
+func covered(task *v1alpha1.PrefetchTask, text string) schedule.Positions {
+	if schedule.NewRun(task) {
+		positions, _ := schedule.ParsePositions(text)
+		return positions
+	}
+	return schedule.Covered(text, len(schedule.Targets(task)))
+}
+
 func addJob(task *v1alpha1.PrefetchTask, jobID string, positions schedule.Positions) {
 	if len(positions) == 0 {
 		return
@@ -318,7 +344,7 @@ func addJob(task *v1alpha1.PrefetchTask, jobID string, positions schedule.Positi
 	submission := task.Status.Submission
 	for i := range task.Status.Jobs {
 		if job := &task.Status.Jobs[i]; job.ID == jobID {
-			have, _ := schedule.ParsePositions(job.Targets)
+			have := covered(task, job.Targets)
 			job.Targets = have.Union(positions).String()
 			return
 		}
@@ -329,7 +355,7 @@ func addJob(task *v1alpha1.PrefetchTask, jobID string, positions schedule.Positi
 }
 
 func addRefused(task *v1alpha1.PrefetchTask, positions schedule.Positions) {
-	have, _ := schedule.ParsePositions(task.Status.RefusedTargets)
+	have := covered(task, task.Status.RefusedTargets)
 	task.Status.RefusedTargets = have.Union(positions).String()
 }
 

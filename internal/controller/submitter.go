@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -58,7 +59,9 @@ func (s *Submitter) Reconcile(ctx context.Context, a account) (reconcile.Result,
 	if wait := time.Until(l.recheck); wait > 0 {
 		return sooner(again, wait), nil
 	}
+	l.mu.Unlock() // reading a Secret takes a while, and the feed of tasks must not wait for it
 	creds, err := s.credentials.get(ctx, a)
+	l.mu.Lock()
 	if err != nil {
 		l.recheck = time.Now().Add(s.pause(l, nil, err))
 		return sooner(s.tell(l), time.Until(l.recheck)), nil
@@ -103,7 +106,7 @@ func (s *Submitter) line(a account) *line {
 	if l == nil {
 		l = &line{account: a, queue: schedule.NewQueue(schedule.Limits{
 			Batch: s.Batch, TasksPerCall: s.TasksPerCall, QuotaInterval: s.QuotaInterval, QuotaReset: s.QuotaReset, QPS: s.QPS,
-			StallAfter: 2 * s.RecheckInterval, Normalize: teo.Normalize,
+			StallAfter: 2 * s.RecheckInterval, SettleTime: s.SignatureValidity + s.SettleMargin, Normalize: teo.Normalize,
 		})}
 		s.lines[a] = l
 	}
@@ -217,7 +220,9 @@ func (s *Submitter) pause(l *line, call *schedule.Call, err error) time.Duration
 }
 
 // readQuota tells the queue what a zone may still submit today. Where the key may
-// not read it, calls are made without knowing, and learn from refusals.
+// not read it, calls are made without knowing, and learn from refusals. But no
+// call is made before EdgeOne has told its time, by which calls are signed and
+// looked up: a clock that is off by minutes would have us look where no job is.
 func (s *Submitter) readQuota(l *line, creds teo.Credentials, zoneID string) {
 	ctx, cancel := context.WithTimeout(s.critical, 30*time.Second)
 	defer cancel()
@@ -227,10 +232,15 @@ func (s *Submitter) readQuota(l *line, creds teo.Credentials, zoneID string) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err == nil {
-		l.queue.SetQuota(zoneID, quota.Batch, quota.DailyAvailable, time.Now())
-	} else {
-		l.queue.SetQuota(zoneID, 0, -1, time.Now())
+	now := time.Now()
+	switch {
+	case !s.edgeOne.ServerTimeKnown():
+		l.queue.QuotaUnread(zoneID, now)
+		s.pause(l, nil, cmp.Or(err, errNoServerTime))
+	case err == nil:
+		l.queue.SetQuota(zoneID, quota.Batch, quota.DailyAvailable, now)
+	default:
+		l.queue.SetQuota(zoneID, 0, -1, now)
 	}
 	s.wake(l.account, 0)
 }

@@ -2,9 +2,11 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -53,24 +55,31 @@ func (s store) read(ctx context.Context, task *v1alpha1.PrefetchTask) (*v1alpha1
 	return &now, nil
 }
 
-// claim writes the claim to a task as the cache has it. What it returns is the
-// newest version known, and whether the claim is on it for certain.
-func (s store) claim(ctx context.Context, task *v1alpha1.PrefetchTask, submission v1alpha1.Submission, c change) (*v1alpha1.PrefetchTask, bool) {
+// claim writes the claim to a task as the cache has it, and returns the newest
+// version known. The claim is on it for certain if there is no error; without
+// that the task may not be in the call. A stale cache is errStale.
+func (s store) claim(ctx context.Context, task *v1alpha1.PrefetchTask, submission v1alpha1.Submission, c change) (*v1alpha1.PrefetchTask, error) {
 	claimed, err := s.write(ctx, task, c)
 	if err == nil {
-		return claimed, true
+		return claimed, nil
 	}
-	// A conflict says that the cache was stale. Any other failure may hide a
-	// write that happened; if it did, the claim is released at once.
-	now, err := s.read(ctx, task)
-	if err != nil {
-		return task, false
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		err = errStale
+	}
+	// Any other failure may hide a write that happened; if it did, the claim is
+	// released at once.
+	now, readErr := s.read(ctx, task)
+	if readErr != nil {
+		return task, readErr
 	}
 	if now != nil && claimedBy(now, submission.ClaimID) {
 		now, _ = s.write(ctx, now, release(noReason, time.Now()))
 	}
-	return now, false
+	return now, err
 }
+
+// errStale: the task has changed, or is gone, since the cache saw it.
+var errStale = errors.New("the task has changed")
 
 // settle writes what became of a task's claim, for as long as it takes and the
 // claim is there: a JobId that EdgeOne gave must not be lost.

@@ -60,7 +60,7 @@ func (q *Queue) nextSuspects(now time.Time) (decision Decision, found bool, at t
 	for l := range q.suspicious {
 		if len(l.suspects) == 0 {
 			delete(q.suspicious, l)
-			q.drop(l)
+			q.drop(l, now)
 			continue
 		}
 		if l.testing || l.hold.at(now) || l.pool.waits(now) {

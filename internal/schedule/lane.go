@@ -43,7 +43,7 @@ func laneOf(task *v1alpha1.PrefetchTask) Lane {
 		lane.headers = string(text)
 	}
 	if !NewRun(task) {
-		lane.lost = task.Status.LostCalls
+		lane.lost = min(task.Status.LostCalls, MaxLostCalls)
 	}
 	return lane
 }

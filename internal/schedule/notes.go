@@ -58,11 +58,28 @@ func (q *Queue) sayNow(it *item) {
 		it.unsaid = true
 		q.soon = append(q.soon, it)
 	}
+	if len(q.soon) > 2*len(q.items)+spare {
+		q.soon = slices.DeleteFunc(q.soon, func(it *item) bool { return it.deleted })
+	}
 }
 
 func (q *Queue) sayLater(it *item, now time.Time) {
 	q.later = append(q.later, later{at: now.Add(patience), item: it})
+	if len(q.later) > 2*len(q.items)+spare {
+		times := map[*item]int{}
+		for _, l := range q.later {
+			times[l.item]++
+		}
+		q.later = slices.DeleteFunc(q.later, func(l later) bool {
+			times[l.item]--
+			return l.item != nil && (l.item.deleted || times[l.item] > 0)
+		})
+	}
 }
+
+// spare is how much longer than the queue the lists of what is to be told may
+// get. Nobody reads them while another process leads.
+const spare = 1024
 
 func (q *Queue) sayAll(l *lane) {
 	for _, s := range l.turn {
@@ -124,7 +141,10 @@ func (q *Queue) explain(it *item, now time.Time) Note {
 	if i < 0 {
 		i = slices.IndexFunc(holds, func(h hold) bool { return h.Reason != "" })
 	}
-	if i < 0 {
+	switch {
+	case i < 0 && OftenLost(it.task):
+		return note // its status says so, until a call of it gets an answer
+	case i < 0:
 		note.Why = Why{Reason: v1alpha1.ReasonWaiting, Message: "Submitted when its turn comes"}
 		return note
 	}
@@ -134,6 +154,12 @@ func (q *Queue) explain(it *item, now time.Time) Note {
 		note.NextAttempt = h.next
 	}
 	return note
+}
+
+// toldWhen says whether a status names the next attempt well enough. A later one
+// than ours may be another leader's; two of them would go on correcting each other.
+func (n Note) toldWhen(next time.Time) bool {
+	return next.IsZero() == n.NextAttempt.IsZero() && next.Unix() >= metav1.NewTime(n.NextAttempt).Unix()
 }
 
 // told says whether the task's status has the note already. A later time of the
@@ -148,6 +174,6 @@ func (n Note) told() bool {
 	}
 	ready := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionReady)
 	return ready != nil && ready.Reason == n.Reason && ready.Message == n.Message &&
-		task.Status.NextAttemptTime.Unix() == metav1.NewTime(n.NextAttempt).Unix() &&
+		n.toldWhen(task.Status.NextAttemptTime.Time) &&
 		meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionStalled) == n.Stalled
 }

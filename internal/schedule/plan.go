@@ -97,6 +97,17 @@ func (q *Queue) nextInLine(now time.Time) (decision Decision, found bool) {
 	return Decision{}, false
 }
 
+// QuotaUnread tells that reading a zone's quota failed in a way that is worth
+// another try before any call.
+func (q *Queue) QuotaUnread(zoneID string, now time.Time) {
+	for _, edge := range []bool{false, true} {
+		if p := q.pools[poolKey{zoneID, edge}]; p != nil {
+			p.reading = false
+			q.refreshAll(p, now)
+		}
+	}
+}
+
 // metered stops a lane whose zone has no quota left, or none that is known.
 func (q *Queue) metered(l *lane, now time.Time) (decision Decision, stop bool) {
 	switch p := l.pool; {
@@ -124,7 +135,7 @@ func (q *Queue) fill(first *strand, now time.Time) *Call {
 	if i := slices.Index(l.turn, first); i > 0 {
 		l.turn = slices.Concat(l.turn[i:], l.turn[:i])
 	}
-	urls := make(map[string]bool, size)
+	urls := map[string]bool{}
 	for len(l.strands) > 0 && len(call.Parts) < tasks && len(urls) < size && len(refusal.Parts) < tasks {
 		s := l.turn[0]
 		if len(s.items) == 0 {
@@ -157,7 +168,7 @@ func (q *Queue) fill(first *strand, now time.Time) *Call {
 		return refusal // asks for nothing, so the lane is not busy
 	case len(call.Parts) == 0:
 		q.refresh(l, now)
-		q.drop(l)
+		q.drop(l, now)
 		return nil
 	}
 	l.busy = true
@@ -243,9 +254,11 @@ func (q *Queue) answered(call *Call, now time.Time) {
 }
 
 // Lost tells that nobody knows what became of the call. Its tasks keep their
-// claim, and the lane backs off when there are several such calls.
+// claim, and the lane backs off when there are several such calls. A lane of
+// tasks that lost calls again and again waits longer: whatever is wrong with
+// them, they do not keep costing calls.
 func (q *Queue) Lost(call *Call, claimID string, tasks []*v1alpha1.PrefetchTask, now time.Time) {
-	q.Hold(claimID, call.Lane.ZoneID, call.URLs)
+	q.Hold(claimID, call.Lane.ZoneID, call.URLs, now)
 	for i, task := range tasks {
 		if task != nil && !call.Parts[i].item.deleted {
 			q.trackClaim(call.Parts[i].item.key, task, now)
@@ -255,10 +268,10 @@ func (q *Queue) Lost(call *Call, claimID string, tasks []*v1alpha1.PrefetchTask,
 		c.lane = call.lane
 		call.lane.unknown++
 	}
-	q.finish(call, tasks, now)
-	if c := q.claims[claimID]; c != nil && c.holders == 0 {
-		q.Settled(claimID, now) // nobody is left who would be settled
+	if call.Lane.lost >= MaxLostCalls {
+		q.HoldLane(call.Lane, Why{}, now, now.Add(2*q.limits.SettleTime))
 	}
+	q.finish(call, tasks, now)
 }
 
 // Released tells that the call was certainly not executed.
@@ -291,8 +304,8 @@ func (q *Queue) finish(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Time
 		it := part.item
 		it.inFlight = false
 		if it.deleted || tasks[i] == nil && it.task.UID == part.Task.UID {
-			q.dropClaim(it.key, now)
-			q.remove(it)
+			q.letGo(it.key)
+			q.remove(it, now)
 			continue
 		}
 		task := Newest(tasks[i], it.task)
@@ -307,9 +320,9 @@ func (q *Queue) finish(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Time
 			}
 		} else {
 			it.task = task
-			q.remove(it)
+			q.remove(it, now)
 		}
 	}
 	q.refresh(l, now)
-	q.drop(l)
+	q.drop(l, now)
 }

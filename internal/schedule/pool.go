@@ -141,7 +141,7 @@ func (q *Queue) holdPool(p *pool, why Why, now, until time.Time) {
 			p.hold.next, changed = q.nextReset(now), true
 		}
 	}
-	q.expires(p.hold)
+	q.expiresAt(p.hold.until)
 	q.refreshAll(p, now)
 	q.tell(&p.hold, changed, now, func() {
 		for l := range p.lanes {
@@ -155,7 +155,7 @@ func (q *Queue) HoldLane(lane Lane, why Why, now, until time.Time) {
 	if l := q.lanes[lane]; l != nil {
 		l.hold = l.hold.renew(why, now, until)
 		l.hold.probe = false
-		q.expires(l.hold)
+		q.expiresAt(l.hold.until)
 		q.refresh(l, now)
 	}
 }
@@ -181,26 +181,35 @@ func (p *pool) waits(now time.Time) bool {
 // maxUnknown is how many calls of unknown outcome a lane may have and still go on.
 const maxUnknown = 4
 
-// expire offers the lanes whose holds are over.
+// expire ends claims that nobody settled in time, and offers the lanes whose
+// holds are over.
 func (q *Queue) expire(now time.Time) {
 	if q.nextExpiry.IsZero() || now.Before(q.nextExpiry) {
 		return
 	}
 	q.nextExpiry = time.Time{}
+	for id, c := range q.claims {
+		if now.Before(c.until) {
+			q.expiresAt(c.until)
+		} else {
+			q.Settled(id, now)
+		}
+	}
 	for _, l := range q.lanes {
 		q.refresh(l, now)
 		for _, h := range []hold{l.hold, l.pool.hold} {
 			if h.at(now) {
-				q.expires(h)
+				q.expiresAt(h.until)
 			}
 		}
+		q.drop(l, now)
 	}
 }
 
-// expires notes when a hold ends.
-func (q *Queue) expires(h hold) {
-	if q.nextExpiry.IsZero() || h.until.Before(q.nextExpiry) {
-		q.nextExpiry = h.until
+// expiresAt notes when something ends that keeps tasks waiting.
+func (q *Queue) expiresAt(at time.Time) {
+	if q.nextExpiry.IsZero() || at.Before(q.nextExpiry) {
+		q.nextExpiry = at
 	}
 }
 

@@ -34,6 +34,9 @@ type Limits struct {
 	// StallAfter is how long trouble that needs a person may last before a task is
 	// Stalled: a Secret and its task are often applied together.
 	StallAfter time.Duration
+	// SettleTime is how long it takes at most to find out what became of a call
+	// whose answer was lost, unless a person has to help.
+	SettleTime time.Duration
 	// Normalize gives URLs that mean the same the same text.
 	Normalize func(string) string
 }
@@ -95,7 +98,7 @@ func (q *Queue) Set(task *v1alpha1.PrefetchTask, now time.Time) bool {
 	settled := q.trackClaim(key, task, now)
 	waits, tell := Waiting(task), mustTell(task)
 	if !waits && !tell {
-		q.remove(it)
+		q.remove(it, now)
 		return settled
 	}
 	if it == nil {
@@ -119,7 +122,7 @@ func (q *Queue) place(it *item, task *v1alpha1.PrefetchTask, waits bool, now tim
 	q.take(it)
 	it.task, it.lane, it.parked = task, lane, false
 	if before != nil && before != lane {
-		q.drop(before)
+		q.drop(before, now)
 	}
 	switch {
 	case waits && it.suspects == 0:
@@ -137,7 +140,7 @@ func (q *Queue) place(it *item, task *v1alpha1.PrefetchTask, waits bool, now tim
 
 // Delete tells the queue that a task is gone.
 func (q *Queue) Delete(key types.NamespacedName, now time.Time) {
-	q.dropClaim(key, now)
+	q.letGo(key)
 	it := q.items[key]
 	if it == nil {
 		return
@@ -147,10 +150,10 @@ func (q *Queue) Delete(key types.NamespacedName, now time.Time) {
 		q.acquit(it)
 		return
 	}
-	q.remove(it)
+	q.remove(it, now)
 }
 
-func (q *Queue) remove(it *item) {
+func (q *Queue) remove(it *item, now time.Time) {
 	if it == nil {
 		return
 	}
@@ -159,7 +162,7 @@ func (q *Queue) remove(it *item) {
 	it.deleted = true
 	delete(q.items, it.key)
 	if it.lane != nil {
-		q.drop(it.lane)
+		q.drop(it.lane, now)
 	}
 }
 
@@ -174,8 +177,9 @@ func (q *Queue) lane(key Lane) *lane {
 }
 
 // drop forgets a lane that nobody uses and nothing is remembered about.
-func (q *Queue) drop(l *lane) {
-	if q.lanes[l.Lane] == l && len(l.strands) == 0 && !l.busy && !l.testing && len(l.suspects) == 0 && l.unknown == 0 {
+func (q *Queue) drop(l *lane, now time.Time) {
+	used := len(l.strands) > 0 || l.busy || l.testing || len(l.suspects) > 0
+	if q.lanes[l.Lane] == l && !used && l.unknown == 0 && !l.hold.at(now) {
 		q.setReady(l, false)
 		delete(q.lanes, l.Lane)
 		delete(l.pool.lanes, l)
@@ -203,22 +207,28 @@ func Newest(a, b *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 // claim is a call whose outcome is open: the URLs it may have submitted, and the
 // tasks that wait for it because they want one of them.
 type claim struct {
+	id      string
 	urls    []urlKey
 	parked  []*item
-	holders int   // tasks that carry it
-	lane    *lane // of a call of this queue whose answer was lost
+	holders int       // tasks that carry it
+	lane    *lane     // of a call of this queue whose answer was lost
+	until   time.Time // when it ends without being settled
 }
 
 type urlKey struct{ zoneID, url string }
 
 // Hold keeps tasks that share a URL with the claim out of calls until Settled,
-// so that a job found later is this claim's beyond doubt.
-func (q *Queue) Hold(claimID, zoneID string, urls []string) {
+// so that a job found later is this claim's beyond doubt. A claim that is not
+// settled in time, because only a person can settle it, ends by itself: jobs made
+// from then on are too late to be taken for its own.
+func (q *Queue) Hold(claimID, zoneID string, urls []string, now time.Time) {
 	c := q.claims[claimID]
 	if c == nil {
-		c = &claim{}
+		c = &claim{id: claimID}
 		q.claims[claimID] = c
 	}
+	c.until = now.Add(q.limits.SettleTime)
+	q.expiresAt(c.until)
 	for _, u := range urls {
 		key := urlKey{zoneID, q.limits.Normalize(u)}
 		if _, taken := q.wanted[key]; !taken {
@@ -229,42 +239,42 @@ func (q *Queue) Hold(claimID, zoneID string, urls []string) {
 }
 
 // trackClaim follows which claim a task carries: the claims of calls that another
-// process made hold URLs as well, and end with the last task that carries them.
-// A new run does not wait for the claim of the run before. It returns whether a
-// claim has ended.
-func (q *Queue) trackClaim(key types.NamespacedName, task *v1alpha1.PrefetchTask, now time.Time) bool {
+// process made hold URLs as well, and end when the last task that carries them is
+// settled. If that task is deleted, or a new run takes the claim's place, nobody
+// finds out what became of the call, and the claim holds its URLs for as long as
+// that would have taken. It returns whether a claim has ended.
+func (q *Queue) trackClaim(key types.NamespacedName, task *v1alpha1.PrefetchTask, now time.Time) (ended bool) {
 	submission := task.Status.Submission
-	if submission == nil || NewRun(task) {
-		return q.dropClaim(key, now)
-	}
-	if q.holders[key] == submission.ClaimID {
+	switch {
+	case submission == nil:
+		if c := q.letGo(key); c != nil && c.holders == 0 {
+			q.Settled(c.id, now)
+			return true
+		}
 		return false
+	case q.holders[key] == submission.ClaimID || NewRun(task):
+		return false // a new run's spec does not say which URLs the claim is for
 	}
-	ended := q.dropClaim(key, now)
+	q.letGo(key)
 	targets := Targets(task)
 	var urls []string
 	for _, i := range Covered(submission.Targets, len(targets)) {
 		urls = append(urls, targets[i])
 	}
-	q.Hold(submission.ClaimID, submission.ZoneID, urls)
+	q.Hold(submission.ClaimID, submission.ZoneID, urls, now)
 	q.holders[key] = submission.ClaimID
 	q.claims[submission.ClaimID].holders++
-	return ended
+	return false
 }
 
-func (q *Queue) dropClaim(key types.NamespacedName, now time.Time) (ended bool) {
-	id, holds := q.holders[key]
-	if !holds {
-		return false
+// letGo forgets which claim a task carries, and returns that claim.
+func (q *Queue) letGo(key types.NamespacedName) *claim {
+	c := q.claims[q.holders[key]]
+	if c != nil {
+		c.holders--
 	}
 	delete(q.holders, key)
-	if c := q.claims[id]; c != nil {
-		if c.holders--; c.holders <= 0 {
-			q.Settled(id, now)
-			return true
-		}
-	}
-	return false
+	return c
 }
 
 // Settled ends the effect of a claim.
@@ -277,10 +287,10 @@ func (q *Queue) Settled(claimID string, now time.Time) {
 	for _, key := range c.urls {
 		delete(q.wanted, key)
 	}
-	if c.lane != nil {
-		c.lane.unknown--
-		q.refresh(c.lane, now)
-		q.drop(c.lane)
+	if l := c.lane; l != nil {
+		l.unknown--
+		q.refresh(l, now)
+		q.drop(l, now)
 	}
 	for _, it := range c.parked {
 		if it.parked && q.items[it.key] == it {
@@ -289,13 +299,15 @@ func (q *Queue) Settled(claimID string, now time.Time) {
 	}
 }
 
-// park takes an item out of the line if a claim may have one of its URLs.
+// park takes an item out of the line if a claim may have one of its URLs; one of
+// its own does not count, it is of the run before.
 func (q *Queue) park(it *item, open Positions, targets []string) bool {
 	if len(q.wanted) == 0 {
 		return false
 	}
 	for _, i := range open {
-		if id, taken := q.wanted[urlKey{it.lane.ZoneID, q.limits.Normalize(targets[i])}]; taken {
+		id, taken := q.wanted[urlKey{it.lane.ZoneID, q.limits.Normalize(targets[i])}]
+		if own := it.task.Status.Submission; taken && (own == nil || own.ClaimID != id) {
 			q.take(it)
 			it.parked = true
 			q.claims[id].parked = append(q.claims[id].parked, it)

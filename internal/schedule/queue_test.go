@@ -171,7 +171,7 @@ func TestOverlappingURLsWaitUntilAClaimIsSettled(t *testing.T) {
 		}
 		w.expect(w.next(), "b")
 	})
-	t.Run("or its tasks are gone", func(t *testing.T) {
+	t.Run("or cannot be settled any more, as its tasks are gone", func(t *testing.T) {
 		w := newWorld(t)
 		w.set(newTask("a", urls("x", 1)...))
 		call := w.next()
@@ -179,6 +179,8 @@ func TestOverlappingURLsWaitUntilAClaimIsSettled(t *testing.T) {
 		w.delete("a")
 		w.q.Lost(call, claimID, tasks, w.now)
 		w.set(newTask("b", urls("x", 1)...))
+		w.none()
+		w.now = w.now.Add(w.q.limits.SettleTime)
 		w.expect(w.next(), "b")
 	})
 	t.Run("but a new run does not wait for its own old claim", func(t *testing.T) {
@@ -195,6 +197,8 @@ func TestOverlappingURLsWaitUntilAClaimIsSettled(t *testing.T) {
 		w.lose(w.next())
 		w.edit("a", edge)
 		w.none()
+		w.edit("a", func(p *v1alpha1.PrefetchTask) { p.Status.Submission.Expired = true })
+		w.expect(w.next(), "a")
 	})
 }
 
@@ -212,6 +216,65 @@ func TestFourLostCallsHoldTheLane(t *testing.T) {
 	w.none()
 	w.find(lost[0], claims[0], true)
 	w.expect(w.next(), "t4")
+}
+
+// What only a person can settle holds nobody else for longer than settling takes.
+func TestCallsThatAreNeverSettledDoNotHoldTheLaneForEver(t *testing.T) {
+	w := newWorld(t)
+	for i := range 4 {
+		w.set(newTask(fmt.Sprint("t", i), urls(fmt.Sprint(i), 1)...))
+		w.lose(w.next())
+	}
+	w.set(newTask("same", urls("0", 1)...), newTask("other", urls("x", 1)...))
+	w.none()
+	w.now = w.now.Add(w.q.Next(w.now).Wait)
+	w.expect(w.next(), "same other")
+	w.none()
+}
+
+func TestATaskWhoseCallsAreLostAgainAndAgainIsTriedSeldom(t *testing.T) {
+	w := newWorld(t)
+	w.set(newTask("poison", urls("x", 1)...))
+	for i := range 4 {
+		claimID, tasks := w.lose(w.expect(w.next(), "poison"))
+		w.find(tasks, claimID, false)
+		if n := w.get("poison").Status.LostCalls; n != int32(i+1) {
+			t.Fatalf("%d lost calls after %d", n, i+1)
+		}
+	}
+	w.none()
+	w.set(newTask("healthy", urls("y", 1)...))
+	w.answer(w.expect(w.next(), "healthy"))
+	w.none()
+	lost := w.now
+	var call *Call
+	for call == nil {
+		d := w.q.Next(w.now)
+		call, w.now = d.Call, w.now.Add(d.Wait)
+	}
+	if got, want := w.now.Sub(lost), 2*w.q.limits.SettleTime; got != want {
+		t.Errorf("tried again after %s, want %s", got, want)
+	}
+	w.answer(w.expect(call, "poison"))
+	w.set(newTask("next", urls("z", 1)...))
+	w.expect(w.next(), "next")
+}
+
+// A process that does not lead only listens: what it would tell must not pile up.
+func TestListeningAloneNeedsNoMemoryForWhatIsOver(t *testing.T) {
+	w := newWorld(t)
+	for i := range 10 * spare {
+		w.set(newTask("a", urls("x", 1)...))
+		w.edit("a", suspend)
+		w.delete("a")
+		if i == 0 {
+			w.set(newTask("stays", urls("y", 1)...))
+		}
+		w.edit("stays", revise)
+	}
+	if soon, later := len(w.q.soon), len(w.q.later); soon > 2*spare || later > 2*spare {
+		t.Errorf("%d and %d things to tell of 1 task", soon, later)
+	}
 }
 
 func TestLostTasksGoLastAndApart(t *testing.T) {

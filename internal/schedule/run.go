@@ -86,27 +86,29 @@ func Open(task *v1alpha1.PrefetchTask) Positions {
 
 // Waiting says whether the task wants a call now: it has something to hand over,
 // nothing holds it back, and no call of it has an unknown outcome. A claim of an
-// earlier run counts only if that call fetched the targets in another way: then
-// the new run waits, lest it takes the old call's job for its own.
+// earlier run counts only if that call fetched the targets in another way and can
+// still be executed: then the new run waits, lest it takes the old call's job for
+// its own.
 func Waiting(task *v1alpha1.PrefetchTask) bool {
 	if !task.DeletionTimestamp.IsZero() || Suspended(task) {
 		return false
 	}
 	if claim := task.Status.Submission; claim != nil {
-		return NewRun(task) && claim.Semantics == Semantics(task)
+		return NewRun(task) && (claim.Expired || claim.Semantics == Semantics(task))
 	}
 	if !NewRun(task) && meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished) {
 		return false
 	}
-	return !GivenUp(task) && len(Open(task)) > 0
+	return len(Open(task)) > 0
 }
 
-// MaxLostCalls is how many lost calls of a run there may be before a person has
-// to say how to go on.
+// MaxLostCalls is how many lost calls of a run there may be before a person is
+// told. It is tried again all the same, more seldom: that a lost call was not
+// executed is certain by then, so trying again sends nothing twice.
 const MaxLostCalls = 3
 
-// GivenUp says whether the run lost so many calls that it is not tried again.
-func GivenUp(task *v1alpha1.PrefetchTask) bool {
+// OftenLost says whether the run lost so many calls that it is tried seldom.
+func OftenLost(task *v1alpha1.PrefetchTask) bool {
 	return !NewRun(task) && task.Status.LostCalls >= MaxLostCalls
 }
 

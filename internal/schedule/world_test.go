@@ -40,7 +40,8 @@ func newWorld(t *testing.T) *world {
 		T: t, now: time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC), quota: -1, edgeQuota: -1,
 		live: map[types.NamespacedName]*v1alpha1.PrefetchTask{}, accepted: map[string]int{}, bad: map[string]bool{},
 		q: NewQueue(Limits{
-			Batch: 500, TasksPerCall: 500, QuotaInterval: 10 * time.Minute, QPS: 20, StallAfter: time.Minute, Normalize: strings.ToLower,
+			Batch: 500, TasksPerCall: 500, QuotaInterval: 10 * time.Minute, QPS: 20, StallAfter: time.Minute,
+			SettleTime: 6 * time.Minute, Normalize: strings.ToLower,
 		}),
 	}
 }
@@ -174,7 +175,7 @@ func (w *world) expect(call *Call, want string) *Call {
 func (w *world) claim(call *Call) (claimID string, tasks []*v1alpha1.PrefetchTask) {
 	w.claims++
 	claimID = "claim-" + strconv.Itoa(w.claims)
-	w.q.Hold(claimID, call.Lane.ZoneID, call.URLs)
+	w.q.Hold(claimID, call.Lane.ZoneID, call.URLs, w.now)
 	for _, part := range call.Parts {
 		live := w.live[keyOf(part.Task)]
 		if live != nil && live.UID != part.Task.UID {
