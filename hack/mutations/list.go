@@ -166,15 +166,27 @@ var mutations = []mutation{
 	},
 	{
 		name: "claims that another process made hold no URLs", file: "internal/schedule/queue.go",
-		old: `	q.Hold(submission.ClaimID, submission.ZoneID, urls)
+		old: `	q.Hold(submission.ClaimID, submission.ZoneID, urls, now)
 `,
-		new: `	q.Hold(submission.ClaimID, submission.ZoneID, nil)
+		new: `	q.Hold(submission.ClaimID, submission.ZoneID, nil, now)
+`,
+		suites: []string{line},
+	},
+	{
+		name: "a deleted task's call holds its URLs no longer", file: "internal/schedule/queue.go",
+		old: `	q.letGo(key)
+	it := q.items[key]
+`,
+		new: `	if c := q.letGo(key); c != nil {
+		q.Settled(c.id, now)
+	}
+	it := q.items[key]
 `,
 		suites: []string{line},
 	},
 	{
 		name: "a new run does not wait for the claim of one that fetched in another way", file: "internal/schedule/run.go",
-		old:    `return NewRun(task) && claim.Semantics == Semantics(task)`,
+		old:    `return NewRun(task) && (claim.Expired || claim.Semantics == Semantics(task))`,
 		new:    `return NewRun(task)`,
 		suites: []string{line},
 	},
@@ -263,13 +275,13 @@ var mutations = []mutation{
 	},
 	{
 		name: "the claim is written after the call", file: "internal/controller/call.go",
-		old: `	tasks, claimed := s.claimAll(ctx, creds, call, claimID, signedAt)
+		old: `	tasks, claimed, err := s.claimAll(ctx, creds, call, claimID, signedAt)
 	urls := claimedURLs(call, claimed)
 `,
-		new: `	response, err := s.send(ctx, creds, call.Lane, call.URLs, signedAt, slot)
-	tasks, claimed := s.claimAll(ctx, creds, call, claimID, signedAt)
-	if err == nil || teo.KindOf(err) != teo.Throttled {
-		s.conclude(ctx, l, call, claimID, tasks, claimed, len(call.URLs), response, err)
+		new: `	early, earlyErr := s.send(ctx, creds, call.Lane, call.URLs, signedAt, slot)
+	tasks, claimed, err := s.claimAll(ctx, creds, call, claimID, signedAt)
+	if ctx != nil {
+		s.conclude(ctx, l, call, claimID, tasks, claimed, len(call.URLs), early, earlyErr)
 		return
 	}
 	urls := claimedURLs(call, claimed)
@@ -312,7 +324,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "what EdgeOne did not accept of a call counts as submitted", file: "internal/controller/status.go",
-		old:    `if reason, ok := refused[teo.Normalize(targets[i])]; ok {`,
+		old:    `if _, ok := refused[teo.Normalize(targets[i])]; ok {`,
 		new:    `if reason, ok := refused[teo.Normalize(targets[i])]; ok && reason == "" {`,
 		suites: []string{controller},
 	},
@@ -338,39 +350,59 @@ var mutations = []mutation{
 	// Settling.
 	{
 		name: "the fence is not waited for", file: "internal/controller/poller.go",
-		old:    `serverNow.After(p.fence(claim).Add(p.SettleMargin))`,
-		new:    `serverNow.After(claim.SignedAt.Add(p.SettleMargin))`,
+		old:    `return p.fence(claim).Add(p.SettleMargin)`,
+		new:    `return claim.SignedAt.Add(p.SettleMargin)`,
+		suites: []string{controller},
+	},
+	{
+		name: "EdgeOne's history is taken for complete at the fence", file: "internal/controller/poller.go",
+		old:    `return p.fence(claim).Add(p.SettleMargin)`,
+		new:    `return p.fence(claim)`,
 		suites: []string{controller},
 	},
 	{
 		name: "EdgeOne's clock is believed before it has told it", file: "internal/controller/poller.go",
-		old:    `p.edgeOne.ServerTimeKnown() && serverNow`,
-		new:    `serverNow`,
+		old:    `p.edgeOne.ServerTimeKnown() && serverNow.After(p.complete(claim)) && !p.forgotten`,
+		new:    `serverNow.After(p.complete(claim)) && !p.forgotten`,
+		suites: []string{controller},
+	},
+	{
+		name: "a call is made before EdgeOne has told its time", file: "internal/controller/submitter.go",
+		old:    `case !s.edgeOne.ServerTimeKnown():`,
+		new:    `case l == nil:`,
+		suites: []string{controller},
+	},
+	{
+		name: "a call that EdgeOne's history has forgotten counts as not executed", file: "internal/controller/poller.go",
+		old:    `return serverNow.Sub(claim.SignedAt.Time) > p.HistoryRetention`,
+		new:    `return serverNow.IsZero()`,
 		suites: []string{controller},
 	},
 	{
 		name: "the look comes first and the fence second", file: "internal/controller/poller.go",
-		old: `	p.looked(z, err)
+		old: `		p.looked(z, err)
+		if err != nil {
 `,
-		new: `	p.looked(z, err)
-	look.fenced = p.plan(tasks).fenced
+		new: `		p.looked(z, err)
+		seen.fenced = p.plan(tasks).fenced
+		if err != nil {
 `,
 		suites: []string{controller},
 	},
 	{
 		name: "a look that EdgeOne refused found nothing", file: "internal/controller/poller.go",
-		old: `	p.looked(z, err)
-	if err != nil {
+		old: `		p.looked(z, err)
+		if err != nil {
 `,
-		new: `	p.looked(z, err)
-	if err != nil && len(look.claims) == 0 {
+		new: `		p.looked(z, err)
+		if err != nil && len(step.tasks) == 0 {
 `,
 		suites: []string{controller},
 	},
 	{
 		name: "jobs from before or after a claim's window are taken for the claim's", file: "internal/controller/poller.go",
-		old:    `history := l.listing.window(claim.SignedAt.Time, p.fence(claim).Add(p.SettleMargin))`,
-		new:    `history := l.listing`,
+		old:    `history := l.listing.window(claim.SignedAt.Time, p.complete(claim))`,
+		new:    `history := l.listing.window(time.Time{}, time.Now().Add(time.Hour))`,
 		suites: []string{controller},
 	},
 	{
@@ -392,14 +424,31 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "the claim of an earlier run is dropped before its call is certain not to come", file: "internal/controller/poller.go",
-		old: `		if fenced {
-			return release(noReason, time.Now())
-		}
-		return nil
+		name: "a new run goes out while the call of the one before may still come", file: "internal/controller/poller.go",
+		old:    `if p.edgeOne.ServerTimeKnown() && serverNow.After(p.complete(claim)) {`,
+		new:    `if p.edgeOne.ServerTimeKnown() {`,
+		suites: []string{controller},
+	},
+	{
+		name: "the claim of an earlier run is given up without a look", file: "internal/controller/poller.go",
+		old:    `return expire`,
+		new:    `return release(noReason, time.Now())`,
+		suites: []string{controller},
+	},
+	{
+		name: "a job of the run before is taken for the new run's", file: "internal/controller/poller.go",
+		old:    `delete(history, id)`,
+		new:    `delete(history, "job "+id)`,
+		suites: []string{controller},
+	},
+	{
+		name: "an answer that comes after an edit is read by the new targets", file: "internal/controller/status.go",
+		old: `	if schedule.NewRun(task) {
+		positions, _ := schedule.ParsePositions(text)
+		return positions
+	}
 `,
-		new: `		return release(noReason, time.Now())
-`,
+		new:    ``,
 		suites: []string{controller},
 	},
 	{
