@@ -247,6 +247,14 @@ func run(ctx context.Context, o *options) error {
 		return err
 	}
 	ctrl.Log.Info("Starting", "version", buildVersion(), "endpoint", o.endpoint, "qps", o.controller.QPS)
+	go func() {
+		// A manager that is told to stop while it still waits for its first list
+		// would wait for ever. Nothing has been submitted then.
+		<-ctx.Done()
+		<-time.After(grace + 10*time.Second)
+		fmt.Fprintln(os.Stderr, "teo-prefetch-operator: did not stop in time")
+		os.Exit(1)
+	}()
 	return mgr.Start(ctx)
 }
 

@@ -146,17 +146,22 @@ func (p *Poller) Reconcile(ctx context.Context, z zone) (reconcile.Result, error
 	}
 	seen := p.plan(tasks)
 	seen.account = creds.Hash()
-	for _, step := range []struct {
-		look  func(context.Context, teo.Credentials, zone, *look) error
-		tasks []*v1alpha1.PrefetchTask
-	}{{p.lookForClaims, seen.claimed}, {p.lookForJobs, seen.followed}} {
-		err := step.look(ctx, creds, z, seen)
-		p.looked(z, err)
+	// Calls come first: they are few and their tasks wait. Those past the fence
+	// come before the others, whose windows may change under our eyes for long.
+	for _, look := range []func(context.Context, teo.Credentials, zone, *look) (looked bool, err error){
+		p.lookForFenced, p.lookForUnfenced, p.lookForJobs,
+	} {
+		looked, err := look(ctx, creds, z, seen)
 		if err != nil {
+			p.looked(z, err)
 			return p.refused(ctx, z, tasks, err), nil
 		}
-		forEach(len(step.tasks), func(i int) { p.update(ctx, step.tasks[i], seen) })
+		if looked {
+			tasks, _ = p.open(z)
+			forEach(len(tasks), func(i int) { p.update(ctx, tasks[i], seen) })
+		}
 	}
+	p.looked(z, nil)
 	_, due = p.open(z)
 	return when(due), nil
 }
@@ -198,14 +203,12 @@ func (p *Poller) underWay(task *v1alpha1.PrefetchTask) bool {
 
 // look is one look at a zone: what is asked for, and what was seen.
 type look struct {
-	claimed  []*v1alpha1.PrefetchTask // with a call to settle
-	claims   map[string]*v1alpha1.Submission
-	fenced   map[string]bool          // claims that were past the fence before the look
-	followed []*v1alpha1.PrefetchTask // with jobs only
-	jobs     []string
-	since    time.Time // of the oldest open job
-	listing  listing
-	account  string // hash of the SecretId that looks
+	claims  map[string]*v1alpha1.Submission
+	fenced  map[string]bool // claims that were past the fence before the look
+	jobs    []string
+	since   time.Time // of the oldest open job
+	listing listing
+	account string // hash of the SecretId that looks
 }
 
 // plan decides what to look for. Whether a claim is past its fence is decided
@@ -218,11 +221,8 @@ func (p *Poller) plan(tasks []*v1alpha1.PrefetchTask) *look {
 	jobs := map[string]bool{}
 	for _, task := range tasks {
 		if claim := task.Status.Submission; claim != nil {
-			l.claimed = append(l.claimed, task)
 			l.claims[claim.ClaimID] = claim
 			l.fenced[claim.ClaimID] = p.edgeOne.ServerTimeKnown() && serverNow.After(p.complete(claim)) && !p.forgotten(claim, serverNow)
-		} else {
-			l.followed = append(l.followed, task)
 		}
 		if schedule.NewRun(task) {
 			continue
@@ -260,22 +260,28 @@ func (p *Poller) forgotten(claim *v1alpha1.Submission, serverNow time.Time) bool
 // lookForClaims reads the windows in which calls of unknown outcome can have been
 // executed: one look-up for each call, fewer where windows overlap. Those past
 // the fence are fixed in the past and no longer change; the others may grow while
-// they are read and are read apart.
-func (p *Poller) lookForClaims(ctx context.Context, creds teo.Credentials, z zone, l *look) error {
-	for _, fenced := range []bool{true, false} {
-		var windows []teo.DescribePrefetchTasksRequest
-		for id, claim := range l.claims {
-			if l.fenced[id] == fenced {
-				windows = append(windows, teo.DescribePrefetchTasksRequest{ZoneID: z.ID, StartTime: claim.SignedAt.Time, EndTime: p.complete(claim)})
-			}
-		}
-		for _, window := range merge(windows) {
-			if err := p.list(ctx, creds, l, window); err != nil {
-				return err
-			}
+// they are read.
+func (p *Poller) lookForClaims(ctx context.Context, creds teo.Credentials, z zone, l *look, fenced bool) (looked bool, err error) {
+	var windows []teo.DescribePrefetchTasksRequest
+	for id, claim := range l.claims {
+		if l.fenced[id] == fenced {
+			windows = append(windows, teo.DescribePrefetchTasksRequest{ZoneID: z.ID, StartTime: claim.SignedAt.Time, EndTime: p.complete(claim)})
 		}
 	}
-	return nil
+	for _, window := range merge(windows) {
+		if err := p.list(ctx, creds, l, window); err != nil {
+			return false, err
+		}
+	}
+	return len(windows) > 0, nil
+}
+
+func (p *Poller) lookForFenced(ctx context.Context, creds teo.Credentials, z zone, l *look) (looked bool, err error) {
+	return p.lookForClaims(ctx, creds, z, l, true)
+}
+
+func (p *Poller) lookForUnfenced(ctx context.Context, creds teo.Credentials, z zone, l *look) (looked bool, err error) {
+	return p.lookForClaims(ctx, creds, z, l, false)
 }
 
 // merge joins windows that overlap.
@@ -292,7 +298,7 @@ func merge(windows []teo.DescribePrefetchTasksRequest) (merged []teo.DescribePre
 }
 
 // lookForJobs reads the jobs that have not ended, with as few calls as it takes.
-func (p *Poller) lookForJobs(ctx context.Context, creds teo.Credentials, z zone, l *look) error {
+func (p *Poller) lookForJobs(ctx context.Context, creds teo.Credentials, z zone, l *look) (looked bool, err error) {
 	if len(l.jobs) > 1 {
 		// One window holds all jobs, and perhaps those of others; it is read if
 		// it is shorter than the jobs one by one.
@@ -302,20 +308,20 @@ func (p *Poller) lookForJobs(ctx context.Context, creds teo.Credentials, z zone,
 		switch {
 		case teo.KindOf(err) == teo.Rejected: // it is longer than EdgeOne allows
 		case err != nil:
-			return err
+			return false, err
 		case len(page.Tasks) == page.TotalCount:
 			l.listing.add(page.Tasks)
-			return nil
+			return true, nil
 		case len(page.Tasks) > 0 && page.TotalCount/len(page.Tasks) < len(l.jobs):
-			return p.list(ctx, creds, l, window)
+			return true, p.list(ctx, creds, l, window)
 		}
 	}
 	for _, id := range l.jobs {
 		if err := p.list(ctx, creds, l, teo.DescribePrefetchTasksRequest{ZoneID: z.ID, JobID: id}); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return len(l.jobs) > 0, nil
 }
 
 func earlier(a, b time.Time) time.Time {
