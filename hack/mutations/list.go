@@ -380,22 +380,27 @@ var mutations = []mutation{
 	},
 	{
 		name: "the look comes first and the fence second", file: "internal/controller/poller.go",
-		old: `		p.looked(z, err)
-		if err != nil {
+		old: `		if looked {
+			tasks, _ = p.open(z)
 `,
-		new: `		p.looked(z, err)
-		seen.fenced = p.plan(tasks).fenced
-		if err != nil {
+		new: `		if looked {
+			seen.fenced = p.plan(tasks).fenced
+			tasks, _ = p.open(z)
 `,
 		suites: []string{controller},
 	},
 	{
 		name: "a look that EdgeOne refused found nothing", file: "internal/controller/poller.go",
-		old: `		p.looked(z, err)
-		if err != nil {
+		old: `		if err != nil {
+			p.looked(z, err)
+			return p.refused(ctx, z, tasks, err), nil
+		}
+		if looked {
 `,
-		new: `		p.looked(z, err)
-		if err != nil && len(step.tasks) == 0 {
+		new: `		if err != nil {
+			p.looked(z, err)
+		}
+		if looked || err != nil {
 `,
 		suites: []string{controller},
 	},
