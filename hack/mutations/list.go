@@ -4,7 +4,6 @@ const (
 	client     = "./internal/teo"
 	line       = "./internal/schedule"
 	controller = "./internal/controller"
-	e2e        = "./test/e2e -run "
 )
 
 // mutations are the safeguards of the promise that no URL is submitted twice and
@@ -298,7 +297,7 @@ var mutations = []mutation{
 		name: "a call ends with the pass that started it", file: "internal/controller/call.go",
 		old:    `s.call(log.IntoContext(s.critical, log`,
 		new:    `s.call(log.IntoContext(ctx, log`,
-		suites: []string{controller, e2e + "TestATaskIsSubmittedFollowedAndCounted"},
+		suites: []string{controller},
 	},
 	{
 		name: "the process ends without waiting for its calls", file: "internal/controller/controller.go",
@@ -308,7 +307,7 @@ var mutations = []mutation{
 	}
 `,
 		new:    ``,
-		suites: []string{controller, e2e + "TestACallInFlightIsRecordedBeforeTheManagerStops"},
+		suites: []string{controller},
 	},
 	{
 		name: "calls are started while the process is stopping", file: "internal/controller/controller.go",
@@ -332,7 +331,7 @@ var mutations = []mutation{
 		name: "one bad URL fails all that share its call", file: "internal/controller/call.go",
 		old:    `!teo.IsBatchQuota(err) && final(call, err):`,
 		new:    `!teo.IsBatchQuota(err):`,
-		suites: []string{controller, e2e + "TestABadURLDoesNotFailItsNeighbours"},
+		suites: []string{controller},
 	},
 	{
 		name: "a new run starts with the status of the one before", file: "internal/controller/status.go",
@@ -444,6 +443,12 @@ var mutations = []mutation{
 		name: "a job of the run before is taken for the new run's", file: "internal/controller/poller.go",
 		old:    `delete(history, id)`,
 		new:    `delete(history, "job "+id)`,
+		suites: []string{controller},
+	},
+	{
+		name: "a claim does not say which jobs are the run's before", file: "internal/controller/call.go",
+		old:    `earlierJobs(part.Task, signedAt.Add(-s.SignatureValidity)),`,
+		new:    `earlierJobs(part.Task, signedAt),`,
 		suites: []string{controller},
 	},
 	{

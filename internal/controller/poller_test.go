@@ -1,0 +1,208 @@
+package controller
+
+import (
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+)
+
+const validity, margin = 5 * time.Minute, 30 * time.Second
+
+// settling is a unit whose tasks are claimed now, and its Poller.
+func settling(t *testing.T, edgeOne http.RoundTripper, tasks ...*v1alpha1.PrefetchTask) (*unit, *Poller) {
+	t.Helper()
+	u := newUnit(t, edgeOne, nil, tasks...)
+	var live []*v1alpha1.PrefetchTask
+	for _, task := range tasks {
+		live = append(live, u.get(task.Name))
+	}
+	return u, u.poller(live...)
+}
+
+func TestACallThatIsNotListedIsReleasedAfterFenceAndMarginOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		signedAt := time.Now()
+		u, p := settling(t, edgeOne.RoundTripper(), claimedAt(unitTask("a", 1), signedAt))
+		u.lookUntil(p, unitZone, signedAt.Add(validity+margin))
+		if task := u.get("a"); task.Status.Submission == nil {
+			t.Error("released before the history is complete")
+		}
+		u.lookUntil(p, unitZone, signedAt.Add(validity+margin+10*time.Second))
+		if task := u.get("a"); task.Status.Submission != nil || task.Status.LostCalls != 1 {
+			t.Errorf("not released: %+v", task.Status)
+		}
+	})
+}
+
+// slowly answers some time after the server did.
+type slowly struct {
+	http.RoundTripper
+	by func() time.Duration
+}
+
+func (s slowly) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := s.RoundTripper.RoundTrip(req)
+	time.Sleep(s.by())
+	return resp, err
+}
+
+func TestALookThatBeganBeforeTheHistoryWasCompleteReleasesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		signedAt := time.Now()
+		complete := signedAt.Truncate(time.Second).Add(validity + margin)
+		u, p := settling(t, slowly{edgeOne.RoundTripper(), func() time.Duration {
+			if until := time.Until(complete); until > 0 && until < 5*time.Second {
+				return 8 * time.Second // seen before, told after
+			}
+			return 0
+		}}, claimedAt(unitTask("a", 1), signedAt))
+		go func() { // accepted at the fence, executed at last, after the look
+			time.Sleep(time.Until(complete.Add(-time.Second)))
+			execute(t, edgeOne, "https://h/0")
+		}()
+		u.lookUntil(p, unitZone, complete.Add(20*time.Second))
+		if task := u.get("a"); task.Status.LostCalls != 0 || len(task.Status.Jobs) != 1 {
+			t.Errorf("executed, and the status is %+v", task.Status)
+		}
+	})
+}
+
+func TestALookThatIsRefusedSettlesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(func(c *simulator.Config) { c.Keys[0].Actions = []string{"CreatePrefetchTask"} })
+		defer edgeOne.Close()
+		signedAt := time.Now()
+		u, p := settling(t, edgeOne.RoundTripper(), claimedAt(unitTask("a", 1), signedAt))
+		u.lookUntil(p, unitZone, signedAt.Add(validity+margin+5*time.Minute))
+		task := u.get("a")
+		if task.Status.Submission == nil || readyReason(task) != v1alpha1.ReasonOutcomeUnknown || !meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionStalled) {
+			t.Errorf("the status is %+v", task.Status)
+		}
+	})
+}
+
+func TestOnlyJobsOfTheClaimsOwnTimeAreItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		began := time.Now()
+		early := claimedAt(unitTask("early", 2), began)
+		time.Sleep(time.Second)
+		execute(t, edgeOne, "https://h/0", "https://h/1")
+		time.Sleep(20 * time.Second)
+		late := claimedAt(unitTask("late", 1), time.Now())
+		u, p := settling(t, edgeOne.RoundTripper(), early, late)
+		u.lookUntil(p, unitZone, began.Add(validity+margin+time.Minute))
+		if task := u.get("early"); len(task.Status.Jobs) != 1 {
+			t.Errorf("the job is not adopted: %+v", task.Status)
+		}
+		if task := u.get("late"); len(task.Status.Jobs) != 0 || task.Status.LostCalls != 1 {
+			t.Errorf("a job from before the claim is adopted: %+v", task.Status)
+		}
+	})
+}
+
+func TestAJobOfTheRunBeforeIsNotTheNewRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		job := execute(t, edgeOne, "https://h/0")
+		signedAt := time.Now() // in the same second
+		task := claimedAt(unitTask("a", 1), signedAt)
+		task.Status.Submission.EarlierJobs = []string{job}
+		u, p := settling(t, edgeOne.RoundTripper(), task)
+		u.lookUntil(p, unitZone, signedAt.Add(validity+margin+10*time.Second))
+		if task := u.get("a"); len(task.Status.Jobs) != 0 || task.Status.LostCalls != 1 {
+			t.Errorf("the old run's job is adopted: %+v", task.Status)
+		}
+	})
+}
+
+func TestAnotherAccountsHistorySaysNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(func(c *simulator.Config) { c.WildcardLookups = true })
+		defer edgeOne.Close()
+		signedAt := time.Now()
+		task := unitTask("a", 1)
+		task.Spec.ZoneID = "*"
+		claimedAt(task, signedAt).Status.Submission.AccountHash = "another"
+		u, p := settling(t, edgeOne.RoundTripper(), task)
+		u.lookUntil(p, "*", signedAt.Add(validity+margin+time.Minute))
+		if task := u.get("a"); task.Status.Submission == nil || !meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionStalled) {
+			t.Errorf("the status is %+v", task.Status)
+		}
+	})
+}
+
+func TestACallThatEdgeOneHasForgottenIsNotReleased(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		u, p := settling(t, edgeOne.RoundTripper(), claimedAt(unitTask("a", 1), time.Now().Add(-73*time.Hour)))
+		u.lookUntil(p, unitZone, time.Now().Add(5*time.Minute))
+		if task := u.get("a"); task.Status.Submission == nil || !meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionStalled) {
+			t.Errorf("the status is %+v", task.Status)
+		}
+	})
+}
+
+func TestALocalClockThatRunsAheadReleasesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(func(c *simulator.Config) { c.ClockOffset = -10 * time.Minute })
+		defer edgeOne.Close()
+		u, p := settling(t, edgeOne.RoundTripper(), claimedAt(unitTask("a", 1), edgeOne.Now()))
+		u.lookUntil(p, unitZone, time.Now().Add(time.Minute))
+		if task := u.get("a"); task.Status.Submission == nil {
+			t.Errorf("released ten minutes too early: %+v", task.Status)
+		}
+	})
+}
+
+func TestACallThatThisProcessMakesIsLeftToIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		u, p := settling(t, edgeOne.RoundTripper(), claimedAt(unitTask("a", 1), time.Now()))
+		execute(t, edgeOne, "https://h/0")
+		u.calls.start("claim of a")
+		u.lookUntil(p, unitZone, time.Now().Add(20*time.Second))
+		if !claimedBy(u.get("a"), "claim of a") {
+			t.Error("settled while the answer may come")
+		}
+		u.calls.end("claim of a")
+		u.lookUntil(p, unitZone, time.Now().Add(20*time.Second))
+		if task := u.get("a"); len(task.Status.Jobs) != 1 {
+			t.Errorf("not settled: %+v", task.Status)
+		}
+	})
+}
+
+func TestTheClaimOfAnEarlierRunExpiresAndIsNotForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		signedAt := time.Now()
+		task := claimedAt(unitTask("a", 1), signedAt)
+		task.Spec.Mode = v1alpha1.ModeEdge
+		u, p := settling(t, edgeOne.RoundTripper(), task)
+		execute(t, edgeOne, "https://h/0")
+		u.lookUntil(p, unitZone, signedAt.Add(validity+margin))
+		if claim := u.get("a").Status.Submission; claim == nil || claim.Expired {
+			t.Errorf("before its call is certain not to come: %+v", claim)
+		}
+		u.lookUntil(p, unitZone, signedAt.Add(validity+margin+10*time.Second))
+		if claim := u.get("a").Status.Submission; claim == nil || !claim.Expired {
+			t.Errorf("after: %+v", claim)
+		}
+	})
+}
