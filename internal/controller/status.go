@@ -166,10 +166,9 @@ func waits(note schedule.Note, now time.Time) change {
 			set(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, note.Reason, note.Message)
 		}
 		stall(task, note.Stalled, note.Reason, note.Message)
-		unset(task, v1alpha1.ConditionQuotaExceeded)
+		present(task, v1alpha1.ConditionQuotaExceeded, note.Quota, note.Reason, note.Message)
 		task.Status.NextAttemptTime = metav1.Time{}
 		if note.Quota {
-			set(task, v1alpha1.ConditionQuotaExceeded, metav1.ConditionTrue, note.Reason, note.Message)
 			task.Status.NextAttemptTime = metav1.NewTime(note.NextAttempt)
 		}
 	}
@@ -387,9 +386,16 @@ func notReady(task *v1alpha1.PrefetchTask, reason, message string) {
 }
 
 func stall(task *v1alpha1.PrefetchTask, stalled bool, reason, message string) {
-	unset(task, v1alpha1.ConditionStalled)
-	if stalled {
-		set(task, v1alpha1.ConditionStalled, metav1.ConditionTrue, reason, message)
+	present(task, v1alpha1.ConditionStalled, stalled, reason, message)
+}
+
+// present sets a condition that is there only while it is True. One that stays
+// keeps its time, or telling the same again would be a write.
+func present(task *v1alpha1.PrefetchTask, conditionType string, isTrue bool, reason, message string) {
+	if isTrue {
+		set(task, conditionType, metav1.ConditionTrue, reason, message)
+	} else {
+		unset(task, conditionType)
 	}
 }
 

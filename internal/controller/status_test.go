@@ -115,6 +115,28 @@ func TestTransitions(t *testing.T) {
 	}
 }
 
+func TestTellingTheSameAgainWritesNothing(t *testing.T) {
+	quota := schedule.Why{Reason: v1alpha1.ReasonBatchQuota, Message: "none", Quota: true, Person: true}
+	for name, tell := range map[string]change{
+		"held for quota": waits(schedule.Note{Why: quota, Stalled: true, NextAttempt: t0}, t0),
+		"stalled":        waits(schedule.Note{Why: schedule.Why{Reason: v1alpha1.ReasonCredentialsMissing, Message: "none", Person: true}, Stalled: true}, t0),
+		"unknown":        unknown("lost", true),
+	} {
+		t.Run(name, func(t *testing.T) {
+			task := taskOf(2)
+			claim(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: "0"}, t0)(task)
+			tell(task)
+			for i := range task.Status.Conditions {
+				task.Status.Conditions[i].LastTransitionTime = metav1.NewTime(t0)
+			}
+			again := task.DeepCopy()
+			if tell(again); !equality.Semantic.DeepEqual(again.Status, task.Status) {
+				t.Errorf("%+v became %+v", task.Status, again.Status)
+			}
+		})
+	}
+}
+
 func TestFailedTargetsAreTheFirst100AndCountsAreExact(t *testing.T) {
 	task := taskOf(300)
 	claiming("0-299")(task)
