@@ -58,6 +58,10 @@ fuzz: prerequisites ## Fuzz what comes from outside, each target for FUZZ_TIME (
 	  go test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZ_TIME) "$$package" || exit 1; \
 	done
 
+.PHONY: mutations
+mutations: prerequisites ## Take one safeguard at a time away and see which test notices; RUN selects by name or file
+	go run ./hack/mutations -run='$(RUN)'
+
 .PHONY: test-node
 test-node: prerequisites ## Test the simulator against the vendor's Node.js SDK (needs Node.js)
 	@command -v npm > /dev/null || { echo "npm is missing: install Node.js 18 or later to run the vendor's Node.js SDK."; exit 1; }
