@@ -38,6 +38,18 @@ var mutations = []mutation{
 		suites: []string{client},
 	},
 	{
+		name: "a call that counts as not sent can still go out", file: "internal/teo/body.go",
+		old:    `if b.sealed {`,
+		new:    `if b.sealed && len(b.rest) == 0 {`,
+		suites: []string{client},
+	},
+	{
+		name: "a call that was certainly not sent counts as perhaps executed", file: "internal/teo/errors.go",
+		old:    `if !sent {`,
+		new:    `if !sent && action == "" {`,
+		suites: []string{client},
+	},
+	{
 		name: "a lost answer counts as not executed", file: "internal/teo/errors.go",
 		old:    `Kind: classify(action, ""), Message: "no answer: "`,
 		new:    `Kind: Unavailable, Message: "no answer: "`,
@@ -128,6 +140,12 @@ var mutations = []mutation{
 		suites: []string{client},
 	},
 	{
+		name: "throttled answers do not slow down", file: "internal/teo/limiter.go",
+		old:    `if throttled {`,
+		new:    `if throttled && l.limit == 0 {`,
+		suites: []string{client},
+	},
+	{
 		name: "there is one slot too many", file: "internal/teo/limiter.go",
 		old:    `mayCool := l.current(now) - 1 - l.out`,
 		new:    `mayCool := l.current(now) - l.out`,
@@ -141,6 +159,42 @@ var mutations = []mutation{
 	},
 
 	// The line.
+	{
+		name: "what a job covers counts as not handed over", file: "internal/schedule/run.go",
+		old:    `all = all.Union(Covered(job.Targets, n))`,
+		new:    `all = all.Union(nil)`,
+		suites: []string{line},
+	},
+	{
+		name: "what EdgeOne refused is submitted again", file: "internal/schedule/run.go",
+		old:    `all = refused`,
+		new:    `all = nil`,
+		suites: []string{line},
+	},
+	{
+		name: "a suspended task is submitted", file: "internal/schedule/run.go",
+		old:    `if !task.DeletionTimestamp.IsZero() || Suspended(task) {`,
+		new:    `if !task.DeletionTimestamp.IsZero() {`,
+		suites: []string{line},
+	},
+	{
+		name: "what happened to a task while its call was under way is forgotten", file: "internal/schedule/plan.go",
+		old:    `task := Newest(tasks[i], it.task)`,
+		new:    `task := Newest(tasks[i], nil)`,
+		suites: []string{line},
+	},
+	{
+		name: "an event ends a hold of the account", file: "internal/schedule/plan.go",
+		old:    `if q.account.at(now) {`,
+		new:    `if q.account.at(now) && q.account.probe && q.probing {`,
+		suites: []string{line},
+	},
+	{
+		name: "a claim that only a person can settle holds its URLs for ever", file: "internal/schedule/pool.go",
+		old:    `if now.Before(c.until) {`,
+		new:    `if c.until.After(time.Time{}) {`,
+		suites: []string{line},
+	},
 	{
 		name: "a task goes out again while it is in a call", file: "internal/schedule/queue.go",
 		old: `		if it.inFlight {
@@ -265,11 +319,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a task whose claim was not acknowledged is sent", file: "internal/controller/call.go",
-		old: `		if !claimed[i] {
-			continue
-		}
-		targets`,
-		new:    `		targets`,
+		old:    `if !claimed[i] {`,
+		new:    `if !claimed[i] && part.Task == nil {`,
 		suites: []string{controller},
 	},
 	{
@@ -401,6 +452,24 @@ var mutations = []mutation{
 		}
 		if looked || err != nil {
 `,
+		suites: []string{controller},
+	},
+	{
+		name: "windows of claims that overlap are read to the end of the first", file: "internal/controller/poller.go",
+		old:    `merged[last].EndTime = latest(merged[last].EndTime, w.EndTime)`,
+		new:    `merged[last].EndTime = latest(merged[last].EndTime)`,
+		suites: []string{controller},
+	},
+	{
+		name: "the second in which a claim was made is not part of its window", file: "internal/controller/settle.go",
+		old:    `task.CreateTime.Before(start.Truncate(time.Second))`,
+		new:    `task.CreateTime.Before(start)`,
+		suites: []string{controller},
+	},
+	{
+		name: "a URL that EdgeOne spells in another way is another URL", file: "internal/controller/settle.go",
+		old:    `job[teo.Normalize(task.Target)] = task`,
+		new:    `job[task.Target] = task`,
 		suites: []string{controller},
 	},
 	{

@@ -35,6 +35,7 @@ type mutation struct {
 type result struct {
 	mutation
 	caughtBy string // the test, "" if it survived
+	invalid  error  // why it proves nothing
 	took     time.Duration
 }
 
@@ -69,9 +70,9 @@ func run(ctx context.Context, pattern string) error {
 	}
 	var results []result
 	for i, m := range selected {
-		r, err := t.try(ctx, m)
-		if err != nil {
-			return fmt.Errorf("%s: %w", m.name, err)
+		r := t.try(ctx, m)
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 		results = append(results, r)
 		fmt.Printf("[%d/%d] %s: %s (%.0f s)\n", i+1, len(selected), m.name, r.verdict(), r.took.Seconds())
@@ -146,29 +147,31 @@ func (t tree) sound(ctx context.Context, selected []mutation) error {
 }
 
 // try applies a mutation, runs its suites until one fails, and takes it back.
-func (t tree) try(ctx context.Context, m mutation) (result, error) {
+func (t tree) try(ctx context.Context, m mutation) (r result) {
 	start := time.Now()
+	defer func() { r.took = time.Since(start) }()
+	r = result{mutation: m}
 	path := filepath.Join(t.dir, m.file)
 	original, err := os.ReadFile(path)
 	if err != nil {
-		return result{}, err
+		r.invalid = err
+		return r
 	}
 	broken, err := m.apply(string(original))
-	if err != nil {
-		return result{}, err
+	if err == nil {
+		err = os.WriteFile(path, []byte(broken), 0o644)
 	}
-	if err := os.WriteFile(path, []byte(broken), 0o644); err != nil {
-		return result{}, err
+	if err != nil {
+		r.invalid = err
+		return r
 	}
 	defer func() { _ = os.WriteFile(path, original, 0o644) }()
-	r := result{mutation: m}
 	for _, suite := range m.suites {
-		if r.caughtBy, err = t.test(ctx, suite); err != nil || r.caughtBy != "" {
+		if r.caughtBy, r.invalid = t.test(ctx, suite); r.caughtBy != "" || r.invalid != nil {
 			break
 		}
 	}
-	r.took = time.Since(start)
-	return r, err
+	return r
 }
 
 // apply returns the file's text with the safeguard removed.
@@ -222,7 +225,10 @@ func (t tree) test(ctx context.Context, suite string) (failed string, err error)
 }
 
 func (r result) verdict() string {
-	if r.caughtBy == "" {
+	switch {
+	case r.invalid != nil:
+		return "INVALID: " + r.invalid.Error()
+	case r.caughtBy == "":
 		return "SURVIVED"
 	}
 	return "caught by " + r.caughtBy
@@ -230,16 +236,17 @@ func (r result) verdict() string {
 
 func report(results []result, took time.Duration) error {
 	fmt.Printf("\n| mutation | caught by | seconds |\n|---|---|---|\n")
-	var survivors []string
+	var missed []string
 	for _, r := range results {
-		fmt.Printf("| %s | %s | %.0f |\n", r.name, strings.TrimPrefix(r.verdict(), "caught by "), r.took.Seconds())
+		verdict, _, _ := strings.Cut(strings.TrimPrefix(r.verdict(), "caught by "), "\n")
+		fmt.Printf("| %s | %s | %.0f |\n", r.name, verdict, r.took.Seconds())
 		if r.caughtBy == "" {
-			survivors = append(survivors, r.name)
+			missed = append(missed, r.name)
 		}
 	}
-	fmt.Printf("\n%d of %d mutations caught in %s\n", len(results)-len(survivors), len(results), took.Round(time.Second))
-	if len(survivors) > 0 {
-		return fmt.Errorf("not noticed by any test: %s", strings.Join(survivors, "; "))
+	fmt.Printf("\n%d of %d mutations caught in %s\n", len(results)-len(missed), len(results), took.Round(time.Second))
+	if len(missed) > 0 {
+		return fmt.Errorf("not caught: %s", strings.Join(missed, "; "))
 	}
 	return nil
 }

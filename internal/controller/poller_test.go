@@ -112,6 +112,29 @@ func TestOnlyJobsOfTheClaimsOwnTimeAreItsOwn(t *testing.T) {
 	})
 }
 
+func TestWindowsThatOverlapAreReadToTheirEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		first := claimedAt(unitTask("first", 1), time.Now())
+		time.Sleep(4 * time.Minute)
+		second := unitTask("second", 1)
+		second.Spec.Targets[0] = "https://h/second"
+		claimedAt(second, time.Now())
+		time.Sleep(validity - time.Second) // just before its fence
+		execute(t, edgeOne, "https://h/second")
+		u, p := settling(t, edgeOne.RoundTripper(), first, second)
+		time.Sleep(margin + 10*time.Second) // both are past the fence at the first look
+		u.lookUntil(p, unitZone, time.Now().Add(10*time.Second))
+		if task := u.get("first"); task.Status.LostCalls != 1 {
+			t.Errorf("the first was not executed, and is %+v", task.Status)
+		}
+		if task := u.get("second"); len(task.Status.Jobs) != 1 {
+			t.Errorf("the second was executed, and is %+v", task.Status)
+		}
+	})
+}
+
 func TestAJobOfTheRunBeforeIsNotTheNewRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		edgeOne := unitEdgeOne(nil)
