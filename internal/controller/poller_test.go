@@ -125,7 +125,7 @@ func TestWindowsThatOverlapAreReadToTheirEnds(t *testing.T) {
 		execute(t, edgeOne, "https://h/second")
 		u, p := settling(t, edgeOne.RoundTripper(), first, second)
 		time.Sleep(margin + 10*time.Second) // both are past the fence at the first look
-		u.lookUntil(p, unitZone, time.Now().Add(10*time.Second))
+		u.lookUntil(p, unitZone, time.Now().Add(time.Minute))
 		if task := u.get("first"); task.Status.LostCalls != 1 {
 			t.Errorf("the first was not executed, and is %+v", task.Status)
 		}
