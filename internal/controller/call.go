@@ -105,9 +105,12 @@ func (s *Submitter) claimAll(
 
 // earlierJobs are the jobs of the run before that were signed after a time.
 func earlierJobs(task *v1alpha1.PrefetchTask, after time.Time) []string {
+	if !schedule.NewRun(task) {
+		return nil
+	}
 	var ids []string
 	for _, job := range slices.Backward(task.Status.Jobs) {
-		if schedule.NewRun(task) && job.SubmitTime.After(after) && len(ids) < maxEarlierJobs {
+		if job.SubmitTime.After(after) && len(ids) < maxEarlierJobs {
 			ids = append(ids, job.ID)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -60,7 +61,7 @@ func openIn(task *v1alpha1.PrefetchTask) (zone, bool) {
 		if accountOf(task) != a {
 			a = accountOf(task) // the keys were replaced by others
 		}
-		return zone{a, claim.ZoneID}, !claim.Expired || !schedule.NewRun(task)
+		return zone{a, claim.ZoneID}, schedule.Claimed(task)
 	}
 	if over(task) || schedule.NewRun(task) {
 		return zone{}, false
@@ -208,7 +209,10 @@ type look struct {
 	jobs    []string
 	since   time.Time // of the oldest open job
 	listing listing
-	account string // hash of the SecretId that looks
+	// jobsRead says that the listing has all of the jobs, and not only what was
+	// made in the windows of the claims.
+	jobsRead bool
+	account  string // hash of the SecretId that looks
 }
 
 // plan decides what to look for. Whether a claim is past its fence is decided
@@ -264,7 +268,11 @@ func (p *Poller) forgotten(claim *v1alpha1.Submission, serverNow time.Time) bool
 func (p *Poller) lookForClaims(ctx context.Context, creds teo.Credentials, z zone, l *look, fenced bool) (looked bool, err error) {
 	var windows []teo.DescribePrefetchTasksRequest
 	for id, claim := range l.claims {
-		if l.fenced[id] == fenced {
+		if l.fenced[id] != fenced {
+			continue
+		}
+		looked = true
+		if !p.forgotten(claim, p.edgeOne.ServerTime()) { // EdgeOne may refuse a window that far back
 			windows = append(windows, teo.DescribePrefetchTasksRequest{ZoneID: z.ID, StartTime: claim.SignedAt.Time, EndTime: p.complete(claim)})
 		}
 	}
@@ -273,7 +281,7 @@ func (p *Poller) lookForClaims(ctx context.Context, creds teo.Credentials, z zon
 			return false, err
 		}
 	}
-	return len(windows) > 0, nil
+	return looked, nil
 }
 
 func (p *Poller) lookForFenced(ctx context.Context, creds teo.Credentials, z zone, l *look) (looked bool, err error) {
@@ -299,6 +307,7 @@ func merge(windows []teo.DescribePrefetchTasksRequest) (merged []teo.DescribePre
 
 // lookForJobs reads the jobs that have not ended, with as few calls as it takes.
 func (p *Poller) lookForJobs(ctx context.Context, creds teo.Credentials, z zone, l *look) (looked bool, err error) {
+	l.jobsRead = true
 	if len(l.jobs) > 1 {
 		// One window holds all jobs, and perhaps those of others; it is read if
 		// it is shorter than the jobs one by one.
@@ -369,7 +378,11 @@ func (p *Poller) update(ctx context.Context, task *v1alpha1.PrefetchTask, l *loo
 		}
 	}
 	if !schedule.NewRun(task) && len(task.Status.Jobs) > 0 {
-		changes = append(changes, follow(l.listing, p.JobDeadline, now, serverNow))
+		deadline := p.JobDeadline
+		if !l.jobsRead {
+			deadline = math.MaxInt64
+		}
+		changes = append(changes, follow(l.listing, deadline, now, serverNow))
 	}
 	p.write(ctx, task, func(task *v1alpha1.PrefetchTask) {
 		for _, c := range changes {

@@ -150,7 +150,7 @@ func unknown(message string, stalled bool) change {
 // waits says why a task waits.
 func waits(note schedule.Note, now time.Time) change {
 	return func(task *v1alpha1.PrefetchTask) {
-		if schedule.NewRun(task) && task.Status.Submission == nil {
+		if schedule.NewRun(task) && !schedule.Claimed(task) {
 			// What the status says of the run before stays until the new one is
 			// claimed; only that it is over is no longer true.
 			notReady(task, v1alpha1.ReasonWaiting, "A new run is submitted when its turn comes")
@@ -162,7 +162,7 @@ func waits(note schedule.Note, now time.Time) change {
 			return
 		}
 		notReady(task, note.Reason, note.Message)
-		if condition := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionSubmitted); condition == nil || condition.Status != metav1.ConditionUnknown {
+		if condition := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionSubmitted); condition == nil || condition.Status != metav1.ConditionUnknown || !schedule.Claimed(task) {
 			set(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, note.Reason, note.Message)
 		}
 		stall(task, note.Stalled, note.Reason, note.Message)
@@ -188,7 +188,7 @@ func follow(listed listing, deadline time.Duration, now, serverNow time.Time) ch
 }
 
 func followJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, targets []string, listed map[string]teo.PrefetchTask, late bool) {
-	positions := covered(task, job.Targets)
+	positions := schedule.Covered(job.Targets, len(targets))
 	if int(job.Succeeded+job.Failed) >= len(positions) || listed == nil && !late {
 		return
 	}

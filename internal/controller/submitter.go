@@ -168,9 +168,11 @@ func (s *Submitter) tell(l *line) time.Duration {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.telling = false
-			for _, task := range tasks {
+			for i, task := range tasks {
 				if task != nil {
 					l.queue.Set(task, time.Now())
+				} else {
+					l.queue.Untold(notes[i], time.Now())
 				}
 			}
 		}()
@@ -182,8 +184,8 @@ func (s *Submitter) tell(l *line) time.Duration {
 	return max(time.Until(next), time.Millisecond)
 }
 
-// tellOne writes one note. A conflict means that the task has changed, and its
-// event will make the queue think again.
+// tellOne writes one note, or returns nil. A conflict means that the task has
+// changed, and its event will make the queue think again.
 func (s *Submitter) tellOne(note schedule.Note) *v1alpha1.PrefetchTask {
 	var task *v1alpha1.PrefetchTask
 	trouble := func(err error) bool { return !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) }

@@ -264,3 +264,18 @@ func told(note Note) func(*v1alpha1.PrefetchTask) {
 		condition(task, v1alpha1.ConditionStalled, note.Stalled, note.Why)
 	}
 }
+
+func TestANoteThatCouldNotBeWrittenIsToldAgain(t *testing.T) {
+	w := newWorld(t)
+	w.set(newTask("a", urls("x", 1)...))
+	w.edit("a", suspend)
+	notes, _ := w.q.Notes(10, w.now)
+	if len(notes) != 1 {
+		t.Fatalf("%d notes, want 1", len(notes))
+	}
+	w.q.Untold(notes[0], w.now)
+	_, next := w.q.Notes(10, w.now)
+	if again, _ := w.q.Notes(10, next); len(again) != 1 || again[0].Reason != v1alpha1.ReasonSuspended {
+		t.Errorf("told again: %+v", again)
+	}
+}

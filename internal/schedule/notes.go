@@ -6,6 +6,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
@@ -43,7 +44,7 @@ func mustTell(task *v1alpha1.PrefetchTask) bool {
 
 // wantsCalls says whether a suspended task would be submitted if it were not.
 func wantsCalls(task *v1alpha1.PrefetchTask) bool {
-	return task.Status.Submission == nil && len(Open(task)) > 0
+	return !Claimed(task) && len(Open(task)) > 0
 }
 
 func reason(task *v1alpha1.PrefetchTask) string {
@@ -102,7 +103,7 @@ func (q *Queue) Notes(n int, now time.Time) (notes []Note, next time.Time) {
 		q.later = q.later[1:]
 		if all != nil {
 			all()
-		} else if it.strand != nil || it.suspects > 0 || it.parked {
+		} else if !it.deleted && !it.inFlight {
 			q.sayNow(it)
 		}
 	}
@@ -124,6 +125,13 @@ func (q *Queue) Notes(n int, now time.Time) (notes []Note, next time.Time) {
 		next = q.later[0].at
 	}
 	return notes, next
+}
+
+// Untold puts back a note that could not be written.
+func (q *Queue) Untold(note Note, now time.Time) {
+	if it := q.items[types.NamespacedName{Namespace: note.Task.Namespace, Name: note.Task.Name}]; it != nil {
+		q.sayLater(it, now)
+	}
 }
 
 // explain says why a task waits.

@@ -94,12 +94,19 @@ func Waiting(task *v1alpha1.PrefetchTask) bool {
 		return false
 	}
 	if claim := task.Status.Submission; claim != nil {
-		return NewRun(task) && (claim.Expired || claim.Semantics == Semantics(task))
+		return !Claimed(task) || NewRun(task) && claim.Semantics == Semantics(task)
 	}
 	if !NewRun(task) && meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished) {
 		return false
 	}
 	return len(Open(task)) > 0
+}
+
+// Claimed says whether a call of the task has an unknown outcome that matters. That
+// of a run which the spec no longer asks for does not, once it cannot be executed.
+func Claimed(task *v1alpha1.PrefetchTask) bool {
+	claim := task.Status.Submission
+	return claim != nil && !(claim.Expired && NewRun(task))
 }
 
 // MaxLostCalls is how many lost calls of a run there may be before a person is
