@@ -239,7 +239,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a new run does not wait for the claim of one that fetched in another way", file: "internal/schedule/run.go",
-		old:    `return NewRun(task) && (claim.Expired || claim.Semantics == Semantics(task))`,
+		old:    `return !Claimed(task) || NewRun(task) && claim.Semantics == Semantics(task)`,
 		new:    `return NewRun(task)`,
 		suites: []string{line},
 	},
@@ -507,6 +507,12 @@ var mutations = []mutation{
 		old:    `return expire`,
 		new:    `return release(noReason, time.Now())`,
 		suites: []string{controller},
+	},
+	{
+		name: "a call that may have been executed is not looked for once its run is back", file: "internal/schedule/run.go",
+		old:    `return claim != nil && !(claim.Expired && NewRun(task))`,
+		new:    `return claim != nil && !claim.Expired`,
+		suites: []string{line, controller},
 	},
 	{
 		name: "a job of the run before is taken for the new run's", file: "internal/controller/poller.go",

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 )
 
@@ -175,6 +176,46 @@ func TestACallThatEdgeOneHasForgottenIsNotReleased(t *testing.T) {
 		u.lookUntil(p, unitZone, time.Now().Add(5*time.Minute))
 		if task := u.get("a"); task.Status.Submission == nil || !meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionStalled) {
 			t.Errorf("the status is %+v", task.Status)
+		}
+	})
+}
+
+func TestACallIsNotForgottenBetweenTheDecisionAndTheLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		u, p := settling(t, edgeOne.RoundTripper(), claimedAt(unitTask("a", 1), time.Now()))
+		execute(t, edgeOne, "https://h/0")
+		time.Sleep(p.HistoryRetention - time.Minute)
+		if _, err := p.edgeOne.DescribeContentQuota(t.Context(), unitCreds, unitZone); err != nil { // to learn the time
+			t.Fatal(err)
+		}
+		seen := p.plan([]*v1alpha1.PrefetchTask{u.get("a")})
+		time.Sleep(2 * time.Minute)
+		if _, err := p.lookForFenced(t.Context(), unitCreds, zone{ID: unitZone}, seen); err != nil {
+			t.Fatal(err)
+		}
+		p.update(t.Context(), u.get("a"), seen)
+		if task := u.get("a"); task.Status.LostCalls > 0 {
+			t.Errorf("executed, and released without a look: %+v", task.Status)
+		}
+	})
+}
+
+func TestACallIsLookedForIfTheEditThatCameAfterItIsTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		task := claimedAt(unitTask("a", 1), time.Now())
+		task.Status.Submission.Expired = true
+		if schedule.Waiting(task) {
+			t.Error("its targets would be submitted again")
+		}
+		u, p := settling(t, edgeOne.RoundTripper(), task)
+		execute(t, edgeOne, "https://h/0")
+		u.lookUntil(p, unitZone, time.Now().Add(20*time.Second))
+		if task := u.get("a"); len(task.Status.Jobs) != 1 {
+			t.Errorf("not found: %+v", task.Status)
 		}
 	})
 }
