@@ -73,7 +73,7 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 	critical, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	op := &operator{
 		Options:     options,
-		store:       store{Client: mgr.GetClient(), live: mgr.GetAPIReader(), timeout: options.WriteTimeout},
+		store:       newStore(mgr.GetClient(), mgr.GetAPIReader(), options.WriteTimeout),
 		edgeOne:     edgeOne,
 		credentials: credentials,
 		events:      mgr.GetEventRecorder("teo-prefetch-operator"),

@@ -40,6 +40,7 @@ type openWork struct {
 	tasks     map[client.ObjectKey]*v1alpha1.PrefetchTask
 	firstLook time.Time // at jobs; later than at once, so that a restart does not look everywhere at once
 	lastLook  time.Time
+	timed     bool      // a look was made that knew EdgeOne's time
 	refused   time.Time // since when EdgeOne refuses to be looked at
 }
 
@@ -122,7 +123,7 @@ func (p *Poller) leave(key client.ObjectKey) {
 // often the older they are: a prefetch takes seconds to half an hour.
 func (p *Poller) due(work *openWork, task *v1alpha1.PrefetchTask) time.Time {
 	if claim := task.Status.Submission; claim != nil {
-		if p.edgeOne.ServerTime().Sub(p.complete(claim)) > time.Minute {
+		if work.timed && p.edgeOne.ServerTime().Sub(p.complete(claim)) > time.Minute {
 			return work.lastLook.Add(p.RecheckInterval) // a person has to make it settle
 		}
 		return work.lastLook.Add(settleInterval)
@@ -154,7 +155,7 @@ func (p *Poller) Reconcile(ctx context.Context, z zone) (reconcile.Result, error
 	} {
 		looked, err := look(ctx, creds, z, seen)
 		if err != nil {
-			p.looked(z, err)
+			p.looked(z, seen, err)
 			return p.refused(ctx, z, tasks, err), nil
 		}
 		if looked {
@@ -162,7 +163,7 @@ func (p *Poller) Reconcile(ctx context.Context, z zone) (reconcile.Result, error
 			forEach(len(tasks), func(i int) { p.update(ctx, tasks[i], seen) })
 		}
 	}
-	p.looked(z, nil)
+	p.looked(z, seen, nil)
 	_, due = p.open(z)
 	return when(due), nil
 }
@@ -204,6 +205,7 @@ func (p *Poller) underWay(task *v1alpha1.PrefetchTask) bool {
 
 // look is one look at a zone: what is asked for, and what was seen.
 type look struct {
+	timed   bool // EdgeOne's time was known before it
 	claims  map[string]*v1alpha1.Submission
 	fenced  map[string]bool // claims that were past the fence before the look
 	jobs    []string
@@ -220,13 +222,15 @@ type look struct {
 // Where EdgeOne may have forgotten the call, no look shows that it was not
 // executed, and the claim is never past the fence.
 func (p *Poller) plan(tasks []*v1alpha1.PrefetchTask) *look {
-	l := &look{claims: map[string]*v1alpha1.Submission{}, fenced: map[string]bool{}, listing: listing{}}
+	l := &look{
+		timed: p.edgeOne.ServerTimeKnown(), claims: map[string]*v1alpha1.Submission{}, fenced: map[string]bool{}, listing: listing{},
+	}
 	serverNow := p.edgeOne.ServerTime()
 	jobs := map[string]bool{}
 	for _, task := range tasks {
 		if claim := task.Status.Submission; claim != nil {
 			l.claims[claim.ClaimID] = claim
-			l.fenced[claim.ClaimID] = p.edgeOne.ServerTimeKnown() && serverNow.After(p.complete(claim)) && !p.forgotten(claim, serverNow)
+			l.fenced[claim.ClaimID] = l.timed && serverNow.After(p.complete(claim)) && !p.forgotten(claim, serverNow)
 		}
 		if schedule.NewRun(task) {
 			continue
@@ -347,7 +351,7 @@ func (p *Poller) list(ctx context.Context, creds teo.Credentials, l *look, req t
 }
 
 // looked notes a look and whether EdgeOne refused it.
-func (p *Poller) looked(z zone, err error) {
+func (p *Poller) looked(z zone, l *look, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	work := p.zones[z]
@@ -355,6 +359,7 @@ func (p *Poller) looked(z zone, err error) {
 		return
 	}
 	work.lastLook = time.Now()
+	work.timed = l.timed
 	switch {
 	case !refusesLooking(err):
 		work.refused = time.Time{}

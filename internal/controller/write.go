@@ -14,8 +14,10 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
-// writers is how many status writes go on at once. The API server takes some 400
-// a second of them on two cores, at a few milliseconds each.
+// writers is how many status writes of this process go on at once, whatever they
+// are for. The API server takes some 400 a second of them on two cores, at a few
+// milliseconds each: more at a time would only wait there, and the lease's with
+// them.
 const writers = 32
 
 // store writes statuses. Each write carries the resourceVersion of the task it
@@ -24,6 +26,11 @@ type store struct {
 	client.Client
 	live    client.Reader
 	timeout time.Duration // of one request
+	writing chan struct{} // holds one for each write that goes on
+}
+
+func newStore(c client.Client, live client.Reader, timeout time.Duration) store {
+	return store{Client: c, live: live, timeout: timeout, writing: make(chan struct{}, writers)}
 }
 
 // write applies c to a copy of the task and writes the status if it differs.
@@ -32,6 +39,12 @@ func (s store) write(ctx context.Context, task *v1alpha1.PrefetchTask, c change)
 	c(changed)
 	if equality.Semantic.DeepEqual(task.Status, changed.Status) {
 		return task, nil
+	}
+	select {
+	case s.writing <- struct{}{}:
+		defer func() { <-s.writing }()
+	case <-ctx.Done():
+		return task, ctx.Err()
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()

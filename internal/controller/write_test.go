@@ -58,7 +58,7 @@ func TestAJobIDIsRecordedHoweverLongTheAPIServerIsAway(t *testing.T) {
 		task.Spec = v1alpha1.PrefetchTaskSpec{ZoneID: "zone-1", Targets: []v1alpha1.Target{"https://a/"}}
 		claim(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: "0"}, time.Now())(task)
 		o := &outage{until: time.Now().Add(10 * time.Minute), task: task}
-		s := store{Client: o, live: live{outage: o}, timeout: time.Second}
+		s := newStore(o, live{outage: o}, time.Second)
 		s.settle(t.Context(), task, "c", record("job", nil, time.Now()))
 		if o.written == nil || len(o.written.Status.Jobs) != 1 || o.written.Status.Submission != nil {
 			t.Errorf("not recorded: %+v", o.written)
