@@ -412,7 +412,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "EdgeOne's clock is believed before it has told it", file: "internal/controller/poller.go",
-		old:    `p.edgeOne.ServerTimeKnown() && serverNow.After(p.complete(claim)) && !p.forgotten`,
+		old:    `l.timed && serverNow.After(p.complete(claim)) && !p.forgotten`,
 		new:    `serverNow.After(p.complete(claim)) && !p.forgotten`,
 		suites: []string{controller},
 	},
@@ -442,13 +442,13 @@ var mutations = []mutation{
 	{
 		name: "a look that EdgeOne refused found nothing", file: "internal/controller/poller.go",
 		old: `		if err != nil {
-			p.looked(z, err)
+			p.looked(z, seen, err)
 			return p.refused(ctx, z, tasks, err), nil
 		}
 		if looked {
 `,
 		new: `		if err != nil {
-			p.looked(z, err)
+			p.looked(z, seen, err)
 		}
 		if looked || err != nil {
 `,

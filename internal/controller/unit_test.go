@@ -70,7 +70,7 @@ func newUnit(t *testing.T, edgeOne http.RoundTripper, onStatus func(write func()
 			RecheckInterval: 30 * time.Second, SignatureValidity: 5 * time.Minute, SettleMargin: 30 * time.Second, HistoryRetention: 72 * time.Hour,
 			WriteTimeout: 10 * time.Second, CallTimeout: 10 * time.Second, ShutdownGrace: 25 * time.Second,
 		},
-		store:       store{Client: c, live: c, timeout: 10 * time.Second},
+		store:       newStore(c, c, 10*time.Second),
 		edgeOne:     teoClient,
 		credentials: &Credentials{Own: func() (teo.Credentials, error) { return unitCreds, nil }, MaxAge: time.Minute},
 		events:      noEvents{},
