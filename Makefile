@@ -72,6 +72,12 @@ test-node: prerequisites ## Test the simulator against the vendor's Node.js SDK 
 demo: build control-plane ## Show the operator at work on this machine: API server, simulated EdgeOne, tasks
 	go run ./hack/demo
 
+CHAOS_DURATION ?= 10m
+CHAOS_SEED ?= 0
+.PHONY: chaos
+chaos: build control-plane ## Let everything go wrong at once and count duplicates and losses; CHAOS_DURATION (10m), CHAOS_SEED
+	go run ./hack/chaos -duration=$(CHAOS_DURATION) -seed=$(CHAOS_SEED)
+
 .PHONY: fmt
 fmt: bin/golangci-lint ## Format the Go code
 	bin/golangci-lint fmt

@@ -249,7 +249,8 @@ type Submission struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Semantics string `json:"semantics,omitempty"`
-	// earlierJobs are recent jobs of the run before. EdgeOne tells the time of a
+	// earlierJobs are jobs made just before the call, for the run before or, with
+	// another mode or other headers, for other tasks. EdgeOne tells the time of a
 	// job to the second only, so that one of them may seem to be of this call.
 	// +optional
 	// +listType=atomic
@@ -260,7 +261,7 @@ type Submission struct {
 	// spec has changed meanwhile, and the call is not looked for unless the spec is
 	// changed back.
 	// +optional
-	Expired bool `json:"expired,omitempty"`
+	Expired bool `json:"expired,omitempty"` //nolint:kubeapilinter // a fact of the past with two states, written by the operator alone
 }
 
 // PrefetchTaskStatus says what became of the task's current run.

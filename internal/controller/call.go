@@ -42,7 +42,7 @@ func (s *Submitter) goCall(ctx context.Context, l *line, creds teo.Credentials, 
 // may be the last one of this process: what it leaves behind is settled later.
 func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, slot *teo.Slot, claimID string) {
 	signedAt := s.edgeOne.ServerTime().Truncate(time.Second)
-	tasks, claimed, err := s.claimAll(ctx, creds, call, claimID, signedAt)
+	tasks, claimed, err := s.claimAll(ctx, l, creds, call, claimID, signedAt)
 	urls := claimedURLs(call, claimed)
 	if len(urls) == 0 {
 		slot.Cancel()
@@ -65,10 +65,10 @@ func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, ca
 // was one. It takes no longer than the signature or a process that stops can
 // wait: what is not claimed by then goes into a later call.
 func (s *Submitter) claimAll(
-	ctx context.Context, creds teo.Credentials, call *schedule.Call, claimID string, signedAt time.Time,
+	ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, claimID string, signedAt time.Time,
 ) (tasks []*v1alpha1.PrefetchTask, claimed []bool, trouble error) {
 	tasks, claimed = tasksOf(call), make([]bool, len(call.Parts))
-	planned := hashCall(call.URLs)
+	planned, foreign := hashCall(call.URLs), l.answeredBeside(call.Lane)
 	end := time.Now().Add(min(s.WriteTimeout, s.SignatureValidity/4))
 	var mu sync.Mutex
 	forEach(len(call.Parts), func(i int) {
@@ -85,7 +85,7 @@ func (s *Submitter) claimAll(
 			Targets:           part.Positions.String(),
 			CallHash:          planned,
 			Semantics:         schedule.Semantics(part.Task),
-			EarlierJobs:       earlierJobs(part.Task, signedAt.Add(-s.SignatureValidity)),
+			EarlierJobs:       append(earlierJobs(part.Task, signedAt.Add(-s.SignatureValidity)), foreign(part)...),
 		}
 		var err error
 		tasks[i], err = s.store.claim(ctx, part.Task, submission, claim(submission, time.Now()))
@@ -110,11 +110,54 @@ func earlierJobs(task *v1alpha1.PrefetchTask, after time.Time) []string {
 	}
 	var ids []string
 	for _, job := range slices.Backward(task.Status.Jobs) {
-		if job.SubmitTime.After(after) && len(ids) < maxEarlierJobs {
+		if job.SubmitTime.After(after) && len(ids) < maxEarlierJobs/2 {
 			ids = append(ids, job.ID)
 		}
 	}
 	return ids
+}
+
+// answered is a call that EdgeOne answered just now.
+type answered struct {
+	lane  schedule.Lane
+	jobID string
+	urls  map[string]bool
+	at    time.Time
+}
+
+// sameSecond is how long after a call was answered its job may seem to be made
+// after a claim: EdgeOne tells times to the second, and its time, by which claims
+// are signed, is known to within a second as well.
+const sameSecond = 3 * time.Second
+
+// answeredBeside returns a function that names the jobs that other lanes got for
+// a task's URLs just now. They fetched them in another way, and the history does
+// not tell in which.
+func (l *line) answeredBeside(lane schedule.Lane) func(schedule.Part) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.answered = slices.DeleteFunc(l.answered, func(a answered) bool { return time.Since(a.at) > sameSecond })
+	beside := slices.DeleteFunc(slices.Clone(l.answered), func(a answered) bool { return a.lane.ZoneID != lane.ZoneID || a.lane.Same(lane) })
+	return func(part schedule.Part) (ids []string) {
+		if len(beside) == 0 {
+			return nil
+		}
+		targets := schedule.Targets(part.Task)
+		for _, a := range beside {
+			if len(ids) < maxEarlierJobs/2 && slices.ContainsFunc(part.Positions, func(i int) bool { return a.urls[teo.Normalize(targets[i])] }) {
+				ids = append(ids, a.jobID)
+			}
+		}
+		return ids
+	}
+}
+
+func urlSet(urls []string) map[string]bool {
+	set := make(map[string]bool, len(urls))
+	for _, u := range urls {
+		set[teo.Normalize(u)] = true
+	}
+	return set
 }
 
 // claimedURLs are the distinct URLs of the tasks that are claimed for certain.
@@ -199,6 +242,7 @@ func (s *Submitter) conclude(
 		settleAll(record(response.JobID, refused, now))
 		l.done(claimID, func() {
 			l.failures = 0
+			l.answered = append(l.answered, answered{call.Lane, response.JobID, urlSet(call.URLs), now})
 			q.Accepted(call, tasks, max(0, sent-len(refused)), time.Now())
 		})
 	case kind == teo.Ambiguous:

@@ -259,6 +259,11 @@ func (p *Poller) complete(claim *v1alpha1.Submission) time.Time {
 	return p.fence(claim).Add(p.SettleMargin)
 }
 
+// expired says whether the claim's call cannot be executed any more.
+func (p *Poller) expired(claim *v1alpha1.Submission) bool {
+	return p.edgeOne.ServerTimeKnown() && p.edgeOne.ServerTime().After(p.complete(claim))
+}
+
 // forgotten says whether the claim is so old that EdgeOne's history may no
 // longer show its call.
 func (p *Poller) forgotten(claim *v1alpha1.Submission, serverNow time.Time) bool {
@@ -276,7 +281,7 @@ func (p *Poller) lookForClaims(ctx context.Context, creds teo.Credentials, z zon
 			continue
 		}
 		looked = true
-		if !p.forgotten(claim, p.edgeOne.ServerTime()) { // EdgeOne may refuse a window that far back
+		if fenced || !p.forgotten(claim, p.edgeOne.ServerTime()) { // EdgeOne may refuse a window that far back
 			windows = append(windows, teo.DescribePrefetchTasksRequest{ZoneID: z.ID, StartTime: claim.SignedAt.Time, EndTime: p.complete(claim)})
 		}
 	}
@@ -368,9 +373,11 @@ func (p *Poller) looked(z zone, l *look, err error) {
 	}
 }
 
+// refusesLooking says whether EdgeOne does not let this key look into the zone. A
+// key that is refused for everything, or missing, says nothing about that.
 func refusesLooking(err error) bool {
 	kind := teo.KindOf(err)
-	return kind == teo.Denied || kind == teo.Rejected
+	return kind == teo.Denied && !teo.DeniedAccount(err) || kind == teo.Rejected
 }
 
 // update copies what a look saw to a task.
@@ -403,7 +410,7 @@ func (p *Poller) settleClaim(ctx context.Context, task *v1alpha1.PrefetchTask, c
 		// The spec no longer says which URLs the claim was for, and the new run
 		// only has to wait until that call cannot happen any more. The claim
 		// stays: if the spec is changed back, what became of the call counts.
-		if p.edgeOne.ServerTimeKnown() && serverNow.After(p.complete(claim)) {
+		if p.expired(claim) {
 			return expire
 		}
 		return nil
@@ -479,10 +486,14 @@ func (p *Poller) refused(ctx context.Context, z zone, tasks []*v1alpha1.Prefetch
 	if answer := (*teo.Error)(nil); errors.As(err, &answer) {
 		message = teo.Message(err)
 	}
-	giveUp := !since.IsZero() && !teo.DeniedAccount(err) && (teo.KindOf(err) == teo.Rejected || time.Since(since) >= 2*p.RecheckInterval)
+	giveUp := !since.IsZero() && refusesLooking(err) && (teo.KindOf(err) == teo.Rejected || time.Since(since) >= 2*p.RecheckInterval)
 	forEach(len(tasks), func(i int) {
 		task := tasks[i]
 		switch claim := task.Status.Submission; {
+		case claim != nil && schedule.NewRun(task):
+			if p.expired(claim) {
+				p.write(ctx, task, expire)
+			}
 		case claim != nil && p.edgeOne.ServerTime().After(p.complete(claim)):
 			p.write(ctx, task, unknown("EdgeOne's answer to a call was lost, and its history cannot be read: "+message+
 				". Let the key call teo:DescribePrefetchTasks, or set spec.revision to a new value to submit everything again", true))

@@ -22,7 +22,7 @@ type change func(*v1alpha1.PrefetchTask)
 
 const (
 	maxFailedTargets = 100
-	maxEarlierJobs   = 100
+	maxEarlierJobs   = 100 // half of them of the run before, half of others
 	maxMessage       = 1024
 )
 
@@ -162,7 +162,8 @@ func waits(note schedule.Note, now time.Time) change {
 			return
 		}
 		notReady(task, note.Reason, note.Message)
-		if condition := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionSubmitted); condition == nil || condition.Status != metav1.ConditionUnknown || !schedule.Claimed(task) {
+		submitted := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionSubmitted)
+		if submitted == nil || submitted.Status != metav1.ConditionUnknown || !schedule.Claimed(task) {
 			set(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, note.Reason, note.Message)
 		}
 		stall(task, note.Stalled, note.Reason, note.Message)

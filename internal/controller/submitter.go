@@ -34,7 +34,8 @@ type line struct {
 
 	mu       sync.Mutex
 	queue    *schedule.Queue
-	failures int       // calls in a row that failed for a reason of the account's
+	failures int // calls in a row that failed for a reason of the account's
+	answered []answered
 	recheck  time.Time // when missing credentials are looked for again
 	telling  bool      // statuses of waiting tasks are being written
 }

@@ -75,6 +75,7 @@ type Cluster struct {
 
 	mu        sync.Mutex
 	processes []*Process // in the order they were started
+	proxies   []*Proxy
 }
 
 // Start starts etcd and kube-apiserver and installs what config/ ships. ctx
@@ -145,9 +146,13 @@ func (c *Cluster) Run(ctx context.Context, p *Process) error {
 // Stop stops every process, the last started first, and removes Dir.
 func (c *Cluster) Stop() error {
 	c.mu.Lock()
-	processes := c.processes
-	c.processes = nil
+	processes, proxies := c.processes, c.proxies
+	c.processes, c.proxies = nil, nil
 	c.mu.Unlock()
+	for _, p := range proxies {
+		p.ClearFaults() // a client that stops may still have something to say
+		defer p.stop()
+	}
 	var errs []error
 	for i := len(processes) - 1; i >= 0; i-- {
 		p := processes[i]

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -22,6 +23,12 @@ type Lane struct {
 	// lost keeps tasks whose calls were lost among themselves: if something in
 	// them makes calls fail, others do not share it.
 	lost int32
+}
+
+// Same says whether calls of two lanes fetch URLs in the same way.
+func (l Lane) Same(other Lane) bool {
+	l.lost = other.lost
+	return l == other
 }
 
 func laneOf(task *v1alpha1.PrefetchTask) Lane {
@@ -66,8 +73,9 @@ type item struct {
 	key    types.NamespacedName
 	task   *v1alpha1.PrefetchTask // the newest version seen
 	lane   *lane
-	strand *strand // where it stands in line; nil while it does not
-	index  int     // in the strand's heap
+	since  time.Time // when it joined the lane's line; of a task whose call was lost: after that was found out
+	strand *strand   // where it stands in line; nil while it does not
+	index  int       // in the strand's heap
 
 	inFlight bool // in a call that has not come back
 	deleted  bool // while in flight
@@ -79,7 +87,7 @@ type item struct {
 
 func older(a, b *item) bool {
 	return cmp.Or(
-		a.task.CreationTimestamp.Compare(b.task.CreationTimestamp.Time),
+		a.since.Compare(b.since),
 		cmp.Compare(a.key.Name, b.key.Name),
 		cmp.Compare(a.key.Namespace, b.key.Namespace),
 	) < 0
@@ -131,7 +139,7 @@ func (s *strand) Pop() any {
 }
 
 // namespace holds the strands of its ready lanes, the one with the oldest task
-// first; lanes of lost calls come last.
+// first.
 type namespace struct {
 	name   string
 	ready  []*strand
@@ -140,11 +148,7 @@ type namespace struct {
 
 func (n *namespace) Len() int { return len(n.ready) }
 func (n *namespace) Less(i, j int) bool {
-	a, b := n.ready[i], n.ready[j]
-	if a.lane.lost != b.lane.lost {
-		return a.lane.lost < b.lane.lost
-	}
-	return older(a.items[0], b.items[0])
+	return older(n.ready[i].items[0], n.ready[j].items[0])
 }
 func (n *namespace) Swap(i, j int) {
 	n.ready[i], n.ready[j] = n.ready[j], n.ready[i]

@@ -120,6 +120,12 @@ func (q *Queue) place(it *item, task *v1alpha1.PrefetchTask, waits bool, now tim
 	}
 	before := it.lane
 	q.take(it)
+	switch {
+	case lane.lost == 0:
+		it.since = task.CreationTimestamp.Time
+	case before != lane:
+		it.since = now // behind all who wait now, but not behind those who come later
+	}
 	it.task, it.lane, it.parked = task, lane, false
 	if before != nil && before != lane {
 		q.drop(before, now)

@@ -38,7 +38,8 @@ type answer struct {
 
 // newCall reads what a request says, however wrong it may be.
 func newCall(r *http.Request, body []byte) *call {
-	c := &call{method: r.Method, path: r.URL.Path, host: r.Host, header: r.Header, body: body, requestID: newRequestID()}
+	c := &call{method: r.Method, path: r.URL.Path, host: r.Host, header: r.Header, body: body}
+	c.RequestID = newRequestID()
 	c.Action = r.Header.Get("X-TC-Action")
 	auth, _ := parseAuthorization(r.Header.Get("Authorization"))
 	c.SecretID = auth.secretID
@@ -49,7 +50,10 @@ func newCall(r *http.Request, body []byte) *call {
 	}
 	c.ZoneID = c.text("ZoneId")
 	c.targets = texts(c.params["Targets"])
-	c.Targets = len(c.targets)
+	c.Targets, c.URLs = len(c.targets), c.targets
+	if unix, err := strconv.ParseInt(r.Header.Get("X-TC-Timestamp"), 10, 64); err == nil {
+		c.SignedAt = time.Unix(unix, 0)
+	}
 	return c
 }
 
@@ -64,7 +68,7 @@ func (s *Simulator) answer(c *call, spoiler *Effect, result map[string]any, fail
 		failure = fail(spoil.Code, "%s", spoil.Message)
 	}
 	c.Outcome = "OK"
-	response := map[string]any{"RequestId": c.requestID}
+	response := map[string]any{"RequestId": c.RequestID}
 	if failure != nil {
 		c.Outcome = failure.code
 		response["Error"] = map[string]string{"Code": failure.code, "Message": failure.message}

@@ -114,7 +114,7 @@ func (s *Simulator) createPrefetchTask(c *call) (map[string]any, *apiError) {
 		Time: s.now(), Account: c.Account, SecretID: c.SecretID, ZoneID: c.ZoneID, JobID: j.id,
 		Mode: mode, Headers: c.headers(), MediaSegments: segments == "on", EncodeURL: c.flag("EncodeUrl"),
 		Accepted: accepted, Refused: refused,
-		SignedAt: c.signedAt, UserAgent: c.header.Get("User-Agent"), RequestID: c.requestID,
+		SignedAt: c.signedAt, UserAgent: c.header.Get("User-Agent"), RequestID: c.RequestID,
 	})
 	return map[string]any{"JobId": j.id, "FailedList": failed}, nil
 }

@@ -92,6 +92,13 @@ type Call struct {
 	ZoneID   string    `json:"zoneID,omitempty"`
 	Targets  int       `json:"targets,omitempty"`
 	JobID    string    `json:"jobID,omitempty"`
+	// URLs are the targets themselves, RequestID is that of the Execution if there
+	// is one, SignedAt is what the caller signed (in seconds), and Faults are the
+	// numbers of those that befell the call.
+	URLs      []string  `json:"-"`
+	RequestID string    `json:"requestID"`
+	SignedAt  time.Time `json:"signedAt,omitzero"`
+	Faults    []int     `json:"faults,omitempty"`
 	// Outcome is what the caller was told: OK, an error code, or how the
 	// answer was spoiled (an Answer, or an HTTP status).
 	Outcome string `json:"outcome"`

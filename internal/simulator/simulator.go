@@ -162,8 +162,7 @@ type call struct {
 	body               []byte
 	params             map[string]any // nil if the body is not a JSON object
 	targets            []string       // of CreatePrefetchTask, as far as they are strings
-	requestID          string
-	key                Key // once the signature is verified
+	key                Key            // once the signature is verified
 	signedAt           time.Time
 }
 
@@ -185,6 +184,9 @@ func (s *Simulator) handle(r *http.Request, body []byte) answer {
 	defer s.calls.Done()
 	c := newCall(r, body)
 	fired := s.fire(c)
+	for _, f := range fired {
+		c.Faults = append(c.Faults, f.id)
+	}
 
 	if !s.pass(fired, atRequest) {
 		c.Outcome = string(ConnectionClosed)

@@ -6,6 +6,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -41,11 +42,15 @@ var shared struct {
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
-	for _, arg := range os.Args {
-		if arg == "-test.short=true" {
-			fmt.Println("skipping the tests that need an API server: -short")
-			return 0
-		}
+	flag.Parse()
+	if testing.Short() {
+		fmt.Println("skipping the tests that need an API server: -short")
+		return 0
+	}
+	parallel := false
+	flag.Visit(func(f *flag.Flag) { parallel = parallel || f.Name == "test.parallel" })
+	if !parallel {
+		_ = flag.Set("test.parallel", "8") // most of a test's time is waiting
 	}
 	log.SetLogger(zap.New(zap.WriteTo(io.Discard)))
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
@@ -58,13 +63,19 @@ func run(m *testing.M) int {
 		return fatal(err)
 	}
 	defer func() { _ = shared.cluster.Stop() }()
+	if shared.client, err = newClient(shared.cluster); err != nil {
+		return fatal(err)
+	}
+	defer printReport()
+	return m.Run()
+}
+
+// newClient is the administrator's.
+func newClient(cluster *devcluster.Cluster) (client.Client, error) {
 	scheme := runtime.NewScheme()
 	_ = clientgoscheme.AddToScheme(scheme)
 	_ = v1alpha1.AddToScheme(scheme)
-	if shared.client, err = client.New(shared.cluster.Admin, client.Options{Scheme: scheme}); err != nil {
-		return fatal(err)
-	}
-	return m.Run()
+	return client.New(cluster.Admin, client.Options{Scheme: scheme})
 }
 
 func fatal(err error) int {
@@ -76,12 +87,18 @@ func fatal(err error) int {
 type world struct {
 	client.Client
 	t         *testing.T
+	cluster   *devcluster.Cluster
 	namespace string
 	edgeOne   *simulator.Simulator
 	url       string
+	validity  time.Duration     // of signatures
+	api       *devcluster.Proxy // managers reach the API server through it, if there is one
 
-	mu     sync.Mutex
-	bodies []string // of the CreatePrefetchTask calls
+	mu       sync.Mutex
+	bodies   []string // of the CreatePrefetchTask calls
+	lookUps  []string // the bodies of the DescribePrefetchTasks calls
+	injected int
+	struck   time.Time // when the last fault struck, or ended if it lasted
 }
 
 const (
@@ -101,19 +118,27 @@ func config() simulator.Config {
 func newWorld(t *testing.T, c simulator.Config) *world {
 	t.Helper()
 	t.Parallel()
-	w := &world{Client: shared.client, t: t}
+	return newWorldIn(t, shared.cluster, shared.client, c)
+}
+
+func newWorldIn(t *testing.T, cluster *devcluster.Cluster, cl client.Client, c simulator.Config) *world {
+	t.Helper()
+	w := &world{Client: cl, t: t, cluster: cluster, validity: c.SignatureValidity}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}
 	w.must(w.Create(t.Context(), ns))
 	w.namespace = ns.Name
 	w.edgeOne = simulator.New(c)
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("X-TC-Action") == "CreatePrefetchTask" {
-			body, _ := io.ReadAll(r.Body)
-			r.Body = io.NopCloser(bytes.NewReader(body))
-			w.mu.Lock()
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		w.mu.Lock()
+		switch r.Header.Get("X-TC-Action") {
+		case "CreatePrefetchTask":
 			w.bodies = append(w.bodies, string(body))
-			w.mu.Unlock()
+		case "DescribePrefetchTasks":
+			w.lookUps = append(w.lookUps, string(body))
 		}
+		w.mu.Unlock()
 		w.edgeOne.ServeHTTP(rw, r)
 	}))
 	w.url = server.URL
@@ -129,7 +154,7 @@ func newWorld(t *testing.T, c simulator.Config) *world {
 func newWorldPair(t *testing.T) (w, other *world) {
 	t.Helper()
 	w = newWorld(t, config())
-	other = &world{Client: w.Client, t: t, edgeOne: w.edgeOne, url: w.url}
+	other = &world{Client: w.Client, t: t, cluster: w.cluster, edgeOne: w.edgeOne, url: w.url, validity: w.validity}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}
 	w.must(w.Create(t.Context(), ns))
 	other.namespace = ns.Name
@@ -144,8 +169,11 @@ func (w *world) manager(args ...string) *devcluster.Process {
 
 func (w *world) managerWith(env []string, args ...string) *devcluster.Process {
 	w.t.Helper()
-	cfg, err := shared.cluster.ServiceAccountConfig(w.t.Context())
+	cfg, err := w.cluster.ServiceAccountConfig(w.t.Context())
 	w.must(err)
+	if w.api != nil {
+		cfg = w.api.Config(cfg)
+	}
 	kubeconfig := filepath.Join(w.t.TempDir(), "kubeconfig")
 	w.must(devcluster.WriteKubeconfig(kubeconfig, cfg, devcluster.Namespace))
 	port, err := devcluster.FreePort()
@@ -159,7 +187,7 @@ func (w *world) managerWith(env []string, args ...string) *devcluster.Process {
 			fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", port),
 			"--watch-namespaces=" + w.namespace,
 			"--teo-endpoint=" + w.url,
-			"--teo-timeout=2s", "--signature-validity=4s", "--settle-margin=1s",
+			"--teo-timeout=2s", "--signature-validity=" + w.validity.String(), "--settle-margin=1s",
 			"--poll-interval=500ms", "--quota-interval=1s", "--recheck-interval=1s",
 			"--shutdown-grace=10s",
 			"--zap-log-level=debug",

@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,7 +21,6 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 )
 
@@ -158,168 +155,15 @@ func TestKubectlShowsTheTask(t *testing.T) {
 	}
 }
 
-// patient is an EdgeOne that leaves time to claim hundreds of tasks on a busy
-// machine.
-func patient() simulator.Config {
-	c := config()
-	c.SignatureValidity = 20 * time.Second
-	return c
-}
-
-// thousand creates 1,000 one-URL tasks as fast as the API server takes them.
-func (w *world) thousand() (urls []string) {
-	const n = 1000
-	var group sync.WaitGroup
-	work := make(chan int)
-	for range 20 {
-		group.Go(func() {
-			for i := range work {
-				if err := w.Create(w.t.Context(), w.task(fmt.Sprintf("task-%04d", i), fmt.Sprintf("%s%d", good, i))); err != nil {
-					w.t.Error(err)
-				}
-			}
-		})
-	}
-	for i := range n {
-		urls = append(urls, fmt.Sprintf("%s%d", good, i))
-		work <- i
-	}
-	close(work)
-	group.Wait()
-	return urls
-}
-
-func (w *world) allFinished() {
-	w.t.Helper()
-	w.eventually("all tasks succeed with a job ID", func() bool {
-		return !slices.ContainsFunc(w.list(), func(task v1alpha1.PrefetchTask) bool {
-			return !isTrue(task.Status, v1alpha1.ConditionFinished, v1alpha1.ReasonSucceeded) || len(task.Status.Jobs) != 1
-		})
-	})
-}
-
 func TestAThousandTasksShareCalls(t *testing.T) {
 	w := newWorld(t, patient())
-	w.manager("--signature-validity=20s")
-	urls := w.thousand()
-	w.allFinished()
-	w.once(urls...)
+	w.manager()
+	urls := w.many(1000)
+	w.judge()
 	if n := w.creates(); n >= 60 {
 		t.Errorf("%d calls for %d one-URL tasks, want fewer than 60", n, len(urls))
 	} else {
 		t.Logf("%d calls of CreatePrefetchTask, %d of DescribePrefetchTasks", n, w.edgeOne.Stats().Calls("DescribePrefetchTasks"))
-	}
-}
-
-func TestAKilledManagerStartsAgainWithoutDoublesOrLosses(t *testing.T) {
-	w := newWorld(t, patient())
-	p := w.manager("--signature-validity=20s")
-	done := make(chan []string)
-	go func() { done <- w.thousand() }()
-	for kills := range 3 {
-		w.eventually("more tasks are claimed", func() bool {
-			claimed := 0
-			for _, task := range w.list() {
-				if !task.Status.StartTime.IsZero() {
-					claimed++
-				}
-			}
-			return claimed > 50+350*kills
-		})
-		p.Kill()
-		w.must(p.Start(t.Context()))
-	}
-	urls := <-done
-	w.allFinished()
-	w.once(urls...)
-	if n := w.creates(); n >= 60 {
-		t.Errorf("%d calls, want fewer than 60", n)
-	}
-}
-
-func TestAnAnswerLostAfterExecutionIsLookedUpNotRepeated(t *testing.T) {
-	for _, answer := range []simulator.Answer{
-		simulator.ConnectionClosed, simulator.ConnectionReset, simulator.TruncatedBody, simulator.BadGateway,
-		simulator.EmptyBody, simulator.EmptyObject, simulator.NullBody, simulator.NoRequestID, simulator.NoJobID,
-	} {
-		t.Run(string(answer), func(t *testing.T) {
-			w := newWorld(t, config())
-			w.edgeOne.AddFault(simulator.Fault{
-				Match:  simulator.Matcher{Action: "CreatePrefetchTask", Count: 1},
-				Effect: simulator.Effect{Answer: answer, Executed: true},
-			})
-			w.create(w.task("one", good+"a"), w.task("two", good+"b", good+"c"))
-			w.manager()
-			w.untilFinished("one", v1alpha1.ReasonSucceeded)
-			w.untilFinished("two", v1alpha1.ReasonSucceeded)
-			w.once(good+"a", good+"b", good+"c")
-		})
-	}
-}
-
-func TestACallThatWasNotExecutedIsSentAgainAfterTheFence(t *testing.T) {
-	w := newWorld(t, config())
-	w.edgeOne.AddFault(simulator.Fault{
-		Match:  simulator.Matcher{Action: "CreatePrefetchTask", Count: 1},
-		Effect: simulator.Effect{Answer: simulator.ConnectionReset},
-	})
-	w.create(w.task("lost", good+"a"))
-	w.manager()
-	task := w.untilFinished("lost", v1alpha1.ReasonSucceeded)
-	w.once(good + "a")
-	if task.Status.LostCalls != 1 {
-		t.Errorf("%d lost calls, want 1", task.Status.LostCalls)
-	}
-}
-
-// The network holds a request back for longer than the manager waits for its
-// answer. Whatever the manager sees in EdgeOne's history meanwhile, it must not
-// send the URL again while that request can still be executed.
-func TestARequestThatIsDeliveredLateIsNotRepeated(t *testing.T) {
-	looks := func(w *world) int { return w.edgeOne.Stats().Calls("DescribePrefetchTasks") }
-	t.Run("before the signature expires it is executed, and found", func(t *testing.T) {
-		c := config()
-		c.SignatureValidity = 15 * time.Second
-		w := newWorld(t, c)
-		held := w.edgeOne.Hold(simulator.Matcher{Action: "CreatePrefetchTask", Count: 1})
-		w.create(w.task("late", good+"a"))
-		w.manager("--signature-validity=15s")
-		<-held.Arrived()
-		w.eventually("the manager looks for the call", func() bool { return looks(w) >= 3 })
-		held.Release()
-		w.untilFinished("late", v1alpha1.ReasonSucceeded)
-		w.once(good + "a")
-	})
-	t.Run("after that EdgeOne refuses it, and the URL is sent again", func(t *testing.T) {
-		w := newWorld(t, config())
-		held := w.edgeOne.Hold(simulator.Matcher{Action: "CreatePrefetchTask", Count: 1})
-		w.create(w.task("late", good+"a"))
-		w.manager()
-		<-held.Arrived()
-		w.untilFinished("late", v1alpha1.ReasonSucceeded)
-		held.Release()
-		w.eventually("the late request is refused", func() bool {
-			return w.edgeOne.Stats().Outcomes["AuthFailure.SignatureExpire"] == 1
-		})
-		w.once(good + "a")
-	})
-}
-
-func TestACallInFlightIsRecordedBeforeTheManagerStops(t *testing.T) {
-	w := newWorld(t, config())
-	held := w.edgeOne.HoldAnswer(simulator.Matcher{Action: "CreatePrefetchTask", Count: 1})
-	w.create(w.task("flying", good+"a"))
-	p := w.manager()
-	<-held.Arrived()
-	other := w.task("waiting", good+"b") // in another lane, so that it need not wait for the answer
-	other.Spec.Revision = "x"
-	other.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "X-A", Value: "1"}}
-	w.must(p.Signal(syscall.SIGTERM))
-	w.create(other)
-	held.Release()
-	<-p.Done()
-	if task := w.get("flying"); len(task.Status.Jobs) != 1 || task.Status.Submission != nil {
-		t.Errorf("the answer is not recorded: %+v", task.Status)
 	}
 }
 
@@ -568,51 +412,6 @@ func TestAJobWithoutOutcomeIsGivenUpAfterTheDeadline(t *testing.T) {
 			t.Errorf("%+v, want reason %s", f, v1alpha1.FailedNoOutcome)
 		}
 	}
-}
-
-func TestThrottlingSlowsDownAndLosesNothing(t *testing.T) {
-	w := newWorld(t, config())
-	w.edgeOne.AddFault(simulator.Fault{
-		Match:  simulator.Matcher{Action: "CreatePrefetchTask", Count: 5},
-		Effect: simulator.Effect{Code: "RequestLimitExceeded", Message: "too many"},
-	})
-	w.create(w.task("a", good+"a"), w.task("b", good+"b"))
-	w.manager()
-	w.untilFinished("a", v1alpha1.ReasonSucceeded)
-	w.untilFinished("b", v1alpha1.ReasonSucceeded)
-	w.once(good+"a", good+"b")
-	if n := w.creates(); n > 8 {
-		t.Errorf("%d calls, hammering", n)
-	}
-}
-
-func TestFinishedTasksCostNothingAfterARestart(t *testing.T) {
-	w := newWorld(t, config())
-	w.create(w.task("old", good+"a"))
-	p := w.manager()
-	before := w.untilFinished("old", v1alpha1.ReasonSucceeded)
-	p.Kill()
-	w.must(p.Start(t.Context()))
-	w.create(w.task("new", good+"b"))
-	w.untilFinished("new", v1alpha1.ReasonSucceeded)
-	w.once(good+"a", good+"b")
-	if after := w.get("old"); after.ResourceVersion != before.ResourceVersion {
-		t.Error("the finished task was written")
-	}
-}
-
-func TestOneOfTwoReplicasWorksAndTheOtherTakesOver(t *testing.T) {
-	w := newWorld(t, config())
-	elect := []string{"--leader-elect", "--leader-election-namespace=" + devcluster.Namespace, "--leader-election-lease-duration=3s", "--leader-election-renew-deadline=2s", "--leader-election-retry-period=500ms"}
-	first := w.manager(elect...)
-	w.create(w.task("a", good+"a"))
-	w.untilFinished("a", v1alpha1.ReasonSucceeded)
-	w.manager(elect...)
-	w.must(first.Signal(syscall.SIGTERM))
-	<-first.Done()
-	w.create(w.task("b", good+"b"))
-	w.untilFinished("b", v1alpha1.ReasonSucceeded)
-	w.once(good+"a", good+"b")
 }
 
 func TestWrongFlagsEndTheManagerWithASentence(t *testing.T) {

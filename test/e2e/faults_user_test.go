@@ -1,0 +1,356 @@
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+)
+
+// act is something that a user does to a task, and what that asks of EdgeOne.
+type act struct {
+	name   string
+	change func(w *world, name string)
+	// undo is done when all other tasks are through.
+	undo func(w *world, name string)
+	// asks says what is asked for after the change. The task's first URL may have
+	// been executed once before, or not.
+	asks work
+}
+
+// work is what a task asks for after a user's act.
+type work string
+
+const (
+	theSame   work = "the same"             // the run goes on
+	nothing   work = "nothing"              // the task is gone
+	again     work = "the same once more"   // a new run of the same URL
+	otherURL  work = "another URL"          // newURL
+	otherWays work = "the URL, differently" // with a header
+)
+
+const newURL = "/new" // follows the old one
+
+var acts = []act{
+	{name: "left-alone", asks: theSame, change: func(*world, string) {}},
+	{name: "deleted", asks: nothing, change: (*world).remove},
+	{name: "recreated", asks: otherURL, change: func(w *world, name string) { w.recreate(name, newURL) }},
+	{name: "recreated-alike", asks: again, change: func(w *world, name string) { w.recreate(name, "") }},
+	{name: "other-url", asks: otherURL, change: func(w *world, name string) {
+		w.edit(name, func(task *v1alpha1.PrefetchTask) { task.Spec.Targets[0] += newURL })
+	}},
+	{name: "other-revision", asks: again, change: func(w *world, name string) {
+		w.edit(name, func(task *v1alpha1.PrefetchTask) { task.Spec.Revision = "v2" })
+	}},
+	{name: "other-headers", asks: otherWays, change: func(w *world, name string) {
+		w.edit(name, func(task *v1alpha1.PrefetchTask) { task.Spec.Headers = newHeader })
+	}},
+	{name: "reverted", asks: theSame, change: func(w *world, name string) {
+		w.edit(name, func(task *v1alpha1.PrefetchTask) { task.Spec.Suspend, task.Spec.Headers = ptr.To(true), newHeader })
+	}, undo: func(w *world, name string) {
+		w.edit(name, func(task *v1alpha1.PrefetchTask) { task.Spec.Suspend, task.Spec.Headers = nil, nil })
+	}},
+	{name: "suspended", asks: theSame, change: func(w *world, name string) {
+		w.edit(name, func(task *v1alpha1.PrefetchTask) { task.Spec.Suspend = ptr.To(true) })
+	}, undo: func(w *world, name string) {
+		w.edit(name, func(task *v1alpha1.PrefetchTask) { task.Spec.Suspend = nil })
+	}},
+	{name: "labelled", asks: theSame, change: func(w *world, name string) {
+		w.edit(name, func(task *v1alpha1.PrefetchTask) { task.Labels = map[string]string{"touched": "yes"} })
+	}},
+}
+
+var newHeader = []v1alpha1.HTTPHeader{{Name: "X-New", Value: "1"}}
+
+func (w *world) remove(name string) {
+	w.t.Helper()
+	w.must(w.Delete(w.t.Context(), &v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}}))
+}
+
+// recreate deletes a task and makes one of the same name at once.
+func (w *world) recreate(name, suffix string) {
+	w.t.Helper()
+	target := string(w.get(name).Spec.Targets[0])
+	w.remove(name)
+	w.create(w.task(name, target+suffix))
+}
+
+// handedOver says whether the task has nothing to submit and nothing to settle.
+func handedOver(task *v1alpha1.PrefetchTask) bool {
+	return !schedule.NewRun(task) && len(schedule.Open(task)) == 0 && task.Status.Submission == nil
+}
+
+// Users act on tasks that share a call, at every step of its life.
+func TestWhatUsersDoAtAnyStepIsSubmittedOnce(t *testing.T) {
+	t.Parallel()
+	const each = 8 // tasks per act
+	steps := []struct {
+		name string
+		step func(w *world) (goOn func())
+	}{
+		{"before its claim", func(w *world) func() {
+			held := w.api.Hold(theClaims)
+			w.manager()
+			<-held.Arrived()
+			return held.Release
+		}},
+		{"after its claim", func(w *world) func() {
+			held := w.api.HoldAnswer(theClaims)
+			w.manager()
+			<-held.Arrived()
+			return held.Release
+		}},
+		{"before EdgeOne sees the call", func(w *world) func() {
+			held := w.edgeOne.Hold(theCall)
+			w.manager()
+			<-held.Arrived()
+			return held.Release
+		}},
+		{"before EdgeOne answers", func(w *world) func() {
+			held := w.edgeOne.HoldAnswer(theCall)
+			w.manager()
+			<-held.Arrived()
+			return held.Release
+		}},
+		{"before its record", func(w *world) func() {
+			held := w.api.Hold(theRecords)
+			w.manager()
+			<-held.Arrived()
+			return held.Release
+		}},
+		{"while an executed call is unsettled", func(w *world) func() {
+			w.edgeOne.AddFault(simulator.Fault{Match: theCall, Effect: simulator.Effect{Answer: simulator.ConnectionReset, Executed: true}})
+			held := w.edgeOne.Hold(simulator.Matcher{Action: "DescribePrefetchTasks"})
+			w.manager()
+			<-held.Arrived()
+			return held.Release
+		}},
+		{"while a call that was not executed is unsettled", func(w *world) func() {
+			w.edgeOne.AddFault(simulator.Fault{Match: theCall, Effect: simulator.Effect{Answer: simulator.ConnectionReset}})
+			held := w.edgeOne.Hold(simulator.Matcher{Action: "DescribePrefetchTasks", Count: 1})
+			w.manager()
+			<-held.Arrived()
+			return held.Release
+		}},
+		{"while EdgeOne works", func(w *world) func() {
+			w.manager()
+			w.eventuallyAll("the job is recorded", func(tasks []v1alpha1.PrefetchTask) bool { return count(tasks, recorded) == len(tasks) })
+			return func() {}
+		}},
+	}
+	for _, tt := range steps {
+		t.Run(tt.name, func(t *testing.T) {
+			c := config()
+			c.SignatureValidity = 10 * time.Second
+			c.Rules = append([]simulator.Rule{{URL: good, Status: simulator.Never}}, c.Rules...)
+			w := newWorld(t, c)
+			w.proxy()
+			name := func(i int) string { return fmt.Sprintf("%s-%d", acts[i%len(acts)].name, i/len(acts)) }
+			i := 0
+			old := w.many(each*len(acts), func(task *v1alpha1.PrefetchTask) {
+				task.Name = name(i)
+				i++
+			})
+			goOn := tt.step(w)
+			for i := range old {
+				acts[i%len(acts)].change(w, name(i))
+			}
+			w.strikes(len(old))
+			goOn()
+			if _, stuck := w.untilAll(func(task *v1alpha1.PrefetchTask) bool {
+				return handedOver(task) || schedule.Suspended(task) && task.Status.Submission == nil
+			}); stuck > 0 {
+				t.Errorf("%d tasks are stuck, some of them not suspended", stuck)
+			}
+			for i := range old {
+				if undo := acts[i%len(acts)].undo; undo != nil {
+					undo(w, name(i))
+				}
+			}
+			w.edgeOne.SetRules()
+			w.edgeOne.Finish("", "success", "", "")
+			w.judgeBy(func(tasks []v1alpha1.PrefetchTask, r *row) (complaints []string) {
+				byName := map[string]*v1alpha1.PrefetchTask{}
+				for i := range tasks {
+					byName[tasks[i].Name] = &tasks[i]
+				}
+				for i, u := range old {
+					for _, complaint := range acts[i%len(acts)].judge(w, byName[name(i)], u, r) {
+						complaints = append(complaints, name(i)+": "+complaint)
+					}
+				}
+				return complaints
+			})
+		})
+	}
+}
+
+// judge holds a task on which the user acted against the ledger: what it asks for
+// was executed once, and what it asked for before that at most once.
+func (a act) judge(w *world, task *v1alpha1.PrefetchTask, old string, r *row) (complaints []string) {
+	expect := func(what string, n, atLeast, atMost int) {
+		r.losses += max(0, atLeast-n)
+		r.duplicates += max(0, n-atMost)
+		if n < atLeast || n > atMost {
+			complaints = append(complaints, fmt.Sprintf("%s was executed %d times, want %d to %d", what, n, atLeast, atMost))
+		}
+	}
+	plain, withHeader, other := 0, 0, 0
+	jobs := map[string]simulator.Execution{}
+	for _, execution := range w.edgeOne.Ledger() {
+		jobs[execution.JobID] = execution
+		for _, u := range execution.Accepted {
+			switch {
+			case u == old+newURL:
+				other++
+			case u == old && len(execution.Headers) > 0:
+				withHeader++
+			case u == old:
+				plain++
+			}
+		}
+	}
+	limits := map[work][3][2]int{ // at least and at most: as before, with a header, another URL
+		theSame:   {{1, 1}, {0, 0}, {0, 0}},
+		nothing:   {{0, 1}, {0, 0}, {0, 0}},
+		again:     {{1, 2}, {0, 0}, {0, 0}},
+		otherURL:  {{0, 1}, {0, 0}, {1, 1}},
+		otherWays: {{0, 1}, {1, 1}, {0, 0}},
+	}[a.asks]
+	expect("its first URL", plain, limits[0][0], limits[0][1])
+	expect("its URL with a header", withHeader, limits[1][0], limits[1][1])
+	expect("its new URL", other, limits[2][0], limits[2][1])
+	if a.asks == nothing || task == nil {
+		if a.asks != nothing || task != nil {
+			complaints = append(complaints, "a task is there that should not be, or the other way round")
+		}
+		return complaints
+	}
+	for _, job := range task.Status.Jobs {
+		execution, ok := jobs[job.ID]
+		if !ok || !slices.Contains(execution.Accepted, string(task.Spec.Targets[0])) || len(execution.Headers) != len(task.Spec.Headers) {
+			complaints = append(complaints, fmt.Sprintf("it took job %s for its own, which is %+v", job.ID, execution))
+		}
+	}
+	return complaints
+}
+
+// A namespace that is deleted takes its tasks with it. There is no namespace
+// controller here: the test does what that one does, in its order. The API server
+// marks the namespace as Terminating, from when on it lets nothing be created
+// there, Events of the operator included; then the tasks are deleted.
+func TestANamespaceDeletedWithItsTasksDoesNotDisturbOthers(t *testing.T) {
+	w := newWorld(t, patient())
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}
+	w.must(w.Create(t.Context(), ns))
+	other := &world{Client: w.Client, t: t, cluster: w.cluster, namespace: ns.Name, edgeOne: w.edgeOne}
+	held := w.edgeOne.HoldAnswer(theCall)
+	w.many(hundreds / 2)
+	gone := other.many(hundreds / 2)
+	w.manager("--watch-namespaces=" + w.namespace + "," + other.namespace)
+	<-held.Arrived()
+	w.must(w.Delete(t.Context(), ns))
+	if err := other.Create(t.Context(), other.task("late", good+"late")); !apierrors.IsForbidden(err) {
+		t.Errorf("creating a task in a namespace that is being deleted: %v", err)
+	}
+	w.eventually("its tasks are deleted", func() bool { // tried again, as a busy API server may give up half-way
+		return w.DeleteAllOf(t.Context(), &v1alpha1.PrefetchTask{}, client.InNamespace(other.namespace)) == nil
+	})
+	held.Release()
+	w.strikes(1)
+	w.many(few, named("later"))
+	w.judge()
+	for _, u := range gone {
+		if n := w.edgeOne.Executed(u); n > 1 {
+			t.Errorf("EdgeOne executed %s %d times, whose task was deleted", u, n)
+		}
+	}
+}
+
+// The keys of an account change while a call is under way, or while its answer is
+// lost. The other key belongs to the same account, as when keys are rotated.
+func TestCredentialsThatChangeInFlightChangeNothing(t *testing.T) {
+	t.Parallel()
+	secret := func(w *world, id string) *corev1.Secret {
+		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "keys"},
+			StringData: map[string]string{"secretId": id, "secretKey": keyValue}}
+	}
+	changes := []struct {
+		name         string
+		change, heal func(w *world)
+	}{
+		{"rotated", func(w *world) {
+			w.must(w.Update(w.t.Context(), secret(w, "AKIDnext")))
+			w.edgeOne.RemoveKey(keyID)
+		}, nil},
+		{"deleted and restored", func(w *world) {
+			w.must(w.Delete(w.t.Context(), secret(w, keyID)))
+		}, func(w *world) {
+			w.must(w.Create(w.t.Context(), secret(w, keyID)))
+		}},
+		{"disabled and restored", func(w *world) {
+			w.edgeOne.SetKey(simulator.Key{SecretID: keyID, SecretKey: keyValue, Account: "demo", Disabled: true})
+		}, func(w *world) {
+			w.edgeOne.SetKey(simulator.Key{SecretID: keyID, SecretKey: keyValue, Account: "demo"})
+		}},
+		{"deleted and replaced by a rotated key", func(w *world) {
+			w.must(w.Delete(w.t.Context(), secret(w, keyID)))
+			w.edgeOne.RemoveKey(keyID)
+		}, func(w *world) {
+			w.must(w.Create(w.t.Context(), secret(w, "AKIDnext")))
+		}},
+	}
+	moments := []struct {
+		name  string
+		fault func(w *world) (arrived <-chan struct{}, goOn func())
+	}{
+		{"before the answer", func(w *world) (<-chan struct{}, func()) {
+			held := w.edgeOne.HoldAnswer(theCall)
+			return held.Arrived(), held.Release
+		}},
+		{"after an executed call was lost", func(w *world) (<-chan struct{}, func()) {
+			held := w.edgeOne.HoldAnswer(theCall)
+			return held.Arrived(), held.Drop
+		}},
+		{"after a call was lost", func(w *world) (<-chan struct{}, func()) {
+			held := w.edgeOne.HoldExecution(theCall)
+			return held.Arrived(), held.Drop
+		}},
+	}
+	for _, change := range changes {
+		for _, moment := range moments {
+			t.Run(change.name+"/"+moment.name, func(t *testing.T) {
+				c := config()
+				c.SignatureValidity = 10 * time.Second
+				c.Keys = append(c.Keys, simulator.Key{SecretID: "AKIDnext", SecretKey: keyValue, Account: "demo"})
+				w := newWorld(t, c)
+				w.must(w.Create(t.Context(), secret(w, keyID)))
+				arrived, goOn := moment.fault(w)
+				w.many(few, func(task *v1alpha1.PrefetchTask) { task.Spec.CredentialsSecretRef.Name = "keys" })
+				p := w.managerWith(nil)
+				<-arrived
+				change.change(w)
+				goOn()
+				if change.heal != nil {
+					w.eventuallyAll("the manager misses the keys, or needs them no more", func(tasks []v1alpha1.PrefetchTask) bool {
+						return strings.Contains(p.Output(), "Could not look") || count(tasks, succeeded) == len(tasks)
+					})
+					change.heal(w)
+				}
+				w.strikes(1)
+				w.judge()
+			})
+		}
+	}
+}

@@ -1,0 +1,292 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+)
+
+// hundreds is how many tasks share the call that a fault strikes, where that makes a
+// difference.
+const hundreds = 300
+
+// few is how many do where it makes none.
+const few = 20
+
+// patient is an EdgeOne that leaves time to claim hundreds of tasks on a busy
+// machine.
+func patient() simulator.Config {
+	c := config()
+	c.SignatureValidity = 20 * time.Second
+	return c
+}
+
+// many creates n one-URL tasks as fast as the API server takes them, and returns
+// their URLs. Changes are made to each before that.
+func (w *world) many(n int, changes ...func(*v1alpha1.PrefetchTask)) (urls []string) {
+	var group sync.WaitGroup
+	work := make(chan *v1alpha1.PrefetchTask)
+	for range 20 {
+		group.Go(func() {
+			for task := range work {
+				if err := w.Create(w.t.Context(), task); err != nil {
+					w.t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range n {
+		task := w.task(fmt.Sprintf("task-%04d", i), fmt.Sprintf("%s%s/%d", good, w.namespace, i))
+		for _, change := range changes {
+			change(task)
+		}
+		for _, target := range task.Spec.Targets {
+			urls = append(urls, string(target))
+		}
+		work <- task
+	}
+	close(work)
+	group.Wait()
+	return urls
+}
+
+// named gives the tasks of another many names and URLs of their own.
+func named(prefix string) func(*v1alpha1.PrefetchTask) {
+	return func(task *v1alpha1.PrefetchTask) {
+		task.Name = prefix + strings.TrimPrefix(task.Name, "task")
+		for i := range task.Spec.Targets {
+			task.Spec.Targets[i] += v1alpha1.Target("/" + prefix)
+		}
+	}
+}
+
+// inLanes spreads the tasks of another many over n lanes, for as many calls.
+func inLanes(n int) func(*v1alpha1.PrefetchTask) {
+	i := 0
+	return func(task *v1alpha1.PrefetchTask) {
+		task.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "X-Lane", Value: fmt.Sprint(i % n)}}
+		i++
+	}
+}
+
+// urls are n of the test's own.
+func (w *world) urls(n int) (urls []string) {
+	for i := range n {
+		urls = append(urls, fmt.Sprintf("%s%s/long/%d", good, w.namespace, i))
+	}
+	return urls
+}
+
+// eventuallyAll is eventually for what takes a list of all tasks to see.
+func (w *world) eventuallyAll(what string, done func([]v1alpha1.PrefetchTask) bool) {
+	w.t.Helper()
+	if err := w.poll(500*time.Millisecond, func(ctx context.Context) (bool, error) {
+		tasks, err := w.tryList(ctx)
+		return err == nil && done(tasks), nil
+	}); err != nil {
+		w.t.Fatalf("never happened: %s", what)
+	}
+}
+
+// untilAll waits until something holds for every task, and returns them and for
+// how many it never did. Mostly it looks at a single one that keeps it waiting: to
+// list hundreds again and again would take more of the machine than what is tested.
+func (w *world) untilAll(done func(*v1alpha1.PrefetchTask) bool) (tasks []v1alpha1.PrefetchTask, stuck int) {
+	var waitFor string
+	undone := func(task v1alpha1.PrefetchTask) bool { return !done(&task) }
+	_ = w.poll(200*time.Millisecond, func(ctx context.Context) (bool, error) {
+		if waitFor != "" {
+			var task v1alpha1.PrefetchTask
+			err := w.Get(ctx, client.ObjectKey{Namespace: w.namespace, Name: waitFor}, &task)
+			if client.IgnoreNotFound(err) != nil || err == nil && undone(task) {
+				return false, nil // the API server may be away: that is what some rows are about
+			}
+		}
+		now, err := w.tryList(ctx)
+		if err != nil {
+			return false, nil //nolint:nilerr // as above
+		}
+		tasks = now
+		i := slices.IndexFunc(tasks, undone)
+		if i >= 0 {
+			waitFor = tasks[i].Name
+		}
+		return i < 0, nil
+	})
+	for _, task := range tasks {
+		if undone(task) {
+			stuck++
+		}
+	}
+	return tasks, stuck
+}
+
+func (w *world) poll(interval time.Duration, done wait.ConditionWithContextFunc) error {
+	return wait.PollUntilContextTimeout(w.t.Context(), interval, 3*time.Minute, true, done)
+}
+
+func (w *world) tryList(ctx context.Context) ([]v1alpha1.PrefetchTask, error) {
+	var list v1alpha1.PrefetchTaskList
+	err := w.List(ctx, &list, client.InNamespace(w.namespace))
+	return list.Items, err
+}
+
+func count(tasks []v1alpha1.PrefetchTask, fits func(v1alpha1.PrefetchTaskStatus) bool) (n int) {
+	for _, task := range tasks {
+		if fits(task.Status) {
+			n++
+		}
+	}
+	return n
+}
+
+func claimed(s v1alpha1.PrefetchTaskStatus) bool  { return s.Submission != nil }
+func recorded(s v1alpha1.PrefetchTaskStatus) bool { return len(s.Jobs) > 0 }
+func succeeded(s v1alpha1.PrefetchTaskStatus) bool {
+	return isTrue(s, v1alpha1.ConditionFinished, v1alpha1.ReasonSucceeded)
+}
+func lostCalls(s v1alpha1.PrefetchTaskStatus) bool { return s.LostCalls > 0 }
+
+// strikes notes that a fault strikes now, or that one which lasted ends. The time
+// to recover counts from the last one.
+func (w *world) strikes(times int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.injected += times
+	w.struck = time.Now()
+}
+
+// judge waits until every task has succeeded, and holds the statuses against what
+// EdgeOne executed: each URL once, and each job recorded in the status of every
+// task that asked for one of its URLs. It adds a row to the report.
+func (w *world) judge() {
+	w.t.Helper()
+	w.judgeBy(w.compare)
+}
+
+// judgeBy is judge with another idea of what should be in the ledger.
+func (w *world) judgeBy(compare func([]v1alpha1.PrefetchTask, *row) (complaints []string)) {
+	w.t.Helper()
+	tasks, stuck := w.untilAll(func(task *v1alpha1.PrefetchTask) bool { return succeeded(task.Status) })
+	w.mu.Lock()
+	r := row{name: w.t.Name(), tasks: len(tasks), injected: w.injected, stuck: stuck}
+	if !w.struck.IsZero() {
+		r.recovery = time.Since(w.struck)
+	}
+	w.mu.Unlock()
+	complaints := compare(tasks, &r)
+	for _, task := range tasks {
+		if !succeeded(task.Status) {
+			complaints = append(complaints, fmt.Sprintf("%s is stuck: %+v", task.Name, task.Status))
+		}
+	}
+	for i, complaint := range complaints {
+		if i == 10 {
+			w.t.Errorf("and %d more", len(complaints)-i)
+			break
+		}
+		w.t.Error(complaint)
+	}
+	w.t.Logf("%d tasks; %d faults, %s after the last all have succeeded; %d calls of CreatePrefetchTask, %d of DescribePrefetchTasks",
+		r.tasks, r.injected, r.recovery.Round(10*time.Millisecond), w.creates(), w.edgeOne.Stats().Calls("DescribePrefetchTasks"))
+	report.add(r)
+}
+
+// compare holds the tasks' statuses against the ledger, and counts in the row.
+func (w *world) compare(tasks []v1alpha1.PrefetchTask, r *row) (complaints []string) {
+	jobs := map[string][]string{} // by URL
+	for _, execution := range w.edgeOne.Ledger() {
+		for _, u := range execution.Accepted {
+			jobs[u] = append(jobs[u], execution.JobID)
+		}
+	}
+	wanted := map[string]bool{}
+	for _, task := range tasks {
+		positions := map[string]schedule.Positions{}
+		for _, job := range task.Status.Jobs {
+			positions[job.ID], _ = schedule.ParsePositions(job.Targets)
+		}
+		for i, target := range schedule.Targets(&task) {
+			wanted[target] = true
+			for _, job := range jobs[target] {
+				if !slices.Contains(positions[job], i) {
+					complaints = append(complaints, fmt.Sprintf("%s was executed as job %s, which %s has not recorded", target, job, task.Name))
+				}
+			}
+		}
+	}
+	for _, u := range slices.Sorted(maps.Keys(wanted)) {
+		switch n := len(jobs[u]); {
+		case n == 0:
+			r.losses++
+			complaints = append(complaints, "EdgeOne never executed "+u)
+		case n > 1:
+			r.duplicates += n - 1
+			complaints = append(complaints, fmt.Sprintf("EdgeOne executed %s %d times", u, n))
+		}
+	}
+	return complaints
+}
+
+// row is a line of the report: what was done to how many tasks, and with what
+// success.
+type row struct {
+	name                                       string
+	tasks, injected, duplicates, losses, stuck int
+	recovery                                   time.Duration
+}
+
+// rows are those of the tests that ran.
+type rows struct {
+	mu   sync.Mutex
+	rows []row
+}
+
+var report rows
+
+func (r *rows) add(added row) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rows = append(r.rows, added)
+}
+
+// printReport prints the rows, and their sum.
+func printReport() {
+	report.mu.Lock()
+	defer report.mu.Unlock()
+	if len(report.rows) == 0 {
+		return
+	}
+	slices.SortFunc(report.rows, func(a, b row) int { return strings.Compare(a.name, b.name) })
+	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(out, "fault\ttasks\tinjected\tduplicates\tlosses\tstuck\trecovery")
+	sum := row{name: "in all"}
+	for _, r := range report.rows {
+		sum.tasks += r.tasks
+		sum.injected += r.injected
+		sum.duplicates += r.duplicates
+		sum.losses += r.losses
+		sum.stuck += r.stuck
+		sum.recovery = max(sum.recovery, r.recovery)
+		r.print(out)
+	}
+	sum.print(out)
+	_ = out.Flush()
+}
+
+func (r row) print(out *tabwriter.Writer) {
+	_, _ = fmt.Fprintf(out, "%s\t%d\t%d\t%d\t%d\t%d\t%s\n", r.name, r.tasks, r.injected, r.duplicates, r.losses, r.stuck, r.recovery.Round(10*time.Millisecond))
+}

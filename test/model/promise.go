@@ -1,0 +1,129 @@
+package model
+
+// The promise, as properties of single states.
+const (
+	duplicate      = "duplicate: a URL was executed twice for one task and run"
+	miscounted     = "miscounted: a URL counts as failed or not executed, but was executed for this task and run"
+	predating      = "predating: a job was adopted that is older than the claim"
+	otherSemantics = "other semantics: a job was adopted that fetched in another way"
+	lost           = "lost: a job is recorded on none of the tasks that asked for it"
+)
+
+// promise is all of it, strongest first.
+func (e *environment) promise() []invariant[state] {
+	return []invariant[state]{
+		{duplicate, e.executesOnce},
+		{miscounted, e.countsTruly},
+		{predating, e.adoptsNoneOlder},
+		{otherSemantics, e.adoptsSameSemantics},
+		{lost, e.losesNone},
+	}
+}
+
+// holds returns the part of the promise that holds in the environment. The last two are about whose a job is, which the history does not say. A
+// claim holds its URLs so that only one task at a time can be in doubt about them;
+// where that is not seen, or undone by the user, or another program does not care,
+// a task may take another's job for its own. It then was prefetched all the same.
+func (e *environment) holds() []invariant[state] {
+	all := e.promise()
+	if e.Foreign || e.Overlap && (e.Shared || e.User != "") || e.User == "re-creates" && e.Other {
+		return all[:3]
+	}
+	return all
+}
+
+// executesOnce covers our own calls: what another program submits is its own
+// affair.
+func (e *environment) executesOnce(s state) bool {
+	for t := range s.tasks {
+		var done [3]urls // by run
+		for id := uint8(1); id <= s.signed; id++ {
+			k := s.call(id)
+			u, run := k.asked(t)&k.accepted, k.runOf(t)
+			if done[run]&u != 0 {
+				return false
+			}
+			done[run] |= u
+		}
+	}
+	return true
+}
+
+func (k *call) runOf(t int) uint8 {
+	if t == 0 {
+		return k.run
+	}
+	return 1
+}
+
+// countsTruly covers the run that a task asks for, if the status speaks of it.
+// Only a claim may stand between an execution and its record.
+func (e *environment) countsTruly(s state) bool {
+	for t := range s.tasks {
+		o := &s.tasks[t]
+		for id := uint8(1); id <= s.signed && o.exists && !o.newRun(); id++ {
+			k := s.call(id)
+			if k.runOf(t) != o.run || o.claim == id {
+				continue
+			}
+			for p, target := range e.targets(t) {
+				if r := o.record[p].job; target&k.asked(t)&k.accepted != 0 && (r == 0 || r == refused) {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
+func (e *environment) adoptsNoneOlder(s state) bool {
+	return e.everyRecord(&s, func(k *call, _ int, r record) bool { return k.signed >= r.claim })
+}
+
+// adoptsSameSemantics says nothing of the other program's jobs: the history does
+// not tell how they fetched.
+func (e *environment) adoptsSameSemantics(s state) bool {
+	return e.everyRecord(&s, func(k *call, t int, r record) bool {
+		return r.job == foreign || e.semanticsOf(k) == e.semantics(t, s.tasks[t].run)
+	})
+}
+
+func (e *environment) everyRecord(s *state, holds func(job *call, t int, r record) bool) bool {
+	for t := range s.tasks {
+		for _, r := range s.tasks[t].record {
+			if r.job != 0 && r.job != refused && !holds(s.call(r.job), t, r) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// losesNone covers the states in which nothing is left to do. Whoever deletes a
+// task or asks it for a new run gives up what its calls did before, and a claim
+// that waits for a person is no loss.
+func (e *environment) losesNone(s state) bool {
+	for id := uint8(1); id <= s.signed; id++ {
+		k := s.call(id)
+		if k.accepted == 0 || e.recorded(&s, id) {
+			continue
+		}
+		for t := range s.tasks {
+			if o := &s.tasks[t]; o.exists && o.wants == 1 && o.claim != id && k.asked(t)&k.accepted != 0 && e.ended(s) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (e *environment) recorded(s *state, job uint8) bool {
+	for t := range s.tasks {
+		for _, r := range s.tasks[t].record {
+			if r.job == job && s.tasks[t].exists {
+				return true
+			}
+		}
+	}
+	return false
+}

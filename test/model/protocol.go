@@ -1,0 +1,817 @@
+// Package model checks the submission protocol, claim → call → record → settle,
+// in every order in which its steps and everything that can go wrong may happen.
+//
+//	go test ./test/model                     # the smaller environments
+//	go test ./test/model -v                  # with what was explored, and a trace for each weaker variant
+//	go test ./test/model -v -timeout 2h -args -exhaustive   # the larger environments as well
+//
+// checker.go explores any machine of states and steps. protocol.go is the
+// protocol as one: two tasks with up to two URLs each, up to three calls, and a
+// world that does its worst. promise.go says what must hold, reduce.go which
+// states need not be told apart. model_test.go lists the environments in which the
+// protocol must hold, and the weaker variants of it that must not.
+//
+// # What stands for what
+//
+// Nobody is a process here. A process is known only by what it may do next, so
+// each call is carried out by somebody who may stop at any moment for good, and
+// anybody may look a claim up. With Shared set, that is any number of processes
+// which all believe they lead; without it, one process with one call of a lane at
+// a time, which does not look up its own calls. There is no bound on faults other
+// than the bound on calls: each call may be lost, half acknowledged and abandoned.
+//
+// There are no caches either. A decision from a stale copy of a task is one that
+// was made before the writes it has missed; where it is carried out, the lock of
+// the write decides. What a stale copy of the *other* task may hide, a claim or a
+// record, is left open wherever the protocol looks at it, if Shared is set.
+//
+// A write of an answer whose acknowledgement is lost is followed by a live read,
+// and so is one that failed; both are the step that leaves the task alone because
+// the claim is gone, or does it again because it is not.
+//
+// Left out because they change when something happens, never what: back-off and
+// slow retry after calls that were settled as not executed, holds, the limiter.
+package model
+
+import (
+	"math/bits"
+	"strings"
+)
+
+const maxCalls = 3
+
+// foreign is the number of the job that another program submits.
+const foreign = maxCalls + 1
+
+// urls is a set of URLs.
+type urls uint8
+
+const (
+	a urls = 1 << iota
+	b
+	c
+)
+
+func (u urls) String() string {
+	var names []string
+	for i, name := range []string{"a", "b", "c"} {
+		if u>>i&1 != 0 {
+			names = append(names, name)
+		}
+	}
+	return "{" + strings.Join(names, ",") + "}"
+}
+
+func (u urls) len() int { return bits.OnesCount8(uint8(u)) }
+
+// tasks is a set of tasks.
+type tasks uint8
+
+func (ts tasks) has(t int) bool { return ts>>t&1 != 0 }
+
+func only(t int) tasks { return 1 << t }
+
+// task is what the API server holds.
+type task struct {
+	exists bool
+	wants  uint8     // the run that the spec asks for
+	run    uint8     // the run that the status speaks of; 0 is none yet
+	claim  uint8     // the call whose outcome the status does not know; 0 is none
+	record [2]record // of each target
+	found  finding   // what somebody saw and has not written yet
+}
+
+// record says what became of a target: nothing yet, the job that has it and the
+// claim under which that was written, or that EdgeOne refused it.
+type record struct{ job, claim uint8 }
+
+const refused = 15 // instead of a job
+
+// finding is what a look says about a claimed task: for each target the job that
+// lists it, or 0 for none. It is lost when the task is written, because the write
+// that it leads to is locked.
+type finding struct {
+	made bool
+	job  [2]uint8
+}
+
+func (t *task) newRun() bool { return t.run != t.wants }
+
+// call is everything about one claim ID: the plan, who does it, the one request
+// that may be sent for it, and the job that the request made.
+type call struct {
+	stage   stage
+	todo    tasks   // tasks that this stage has yet to write
+	current tasks   // tasks that were not written since they were planned
+	unsure  tasks   // tasks whose claim was not acknowledged
+	claimed tasks   // tasks whose claim was; those are sent
+	run     uint8   // the first task's run when planned
+	planned [2]urls // by task
+
+	request        request
+	stale          bool // signed after the claim's fence; only a weaker variant does that
+	accepted       urls // the job
+	listed         urls // as far as the history shows it
+	signed, fenced uint8
+	closed         uint8 // the state's counters when the job was made
+}
+
+type stage uint8
+
+const (
+	over stage = iota // done, or whoever did it is gone
+	claiming
+	sending
+	awaiting
+	recording
+	releasing
+)
+
+type request uint8
+
+const (
+	unsent request = iota
+	underWay
+	dropped // never executed, now or later
+	executed
+)
+
+func (k *call) urls() urls { return k.planned[0] | k.planned[1] }
+
+// asked are the URLs that the call was sent for on behalf of a task.
+func (k *call) asked(t int) urls {
+	if !k.claimed.has(t) {
+		return 0
+	}
+	return k.planned[t]
+}
+
+// state is the API server, EdgeOne, and what is going on between them. Time is
+// counted in calls: they are numbered in the order of their signatures, so their
+// fences pass in that order.
+type state struct {
+	tasks     [2]task
+	calls     [foreign]call // the last is the other program's
+	signed    uint8         // calls so far
+	fenced    uint8         // calls 1 to fenced can no longer execute
+	closed    uint8         // the margin after the fence of calls 1 to closed has passed
+	forgotten uint8         // the history no longer goes back to calls 1 to forgotten
+	user      uint8         // what the user has done
+	looks     access
+}
+
+// access is whether EdgeOne's history may be read.
+type access uint8
+
+const (
+	allowed access = iota
+	denied
+	allowedAgain
+)
+
+func (s *state) call(id uint8) *call { return &s.calls[id-1] }
+
+// write stores a new version of a task: what was planned or found for the version
+// before is void.
+func (s *state) write(t int, o task) {
+	o.found = finding{}
+	s.tasks[t] = o
+	for i := range s.calls {
+		s.calls[i].current &^= only(t)
+	}
+}
+
+// environment is what may happen.
+type environment struct {
+	Calls   uint8  // made in all
+	Shared  bool   // several processes act, and caches may hide what others do
+	Overlap bool   // both tasks want URL b
+	Lanes   bool   // the tasks differ in how they fetch, and share no call
+	User    string // "edits", "reverts", "deletes", "re-creates" the first task; then it fetches
+	Other   bool   // in another way than before
+	Partial bool   // EdgeOne refuses some URLs of a call
+	Growing bool   // the history shows a job URL by URL
+	Denied  bool   // for a while the history may not be read
+	Foreign bool   // another program submits one of the URLs, or two
+	Forgets bool   // the history forgets
+	Lacks   weakness
+	Whole   bool // nothing is reduced
+}
+
+// weakness is one safeguard that a weaker variant of the protocol lacks.
+type weakness string
+
+const (
+	noLock             weakness = "no lock on the claim"
+	fenceAfterLook     weakness = "fence after the look-up"
+	signedWhenSent     weakness = "signed when sent"
+	readYourWrites     weakness = "no claim, only reading one's own writes"
+	lostMeansFailed    weakness = "create-pending, with a time-out taken for a failure"
+	recordedElsewhere  weakness = "recorded elsewhere, so not ours"
+	earlyPartial       weakness = "early adoption of a part"
+	windowTooEarly     weakness = "a window that starts before the claim"
+	sentUnacknowledged weakness = "sending a task whose claim was not acknowledged"
+	shortMargin        weakness = "listing takes longer than the margin"
+	forgottenReleased  weakness = "releasing what the history forgot"
+	deniedReleased     weakness = "releasing when looking is refused"
+	newRunAtOnce       weakness = "a new run that fetches in another way and does not wait"
+	oldRunForgotten    weakness = "dropping the claim of an old run without a look"
+	endlessHold        weakness = "a claim that holds other tasks' URLs until it is settled"
+)
+
+// targets are the URLs of a task by position; 0 is none.
+func (e *environment) targets(t int) [2]urls {
+	switch {
+	case t == 0:
+		return [2]urls{a, b}
+	case e.Overlap:
+		return [2]urls{b, c}
+	}
+	return [2]urls{c}
+}
+
+// semantics is how a task's run fetches its URLs.
+func (e *environment) semantics(t int, run uint8) uint8 {
+	switch {
+	case t == 0 && run == 2 && e.Other:
+		return 2
+	case t == 1 && e.Lanes:
+		return 1
+	}
+	return 0
+}
+
+func (e *environment) semanticsOf(k *call) uint8 {
+	if k.planned[0] != 0 {
+		return e.semantics(0, k.run)
+	}
+	return e.semantics(1, 1)
+}
+
+// open are the URLs that the run which a task asks for has yet to hand over.
+func (e *environment) open(t int, o *task) (open urls) {
+	for i, u := range e.targets(t) {
+		if o.newRun() || o.record[i].job == 0 {
+			open |= u
+		}
+	}
+	return open
+}
+
+// waiting says whether a task wants a call. A new run waits for an unsettled call
+// of the run before only if that fetched in another way, and only until that call
+// can no longer happen. Until it is claimed itself, the old claim stays: the user
+// may want the old run back.
+func (e *environment) waiting(s *state, t int) bool {
+	o := &s.tasks[t]
+	if !o.exists || o.claim == 0 {
+		return o.exists && e.open(t, o) != 0
+	}
+	same := e.semantics(t, o.run) == e.semantics(t, o.wants)
+	return o.newRun() && (same || s.closed >= o.claim || e.Lacks == newRunAtOnce)
+}
+
+// held says whether a claim holds URLs that the task wants, in any lane. Once the
+// margin after its fence has passed it need not: a later job is in no window of it.
+func (e *environment) held(s *state, t int) bool {
+	open := e.open(t, &s.tasks[t])
+	for i := range s.calls {
+		if k := &s.calls[i]; k.stage != over && !e.Shared && k.urls()&open != 0 {
+			return true
+		}
+	}
+	other := &s.tasks[1-t]
+	ended := s.closed >= other.claim && e.Lacks != endlessHold
+	return other.exists && other.claim != 0 && !other.newRun() && !ended && e.open(1-t, other)&open != 0
+}
+
+type move = step[state, label]
+
+// turn collects what may happen next.
+type turn struct {
+	*environment
+	s     state
+	moves []move
+}
+
+func (u *turn) may(to state, l label) { u.moves = append(u.moves, move{to: to, label: l}) }
+
+func (u *turn) mayFail(to state, l label) {
+	u.moves = append(u.moves, move{to: to, label: l, fault: true})
+}
+
+func (e *environment) next(s state, moves []move) []move {
+	u := turn{e, s, moves}
+	for id := uint8(1); id <= s.signed; id++ {
+		u.carryOn(id)
+	}
+	for t := range s.tasks {
+		u.settle(t)
+		u.look(t)
+	}
+	u.plan()
+	for id := uint8(1); id <= foreign; id++ {
+		u.edgeOne(id)
+	}
+	u.time()
+	u.trouble()
+	return u.moves
+}
+
+// plan signs a call for any of the tasks that wait; one that arrives a little
+// later misses it.
+func (u *turn) plan() {
+	if u.s.signed == u.Calls {
+		return
+	}
+	var ready, held tasks
+	for t := range u.s.tasks {
+		if u.waiting(&u.s, t) {
+			ready |= only(t)
+			if u.held(&u.s, t) {
+				held |= only(t)
+			}
+		}
+	}
+	if !u.Shared {
+		ready &^= held
+	}
+	for chosen := tasks(1); chosen < 4; chosen++ {
+		if chosen&^ready != 0 || chosen == 3 && u.semantics(0, u.s.tasks[0].wants) != u.semantics(1, 1) {
+			continue
+		}
+		n := u.s
+		n.signed++
+		k := n.call(n.signed)
+		k.stage, k.todo, k.current = claiming, chosen, chosen
+		for t := range n.tasks {
+			if chosen.has(t) {
+				k.planned[t] = u.open(t, &n.tasks[t])
+			}
+		}
+		if chosen.has(0) {
+			k.run = n.tasks[0].wants
+		}
+		if u.Lacks == readYourWrites {
+			k.stage, k.todo, k.claimed = sending, 0, chosen
+		}
+		if !u.Shared && u.laneBusy(&n, n.signed) {
+			continue
+		}
+		l := label{text: "{call} is planned for {tasks} and signed", call: n.signed, tasks: chosen}
+		if chosen&held != 0 {
+			u.mayFail(n, l) // a stale cache does not show the other claim
+		} else {
+			u.may(n, l)
+		}
+	}
+}
+
+// laneBusy says whether the lane of a call has another one that is unanswered.
+func (e *environment) laneBusy(s *state, id uint8) bool {
+	for other := uint8(1); other < id; other++ {
+		if s.call(other).stage != over && e.semanticsOf(s.call(other)) == e.semanticsOf(s.call(id)) {
+			return true
+		}
+	}
+	return false
+}
+
+// carryOn is the next step of whoever makes a call, or the end of it.
+func (u *turn) carryOn(id uint8) {
+	k := u.s.call(id)
+	switch k.stage {
+	case over:
+		return
+	case claiming:
+		u.claim(id)
+	case sending:
+		u.send(id)
+	case awaiting:
+		u.answer(id)
+	case recording, releasing:
+		u.conclude(id)
+	}
+	for t := range u.s.tasks {
+		if k.unsure.has(t) {
+			n := u.s
+			n.call(id).unsure &^= only(t)
+			u.release(&n, t, id)
+			u.may(n, label{text: "the claim of {call} on {tasks} was not acknowledged: released", call: id, tasks: only(t)})
+		}
+	}
+	n := u.s
+	n.call(id).end()
+	u.mayFail(n, label{text: "whoever makes {call} dies, or gets no answer", call: id})
+}
+
+func (k *call) end() { k.stage, k.todo, k.current, k.unsure = over, 0, 0, 0 }
+
+// claim writes the intent to the next task, locked: it succeeds only on the
+// version that was planned.
+func (u *turn) claim(id uint8) {
+	for t := range u.s.tasks {
+		k := u.s.call(id)
+		if !k.todo.has(t) {
+			continue
+		}
+		o := u.s.tasks[t]
+		done := func(n state, acknowledged, unsure bool) state {
+			k := n.call(id)
+			k.todo &^= only(t)
+			if acknowledged {
+				k.claimed |= only(t)
+			}
+			if unsure {
+				k.unsure |= only(t)
+			}
+			if k.todo == 0 {
+				k.stage = sending
+				if k.claimed == 0 && k.unsure == 0 {
+					k.end()
+				}
+			}
+			return n
+		}
+		if !k.current.has(t) && (u.Lacks != noLock || !o.exists) {
+			u.may(done(u.s, false, false), label{text: "the claim of {call} on {tasks} meets a conflict", call: id, tasks: only(t)})
+			if u.Lacks == sentUnacknowledged {
+				u.mayFail(done(u.s, true, false), label{text: "the claim of {call} on {tasks} meets a conflict, but that answer is lost", call: id, tasks: only(t)})
+			}
+			continue
+		}
+		if o.newRun() {
+			o.record = [2]record{}
+		}
+		o.run, o.claim = o.wants, id
+		n := u.s
+		n.write(t, o)
+		u.may(done(n, true, false), label{text: "{tasks} is claimed for {call}", call: id, tasks: only(t)})
+		sends := u.Lacks == sentUnacknowledged
+		u.mayFail(done(n, sends, !sends), label{text: "{tasks} is claimed for {call}, but the acknowledgement is lost", call: id, tasks: only(t)})
+	}
+}
+
+// send sends the call for the tasks that are claimed for certain, signed with the
+// time of the claim.
+func (u *turn) send(id uint8) {
+	n := u.s
+	k := n.call(id)
+	switch {
+	case k.claimed == 0:
+		k.end()
+		u.may(n, label{text: "{call} has nobody to be sent for", call: id})
+	case n.fenced >= id && u.Lacks != signedWhenSent:
+		k.stage, k.todo = releasing, k.claimed
+		u.may(n, label{text: "{call} is too old to be sent", call: id})
+	default:
+		k.stage, k.request, k.stale = awaiting, underWay, n.fenced >= id
+		u.may(n, label{text: "{call} is sent for {tasks}", call: id, tasks: k.claimed})
+	}
+}
+
+// answer is EdgeOne's. That there is none is the end of whoever waits for it.
+func (u *turn) answer(id uint8) {
+	n := u.s
+	k := n.call(id)
+	k.todo = k.claimed
+	switch k.request {
+	case executed:
+		k.stage = recording
+		u.may(n, label{text: "the answer to {call} arrives", call: id})
+	case dropped:
+		k.stage = releasing
+		u.may(n, label{text: "the answer to {call} says that it was not executed", call: id})
+	}
+	if u.Lacks == lostMeansFailed {
+		k.stage = releasing
+		u.mayFail(n, label{text: "the answer to {call} does not come", call: id})
+	}
+}
+
+// conclude writes the answer to the next task, as long as it carries the claim.
+func (u *turn) conclude(id uint8) {
+	for t := range u.s.tasks {
+		k := u.s.call(id)
+		if !k.todo.has(t) {
+			continue
+		}
+		n := u.s
+		l := label{text: "{tasks} is released from {call}", call: id, tasks: only(t)}
+		switch o := n.tasks[t]; {
+		case !o.exists || o.claim != id && u.Lacks != readYourWrites:
+			l.text = "{tasks} is left alone: it no longer carries {call}"
+		case k.stage == releasing:
+			u.release(&n, t, id)
+		default:
+			l.text = "{job} is recorded on {tasks}"
+			for i, target := range u.targets(t) {
+				switch {
+				case target&k.planned[t]&k.accepted != 0:
+					o.record[i] = record{id, id}
+				case target&k.planned[t] != 0:
+					o.record[i] = record{refused, id}
+				}
+			}
+			o.run, o.claim = max(o.run, 1), 0
+			n.write(t, o)
+			u.mayFail(n, label{text: "{job} is recorded on {tasks}, but the acknowledgement is lost", call: id, tasks: only(t)})
+		}
+		if n.call(id).todo &^= only(t); n.call(id).todo == 0 {
+			n.call(id).end()
+		}
+		u.may(n, l)
+	}
+}
+
+func (u *turn) release(s *state, t int, id uint8) {
+	if o := s.tasks[t]; o.exists && o.claim == id {
+		o.claim = 0
+		s.write(t, o)
+	}
+}
+
+// look asks the history about a claimed task and keeps what it finds for settle.
+// Nothing is known while looking is refused, nor of what the history forgot.
+func (u *turn) look(t int) {
+	o := &u.s.tasks[t]
+	id := o.claim
+	if !o.exists || id == 0 || o.found.made || !u.Shared && u.s.call(id).stage != over {
+		return // a second look finds no less, and is the same as a first one that comes later
+	}
+	if u.s.looks == denied && u.Lacks != deniedReleased {
+		return
+	}
+	closed := u.s.closed >= id
+	find := func(f finding) {
+		n := u.s
+		n.tasks[t].found = f
+		u.may(n, label{text: "a look for {call} of {tasks} finds {found}", call: id, tasks: only(t), found: f.job})
+	}
+	switch {
+	case o.newRun(): // the spec no longer says which URLs the claim is for
+		if closed && u.Lacks == oldRunForgotten {
+			find(finding{made: true})
+		}
+		return
+	case u.s.forgotten >= id && u.Lacks != forgottenReleased:
+		return
+	}
+	for _, shown := range []bool{true, false} { // whether the cache shows what the other task records
+		if !shown && !u.Shared {
+			break
+		}
+		for _, lowest := range []bool{true, false} { // which of two equals comes first
+			f := u.evidence(t, closed, shown, lowest)
+			if f.job != [2]uint8{} || closed || u.Lacks == fenceAfterLook {
+				find(f)
+			}
+		}
+	}
+}
+
+// evidence decides which jobs have the open targets of a claimed task. Before the
+// fence and its margin that is only a job which lists all of them and which no
+// other claim has recorded; after them every job in the window counts, and the
+// likeliest is named.
+func (u *turn) evidence(t int, closed, shown, lowest bool) finding {
+	o := &u.s.tasks[t]
+	open := u.open(t, o)
+	f := finding{made: true}
+	best := [2]int{}
+	for i := uint8(1); i <= foreign; i++ {
+		job := i
+		if !lowest {
+			job = foreign + 1 - i
+		}
+		lists := u.listed(job, o.claim)
+		elsewhere := u.elsewhere(job, t, shown)
+		early := !closed && (elsewhere || lists&open != open && u.Lacks != earlyPartial)
+		if lists&open == 0 || early || elsewhere && u.Lacks == recordedElsewhere {
+			continue
+		}
+		score := 1000 + 2*(lists&open).len() - lists.len()
+		if lists == u.s.call(o.claim).urls() {
+			score += 100
+		}
+		if elsewhere {
+			score -= 500
+		}
+		for p, target := range u.targets(t) {
+			if target&open&lists != 0 && score > best[p] {
+				f.job[p], best[p] = job, score
+			}
+		}
+	}
+	return f
+}
+
+// listed is what the history shows of a job in the window of a claim: from its
+// signature to the end of the margin after its fence.
+func (u *turn) listed(job, claim uint8) urls {
+	k := u.s.call(job)
+	switch {
+	case u.s.looks == denied, k.signed <= u.s.forgotten:
+		return 0
+	case k.signed < claim && u.Lacks != windowTooEarly, k.closed >= claim:
+		return 0
+	}
+	return k.listed
+}
+
+// elsewhere says whether a job is recorded under another claim than the task's.
+func (u *turn) elsewhere(job uint8, t int, shown bool) bool {
+	for q := range u.s.tasks {
+		if o := &u.s.tasks[q]; o.exists && (q == t || shown) {
+			for _, r := range o.record {
+				if r.job == job && r.claim != u.s.tasks[t].claim {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// settle writes what a look found. What no job lists goes back to waiting.
+func (u *turn) settle(t int) {
+	o := u.s.tasks[t]
+	id := o.claim
+	if !o.found.made || u.Lacks == fenceAfterLook && o.found.job == [2]uint8{} && u.s.closed < id {
+		return
+	}
+	for i, job := range o.found.job {
+		if job != 0 {
+			o.record[i] = record{job, id}
+		}
+	}
+	o.claim = 0
+	n := u.s
+	n.write(t, o)
+	u.may(n, label{text: "what was found for {call} is written to {tasks}: {found}", call: id, tasks: only(t), found: u.s.tasks[t].found.job})
+}
+
+// edgeOne executes a request before its signature expires, or says that it did
+// not, and lists the job some time later. The other program is a client as well.
+func (u *turn) edgeOne(id uint8) {
+	k := u.s.call(id)
+	execute := func(accepted urls, fault bool) {
+		n := u.s
+		k := n.call(id)
+		k.request, k.accepted, k.signed, k.fenced, k.closed = executed, accepted, n.signed, n.fenced, n.closed
+		u.moves = append(u.moves, move{n, label{text: "EdgeOne executes {call}: {job} has {urls}", call: id, urls: accepted}, fault})
+	}
+	switch {
+	case id == foreign && k.request == unsent && u.Foreign:
+		execute(b, true)
+		execute(a|b, true)
+	case k.request == underWay && u.s.fenced >= id && !k.stale:
+		n := u.s
+		n.call(id).request = dropped
+		u.may(n, label{text: "EdgeOne finds the signature of {call} too old", call: id})
+	case k.request == underWay:
+		sent := k.asked(0) | k.asked(1)
+		execute(sent, false)
+		if u.Partial {
+			execute(0, true)
+			for _, one := range []urls{a, b, c} {
+				if sent&one != 0 && sent != one {
+					execute(sent&^one, true)
+				}
+			}
+		}
+		if k.stage == awaiting { // to anybody else it is the same as never
+			n := u.s
+			n.call(id).request = dropped
+			u.mayFail(n, label{text: "EdgeOne refuses {call}: not executed", call: id})
+		}
+	case k.listed != k.accepted && !u.Growing:
+		n := u.s
+		n.call(id).listed = k.accepted
+		u.may(n, label{text: "the history shows {job}", call: id})
+	case k.listed != k.accepted:
+		for _, one := range []urls{a, b, c} {
+			if (k.accepted&^k.listed)&one != 0 {
+				n := u.s
+				n.call(id).listed |= one
+				u.may(n, label{text: "the history shows {urls} of {job}", call: id, urls: one})
+			}
+		}
+	}
+}
+
+// time passes: fences, the margins after them, and the history's retention. The
+// margin is long enough for the listing of what executed before the fence.
+func (u *turn) time() {
+	if u.s.fenced < u.s.signed {
+		n := u.s
+		n.fenced++
+		u.may(n, label{text: "the fence of {call} passes", call: n.fenced})
+	}
+	if u.s.closed < u.s.fenced && (u.listingDone() || u.Lacks == shortMargin) {
+		n := u.s
+		n.closed++
+		u.may(n, label{text: "the margin after the fence of {call} passes", call: n.closed})
+	}
+	if u.Forgets && u.s.forgotten < u.s.closed {
+		n := u.s
+		n.forgotten++
+		u.mayFail(n, label{text: "the history forgets the time of {call}", call: n.forgotten})
+	}
+}
+
+func (u *turn) listingDone() bool {
+	for i := range u.s.calls {
+		if k := &u.s.calls[i]; k.listed != k.accepted && k.fenced <= u.s.closed {
+			return false
+		}
+	}
+	return true
+}
+
+// trouble is the user's, and that of the credentials.
+func (u *turn) trouble() {
+	n := u.s
+	o := n.tasks[0]
+	n.user++
+	switch {
+	case (u.User == "edits" || u.User == "reverts") && u.s.user == 0:
+		o.wants = 2
+		n.write(0, o)
+		u.mayFail(n, label{text: "the user asks {tasks} for a new run", tasks: only(0)})
+	case u.User == "reverts" && u.s.user == 1 && o.run != 2: // or it is one more run
+		o.wants = 1
+		n.write(0, o)
+		u.mayFail(n, label{text: "the user wants the old run of {tasks} after all", tasks: only(0)})
+	case (u.User == "deletes" || u.User == "re-creates") && u.s.user == 0:
+		n.write(0, task{})
+		u.mayFail(n, label{text: "the user deletes {tasks}", tasks: only(0)})
+	case u.User == "re-creates" && u.s.user == 1:
+		n.write(0, task{exists: true, wants: 2})
+		u.mayFail(n, label{text: "the user creates {tasks} again", tasks: only(0)})
+	}
+	switch n := u.s; {
+	case u.Denied && n.looks == allowed:
+		n.looks = denied
+		u.mayFail(n, label{text: "looking is refused"})
+	case n.looks == denied:
+		n.looks = allowedAgain
+		u.may(n, label{text: "looking is allowed again"})
+	}
+}
+
+// ended says that every task is done, or that a person has to act because the
+// history forgot, or that the bound on calls keeps it from going on.
+func (e *environment) ended(s state) bool {
+	for t := range s.tasks {
+		o := &s.tasks[t]
+		switch {
+		case !o.exists:
+		case e.waiting(&s, t):
+			if s.signed < e.Calls {
+				return false
+			}
+		case o.claim != 0 && (o.newRun() || s.forgotten < o.claim):
+			return false
+		}
+	}
+	return true
+}
+
+func (e *environment) start() state {
+	return state{tasks: [2]task{{exists: true, wants: 1}, {exists: true, wants: 1}}}
+}
+
+// label says what happens in a step.
+type label struct {
+	text  string
+	tasks tasks
+	call  uint8
+	urls  urls
+	found [2]uint8
+}
+
+func (l label) String() string {
+	number := func(id uint8) string {
+		if id == foreign {
+			return "of another program"
+		}
+		return string('0' + rune(id))
+	}
+	var found []string
+	for _, job := range l.found {
+		if job != 0 {
+			found = append(found, "job "+number(job))
+		}
+	}
+	if len(found) == 0 {
+		found = []string{"nothing"}
+	}
+	return strings.NewReplacer(
+		"{tasks}", [...]string{"", "T1", "T2", "T1 and T2"}[l.tasks],
+		"{call}", "call "+number(l.call),
+		"{job}", "job "+number(l.call),
+		"{urls}", l.urls.String(),
+		"{found}", strings.Join(found, " and "),
+	).Replace(l.text)
+}
