@@ -325,11 +325,11 @@ var mutations = []mutation{
 	},
 	{
 		name: "the claim is written after the call", file: "internal/controller/call.go",
-		old: `	tasks, claimed, err := s.claimAll(ctx, creds, call, claimID, signedAt)
+		old: `	tasks, claimed, err := s.claimAll(ctx, l, creds, call, claimID, signedAt)
 	urls := claimedURLs(call, claimed)
 `,
 		new: `	early, earlyErr := s.send(ctx, creds, call.Lane, call.URLs, signedAt, slot)
-	tasks, claimed, err := s.claimAll(ctx, creds, call, claimID, signedAt)
+	tasks, claimed, err := s.claimAll(ctx, l, creds, call, claimID, signedAt)
 	if ctx != nil {
 		s.conclude(ctx, l, call, claimID, tasks, claimed, len(call.URLs), early, earlyErr)
 		return
@@ -498,8 +498,12 @@ var mutations = []mutation{
 	},
 	{
 		name: "a new run goes out while the call of the one before may still come", file: "internal/controller/poller.go",
-		old:    `if p.edgeOne.ServerTimeKnown() && serverNow.After(p.complete(claim)) {`,
-		new:    `if p.edgeOne.ServerTimeKnown() {`,
+		old: `		if p.expired(claim) {
+			return expire
+`,
+		new: `		if p.edgeOne.ServerTimeKnown() {
+			return expire
+`,
 		suites: []string{controller},
 	},
 	{
@@ -545,7 +549,7 @@ var mutations = []mutation{
 	{
 		name: "a call that this process still makes is settled", file: "internal/controller/poller.go",
 		old:    `if p.underWay(task) {`,
-		new:    `if p.underWay(task) && due.IsZero() {`,
+		new:    `if p.underWay(task) && task == nil {`,
 		suites: []string{controller},
 	},
 }

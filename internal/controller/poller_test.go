@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -24,6 +25,14 @@ func settling(t *testing.T, edgeOne http.RoundTripper, tasks ...*v1alpha1.Prefet
 		live = append(live, u.get(task.Name))
 	}
 	return u, u.poller(live...)
+}
+
+// learnTime makes a call whose answer tells EdgeOne's time.
+func (u *unit) learnTime() {
+	u.t.Helper()
+	if _, err := u.edgeOne.DescribeContentQuota(context.Background(), unitCreds, unitZone); err != nil {
+		u.t.Fatal(err)
+	}
 }
 
 func TestACallThatIsNotListedIsReleasedAfterFenceAndMarginOnly(t *testing.T) {
@@ -103,6 +112,7 @@ func TestOnlyJobsOfTheClaimsOwnTimeAreItsOwn(t *testing.T) {
 		late := claimedAt(unitTask("late", 1), time.Now())
 		time.Sleep(validity + margin + 10*time.Second) // both are past the fence, and looked for in one window
 		u, p := settling(t, edgeOne.RoundTripper(), early, late)
+		u.learnTime()
 		u.lookUntil(p, unitZone, time.Now().Add(time.Minute))
 		if task := u.get("early"); len(task.Status.Jobs) != 1 {
 			t.Errorf("the job is not adopted: %+v", task.Status)
@@ -187,9 +197,7 @@ func TestACallIsNotForgottenBetweenTheDecisionAndTheLook(t *testing.T) {
 		u, p := settling(t, edgeOne.RoundTripper(), claimedAt(unitTask("a", 1), time.Now()))
 		execute(t, edgeOne, "https://h/0")
 		time.Sleep(p.HistoryRetention - time.Minute)
-		if _, err := p.edgeOne.DescribeContentQuota(t.Context(), unitCreds, unitZone); err != nil { // to learn the time
-			t.Fatal(err)
-		}
+		u.learnTime()
 		seen := p.plan([]*v1alpha1.PrefetchTask{u.get("a")})
 		time.Sleep(2 * time.Minute)
 		if _, err := p.lookForFenced(t.Context(), unitCreds, zone{ID: unitZone}, seen); err != nil {
