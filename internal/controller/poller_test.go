@@ -1,7 +1,9 @@
 package controller
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -52,30 +54,40 @@ func TestACallThatIsNotListedIsReleasedAfterFenceAndMarginOnly(t *testing.T) {
 	})
 }
 
-// slowly answers some time after the server did.
+// slowly keeps what asks for jobs for some time on its way to the server.
 type slowly struct {
 	http.RoundTripper
 	by func() time.Duration
 }
 
 func (s slowly) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := s.RoundTripper.RoundTrip(req)
-	time.Sleep(s.by())
-	return resp, err
+	body, err := io.ReadAll(req.Body)
+	if err != nil {
+		return nil, err
+	}
+	if bytes.Contains(body, []byte("job-id")) {
+		time.Sleep(s.by())
+	}
+	req = req.Clone(req.Context())
+	req.Body = io.NopCloser(bytes.NewReader(body))
+	return s.RoundTripper.RoundTrip(req)
 }
 
 func TestALookThatBeganBeforeTheHistoryWasCompleteReleasesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		edgeOne := unitEdgeOne(nil)
+		edgeOne := unitEdgeOne(func(c *simulator.Config) { c.JobDuration = time.Hour })
 		defer edgeOne.Close()
+		other := unitTask("other", 1)
+		other.Spec.Targets[0] = "https://h/other"
+		record(execute(t, edgeOne, "https://h/other"), nil, time.Now())(claimedAt(other, time.Now()))
 		signedAt := time.Now()
 		complete := signedAt.Truncate(time.Second).Add(validity + margin)
 		u, p := settling(t, slowly{edgeOne.RoundTripper(), func() time.Duration {
 			if until := time.Until(complete); until > 0 && until < 5*time.Second {
-				return 8 * time.Second // seen before, told after
+				return 8 * time.Second // the claim's window was read before, and this ends after
 			}
 			return 0
-		}}, claimedAt(unitTask("a", 1), signedAt))
+		}}, claimedAt(unitTask("a", 1), signedAt), other)
 		go func() { // accepted at the fence, executed at last, after the look
 			time.Sleep(time.Until(complete.Add(-time.Second)))
 			execute(t, edgeOne, "https://h/0")
