@@ -40,11 +40,49 @@ build: prerequisites ## Build bin/manager and bin/simulator
 test: verify-generated lint build control-plane ## Test everything: unit tests, the manager on a real API server, generated files, lint
 	$(TEST) ./...
 	cd test/sdk && $(TEST) ./...
+	$(if $(RACE),go test ./internal/controller ./test/model # all of their histories and states: the race detector leaves time for few)
 	$(MAKE) fuzz FUZZ=./internal/teo FUZZ_TIME=2000x
+	$(MAKE) chaos CHAOS_DURATION=100s
 
 .PHONY: test-unit
 test-unit: prerequisites ## Test what needs no API server (seconds)
 	$(TEST) -short ./...
+
+.PHONY: test-node
+test-node: prerequisites ## Test the simulator against the vendor's Node.js SDK (needs Node.js)
+	@command -v npm > /dev/null || { echo "npm is missing: install Node.js 18 or later to run the vendor's Node.js SDK."; exit 1; }
+	go build -o bin/simulator ./cmd/simulator
+	cd test/node && npm ci --no-audit --no-fund --loglevel=error && npm test
+
+.PHONY: demo
+demo: build control-plane ## Show the operator at work on this machine: API server, simulated EdgeOne, tasks
+	go run ./hack/demo
+
+.PHONY: fmt
+fmt: bin/golangci-lint ## Format the Go code
+	bin/golangci-lint fmt
+
+.PHONY: lint
+lint: bin/golangci-lint ## Lint the Go code
+	bin/golangci-lint run ./...
+	cd test/sdk && ../../bin/golangci-lint run --config ../../.golangci.yml ./...
+
+##@ Proofs of the guarantees (docs/guarantees.md)
+
+CHAOS_DURATION ?= 10m
+CHAOS_SEED ?= 0
+.PHONY: chaos
+chaos: build control-plane ## Let everything go wrong at once and count duplicates and losses; CHAOS_DURATION (10m), CHAOS_SEED
+	go run ./hack/chaos -duration=$(CHAOS_DURATION) -seed=$(CHAOS_SEED)
+
+HISTORIES ?= 10000
+.PHONY: histories
+histories: prerequisites ## Run the controllers through random histories of faults in virtual time; HISTORIES (10000)
+	go test -count=1 -timeout=3h -v -run='^TestHistories$$' ./internal/controller -args -histories=$(HISTORIES)
+
+.PHONY: model
+model: prerequisites ## Check every order of the protocol's steps and faults, the large environments too (about half an hour)
+	go test -count=1 -timeout=3h -v ./test/model -args -exhaustive
 
 # How long each fuzz target runs, and in which packages. Their seeds are part of
 # every test run.
@@ -61,31 +99,6 @@ fuzz: prerequisites ## Fuzz what comes from outside, each target for FUZZ_TIME (
 .PHONY: mutations
 mutations: prerequisites ## Take one safeguard at a time away and see which test notices; RUN selects by name or file
 	go run ./hack/mutations -run='$(RUN)'
-
-.PHONY: test-node
-test-node: prerequisites ## Test the simulator against the vendor's Node.js SDK (needs Node.js)
-	@command -v npm > /dev/null || { echo "npm is missing: install Node.js 18 or later to run the vendor's Node.js SDK."; exit 1; }
-	go build -o bin/simulator ./cmd/simulator
-	cd test/node && npm ci --no-audit --no-fund --loglevel=error && npm test
-
-.PHONY: demo
-demo: build control-plane ## Show the operator at work on this machine: API server, simulated EdgeOne, tasks
-	go run ./hack/demo
-
-CHAOS_DURATION ?= 10m
-CHAOS_SEED ?= 0
-.PHONY: chaos
-chaos: build control-plane ## Let everything go wrong at once and count duplicates and losses; CHAOS_DURATION (10m), CHAOS_SEED
-	go run ./hack/chaos -duration=$(CHAOS_DURATION) -seed=$(CHAOS_SEED)
-
-.PHONY: fmt
-fmt: bin/golangci-lint ## Format the Go code
-	bin/golangci-lint fmt
-
-.PHONY: lint
-lint: bin/golangci-lint ## Lint the Go code
-	bin/golangci-lint run ./...
-	cd test/sdk && ../../bin/golangci-lint run --config ../../.golangci.yml ./...
 
 ##@ Generated files
 

@@ -3,7 +3,8 @@ package main
 const (
 	client     = "./internal/teo"
 	line       = "./internal/schedule"
-	controller = "./internal/controller"
+	controller = "./internal/controller -skip ^TestHistories$"
+	histories  = "./internal/controller -run ^TestHistories$ -short"
 )
 
 // mutations are the safeguards of the promise that no URL is submitted twice and
@@ -278,7 +279,7 @@ var mutations = []mutation{
 	}
 	if err := s.Status().Update(ctx, changed); err != nil {
 `,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "a claim that lost a conflict is made on what is there now", file: "internal/controller/write.go",
@@ -291,37 +292,37 @@ var mutations = []mutation{
 	}
 	if err == nil {
 `,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "an answer is recorded on a task that no longer carries the claim", file: "internal/controller/write.go",
 		old:    `return now == nil || !claimedBy(now, claimID), nil`,
 		new:    `return now == nil || now.Status.Submission == nil, nil`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "the answer of a call is dropped after some failed writes", file: "internal/controller/write.go",
 		old:    `_ = backoff.DelayFunc().Until(ctx, true, true, func(ctx context.Context) (bool, error) {`,
 		new:    `_ = wait.ExponentialBackoffWithContext(ctx, backoff, func(ctx context.Context) (bool, error) {`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "a claim whose write was not acknowledged stays on the task", file: "internal/controller/write.go",
 		old:    `if now != nil && claimedBy(now, submission.ClaimID) {`,
 		new:    `if now != nil && now == task {`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "a task that was made again under its name is taken for the old one", file: "internal/controller/write.go",
 		old:    `if now.UID != task.UID {`,
 		new:    `if now.UID == "" {`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "a task whose claim was not acknowledged is sent", file: "internal/controller/call.go",
 		old:    `if !claimed[i] {`,
 		new:    `if !claimed[i] && part.Task == nil {`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "the claim is written after the call", file: "internal/controller/call.go",
@@ -336,19 +337,19 @@ var mutations = []mutation{
 	}
 	urls := claimedURLs(call, claimed)
 `,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "a call is signed when it is sent, not when it is claimed", file: "internal/controller/call.go",
 		old:    `s.edgeOne.CreatePrefetchTask(ctx, creds, signedAt, request(lane, urls))`,
 		new:    `s.edgeOne.CreatePrefetchTask(ctx, creds, s.edgeOne.ServerTime(), request(lane, urls))`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "a call ends with the pass that started it", file: "internal/controller/call.go",
 		old:    `s.call(log.IntoContext(s.critical, log`,
 		new:    `s.call(log.IntoContext(ctx, log`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "the process ends without waiting for its calls", file: "internal/controller/controller.go",
@@ -358,31 +359,31 @@ var mutations = []mutation{
 	}
 `,
 		new:    ``,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "calls are started while the process is stopping", file: "internal/controller/controller.go",
 		old:    `if c.stopping {`,
 		new:    `if c.stopping && claimID == "" {`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "a call of unknown outcome counts as not executed", file: "internal/controller/call.go",
 		old:    `case kind == teo.Ambiguous:`,
 		new:    `case kind == teo.Ambiguous && ctx == nil:`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "what EdgeOne did not accept of a call counts as submitted", file: "internal/controller/status.go",
 		old:    `if _, ok := refused[teo.Normalize(targets[i])]; ok {`,
 		new:    `if reason, ok := refused[teo.Normalize(targets[i])]; ok && reason == "" {`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "one bad URL fails all that share its call", file: "internal/controller/call.go",
 		old:    `!teo.IsBatchQuota(err) && final(call, err):`,
 		new:    `!teo.IsBatchQuota(err):`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "a new run starts with the status of the one before", file: "internal/controller/status.go",
@@ -394,7 +395,7 @@ var mutations = []mutation{
 		}
 		task.Status.Submission = &submission
 `,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 
 	// Settling.
@@ -402,31 +403,31 @@ var mutations = []mutation{
 		name: "the fence is not waited for", file: "internal/controller/poller.go",
 		old:    `return p.fence(claim).Add(p.SettleMargin)`,
 		new:    `return claim.SignedAt.Add(p.SettleMargin)`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "EdgeOne's history is taken for complete at the fence", file: "internal/controller/poller.go",
 		old:    `return p.fence(claim).Add(p.SettleMargin)`,
 		new:    `return p.fence(claim)`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "EdgeOne's clock is believed before it has told it", file: "internal/controller/poller.go",
 		old:    `l.timed && serverNow.After(p.complete(claim)) && !p.forgotten`,
 		new:    `serverNow.After(p.complete(claim)) && !p.forgotten`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "a call is made before EdgeOne has told its time", file: "internal/controller/submitter.go",
 		old:    `case !s.edgeOne.ServerTimeKnown():`,
 		new:    `case l == nil:`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "a call that EdgeOne's history has forgotten counts as not executed", file: "internal/controller/poller.go",
 		old:    `return serverNow.Sub(claim.SignedAt.Time) > p.HistoryRetention`,
 		new:    `return serverNow.IsZero()`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "the look comes first and the fence second", file: "internal/controller/poller.go",
@@ -437,7 +438,7 @@ var mutations = []mutation{
 			seen.fenced = p.plan(tasks).fenced
 			tasks, _ = p.open(z)
 `,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "a look that EdgeOne refused found nothing", file: "internal/controller/poller.go",
@@ -452,49 +453,49 @@ var mutations = []mutation{
 		}
 		if looked || err != nil {
 `,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "windows of claims that overlap are read to the end of the first", file: "internal/controller/poller.go",
 		old:    `merged[last].EndTime = latest(merged[last].EndTime, w.EndTime)`,
 		new:    `merged[last].EndTime = latest(merged[last].EndTime)`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "the second in which a claim was made is not part of its window", file: "internal/controller/settle.go",
 		old:    `task.CreateTime.Before(start.Truncate(time.Second))`,
 		new:    `task.CreateTime.Before(start)`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "a URL that EdgeOne spells in another way is another URL", file: "internal/controller/settle.go",
 		old:    `job[teo.Normalize(task.Target)] = task`,
 		new:    `job[task.Target] = task`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "jobs from before or after a claim's window are taken for the claim's", file: "internal/controller/poller.go",
 		old:    `history := l.listing.window(claim.SignedAt.Time, p.complete(claim))`,
 		new:    `history := l.listing.window(time.Time{}, time.Now().Add(time.Hour))`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "a job that another claim recorded says that ours was not executed", file: "internal/controller/settle.go",
 		old:    `if pastFence || !c.others && len(c.covers) == len(positions) {`,
 		new:    `if !c.others && (pastFence || len(c.covers) == len(positions)) {`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "a job that lists a part of a call is adopted before the fence", file: "internal/controller/settle.go",
 		old:    `if pastFence || !c.others && len(c.covers) == len(positions) {`,
 		new:    `if pastFence || !c.others {`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "a job that another claim recorded is adopted before the fence", file: "internal/controller/settle.go",
 		old:    `if pastFence || !c.others && len(c.covers) == len(positions) {`,
 		new:    `if pastFence || len(c.covers) == len(positions) {`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "a new run goes out while the call of the one before may still come", file: "internal/controller/poller.go",
@@ -504,31 +505,31 @@ var mutations = []mutation{
 		new: `		if p.edgeOne.ServerTimeKnown() {
 			return expire
 `,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "the claim of an earlier run is given up without a look", file: "internal/controller/poller.go",
 		old:    `return expire`,
 		new:    `return release(noReason, time.Now())`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "a call that may have been executed is not looked for once its run is back", file: "internal/schedule/run.go",
 		old:    `return claim != nil && !(claim.Expired && NewRun(task))`,
 		new:    `return claim != nil && !claim.Expired`,
-		suites: []string{line, controller},
+		suites: []string{line, controller, histories},
 	},
 	{
 		name: "a job of the run before is taken for the new run's", file: "internal/controller/poller.go",
 		old:    `delete(history, id)`,
 		new:    `delete(history, "job "+id)`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "a claim does not say which jobs are the run's before", file: "internal/controller/call.go",
 		old:    `earlierJobs(part.Task, signedAt.Add(-s.SignatureValidity)),`,
 		new:    `earlierJobs(part.Task, signedAt),`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "an answer that comes after an edit is read by the new targets", file: "internal/controller/status.go",
@@ -538,18 +539,18 @@ var mutations = []mutation{
 	}
 `,
 		new:    ``,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "another account's history says that a call was not executed", file: "internal/controller/poller.go",
 		old:    `if claim.ZoneID == "*" && claim.AccountHash != l.account {`,
 		new:    `if claim.AccountHash == "" {`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 	{
 		name: "a call that this process still makes is settled", file: "internal/controller/poller.go",
 		old:    `if p.underWay(task) {`,
 		new:    `if p.underWay(task) && task == nil {`,
-		suites: []string{controller},
+		suites: []string{controller, histories},
 	},
 }

@@ -125,10 +125,10 @@ type answered struct {
 	at    time.Time
 }
 
-// sameSecond is how long after a call was answered its job may seem to be made
+// answerMemory is how long after a call was answered its job may seem to be made
 // after a claim: EdgeOne tells times to the second, and its time, by which claims
 // are signed, is known to within a second as well.
-const sameSecond = 3 * time.Second
+const answerMemory = 3 * time.Second
 
 // answeredBeside returns a function that names the jobs that other lanes got for
 // a task's URLs just now. They fetched them in another way, and the history does
@@ -136,7 +136,7 @@ const sameSecond = 3 * time.Second
 func (l *line) answeredBeside(lane schedule.Lane) func(schedule.Part) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.answered = slices.DeleteFunc(l.answered, func(a answered) bool { return time.Since(a.at) > sameSecond })
+	l.answered = slices.DeleteFunc(l.answered, func(a answered) bool { return time.Since(a.at) > answerMemory })
 	beside := slices.DeleteFunc(slices.Clone(l.answered), func(a answered) bool { return a.lane.ZoneID != lane.ZoneID || a.lane.Same(lane) })
 	return func(part schedule.Part) (ids []string) {
 		if len(beside) == 0 {

@@ -41,7 +41,7 @@ type openWork struct {
 	firstLook time.Time // at jobs; later than at once, so that a restart does not look everywhere at once
 	lastLook  time.Time
 	timed     bool      // a look was made that knew EdgeOne's time
-	refused   time.Time // since when EdgeOne refuses to be looked at
+	refused   time.Time // since when only a person can make looking work
 }
 
 const (
@@ -355,7 +355,7 @@ func (p *Poller) list(ctx context.Context, creds teo.Credentials, l *look, req t
 	return err
 }
 
-// looked notes a look and whether EdgeOne refused it.
+// looked notes a look and whether it succeeded.
 func (p *Poller) looked(z zone, l *look, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -365,11 +365,8 @@ func (p *Poller) looked(z zone, l *look, err error) {
 	}
 	work.lastLook = time.Now()
 	work.timed = l.timed
-	switch {
-	case !refusesLooking(err):
+	if err == nil {
 		work.refused = time.Time{}
-	case work.refused.IsZero():
-		work.refused = time.Now()
 	}
 }
 
@@ -476,17 +473,13 @@ func (p *Poller) write(ctx context.Context, task *v1alpha1.PrefetchTask, c chang
 // refused tells tasks that EdgeOne cannot be asked about them, and returns when to
 // look again. Runs whose targets are all handed over do not wait for ever.
 func (p *Poller) refused(ctx context.Context, z zone, tasks []*v1alpha1.PrefetchTask, err error) reconcile.Result {
-	p.mu.Lock()
-	var since time.Time
-	if work := p.zones[z]; work != nil {
-		since = work.refused
-	}
-	p.mu.Unlock()
+	pause := pauseAfter(err, 1, p.RecheckInterval)
+	lasting := p.lasting(z, pause.Person || refusesLooking(err))
 	message := upperFirst(err.Error())
 	if answer := (*teo.Error)(nil); errors.As(err, &answer) {
 		message = teo.Message(err)
 	}
-	giveUp := !since.IsZero() && refusesLooking(err) && (teo.KindOf(err) == teo.Rejected || time.Since(since) >= 2*p.RecheckInterval)
+	giveUp := refusesLooking(err) && (teo.KindOf(err) == teo.Rejected || lasting)
 	forEach(len(tasks), func(i int) {
 		task := tasks[i]
 		switch claim := task.Status.Submission; {
@@ -496,15 +489,35 @@ func (p *Poller) refused(ctx context.Context, z zone, tasks []*v1alpha1.Prefetch
 			}
 		case claim != nil && p.edgeOne.ServerTime().After(p.complete(claim)):
 			p.write(ctx, task, unknown("EdgeOne's answer to a call was lost, and its history cannot be read: "+message+
-				". Let the key call teo:DescribePrefetchTasks, or set spec.revision to a new value to submit everything again", true))
+				". Let the key call teo:DescribePrefetchTasks, or set spec.revision to a new value to submit everything again", lasting))
 		case claim == nil && giveUp:
 			p.write(ctx, task, notFollowed(message, time.Now()))
+		case claim == nil && lasting && len(schedule.Open(task)) == 0:
+			p.write(ctx, task, blind(pause.Why))
 		case claim == nil && p.late(task):
 			p.write(ctx, task, follow(listing{}, p.JobDeadline, time.Now(), p.edgeOne.ServerTime()))
 		}
 	})
 	log.FromContext(ctx).V(1).Info("Could not look", "error", err.Error())
-	return reconcile.Result{RequeueAfter: max(pauseAfter(err, 1, p.RecheckInterval).Duration, p.PollInterval)}
+	return reconcile.Result{RequeueAfter: max(pause.Duration, settleInterval)}
+}
+
+// lasting says whether looking at a zone has needed a person for so long that
+// tasks should say so.
+func (p *Poller) lasting(z zone, person bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	work := p.zones[z]
+	switch {
+	case work == nil:
+		return false
+	case !person:
+		work.refused = time.Time{}
+		return false
+	case work.refused.IsZero():
+		work.refused = time.Now()
+	}
+	return time.Since(work.refused) >= 2*p.RecheckInterval
 }
 
 // late says whether the task has waited for outcomes longer than the deadline.

@@ -147,6 +147,16 @@ func unknown(message string, stalled bool) change {
 	}
 }
 
+// blind says why the outcomes of a run that is handed over cannot be read.
+func blind(why schedule.Why) change {
+	return func(task *v1alpha1.PrefetchTask) {
+		message := "Every target was handed over, but their outcomes cannot be read: " + why.Message
+		notReady(task, why.Reason, message)
+		stall(task, true, why.Reason, message)
+		observe(task)
+	}
+}
+
 // waits says why a task waits.
 func waits(note schedule.Note, now time.Time) change {
 	return func(task *v1alpha1.PrefetchTask) {

@@ -76,6 +76,8 @@ func TestTransitions(t *testing.T) {
 		{"mended", []change{waits(schedule.Note{Why: person, Stalled: true}, t0), claiming("0-1"), record("j", nil, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
 		{"succeeded", []change{claiming("0-1"), record("j", nil, t0), following(listed("j", "success", 0, 1), 0)}, "Finished=Succeeded Ready=Succeeded Submitted=Submitted", "2 2 2 0"},
 		{"failed in part", []change{claiming("0"), record("i", nil, t0), claiming("1"), record("j", nil, t0), following(listed("i", "success", 0), 0), following(listed("j", "failed", 1), 0)}, "Finished=PartiallyFailed -Ready=PartiallyFailed Stalled=PartiallyFailed Submitted=Submitted", "2 2 1 1"},
+		{"not to be seen", []change{claiming("0-1"), record("j", nil, t0), blind(person)}, "-Finished=CredentialsMissing -Ready=CredentialsMissing Stalled=CredentialsMissing Submitted=Submitted", "2 2 0 0"},
+		{"seen again", []change{claiming("0-1"), record("j", nil, t0), blind(person), following(listed("j", "success", 0), 0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 1 0"},
 		{"under way", []change{claiming("0-1"), record("j", nil, t0), following(listed("j", "processing", 0, 1), 0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
 		{"without an outcome", []change{claiming("0-1"), record("j", nil, t0), following(listing{}, 2*time.Hour)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
 		{"not followed", []change{claiming("0-1"), record("j", nil, t0), notFollowed("denied", t0)}, "Finished=NotFollowed Ready=NotFollowed Submitted=Submitted", "2 2 0 0"},
@@ -121,6 +123,7 @@ func TestTellingTheSameAgainWritesNothing(t *testing.T) {
 		"held for quota": waits(schedule.Note{Why: quota, Stalled: true, NextAttempt: t0}, t0),
 		"stalled":        waits(schedule.Note{Why: schedule.Why{Reason: v1alpha1.ReasonCredentialsMissing, Message: "none", Person: true}, Stalled: true}, t0),
 		"unknown":        unknown("lost", true),
+		"not to be seen": blind(schedule.Why{Reason: v1alpha1.ReasonCredentialsMissing, Message: "none", Person: true}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			task := taskOf(2)

@@ -306,12 +306,12 @@ func decoded(s string) string {
 
 // allowedTarget is what the CRD's rules let into spec.targets.
 func allowedTarget(s string) bool {
-	u, err := url.ParseRequestURI(s)
+	_, err := url.ParseRequestURI(s)
 	if err != nil || !strings.HasPrefix(s, "http://") && !strings.HasPrefix(s, "https://") || strings.ContainsAny(s, "* ") {
 		return false
 	}
 	n := utf8.RuneCountInString(s)
-	u, err = url.Parse(s)
+	u, err := url.Parse(s)
 	return err == nil && u.Hostname() != "" && utf8.ValidString(s) && n >= 1 && n <= 2048
 }
 

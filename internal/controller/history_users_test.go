@@ -1,0 +1,327 @@
+package controller
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+)
+
+// users create, edit, suspend and delete tasks and Secrets at random, and
+// remember what they asked for.
+type users struct {
+	h    *simulation
+	all  []*userTask
+	live map[client.ObjectKey]*userTask
+	asks map[string][]*userRun // work -> runs that asked for it
+	gone map[client.ObjectKey]bool
+	keys map[client.ObjectKey]int // which of its keys a Secret holds
+}
+
+// userTask is one object; made again under its name, it is another.
+type userTask struct {
+	key     client.ObjectKey
+	spec    v1alpha1.PrefetchTaskSpec
+	runs    []*userRun
+	deleted bool
+}
+
+// userRun is one run that a user asked for.
+type userRun struct {
+	task *userTask
+	spec v1alpha1.PrefetchTaskSpec
+}
+
+// current says whether the run is the one that its user wants now.
+func (r *userRun) current() bool {
+	return !r.task.deleted && r == r.task.runs[len(r.task.runs)-1]
+}
+
+var secretOf = map[client.ObjectKey]string{{Namespace: "one", Name: "same"}: "same", {Namespace: "two", Name: "tenant"}: "tenant"}
+
+func newUsers(h *simulation) *users {
+	u := &users{h: h, live: map[client.ObjectKey]*userTask{}, asks: map[string][]*userRun{}, gone: map[client.ObjectKey]bool{}, keys: map[client.ObjectKey]int{}}
+	for _, secret := range sortedSecrets() {
+		if h.plan.faults["secrets"] > 0 && h.dice.roll("no secret").IntN(3) == 0 {
+			u.gone[secret] = true
+		} else {
+			u.restore(secret)
+		}
+	}
+	return u
+}
+
+func sortedSecrets() []client.ObjectKey {
+	return slices.SortedFunc(maps.Keys(secretOf), func(a, b client.ObjectKey) int { return strings.Compare(a.String(), b.String()) })
+}
+
+func (u *users) restore(secret client.ObjectKey) {
+	key := keys[secretOf[secret]][u.keys[secret]]
+	u.h.logf("USER Secret %s has %s", secret, key.SecretID)
+	delete(u.gone, secret)
+	u.h.server.setSecret(secret, map[string][]byte{"secretId": []byte(key.SecretID), "secretKey": []byte(key.SecretKey)})
+}
+
+// act does what users do during the storm.
+func (u *users) act(storm time.Duration) {
+	r := u.h.dice.roll("users")
+	times := make([]time.Duration, u.h.plan.actions)
+	for i := range times {
+		times[i] = between(r, 0, storm)
+		if r.IntN(3) == 0 { // many at once share calls
+			times[i] = between(r, 0, time.Second)
+		}
+	}
+	slices.Sort(times)
+	for _, at := range times {
+		time.Sleep(time.Until(u.h.began.Add(at)))
+		u.actOnce(r)
+	}
+}
+
+func (u *users) actOnce(r *rand.Rand) {
+	secrets := u.h.plan.faults["secrets"] > 0
+	n := r.IntN(100)
+	switch {
+	case len(u.all) < u.h.plan.tasks && (n < 60 || len(u.live) == 0):
+		u.create(fmt.Sprintf("t%d", len(u.all)), r)
+	case secrets && n >= 80:
+		u.secret(r)
+	case len(u.live) == 0:
+	default:
+		tasks := slices.SortedFunc(maps.Values(u.live), func(a, b *userTask) int { return strings.Compare(a.key.String(), b.key.String()) })
+		u.touch(tasks[r.IntN(len(tasks))], r)
+	}
+}
+
+// secret deletes, restores or rotates a Secret.
+func (u *users) secret(r *rand.Rand) {
+	all := sortedSecrets()
+	secret := all[r.IntN(len(all))]
+	u.h.fault("secrets", "%s", secret)
+	switch {
+	case u.gone[secret]:
+		u.restore(secret)
+	case r.IntN(2) == 0:
+		u.h.logf("USER Secret %s is deleted", secret)
+		u.gone[secret] = true
+		u.h.server.setSecret(secret, nil)
+	default:
+		old := keys[secretOf[secret]][u.keys[secret]]
+		u.keys[secret] = 1 - u.keys[secret]
+		now := keys[secretOf[secret]][u.keys[secret]]
+		u.h.edgeOne.SetKey(now)
+		u.restore(secret)
+		if r.IntN(2) == 0 {
+			u.h.logf("USER key %s is removed from its account", old.SecretID)
+			u.h.edgeOne.RemoveKey(old.SecretID)
+		}
+	}
+}
+
+func (u *users) create(name string, r *rand.Rand) {
+	task := &userTask{key: client.ObjectKey{Namespace: [...]string{"one", "two", "three"}[r.IntN(3)], Name: name}}
+	s := &task.spec
+	zones := []string{"zone-a1", "zone-a2"}
+	switch {
+	case task.key.Namespace == "one" && r.IntN(2) == 0:
+		s.CredentialsSecretRef.Name = "same"
+	case task.key.Namespace == "two" && r.IntN(3) > 0:
+		s.CredentialsSecretRef.Name, zones = "tenant", []string{"zone-b1"}
+	}
+	s.ZoneID = zones[r.IntN(len(zones))]
+	u.semantics(s, r)
+	u.targets(task, 0, r)
+	u.make(task)
+}
+
+func (u *users) make(task *userTask) {
+	u.all = append(u.all, task)
+	u.live[task.key] = task
+	u.newRun(task)
+	u.h.logf("USER creates %s: %s", task.key, describe(task.spec))
+	u.h.server.create(&v1alpha1.PrefetchTask{ObjectMeta: objectMeta(task.key), Spec: *task.spec.DeepCopy()})
+}
+
+// semantics draws how targets are fetched.
+func (u *users) semantics(s *v1alpha1.PrefetchTaskSpec, r *rand.Rand) {
+	s.Mode, s.Headers, s.MediaSegments = "", nil, ""
+	if n := r.IntN(6); n < 2 {
+		s.Headers = []v1alpha1.HTTPHeader{{Name: "X-Lane", Value: fmt.Sprint(n)}}
+	}
+	if s.ZoneID != "zone-a2" && r.IntN(8) == 0 {
+		s.Mode = v1alpha1.ModeEdge
+	}
+	if s.ZoneID == "zone-a1" && r.IntN(10) == 0 {
+		s.MediaSegments = v1alpha1.MediaSegmentsPrefetch
+	}
+}
+
+// targets draws new targets. Most of them no other run has.
+func (u *users) targets(task *userTask, run int, r *rand.Rand) {
+	host := strings.TrimPrefix(task.spec.ZoneID, "zone-") + ".example.com"
+	own := fmt.Sprintf("https://%s/%s.%d.%d", host, task.key.Name, len(u.all), run)
+	n := 1 + r.IntN(4)
+	if r.IntN(5) == 0 {
+		n = 5 + r.IntN(25)
+	}
+	bad := u.h.plan.faults["bad-urls"] > 0
+	task.spec.Targets = nil
+	for i := range n {
+		target := fmt.Sprintf("%s/%d", own, i)
+		switch k := r.IntN(24); {
+		case k < 4:
+			target = fmt.Sprintf("https://%s/shared/%d", host, r.IntN(6))
+		case k == 4 && bad:
+			target = fmt.Sprintf("%s/refuse/%d", own, i)
+		case k == 5 && bad:
+			target = fmt.Sprintf("%s/fail/%d", own, i)
+		case k == 6 && bad && r.IntN(3) == 0:
+			target = fmt.Sprintf("https://unknown.example.net/%s.%d.%d/%d", task.key.Name, len(u.all), run, i)
+		case k == 7 && bad:
+			target = fmt.Sprintf("%s/slow/%d", own, i)
+		}
+		if !slices.Contains(task.spec.Targets, v1alpha1.Target(target)) {
+			task.spec.Targets = append(task.spec.Targets, v1alpha1.Target(target))
+		}
+	}
+}
+
+// newRun notes what a task asks for from now on.
+func (u *users) newRun(task *userTask) {
+	run := &userRun{task: task, spec: *task.spec.DeepCopy()}
+	task.runs = append(task.runs, run)
+	for _, target := range task.spec.Targets {
+		work := workOf(task.spec, string(target))
+		u.asks[work] = append(u.asks[work], run)
+	}
+}
+
+// touch edits, suspends, deletes or makes a task again.
+func (u *users) touch(task *userTask, r *rand.Rand) {
+	before := runOf(task.spec)
+	what := ""
+	switch n := r.IntN(100); {
+	case n < 15:
+		what = "revision"
+		task.spec.Revision = fmt.Sprintf("r%d", len(task.runs))
+	case n < 32:
+		what = "targets"
+		u.targets(task, len(task.runs), r)
+	case n < 40:
+		what = "one more target"
+		task.spec.Targets = append(slices.Clone(task.spec.Targets), v1alpha1.Target(fmt.Sprintf("https://%s.example.com/%s.%d.%d/more",
+			strings.TrimPrefix(task.spec.ZoneID, "zone-"), task.key.Name, len(u.all), len(task.runs))))
+	case n < 50:
+		what = "semantics"
+		u.semantics(&task.spec, r)
+	case n < 55:
+		what = "back to its first spec"
+		suspend := task.spec.Suspend
+		task.spec = *task.runs[0].spec.DeepCopy()
+		task.spec.Suspend = suspend
+	case n < 60:
+		what = "credentials"
+		if task.key.Namespace == "one" && task.spec.CredentialsSecretRef.Name == "" {
+			task.spec.CredentialsSecretRef.Name = "same"
+		} else if task.key.Namespace == "one" {
+			task.spec.CredentialsSecretRef.Name = ""
+		}
+	case n < 80:
+		what = "suspend"
+		task.spec.Suspend = ptr.To(!ptr.Deref(task.spec.Suspend, false))
+	default:
+		u.h.logf("USER deletes %s", task.key)
+		task.deleted = true
+		delete(u.live, task.key)
+		u.h.server.delete(task.key)
+		if r.IntN(3) == 0 {
+			return
+		}
+		again := &userTask{key: task.key, spec: *task.spec.DeepCopy()}
+		if r.IntN(2) == 0 {
+			u.targets(again, 0, r)
+		}
+		if r.IntN(2) == 0 {
+			time.Sleep(between(r, 0, 3*time.Second))
+		}
+		u.make(again)
+		return
+	}
+	u.edited(task, what, before)
+}
+
+func (u *users) edited(task *userTask, what, before string) {
+	if runOf(task.spec) != before {
+		u.newRun(task)
+		what += ", a new run"
+	}
+	u.h.logf("USER edits %s (%s): %s", task.key, what, describe(task.spec))
+	u.h.server.edit(task.key, func(spec *v1alpha1.PrefetchTaskSpec) { *spec = *task.spec.DeepCopy() })
+}
+
+// calm brings most Secrets and tasks back.
+func (u *users) calm() {
+	r := u.h.dice.roll("users calm")
+	for _, secret := range sortedSecrets() {
+		if u.gone[secret] && r.IntN(10) > 0 {
+			u.restore(secret)
+		}
+	}
+	for _, task := range u.all {
+		if !task.deleted && ptr.Deref(task.spec.Suspend, false) && r.IntN(4) > 0 {
+			task.spec.Suspend = nil
+			u.edited(task, "resume", runOf(task.spec))
+		}
+	}
+}
+
+// lacksCredentials says whether a task's Secret is gone.
+func (u *users) lacksCredentials(task *userTask) bool {
+	name := task.spec.CredentialsSecretRef.Name
+	return name != "" && u.gone[client.ObjectKey{Namespace: task.key.Namespace, Name: name}]
+}
+
+func runOf(spec v1alpha1.PrefetchTaskSpec) string {
+	return schedule.Run(&v1alpha1.PrefetchTask{Spec: spec})
+}
+
+// workOf names what EdgeOne is asked to do: two of the same are one thing done
+// twice.
+func workOf(spec v1alpha1.PrefetchTaskSpec, target string) string {
+	var headers []string
+	for _, header := range spec.Headers {
+		headers = append(headers, header.Name+":"+header.Value)
+	}
+	slices.Sort(headers)
+	return fmt.Sprint(spec.ZoneID, " edge=", spec.Mode == v1alpha1.ModeEdge, " media=", spec.MediaSegments == v1alpha1.MediaSegmentsPrefetch, " ", headers, " ", target)
+}
+
+func describe(spec v1alpha1.PrefetchTaskSpec) string {
+	text := fmt.Sprintf("run %s %s", runOf(spec), spec.ZoneID)
+	if spec.CredentialsSecretRef.Name != "" {
+		text += " secret=" + spec.CredentialsSecretRef.Name
+	}
+	if len(spec.Headers) > 0 || spec.Mode != "" || spec.MediaSegments != "" {
+		text += fmt.Sprint(" ", spec.Mode, spec.MediaSegments, spec.Headers)
+	}
+	if spec.Revision != "" {
+		text += " revision=" + spec.Revision
+	}
+	if ptr.Deref(spec.Suspend, false) {
+		text += " suspended"
+	}
+	targets := make([]string, len(spec.Targets))
+	for i, target := range spec.Targets {
+		targets[i] = strings.TrimPrefix(string(target), "https://")
+	}
+	return text + " " + strings.Join(targets, " ")
+}
