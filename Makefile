@@ -96,6 +96,10 @@ fuzz: prerequisites ## Fuzz what comes from outside, each target for FUZZ_TIME (
 	  go test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZ_TIME) "$$package" || exit 1; \
 	done
 
+.PHONY: mutations
+mutations: prerequisites ## Take one safeguard at a time away and see which test notices; RUN selects by name or file
+	go run ./hack/mutations -run='$(RUN)'
+
 ##@ Generated files
 
 CONTROLLER_GEN := go tool -modfile=hack/tools/go.mod controller-gen

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -63,4 +64,73 @@ func TestAJobIDIsRecordedHoweverLongTheAPIServerIsAway(t *testing.T) {
 			t.Errorf("not recorded: %+v", o.written)
 		}
 	})
+}
+
+// errAway: nobody knows what became of a write.
+var errAway = errors.New("no answer")
+
+func TestAStatusWriteLosesToOneThatWasNotSeen(t *testing.T) {
+	u := newUnit(t, nil, nil, unitTask("a", 1))
+	stale := u.get("a")
+	if _, err := u.store.write(t.Context(), u.get("a"), claiming("0")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := u.store.write(t.Context(), stale, unknown("stale", true)); !apierrors.IsConflict(err) {
+		t.Errorf("a write over one that was not seen gives %v", err)
+	}
+	submission := v1alpha1.Submission{ClaimID: "mine", ZoneID: unitZone, Targets: "0", SignedAt: metav1.NewTime(t0)}
+	if _, err := u.store.claim(t.Context(), stale, submission, claim(submission, t0)); !errors.Is(err, errStale) {
+		t.Errorf("a claim on a stale copy gives %v", err)
+	}
+	if now := u.get("a"); !claimedBy(now, "c-0") || readyReason(now) != v1alpha1.ReasonSubmitting {
+		t.Errorf("the status is %+v", now.Status)
+	}
+}
+
+func TestAClaimThatWasNotAcknowledgedIsTakenBack(t *testing.T) {
+	first := true
+	u := newUnit(t, nil, func(write func() error) error {
+		err := write()
+		if first {
+			first, err = false, errAway
+		}
+		return err
+	}, unitTask("a", 1))
+	submission := v1alpha1.Submission{ClaimID: "mine", ZoneID: unitZone, Targets: "0", SignedAt: metav1.NewTime(t0)}
+	task, err := u.store.claim(t.Context(), u.get("a"), submission, claim(submission, t0))
+	if !errors.Is(err, errAway) || task.Status.Submission != nil {
+		t.Errorf("the claim is taken for made: %v, %+v", err, task.Status.Submission)
+	}
+	if now := u.get("a"); now.Status.Submission != nil || now.Status.LostCalls != 0 {
+		t.Errorf("the claim stays: %+v", now.Status)
+	}
+}
+
+func TestAnAnswerIsRecordedUnderItsOwnClaimOnly(t *testing.T) {
+	u := newUnit(t, nil, nil, unitTask("a", 1))
+	old, err := u.store.write(t.Context(), u.get("a"), claiming("0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer := v1alpha1.Submission{ClaimID: "of the new run", ZoneID: unitZone, Targets: "0", SignedAt: metav1.NewTime(t0)}
+	if _, err := u.store.write(t.Context(), u.get("a"), claim(newer, t0)); err != nil {
+		t.Fatal(err)
+	}
+	u.store.settle(t.Context(), old, "c-0", record("job", nil, t0))
+	if now := u.get("a"); !claimedBy(now, "of the new run") || len(now.Status.Jobs) > 0 {
+		t.Errorf("recorded: %+v", now.Status)
+	}
+}
+
+func TestATaskMadeAgainUnderItsNameIsAnotherOne(t *testing.T) {
+	u := newUnit(t, nil, nil, unitTask("a", 1))
+	old := u.get("a")
+	again := unitTask("a", 1)
+	again.UID = "another"
+	if err := errors.Join(u.store.Delete(t.Context(), old), u.store.Create(t.Context(), again)); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := u.store.read(t.Context(), old); now != nil || err != nil {
+		t.Errorf("read %v, %v", now, err)
+	}
 }

@@ -183,6 +183,16 @@ func TestOverlappingURLsWaitUntilAClaimIsSettled(t *testing.T) {
 		w.now = w.now.Add(w.q.limits.SettleTime)
 		w.expect(w.next(), "b")
 	})
+	t.Run("also if its task is deleted after its answer was lost", func(t *testing.T) {
+		w := newWorld(t)
+		w.set(newTask("a", urls("x", 1)...))
+		w.lose(w.next())
+		w.delete("a")
+		w.set(newTask("b", urls("x", 1)...))
+		w.none()
+		w.now = w.now.Add(w.q.limits.SettleTime)
+		w.expect(w.next(), "b")
+	})
 	t.Run("but a new run does not wait for its own old claim", func(t *testing.T) {
 		w := newWorld(t)
 		w.set(newTask("a", urls("x", 1)...))

@@ -1,0 +1,556 @@
+package main
+
+const (
+	client     = "./internal/teo"
+	line       = "./internal/schedule"
+	controller = "./internal/controller -skip ^TestHistories$"
+	histories  = "./internal/controller -run ^TestHistories$ -short"
+)
+
+// mutations are the safeguards of the promise that no URL is submitted twice and
+// no job is lost, each with what the code would be without it.
+var mutations = []mutation{
+	// What an answer means.
+	{
+		name: "a request is sent however old its signature is", file: "internal/teo/prefetch.go",
+		old:    `if c.ServerTime().After(c.SendBefore(signedAt)) {`,
+		new:    `if signedAt.IsZero() {`,
+		suites: []string{client},
+	},
+	{
+		name: "redirects are followed", file: "internal/teo/client.go",
+		old:    `CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },`,
+		new:    ``,
+		suites: []string{client},
+	},
+	{
+		name: "a transport may send a body again", file: "internal/teo/client.go",
+		old: `	req.ContentLength = int64(len(content))
+`,
+		new: `	req.ContentLength = int64(len(content))
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil }
+`,
+		suites: []string{client},
+	},
+	{
+		name: "a request that went out whole counts as not sent", file: "internal/teo/body.go",
+		old:    `return len(b.rest) == 0`,
+		new:    `return false`,
+		suites: []string{client},
+	},
+	{
+		name: "a call that counts as not sent can still go out", file: "internal/teo/body.go",
+		old:    `if b.sealed {`,
+		new:    `if b.sealed && len(b.rest) == 0 {`,
+		suites: []string{client},
+	},
+	{
+		name: "a call that was certainly not sent counts as perhaps executed", file: "internal/teo/errors.go",
+		old:    `if !sent {`,
+		new:    `if !sent && action == "" {`,
+		suites: []string{client},
+	},
+	{
+		name: "a lost answer counts as not executed", file: "internal/teo/errors.go",
+		old:    `Kind: classify(action, ""), Message: "no answer: "`,
+		new:    `Kind: Unavailable, Message: "no answer: "`,
+		suites: []string{client},
+	},
+	{
+		name: "an InternalError counts as not executed", file: "internal/teo/errors.go",
+		old:    `{code: "InternalError.*", kind: Ambiguous},`,
+		new:    `{code: "InternalError.*", kind: Unavailable},`,
+		suites: []string{client},
+	},
+	{
+		name: "a code that nobody knows counts as a refusal", file: "internal/teo/errors.go",
+		old:    `return Ambiguous, false`,
+		new:    `return Rejected, false`,
+		suites: []string{client},
+	},
+	{
+		name: "a gateway's answer with another status than 200 is believed", file: "internal/teo/client.go",
+		old:    `case requestID == "" || resp.StatusCode != http.StatusOK:`,
+		new:    `case requestID == "":`,
+		suites: []string{client},
+	},
+	{
+		name: "a refusal that names a job is believed", file: "internal/teo/client.go",
+		old:    `(content.Error.Code == "" || content.JobID != "")`,
+		new:    `content.Error.Code == ""`,
+		suites: []string{client},
+	},
+	{
+		name: "an answer without a JobId is a success", file: "internal/teo/prefetch.go",
+		old:    `return errors.New("neither a JobId nor every target in FailedList")`,
+		new:    `return nil`,
+		suites: []string{client},
+	},
+	{
+		name: "EdgeOne's clock is learned from gateways too", file: "internal/teo/client.go",
+		old: `	if requestID != "" {
+		c.clock.learn`,
+		new: `	if raw != nil {
+		c.clock.learn`,
+		suites: []string{client},
+	},
+	{
+		name: "EdgeOne's clock goes by the answer that was read last", file: "internal/teo/clock.go",
+		old:    `if received.After(c.received) {`,
+		new:    `if !received.IsZero() {`,
+		suites: []string{client},
+	},
+
+	// Listings.
+	{
+		name: "a listing ends with its first page", file: "internal/teo/listing.go",
+		old:    `if len(whole.tasks) == whole.total {`,
+		new:    `if len(whole.tasks) >= min(whole.total, pageSize) {`,
+		suites: []string{client},
+	},
+	{
+		name: "a listing may grow while it is read", file: "internal/teo/listing.go",
+		old:    `if page.TotalCount != l.total || `,
+		new:    `if l.total = page.TotalCount; `,
+		suites: []string{client},
+	},
+	{
+		name: "a listing's records may move while it is read", file: "internal/teo/listing.go",
+		old:    `if seen, ok := l.pageOf[key]; ok && seen != l.pages {`,
+		new:    `if seen, ok := l.pageOf[key]; ok && seen < 0 {`,
+		suites: []string{client},
+	},
+	{
+		name: "a listing without a count is empty", file: "internal/teo/listing.go",
+		old: `	if answer.TotalCount == nil || *answer.TotalCount < 0 {
+		return PrefetchTaskPage{}, errors.New("no TotalCount")
+	}
+`,
+		new: `	if answer.TotalCount == nil {
+		answer.TotalCount = new(int)
+	}
+`,
+		suites: []string{client},
+	},
+
+	// The rate.
+	{
+		name: "a slot is free a second after the request, not the answer", file: "internal/teo/limiter.go",
+		old:    `l.cooling = append(l.cooling, now.Add(window))`,
+		new:    `l.cooling = append(l.cooling, s.at.Add(window))`,
+		suites: []string{client},
+	},
+	{
+		name: "throttled answers do not slow down", file: "internal/teo/limiter.go",
+		old:    `if throttled {`,
+		new:    `if throttled && l.limit == 0 {`,
+		suites: []string{client},
+	},
+	{
+		name: "there is one slot too many", file: "internal/teo/limiter.go",
+		old:    `mayCool := l.current(now) - 1 - l.out`,
+		new:    `mayCool := l.current(now) - l.out`,
+		suites: []string{client},
+	},
+	{
+		name: "a new process starts with all slots free", file: "internal/teo/limiter.go",
+		old:    `for range limit {`,
+		new:    `for range limit - limit {`,
+		suites: []string{client},
+	},
+
+	// The line.
+	{
+		name: "what a job covers counts as not handed over", file: "internal/schedule/run.go",
+		old:    `all = all.Union(Covered(job.Targets, n))`,
+		new:    `all = all.Union(Covered(job.Targets, 0))`,
+		suites: []string{line},
+	},
+	{
+		name: "what EdgeOne refused is submitted again", file: "internal/schedule/run.go",
+		old:    `all = refused`,
+		new:    `all = nil`,
+		suites: []string{line},
+	},
+	{
+		name: "a suspended task is submitted", file: "internal/schedule/run.go",
+		old:    `if !task.DeletionTimestamp.IsZero() || Suspended(task) {`,
+		new:    `if !task.DeletionTimestamp.IsZero() {`,
+		suites: []string{line},
+	},
+	{
+		name: "what happened to a task while its call was under way is forgotten", file: "internal/schedule/plan.go",
+		old:    `task := Newest(tasks[i], it.task)`,
+		new:    `task := Newest(tasks[i], nil)`,
+		suites: []string{line},
+	},
+	{
+		name: "an event ends a hold of the account", file: "internal/schedule/plan.go",
+		old:    `if q.account.at(now) {`,
+		new:    `if q.account.at(now) && q.account.probe && q.probing {`,
+		suites: []string{line},
+	},
+	{
+		name: "a claim that only a person can settle holds its URLs for ever", file: "internal/schedule/pool.go",
+		old:    `if now.Before(c.until) {`,
+		new:    `if c.until.After(time.Time{}) {`,
+		suites: []string{line},
+	},
+	{
+		name: "a task goes out again while it is in a call", file: "internal/schedule/queue.go",
+		old: `		if it.inFlight {
+			it.task, it.deleted = task, false
+`,
+		new: `		if it.inFlight && it.deleted {
+			it.task, it.deleted = task, false
+`,
+		suites: []string{line},
+	},
+	{
+		name: "an older version of a task replaces a newer one in the line", file: "internal/schedule/queue.go",
+		old:    `if it.task.UID == task.UID && !newer(task, it.task) {`,
+		new:    `if it.task == task {`,
+		suites: []string{line},
+	},
+	{
+		name: "a task does not wait for a claim that may have its URLs", file: "internal/schedule/queue.go",
+		old:    `if len(q.wanted) == 0 {`,
+		new:    `if len(q.wanted) >= 0 {`,
+		suites: []string{line},
+	},
+	{
+		name: "claims that another process made hold no URLs", file: "internal/schedule/queue.go",
+		old: `	q.Hold(submission.ClaimID, submission.ZoneID, urls, now)
+`,
+		new: `	q.Hold(submission.ClaimID, submission.ZoneID, nil, now)
+`,
+		suites: []string{line},
+	},
+	{
+		name: "a deleted task's call holds its URLs no longer", file: "internal/schedule/queue.go",
+		old: `	q.letGo(key)
+	it := q.items[key]
+`,
+		new: `	if c := q.letGo(key); c != nil {
+		q.Settled(c.id, now)
+	}
+	it := q.items[key]
+`,
+		suites: []string{line},
+	},
+	{
+		name: "a new run does not wait for the claim of one that fetched in another way", file: "internal/schedule/run.go",
+		old:    `return !Claimed(task) || NewRun(task) && claim.Semantics == Semantics(task)`,
+		new:    `return NewRun(task)`,
+		suites: []string{line},
+	},
+	{
+		name: "a claimed task is submitted", file: "internal/schedule/run.go",
+		old:    `if claim := task.Status.Submission; claim != nil {`,
+		new:    `if claim := task.Status.Submission; claim != nil && NewRun(task) {`,
+		suites: []string{line},
+	},
+	{
+		name: "nonsense in a status counts as not handed over", file: "internal/schedule/positions.go",
+		old:    `return All(n)`,
+		new:    `return p`,
+		suites: []string{line},
+	},
+	{
+		name: "a URL of two tasks is sent twice in a call", file: "internal/schedule/plan.go",
+		old:    `if !urls[u] {`,
+		new:    `if len(u) > 0 {`,
+		suites: []string{line},
+	},
+	{
+		name: "a change of the spec that sends nothing else starts a new run", file: "internal/schedule/run.go",
+		old:    `task.Spec.EncodeURL, task.Spec.Revision)`,
+		new:    `task.Spec.EncodeURL, task.Spec.Revision, task.Generation)`,
+		suites: []string{line},
+	},
+
+	// Claim, call and record.
+	{
+		name: "status writes are not locked", file: "internal/controller/write.go",
+		old: `	if err := s.Status().Update(ctx, changed); err != nil {
+`,
+		new: `	if now, err := s.read(ctx, task); err == nil && now != nil {
+		changed.ResourceVersion = now.ResourceVersion
+	}
+	if err := s.Status().Update(ctx, changed); err != nil {
+`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a claim that lost a conflict is made on what is there now", file: "internal/controller/write.go",
+		old: `	claimed, err := s.write(ctx, task, c)
+	if err == nil {
+`,
+		new: `	claimed, err := s.write(ctx, task, c)
+	if now, _ := s.read(ctx, task); err != nil && now != nil {
+		claimed, err = s.write(ctx, now, c)
+	}
+	if err == nil {
+`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "an answer is recorded on a task that no longer carries the claim", file: "internal/controller/write.go",
+		old:    `return now == nil || !claimedBy(now, claimID), nil`,
+		new:    `return now == nil || now.Status.Submission == nil, nil`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "the answer of a call is dropped after some failed writes", file: "internal/controller/write.go",
+		old:    `_ = backoff.DelayFunc().Until(ctx, true, true, func(ctx context.Context) (bool, error) {`,
+		new:    `_ = wait.ExponentialBackoffWithContext(ctx, backoff, func(ctx context.Context) (bool, error) {`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a claim whose write was not acknowledged stays on the task", file: "internal/controller/write.go",
+		old:    `if now != nil && claimedBy(now, submission.ClaimID) {`,
+		new:    `if now != nil && now == task {`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a task that was made again under its name is taken for the old one", file: "internal/controller/write.go",
+		old:    `if now.UID != task.UID {`,
+		new:    `if now.UID == "" {`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a task whose claim was not acknowledged is sent", file: "internal/controller/call.go",
+		old:    `if !claimed[i] {`,
+		new:    `if !claimed[i] && part.Task == nil {`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "the claim is written after the call", file: "internal/controller/call.go",
+		old: `	tasks, claimed, err := s.claimAll(ctx, l, creds, call, claimID, signedAt)
+	urls := claimedURLs(call, claimed)
+`,
+		new: `	early, earlyErr := s.send(ctx, creds, call.Lane, call.URLs, signedAt, slot)
+	tasks, claimed, err := s.claimAll(ctx, l, creds, call, claimID, signedAt)
+	if ctx != nil {
+		s.conclude(ctx, l, call, claimID, tasks, claimed, len(call.URLs), early, earlyErr)
+		return
+	}
+	urls := claimedURLs(call, claimed)
+`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a call is signed when it is sent, not when it is claimed", file: "internal/controller/call.go",
+		old:    `s.edgeOne.CreatePrefetchTask(ctx, creds, signedAt, request(lane, urls))`,
+		new:    `s.edgeOne.CreatePrefetchTask(ctx, creds, s.edgeOne.ServerTime(), request(lane, urls))`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a call ends with the pass that started it", file: "internal/controller/call.go",
+		old:    `s.call(log.IntoContext(s.critical, log`,
+		new:    `s.call(log.IntoContext(ctx, log`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "the process ends without waiting for its calls", file: "internal/controller/controller.go",
+		old: `	select {
+	case <-done:
+	case <-time.After(d.op.ShutdownGrace):
+	}
+`,
+		new:    ``,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "calls are started while the process is stopping", file: "internal/controller/controller.go",
+		old:    `if c.stopping {`,
+		new:    `if c.stopping && claimID == "" {`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a call of unknown outcome counts as not executed", file: "internal/controller/call.go",
+		old:    `case kind == teo.Ambiguous:`,
+		new:    `case kind == teo.Ambiguous && ctx == nil:`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "what EdgeOne did not accept of a call counts as submitted", file: "internal/controller/status.go",
+		old:    `if _, ok := refused[teo.Normalize(targets[i])]; ok {`,
+		new:    `if reason, ok := refused[teo.Normalize(targets[i])]; ok && reason == "" {`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "one bad URL fails all that share its call", file: "internal/controller/call.go",
+		old:    `!teo.IsBatchQuota(err) && final(call, err):`,
+		new:    `!teo.IsBatchQuota(err):`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a new run starts with the status of the one before", file: "internal/controller/status.go",
+		old: `			task.Status = v1alpha1.PrefetchTaskStatus{Run: run, StartTime: metav1.NewTime(now)}
+		}
+		task.Status.Submission = &submission
+`,
+		new: `			task.Status.Run = run
+		}
+		task.Status.Submission = &submission
+`,
+		suites: []string{controller, histories},
+	},
+
+	// Settling.
+	{
+		name: "the fence is not waited for", file: "internal/controller/poller.go",
+		old:    `return p.fence(claim).Add(p.SettleMargin)`,
+		new:    `return claim.SignedAt.Add(p.SettleMargin)`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "EdgeOne's history is taken for complete at the fence", file: "internal/controller/poller.go",
+		old:    `return p.fence(claim).Add(p.SettleMargin)`,
+		new:    `return p.fence(claim)`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "EdgeOne's clock is believed before it has told it", file: "internal/controller/poller.go",
+		old:    `l.timed && serverNow.After(p.complete(claim)) && !p.forgotten`,
+		new:    `serverNow.After(p.complete(claim)) && !p.forgotten`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a call is made before EdgeOne has told its time", file: "internal/controller/submitter.go",
+		old:    `case !s.edgeOne.ServerTimeKnown():`,
+		new:    `case l == nil:`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a call that EdgeOne's history has forgotten counts as not executed", file: "internal/controller/poller.go",
+		old:    `return serverNow.Sub(claim.SignedAt.Time) > p.HistoryRetention`,
+		new:    `return serverNow.IsZero()`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "the look comes first and the fence second", file: "internal/controller/poller.go",
+		old: `		if looked {
+			tasks, _ = p.open(z)
+`,
+		new: `		if looked {
+			seen.fenced = p.plan(tasks).fenced
+			tasks, _ = p.open(z)
+`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a look that EdgeOne refused found nothing", file: "internal/controller/poller.go",
+		old: `		if err != nil {
+			p.looked(z, seen, err)
+			return p.refused(ctx, z, tasks, err), nil
+		}
+		if looked {
+`,
+		new: `		if err != nil {
+			p.looked(z, seen, err)
+		}
+		if looked || err != nil {
+`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "windows of claims that overlap are read to the end of the first", file: "internal/controller/poller.go",
+		old:    `merged[last].EndTime = latest(merged[last].EndTime, w.EndTime)`,
+		new:    `merged[last].EndTime = latest(merged[last].EndTime)`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "the second in which a claim was made is not part of its window", file: "internal/controller/settle.go",
+		old:    `task.CreateTime.Before(start.Truncate(time.Second))`,
+		new:    `task.CreateTime.Before(start)`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a URL that EdgeOne spells in another way is another URL", file: "internal/controller/settle.go",
+		old:    `job[teo.Normalize(task.Target)] = task`,
+		new:    `job[task.Target] = task`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "jobs from before or after a claim's window are taken for the claim's", file: "internal/controller/poller.go",
+		old:    `history := l.listing.window(claim.SignedAt.Time, p.complete(claim))`,
+		new:    `history := l.listing.window(time.Time{}, time.Now().Add(time.Hour))`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a job that another claim recorded says that ours was not executed", file: "internal/controller/settle.go",
+		old:    `if pastFence || !c.others && len(c.covers) == len(positions) {`,
+		new:    `if !c.others && (pastFence || len(c.covers) == len(positions)) {`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a job that lists a part of a call is adopted before the fence", file: "internal/controller/settle.go",
+		old:    `if pastFence || !c.others && len(c.covers) == len(positions) {`,
+		new:    `if pastFence || !c.others {`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a job that another claim recorded is adopted before the fence", file: "internal/controller/settle.go",
+		old:    `if pastFence || !c.others && len(c.covers) == len(positions) {`,
+		new:    `if pastFence || len(c.covers) == len(positions) {`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a new run goes out while the call of the one before may still come", file: "internal/controller/poller.go",
+		old: `		if p.expired(claim) {
+			return expire
+`,
+		new: `		if p.edgeOne.ServerTimeKnown() {
+			return expire
+`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "the claim of an earlier run is given up without a look", file: "internal/controller/poller.go",
+		old:    `return expire`,
+		new:    `return release(noReason, time.Now())`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a call that may have been executed is not looked for once its run is back", file: "internal/schedule/run.go",
+		old:    `return claim != nil && !(claim.Expired && NewRun(task))`,
+		new:    `return claim != nil && !claim.Expired`,
+		suites: []string{line, controller, histories},
+	},
+	{
+		name: "a job of the run before is taken for the new run's", file: "internal/controller/poller.go",
+		old:    `delete(history, id)`,
+		new:    `delete(history, "job "+id)`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a claim does not say which jobs are the run's before", file: "internal/controller/call.go",
+		old:    `earlierJobs(part.Task, signedAt.Add(-s.SignatureValidity)),`,
+		new:    `earlierJobs(part.Task, signedAt),`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "an answer that comes after an edit is read by the new targets", file: "internal/controller/status.go",
+		old: `	if schedule.NewRun(task) {
+		positions, _ := schedule.ParsePositions(text)
+		return positions
+	}
+`,
+		new:    ``,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "another account's history says that a call was not executed", file: "internal/controller/poller.go",
+		old:    `if claim.ZoneID == "*" && claim.AccountHash != l.account {`,
+		new:    `if claim.AccountHash == "" {`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a call that this process still makes is settled", file: "internal/controller/poller.go",
+		old:    `if p.underWay(task) {`,
+		new:    `if p.underWay(task) && task == nil {`,
+		suites: []string{controller, histories},
+	},
+}

@@ -1,0 +1,219 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+)
+
+// seen is an EdgeOne that looks at each call as it arrives.
+type seen func(req *http.Request, targets []string) (body string, err error)
+
+func (f seen) RoundTrip(req *http.Request) (*http.Response, error) {
+	raw, err := io.ReadAll(req.Body)
+	if err != nil {
+		return nil, err
+	}
+	var in struct{ Targets []string }
+	if err := json.Unmarshal(raw, &in); err != nil {
+		return nil, err
+	}
+	body, err := f(req, in.Targets)
+	if err != nil {
+		return nil, err
+	}
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: req}, nil
+}
+
+const acceptance = `{"Response":{"JobId":"job-1","FailedList":[],"RequestId":"r-1"}}`
+
+func TestACallIsClaimedBeforeItIsSentAndSignedWithTheClaimsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var u *unit
+		calls := 0
+		edgeOne := seen(func(req *http.Request, targets []string) (string, error) {
+			calls++
+			for _, name := range []string{"a", "b"} {
+				claim := u.get(name).Status.Submission
+				if claim == nil || strconv.FormatInt(claim.SignedAt.Unix(), 10) != req.Header.Get("X-TC-Timestamp") {
+					t.Errorf("signed at %s, and %s carries %+v", req.Header.Get("X-TC-Timestamp"), name, claim)
+				}
+			}
+			return acceptance, nil
+		})
+		slow := func(write func() error) error {
+			time.Sleep(2 * time.Second)
+			return write()
+		}
+		u = newUnit(t, edgeOne, slow, unitTask("a", 2), unitTask("b", 1))
+		s, l := u.submitter(u.get("a"), u.get("b"))
+		call, slot := u.planned(l)
+		s.call(context.Background(), l, unitCreds, call, slot, "mine")
+		if calls != 1 {
+			t.Errorf("%d calls", calls)
+		}
+		for _, name := range []string{"a", "b"} {
+			if task := u.get(name); task.Status.Submission != nil || len(task.Status.Jobs) != 1 {
+				t.Errorf("%s is not recorded: %+v", name, task.Status)
+			}
+		}
+	})
+}
+
+func TestACallOutlivesThePassThatStartedIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := seen(func(req *http.Request, _ []string) (string, error) {
+			time.Sleep(time.Second)
+			return acceptance, req.Context().Err()
+		})
+		u := newUnit(t, edgeOne, nil, unitTask("a", 1))
+		s, l := u.submitter(u.get("a"))
+		call, slot := u.planned(l)
+		pass, end := context.WithCancel(t.Context())
+		if !s.goCall(pass, l, unitCreds, call, slot) {
+			t.Error("no call is made")
+		}
+		end()
+		u.calls.open.Wait()
+		if task := u.get("a"); len(task.Status.Jobs) != 1 {
+			t.Errorf("not recorded: %+v", task.Status)
+		}
+	})
+}
+
+func TestAClaimNamesTheRecentJobsOfTheRunBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		task := claimedAt(unitTask("a", 1), time.Now())
+		record("earlier", nil, time.Now())(task)
+		task.Spec.Revision = "2"
+		var u *unit
+		edgeOne := seen(func(*http.Request, []string) (string, error) {
+			if claim := u.get("a").Status.Submission; !slices.Equal(claim.EarlierJobs, []string{"earlier"}) {
+				t.Errorf("the claim is %+v", claim)
+			}
+			return acceptance, nil
+		})
+		u = newUnit(t, edgeOne, nil, task)
+		s, l := u.submitter(u.get("a"))
+		call, slot := u.planned(l)
+		s.call(context.Background(), l, unitCreds, call, slot, "mine")
+		if jobs := u.get("a").Status.Jobs; len(jobs) != 1 || jobs[0].ID != "job-1" {
+			t.Errorf("the jobs are %+v", jobs)
+		}
+	})
+}
+
+func TestATaskWithoutAnAcknowledgedClaimIsNotSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sent []string
+		edgeOne := seen(func(_ *http.Request, targets []string) (string, error) {
+			sent = append(sent, targets...)
+			return acceptance, nil
+		})
+		a, b := unitTask("a", 1), unitTask("b", 2)
+		u := newUnit(t, edgeOne, nil, a, b)
+		s, l := u.submitter(u.get("a"), u.get("b"))
+		call, slot := u.planned(l)
+		if _, err := u.store.write(t.Context(), u.get("b"), refuse(schedule.All(1), "meanwhile", t0)); err != nil {
+			t.Fatal(err)
+		}
+		s.call(context.Background(), l, unitCreds, call, slot, "mine")
+		if !slices.Equal(sent, []string{"https://h/0"}) {
+			t.Errorf("sent %v", sent)
+		}
+		if len(u.get("a").Status.Jobs) != 1 || len(u.get("b").Status.Jobs) != 0 {
+			t.Errorf("recorded: %+v and %+v", u.get("a").Status, u.get("b").Status)
+		}
+	})
+}
+
+func TestACallOfUnknownOutcomeKeepsItsClaim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit(t, seen(func(*http.Request, []string) (string, error) { return "", io.EOF }), nil, unitTask("a", 1))
+		s, l := u.submitter(u.get("a"))
+		call, slot := u.planned(l)
+		s.call(context.Background(), l, unitCreds, call, slot, "mine")
+		if task := u.get("a"); !claimedBy(task, "mine") {
+			t.Errorf("the claim is gone: %+v", task.Status)
+		}
+	})
+}
+
+func TestOneBadURLDoesNotFailTheOthersOfItsCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := seen(func(*http.Request, []string) (string, error) {
+			return `{"Response":{"Error":{"Code":"InvalidParameter.Target","Message":"bad"},"RequestId":"r"}}`, nil
+		})
+		u := newUnit(t, edgeOne, nil, unitTask("a", 2))
+		s, l := u.submitter(u.get("a"))
+		call, slot := u.planned(l)
+		s.call(context.Background(), l, unitCreds, call, slot, "mine")
+		if task := u.get("a"); task.Status.RefusedTargets != "" || task.Status.Submission != nil {
+			t.Errorf("one of two was bad, and the status is %+v", task.Status)
+		}
+	})
+}
+
+func TestNoCallIsPlannedBeforeEdgeOneHasToldItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		quota := `{"Response":{"PrefetchQuota":[{"Type":"prefetch_url","Batch":10,"Daily":10,"DailyAvailable":10}],"RequestId":"r"}}`
+		u := newUnit(t, seen(func(*http.Request, []string) (string, error) { return quota, nil }), nil, unitTask("a", 1))
+		s, l := u.submitter(u.get("a"))
+		if decision := l.queue.Next(time.Now()); decision.ReadQuota != unitZone {
+			t.Fatalf("%+v", decision)
+		}
+		s.readQuota(l, unitCreds, unitZone) // the answer has no Date
+		if decision := l.queue.Next(time.Now()); decision.Call != nil {
+			t.Error("a call is planned")
+		}
+	})
+}
+
+func TestAnAnswerThatComesAfterAnEditCountsIfTheEditIsTakenBack(t *testing.T) {
+	task := taskOf(10)
+	claiming("0-9")(task)
+	before := task.Spec.DeepCopy()
+	task.Spec.Targets = []v1alpha1.Target{"https://h/9", "https://h/8"}
+	record("job", map[string]string{"https://h/9": "no"}, t0)(task)
+	task.Spec = *before
+	if open := schedule.Open(task); len(open) > 0 {
+		t.Errorf("targets %v would be submitted again", open)
+	}
+}
+
+func TestTheProcessWaitsForItsCallsAndStartsNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit(t, nil, nil)
+		ctx, stop := context.WithCancel(t.Context())
+		critical, cancel := context.WithCancel(context.Background())
+		u.calls.start("mine")
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = (&drain{op: u.operator, cancel: cancel}).Start(ctx)
+		}()
+		stop()
+		synctest.Wait()
+		if critical.Err() != nil {
+			t.Error("the call in flight was cut off")
+		}
+		if u.calls.start("another") {
+			t.Error("a call starts while the process is stopping")
+		}
+		u.calls.end("mine")
+		<-done
+		if critical.Err() == nil {
+			t.Error("what is left is not ended")
+		}
+	})
+}

@@ -1,0 +1,294 @@
+package controller
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+)
+
+const validity, margin = 5 * time.Minute, 30 * time.Second
+
+// settling is a unit whose tasks are claimed now, and its Poller.
+func settling(t *testing.T, edgeOne http.RoundTripper, tasks ...*v1alpha1.PrefetchTask) (*unit, *Poller) {
+	t.Helper()
+	u := newUnit(t, edgeOne, nil, tasks...)
+	var live []*v1alpha1.PrefetchTask
+	for _, task := range tasks {
+		live = append(live, u.get(task.Name))
+	}
+	return u, u.poller(live...)
+}
+
+// learnTime makes a call whose answer tells EdgeOne's time.
+func (u *unit) learnTime() {
+	u.t.Helper()
+	if _, err := u.edgeOne.DescribeContentQuota(context.Background(), unitCreds, unitZone); err != nil {
+		u.t.Fatal(err)
+	}
+}
+
+func TestACallThatIsNotListedIsReleasedAfterFenceAndMarginOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		signedAt := time.Now()
+		u, p := settling(t, edgeOne.RoundTripper(), claimedAt(unitTask("a", 1), signedAt))
+		u.lookUntil(p, unitZone, signedAt.Add(validity+margin))
+		if task := u.get("a"); task.Status.Submission == nil {
+			t.Error("released before the history is complete")
+		}
+		u.lookUntil(p, unitZone, signedAt.Add(validity+margin+10*time.Second))
+		if task := u.get("a"); task.Status.Submission != nil || task.Status.LostCalls != 1 {
+			t.Errorf("not released: %+v", task.Status)
+		}
+	})
+}
+
+// slowly keeps what asks for jobs for some time on its way to the server.
+type slowly struct {
+	http.RoundTripper
+	by func() time.Duration
+}
+
+func (s slowly) RoundTrip(req *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(req.Body)
+	if err != nil {
+		return nil, err
+	}
+	if bytes.Contains(body, []byte("job-id")) {
+		time.Sleep(s.by())
+	}
+	req = req.Clone(req.Context())
+	req.Body = io.NopCloser(bytes.NewReader(body))
+	return s.RoundTripper.RoundTrip(req)
+}
+
+func TestALookThatBeganBeforeTheHistoryWasCompleteReleasesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(func(c *simulator.Config) { c.JobDuration = time.Hour })
+		defer edgeOne.Close()
+		other := unitTask("other", 1)
+		other.Spec.Targets[0] = "https://h/other"
+		record(execute(t, edgeOne, "https://h/other"), nil, time.Now())(claimedAt(other, time.Now()))
+		signedAt := time.Now()
+		complete := signedAt.Truncate(time.Second).Add(validity + margin)
+		u, p := settling(t, slowly{edgeOne.RoundTripper(), func() time.Duration {
+			if until := time.Until(complete); until > 0 && until < 5*time.Second {
+				return 8 * time.Second // the claim's window was read before, and this ends after
+			}
+			return 0
+		}}, claimedAt(unitTask("a", 1), signedAt), other)
+		go func() { // accepted at the fence, executed at last, after the look
+			time.Sleep(time.Until(complete.Add(-time.Second)))
+			execute(t, edgeOne, "https://h/0")
+		}()
+		u.lookUntil(p, unitZone, complete.Add(20*time.Second))
+		if task := u.get("a"); task.Status.LostCalls != 0 || len(task.Status.Jobs) != 1 {
+			t.Errorf("executed, and the status is %+v", task.Status)
+		}
+	})
+}
+
+func TestALookThatIsRefusedSettlesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(func(c *simulator.Config) { c.Keys[0].Actions = []string{"CreatePrefetchTask"} })
+		defer edgeOne.Close()
+		signedAt := time.Now()
+		u, p := settling(t, edgeOne.RoundTripper(), claimedAt(unitTask("a", 1), signedAt))
+		u.lookUntil(p, unitZone, signedAt.Add(validity+margin+5*time.Minute))
+		task := u.get("a")
+		if task.Status.Submission == nil || readyReason(task) != v1alpha1.ReasonOutcomeUnknown || !meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionStalled) {
+			t.Errorf("the status is %+v", task.Status)
+		}
+	})
+}
+
+func TestOnlyJobsOfTheClaimsOwnTimeAreItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		early := claimedAt(unitTask("early", 2), time.Now())
+		time.Sleep(time.Second)
+		execute(t, edgeOne, "https://h/0", "https://h/1")
+		time.Sleep(20 * time.Second)
+		late := claimedAt(unitTask("late", 1), time.Now())
+		time.Sleep(validity + margin + 10*time.Second) // both are past the fence, and looked for in one window
+		u, p := settling(t, edgeOne.RoundTripper(), early, late)
+		u.learnTime()
+		u.lookUntil(p, unitZone, time.Now().Add(time.Minute))
+		if task := u.get("early"); len(task.Status.Jobs) != 1 {
+			t.Errorf("the job is not adopted: %+v", task.Status)
+		}
+		if task := u.get("late"); len(task.Status.Jobs) != 0 || task.Status.LostCalls != 1 {
+			t.Errorf("a job from before the claim is adopted: %+v", task.Status)
+		}
+	})
+}
+
+func TestWindowsThatOverlapAreReadToTheirEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		first := claimedAt(unitTask("first", 1), time.Now())
+		time.Sleep(4 * time.Minute)
+		second := unitTask("second", 1)
+		second.Spec.Targets[0] = "https://h/second"
+		claimedAt(second, time.Now())
+		time.Sleep(validity - time.Second) // just before its fence
+		execute(t, edgeOne, "https://h/second")
+		u, p := settling(t, edgeOne.RoundTripper(), first, second)
+		time.Sleep(margin + 10*time.Second) // both are past the fence at the first look
+		u.lookUntil(p, unitZone, time.Now().Add(time.Minute))
+		if task := u.get("first"); task.Status.LostCalls != 1 {
+			t.Errorf("the first was not executed, and is %+v", task.Status)
+		}
+		if task := u.get("second"); len(task.Status.Jobs) != 1 {
+			t.Errorf("the second was executed, and is %+v", task.Status)
+		}
+	})
+}
+
+func TestAJobOfTheRunBeforeIsNotTheNewRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		job := execute(t, edgeOne, "https://h/0")
+		signedAt := time.Now() // in the same second
+		task := claimedAt(unitTask("a", 1), signedAt)
+		task.Status.Submission.EarlierJobs = []string{job}
+		u, p := settling(t, edgeOne.RoundTripper(), task)
+		u.lookUntil(p, unitZone, signedAt.Add(validity+margin+10*time.Second))
+		if task := u.get("a"); len(task.Status.Jobs) != 0 || task.Status.LostCalls != 1 {
+			t.Errorf("the old run's job is adopted: %+v", task.Status)
+		}
+	})
+}
+
+func TestAnotherAccountsHistorySaysNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(func(c *simulator.Config) { c.WildcardLookups = true })
+		defer edgeOne.Close()
+		signedAt := time.Now()
+		task := unitTask("a", 1)
+		task.Spec.ZoneID = "*"
+		claimedAt(task, signedAt).Status.Submission.AccountHash = "another"
+		u, p := settling(t, edgeOne.RoundTripper(), task)
+		u.lookUntil(p, "*", signedAt.Add(validity+margin+time.Minute))
+		if task := u.get("a"); task.Status.Submission == nil || !meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionStalled) {
+			t.Errorf("the status is %+v", task.Status)
+		}
+	})
+}
+
+func TestACallThatEdgeOneHasForgottenIsNotReleased(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		u, p := settling(t, edgeOne.RoundTripper(), claimedAt(unitTask("a", 1), time.Now().Add(-73*time.Hour)))
+		u.lookUntil(p, unitZone, time.Now().Add(5*time.Minute))
+		if task := u.get("a"); task.Status.Submission == nil || !meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionStalled) {
+			t.Errorf("the status is %+v", task.Status)
+		}
+	})
+}
+
+func TestACallIsNotForgottenBetweenTheDecisionAndTheLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		u, p := settling(t, edgeOne.RoundTripper(), claimedAt(unitTask("a", 1), time.Now()))
+		execute(t, edgeOne, "https://h/0")
+		time.Sleep(p.HistoryRetention - time.Minute)
+		u.learnTime()
+		seen := p.plan([]*v1alpha1.PrefetchTask{u.get("a")})
+		time.Sleep(2 * time.Minute)
+		if _, err := p.lookForFenced(t.Context(), unitCreds, zone{ID: unitZone}, seen); err != nil {
+			t.Fatal(err)
+		}
+		p.update(t.Context(), u.get("a"), seen)
+		if task := u.get("a"); task.Status.LostCalls > 0 {
+			t.Errorf("executed, and released without a look: %+v", task.Status)
+		}
+	})
+}
+
+func TestACallIsLookedForIfTheEditThatCameAfterItIsTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		task := claimedAt(unitTask("a", 1), time.Now())
+		task.Status.Submission.Expired = true
+		if schedule.Waiting(task) {
+			t.Error("its targets would be submitted again")
+		}
+		u, p := settling(t, edgeOne.RoundTripper(), task)
+		execute(t, edgeOne, "https://h/0")
+		u.lookUntil(p, unitZone, time.Now().Add(20*time.Second))
+		if task := u.get("a"); len(task.Status.Jobs) != 1 {
+			t.Errorf("not found: %+v", task.Status)
+		}
+	})
+}
+
+func TestALocalClockThatRunsAheadReleasesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(func(c *simulator.Config) { c.ClockOffset = -4 * time.Minute })
+		defer edgeOne.Close()
+		task := claimedAt(unitTask("a", 1), edgeOne.Now())
+		time.Sleep(2 * time.Minute) // by our clock its call is past the fence
+		u, p := settling(t, edgeOne.RoundTripper(), task)
+		u.lookUntil(p, unitZone, time.Now().Add(time.Minute))
+		if task := u.get("a"); task.Status.Submission == nil {
+			t.Errorf("released minutes too early: %+v", task.Status)
+		}
+	})
+}
+
+func TestACallThatThisProcessMakesIsLeftToIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		u, p := settling(t, edgeOne.RoundTripper(), claimedAt(unitTask("a", 1), time.Now()))
+		execute(t, edgeOne, "https://h/0")
+		u.calls.start("claim of a")
+		u.lookUntil(p, unitZone, time.Now().Add(20*time.Second))
+		if !claimedBy(u.get("a"), "claim of a") {
+			t.Error("settled while the answer may come")
+		}
+		u.calls.end("claim of a")
+		u.lookUntil(p, unitZone, time.Now().Add(20*time.Second))
+		if task := u.get("a"); len(task.Status.Jobs) != 1 {
+			t.Errorf("not settled: %+v", task.Status)
+		}
+	})
+}
+
+func TestTheClaimOfAnEarlierRunExpiresAndIsNotForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		signedAt := time.Now()
+		task := claimedAt(unitTask("a", 1), signedAt)
+		task.Spec.Mode = v1alpha1.ModeEdge
+		u, p := settling(t, edgeOne.RoundTripper(), task)
+		execute(t, edgeOne, "https://h/0")
+		u.lookUntil(p, unitZone, signedAt.Add(validity+margin))
+		if claim := u.get("a").Status.Submission; claim == nil || claim.Expired {
+			t.Errorf("before its call is certain not to come: %+v", claim)
+		}
+		u.lookUntil(p, unitZone, signedAt.Add(validity+margin+10*time.Second))
+		if claim := u.get("a").Status.Submission; claim == nil || !claim.Expired {
+			t.Errorf("after: %+v", claim)
+		}
+	})
+}

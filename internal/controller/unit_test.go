@@ -1,0 +1,184 @@
+package controller
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
+)
+
+// unit is an operator whose steps a test takes one by one: a fake client for the
+// API server, any transport for EdgeOne. It lives in a synctest bubble.
+type unit struct {
+	*operator
+	t *testing.T
+}
+
+const unitZone = "zone-1"
+
+var unitCreds = teo.Credentials{SecretID: "AKIDunit", SecretKey: "keyofunit"}
+
+// newUnit returns an operator of these tasks. onStatus, if there is one, stands
+// before each status write.
+func newUnit(t *testing.T, edgeOne http.RoundTripper, onStatus func(write func() error) error, tasks ...*v1alpha1.PrefetchTask) *unit {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	builder := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.PrefetchTask{}).
+		WithIndex(&v1alpha1.PrefetchTask{}, jobIndex, func(obj client.Object) []string {
+			var ids []string
+			for _, job := range obj.(*v1alpha1.PrefetchTask).Status.Jobs {
+				ids = append(ids, job.ID)
+			}
+			return ids
+		})
+	for _, task := range tasks {
+		builder = builder.WithObjects(task)
+	}
+	if onStatus != nil {
+		builder = builder.WithInterceptorFuncs(interceptor.Funcs{
+			SubResourceUpdate: func(ctx context.Context, c client.Client, name string, obj client.Object, opts ...client.SubResourceUpdateOption) error {
+				return onStatus(func() error { return c.SubResource(name).Update(ctx, obj, opts...) })
+			},
+		})
+	}
+	c := builder.Build()
+	teoClient, err := teo.NewClient(teo.Options{Transport: edgeOne})
+	if err != nil {
+		t.Fatal(err)
+	}
+	critical, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	return &unit{t: t, operator: &operator{
+		Options: Options{
+			Batch: 500, TasksPerCall: 500, QPS: 20, QuotaInterval: 10 * time.Minute, PollInterval: 5 * time.Second, JobDeadline: 24 * time.Hour,
+			RecheckInterval: 30 * time.Second, SignatureValidity: 5 * time.Minute, SettleMargin: 30 * time.Second, HistoryRetention: 72 * time.Hour,
+			WriteTimeout: 10 * time.Second, CallTimeout: 10 * time.Second, ShutdownGrace: 25 * time.Second,
+		},
+		store:       newStore(c, c, 10*time.Second),
+		edgeOne:     teoClient,
+		credentials: &Credentials{Own: func() (teo.Credentials, error) { return unitCreds, nil }, MaxAge: time.Minute},
+		events:      noEvents{},
+		critical:    critical,
+	}}
+}
+
+type noEvents struct{ events.EventRecorder }
+
+func (noEvents) Eventf(runtime.Object, runtime.Object, string, string, string, string, ...any) {}
+
+// unitTask is a new task of n targets.
+func unitTask(name string, n int) *v1alpha1.PrefetchTask {
+	task := taskOf(n)
+	task.Name, task.UID = name, types.UID("uid of "+name)
+	return task
+}
+
+// get reads a task as it is now.
+func (u *unit) get(name string) *v1alpha1.PrefetchTask {
+	u.t.Helper()
+	task := &v1alpha1.PrefetchTask{}
+	if err := u.store.Get(context.Background(), client.ObjectKey{Namespace: "default", Name: name}, task); err != nil {
+		u.t.Fatal(err)
+	}
+	return task
+}
+
+// claimedAt makes the task carry a claim on all its targets.
+func claimedAt(task *v1alpha1.PrefetchTask, signedAt time.Time) *v1alpha1.PrefetchTask {
+	claim(v1alpha1.Submission{
+		ClaimID: "claim of " + task.Name, ZoneID: task.Spec.ZoneID, AccountHash: unitCreds.Hash(), SignedAt: metav1.NewTime(signedAt.Truncate(time.Second)),
+		Targets: schedule.All(len(schedule.Targets(task))).String(), Semantics: schedule.Semantics(task),
+	}, signedAt)(task)
+	return task
+}
+
+// unitEdgeOne is a simulated EdgeOne that knows the unit's key and hosts.
+func unitEdgeOne(change func(*simulator.Config)) *simulator.Simulator {
+	c := simulator.Config{
+		Keys:  []simulator.Key{{SecretID: unitCreds.SecretID, SecretKey: unitCreds.SecretKey, Account: "a"}},
+		Zones: []simulator.Zone{{ID: unitZone, Account: "a", Domains: []string{"h"}}},
+		Rate:  -1, JobDuration: -1,
+	}
+	if change != nil {
+		change(&c)
+	}
+	return simulator.New(c)
+}
+
+// execute has EdgeOne execute a call of somebody else.
+func execute(t *testing.T, edgeOne *simulator.Simulator, urls ...string) (jobID string) {
+	t.Helper()
+	c, err := teo.NewClient(teo.Options{Transport: edgeOne.RoundTripper()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := c.CreatePrefetchTask(context.Background(), unitCreds, edgeOne.Now(), teo.CreatePrefetchTaskRequest{ZoneID: unitZone, Targets: urls})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.JobID
+}
+
+// submitter returns the Submitter and the line of the operator's own account,
+// with these tasks in it and their zone's quota known.
+func (u *unit) submitter(tasks ...*v1alpha1.PrefetchTask) (*Submitter, *line) {
+	s := &Submitter{operator: u.operator, wake: func(account, time.Duration) {}, lines: map[account]*line{}, places: map[client.ObjectKey]account{}}
+	for _, task := range tasks {
+		s.observe(task)
+	}
+	l := s.line(account{})
+	return s, l
+}
+
+// planned is the line's next call, with a slot for it.
+func (u *unit) planned(l *line) (*schedule.Call, *teo.Slot) {
+	u.t.Helper()
+	slot, err := u.edgeOne.Limiter(unitCreds.SecretID, teo.ActionCreatePrefetchTask).Wait(context.Background())
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	decision := l.queue.Next(time.Now())
+	if decision.ReadQuota != "" {
+		l.queue.SetQuota(decision.ReadQuota, 0, -1, time.Now())
+		decision = l.queue.Next(time.Now())
+	}
+	if decision.Call == nil {
+		u.t.Fatalf("no call is planned: %+v", decision)
+	}
+	return decision.Call, slot
+}
+
+// poller returns the Poller with these tasks in it.
+func (u *unit) poller(tasks ...*v1alpha1.PrefetchTask) *Poller {
+	p := &Poller{operator: u.operator, wake: func(zone, time.Duration) {}, zones: map[zone]*openWork{}, places: map[client.ObjectKey]zone{}}
+	for _, task := range tasks {
+		p.observe(task)
+	}
+	return p
+}
+
+// lookUntil looks at the zone each second until a time.
+func (u *unit) lookUntil(p *Poller, zoneID string, end time.Time) {
+	u.t.Helper()
+	for ; time.Now().Before(end); time.Sleep(time.Second) {
+		if _, err := p.Reconcile(context.Background(), zone{ID: zoneID}); err != nil {
+			u.t.Fatal(err)
+		}
+	}
+}
