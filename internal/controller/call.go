@@ -140,8 +140,9 @@ type answered struct {
 }
 
 // answerMemory is how long after a call was answered its job may seem to be made
-// after a claim: EdgeOne tells times to the second, and its time, by which claims
-// are signed, is known to within a second as well.
+// after a claim, or a job after a claim's window to be in it: EdgeOne tells times
+// to the second, and its time, by which claims are signed, is known to within a
+// second as well.
 const answerMemory = 3 * time.Second
 
 // answeredBeside returns a function that names the jobs that other lanes got for

@@ -305,11 +305,12 @@ func (j *judge) otherwise(target string) bool {
 }
 
 // accounted checks that a job is recorded for a URL by a task that asked for it.
-// Where one of those was edited or deleted, the job may have been made for it.
+// Where one of those was edited or deleted, the job may have been made for it;
+// where they have different Secrets, one may have taken the other's job.
 func (j *judge) accounted(e simulator.Execution, url string) {
 	askers := j.h.users.asks[workDone(e, url)]
 	for _, run := range askers {
-		if !run.current() || j.h.users.lacksCredentials(run.task) {
+		if !run.current() || j.h.users.lacksCredentials(run.task) || j.h.users.severalAccounts(url) {
 			return
 		}
 		now := j.h.server.get(run.task.key)
