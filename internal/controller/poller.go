@@ -154,7 +154,11 @@ func (p *Poller) Reconcile(ctx context.Context, z zone) (reconcile.Result, error
 		}
 		if looked {
 			tasks, _ = p.open(z)
-			forEach(len(tasks), func(i int) { p.update(ctx, tasks[i], seen) })
+			some := tasks
+			if !seen.jobsRead { // to write all would keep the claimed ones waiting
+				some = slices.DeleteFunc(slices.Clone(tasks), func(task *v1alpha1.PrefetchTask) bool { return task.Status.Submission == nil })
+			}
+			forEach(len(some), func(i int) { p.update(ctx, some[i], seen) })
 		}
 	}
 	p.looked(z, seen, nil)
