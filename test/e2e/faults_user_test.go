@@ -168,7 +168,7 @@ func TestWhatUsersDoAtAnyStepIsSubmittedOnce(t *testing.T) {
 			w.strikes(len(old))
 			goOn()
 			if _, stuck := w.untilAll(func(task *v1alpha1.PrefetchTask) bool {
-				return handedOver(task) || schedule.Suspended(task) && task.Status.Submission == nil
+				return handedOver(task) || schedule.Suspended(task) && !schedule.Claimed(task)
 			}); stuck > 0 {
 				t.Errorf("%d tasks are stuck, some of them not suspended", stuck)
 			}
