@@ -22,7 +22,7 @@ import (
 
 // hundreds is how many tasks share the call that a fault strikes, where that makes a
 // difference.
-const hundreds = 300
+const hundreds = 200
 
 // few is how many do where it makes none.
 const few = 20
