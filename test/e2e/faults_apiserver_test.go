@@ -73,7 +73,7 @@ func TestStatusWritesThatFailDelayButDoNotHarm(t *testing.T) {
 			w.proxy()
 			fault := w.api.AddFault(devcluster.ProxyFault{Match: tt.match, Effect: tt.effect})
 			w.many(tt.tasks)
-			p := w.manager("--teo-timeout=15s")
+			p := w.manager(patientFlags...)
 			w.eventually("each task has met it on average", func() bool { return w.api.Taken(fault) >= tt.tasks })
 			w.api.RemoveFault(fault)
 			w.strikes(w.api.Taken(fault))

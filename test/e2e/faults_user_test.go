@@ -257,7 +257,7 @@ func TestANamespaceDeletedWithItsTasksDoesNotDisturbOthers(t *testing.T) {
 	held := w.edgeOne.HoldAnswer(theCall)
 	w.many(hundreds / 2)
 	gone := other.many(hundreds / 2)
-	w.manager("--watch-namespaces="+w.namespace+","+other.namespace, "--teo-timeout=15s")
+	w.manager(append(patientFlags, "--watch-namespaces="+w.namespace+","+other.namespace)...)
 	<-held.Arrived()
 	w.must(w.Delete(t.Context(), ns))
 	if err := other.Create(t.Context(), other.task("late", good+"late")); !apierrors.IsForbidden(err) {

@@ -35,6 +35,10 @@ func patient() simulator.Config {
 	return c
 }
 
+// patientFlags are for managers that shall not give up a call which a busy machine
+// answers late.
+var patientFlags = []string{"--teo-timeout=15s", "--shutdown-grace=1m"}
+
 // patience is how long a test waits for what must happen. Nothing should take a
 // tenth of it, but a busy machine must not look like a task that is stuck.
 const patience = 10 * time.Minute
