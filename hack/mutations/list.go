@@ -326,11 +326,11 @@ var mutations = []mutation{
 	},
 	{
 		name: "the claim is written after the call", file: "internal/controller/call.go",
-		old: `	tasks, claimed, err := s.claimAll(ctx, l, creds, call, claimID, signedAt)
+		old: `	signedAt, tasks, claimed, err := s.claimInTurn(ctx, l, creds, call, claimID)
 	urls := claimedURLs(call, claimed)
 `,
-		new: `	early, earlyErr := s.send(ctx, creds, call.Lane, call.URLs, signedAt, slot)
-	tasks, claimed, err := s.claimAll(ctx, l, creds, call, claimID, signedAt)
+		new: `	early, earlyErr := s.send(ctx, creds, call.Lane, call.URLs, s.edgeOne.ServerTime().Truncate(time.Second), slot)
+	signedAt, tasks, claimed, err := s.claimInTurn(ctx, l, creds, call, claimID)
 	if ctx != nil {
 		s.conclude(ctx, l, call, claimID, tasks, claimed, len(call.URLs), early, earlyErr)
 		return

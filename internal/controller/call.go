@@ -41,8 +41,7 @@ func (s *Submitter) goCall(ctx context.Context, l *line, creds teo.Credentials, 
 // call claims the tasks, calls EdgeOne once and records the answer. Every step
 // may be the last one of this process: what it leaves behind is settled later.
 func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, slot *teo.Slot, claimID string) {
-	signedAt := s.edgeOne.ServerTime().Truncate(time.Second)
-	tasks, claimed, err := s.claimAll(ctx, l, creds, call, claimID, signedAt)
+	signedAt, tasks, claimed, err := s.claimInTurn(ctx, l, creds, call, claimID)
 	urls := claimedURLs(call, claimed)
 	if len(urls) == 0 {
 		slot.Cancel()
@@ -58,6 +57,22 @@ func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, ca
 	log.FromContext(ctx).V(1).Info("Called CreatePrefetchTask",
 		"tasks", len(call.Parts), "urls", len(urls), "job", response.JobID, "error", teo.Message(err))
 	s.conclude(ctx, l, call, claimID, tasks, claimed, len(urls), response, err)
+}
+
+// claimInTurn claims the tasks of a call when it is the call's turn to write, and
+// signs the claim then. On a slow API server calls that all claimed at once would
+// each take so long that none could be sent in time.
+func (s *Submitter) claimInTurn(ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, claimID string) (
+	signedAt time.Time, tasks []*v1alpha1.PrefetchTask, claimed []bool, err error,
+) {
+	n := int64(min(len(call.Parts), writers))
+	if err := s.claiming.Acquire(ctx, n); err != nil {
+		return time.Time{}, tasksOf(call), make([]bool, len(call.Parts)), err
+	}
+	defer s.claiming.Release(n)
+	signedAt = s.edgeOne.ServerTime().Truncate(time.Second)
+	tasks, claimed, err = s.claimAll(ctx, l, creds, call, claimID, signedAt)
+	return signedAt, tasks, claimed, err
 }
 
 // claimAll writes the claim to the tasks of the call and returns their newest
@@ -125,8 +140,9 @@ type answered struct {
 }
 
 // answerMemory is how long after a call was answered its job may seem to be made
-// after a claim: EdgeOne tells times to the second, and its time, by which claims
-// are signed, is known to within a second as well.
+// after a claim, or a job after a claim's window to be in it: EdgeOne tells times
+// to the second, and its time, by which claims are signed, is known to within a
+// second as well.
 const answerMemory = 3 * time.Second
 
 // answeredBeside returns a function that names the jobs that other lanes got for

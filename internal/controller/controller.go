@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -57,7 +58,8 @@ type operator struct {
 	events      events.EventRecorder
 
 	calls    calls
-	critical context.Context // of claim, call and record; outlives shutdown
+	claiming *semaphore.Weighted // by claims to write
+	critical context.Context     // of claim, call and record; outlives shutdown
 }
 
 // jobIndex finds the tasks that have recorded a job.
@@ -77,6 +79,7 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 		edgeOne:     edgeOne,
 		credentials: credentials,
 		events:      mgr.GetEventRecorder("teo-prefetch-operator"),
+		claiming:    semaphore.NewWeighted(writers),
 		critical:    critical,
 	}
 	if err := mgr.Add(&drain{op: op, cancel: cancel}); err != nil {

@@ -294,9 +294,10 @@ func (j *judge) complete(task *userTask, executed map[string]int) {
 
 // otherwise says whether a target was executed in another mode or with other
 // headers. EdgeOne's history does not tell those, so where two managers work at
-// once the one call may be taken for the other that was lost.
+// once, or two accounts in one zone, the one call may be taken for the other that
+// was lost.
 func (j *judge) otherwise(target string) bool {
-	if !j.h.manyManagers() || j.h.edgeOne.Executed(target) == 0 {
+	if !j.h.manyManagers() && !j.h.users.severalAccounts(target) || j.h.edgeOne.Executed(target) == 0 {
 		return false
 	}
 	j.h.count("tolerated: taken for a call in another mode or with other headers")
@@ -304,11 +305,12 @@ func (j *judge) otherwise(target string) bool {
 }
 
 // accounted checks that a job is recorded for a URL by a task that asked for it.
-// Where one of those was edited or deleted, the job may have been made for it.
+// Where one of those was edited or deleted, the job may have been made for it;
+// where they have different Secrets, one may have taken the other's job.
 func (j *judge) accounted(e simulator.Execution, url string) {
 	askers := j.h.users.asks[workDone(e, url)]
 	for _, run := range askers {
-		if !run.current() || j.h.users.lacksCredentials(run.task) {
+		if !run.current() || j.h.users.lacksCredentials(run.task) || j.h.users.severalAccounts(url) {
 			return
 		}
 		now := j.h.server.get(run.task.key)

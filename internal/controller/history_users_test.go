@@ -294,6 +294,19 @@ func runOf(spec v1alpha1.PrefetchTaskSpec) string {
 	return schedule.Run(&v1alpha1.PrefetchTask{Spec: spec})
 }
 
+// severalAccounts says whether tasks with different Secrets asked for a target.
+func (u *users) severalAccounts(target string) bool {
+	secrets := map[string]bool{}
+	for _, runs := range u.asks {
+		for _, run := range runs {
+			if slices.Contains(run.spec.Targets, v1alpha1.Target(target)) {
+				secrets[run.spec.CredentialsSecretRef.Name], secrets[run.task.spec.CredentialsSecretRef.Name] = true, true
+			}
+		}
+	}
+	return len(secrets) > 1
+}
+
 // workOf names what EdgeOne is asked to do: two of the same are one thing done
 // twice.
 func workOf(spec v1alpha1.PrefetchTaskSpec, target string) string {

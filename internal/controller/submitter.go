@@ -107,7 +107,7 @@ func (s *Submitter) line(a account) *line {
 	if l == nil {
 		l = &line{account: a, queue: schedule.NewQueue(schedule.Limits{
 			Batch: s.Batch, TasksPerCall: s.TasksPerCall, QuotaInterval: s.QuotaInterval, QuotaReset: s.QuotaReset, QPS: s.QPS,
-			StallAfter: 2 * s.RecheckInterval, SettleTime: s.SignatureValidity + s.SettleMargin, Normalize: teo.Normalize,
+			StallAfter: 2 * s.RecheckInterval, SettleTime: s.SignatureValidity + s.SettleMargin + answerMemory, Normalize: teo.Normalize,
 		})}
 		s.lines[a] = l
 	}

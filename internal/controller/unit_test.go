@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -74,6 +75,7 @@ func newUnit(t *testing.T, edgeOne http.RoundTripper, onStatus func(write func()
 		edgeOne:     teoClient,
 		credentials: &Credentials{Own: func() (teo.Credentials, error) { return unitCreds, nil }, MaxAge: time.Minute},
 		events:      noEvents{},
+		claiming:    semaphore.NewWeighted(writers),
 		critical:    critical,
 	}}
 }
