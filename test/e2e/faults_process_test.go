@@ -240,7 +240,11 @@ func (w *world) elect() (flags []string) {
 // do: on a busy machine a leader may lose its lease at any time, and ends then.
 func (w *world) kept(args ...string) *devcluster.Process {
 	w.t.Helper()
-	p, ctx, ended := w.manager(args...), w.t.Context(), make(chan struct{})
+	return w.keep(w.manager(args...))
+}
+
+func (w *world) keep(p *devcluster.Process) *devcluster.Process {
+	ctx, ended := w.t.Context(), make(chan struct{})
 	go func() {
 		defer close(ended)
 		for ctx.Err() == nil {
@@ -392,14 +396,14 @@ func TestTwoLeadersAtOnceShareTheWorkWithoutDoubles(t *testing.T) {
 	c.Keys = append(c.Keys, simulator.Key{SecretID: "AKIDsecond", SecretKey: keyValue, Account: "demo"})
 	w := newWorld(t, c)
 	elect := w.elect()
-	w.manager(append(elect, "--leader-election-lease-duration=4m", "--leader-election-renew-deadline=3m", "--leader-election-retry-period=2m")...)
+	w.kept(append(elect, "--leader-election-lease-duration=4m", "--leader-election-renew-deadline=3m", "--leader-election-retry-period=2m")...)
 	old := w.leads("")
 	w.must(retry.RetryOnConflict(retry.DefaultBackoff, func() error { // its leader writes it too
 		lease := w.lease()
 		lease.Spec.HolderIdentity = ptr.To("")
 		return w.Update(t.Context(), lease)
 	}))
-	w.managerWith([]string{"TENCENTCLOUD_SECRET_ID=AKIDsecond", "TENCENTCLOUD_SECRET_KEY=" + keyValue}, elect...)
+	w.keep(w.managerWith([]string{"TENCENTCLOUD_SECRET_ID=AKIDsecond", "TENCENTCLOUD_SECRET_KEY=" + keyValue}, elect...))
 	w.leads(old)
 	w.strikes(1)
 	w.many(1000)
