@@ -256,7 +256,7 @@ func (w *world) list() []v1alpha1.PrefetchTask {
 // eventually polls until done, and fails with what when it never is.
 func (w *world) eventually(what string, done func() bool) {
 	w.t.Helper()
-	err := wait.PollUntilContextTimeout(w.t.Context(), 50*time.Millisecond, 2*time.Minute, true, func(context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(w.t.Context(), 50*time.Millisecond, patience, true, func(context.Context) (bool, error) {
 		return done(), nil
 	})
 	if err != nil {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,7 +80,9 @@ func TestARequestThatIsDeliveredLateIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	looks := func(w *world) int { return w.edgeOne.Stats().Calls("DescribePrefetchTasks") }
 	t.Run("before the signature expires it is executed, and found", func(t *testing.T) {
-		w := newWorld(t, patient())
+		c := config()
+		c.SignatureValidity = 5 * time.Minute // nothing waits for it
+		w := newWorld(t, c)
 		held := w.edgeOne.Hold(theCall)
 		w.many(hundreds)
 		w.manager()
@@ -102,6 +105,14 @@ func TestARequestThatIsDeliveredLateIsNotRepeated(t *testing.T) {
 			return w.edgeOne.Stats().Outcomes["AuthFailure.SignatureExpire"] == 1
 		})
 		w.judge()
+		calls := w.edgeOne.Calls()
+		late := calls[slices.IndexFunc(calls, func(c simulator.Call) bool { return c.Outcome == "AuthFailure.SignatureExpire" })]
+		for _, execution := range w.edgeOne.Ledger() {
+			early := execution.Time.Before(late.SignedAt.Add(w.validity))
+			if early && slices.ContainsFunc(execution.Accepted, func(u string) bool { return slices.Contains(late.URLs, u) }) {
+				t.Errorf("job %s was made at %s, when the request signed at %s could still be executed", execution.JobID, execution.Time, late.SignedAt)
+			}
+		}
 	})
 }
 

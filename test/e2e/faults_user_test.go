@@ -168,7 +168,7 @@ func TestWhatUsersDoAtAnyStepIsSubmittedOnce(t *testing.T) {
 			w.strikes(len(old))
 			goOn()
 			if _, stuck := w.untilAll(func(task *v1alpha1.PrefetchTask) bool {
-				return handedOver(task) || schedule.Suspended(task) && task.Status.Submission == nil
+				return handedOver(task) || schedule.Suspended(task) && !schedule.Claimed(task)
 			}); stuck > 0 {
 				t.Errorf("%d tasks are stuck, some of them not suspended", stuck)
 			}
@@ -257,7 +257,7 @@ func TestANamespaceDeletedWithItsTasksDoesNotDisturbOthers(t *testing.T) {
 	held := w.edgeOne.HoldAnswer(theCall)
 	w.many(hundreds / 2)
 	gone := other.many(hundreds / 2)
-	w.manager("--watch-namespaces="+w.namespace+","+other.namespace, "--teo-timeout=15s")
+	w.manager(append(patientFlags, "--watch-namespaces="+w.namespace+","+other.namespace)...)
 	<-held.Arrived()
 	w.must(w.Delete(t.Context(), ns))
 	if err := other.Create(t.Context(), other.task("late", good+"late")); !apierrors.IsForbidden(err) {
