@@ -154,7 +154,7 @@ func (j *judge) written(before, after *v1alpha1.PrefetchTask) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.writes[after.UID]++; j.writes[after.UID] == manyWrites {
+	if j.writes[after.UID]++; j.writes[after.UID] == manyWrites && !j.h.manyManagers() { // two go on contradicting each other
 		j.errorf("%s: its status was written %d times", key, manyWrites)
 	}
 	for _, job := range after.Status.Jobs {
