@@ -42,7 +42,7 @@ test: verify-generated lint build control-plane ## Test everything: unit tests, 
 	cd test/sdk && $(TEST) ./...
 	$(if $(RACE),go test ./internal/controller ./test/model # all of their histories and states: the race detector leaves time for few)
 	$(MAKE) fuzz FUZZ=./internal/teo FUZZ_TIME=2000x
-	$(MAKE) chaos CHAOS_DURATION=100s
+	$(MAKE) chaos CHAOS_DURATION=100s CHAOS_SEED=17
 
 .PHONY: test-unit
 test-unit: prerequisites ## Test what needs no API server (seconds)
