@@ -12,7 +12,7 @@ IMAGE := ghcr.io/prefetch-operator/teo-prefetch-operator
 export CGO_ENABLED := 0
 # Tests run under the race detector where there is a C compiler, which it needs.
 RACE ?= $(if $(shell command -v gcc),-race)
-TEST := CGO_ENABLED=$(if $(RACE),1,0) go test $(RACE) -timeout=15m
+TEST := CGO_ENABLED=$(if $(RACE),1,0) go test $(RACE) -timeout=25m
 KUBECTL ?= $(or $(shell command -v kubectl),bin/k8s/kubectl)
 # The modules here: the operator's own, those of the tools and those of some tests.
 MODULES = $(patsubst ./%/,%,$(sort $(dir $(shell find . \( -name node_modules -o -path ./bin -o -name '.?*' \) -prune -o -name go.mod -print))))
