@@ -421,7 +421,6 @@ func (p *Poller) settleClaim(ctx context.Context, task *v1alpha1.PrefetchTask, c
 	result, jobs := settle(claim, schedule.Targets(task), history, fenced, func(jobID string) string { return p.owner(ctx, jobID, claim.ClaimID) })
 	switch {
 	case result != undecided:
-		log.FromContext(ctx).Info("Settled a call whose answer was lost", "task", client.ObjectKeyFromObject(task), "claim", claim.ClaimID, "found", len(jobs) > 0)
 		return adopt(jobs, time.Now())
 	case p.forgotten(claim, serverNow):
 		return unknown("EdgeOne's answer to a call was lost so long ago that its history may no longer show the call. "+
@@ -460,6 +459,10 @@ func (p *Poller) write(ctx context.Context, task *v1alpha1.PrefetchTask, c chang
 		}
 	} else {
 		p.finished(task, after)
+		if claim := task.Status.Submission; claim != nil && after.Status.Submission == nil {
+			log.FromContext(ctx).Info("Settled a call whose answer was lost", "task", client.ObjectKeyFromObject(task), "claim", claim.ClaimID,
+				"found", len(after.Status.Jobs) > len(task.Status.Jobs))
+		}
 	}
 	if after == nil {
 		p.remove(task)
