@@ -57,6 +57,11 @@ func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, ca
 	log.FromContext(ctx).V(1).Info("Called CreatePrefetchTask",
 		"tasks", len(call.Parts), "urls", len(urls), "job", response.JobID, "error", teo.Message(err))
 	s.conclude(ctx, l, call, claimID, tasks, claimed, len(urls), response, err)
+	for i, task := range tasks {
+		if claimed[i] && task != nil {
+			s.poller.observe(task) // its event may be late, and what was lost is to be looked for
+		}
+	}
 }
 
 // claimInTurn claims the tasks of a call when it is the call's turn to write, and

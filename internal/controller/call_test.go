@@ -146,6 +146,9 @@ func TestACallOfUnknownOutcomeKeepsItsClaim(t *testing.T) {
 		if task := u.get("a"); !claimedBy(task, "mine") {
 			t.Errorf("the claim is gone: %+v", task.Status)
 		}
+		if tasks, _ := s.poller.open(zone{ID: unitZone}); len(tasks) != 1 {
+			t.Error("nobody looks for the call before an event of the claim comes, which may be late")
+		}
 	})
 }
 

@@ -13,6 +13,7 @@ package controller
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -94,24 +95,39 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 	}); err != nil {
 		return err
 	}
-	submitter := &Submitter{operator: op, lines: map[account]*line{}, places: map[client.ObjectKey]account{}}
-	if err := run(mgr, "submitter", submitter, submitter.observe, submitter.remove, &submitter.wake); err != nil {
+	poller := &Poller{operator: op, zones: map[zone]*openWork{}, places: map[client.ObjectKey]zone{}}
+	submitter := &Submitter{operator: op, poller: poller, lines: map[account]*line{}, places: map[client.ObjectKey]account{}}
+	if err := run(mgr, "submitter", submitter, submitter.observe, submitter.remove, &submitter.waker); err != nil {
 		return err
 	}
-	poller := &Poller{operator: op, zones: map[zone]*openWork{}, places: map[client.ObjectKey]zone{}}
-	return run(mgr, "poller", poller, poller.observe, poller.remove, &poller.wake)
+	return run(mgr, "poller", poller, poller.observe, poller.remove, &poller.waker)
+}
+
+// waker makes keys of a controller due. Before the controller's feed has begun it
+// does nothing: the feed brings all tasks then.
+type waker[key comparable] struct {
+	add atomic.Pointer[func(key, time.Duration)]
+}
+
+func (w *waker[key]) wake(k key, after time.Duration) {
+	if add := w.add.Load(); add != nil {
+		(*add)(k, after)
+	}
 }
 
 // run starts a controller whose keys come from a feed of tasks. Feeds see every
 // event in order and decide which keys it makes due; wake makes one due later.
 func run[key comparable](
 	mgr manager.Manager, name string, reconciler reconcile.TypedReconciler[key],
-	observe func(*v1alpha1.PrefetchTask) []key, remove func(*v1alpha1.PrefetchTask) []key, wake *func(key, time.Duration),
+	observe func(*v1alpha1.PrefetchTask) []key, remove func(*v1alpha1.PrefetchTask) []key, wake *waker[key],
 ) error {
 	type queue = workqueue.TypedRateLimitingInterface[key]
 	var once sync.Once
 	add := func(q queue, keys func() []key) {
-		once.Do(func() { *wake = q.AddAfter })
+		once.Do(func() {
+			addAfter := q.AddAfter
+			wake.add.Store(&addAfter)
+		})
 		for _, k := range keys() {
 			q.Add(k)
 		}

@@ -28,7 +28,7 @@ type zone struct {
 // Poller looks into EdgeOne's history of a zone for all that is open there.
 type Poller struct {
 	*operator
-	wake func(zone, time.Duration)
+	waker[zone]
 
 	mu     sync.Mutex
 	zones  map[zone]*openWork

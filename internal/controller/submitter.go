@@ -21,7 +21,8 @@ import (
 // Submitter turns the waiting tasks of an account into calls.
 type Submitter struct {
 	*operator
-	wake func(account, time.Duration)
+	waker[account]
+	poller *Poller // follows what is submitted
 
 	mu     sync.Mutex
 	lines  map[account]*line

@@ -140,7 +140,7 @@ func execute(t *testing.T, edgeOne *simulator.Simulator, urls ...string) (jobID 
 // submitter returns the Submitter and the line of the operator's own account,
 // with these tasks in it and their zone's quota known.
 func (u *unit) submitter(tasks ...*v1alpha1.PrefetchTask) (*Submitter, *line) {
-	s := &Submitter{operator: u.operator, wake: func(account, time.Duration) {}, lines: map[account]*line{}, places: map[client.ObjectKey]account{}}
+	s := &Submitter{operator: u.operator, poller: u.poller(), lines: map[account]*line{}, places: map[client.ObjectKey]account{}}
 	for _, task := range tasks {
 		s.observe(task)
 	}
@@ -168,7 +168,7 @@ func (u *unit) planned(l *line) (*schedule.Call, *teo.Slot) {
 
 // poller returns the Poller with these tasks in it.
 func (u *unit) poller(tasks ...*v1alpha1.PrefetchTask) *Poller {
-	p := &Poller{operator: u.operator, wake: func(zone, time.Duration) {}, zones: map[zone]*openWork{}, places: map[client.ObjectKey]zone{}}
+	p := &Poller{operator: u.operator, zones: map[zone]*openWork{}, places: map[client.ObjectKey]zone{}}
 	for _, task := range tasks {
 		p.observe(task)
 	}

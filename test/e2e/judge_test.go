@@ -112,12 +112,34 @@ func (w *world) urls(n int) (urls []string) {
 // eventuallyAll is eventually for what takes a list of all tasks to see.
 func (w *world) eventuallyAll(what string, done func([]v1alpha1.PrefetchTask) bool) {
 	w.t.Helper()
+	var last []v1alpha1.PrefetchTask
 	if err := w.poll(500*time.Millisecond, func(ctx context.Context) (bool, error) {
 		tasks, err := w.tryList(ctx)
+		if err == nil {
+			last = tasks
+		}
 		return err == nil && done(tasks), nil
 	}); err != nil {
-		w.t.Fatalf("never happened: %s", what)
+		w.t.Fatalf("never happened: %s; as things are:\n%s", what, summary(last))
 	}
+}
+
+// summary shows a task of each kind that a list has, and how many there are of it.
+func summary(tasks []v1alpha1.PrefetchTask) string {
+	examples, counts := map[string]v1alpha1.PrefetchTaskStatus{}, map[string]int{}
+	for _, task := range tasks {
+		kind := fmt.Sprint(len(task.Status.Jobs), " jobs, claimed ", task.Status.Submission != nil)
+		for _, c := range task.Status.Conditions {
+			kind += ", " + c.Type + " " + string(c.Status) + " " + c.Reason
+		}
+		examples[kind], counts[kind] = task.Status, counts[kind]+1
+	}
+	var b strings.Builder
+	for _, kind := range slices.Sorted(maps.Keys(counts)) {
+		status, err := json.Marshal(examples[kind])
+		fmt.Fprintln(&b, counts[kind], "with", kind, "such as", string(status), err)
+	}
+	return b.String()
 }
 
 // untilAll waits until something holds for every task, and returns them and for
