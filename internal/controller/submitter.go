@@ -120,9 +120,17 @@ func (s *Submitter) observe(task *v1alpha1.PrefetchTask) []account {
 	key, a := client.ObjectKeyFromObject(task), accountOf(task)
 	s.mu.Lock()
 	before, known := s.places[key]
-	moved := known && before != a
-	s.places[key] = a
+	if schedule.Slimmed(task) { // finished: it has no place any more
+		a = before
+		delete(s.places, key)
+	} else {
+		s.places[key] = a
+	}
 	s.mu.Unlock()
+	if schedule.Slimmed(task) && !known {
+		return nil
+	}
+	moved := known && before != a
 	var due []account
 	if moved {
 		s.leave(before, key)
@@ -140,9 +148,12 @@ func (s *Submitter) observe(task *v1alpha1.PrefetchTask) []account {
 func (s *Submitter) remove(task *v1alpha1.PrefetchTask) []account {
 	key := client.ObjectKeyFromObject(task)
 	s.mu.Lock()
-	a := s.places[key]
+	a, known := s.places[key]
 	delete(s.places, key)
 	s.mu.Unlock()
+	if !known {
+		return nil
+	}
 	s.leave(a, key)
 	return []account{a} // those who waited for a URL of its claim may go
 }
@@ -192,7 +203,7 @@ func (s *Submitter) tellOne(note schedule.Note) *v1alpha1.PrefetchTask {
 	var task *v1alpha1.PrefetchTask
 	trouble := func(err error) bool { return !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) }
 	err := retry.OnError(retry.DefaultBackoff, trouble, func() (err error) {
-		task, err = s.store.write(s.critical, note.Task, waits(note, time.Now()))
+		task, err = s.store.giveWay().write(s.critical, note.Task, waits(note, time.Now()))
 		return err
 	})
 	if err != nil {
