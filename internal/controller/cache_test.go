@@ -1,7 +1,9 @@
 package controller
 
 import (
+	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -86,4 +88,38 @@ func TestAFinishedTaskHasNoPlaceInMemory(t *testing.T) {
 	if due := s.remove(kept); due != nil {
 		t.Errorf("that it is deleted makes %v due", due)
 	}
+}
+
+func TestWhoRecordedAJobIsRememberedForAsLongAsAClaimMayAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		u := newUnit(t, edgeOne.RoundTripper(), nil)
+		p := u.poller()
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- forgetting{p}.Start(ctx) }()
+		recorded := func(name string) *v1alpha1.PrefetchTask {
+			task := claimedAt(unitTask(name, 1), time.Now())
+			record("job of "+name, nil, time.Now())(task)
+			return task
+		}
+		p.observe(recorded("old"))
+		time.Sleep(time.Hour)
+		claimed := claimedAt(unitTask("claimed", 1), time.Now())
+		p.observe(claimed)
+		p.observe(recorded("beside"))
+		time.Sleep(time.Hour)
+		if p.owner("job of old", "") != "" || p.owner("job of beside", "") != "claim of beside" {
+			t.Errorf("remembered: %v", p.jobs)
+		}
+		p.remove(claimed)
+		time.Sleep(time.Hour)
+		if p.owner("job of beside", "") != "" {
+			t.Errorf("remembered, though nobody can ask: %v", p.jobs)
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }

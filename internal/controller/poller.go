@@ -160,6 +160,9 @@ func (p *Poller) leave(key client.ObjectKey) {
 // due is when the zone is to be looked at for the task. Jobs are looked at less
 // often the older they are: a prefetch takes seconds to half an hour.
 func (p *Poller) due(work *openWork, task *v1alpha1.PrefetchTask) time.Time {
+	if p.underWay(task) {
+		return time.Now().Add(settleInterval)
+	}
 	if claim := task.Status.Submission; claim != nil {
 		if work.timed && p.edgeOne.ServerTime().Sub(p.complete(claim)) > time.Minute {
 			return work.lastLook.Add(p.RecheckInterval) // a person has to make it settle
@@ -228,13 +231,10 @@ func (p *Poller) open(z zone) (tasks []*v1alpha1.PrefetchTask, due time.Time) {
 		return nil, time.Time{}
 	}
 	for _, task := range work.tasks {
-		at := p.due(work, task)
-		if p.underWay(task) {
-			at = time.Now().Add(settleInterval)
-		} else {
+		due = earlier(due, p.due(work, task))
+		if !p.underWay(task) {
 			tasks = append(tasks, task)
 		}
-		due = earlier(due, at)
 	}
 	return tasks, due
 }

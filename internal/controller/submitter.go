@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -215,10 +214,14 @@ func (s *Submitter) tellOne(note schedule.Note) *v1alpha1.PrefetchTask {
 	return task
 }
 
-// pause makes those wait whom a failure concerns, and returns how long.
+// pause makes those wait whom a failure concerns, and returns how long. A failure
+// that was not a call's concerns the account.
 func (s *Submitter) pause(l *line, call *schedule.Call, err error) time.Duration {
 	l.failures++
 	p, now := pauseAfter(err, l.failures, s.RecheckInterval), time.Now()
+	if call == nil && p.scope != nothing {
+		p.scope = theAccount
+	}
 	switch p.scope {
 	case theAccount:
 		l.queue.HoldAccount(p.Why, now, now.Add(p.Duration))
@@ -251,7 +254,10 @@ func (s *Submitter) readQuota(l *line, creds teo.Credentials, zoneID string) {
 	switch {
 	case !s.edgeOne.ServerTimeKnown():
 		l.queue.QuotaUnread(zoneID, now)
-		s.pause(l, nil, cmp.Or(err, errNoServerTime))
+		if err == nil || pauseAfter(err, 1, s.RecheckInterval).scope == nothing {
+			err = errNoServerTime
+		}
+		s.pause(l, nil, err)
 	case err == nil:
 		l.queue.SetQuota(zoneID, quota.Batch, quota.DailyAvailable, now)
 	default:
