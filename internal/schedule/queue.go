@@ -210,12 +210,13 @@ func newer(a, b *v1alpha1.PrefetchTask) bool {
 	return err != nil || order > 0
 }
 
-// Newest returns the later version of two; either may be nil.
+// Newest returns the later version of two; either may be nil. Of two tasks of the
+// same name it is the one that was made later.
 func Newest(a, b *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	switch {
 	case a == nil:
 		return b
-	case b == nil || a.UID == b.UID && newer(a, b):
+	case b == nil || newer(a, b):
 		return a
 	}
 	return b
