@@ -31,7 +31,7 @@ type calm struct {
 
 // inCalm runs f in a bubble of its own, with two zones of an account, and stops
 // what still runs. Options that f changes count from its start on.
-func inCalm(t *testing.T, edgeOne simulator.Config, f func(w *calm)) {
+func inCalm(t *testing.T, edgeOne simulator.Config, f func(t *testing.T, w *calm)) {
 	forgetTimes()
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	synctest.Test(t, func(t *testing.T) {
@@ -52,8 +52,8 @@ func inCalm(t *testing.T, edgeOne simulator.Config, f func(w *calm)) {
 			key := client.ObjectKeyFromObject(after)
 			w.writes[key] = append(w.writes[key], time.Now())
 		}
-		f(w)
-		w.end()
+		defer w.end()
+		f(t, w)
 	})
 }
 

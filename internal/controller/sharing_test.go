@@ -21,7 +21,7 @@ import (
 // once it is finished, be it for hours or across a restart.
 func TestTasksShareCallsAndCostLittleAndNothingOnceFinished(t *testing.T) {
 	const n = 2000
-	inCalm(t, simulator.Config{}, func(w *calm) {
+	inCalm(t, simulator.Config{}, func(t *testing.T, w *calm) {
 		w.createMany("n", n, nil)
 		process := w.start()
 		w.awaitAll(5 * time.Minute)
@@ -59,7 +59,7 @@ func TestTasksShareCallsAndCostLittleAndNothingOnceFinished(t *testing.T) {
 }
 
 func TestSharingCanBeTurnedOff(t *testing.T) {
-	inCalm(t, simulator.Config{}, func(w *calm) {
+	inCalm(t, simulator.Config{}, func(t *testing.T, w *calm) {
 		w.options.TasksPerCall = 1
 		for i := range 60 {
 			w.create("n", fmt.Sprint("t", i), urls(fmt.Sprint(i/2), 2)) // each pair wants the same
@@ -88,7 +88,7 @@ func TestWhatBecomesOfASharedURLIsGivenToAllWhoWantIt(t *testing.T) {
 		{URL: "/refused/", Refuse: "The resource is not allowed to be prefetched."},
 		{URL: "/failed/", Status: "failed", FailType: "originPullFailed", FailMessage: "The origin did not answer."},
 	}
-	inCalm(t, simulator.Config{Rules: rules}, func(w *calm) {
+	inCalm(t, simulator.Config{Rules: rules}, func(t *testing.T, w *calm) {
 		good, refused, failed := urls("good", 1)[0], urls("refused", 1)[0], urls("failed", 1)[0]
 		all := []v1alpha1.Target{good, refused, failed}
 		wanted := map[string][]v1alpha1.Target{
@@ -143,7 +143,7 @@ func TestOneBadURLCostsFewCallsAndNoNeighbour(t *testing.T) {
 		{"in 2,000 tasks, 500 to a call", n, 500},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inCalm(t, simulator.Config{}, func(w *calm) {
+			inCalm(t, simulator.Config{}, func(t *testing.T, w *calm) {
 				w.options.TasksPerCall = c.tasksPerCall
 				w.rejects("/bad/")
 				targets := urls("x", n)
@@ -178,7 +178,7 @@ func TestOneBadURLCostsFewCallsAndNoNeighbour(t *testing.T) {
 func TestAForeignDomainCostsTensOfCallsAndHoldsUpNobody(t *testing.T) {
 	for _, c := range []struct{ urls, tasks int }{{5000, 1}, {2500, 2500}} {
 		t.Run(fmt.Sprintf("in %d tasks", c.tasks), func(t *testing.T) {
-			inCalm(t, simulator.Config{}, func(w *calm) {
+			inCalm(t, simulator.Config{}, func(t *testing.T, w *calm) {
 				n, tasks := c.urls, c.tasks
 				targets := urls("x", n)
 				for i := range targets {
@@ -213,7 +213,7 @@ func TestAForeignDomainCostsTensOfCallsAndHoldsUpNobody(t *testing.T) {
 // 200 bad URLs take some 400 calls to tell apart. Meanwhile others go on with
 // three quarters of the slots.
 func TestIsolatingTakesAQuarterOfTheCallsWhileOthersWait(t *testing.T) {
-	inCalm(t, simulator.Config{}, func(w *calm) {
+	inCalm(t, simulator.Config{}, func(t *testing.T, w *calm) {
 		w.rejects("/bad/")
 		w.create("guilty", "t", urls("bad", 200))
 		w.createMany("n", 600, ownLane)
@@ -245,7 +245,7 @@ func TestIsolatingTakesAQuarterOfTheCallsWhileOthersWait(t *testing.T) {
 
 func TestABatchThatEdgeOneRefusedIsRememberedAndProbed(t *testing.T) {
 	const told, real = 2000, 300
-	inCalm(t, simulator.Config{}, func(w *calm) {
+	inCalm(t, simulator.Config{}, func(t *testing.T, w *calm) {
 		zone := zoneA1
 		zone.Batch = real
 		w.edgeOne.SetZone(zone)
@@ -308,7 +308,7 @@ func TestAFloodDelaysAnotherNamespaceByTwoCalls(t *testing.T) {
 		{"in as many lanes as tasks", ownLane, 270 * time.Millisecond},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inCalm(t, simulator.Config{}, func(w *calm) {
+			inCalm(t, simulator.Config{}, func(t *testing.T, w *calm) {
 				claimed := map[string]time.Time{} // by claim, when it was written first
 				count := w.server.onStatus
 				w.server.onStatus = func(before, after *v1alpha1.PrefetchTask) {
@@ -319,7 +319,7 @@ func TestAFloodDelaysAnotherNamespaceByTwoCalls(t *testing.T) {
 						claimed[claim.ClaimID] = time.Now()
 					}
 				}
-				w.options.TasksPerCall = 40 // so that the flood of one lane takes many calls, too
+				w.options.TasksPerCall = 20 // so that the flood of one lane takes many calls, too
 				w.createMany("greedy", 2000, c.change)
 				w.start()
 				w.await(time.Minute, func() bool { return len(w.submissions()) > 0 })
@@ -332,16 +332,20 @@ func TestAFloodDelaysAnotherNamespaceByTwoCalls(t *testing.T) {
 					}
 					job := w.server.get(key).Status.Jobs[0]
 					ahead := 0
+					w.mu.Lock()
 					for _, at := range claimed {
 						if at.After(created.Add(2*w.ways.api)) && at.Before(claimed[job.ClaimID]) {
 							ahead++
 						}
 					}
+					w.mu.Unlock()
 					sent := w.submissions()
 					own := slices.IndexFunc(sent, func(call simulator.Call) bool { return call.JobID == job.ID })
 					first := slices.IndexFunc(sent, func(call simulator.Call) bool { return call.Time.After(created) })
 					worst, worstSent = max(worst, ahead), max(worstSent, own-first)
-					if w.countTasks(func(task *v1alpha1.PrefetchTask) bool { return task.Namespace == "greedy" && len(task.Status.Jobs) == 0 }) == 0 {
+					if w.countTasks(func(task *v1alpha1.PrefetchTask) bool {
+						return task.Namespace == "greedy" && len(task.Status.Jobs) == 0
+					}) == 0 {
 						t.Fatalf("the flood was over before task %d", i)
 					}
 					time.Sleep(c.pause)
