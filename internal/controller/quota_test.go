@@ -152,7 +152,9 @@ func TestTheQuotaOfModeEdgeIsLearned(t *testing.T) {
 		if used := w.edgeOne.Stats().Targets; used != 300 || first > 30 {
 			t.Errorf("%d URLs of 300 were submitted, in %d calls", used, first)
 		}
-		if held := w.countTasks(heldBy); held == 0 || held != w.countTasks(func(task *v1alpha1.PrefetchTask) bool { return task.Status.JobCount == 0 || int(ptr.Deref(task.Status.Targets.Submitted, 0)) < len(task.Spec.Targets) }) {
+		if held := w.countTasks(heldBy); held == 0 || held != w.countTasks(func(task *v1alpha1.PrefetchTask) bool {
+			return task.Status.JobCount == 0 || int(ptr.Deref(task.Status.Targets.Submitted, 0)) < len(task.Spec.Targets)
+		}) {
 			t.Errorf("%d tasks say that the quota holds them", held)
 		}
 		time.Sleep(10 * time.Hour)
