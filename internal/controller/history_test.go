@@ -380,6 +380,7 @@ func (h *simulation) start() *process {
 		ContentConfig: rest.ContentConfig{ContentType: kruntime.ContentTypeJSON, AcceptContentTypes: kruntime.ContentTypeJSON},
 	}, manager.Options{
 		Scheme: scheme, MapperProvider: mapper, Logger: logger,
+		Cache:                   CacheOptions(),
 		Metrics:                 metricsserver.Options{BindAddress: "0"},
 		Controller:              config.Controller{SkipNameValidation: ptr.To(true), RecoverPanic: ptr.To(false)},
 		GracefulShutdownTimeout: ptr.To(h.options.ShutdownGrace + 5*time.Second),

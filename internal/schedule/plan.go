@@ -127,7 +127,7 @@ func (q *Queue) metered(l *lane, now time.Time) (decision Decision, stop bool) {
 func (q *Queue) fill(first *strand, now time.Time) *Call {
 	l := first.lane
 	call := &Call{Lane: l.Lane, lane: l}
-	size, tasks := l.size(q.limits), max(1, q.tasksPerCall()>>l.lost)
+	size, tasks := l.size(q.limits, now), max(1, q.tasksPerCall()>>l.lost)
 	if q.account.probe || l.pool.hold.probe {
 		tasks = 1 // trouble may not be over: a probe should cost one claim, not 500
 	}

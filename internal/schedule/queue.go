@@ -122,7 +122,7 @@ func (q *Queue) place(it *item, task *v1alpha1.PrefetchTask, waits bool, now tim
 	q.take(it)
 	switch {
 	case lane.lost == 0:
-		it.since = task.CreationTimestamp.Time
+		it.since = inLineSince(task)
 	case before != lane:
 		it.since = now // behind all who wait now, but not behind those who come later
 	}
@@ -142,6 +142,17 @@ func (q *Queue) place(it *item, task *v1alpha1.PrefetchTask, waits bool, now tim
 	case !waits:
 		q.acquit(it)
 	}
+}
+
+// inLineSince is when a task joined the line: when it was created, or when its last
+// call was made. So a task that takes many calls, or all quota of many days, lets
+// those who came meanwhile go before its next call, and none who come later.
+func inLineSince(task *v1alpha1.PrefetchTask) time.Time {
+	since := task.CreationTimestamp.Time
+	if jobs := task.Status.Jobs; len(jobs) > 0 && !NewRun(task) && jobs[len(jobs)-1].SubmitTime.After(since) {
+		since = jobs[len(jobs)-1].SubmitTime.Time
+	}
+	return since
 }
 
 // Delete tells the queue that a task is gone.

@@ -110,7 +110,7 @@ func TestInFlight(t *testing.T) {
 			claimID, tasks := w.claim(call)
 			c.do(w)
 			w.none()
-			w.settle(tasks, claimID, adopted(claimID))
+			w.settle(tasks, claimID, w.adopted(claimID))
 			w.q.Settled(claimID, w.now)
 			w.q.Accepted(call, tasks, 2, w.now)
 			if c.then == "" {
@@ -164,7 +164,7 @@ func TestOverlappingURLsWaitUntilAClaimIsSettled(t *testing.T) {
 		w.set(a, newTask("b", urls("x", 1)...))
 		w.none()
 		done := a.DeepCopy()
-		adopted("theirs")(done)
+		w.adopted("theirs")(done)
 		done.Status.Submission = nil
 		if !w.q.Set(w.store(done), w.now) {
 			t.Error("nobody is told that b may go")
