@@ -47,7 +47,7 @@ func TestPlanningCostsTheSameBesideFinishedTasks(t *testing.T) {
 	allocs := map[int]float64{}
 	for _, finished := range []int{0, 20000} {
 		q := waitingBeside(waiting, finished)
-		if q.Len() != waiting || len(q.pools) != 1 || len(q.namespaces) != 10 {
+		if q.Len() != waiting || len(q.pools) != 2 || len(q.namespaces) != 10 {
 			t.Fatalf("beside %d finished tasks the queue knows %d tasks, want %d", finished, q.Len(), waiting)
 		}
 		queues := []*Queue{q, waitingBeside(waiting, finished)} // AllocsPerRun runs once more to warm up
