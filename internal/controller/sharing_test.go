@@ -20,7 +20,7 @@ import (
 // writes (claim, record, outcome), one Event, a share of a look, and nothing at all
 // once it is finished, be it for hours or across a restart.
 func TestTasksShareCallsAndCostLittleAndNothingOnceFinished(t *testing.T) {
-	const n = 2000
+	const n = 1000
 	inCalm(t, simulator.Config{}, func(t *testing.T, w *calm) {
 		w.createMany("n", n, nil)
 		process := w.start()
@@ -176,7 +176,7 @@ func TestOneBadURLCostsFewCallsAndNoNeighbour(t *testing.T) {
 }
 
 func TestAForeignDomainCostsTensOfCallsAndHoldsUpNobody(t *testing.T) {
-	for _, c := range []struct{ urls, tasks int }{{5000, 1}, {2500, 2500}} {
+	for _, c := range []struct{ urls, tasks int }{{5000, 1}, {1500, 1500}} {
 		t.Run(fmt.Sprintf("in %d tasks", c.tasks), func(t *testing.T) {
 			inCalm(t, simulator.Config{}, func(t *testing.T, w *calm) {
 				n, tasks := c.urls, c.tasks
