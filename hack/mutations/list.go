@@ -405,14 +405,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a new run starts with the status of the one before", file: "internal/controller/status.go",
-		old: `			task.Status = v1alpha1.PrefetchTaskStatus{Run: run, StartTime: metav1.NewTime(now)}
-		}
-		task.Status.Submission = &submission
-`,
-		new: `			task.Status.Run = run
-		}
-		task.Status.Submission = &submission
-`,
+		old:    `task.Status = begun`,
+		new:    `task.Status.Run = begun.Run`,
 		suites: []string{controller, histories},
 	},
 
@@ -551,12 +545,18 @@ var mutations = []mutation{
 	},
 	{
 		name: "an answer that comes after an edit is read by the new targets", file: "internal/controller/status.go",
-		old: `	if schedule.NewRun(task) {
+		old: `	if !knowsTargets(task) {
 		positions, _ := schedule.ParsePositions(text)
 		return positions
 	}
 `,
 		new:    ``,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a run goes on with another list than it began with", file: "internal/controller/targets.go",
+		old:    `return !schedule.Bound(task) || task.Status.TargetsHash == hash`,
+		new:    `return true`,
 		suites: []string{controller, histories},
 	},
 	{

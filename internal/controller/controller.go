@@ -57,6 +57,7 @@ type operator struct {
 	edgeOne     *teo.Client
 	credentials *Credentials
 	events      events.EventRecorder
+	lists       *lists
 
 	calls    calls
 	claiming *semaphore.Weighted // by claims to write
@@ -65,7 +66,7 @@ type operator struct {
 
 // +kubebuilder:rbac:groups=teo.prefetch-operator.io,resources=prefetchtasks,verbs=get;list;watch
 // +kubebuilder:rbac:groups=teo.prefetch-operator.io,resources=prefetchtasks/status,verbs=update
-// +kubebuilder:rbac:groups="",resources=secrets,verbs=get
+// +kubebuilder:rbac:groups="",resources=configmaps;secrets,verbs=get
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // Setup adds both controllers to the manager.
@@ -88,10 +89,21 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 		return err
 	}
 	submitter := &Submitter{operator: op, poller: poller, lines: map[account]*line{}, places: map[client.ObjectKey]account{}}
+	op.lists = newLists(op, mgr.GetAPIReader(), mgr.Elected(), func(task *v1alpha1.PrefetchTask) { feed(submitter, poller, task) })
 	if err := run(mgr, "submitter", submitter, submitter.observe, submitter.remove, &submitter.waker); err != nil {
 		return err
 	}
 	return run(mgr, "poller", poller, poller.observe, poller.remove, &poller.waker)
+}
+
+// feed gives both controllers a task beside their feeds.
+func feed(submitter *Submitter, poller *Poller, task *v1alpha1.PrefetchTask) {
+	for _, a := range submitter.observe(task) {
+		submitter.wake(a, 0)
+	}
+	for _, z := range poller.observe(task) {
+		poller.wake(z, 0)
+	}
 }
 
 // waker makes keys of a controller due. Before the controller's feed has begun it

@@ -91,8 +91,11 @@ const (
 )
 
 // openIn says in which zone the task has something to look for: jobs that have
-// not ended, or a claim.
+// not ended, or a claim. Without its targets nothing can be made of what is seen.
 func openIn(task *v1alpha1.PrefetchTask) (zone, bool) {
+	if schedule.Unresolved(task) && !schedule.NewRun(task) {
+		return zone{}, false
+	}
 	if claim := task.Status.Submission; claim != nil {
 		// With the keys that the task has now: those of the call may be gone.
 		return zone{accountOf(task), claim.ZoneID}, schedule.Claimed(task)
@@ -105,6 +108,7 @@ func openIn(task *v1alpha1.PrefetchTask) (zone, bool) {
 
 // observe feeds a task to the open work of its zone.
 func (p *Poller) observe(task *v1alpha1.PrefetchTask) []zone {
+	task = p.lists.resolve(task)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, job := range task.Status.Jobs {

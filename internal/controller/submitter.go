@@ -116,6 +116,7 @@ func (s *Submitter) line(a account) *line {
 
 // observe feeds a task to the line of its account.
 func (s *Submitter) observe(task *v1alpha1.PrefetchTask) []account {
+	task = s.lists.resolve(task)
 	key, a := client.ObjectKeyFromObject(task), accountOf(task)
 	s.mu.Lock()
 	before, known := s.places[key]
@@ -145,6 +146,7 @@ func (s *Submitter) observe(task *v1alpha1.PrefetchTask) []account {
 }
 
 func (s *Submitter) remove(task *v1alpha1.PrefetchTask) []account {
+	s.lists.remove(task)
 	key := client.ObjectKeyFromObject(task)
 	s.mu.Lock()
 	a, known := s.places[key]

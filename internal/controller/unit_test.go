@@ -2,11 +2,13 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"testing"
 	"time"
 
 	"golang.org/x/sync/semaphore"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -37,7 +39,7 @@ var unitCreds = teo.Credentials{SecretID: "AKIDunit", SecretKey: "keyofunit"}
 func newUnit(t *testing.T, edgeOne http.RoundTripper, onStatus func(write func() error) error, tasks ...*v1alpha1.PrefetchTask) *unit {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
+	if err := errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
 	builder := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.PrefetchTask{})
@@ -58,7 +60,7 @@ func newUnit(t *testing.T, edgeOne http.RoundTripper, onStatus func(write func()
 	}
 	critical, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	return &unit{t: t, operator: &operator{
+	op := &operator{
 		Options: Options{
 			Batch: 500, TasksPerCall: 500, QPS: 20, QuotaInterval: 10 * time.Minute, PollInterval: 5 * time.Second, JobDeadline: 24 * time.Hour,
 			RecheckInterval: 30 * time.Second, SignatureValidity: 5 * time.Minute, SettleMargin: 30 * time.Second, HistoryRetention: 72 * time.Hour,
@@ -70,7 +72,11 @@ func newUnit(t *testing.T, edgeOne http.RoundTripper, onStatus func(write func()
 		events:      noEvents{},
 		claiming:    semaphore.NewWeighted(writers),
 		critical:    critical,
-	}}
+	}
+	leads := make(chan struct{})
+	close(leads)
+	op.lists = newLists(op, c, leads, func(*v1alpha1.PrefetchTask) {})
+	return &unit{t: t, operator: op}
 }
 
 type noEvents struct{ events.EventRecorder }

@@ -220,10 +220,7 @@ func (q *Queue) expiresAt(at time.Time) {
 // what is known; a left of -1 is unknown.
 func (q *Queue) SetQuota(zoneID string, batch, left int, now time.Time) {
 	for _, edge := range []bool{false, true} {
-		p := q.pools[poolKey{zoneID, edge}]
-		if p == nil {
-			continue
-		}
+		p := q.pool(zoneID, edge) // made if need be: one read serves both
 		p.reading, p.readAt = false, now
 		if batch > 0 {
 			p.batch = batch

@@ -203,19 +203,20 @@ func (q *Queue) drop(l *lane, now time.Time) {
 	}
 }
 
-// newer says whether a is a later version than b. Versions are numbers that grow
-// with each write to the API server.
+// newer says whether a is a later version than b, or the same and tells the
+// targets. Versions are numbers that grow with each write to the API server.
 func newer(a, b *v1alpha1.PrefetchTask) bool {
 	order, err := resourceversion.CompareResourceVersion(a.ResourceVersion, b.ResourceVersion)
-	return err != nil || order > 0
+	return err != nil || order > 0 || order == 0 && Unresolved(b) && !Unresolved(a)
 }
 
-// Newest returns the later version of two; either may be nil.
+// Newest returns the later version of two; either may be nil. Of two tasks of the
+// same name it is the one that was made later.
 func Newest(a, b *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	switch {
 	case a == nil:
 		return b
-	case b == nil || a.UID == b.UID && newer(a, b):
+	case b == nil || newer(a, b):
 		return a
 	}
 	return b
@@ -269,8 +270,8 @@ func (q *Queue) trackClaim(key types.NamespacedName, task *v1alpha1.PrefetchTask
 			return true
 		}
 		return false
-	case q.holders[key] == submission.ClaimID || NewRun(task):
-		return false // a new run's spec does not say which URLs the claim is for
+	case q.holders[key] == submission.ClaimID || NewRun(task) || Unresolved(task):
+		return false // the task does not say which URLs the claim is for
 	}
 	q.letGo(key)
 	targets := Targets(task)
