@@ -337,9 +337,9 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "who recorded a job is forgotten while a claim may ask", file: "internal/controller/poller.go",
+		name: "who recorded a job is forgotten while a claim may ask", file: "internal/controller/jobs.go",
 		old:    `claim != nil && claim.SignedAt.Time.Before(oldest) {`,
-		new:    `claim != nil && p.zones == nil {`,
+		new:    `claim != nil && f.zones == nil {`,
 		suites: []string{controller, histories},
 	},
 	{
