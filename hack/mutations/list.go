@@ -174,8 +174,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a suspended task is submitted", file: "internal/schedule/run.go",
-		old:    `if !task.DeletionTimestamp.IsZero() || Suspended(task) {`,
-		new:    `if !task.DeletionTimestamp.IsZero() {`,
+		old:    `if Slimmed(task) || !task.DeletionTimestamp.IsZero() || Suspended(task) {`,
+		new:    `if Slimmed(task) || !task.DeletionTimestamp.IsZero() {`,
 		suites: []string{line},
 	},
 	{
@@ -329,6 +329,18 @@ var mutations = []mutation{
 		old:    `s.poller.observe(task) // its event may be late`,
 		new:    `_ = task // its event may be late`,
 		suites: []string{controller},
+	},
+	{
+		name: "the cache slims a finished task whose spec asks for another run", file: "internal/controller/cache.go",
+		old:    ` || schedule.NewRun(task) {`,
+		new:    ` || schedule.NewRun(task) && task.Name == "" {`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "who recorded a job is forgotten while a claim may ask", file: "internal/controller/poller.go",
+		old:    `claim != nil && claim.SignedAt.Time.Before(oldest) {`,
+		new:    `claim != nil && p.zones == nil {`,
+		suites: []string{controller, histories},
 	},
 	{
 		name: "the claim is written after the call", file: "internal/controller/call.go",

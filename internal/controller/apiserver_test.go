@@ -19,6 +19,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -219,8 +220,7 @@ func (s *apiServer) updateStatus(key client.ObjectKey, body []byte) (any, error)
 	}
 	after := now.DeepCopy()
 	after.Status = put.Status
-	before, _ := json.Marshal(now.Status)
-	if again, _ := json.Marshal(after.Status); bytes.Equal(before, again) {
+	if equality.Semantic.DeepEqual(now.Status, after.Status) {
 		return now, nil // a write that changes nothing makes no revision
 	}
 	stored := s.store("MODIFIED", after)

@@ -370,7 +370,7 @@ func finish(task *v1alpha1.PrefetchTask, total, failed int, now time.Time) {
 
 // over says whether the status's run is finished.
 func over(task *v1alpha1.PrefetchTask) bool {
-	return meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished)
+	return schedule.Slimmed(task) || meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished)
 }
 
 // knowsTargets says whether the targets of the status's run are known: not if the

@@ -42,14 +42,7 @@ func newUnit(t *testing.T, edgeOne http.RoundTripper, onStatus func(write func()
 	if err := errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
-	builder := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.PrefetchTask{}).
-		WithIndex(&v1alpha1.PrefetchTask{}, jobIndex, func(obj client.Object) []string {
-			var ids []string
-			for _, job := range obj.(*v1alpha1.PrefetchTask).Status.Jobs {
-				ids = append(ids, job.ID)
-			}
-			return ids
-		})
+	builder := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.PrefetchTask{})
 	for _, task := range tasks {
 		builder = builder.WithObjects(task)
 	}
@@ -174,7 +167,7 @@ func (u *unit) planned(l *line) (*schedule.Call, *teo.Slot) {
 
 // poller returns the Poller with these tasks in it.
 func (u *unit) poller(tasks ...*v1alpha1.PrefetchTask) *Poller {
-	p := &Poller{operator: u.operator, zones: map[zone]*openWork{}, places: map[client.ObjectKey]zone{}}
+	p := newPoller(u.operator)
 	for _, task := range tasks {
 		p.observe(task)
 	}

@@ -27,11 +27,19 @@ type store struct {
 	client.Client
 	live    client.Reader
 	timeout time.Duration // of one request
-	writing chan struct{} // holds one for each write that goes on
+	turns   *turns
+	patient bool // its writes give way to others
 }
 
 func newStore(c client.Client, live client.Reader, timeout time.Duration) store {
-	return store{Client: c, live: live, timeout: timeout, writing: make(chan struct{}, writers)}
+	return store{Client: c, live: live, timeout: timeout, turns: &turns{free: writers}}
+}
+
+// giveWay returns a store for what is known and only has to be told: such writes
+// give way to claims and records.
+func (s store) giveWay() store {
+	s.patient = true
+	return s
 }
 
 // write applies c to a copy of the task and writes the status if it differs. The
@@ -44,12 +52,10 @@ func (s store) write(ctx context.Context, task *v1alpha1.PrefetchTask, c change)
 	if equality.Semantic.DeepEqual(task.Status, changed.Status) {
 		return task, nil
 	}
-	select {
-	case s.writing <- struct{}{}:
-		defer func() { <-s.writing }()
-	case <-ctx.Done():
-		return task, ctx.Err()
+	if err := s.turns.take(ctx, s.patient); err != nil {
+		return task, err
 	}
+	defer s.turns.give()
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	changed.Spec.Targets = nil

@@ -98,7 +98,13 @@ func HashURLs(urls []string) string {
 }
 
 // NewRun says whether the task asks for a run that its status does not speak of.
-func NewRun(task *v1alpha1.PrefetchTask) bool { return task.Status.Run != Run(task) }
+func NewRun(task *v1alpha1.PrefetchTask) bool {
+	return !Slimmed(task) && (task.Status.Run == "" || task.Status.Run != Run(task))
+}
+
+// Slimmed says whether this is what the cache keeps of a finished task: no spec,
+// as nothing is left to do for it.
+func Slimmed(task *v1alpha1.PrefetchTask) bool { return task.Spec.ZoneID == "" }
 
 // HandedOver are the positions of the status's run that EdgeOne has answered
 // for, and those of them that it refused.
@@ -132,7 +138,7 @@ func Waiting(task *v1alpha1.PrefetchTask) bool { return mayStart(task) && len(Op
 
 // mayStart is Waiting for one that has something to hand over.
 func mayStart(task *v1alpha1.PrefetchTask) bool {
-	if !task.DeletionTimestamp.IsZero() || Suspended(task) {
+	if Slimmed(task) || !task.DeletionTimestamp.IsZero() || Suspended(task) {
 		return false
 	}
 	if claim := task.Status.Submission; claim != nil {
