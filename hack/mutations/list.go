@@ -560,6 +560,57 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
+		name: "a run begins with a list that was read before the task was seen", file: "internal/controller/targets.go",
+		old: `		asked := r.next
+		r.next = nil
+		if len(asked) == 0 || err != nil { // or the process ends
+			delete(l.readers, from)
+			l.mu.Unlock()
+			if err == nil {
+				l.reading.Release(1)
+			}
+			return
+		}
+		l.mu.Unlock()
+		read, err := l.get(from)
+`,
+		new: `		asked := r.next
+		if len(asked) == 0 || err != nil { // or the process ends
+			delete(l.readers, from)
+			l.mu.Unlock()
+			if err == nil {
+				l.reading.Release(1)
+			}
+			return
+		}
+		l.mu.Unlock()
+		read, err := l.get(from)
+		l.mu.Lock()
+		asked = r.next
+		r.next = nil
+		l.mu.Unlock()
+`,
+		suites: []string{controller},
+	},
+	{
+		name: "what is not known of a task's targets is taken for nothing to do", file: "internal/controller/status.go",
+		old:    `return !schedule.NewRun(task) && !schedule.Unresolved(task)`,
+		new:    `return !schedule.NewRun(task)`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a task whose targets are not known is looked for", file: "internal/controller/poller.go",
+		old:    `if schedule.Unresolved(task) && !schedule.NewRun(task) {`,
+		new:    `if schedule.Unresolved(task) && task.Name == "" {`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a list with a bad line is submitted without it", file: "internal/controller/targets.go",
+		old:    `return nil, fmt.Errorf("line %d, %q: %s", number, start(line), problem)`,
+		new:    `continue`,
+		suites: []string{controller},
+	},
+	{
 		name: "another account's history says that a call was not executed", file: "internal/controller/poller.go",
 		old:    `if claim.ZoneID == "*" && claim.AccountHash != l.account {`,
 		new:    `if claim.AccountHash == "" {`,
