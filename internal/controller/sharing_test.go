@@ -244,10 +244,10 @@ func TestIsolatingTakesAQuarterOfTheCallsWhileOthersWait(t *testing.T) {
 }
 
 func TestABatchThatEdgeOneRefusedIsRememberedAndProbed(t *testing.T) {
-	const told, real = 2000, 300
+	const told, takes = 2000, 300
 	inCalm(t, simulator.Config{}, func(t *testing.T, w *calm) {
 		zone := zoneA1
-		zone.Batch = real
+		zone.Batch = takes
 		w.edgeOne.SetZone(zone)
 		w.edgeOne.AddFault(simulator.Fault{
 			Match: simulator.Matcher{Action: teo.ActionDescribeContentQuota},
@@ -292,8 +292,8 @@ func TestABatchThatEdgeOneRefusedIsRememberedAndProbed(t *testing.T) {
 			}
 			return most
 		}
-		if soon, later := largest(80*time.Minute), largest(4*time.Hour); soon <= real || later < 1000 {
-			t.Errorf("after the limit was raised, calls have up to %d URLs within 80 minutes and %d within 4 hours, want more than %d and 1,000", soon, later, real)
+		if soon, later := largest(80*time.Minute), largest(4*time.Hour); soon <= takes || later < 1000 {
+			t.Errorf("after the limit was raised, calls have up to %d URLs within 80 minutes and %d within 4 hours, want more than %d and 1,000", soon, later, takes)
 		}
 	})
 }
