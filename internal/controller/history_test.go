@@ -57,7 +57,7 @@ var faultKinds = []string{
 	"api-refuse", "api-lose", "api-late", "api-conflict", "watch", "outage",
 	"crash", "stop", "pause", "rival-manager",
 	"dial", "lose-request", "lose-answer", "late-request", "spoil", "throttle", "listing", "clock",
-	"quota", "secrets", "bad-urls", "small-calls",
+	"quota", "secrets", "lists", "bad-urls", "small-calls",
 }
 
 // plan is what a seed makes of a history.
@@ -359,6 +359,7 @@ func mapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
 	m := meta.NewDefaultRESTMapper(nil)
 	m.Add(v1alpha1.GroupVersion.WithKind("PrefetchTask"), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Secret"), meta.RESTScopeNamespace)
+	m.Add(corev1.SchemeGroupVersion.WithKind("ConfigMap"), meta.RESTScopeNamespace)
 	return m, nil
 }
 

@@ -34,7 +34,8 @@ type line struct {
 
 	mu       sync.Mutex
 	queue    *schedule.Queue
-	failures int // calls in a row that failed for a reason of the account's
+	failures int // in a row, for a reason of the account's; of calls under way together only one counts
+	failedAt time.Time
 	answered []answered
 	recheck  time.Time // when missing credentials are looked for again
 	telling  bool      // statuses of waiting tasks are being written
@@ -219,8 +220,12 @@ func (s *Submitter) tellOne(note schedule.Note) *v1alpha1.PrefetchTask {
 // pause makes those wait whom a failure concerns, and returns how long. A failure
 // that was not a call's concerns the account.
 func (s *Submitter) pause(l *line, call *schedule.Call, err error) time.Duration {
-	l.failures++
-	p, now := pauseAfter(err, l.failures, s.RecheckInterval), time.Now()
+	now := time.Now()
+	if call == nil || call.Planned.After(l.failedAt) {
+		l.failures++
+		l.failedAt = now
+	}
+	p := pauseAfter(err, l.failures, s.RecheckInterval)
 	if call == nil && p.scope != nothing {
 		p.scope = theAccount
 	}

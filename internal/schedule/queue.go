@@ -122,7 +122,7 @@ func (q *Queue) place(it *item, task *v1alpha1.PrefetchTask, waits bool, now tim
 	q.take(it)
 	switch {
 	case lane.lost == 0:
-		it.since = inLineSince(task)
+		it.since = lane.pool.inLineSince(task)
 	case before != lane:
 		it.since = now // behind all who wait now, but not behind those who come later
 	}
@@ -145,12 +145,18 @@ func (q *Queue) place(it *item, task *v1alpha1.PrefetchTask, waits bool, now tim
 }
 
 // inLineSince is when a task joined the line: when it was created, or when its last
-// call was made. So a task that takes many calls, or all quota of many days, lets
-// those who came meanwhile go before its next call, and none who come later.
-func inLineSince(task *v1alpha1.PrefetchTask) time.Time {
-	since := task.CreationTimestamp.Time
-	if jobs := task.Status.Jobs; len(jobs) > 0 && !NewRun(task) && jobs[len(jobs)-1].SubmitTime.After(since) {
-		since = jobs[len(jobs)-1].SubmitTime.Time
+// call was made. So a task that takes many calls lets those who came meanwhile go
+// before its next, and none who come later. One that the rest of the day's quota
+// is not enough for lets those go as well who come within a day of its last call:
+// they would wait for two days else, while it has all of each.
+func (p *pool) inLineSince(task *v1alpha1.PrefetchTask) time.Time {
+	jobs := task.Status.Jobs
+	if len(jobs) == 0 || NewRun(task) {
+		return task.CreationTimestamp.Time
+	}
+	since := jobs[len(jobs)-1].SubmitTime.Time
+	if p.left >= 0 && p.left < len(Open(task)) || p.hold.Quota {
+		since = since.Add(24 * time.Hour)
 	}
 	return since
 }

@@ -65,12 +65,13 @@ func TestACallIsFull(t *testing.T) {
 func TestAURLOfSeveralTasksIsSentOnce(t *testing.T) {
 	w := newWorld(t)
 	w.q.limits.Batch = 3
-	w.set(newTask("a", urls("x", 3)...), newTask("b", urls("x", 2)...))
-	call := w.expect(w.next(), "a")
-	if len(call.URLs) != 3 {
-		t.Errorf("%d URLs", len(call.URLs))
+	w.set(newTask("a", urls("x", 5)...), newTask("b", urls("x", 5)...), newTask("c", urls("y", 1)...))
+	call := w.expect(w.next(), "a b") // b wants nothing that the full call does not have
+	if len(call.URLs) != 3 || call.Parts[1].Positions.String() != "0-2" {
+		t.Errorf("%d URLs, b has %s", len(call.URLs), call.Parts[1].Positions)
 	}
 	w.answer(call)
+	w.expect(w.next(), "c a b")
 	w = newWorld(t)
 	w.set(newTask("a", urls("x", 3)...), newTask("b", urls("x", 2)...))
 	if call := w.expect(w.next(), "a b"); len(call.URLs) != 3 || call.Parts[1].Positions.String() != "0-1" {

