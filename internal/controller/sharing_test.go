@@ -21,10 +21,11 @@ import (
 // once it is finished, be it for hours or across a restart.
 func TestTasksShareCallsAndCostLittleAndNothingOnceFinished(t *testing.T) {
 	const n = 1000
-	inCalm(t, simulator.Config{}, func(t *testing.T, w *calm) {
+	// A prefetch takes half an hour at most, which is when it is looked at most often.
+	inCalm(t, simulator.Config{JobDuration: 30 * time.Minute}, func(t *testing.T, w *calm) {
 		w.createMany("n", n, nil)
 		process := w.start()
-		w.awaitAll(5 * time.Minute)
+		w.awaitAll(time.Hour)
 		if calls := len(w.submissions()); calls > n/500+1 {
 			t.Errorf("%d tasks went out in %d calls, want %d of 500 tasks each", n, calls, n/500)
 		}
