@@ -69,7 +69,13 @@ func openIn(task *v1alpha1.PrefetchTask) (zone, bool) {
 	if over(task) || schedule.NewRun(task) {
 		return zone{}, false
 	}
-	return zone{accountOf(task), task.Spec.ZoneID}, len(task.Status.Jobs) > 0
+	return zone{accountOf(task), task.Spec.ZoneID}, slices.ContainsFunc(task.Status.Jobs, underWay)
+}
+
+// underWay says whether outcomes of a job are missing.
+func underWay(job v1alpha1.Job) bool {
+	positions, _ := schedule.ParsePositions(job.Targets)
+	return int(job.Succeeded+job.Failed) < len(positions)
 }
 
 // observe feeds a task to the open work of its zone.
@@ -244,8 +250,7 @@ func (p *Poller) plan(tasks []*v1alpha1.PrefetchTask) *look {
 			continue
 		}
 		for _, job := range task.Status.Jobs {
-			positions, _ := schedule.ParsePositions(job.Targets)
-			if int(job.Succeeded+job.Failed) < len(positions) && !jobs[job.ID] {
+			if underWay(job) && !jobs[job.ID] {
 				jobs[job.ID] = true
 				l.jobs = append(l.jobs, job.ID)
 				if l.since.IsZero() || job.SubmitTime.Time.Before(l.since) {
