@@ -205,6 +205,7 @@ func run(ctx context.Context, o *options) error {
 		return fmt.Errorf("no cluster to work in: %w", err)
 	}
 	config.QPS, config.Burst = 2000, 4000 // the API server has its own fairness; the default would throttle us
+	config.DisableCompression = true      // it takes the API server longer than a list takes to send
 	metrics := metricsserver.Options{BindAddress: o.metricsAddress, SecureServing: o.metricsSecure}
 	if o.metricsSecure {
 		metrics.FilterProvider = filters.WithAuthenticationAndAuthorization

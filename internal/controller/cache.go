@@ -1,11 +1,16 @@
 package controller
 
 import (
+	"context"
+	"fmt"
 	"maps"
+	"time"
 	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -18,13 +23,22 @@ import (
 // namespaces, or of all if there are none, it keeps what is still needed. It is
 // not for reading: its copies of finished tasks are their metadata alone.
 func CacheOptions(jobs *Jobs, namespaces ...string) cache.Options {
-	options := cache.Options{DefaultTransform: func(obj any) (any, error) {
+	transform := func(obj any) (any, error) {
 		if task, ok := obj.(*v1alpha1.PrefetchTask); ok {
 			jobs.see(task)
 			return slim(task), nil
 		}
 		return stripManagedFields(obj)
-	}}
+	}
+	options := cache.Options{
+		DefaultTransform: transform,
+		NewInformer: func(lw toolscache.ListerWatcher, example runtime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
+			if _, ok := example.(*v1alpha1.PrefetchTask); ok {
+				lw = pages{toolscache.ToListerWatcherWithContext(lw), transform}
+			}
+			return toolscache.NewSharedIndexInformer(lw, example, resync, indexers)
+		},
+	}
 	for _, ns := range namespaces {
 		if options.DefaultNamespaces == nil {
 			options.DefaultNamespaces = map[string]cache.Config{}
@@ -35,6 +49,59 @@ func CacheOptions(jobs *Jobs, namespaces ...string) cache.Options {
 }
 
 var stripManagedFields toolscache.TransformFunc = cache.TransformStripManagedFields()
+
+// pages lists tasks page by page and slims each page at once. To have all of a
+// hundred thousand tasks in memory for a moment takes several times what the cache
+// keeps of them, and to have the API server stream them takes twice the time: each
+// event of a stream is parsed as one, and then as what it holds.
+type pages struct {
+	toolscache.ListerWatcherWithContext
+	transform toolscache.TransformFunc
+}
+
+// pageSize is in tasks. The largest have a megabyte.
+const pageSize = 500
+
+// IsWatchListSemanticsUnSupported tells the informer to list.
+func (pages) IsWatchListSemanticsUnSupported() bool { return true }
+
+// List lists without a context.
+func (p pages) List(options metav1.ListOptions) (runtime.Object, error) {
+	return p.ListWithContext(context.Background(), options)
+}
+
+// Watch watches without a context.
+func (p pages) Watch(options metav1.ListOptions) (watch.Interface, error) {
+	return p.WatchWithContext(context.Background(), options)
+}
+
+// ListWithContext returns all tasks as the cache keeps them, and as they are now:
+// for any resourceVersion the API server would give them in one page.
+func (p pages) ListWithContext(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+	options.ResourceVersion, options.ResourceVersionMatch, options.Limit = "", "", pageSize
+	all := &metav1.List{}
+	for {
+		page, err := p.ListerWatcherWithContext.ListWithContext(ctx, options)
+		if err != nil {
+			return nil, err
+		}
+		tasks, ok := page.(*v1alpha1.PrefetchTaskList)
+		if !ok {
+			return nil, fmt.Errorf("a list of tasks is a %T", page)
+		}
+		for _, task := range tasks.Items { // a copy of each, which the others can be freed without
+			kept, err := p.transform(&task)
+			if err != nil {
+				return nil, err
+			}
+			all.Items = append(all.Items, runtime.RawExtension{Object: kept.(runtime.Object)})
+		}
+		all.ResourceVersion, options.Continue = tasks.ResourceVersion, tasks.Continue
+		if options.Continue == "" {
+			return all, nil
+		}
+	}
+}
 
 // slim drops what nobody reads from the cache's copy of a task. Of a finished one
 // hardly anything is left: a cluster that keeps a hundred thousand of them shall

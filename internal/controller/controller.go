@@ -94,10 +94,10 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 	}
 	submitter := &Submitter{operator: op, poller: poller, lines: map[account]*line{}, places: map[client.ObjectKey]account{}}
 	op.lists = newLists(op, mgr.GetAPIReader(), mgr.Elected(), func(task *v1alpha1.PrefetchTask) { feed(submitter, poller, task) })
-	if err := run(mgr, "submitter", submitter, submitter.observe, submitter.remove, &submitter.waker); err != nil {
+	if err := run(mgr, "submitter", submitter, &submitter.waker); err != nil {
 		return err
 	}
-	return run(mgr, "poller", poller, poller.observe, poller.remove, &poller.waker)
+	return run(mgr, "poller", poller, &poller.waker)
 }
 
 // feed gives both controllers a task beside their feeds.
@@ -122,14 +122,27 @@ func (w *waker[key]) wake(k key, after time.Duration) {
 	}
 }
 
-// run starts a controller whose keys come from a feed of tasks. Feeds see every
-// event in order and decide which keys it makes due; wake makes one due later.
+// reconciler is a controller whose keys come from a feed of tasks. It sees every
+// event in order and says which keys that makes due.
+type reconciler[key comparable] interface {
+	reconcile.TypedReconciler[key]
+	observe(task *v1alpha1.PrefetchTask) []key
+	remove(task *v1alpha1.PrefetchTask) []key
+	knows(task client.ObjectKey) bool
+}
+
+// run starts a controller; wake makes its keys due later.
 func run[key comparable](
-	mgr manager.Manager, name string, reconciler reconcile.TypedReconciler[key],
-	observe func(*v1alpha1.PrefetchTask) []key, remove func(*v1alpha1.PrefetchTask) []key, wake *waker[key],
+	mgr manager.Manager, name string, reconciler reconciler[key], wake *waker[key],
 ) error {
 	type queue = workqueue.TypedRateLimitingInterface[key]
 	var once sync.Once
+	seen := func(obj client.Object) []key {
+		if _, whole := obj.(*v1alpha1.PrefetchTask); !whole && !reconciler.knows(client.ObjectKeyFromObject(obj)) {
+			return nil // it has been finished for long
+		}
+		return reconciler.observe(cached(obj))
+	}
 	add := func(q queue, keys func() []key) {
 		once.Do(func() {
 			addAfter := q.AddAfter
@@ -141,13 +154,13 @@ func run[key comparable](
 	}
 	feed := handler.TypedFuncs[client.Object, key]{
 		CreateFunc: func(_ context.Context, e event.TypedCreateEvent[client.Object], q queue) {
-			add(q, func() []key { return observe(cached(e.Object)) })
+			add(q, func() []key { return seen(e.Object) })
 		},
 		UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[client.Object], q queue) {
-			add(q, func() []key { return observe(cached(e.ObjectNew)) })
+			add(q, func() []key { return seen(e.ObjectNew) })
 		},
 		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[client.Object], q queue) {
-			add(q, func() []key { return remove(cached(e.Object)) })
+			add(q, func() []key { return reconciler.remove(cached(e.Object)) })
 		},
 	}
 	warmup := true

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -80,6 +81,7 @@ func (forgetting) NeedLeaderElection() bool { return false }
 // Start does so from time to time.
 func (f forgetting) Start(ctx context.Context) error {
 	f.synced(ctx)
+	debug.FreeOSMemory() // the list of all tasks takes more than what is kept of it
 	wait.UntilWithContext(ctx, func(context.Context) {
 		oldest := f.edgeOne.ServerTime().Add(-f.SignatureValidity - f.SettleMargin)
 		f.mu.Lock()

@@ -78,6 +78,14 @@ func underWay(job v1alpha1.Job) bool {
 	return int(job.Succeeded+job.Failed) < len(positions)
 }
 
+// knows says whether something of the task is open.
+func (p *Poller) knows(task client.ObjectKey) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, known := p.places[task]
+	return known
+}
+
 // observe feeds a task to the open work of its zone.
 func (p *Poller) observe(task *v1alpha1.PrefetchTask) []zone {
 	p.jobs.see(task)

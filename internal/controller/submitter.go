@@ -115,6 +115,14 @@ func (s *Submitter) line(a account) *line {
 	return l
 }
 
+// knows says whether the task has a place.
+func (s *Submitter) knows(task client.ObjectKey) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, known := s.places[task]
+	return known
+}
+
 // observe feeds a task to the line of its account.
 func (s *Submitter) observe(task *v1alpha1.PrefetchTask) []account {
 	task = s.lists.resolve(task)
