@@ -35,13 +35,13 @@ func main() {
 	klog.SetLogger(silent)
 	b := &bench{started: time.Now()}
 	f := flag.NewFlagSet("bench", flag.ExitOnError)
-	pattern := f.String("run", "", "`regexp` of the scenarios to run; default: all. They are\n"+describe())
+	f.StringVar(&b.pattern, "run", "", "`regexp` of the scenarios to run; default: all. They are\n"+describe())
 	f.Float64Var(&b.scale, "scale", 1, "`share` of the tasks: 1 is the benchmark and takes about 50 minutes on 2 cores, 0.05 about 10")
 	f.StringVar(&b.out, "out", "docs/benchmarks.md", "`file` to write; written only when everything ran at scale 1, else printed")
 	managerArgs := f.String("manager-args", "", "`flags` to add to the manager's, separated by spaces; by default it gets those that connect it and no others")
 	_ = f.Parse(os.Args[1:])
 	b.managerArgs = strings.Fields(*managerArgs)
-	run, err := regexp.Compile(*pattern)
+	run, err := regexp.Compile(b.pattern)
 	if err != nil || b.scale <= 0 || b.scale > 1 || f.NArg() > 0 {
 		fmt.Fprintln(os.Stderr, "bench: -run must be a regular expression, -scale above 0 and at most 1, and there are no other arguments")
 		os.Exit(2)
@@ -80,6 +80,7 @@ func describe() string {
 
 // bench is a run of the benchmark.
 type bench struct {
+	pattern     string
 	scale       float64
 	out         string
 	managerArgs []string
@@ -121,9 +122,9 @@ func (b *bench) build(ctx context.Context) error {
 	say("Building the manager and the baselines")
 	for _, p := range []struct{ name, module, pkg string }{
 		{"manager", ".", "./cmd"},
-		//{"script", "hack/bench/baseline", "./script"},
-		//{"kubebuilder", "hack/bench/baseline/kubebuilder", "."},
-		//{"crossplane", "hack/bench/baseline/crossplane", "."},
+		{"script", "hack/bench/baseline", "./script"},
+		{"kubebuilder", "hack/bench/baseline/kubebuilder", "."},
+		{"crossplane", "hack/bench/baseline/crossplane", "."},
 	} {
 		path, err := devcluster.BuildModule(ctx, "bench-"+p.name, p.module, p.pkg)
 		if err != nil {

@@ -75,7 +75,7 @@ func (w *world) statusWrites(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err := sum(page, "apiserver_request_total", `subresource="status"`, `resource="`+w.tasks.resource+`"`)
+	n, err := sum(page, "apiserver_request_total", `subresource="status"`, `resource="`+w.tasks.kind.resource+`"`)
 	return int(n), err
 }
 

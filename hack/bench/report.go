@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	_ "embed"
 	"fmt"
+	"os"
 	"strings"
+	"text/template"
 	"time"
 )
 
@@ -26,6 +29,21 @@ type table struct {
 type figure struct {
 	what, aim, measured string
 	reached             bool
+}
+
+func (f figure) cells() []string {
+	reached := "yes"
+	if !f.reached {
+		reached = "**no**"
+	}
+	return []string{f.what, f.aim, f.measured, reached}
+}
+
+func (f figure) missed() int {
+	if f.reached {
+		return 0
+	}
+	return 1
 }
 
 func (r *result) table(title string, columns ...string) *table {
@@ -62,13 +80,70 @@ func (r *result) markdown() string {
 	}
 	figures := table{columns: []string{"figure", "aim", "measured", "reached"}}
 	for _, f := range r.figures {
-		reached := "**no**"
-		if f.reached {
-			reached = "yes"
-		}
-		figures.row(f.what, f.aim, f.measured, reached)
+		figures.row(f.cells()...)
 	}
 	return strings.Join(append(parts, figures.markdown()), "\n")
 }
 
-func (b *bench) report(ctx context.Context, results []*result) error { return nil }
+// report prints the page, or writes it when it is a whole one.
+func (b *bench) report(ctx context.Context, results []*result) error {
+	page, err := b.page(ctx, results)
+	if err != nil {
+		return err
+	}
+	if len(results) < len(scenarios) || b.scale != 1 {
+		say("\n%s", page)
+		return nil
+	}
+	if err := os.WriteFile(b.out, []byte(page), 0o644); err != nil {
+		return err
+	}
+	say("\nWrote %s after %s", b.out, time.Since(b.started).Round(time.Second))
+	return nil
+}
+
+//go:embed page.md.tmpl
+var pageTemplate string
+
+// page is docs/benchmarks.md.
+func (b *bench) page(ctx context.Context, results []*result) (string, error) {
+	m, err := thisMachine(ctx)
+	if err != nil {
+		return "", err
+	}
+	missed := 0
+	var summary table
+	summary.columns = []string{"scenario", "figure", "aim", "measured", "reached"}
+	texts := map[string]string{}
+	for _, r := range results {
+		texts[r.scenario.name] = r.markdown()
+		for _, f := range r.figures {
+			missed += f.missed()
+			summary.row(append([]string{"(" + r.scenario.name + ")"}, f.cells()...)...)
+		}
+	}
+	page := template.Must(template.New("page").Parse(pageTemplate))
+	var out strings.Builder
+	err = page.Execute(&out, map[string]any{
+		"Machine": m, "Date": b.started.UTC().Format(time.DateOnly), "Took": time.Since(b.started).Round(time.Minute).String(),
+		"Command": b.command(), "Summary": summary.markdown(), "Missed": missed, "Figures": len(summary.rows), "Results": texts,
+		"Creators": creators, "Calm": calm, "Batch": number(batch), "SharedBy": sharedBy, "WarmUp": warmUp, "IdleRoundTrip": idleRoundTrip,
+		"BaselineRoundTrip": baselineRoundTrip, "RivalRate": rivalRate, "FloodURLs": floodURLs, "SingleEvery": singleEvery,
+	})
+	return out.String(), err
+}
+
+// command is what to type for the same.
+func (b *bench) command() string {
+	command := "make bench"
+	if b.pattern != "" {
+		command += " BENCH_RUN='" + b.pattern + "'"
+	}
+	if b.scale != 1 {
+		command += fmt.Sprintf(" BENCH_SCALE=%g", b.scale)
+	}
+	if len(b.managerArgs) > 0 {
+		command = fmt.Sprintf("go run ./hack/bench -run='%s' -scale=%g -manager-args='%s'", b.pattern, b.scale, strings.Join(b.managerArgs, " "))
+	}
+	return command
+}

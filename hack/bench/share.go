@@ -26,17 +26,17 @@ type outcome struct {
 // share is scenario (a).
 func (b *bench) share(ctx context.Context) (*result, error) {
 	n := b.scaled(5000, 50)
-	one := func(i int) client.Object { return task(namespace, fmt.Sprintf("task-%06d", i), 1) }
+	one := func(i int) client.Object { return task(namespace, taskName(i), 1) }
 	ours, err := b.work(ctx, "a operator", options{}, n, one)
 	if err != nil {
 		return nil, err
 	}
 	r := &result{}
-	baselines, err := b.baselines(ctx, "a", options{}, n, false)
+	baselines, err := b.baselines(ctx, "a", options{}, n, true)
 	if err != nil {
 		return nil, err
 	}
-	r.compare(ours, baselines)
+	r.compare("", ours, baselines)
 	best := baselines[0]
 	for _, o := range baselines {
 		if o.all < best.all {
@@ -114,8 +114,8 @@ func (w *world) outcome(who string, n int) outcome {
 }
 
 // compare adds a table of what several programs came to.
-func (r *result) compare(ours outcome, baselines []outcome) {
-	t := r.table("", "", "JobIds of all", "median", "p99", "calls", "most calls in a second", "throttled", "look-ups", "executed twice",
+func (r *result) compare(title string, ours outcome, baselines []outcome) {
+	t := r.table(title, "", "JobIds of all", "median", "p99", "calls", "most calls in a second", "throttled", "look-ups", "executed twice",
 		"API-server requests per task", "status writes per task", "CPU", "peak memory")
 	for _, o := range append([]outcome{ours}, baselines...) {
 		perTask := func(count int) string {

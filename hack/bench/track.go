@@ -48,30 +48,40 @@ var prefetchTasks = kind{v1alpha1.GroupVersion.WithKind("PrefetchTask"), "prefet
 
 // tracker follows the tasks that a scenario created, with a watch of its own.
 type tracker struct {
-	kind
-	mu    sync.Mutex
-	tasks map[string]*life
-	n     counts
+	mu      sync.Mutex
+	kind    kind
+	tasks   map[string]*life
+	n       counts
+	endLast context.CancelFunc
 }
 
-// track watches objects from now on.
-func (w *world) track(ctx context.Context, k kind) (*tracker, error) {
-	t := &tracker{kind: k, tasks: map[string]*life{}}
+// track watches objects from now on, and no others any more.
+func (w *world) track(ctx context.Context, k kind) error {
+	t := w.tasks
 	list := &unstructured.UnstructuredList{}
 	list.SetGroupVersionKind(k.GroupVersionKind)
 	if err := w.client.List(ctx, list, client.Limit(1)); err != nil {
-		return nil, err
+		return err
 	}
 	from := list.GetResourceVersion()
+	ctx, cancel := context.WithCancel(ctx)
+	t.mu.Lock()
+	if t.endLast != nil {
+		t.endLast()
+	}
+	t.kind, t.endLast = k, cancel
+	t.mu.Unlock()
 	w.group.Go(func() {
 		for ctx.Err() == nil {
 			var err error
-			if from, err = t.follow(ctx, w.client, list, from); apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
-				panic("bench: the watch of the benchmark is too slow: " + err.Error())
+			from, err = t.follow(ctx, w.client, list, from)
+			if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+				w.fail(fmt.Errorf("the watch of the benchmark is too slow: %w", err))
+				return
 			}
 		}
 	})
-	return t, nil
+	return nil
 }
 
 // follow takes in events until the watch ends, and returns where to go on.
@@ -111,7 +121,7 @@ func (t *tracker) see(object *unstructured.Unstructured, at time.Time) {
 	}
 	_, claimed, _ := unstructured.NestedMap(object.Object, "status", "submission")
 	first(&l.claimed, new(int), claimed)
-	first(&l.submitted, &t.n.submitted, t.hasJob(object))
+	first(&l.submitted, &t.n.submitted, t.kind.hasJob(object))
 	first(&l.finished, &t.n.finished, isFinished(object))
 }
 
@@ -169,3 +179,13 @@ func (t *tracker) lives() map[string]life {
 // submitted says whether all n tasks have their JobIds; finished, whether they are over.
 func submitted(n int) func(counts) bool { return func(c counts) bool { return c.submitted >= n } }
 func finished(n int) func(counts) bool  { return func(c counts) bool { return c.finished >= n } }
+
+// submittedAt notes the JobId of a task that is no object.
+func (t *tracker) submittedAt(name string, at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if l := t.tasks[name]; l != nil && l.submitted.IsZero() {
+		l.submitted = at
+		t.n.submitted++
+	}
+}

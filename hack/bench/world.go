@@ -57,7 +57,7 @@ type world struct {
 	url     string
 	tasks   *tracker
 	started time.Time
-	cancel  context.CancelFunc
+	fail    context.CancelCauseFunc // ends the measurement
 	group   sync.WaitGroup
 
 	calls     map[string]*atomic.Int64 // finished ones, by action
@@ -73,8 +73,11 @@ type options struct {
 
 // inWorld measures something in a world of its own.
 func (b *bench) inWorld(ctx context.Context, name string, o options, measure func(context.Context, *world) error) (err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	w := &world{bench: b, name: name, cancel: cancel, calls: map[string]*atomic.Int64{}, started: time.Now()}
+	ctx, cancel := context.WithCancelCause(ctx)
+	w := &world{
+		bench: b, name: name, fail: cancel, started: time.Now(),
+		tasks: &tracker{tasks: map[string]*life{}}, calls: map[string]*atomic.Int64{},
+	}
 	defer func() { err = errors.Join(err, w.stop()) }()
 	w.startEdgeOne(o)
 	// etcd writes to the disk before it answers, as in a cluster.
@@ -91,7 +94,7 @@ func (b *bench) inWorld(ctx context.Context, name string, o options, measure fun
 	if err := w.createNamespace(ctx, namespace); err != nil {
 		return err
 	}
-	if w.tasks, err = w.track(ctx, prefetchTasks); err != nil {
+	if err := w.track(ctx, prefetchTasks); err != nil {
 		return err
 	}
 	if err := pause(ctx, calm); err != nil {
@@ -99,7 +102,10 @@ func (b *bench) inWorld(ctx context.Context, name string, o options, measure fun
 	}
 	w.started = time.Now()
 	w.group.Go(func() { w.tellProgress(ctx) })
-	if err = measure(ctx, w); err != nil && ctx.Err() == nil {
+	if err = measure(ctx, w); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
 		err = fmt.Errorf("%s after %s: %w", name, time.Since(w.started).Round(time.Second), err)
 	}
 	return err
@@ -136,7 +142,7 @@ func (w *world) startEdgeOne(o options) {
 }
 
 func (w *world) stop() error {
-	w.cancel()
+	w.fail(nil)
 	var err error
 	if w.cluster != nil {
 		err = w.cluster.Stop()
