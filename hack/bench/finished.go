@@ -12,8 +12,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
@@ -55,7 +58,7 @@ func (b *bench) finished(ctx context.Context) (*result, error) {
 		if err := w.fillArchive(ctx, original, n); err != nil {
 			return err
 		}
-		again, err := w.restart(ctx, n)
+		again, err := w.restart(ctx)
 		if err != nil {
 			return err
 		}
@@ -82,7 +85,7 @@ type restarted struct {
 }
 
 // restart starts the manager while a task waits for it.
-func (w *world) restart(ctx context.Context, n int) (*restarted, error) {
+func (w *world) restart(ctx context.Context) (*restarted, error) {
 	w.tasks.reset()
 	if err := w.create(ctx, task(namespace, "waits", 1)); err != nil {
 		return nil, err
@@ -175,10 +178,31 @@ func (w *world) fillArchive(ctx context.Context, original []byte, n int) error {
 	if err := w.cluster.APIServer.Start(ctx); err != nil {
 		return err
 	}
+	if err := w.cacheFilled(ctx); err != nil {
+		return err
+	}
 	if err := w.track(ctx, prefetchTasks); err != nil {
 		return err
 	}
 	return pause(ctx, calm)
+}
+
+// cacheFilled waits until the API server answers from its watch cache, as one that
+// has run for a while does.
+func (w *world) cacheFilled(ctx context.Context) error {
+	start := time.Now()
+	for {
+		err := w.client.List(ctx, &v1alpha1.PrefetchTaskList{}, client.InNamespace(namespace), &client.ListOptions{
+			Raw: &metav1.ListOptions{ResourceVersion: "0"},
+		})
+		if !apierrors.IsTooManyRequests(err) || time.Since(start) > patience {
+			return err
+		}
+		say("%-24s %4.0fs  the API server fills its cache", w.name, time.Since(w.started).Seconds())
+		if err := pause(ctx, progressEvery); err != nil {
+			return err
+		}
+	}
 }
 
 func (w *world) putCopies(ctx context.Context, original []byte, n int) error {

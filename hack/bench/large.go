@@ -33,7 +33,7 @@ func (b *bench) large(ctx context.Context) (*result, error) {
 		}
 		out := w.outcome("", 1)
 		l := w.tasks.lives()["large"]
-		t := r.table("", "URLs", "calls", "look-ups", "start → all JobIds", "start → finished", "object as applied", "object at the end", "without managedFields")
+		t := r.table("", "URLs", "calls", "look-ups", "start → first JobId", "start → finished", "object as applied", "object at the end", "without managedFields")
 		t.row(number(largeURLs), number(out.calls), number(out.lookups), seconds(l.submitted.Sub(p.started)), seconds(l.finished.Sub(p.started)),
 			number(applied.whole)+" bytes", number(end.whole)+" bytes", fmt.Sprintf("%s → %s bytes", number(applied.bare), number(end.bare)))
 		want := (largeURLs + batch - 1) / batch

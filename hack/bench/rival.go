@@ -34,7 +34,8 @@ func (b *bench) rival(ctx context.Context) (*result, error) {
 	r := &result{}
 	throttled := float64(out.throttled) / float64(out.calls)
 	used := share(accepted, rate-rivalRate)
-	t := r.table("", "tasks", "calls", "throttled", "share throttled", "accepted a second", "share of what the rival leaves", "most calls in a second", "status writes per task")
+	t := r.table("", "tasks", "calls", "throttled", "share throttled", "accepted a second", "share of what the rival leaves",
+		"most calls in a second", "status writes per task")
 	t.row(number(n), number(out.calls), number(out.throttled), percent(throttled), fmt.Sprintf("%.2f", float64(len(accepted))/span(accepted).Seconds()),
 		percent(used), number(out.peak), fmt.Sprintf("%.2f", float64(out.writes)/float64(n)))
 	r.figure("share of calls throttled", "at most 5 %", percent(throttled), throttled <= .05)

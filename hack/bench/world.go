@@ -40,7 +40,7 @@ const (
 	// work of its own.
 	calm = 5 * time.Second
 	// patience is without any progress.
-	patience = 3 * time.Minute
+	patience = 10 * time.Minute
 )
 
 const create, lookup = "CreatePrefetchTask", "DescribePrefetchTasks"
