@@ -16,7 +16,6 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	_ "k8s.io/client-go/plugin/pkg/client/auth" // so that any kubeconfig works
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
@@ -210,17 +209,10 @@ func run(ctx context.Context, o *options) error {
 	if o.metricsSecure {
 		metrics.FilterProvider = filters.WithAuthenticationAndAuthorization
 	}
-	caches := cache.Options{DefaultTransform: cache.TransformStripManagedFields()}
-	for _, ns := range o.namespaces() {
-		if caches.DefaultNamespaces == nil {
-			caches.DefaultNamespaces = map[string]cache.Config{}
-		}
-		caches.DefaultNamespaces[ns] = cache.Config{}
-	}
 	grace := o.controller.ShutdownGrace + 5*time.Second
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                        scheme,
-		Cache:                         caches,
+		Cache:                         controller.CacheOptions(o.namespaces()...),
 		Metrics:                       metrics,
 		HealthProbeBindAddress:        o.probeAddress,
 		LeaderElection:                o.leaderElect,

@@ -50,6 +50,16 @@ const (
 	// ReasonPermissionDenied: the key may not do this in this zone, or the zone
 	// does not exist; a policy or the zone must be set right.
 	ReasonPermissionDenied = "PermissionDenied"
+	// ReasonTargetsMissing: the ConfigMap of spec.targetsFrom, or the key in it, must
+	// be supplied.
+	ReasonTargetsMissing = "TargetsMissing"
+	// ReasonTargetsInvalid: the list in the ConfigMap must be set right; nothing of
+	// it is submitted before.
+	ReasonTargetsInvalid = "TargetsInvalid"
+	// ReasonTargetsChanged: the list in the ConfigMap is no longer the one of the
+	// run under way, which cannot go on. The list must be restored, or spec.revision
+	// set to a new value for a run with the new one.
+	ReasonTargetsChanged = "TargetsChanged"
 	// ReasonNotFollowed: the run is over; every target was handed over, but
 	// EdgeOne does not let the outcome be read.
 	ReasonNotFollowed = "NotFollowed"

@@ -65,11 +65,38 @@ type SecretReference struct {
 	Name string `json:"name,omitempty"`
 }
 
+// ConfigMapKeyReference names a key of a ConfigMap in the task's own namespace.
+type ConfigMapKeyReference struct {
+	// name of the ConfigMap.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of a ConfigMap: lower case letters, digits, hyphens and dots"
+	Name string `json:"name,omitempty"`
+
+	// key in the data of the ConfigMap.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-._a-zA-Z0-9]+$')",message="must be a key of a ConfigMap: letters, digits, hyphens, dots and underscores"
+	Key string `json:"key,omitempty"`
+}
+
+// TargetsSource says where a list of targets is.
+type TargetsSource struct {
+	// configMapKeyRef names the key of a ConfigMap whose text has one URL a line,
+	// by the rules of targets. Blank lines and lines that start with # are ignored.
+	// +required
+	ConfigMapKeyRef ConfigMapKeyReference `json:"configMapKeyRef,omitempty,omitzero"`
+}
+
 // PrefetchTaskSpec says what EdgeOne should have in its caches.
 //
-// A change of zoneID, targets, mode, headers, mediaSegments, encodeURL or
-// revision starts a new run: everything is submitted again. A change of suspend
-// or credentialsSecretRef never submits anything twice.
+// A change of zoneID, targets, targetsFrom, mode, headers, mediaSegments,
+// encodeURL or revision starts a new run: everything is submitted again. A change
+// of suspend or credentialsSecretRef never submits anything twice.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.targets) != has(self.targetsFrom)",message="must have either targets or targetsFrom"
 type PrefetchTaskSpec struct {
 	// zoneID is the EdgeOne zone that serves the targets, for example
 	// zone-ajj243dwrew. An asterisk lets one task hold targets of several zones;
@@ -84,11 +111,18 @@ type PrefetchTaskSpec struct {
 	// targets are the full http or https URLs to prefetch, without wildcards.
 	// They are submitted in this order; a URL that is listed twice is submitted
 	// once.
-	// +required
+	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=10000
 	Targets []Target `json:"targets,omitempty"`
+
+	// targetsFrom takes the targets from a ConfigMap, which several tasks may
+	// share, at most 10,000 of them. It is read when a run starts, and the run is
+	// tied to what it holds then. A change of the ConfigMap starts no run; another
+	// name in configMapKeyRef, or another revision, does.
+	// +optional
+	TargetsFrom TargetsSource `json:"targetsFrom,omitempty,omitzero"`
 
 	// mode is Default (the middle tier, what an absent mode means) or Edge (edge
 	// nodes too: enabled and billed separately by EdgeOne).
@@ -266,11 +300,16 @@ type PrefetchTaskStatus struct {
 	// of, and -1 until the operator has seen the task.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// run is a hash of what this run submits: zoneID, targets, mode, headers,
-	// mediaSegments, encodeURL and revision.
+	// run is a hash of what this run submits: zoneID, targets or targetsFrom, mode,
+	// headers, mediaSegments, encodeURL and revision.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Run string `json:"run,omitempty"`
+	// targetsHash is a hash of the targets that this run took from a ConfigMap: the
+	// distinct URLs in list order, by which all positions in this status count.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	TargetsHash string `json:"targetsHash,omitempty"`
 	// conditions are Ready (every target is prefetched), Stalled (nothing gets better
 	// without a person), Submitted (every target was handed over), QuotaExceeded
 	// (EdgeOne's quota holds the task) and Finished (over, in either outcome).

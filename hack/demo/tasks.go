@@ -30,6 +30,7 @@ var samples = []struct {
 	{"some-bad-urls", v1alpha1.ReasonPartiallyFailed, 5, 2, 3},
 	{"over-quota", v1alpha1.ReasonDailyQuota, 3, 3, 0},
 	{"own-credentials", v1alpha1.ReasonSucceeded, 2, 2, 0},
+	{"large-list", v1alpha1.ReasonSucceeded, 3, 3, 0},
 }
 
 // unreached names the samples that are not what they should come to, or of

@@ -174,8 +174,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a suspended task is submitted", file: "internal/schedule/run.go",
-		old:    `if !task.DeletionTimestamp.IsZero() || Suspended(task) {`,
-		new:    `if !task.DeletionTimestamp.IsZero() {`,
+		old:    `if Slimmed(task) || !task.DeletionTimestamp.IsZero() || Suspended(task) {`,
+		new:    `if Slimmed(task) || !task.DeletionTimestamp.IsZero() {`,
 		suites: []string{line},
 	},
 	{
@@ -331,6 +331,18 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
+		name: "the cache slims a finished task whose spec asks for another run", file: "internal/controller/cache.go",
+		old:    ` || schedule.NewRun(task) {`,
+		new:    ` || schedule.NewRun(task) && task.Name == "" {`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "who recorded a job is forgotten while a claim may ask", file: "internal/controller/poller.go",
+		old:    `claim != nil && claim.SignedAt.Time.Before(oldest) {`,
+		new:    `claim != nil && p.zones == nil {`,
+		suites: []string{controller, histories},
+	},
+	{
 		name: "the claim is written after the call", file: "internal/controller/call.go",
 		old: `	signedAt, tasks, claimed, err := s.claimInTurn(ctx, l, creds, call, claimID)
 	urls := claimedURLs(call, claimed)
@@ -393,14 +405,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a new run starts with the status of the one before", file: "internal/controller/status.go",
-		old: `			task.Status = v1alpha1.PrefetchTaskStatus{Run: run, StartTime: metav1.NewTime(now)}
-		}
-		task.Status.Submission = &submission
-`,
-		new: `			task.Status.Run = run
-		}
-		task.Status.Submission = &submission
-`,
+		old:    `task.Status = begun`,
+		new:    `task.Status.Run = begun.Run`,
 		suites: []string{controller, histories},
 	},
 
@@ -539,12 +545,18 @@ var mutations = []mutation{
 	},
 	{
 		name: "an answer that comes after an edit is read by the new targets", file: "internal/controller/status.go",
-		old: `	if schedule.NewRun(task) {
+		old: `	if !knowsTargets(task) {
 		positions, _ := schedule.ParsePositions(text)
 		return positions
 	}
 `,
 		new:    ``,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a run goes on with another list than it began with", file: "internal/controller/targets.go",
+		old:    `return !schedule.Bound(task) || task.Status.TargetsHash == hash`,
+		new:    `return true`,
 		suites: []string{controller, histories},
 	},
 	{

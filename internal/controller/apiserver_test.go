@@ -19,6 +19,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -28,14 +29,15 @@ import (
 )
 
 // apiServer is a kube-apiserver in memory, as far as the operator uses one: it
-// serves PrefetchTasks (get, list, watch, update of the status) and Secrets
-// (get) in the API's own words, with revisions, optimistic locking, generations
+// serves PrefetchTasks (get, list, watch, update of the status), Secrets and
+// ConfigMaps (get) in the API's own words, with revisions, optimistic locking, generations
 // and UIDs. Users change it by its methods.
 type apiServer struct {
 	mu       sync.Mutex
 	revision int64
 	tasks    map[client.ObjectKey]*v1alpha1.PrefetchTask
 	secrets  map[client.ObjectKey]*corev1.Secret
+	lists    map[client.ObjectKey]*corev1.ConfigMap
 	events   []taskEvent   // of all revisions, in order
 	changed  chan struct{} // closed at the next event
 
@@ -54,6 +56,7 @@ func newAPIServer() *apiServer {
 		revision: 1000,
 		tasks:    map[client.ObjectKey]*v1alpha1.PrefetchTask{},
 		secrets:  map[client.ObjectKey]*corev1.Secret{},
+		lists:    map[client.ObjectKey]*corev1.ConfigMap{},
 		changed:  make(chan struct{}),
 	}
 }
@@ -159,6 +162,28 @@ func (s *apiServer) getSecret(key client.ObjectKey) (any, error) {
 	return nil, apierrors.NewNotFound(corev1.Resource("secrets"), key.Name)
 }
 
+// setList writes a ConfigMap with the key "urls", or removes it if text is empty.
+func (s *apiServer) setList(key client.ObjectKey, text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if delete(s.lists, key); text != "" {
+		s.lists[key] = &corev1.ConfigMap{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
+			ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name},
+			Data:       map[string]string{"urls": text},
+		}
+	}
+}
+
+func (s *apiServer) getList(key client.ObjectKey) (any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if list := s.lists[key]; list != nil {
+		return list, nil
+	}
+	return nil, apierrors.NewNotFound(corev1.Resource("configmaps"), key.Name)
+}
+
 func (s *apiServer) getTask(key client.ObjectKey) (any, error) {
 	if task := s.get(key); task != nil {
 		return task, nil
@@ -195,8 +220,7 @@ func (s *apiServer) updateStatus(key client.ObjectKey, body []byte) (any, error)
 	}
 	after := now.DeepCopy()
 	after.Status = put.Status
-	before, _ := json.Marshal(now.Status)
-	if again, _ := json.Marshal(after.Status); bytes.Equal(before, again) {
+	if equality.Semantic.DeepEqual(now.Status, after.Status) {
 		return now, nil // a write that changes nothing makes no revision
 	}
 	stored := s.store("MODIFIED", after)
@@ -400,12 +424,16 @@ func (c *apiConnection) RoundTrip(req *http.Request) (*http.Response, error) {
 		secret, err := c.server.getSecret(key)
 		return answer(req, secret, err), nil
 	}
-	if path[0] != "apis" || path[1] != v1alpha1.GroupVersion.Group {
+	list := path[0] == "api" && len(path) == 6 && path[4] == "configmaps" // as for Secrets
+	if !list && (path[0] != "apis" || path[1] != v1alpha1.GroupVersion.Group) {
 		return answer(req, nil, apierrors.NewNotFound(corev1.Resource("path"), req.URL.Path)), nil
 	}
 	verb, key := "LIST", client.ObjectKey{}
 	var serve func() (any, error)
-	switch path = path[3:]; { // namespaces/NS/prefetchtasks/NAME[/status] or prefetchtasks
+	switch path := path[3:]; { // namespaces/NS/prefetchtasks/NAME[/status] or prefetchtasks
+	case list:
+		verb, key = "READ", client.ObjectKey{Namespace: path[0], Name: path[2]}
+		serve = func() (any, error) { return c.server.getList(key) }
 	case watching:
 		verb = "WATCH"
 	case len(path) == 1:

@@ -168,18 +168,29 @@ func TestOneBadURLDoesNotFailTheOthersOfItsCall(t *testing.T) {
 }
 
 func TestNoCallIsPlannedBeforeEdgeOneHasToldItsTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		quota := `{"Response":{"PrefetchQuota":[{"Type":"prefetch_url","Batch":10,"Daily":10,"DailyAvailable":10}],"RequestId":"r"}}`
-		u := newUnit(t, seen(func(*http.Request, []string) (string, error) { return quota, nil }), nil, unitTask("a", 1))
-		s, l := u.submitter(u.get("a"))
-		if decision := l.queue.Next(time.Now()); decision.ReadQuota != unitZone {
-			t.Fatalf("%+v", decision)
-		}
-		s.readQuota(l, unitCreds, unitZone) // the answer has no Date
-		if decision := l.queue.Next(time.Now()); decision.Call != nil {
-			t.Error("a call is planned")
-		}
-	})
+	refused := func(code string) string {
+		return `{"Response":{"Error":{"Code":"` + code + `","Message":"no"},"RequestId":"r"}}`
+	}
+	for name, answer := range map[string]string{ // none of them has a Date
+		"quota":     `{"Response":{"PrefetchQuota":[{"Type":"prefetch_url","Batch":10,"Daily":10,"DailyAvailable":10}],"RequestId":"r"}}`,
+		"denied":    refused("UnauthorizedOperation.CamUnauthorized"),
+		"rejected":  refused("InvalidParameter"),
+		"throttled": refused("RequestLimitExceeded"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u := newUnit(t, seen(func(*http.Request, []string) (string, error) { return answer, nil }), nil, unitTask("a", 1))
+				s, l := u.submitter(u.get("a"))
+				if decision := l.queue.Next(time.Now()); decision.ReadQuota != unitZone {
+					t.Fatalf("%+v", decision)
+				}
+				s.readQuota(l, unitCreds, unitZone)
+				if decision := l.queue.Next(time.Now()); decision.Call != nil || decision.Wait == 0 {
+					t.Errorf("a call is planned, or nothing is waited for: %+v", decision)
+				}
+			})
+		})
+	}
 }
 
 func TestAnAnswerThatComesAfterAnEditCountsIfTheEditIsTakenBack(t *testing.T) {

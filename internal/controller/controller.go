@@ -57,18 +57,16 @@ type operator struct {
 	edgeOne     *teo.Client
 	credentials *Credentials
 	events      events.EventRecorder
+	lists       *lists
 
 	calls    calls
 	claiming *semaphore.Weighted // by claims to write
 	critical context.Context     // of claim, call and record; outlives shutdown
 }
 
-// jobIndex finds the tasks that have recorded a job.
-const jobIndex = "job"
-
 // +kubebuilder:rbac:groups=teo.prefetch-operator.io,resources=prefetchtasks,verbs=get;list;watch
 // +kubebuilder:rbac:groups=teo.prefetch-operator.io,resources=prefetchtasks/status,verbs=update
-// +kubebuilder:rbac:groups="",resources=secrets,verbs=get
+// +kubebuilder:rbac:groups="",resources=configmaps;secrets,verbs=get
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // Setup adds both controllers to the manager.
@@ -86,21 +84,26 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 	if err := mgr.Add(&drain{op: op, cancel: cancel}); err != nil {
 		return err
 	}
-	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.PrefetchTask{}, jobIndex, func(obj client.Object) []string {
-		var ids []string
-		for _, job := range obj.(*v1alpha1.PrefetchTask).Status.Jobs {
-			ids = append(ids, job.ID)
-		}
-		return ids
-	}); err != nil {
+	poller := newPoller(op)
+	if err := mgr.Add(forgetting{poller}); err != nil {
 		return err
 	}
-	poller := &Poller{operator: op, zones: map[zone]*openWork{}, places: map[client.ObjectKey]zone{}}
 	submitter := &Submitter{operator: op, poller: poller, lines: map[account]*line{}, places: map[client.ObjectKey]account{}}
+	op.lists = newLists(op, mgr.GetAPIReader(), mgr.Elected(), func(task *v1alpha1.PrefetchTask) { feed(submitter, poller, task) })
 	if err := run(mgr, "submitter", submitter, submitter.observe, submitter.remove, &submitter.waker); err != nil {
 		return err
 	}
 	return run(mgr, "poller", poller, poller.observe, poller.remove, &poller.waker)
+}
+
+// feed gives both controllers a task beside their feeds.
+func feed(submitter *Submitter, poller *Poller, task *v1alpha1.PrefetchTask) {
+	for _, a := range submitter.observe(task) {
+		submitter.wake(a, 0)
+	}
+	for _, z := range poller.observe(task) {
+		poller.wake(z, 0)
+	}
 }
 
 // waker makes keys of a controller due. Before the controller's feed has begun it

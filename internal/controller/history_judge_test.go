@@ -202,13 +202,14 @@ func (j *judge) waitForEnds() {
 		if !slices.ContainsFunc(j.h.users.all, func(task *userTask) bool { return !task.deleted && j.stuck(task) != "" }) {
 			break
 		}
+		j.h.users.mend()
 	}
 	time.Sleep(7 * time.Minute) // whatever is late arrives
 }
 
 // stuck says why a task has not ended; "" if it has.
 func (j *judge) stuck(task *userTask) string {
-	now := j.h.server.get(task.key)
+	now := j.h.users.now(task)
 	is := func(condition string) *metav1.Condition {
 		return meta.FindStatusCondition(now.Status.Conditions, condition)
 	}
@@ -268,7 +269,7 @@ func (j *judge) judge() {
 
 // complete checks the run of a finished task URL by URL.
 func (j *judge) complete(task *userTask, executed map[string]int) {
-	now := j.h.server.get(task.key)
+	now := j.h.users.now(task)
 	if !meta.IsStatusConditionTrue(now.Status.Conditions, v1alpha1.ConditionFinished) || schedule.NewRun(now) {
 		return
 	}
@@ -313,7 +314,7 @@ func (j *judge) accounted(e simulator.Execution, url string) {
 		if !run.current() || j.h.users.lacksCredentials(run.task) || j.h.users.severalAccounts(url) {
 			return
 		}
-		now := j.h.server.get(run.task.key)
+		now := j.h.users.now(run.task)
 		position := slices.Index(schedule.Targets(now), url)
 		for _, job := range now.Status.Jobs {
 			positions, _ := schedule.ParsePositions(job.Targets)

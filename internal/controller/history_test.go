@@ -57,7 +57,7 @@ var faultKinds = []string{
 	"api-refuse", "api-lose", "api-late", "api-conflict", "watch", "outage",
 	"crash", "stop", "pause", "rival-manager",
 	"dial", "lose-request", "lose-answer", "late-request", "spoil", "throttle", "listing", "clock",
-	"quota", "secrets", "bad-urls", "small-calls",
+	"quota", "secrets", "lists", "bad-urls", "small-calls",
 }
 
 // plan is what a seed makes of a history.
@@ -122,6 +122,11 @@ type simulation struct {
 
 	zones   []simulator.Zone
 	listing struct{ delay, step time.Duration }
+	// ways are how long something is under way at most if nothing is wrong: a
+	// request to the API server or its answer, a watch event, and a request to
+	// EdgeOne or its answer.
+	ways   struct{ api, event, edgeOne time.Duration }
+	events recorder.EventRecorder
 
 	mu        sync.Mutex
 	lines     []string
@@ -173,7 +178,7 @@ func (h *simulation) down() bool {
 
 func (h *simulation) request(verb string, key client.ObjectKey) (f apiFault) {
 	r := h.dice.roll("api " + verb + " " + key.String())
-	f.there, f.back = between(r, 300*time.Microsecond, 6*time.Millisecond), between(r, 300*time.Microsecond, 6*time.Millisecond)
+	f.there, f.back = between(r, 300*time.Microsecond, h.ways.api), between(r, 300*time.Microsecond, h.ways.api)
 	switch {
 	case h.chance(r, "api-refuse", 0.3):
 		f.refuse = [...]error{
@@ -211,7 +216,7 @@ func (h *simulation) secret(key client.ObjectKey) error {
 
 func (h *simulation) event(process string) (late time.Duration, end error) {
 	r := h.dice.roll("event " + process)
-	late = between(r, 0, 10*time.Millisecond)
+	late = between(r, 0, h.ways.event)
 	if h.chance(r, "watch", 0.15) {
 		late = between(r, 0, 25*time.Second)
 		h.fault("watch", "%s: event late by %s", process, late)
@@ -256,7 +261,7 @@ func (c *edgeConnection) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	there, back := between(r, 5*time.Millisecond, 60*time.Millisecond), between(r, 5*time.Millisecond, 60*time.Millisecond)
+	there, back := between(r, 5*time.Millisecond, h.ways.edgeOne), between(r, 5*time.Millisecond, h.ways.edgeOne)
 	loseRequest, loseAnswer := h.chance(r, "lose-request", 0.3*share), h.chance(r, "lose-answer", 0.3*share)
 	quickly := r.IntN(2) == 0 // the loss is noticed
 	switch {
@@ -315,12 +320,15 @@ type process struct {
 	done   chan struct{}
 }
 
-// quiet is a real manager without what no history needs: Events go nowhere, and
-// the controllers have no warm-up, which waits with a mutex held, so that no
-// time would pass in the bubble.
-type quiet struct{ manager.Manager }
+// quiet is a real manager without what no history needs: Events go only where
+// the test wants them, and the controllers have no warm-up, which waits with a
+// mutex held, so that no time would pass in the bubble.
+type quiet struct {
+	manager.Manager
+	events recorder.EventRecorder
+}
 
-func (q quiet) GetEventRecorder(string) recorder.EventRecorder { return nowhere{} }
+func (q quiet) GetEventRecorder(string) recorder.EventRecorder { return q.events }
 
 func (q quiet) Add(r manager.Runnable) error {
 	if elected, ok := r.(interface {
@@ -351,6 +359,7 @@ func mapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
 	m := meta.NewDefaultRESTMapper(nil)
 	m.Add(v1alpha1.GroupVersion.WithKind("PrefetchTask"), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Secret"), meta.RESTScopeNamespace)
+	m.Add(corev1.SchemeGroupVersion.WithKind("ConfigMap"), meta.RESTScopeNamespace)
 	return m, nil
 }
 
@@ -372,6 +381,7 @@ func (h *simulation) start() *process {
 		ContentConfig: rest.ContentConfig{ContentType: kruntime.ContentTypeJSON, AcceptContentTypes: kruntime.ContentTypeJSON},
 	}, manager.Options{
 		Scheme: scheme, MapperProvider: mapper, Logger: logger,
+		Cache:                   CacheOptions(),
 		Metrics:                 metricsserver.Options{BindAddress: "0"},
 		Controller:              config.Controller{SkipNameValidation: ptr.To(true), RecoverPanic: ptr.To(false)},
 		GracefulShutdownTimeout: ptr.To(h.options.ShutdownGrace + 5*time.Second),
@@ -388,7 +398,7 @@ func (h *simulation) start() *process {
 	ctx, cancel := context.WithCancel(logr.NewContext(context.Background(), logger))
 	p.cancel = cancel
 	credentials := &Credentials{Live: mgr.GetAPIReader(), Own: own, MaxAge: h.options.RecheckInterval}
-	h.must(Setup(ctx, quiet{mgr}, edgeOne, credentials, h.options))
+	h.must(Setup(ctx, quiet{mgr, h.events}, edgeOne, credentials, h.options))
 	h.must(mgr.Add(manager.RunnableFunc(func(context.Context) error {
 		close(p.started)
 		return nil
@@ -659,6 +669,8 @@ func (h *simulation) controllerOptions() Options {
 // newSimulation is a world in which nothing happens yet.
 func newSimulation(t *testing.T, p plan, seed uint64) *simulation {
 	h := &simulation{t: t, plan: p, dice: &dice{seed: seed, n: map[string]int{}}, counts: map[string]int{}, began: time.Now()}
+	h.ways.api, h.ways.event, h.ways.edgeOne = 6*time.Millisecond, 10*time.Millisecond, 60*time.Millisecond
+	h.events = nowhere{}
 	h.server = newAPIServer()
 	h.judge = newJudge(h)
 	h.server.onStatus = h.judge.written

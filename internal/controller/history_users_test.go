@@ -24,12 +24,16 @@ type users struct {
 	asks map[string][]*userRun // work -> runs that asked for it
 	gone map[client.ObjectKey]bool
 	keys map[client.ObjectKey]int // which of its keys a Secret holds
+
+	lists  map[client.ObjectKey][]v1alpha1.Target // in ConfigMaps, as they should be
+	broken map[client.ObjectKey]bool              // those that are not
 }
 
 // userTask is one object; made again under its name, it is another.
 type userTask struct {
 	key     client.ObjectKey
-	spec    v1alpha1.PrefetchTaskSpec
+	spec    v1alpha1.PrefetchTaskSpec // with its targets, wherever they are
+	list    bool                      // they are in a ConfigMap, as those that kustomize generates
 	runs    []*userRun
 	deleted bool
 }
@@ -48,7 +52,8 @@ func (r *userRun) current() bool {
 var secretOf = map[client.ObjectKey]string{{Namespace: "one", Name: "same"}: "same", {Namespace: "two", Name: "tenant"}: "tenant"}
 
 func newUsers(h *simulation) *users {
-	u := &users{h: h, live: map[client.ObjectKey]*userTask{}, asks: map[string][]*userRun{}, gone: map[client.ObjectKey]bool{}, keys: map[client.ObjectKey]int{}}
+	u := &users{h: h, live: map[client.ObjectKey]*userTask{}, asks: map[string][]*userRun{}, gone: map[client.ObjectKey]bool{}, keys: map[client.ObjectKey]int{},
+		lists: map[client.ObjectKey][]v1alpha1.Target{}, broken: map[client.ObjectKey]bool{}}
 	for _, secret := range sortedSecrets() {
 		if h.plan.faults["secrets"] > 0 && h.dice.roll("no secret").IntN(3) == 0 {
 			u.gone[secret] = true
@@ -95,6 +100,8 @@ func (u *users) actOnce(r *rand.Rand) {
 		u.create(fmt.Sprintf("t%d", len(u.all)), r)
 	case secrets && n >= 80:
 		u.secret(r)
+	case u.h.plan.faults["lists"] > 0 && n >= 65 && len(u.lists) > 0:
+		u.list(r)
 	case len(u.live) == 0:
 	default:
 		tasks := slices.SortedFunc(maps.Values(u.live), func(a, b *userTask) int { return strings.Compare(a.key.String(), b.key.String()) })
@@ -140,6 +147,7 @@ func (u *users) create(name string, r *rand.Rand) {
 	s.ZoneID = zones[r.IntN(len(zones))]
 	u.semantics(s, r)
 	u.targets(task, 0, r)
+	task.list = r.IntN(3) == 0
 	u.make(task)
 }
 
@@ -148,7 +156,107 @@ func (u *users) make(task *userTask) {
 	u.live[task.key] = task
 	u.newRun(task)
 	u.h.logf("USER creates %s: %s", task.key, describe(task.spec))
-	u.h.server.create(&v1alpha1.PrefetchTask{ObjectMeta: objectMeta(task.key), Spec: *task.spec.DeepCopy()})
+	u.h.server.create(&v1alpha1.PrefetchTask{ObjectMeta: objectMeta(task.key), Spec: task.applied()})
+}
+
+// applied is the spec as the API server has it.
+func (t *userTask) applied() v1alpha1.PrefetchTaskSpec {
+	spec := *t.spec.DeepCopy()
+	if t.list {
+		spec.Targets = nil
+		spec.TargetsFrom.ConfigMapKeyRef = v1alpha1.ConfigMapKeyReference{Name: t.listKey().Name, Key: "urls"}
+	}
+	return spec
+}
+
+// listKey names the ConfigMap of the task's targets, by its content.
+func (t *userTask) listKey() client.ObjectKey {
+	return client.ObjectKey{Namespace: t.key.Namespace, Name: "list-" + schedule.HashTargets(&v1alpha1.PrefetchTask{Spec: t.spec})}
+}
+
+// now is the task as it is, with its targets in the order that its run has.
+func (u *users) now(task *userTask) *v1alpha1.PrefetchTask {
+	now := u.h.server.get(task.key)
+	if !task.list {
+		return now
+	}
+	now = withTargets(now, task.spec.Targets)
+	if reversed := withTargets(now, reverse(task.spec.Targets)); now.Status.TargetsHash == schedule.HashTargets(reversed) {
+		return reversed
+	}
+	return now
+}
+
+func reverse(targets []v1alpha1.Target) []v1alpha1.Target {
+	targets = slices.Clone(targets)
+	slices.Reverse(targets)
+	return targets
+}
+
+// putList writes the ConfigMap of a task's targets, with faults at times a while
+// after the task.
+func (u *users) putList(task *userTask) {
+	key := task.listKey()
+	if _, ok := u.lists[key]; !task.list || ok {
+		return
+	}
+	u.lists[key] = task.spec.Targets
+	if r := u.h.dice.roll("late list " + key.String()); u.h.plan.faults["lists"] > 0 && r.IntN(3) == 0 {
+		u.h.fault("lists", "%s is not there yet", key)
+		u.broken[key] = true
+	} else {
+		u.restoreList(key)
+	}
+}
+
+func (u *users) restoreList(key client.ObjectKey) {
+	u.h.logf("USER ConfigMap %s is as it should be", key)
+	delete(u.broken, key)
+	u.h.server.setList(key, textOf(u.lists[key]))
+}
+
+func textOf(targets []v1alpha1.Target) string {
+	text := "# the list\r\n\n"
+	for _, target := range targets {
+		text += string(target) + "\n"
+	}
+	return text
+}
+
+// list deletes, spoils or restores a ConfigMap. A list in another order is one of
+// which every position means something else.
+func (u *users) list(r *rand.Rand) {
+	all := slices.SortedFunc(maps.Keys(u.lists), func(a, b client.ObjectKey) int { return strings.Compare(a.String(), b.String()) })
+	key := all[r.IntN(len(all))]
+	u.h.fault("lists", "%s", key)
+	n := r.IntN(4)
+	switch {
+	case u.broken[key] || n == 0:
+		u.restoreList(key)
+		return
+	case n == 1:
+		u.h.logf("USER ConfigMap %s is deleted", key)
+		u.h.server.setList(key, "")
+	case n == 2:
+		u.h.logf("USER ConfigMap %s has a bad line", key)
+		u.h.server.setList(key, textOf(u.lists[key])+"no URL\n")
+	default:
+		u.h.logf("USER ConfigMap %s is in another order", key)
+		u.h.server.setList(key, textOf(reverse(u.lists[key])))
+	}
+	u.broken[key] = true
+}
+
+// mend is what users do about tasks whose list is not the one that they began
+// with.
+func (u *users) mend() {
+	for _, task := range u.all {
+		if !task.deleted && stalledFor(u.h.server.get(task.key), v1alpha1.ReasonTargetsChanged) && !ptr.Deref(task.spec.Suspend, false) {
+			before := runOf(task.spec)
+			task.spec.Revision = fmt.Sprintf("mended-%d", len(task.runs))
+			u.edited(task, "a new revision for the list as it is", before)
+		}
+	}
 }
 
 // semantics draws how targets are fetched.
@@ -197,6 +305,7 @@ func (u *users) targets(task *userTask, run int, r *rand.Rand) {
 
 // newRun notes what a task asks for from now on.
 func (u *users) newRun(task *userTask) {
+	u.putList(task)
 	run := &userRun{task: task, spec: *task.spec.DeepCopy()}
 	task.runs = append(task.runs, run)
 	for _, target := range task.spec.Targets {
@@ -246,7 +355,7 @@ func (u *users) touch(task *userTask, r *rand.Rand) {
 		if r.IntN(3) == 0 {
 			return
 		}
-		again := &userTask{key: task.key, spec: *task.spec.DeepCopy()}
+		again := &userTask{key: task.key, spec: *task.spec.DeepCopy(), list: task.list}
 		if r.IntN(2) == 0 {
 			u.targets(again, 0, r)
 		}
@@ -265,7 +374,7 @@ func (u *users) edited(task *userTask, what, before string) {
 		what += ", a new run"
 	}
 	u.h.logf("USER edits %s (%s): %s", task.key, what, describe(task.spec))
-	u.h.server.edit(task.key, func(spec *v1alpha1.PrefetchTaskSpec) { *spec = *task.spec.DeepCopy() })
+	u.h.server.edit(task.key, func(spec *v1alpha1.PrefetchTaskSpec) { *spec = task.applied() })
 }
 
 // calm brings most Secrets and tasks back.
@@ -274,6 +383,11 @@ func (u *users) calm() {
 	for _, secret := range sortedSecrets() {
 		if u.gone[secret] && r.IntN(10) > 0 {
 			u.restore(secret)
+		}
+	}
+	for key := range u.lists {
+		if u.broken[key] {
+			u.restoreList(key)
 		}
 	}
 	for _, task := range u.all {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -33,6 +35,43 @@ type Poller struct {
 	mu     sync.Mutex
 	zones  map[zone]*openWork
 	places map[client.ObjectKey]zone
+	jobs   map[string]recordedJob // by ID, those of finished tasks too
+}
+
+// recordedJob is who has recorded a job: the claims of the call that made it, and
+// of calls whose tasks found it in EdgeOne's history.
+type recordedJob struct {
+	claims []string
+	at     time.Time
+}
+
+func newPoller(op *operator) *Poller {
+	return &Poller{operator: op, zones: map[zone]*openWork{}, places: map[client.ObjectKey]zone{}, jobs: map[string]recordedJob{}}
+}
+
+// forgetting forgets recorded jobs that no open claim can ask about any more:
+// those that were made before the window of the oldest.
+type forgetting struct{ *Poller }
+
+// NeedLeaderElection is false: the tasks come to those that do not lead as well.
+func (forgetting) NeedLeaderElection() bool { return false }
+
+// Start does so from time to time.
+func (p forgetting) Start(ctx context.Context) error {
+	wait.UntilWithContext(ctx, func(context.Context) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		oldest := p.edgeOne.ServerTime().Add(-p.SignatureValidity - p.SettleMargin)
+		for _, work := range p.zones {
+			for _, task := range work.tasks {
+				if claim := task.Status.Submission; claim != nil && claim.SignedAt.Time.Before(oldest) {
+					oldest = claim.SignedAt.Time
+				}
+			}
+		}
+		maps.DeleteFunc(p.jobs, func(_ string, job recordedJob) bool { return job.at.Before(oldest.Add(-answerMemory)) })
+	}, p.SignatureValidity)
+	return nil
 }
 
 // openWork is what a zone is looked at for.
@@ -52,8 +91,11 @@ const (
 )
 
 // openIn says in which zone the task has something to look for: jobs that have
-// not ended, or a claim.
+// not ended, or a claim. Without its targets nothing can be made of what is seen.
 func openIn(task *v1alpha1.PrefetchTask) (zone, bool) {
+	if schedule.Unresolved(task) && !schedule.NewRun(task) {
+		return zone{}, false
+	}
 	if claim := task.Status.Submission; claim != nil {
 		// With the keys that the task has now: those of the call may be gone.
 		return zone{accountOf(task), claim.ZoneID}, schedule.Claimed(task)
@@ -66,8 +108,14 @@ func openIn(task *v1alpha1.PrefetchTask) (zone, bool) {
 
 // observe feeds a task to the open work of its zone.
 func (p *Poller) observe(task *v1alpha1.PrefetchTask) []zone {
+	task = p.lists.resolve(task)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for _, job := range task.Status.Jobs {
+		if known := p.jobs[job.ID]; !slices.Contains(known.claims, job.ClaimID) {
+			p.jobs[job.ID] = recordedJob{append(known.claims, job.ClaimID), job.SubmitTime.Time}
+		}
+	}
 	key := client.ObjectKeyFromObject(task)
 	z, open := openIn(task)
 	if before, ok := p.places[key]; ok {
@@ -116,6 +164,9 @@ func (p *Poller) leave(key client.ObjectKey) {
 // due is when the zone is to be looked at for the task. Jobs are looked at less
 // often the older they are: a prefetch takes seconds to half an hour.
 func (p *Poller) due(work *openWork, task *v1alpha1.PrefetchTask) time.Time {
+	if p.underWay(task) {
+		return time.Now().Add(settleInterval)
+	}
 	if claim := task.Status.Submission; claim != nil {
 		if work.timed && p.edgeOne.ServerTime().Sub(p.complete(claim)) > time.Minute {
 			return work.lastLook.Add(p.RecheckInterval) // a person has to make it settle
@@ -184,13 +235,10 @@ func (p *Poller) open(z zone) (tasks []*v1alpha1.PrefetchTask, due time.Time) {
 		return nil, time.Time{}
 	}
 	for _, task := range work.tasks {
-		at := p.due(work, task)
-		if p.underWay(task) {
-			at = time.Now().Add(settleInterval)
-		} else {
+		due = earlier(due, p.due(work, task))
+		if !p.underWay(task) {
 			tasks = append(tasks, task)
 		}
-		due = earlier(due, at)
 	}
 	return tasks, due
 }
@@ -380,7 +428,7 @@ func (p *Poller) update(ctx context.Context, task *v1alpha1.PrefetchTask, l *loo
 	now, serverNow := time.Now(), p.edgeOne.ServerTime()
 	changes := []change{}
 	if claim := task.Status.Submission; claim != nil && l.claims[claim.ClaimID] != nil {
-		if c := p.settleClaim(ctx, task, claim, l); c != nil {
+		if c := p.settleClaim(task, claim, l); c != nil {
 			changes = append(changes, c)
 		}
 	}
@@ -399,7 +447,7 @@ func (p *Poller) update(ctx context.Context, task *v1alpha1.PrefetchTask, l *loo
 }
 
 // settleClaim decides about a claimed task; nil is to wait.
-func (p *Poller) settleClaim(ctx context.Context, task *v1alpha1.PrefetchTask, claim *v1alpha1.Submission, l *look) change {
+func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submission, l *look) change {
 	fenced, serverNow := l.fenced[claim.ClaimID], p.edgeOne.ServerTime()
 	if schedule.NewRun(task) {
 		// The spec no longer says which URLs the claim was for, and the new run
@@ -418,7 +466,7 @@ func (p *Poller) settleClaim(ctx context.Context, task *v1alpha1.PrefetchTask, c
 	for _, id := range claim.EarlierJobs {
 		delete(history, id)
 	}
-	result, jobs := settle(claim, schedule.Targets(task), history, fenced, func(jobID string) string { return p.owner(ctx, jobID, claim.ClaimID) })
+	result, jobs := settle(claim, schedule.Targets(task), history, fenced, func(jobID string) string { return p.owner(jobID, claim.ClaimID) })
 	switch {
 	case result != undecided:
 		return adopt(jobs, time.Now())
@@ -433,17 +481,13 @@ func (p *Poller) settleClaim(ctx context.Context, task *v1alpha1.PrefetchTask, c
 }
 
 // owner returns a claim that has recorded the job, preferably another one.
-func (p *Poller) owner(ctx context.Context, jobID, claimID string) string {
-	var list v1alpha1.PrefetchTaskList
-	if err := p.store.List(ctx, &list, client.MatchingFields{jobIndex: jobID}, client.UnsafeDisableDeepCopy); err != nil {
-		return "unknown" // only ranks, and keeps an early adoption waiting
-	}
+func (p *Poller) owner(jobID, claimID string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	owner := ""
-	for _, task := range list.Items {
-		for _, job := range task.Status.Jobs {
-			if job.ID == jobID && (owner == "" || job.ClaimID != claimID) {
-				owner = job.ClaimID
-			}
+	for _, id := range p.jobs[jobID].claims {
+		if owner == "" || id != claimID {
+			owner = id
 		}
 	}
 	return owner
@@ -451,7 +495,11 @@ func (p *Poller) owner(ctx context.Context, jobID, claimID string) string {
 
 // write changes a task's status and the Poller's own view of it.
 func (p *Poller) write(ctx context.Context, task *v1alpha1.PrefetchTask, c change) {
-	after, err := p.store.write(ctx, task, c)
+	store := p.store
+	if task.Status.Submission == nil { // nobody waits for it but those who look
+		store = store.giveWay()
+	}
+	after, err := store.write(ctx, task, c)
 	if err != nil {
 		after, err = p.store.read(ctx, task) // it has changed; look again next time
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
@@ -289,6 +290,25 @@ func TestTheClaimOfAnEarlierRunExpiresAndIsNotForgotten(t *testing.T) {
 		u.lookUntil(p, unitZone, signedAt.Add(validity+margin+10*time.Second))
 		if claim := u.get("a").Status.Submission; claim == nil || !claim.Expired {
 			t.Errorf("after: %+v", claim)
+		}
+	})
+}
+
+func TestWhatIsKnownOfADeletedTaskDoesNotHideTheOneThatTookItsName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit(t, unitEdgeOne(nil).RoundTripper(), nil)
+		recorded := func(uid, version string) *v1alpha1.PrefetchTask {
+			task := claimedAt(unitTask("a", 1), time.Now())
+			record("job of "+uid, nil, time.Now())(task)
+			task.UID, task.ResourceVersion = types.UID(uid), version
+			return task
+		}
+		first, second := recorded("first", "9"), recorded("second", "11")
+		for _, order := range [][]*v1alpha1.PrefetchTask{{first, second}, {second, first}} {
+			p := u.poller(order...)
+			if tasks, _ := p.open(zone{ID: unitZone}); len(tasks) != 1 || tasks[0] != second {
+				t.Errorf("%s and then %s: it follows %+v", order[0].UID, order[1].UID, tasks)
+			}
 		}
 	})
 }

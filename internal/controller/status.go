@@ -30,16 +30,30 @@ const (
 // needed to settle the call without the spec.
 func claim(submission v1alpha1.Submission, now time.Time) change {
 	return func(task *v1alpha1.PrefetchTask) {
-		if run := schedule.Run(task); task.Status.Run != run {
-			task.Status = v1alpha1.PrefetchTaskStatus{Run: run, StartTime: metav1.NewTime(now)}
-		}
+		begin(task, now)
 		task.Status.Submission = &submission
 		sum(task, now)
 		if inTrouble(task) {
 			return // the call finds out whether that is over
 		}
+		unset(task, v1alpha1.ConditionStalled) // for want of the targets
 		notReady(task, v1alpha1.ReasonSubmitting, "A call to EdgeOne is being made")
 		set(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, v1alpha1.ReasonSubmitting, "")
+	}
+}
+
+// begin makes the status one of the run that the task asks for, unless it is. As
+// long as nothing was submitted, a run may begin again with other targets.
+func begin(task *v1alpha1.PrefetchTask, now time.Time) {
+	if schedule.Bound(task) {
+		return
+	}
+	begun := v1alpha1.PrefetchTaskStatus{Run: schedule.Run(task), StartTime: metav1.NewTime(now)}
+	if schedule.FromConfigMap(task) {
+		begun.TargetsHash = schedule.HashTargets(task)
+	}
+	if s := task.Status; s.Run != begun.Run || s.TargetsHash != begun.TargetsHash {
+		task.Status = begun
 	}
 }
 
@@ -53,7 +67,7 @@ func record(jobID string, refused map[string]string, now time.Time) change {
 		switch {
 		case jobID == "":
 			no = positions // there is none unless all were refused
-		case schedule.NewRun(task):
+		case !knowsTargets(task):
 			// The spec no longer says which targets were refused. If it is changed
 			// back, all count as handed over.
 		default:
@@ -63,7 +77,7 @@ func record(jobID string, refused map[string]string, now time.Time) change {
 				}
 			}
 		}
-		if !schedule.NewRun(task) {
+		if knowsTargets(task) {
 			for _, i := range no {
 				fail(task, targets[i], v1alpha1.FailedRefused, refused[teo.Normalize(targets[i])])
 			}
@@ -79,9 +93,7 @@ func record(jobID string, refused map[string]string, now time.Time) change {
 // refuse records targets that EdgeOne does not take at all.
 func refuse(positions schedule.Positions, message string, now time.Time) change {
 	return func(task *v1alpha1.PrefetchTask) {
-		if run := schedule.Run(task); task.Status.Run != run {
-			task.Status = v1alpha1.PrefetchTaskStatus{Run: run, StartTime: metav1.NewTime(now)}
-		}
+		begin(task, now)
 		targets := schedule.Targets(task)
 		for _, i := range positions {
 			fail(task, targets[i], v1alpha1.FailedRefused, message)
@@ -145,6 +157,28 @@ func unknown(message string, stalled bool) change {
 		stall(task, stalled, v1alpha1.ReasonOutcomeUnknown, message)
 		observe(task)
 	}
+}
+
+// targetless says why the targets of a run are not known, which then neither
+// starts nor goes on.
+func targetless(why schedule.Why, stalled bool) change {
+	return func(task *v1alpha1.PrefetchTask) {
+		stalled = stalled || stalledFor(task, why.Reason)
+		notReady(task, why.Reason, why.Message)
+		if schedule.NewRun(task) || len(task.Status.Jobs) == 0 {
+			set(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, why.Reason, why.Message)
+		}
+		stall(task, stalled, why.Reason, why.Message)
+		unset(task, v1alpha1.ConditionQuotaExceeded)
+		task.Status.NextAttemptTime = metav1.Time{}
+		observe(task)
+	}
+}
+
+// stalledFor says whether the status says Stalled for this reason.
+func stalledFor(task *v1alpha1.PrefetchTask, reason string) bool {
+	stalled := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionStalled)
+	return stalled != nil && stalled.Reason == reason
 }
 
 // blind says why the outcomes of a run that is handed over cannot be read.
@@ -238,8 +272,8 @@ func notFollowed(message string, now time.Time) change {
 
 // sum derives counts and conditions from what the status holds of the run.
 func sum(task *v1alpha1.PrefetchTask, now time.Time) {
-	if schedule.NewRun(task) {
-		return // the status is of a run that the spec no longer asks for
+	if !knowsTargets(task) {
+		return
 	}
 	s := &task.Status
 	total := len(schedule.Targets(task))
@@ -333,14 +367,20 @@ func finish(task *v1alpha1.PrefetchTask, total, failed int, now time.Time) {
 
 // over says whether the status's run is finished.
 func over(task *v1alpha1.PrefetchTask) bool {
-	return meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished)
+	return schedule.Slimmed(task) || meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished)
+}
+
+// knowsTargets says whether the targets of the status's run are known: not if the
+// spec no longer asks for it, or they are in a ConfigMap that has other ones.
+func knowsTargets(task *v1alpha1.PrefetchTask) bool {
+	return !schedule.NewRun(task) && !schedule.Unresolved(task)
 }
 
 // covered reads positions in the status. Those of a run that the spec no longer
 // asks for stay as they are: its targets are not known any more, and the spec may
 // be changed back to it.
 func covered(task *v1alpha1.PrefetchTask, text string) schedule.Positions {
-	if schedule.NewRun(task) {
+	if !knowsTargets(task) {
 		positions, _ := schedule.ParsePositions(text)
 		return positions
 	}

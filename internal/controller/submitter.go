@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -35,7 +34,8 @@ type line struct {
 
 	mu       sync.Mutex
 	queue    *schedule.Queue
-	failures int // calls in a row that failed for a reason of the account's
+	failures int // in a row, for a reason of the account's; of calls under way together only one counts
+	failedAt time.Time
 	answered []answered
 	recheck  time.Time // when missing credentials are looked for again
 	telling  bool      // statuses of waiting tasks are being written
@@ -117,12 +117,21 @@ func (s *Submitter) line(a account) *line {
 
 // observe feeds a task to the line of its account.
 func (s *Submitter) observe(task *v1alpha1.PrefetchTask) []account {
+	task = s.lists.resolve(task)
 	key, a := client.ObjectKeyFromObject(task), accountOf(task)
 	s.mu.Lock()
 	before, known := s.places[key]
-	moved := known && before != a
-	s.places[key] = a
+	if schedule.Slimmed(task) { // finished: it has no place any more
+		a = before
+		delete(s.places, key)
+	} else {
+		s.places[key] = a
+	}
 	s.mu.Unlock()
+	if schedule.Slimmed(task) && !known {
+		return nil
+	}
+	moved := known && before != a
 	var due []account
 	if moved {
 		s.leave(before, key)
@@ -138,11 +147,15 @@ func (s *Submitter) observe(task *v1alpha1.PrefetchTask) []account {
 }
 
 func (s *Submitter) remove(task *v1alpha1.PrefetchTask) []account {
+	s.lists.remove(task)
 	key := client.ObjectKeyFromObject(task)
 	s.mu.Lock()
-	a := s.places[key]
+	a, known := s.places[key]
 	delete(s.places, key)
 	s.mu.Unlock()
+	if !known {
+		return nil
+	}
 	s.leave(a, key)
 	return []account{a} // those who waited for a URL of its claim may go
 }
@@ -192,7 +205,7 @@ func (s *Submitter) tellOne(note schedule.Note) *v1alpha1.PrefetchTask {
 	var task *v1alpha1.PrefetchTask
 	trouble := func(err error) bool { return !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) }
 	err := retry.OnError(retry.DefaultBackoff, trouble, func() (err error) {
-		task, err = s.store.write(s.critical, note.Task, waits(note, time.Now()))
+		task, err = s.store.giveWay().write(s.critical, note.Task, waits(note, time.Now()))
 		return err
 	})
 	if err != nil {
@@ -204,10 +217,18 @@ func (s *Submitter) tellOne(note schedule.Note) *v1alpha1.PrefetchTask {
 	return task
 }
 
-// pause makes those wait whom a failure concerns, and returns how long.
+// pause makes those wait whom a failure concerns, and returns how long. A failure
+// that was not a call's concerns the account.
 func (s *Submitter) pause(l *line, call *schedule.Call, err error) time.Duration {
-	l.failures++
-	p, now := pauseAfter(err, l.failures, s.RecheckInterval), time.Now()
+	now := time.Now()
+	if call == nil || call.Planned.After(l.failedAt) {
+		l.failures++
+		l.failedAt = now
+	}
+	p := pauseAfter(err, l.failures, s.RecheckInterval)
+	if call == nil && p.scope != nothing {
+		p.scope = theAccount
+	}
 	switch p.scope {
 	case theAccount:
 		l.queue.HoldAccount(p.Why, now, now.Add(p.Duration))
@@ -240,7 +261,10 @@ func (s *Submitter) readQuota(l *line, creds teo.Credentials, zoneID string) {
 	switch {
 	case !s.edgeOne.ServerTimeKnown():
 		l.queue.QuotaUnread(zoneID, now)
-		s.pause(l, nil, cmp.Or(err, errNoServerTime))
+		if err == nil || pauseAfter(err, 1, s.RecheckInterval).scope == nothing {
+			err = errNoServerTime
+		}
+		s.pause(l, nil, err)
 	case err == nil:
 		l.queue.SetQuota(zoneID, quota.Batch, quota.DailyAvailable, now)
 	default:

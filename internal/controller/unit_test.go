@@ -2,11 +2,13 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"testing"
 	"time"
 
 	"golang.org/x/sync/semaphore"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -37,17 +39,10 @@ var unitCreds = teo.Credentials{SecretID: "AKIDunit", SecretKey: "keyofunit"}
 func newUnit(t *testing.T, edgeOne http.RoundTripper, onStatus func(write func() error) error, tasks ...*v1alpha1.PrefetchTask) *unit {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
+	if err := errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
-	builder := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.PrefetchTask{}).
-		WithIndex(&v1alpha1.PrefetchTask{}, jobIndex, func(obj client.Object) []string {
-			var ids []string
-			for _, job := range obj.(*v1alpha1.PrefetchTask).Status.Jobs {
-				ids = append(ids, job.ID)
-			}
-			return ids
-		})
+	builder := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.PrefetchTask{})
 	for _, task := range tasks {
 		builder = builder.WithObjects(task)
 	}
@@ -65,7 +60,7 @@ func newUnit(t *testing.T, edgeOne http.RoundTripper, onStatus func(write func()
 	}
 	critical, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	return &unit{t: t, operator: &operator{
+	op := &operator{
 		Options: Options{
 			Batch: 500, TasksPerCall: 500, QPS: 20, QuotaInterval: 10 * time.Minute, PollInterval: 5 * time.Second, JobDeadline: 24 * time.Hour,
 			RecheckInterval: 30 * time.Second, SignatureValidity: 5 * time.Minute, SettleMargin: 30 * time.Second, HistoryRetention: 72 * time.Hour,
@@ -77,7 +72,11 @@ func newUnit(t *testing.T, edgeOne http.RoundTripper, onStatus func(write func()
 		events:      noEvents{},
 		claiming:    semaphore.NewWeighted(writers),
 		critical:    critical,
-	}}
+	}
+	leads := make(chan struct{})
+	close(leads)
+	op.lists = newLists(op, c, leads, func(*v1alpha1.PrefetchTask) {})
+	return &unit{t: t, operator: op}
 }
 
 type noEvents struct{ events.EventRecorder }
@@ -168,7 +167,7 @@ func (u *unit) planned(l *line) (*schedule.Call, *teo.Slot) {
 
 // poller returns the Poller with these tasks in it.
 func (u *unit) poller(tasks ...*v1alpha1.PrefetchTask) *Poller {
-	p := &Poller{operator: u.operator, zones: map[zone]*openWork{}, places: map[client.ObjectKey]zone{}}
+	p := newPoller(u.operator)
 	for _, task := range tasks {
 		p.observe(task)
 	}

@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 )
 
 // writers is how many status writes of this process go on at once, whatever they
@@ -26,35 +27,47 @@ type store struct {
 	client.Client
 	live    client.Reader
 	timeout time.Duration // of one request
-	writing chan struct{} // holds one for each write that goes on
+	turns   *turns
+	patient bool // its writes give way to others
 }
 
 func newStore(c client.Client, live client.Reader, timeout time.Duration) store {
-	return store{Client: c, live: live, timeout: timeout, writing: make(chan struct{}, writers)}
+	return store{Client: c, live: live, timeout: timeout, turns: &turns{free: writers}}
 }
 
-// write applies c to a copy of the task and writes the status if it differs.
+// giveWay returns a store for what is known and only has to be told: such writes
+// give way to claims and records.
+func (s store) giveWay() store {
+	s.patient = true
+	return s
+}
+
+// write applies c to a copy of the task and writes the status if it differs. The
+// targets, which may be a megabyte, are neither copied nor sent: the API server
+// takes nothing but the status.
 func (s store) write(ctx context.Context, task *v1alpha1.PrefetchTask, c change) (*v1alpha1.PrefetchTask, error) {
-	changed := task.DeepCopy()
+	changed := withTargets(task, nil).DeepCopy()
+	changed.Spec.Targets = task.Spec.Targets
 	c(changed)
 	if equality.Semantic.DeepEqual(task.Status, changed.Status) {
 		return task, nil
 	}
-	select {
-	case s.writing <- struct{}{}:
-		defer func() { <-s.writing }()
-	case <-ctx.Done():
-		return task, ctx.Err()
+	if err := s.turns.take(ctx, s.patient); err != nil {
+		return task, err
 	}
+	defer s.turns.give()
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
+	changed.Spec.Targets = nil
 	if err := s.Status().Update(ctx, changed); err != nil {
 		return task, err
 	}
+	changed.Spec.Targets = task.Spec.Targets
 	return changed, nil
 }
 
-// read gets the task as it is now, past the cache; nil if it is gone.
+// read gets the task as it is now, past the cache; nil if it is gone. Targets
+// from a ConfigMap are those of the version that is known, if it is of the same run.
 func (s store) read(ctx context.Context, task *v1alpha1.PrefetchTask) (*v1alpha1.PrefetchTask, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -64,6 +77,9 @@ func (s store) read(ctx context.Context, task *v1alpha1.PrefetchTask) (*v1alpha1
 	}
 	if now.UID != task.UID {
 		return nil, nil // deleted, and made again under the same name
+	}
+	if schedule.FromConfigMap(&now) && schedule.Run(&now) == schedule.Run(task) && fits(&now, schedule.HashTargets(task)) {
+		now.Spec.Targets = task.Spec.Targets
 	}
 	return &now, nil
 }

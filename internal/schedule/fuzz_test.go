@@ -30,7 +30,7 @@ func FuzzPositions(f *testing.F) {
 			return
 		}
 		for i, position := range p {
-			if position < 0 || position >= maxTargets || i > 0 && position <= p[i-1] {
+			if position < 0 || position >= MaxTargets || i > 0 && position <= p[i-1] {
 				t.Fatalf("%q is %v", text, p)
 			}
 		}

@@ -2,6 +2,8 @@ package schedule
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -76,6 +78,32 @@ func TestQuota(t *testing.T) {
 			t.Errorf("%d open after %d calls", w.open(), w.calls)
 		}
 	})
+	t.Run("a size that was learned is doubled an hour later", func(t *testing.T) {
+		w := newWorld(t)
+		w.unread, w.batch = true, 100
+		w.set(newTask("a", urls("a", 1000)...))
+		w.drive(time.Minute)
+		w.batch = 0
+		sizes := func(name string) (sizes []int) {
+			w.set(newTask(name, urls(name, 300)...))
+			for call := w.next(); call != nil; call = w.next() {
+				sizes = append(sizes, len(call.URLs))
+				w.answer(call)
+			}
+			return sizes
+		}
+		if got := sizes("b"); len(got) < 3 {
+			t.Errorf("%d targets in a call, just after that was too many", got)
+		}
+		w.now = w.now.Add(2 * time.Hour)
+		if got := sizes("c"); !slices.Equal(got, []int{248, 52}) {
+			t.Errorf("calls hold %d targets, want four times 62, two hours later", got)
+		}
+		w.now = w.now.Add(time.Hour)
+		if got := sizes("d"); len(got) != 1 {
+			t.Errorf("calls hold %d targets once all has been forgotten", got)
+		}
+	})
 	t.Run("a plan without any holds the zone until it has", func(t *testing.T) {
 		w := newWorld(t)
 		w.unread = true
@@ -101,6 +129,33 @@ func TestQuota(t *testing.T) {
 			t.Errorf("%d open after %d calls", w.open(), w.calls)
 		}
 	})
+}
+
+func TestATaskThatTakesManyDaysKeepsNobodyWaitingForLongerThanOne(t *testing.T) {
+	w := newWorld(t)
+	w.quota, w.batch = 1000, 2000
+	w.set(newTask("large", urls("large", 2500)...))
+	day := func(arrive ...string) string {
+		for _, name := range arrive {
+			task := newTask(name, urls(name, 400)...)
+			task.CreationTimestamp = metav1.NewTime(w.now)
+			w.set(task)
+		}
+		w.order = nil
+		w.drive(20 * time.Hour)
+		w.quota = 1000
+		w.now = w.now.Add(4 * time.Hour)
+		return strings.ReplaceAll(strings.Join(w.order, " "), "default/", "")
+	}
+	for i, want := range []string{"large", "a b large", "c large", "d e large", "large"} {
+		arrive := [][]string{{"a", "b"}, {"c"}, {"d", "e"}, {}, {}}[i]
+		if got := day(arrive...); got != want {
+			t.Errorf("on day %d calls are of %q, want %q", i+1, got, want)
+		}
+	}
+	if w.open() != 0 {
+		t.Errorf("%d tasks are open", w.open())
+	}
 }
 
 func TestHoldsAndTheirProbe(t *testing.T) {

@@ -107,7 +107,7 @@ func (q *Queue) try(l *lane, g group, now time.Time) *Call {
 		return refusal
 	}
 	call := &Call{Lane: l.Lane, lane: l, test: true}
-	urls, size := map[string]bool{}, l.size(q.limits)
+	urls, size := map[string]bool{}, l.size(q.limits, now)
 	for i, s := range g {
 		open, targets := s.positions.in(Open(s.item.task)), Targets(s.item.task)
 		if len(open) == 0 {

@@ -36,7 +36,7 @@ type later struct {
 // than a call: it speaks of an old generation and nothing else will write it, or
 // does not say that the task is suspended.
 func mustTell(task *v1alpha1.PrefetchTask) bool {
-	if !task.DeletionTimestamp.IsZero() || Waiting(task) {
+	if !task.DeletionTimestamp.IsZero() || Waiting(task) || Unresolved(task) && WantsTargets(task) {
 		return false
 	}
 	return task.Status.ObservedGeneration != task.Generation || Suspended(task) && wantsCalls(task) && reason(task) != v1alpha1.ReasonSuspended
@@ -44,7 +44,7 @@ func mustTell(task *v1alpha1.PrefetchTask) bool {
 
 // wantsCalls says whether a suspended task would be submitted if it were not.
 func wantsCalls(task *v1alpha1.PrefetchTask) bool {
-	return !Claimed(task) && len(Open(task)) > 0
+	return !Claimed(task) && (len(Open(task)) > 0 || Unresolved(task) && !finished(task))
 }
 
 func reason(task *v1alpha1.PrefetchTask) string {

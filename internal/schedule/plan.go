@@ -26,6 +26,8 @@ type Call struct {
 	URLs []string
 	// Refusal is why EdgeOne would refuse these targets, if that is known.
 	Refusal string
+	// Planned is when the call was planned.
+	Planned time.Time
 
 	lane  *lane
 	test  bool  // it tries suspects
@@ -54,8 +56,11 @@ func (q *Queue) Next(now time.Time) Decision {
 		decision, found = q.nextInLine(now)
 	}
 	if found {
-		if call := decision.Call; call != nil && call.Refusal == "" && q.account.probe {
-			call.probe, q.probing = true, true
+		if call := decision.Call; call != nil {
+			call.Planned = now
+			if call.Refusal == "" && q.account.probe {
+				call.probe, q.probing = true, true
+			}
 		}
 		return decision
 	}
@@ -127,7 +132,7 @@ func (q *Queue) metered(l *lane, now time.Time) (decision Decision, stop bool) {
 func (q *Queue) fill(first *strand, now time.Time) *Call {
 	l := first.lane
 	call := &Call{Lane: l.Lane, lane: l}
-	size, tasks := l.size(q.limits), max(1, q.tasksPerCall()>>l.lost)
+	size, tasks := l.size(q.limits, now), max(1, q.tasksPerCall()>>l.lost)
 	if q.account.probe || l.pool.hold.probe {
 		tasks = 1 // trouble may not be over: a probe should cost one claim, not 500
 	}
@@ -136,7 +141,7 @@ func (q *Queue) fill(first *strand, now time.Time) *Call {
 		l.turn = slices.Concat(l.turn[i:], l.turn[:i])
 	}
 	urls := map[string]bool{}
-	for len(l.strands) > 0 && len(call.Parts) < tasks && len(urls) < size && len(refusal.Parts) < tasks {
+	for len(l.strands) > 0 && len(call.Parts) < tasks && len(refusal.Parts) < tasks {
 		s := l.turn[0]
 		if len(s.items) == 0 {
 			l.turn = l.turn[1:]
@@ -151,6 +156,9 @@ func (q *Queue) fill(first *strand, now time.Time) *Call {
 		open, bad, message := l.pool.refused(open, targets, now)
 		if len(bad) > 0 && len(call.Parts) > 0 || len(bad) == 0 && len(refusal.Parts) > 0 {
 			break // its turn comes right after this call
+		}
+		if len(urls) >= size && (len(bad) > 0 || !urls[targets[open[0]]]) {
+			break // the call is full, and only takes those who want what it has
 		}
 		if len(bad) > 0 {
 			if !refusal.refuse(it, bad, message) {

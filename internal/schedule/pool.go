@@ -14,7 +14,9 @@ type pool struct {
 	lanes map[*lane]bool
 	hold  hold
 
-	batch    int // targets in a call; 0 is not known
+	batch    int // targets in a call, as EdgeOne says; 0 is not known
+	most     int // targets in a call, as its refusals say; 0 is no limit
+	mostAt   time.Time
 	left     int // of today's quota; -1 is not known
 	limit    int // learned from refusals where left does not tell; 0 is none
 	readAt   time.Time
@@ -218,10 +220,7 @@ func (q *Queue) expiresAt(at time.Time) {
 // what is known; a left of -1 is unknown.
 func (q *Queue) SetQuota(zoneID string, batch, left int, now time.Time) {
 	for _, edge := range []bool{false, true} {
-		p := q.pools[poolKey{zoneID, edge}]
-		if p == nil {
-			continue
-		}
+		p := q.pool(zoneID, edge) // made if need be: one read serves both
 		p.reading, p.readAt = false, now
 		if batch > 0 {
 			p.batch = batch
@@ -268,17 +267,25 @@ func (q *Queue) Exhausted(call *Call, now time.Time) {
 	q.holdPool(p, dailyQuota, now, now.Add(q.limits.QuotaInterval))
 }
 
-// TooLarge tells that EdgeOne found the call too large. It returns false for a
+// batchMemory is how long calls stay as small as EdgeOne's refusals made them, until
+// twice as many targets are tried.
+const batchMemory = time.Hour
+
+// TooLarge tells that EdgeOne found the call too large: its plan may have changed
+// since its limit was read, so that is read again. It returns false for a
 // single URL, which nothing can make smaller: the zone's plan has no quota.
 func (q *Queue) TooLarge(call *Call, now time.Time) bool {
 	p := call.lane.pool
 	q.answered(call, now)
+	if now.Sub(p.readAt) >= q.limits.QuotaInterval {
+		p.readAt = time.Time{}
+	}
 	if n := len(call.URLs); n > 1 {
-		p.batch = n / 2
+		p.most, p.mostAt = n/2, now
 		return true
 	}
 	// What was learned no longer counts once the plan is changed.
-	p.batch, p.limit, p.readAt = 0, 1, time.Time{}
+	p.batch, p.most, p.limit, p.readAt = 0, 0, 1, time.Time{}
 	q.HoldZone(p.zoneID, Why{
 		Reason: "BatchQuota", Quota: true, Person: true,
 		Message: "EdgeOne does not take even a single URL: the zone's plan has no prefetch quota. Change the plan, or the task's zoneID",
@@ -326,9 +333,17 @@ func hostOf(rawURL string) string {
 }
 
 // size is how many URLs the next call of the lane may hold.
-func (l *lane) size(limits Limits) int {
+func (l *lane) size(limits Limits, now time.Time) int {
 	p := l.pool
 	n := cmp.Or(p.batch, limits.Batch)
+	for p.most > 0 && now.Sub(p.mostAt) >= batchMemory {
+		if p.mostAt, p.most = p.mostAt.Add(batchMemory), 2*p.most; p.most >= n {
+			p.most = 0
+		}
+	}
+	if p.most > 0 {
+		n = min(n, p.most)
+	}
 	if p.limit > 0 {
 		n = min(n, p.limit)
 	}

@@ -40,9 +40,9 @@ func (p Positions) String() string {
 	return b.String()
 }
 
-// maxTargets is how many targets a task may have. It bounds what ParsePositions
+// MaxTargets is how many targets a task may have. It bounds what ParsePositions
 // expands: a status can be edited by hand.
-const maxTargets = 10_000
+const MaxTargets = 10_000
 
 // ParsePositions reads what String writes. The empty text is no positions.
 func ParsePositions(text string) (Positions, error) {
@@ -57,7 +57,7 @@ func ParsePositions(text string) (Positions, error) {
 		if err == nil && isRange {
 			to, err = strconv.Atoi(last)
 		}
-		if err != nil || from < 0 || to < from || to >= maxTargets || len(p) > 0 && from <= p[len(p)-1] {
+		if err != nil || from < 0 || to < from || to >= MaxTargets || len(p) > 0 && from <= p[len(p)-1] {
 			return nil, fmt.Errorf("%q is not a list of ascending ranges such as 0-1999,2004", text)
 		}
 		for i := from; i <= to; i++ {

@@ -122,7 +122,7 @@ func (q *Queue) place(it *item, task *v1alpha1.PrefetchTask, waits bool, now tim
 	q.take(it)
 	switch {
 	case lane.lost == 0:
-		it.since = task.CreationTimestamp.Time
+		it.since = lane.pool.inLineSince(task)
 	case before != lane:
 		it.since = now // behind all who wait now, but not behind those who come later
 	}
@@ -142,6 +142,23 @@ func (q *Queue) place(it *item, task *v1alpha1.PrefetchTask, waits bool, now tim
 	case !waits:
 		q.acquit(it)
 	}
+}
+
+// inLineSince is when a task joined the line: when it was created, or when its last
+// call was made. So a task that takes many calls lets those who came meanwhile go
+// before its next, and none who come later. One that the rest of the day's quota
+// is not enough for lets those go as well who come within a day of its last call:
+// they would wait for two days else, while it has all of each.
+func (p *pool) inLineSince(task *v1alpha1.PrefetchTask) time.Time {
+	jobs := task.Status.Jobs
+	if len(jobs) == 0 || NewRun(task) {
+		return task.CreationTimestamp.Time
+	}
+	since := jobs[len(jobs)-1].SubmitTime.Time
+	if p.left >= 0 && p.left < len(Open(task)) || p.hold.Quota {
+		since = since.Add(24 * time.Hour)
+	}
+	return since
 }
 
 // Delete tells the queue that a task is gone.
@@ -192,19 +209,20 @@ func (q *Queue) drop(l *lane, now time.Time) {
 	}
 }
 
-// newer says whether a is a later version than b. Versions are numbers that grow
-// with each write to the API server.
+// newer says whether a is a later version than b, or the same and tells the
+// targets. Versions are numbers that grow with each write to the API server.
 func newer(a, b *v1alpha1.PrefetchTask) bool {
 	order, err := resourceversion.CompareResourceVersion(a.ResourceVersion, b.ResourceVersion)
-	return err != nil || order > 0
+	return err != nil || order > 0 || order == 0 && Unresolved(b) && !Unresolved(a)
 }
 
-// Newest returns the later version of two; either may be nil.
+// Newest returns the later version of two; either may be nil. Of two tasks of the
+// same name it is the one that was made later.
 func Newest(a, b *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	switch {
 	case a == nil:
 		return b
-	case b == nil || a.UID == b.UID && newer(a, b):
+	case b == nil || newer(a, b):
 		return a
 	}
 	return b
@@ -258,8 +276,8 @@ func (q *Queue) trackClaim(key types.NamespacedName, task *v1alpha1.PrefetchTask
 			return true
 		}
 		return false
-	case q.holders[key] == submission.ClaimID || NewRun(task):
-		return false // a new run's spec does not say which URLs the claim is for
+	case q.holders[key] == submission.ClaimID || NewRun(task) || Unresolved(task):
+		return false // the task does not say which URLs the claim is for
 	}
 	q.letGo(key)
 	targets := Targets(task)

@@ -65,12 +65,13 @@ func TestACallIsFull(t *testing.T) {
 func TestAURLOfSeveralTasksIsSentOnce(t *testing.T) {
 	w := newWorld(t)
 	w.q.limits.Batch = 3
-	w.set(newTask("a", urls("x", 3)...), newTask("b", urls("x", 2)...))
-	call := w.expect(w.next(), "a")
-	if len(call.URLs) != 3 {
-		t.Errorf("%d URLs", len(call.URLs))
+	w.set(newTask("a", urls("x", 5)...), newTask("b", urls("x", 5)...), newTask("c", urls("y", 1)...))
+	call := w.expect(w.next(), "a b") // b wants nothing that the full call does not have
+	if len(call.URLs) != 3 || call.Parts[1].Positions.String() != "0-2" {
+		t.Errorf("%d URLs, b has %s", len(call.URLs), call.Parts[1].Positions)
 	}
 	w.answer(call)
+	w.expect(w.next(), "c a b")
 	w = newWorld(t)
 	w.set(newTask("a", urls("x", 3)...), newTask("b", urls("x", 2)...))
 	if call := w.expect(w.next(), "a b"); len(call.URLs) != 3 || call.Parts[1].Positions.String() != "0-1" {
@@ -110,7 +111,7 @@ func TestInFlight(t *testing.T) {
 			claimID, tasks := w.claim(call)
 			c.do(w)
 			w.none()
-			w.settle(tasks, claimID, adopted(claimID))
+			w.settle(tasks, claimID, w.adopted(claimID))
 			w.q.Settled(claimID, w.now)
 			w.q.Accepted(call, tasks, 2, w.now)
 			if c.then == "" {
@@ -164,7 +165,7 @@ func TestOverlappingURLsWaitUntilAClaimIsSettled(t *testing.T) {
 		w.set(a, newTask("b", urls("x", 1)...))
 		w.none()
 		done := a.DeepCopy()
-		adopted("theirs")(done)
+		w.adopted("theirs")(done)
 		done.Status.Submission = nil
 		if !w.q.Set(w.store(done), w.now) {
 			t.Error("nobody is told that b may go")
@@ -350,43 +351,5 @@ func TestALaneOfManyNamespacesIsNotSquare(t *testing.T) {
 	w.drive(time.Hour)
 	if w.calls != 20 || w.open() != 0 {
 		t.Errorf("%d calls, %d open", w.calls, w.open())
-	}
-}
-
-func BenchmarkPlan(b *testing.B) {
-	for _, finished := range []int{0, 100000} {
-		b.Run(fmt.Sprintf("10,000 waiting beside %d finished", finished), func(b *testing.B) {
-			now := time.Now()
-			waiting := make([]*v1alpha1.PrefetchTask, 10000)
-			for i := range waiting {
-				waiting[i] = newTask(fmt.Sprintf("ns%d/%d", i%10, i), v1alpha1.Target(fmt.Sprintf("https://a.example/%d", i)))
-				waiting[i].ResourceVersion = "1"
-			}
-			done := make([]*v1alpha1.PrefetchTask, finished)
-			for i := range done {
-				done[i] = newTask(fmt.Sprintf("done/%d", i), v1alpha1.Target(fmt.Sprintf("https://a.example/%d", i)))
-				done[i].ResourceVersion = "1"
-				begun("0")(done[i])
-				finish(done[i])
-			}
-			b.ReportAllocs()
-			for b.Loop() {
-				b.StopTimer()
-				q := NewQueue(newWorld(nil).q.limits)
-				for _, task := range done {
-					q.Set(task, now)
-				}
-				for _, task := range waiting {
-					q.Set(task, now)
-				}
-				q.SetQuota("zone-1", 500, 1<<30, now)
-				b.StartTimer()
-				for planned := 0; planned < len(waiting); {
-					call := q.Next(now).Call
-					planned += len(call.Parts)
-					q.Accepted(call, make([]*v1alpha1.PrefetchTask, len(call.Parts)), 0, now)
-				}
-			}
-		})
 	}
 }

@@ -26,10 +26,49 @@ func Targets(task *v1alpha1.PrefetchTask) []string {
 }
 
 // Run names what a task submits. Nothing else starts a new run: not suspend, not
-// credentials, no label.
+// credentials, no label. Of targets in a ConfigMap it names the place: what is
+// there, HashTargets tells.
 func Run(task *v1alpha1.PrefetchTask) string {
-	return hash(task.Spec.ZoneID, Targets(task), Semantics(task), task.Spec.EncodeURL, task.Spec.Revision)
+	var targets any = task.Spec.TargetsFrom
+	if !FromConfigMap(task) {
+		targets = Targets(task)
+	}
+	return hash(task.Spec.ZoneID, targets, Semantics(task), task.Spec.EncodeURL, task.Spec.Revision)
 }
+
+// FromConfigMap says whether the task takes its targets from a ConfigMap. In
+// memory they are in its spec as well, once they are known.
+func FromConfigMap(task *v1alpha1.PrefetchTask) bool {
+	return task.Spec.TargetsFrom != v1alpha1.TargetsSource{}
+}
+
+// Unresolved says whether the task's targets are in a ConfigMap and not known.
+// Nothing can be said of its positions then.
+func Unresolved(task *v1alpha1.PrefetchTask) bool {
+	return FromConfigMap(task) && len(task.Spec.Targets) == 0
+}
+
+// Bound says whether something of the task's run was submitted, or may have been.
+// Then the run is tied to its targets, by whose order positions count.
+func Bound(task *v1alpha1.PrefetchTask) bool {
+	s := &task.Status
+	return (s.Submission != nil || len(s.Jobs) > 0 || s.RefusedTargets != "") && !NewRun(task)
+}
+
+// WantsTargets says whether the task's targets are in a ConfigMap and are needed:
+// to start a run, or to follow one that is not over.
+func WantsTargets(task *v1alpha1.PrefetchTask) bool {
+	if !FromConfigMap(task) || !task.DeletionTimestamp.IsZero() {
+		return false
+	}
+	if Bound(task) {
+		return !finished(task)
+	}
+	return mayStart(task)
+}
+
+// HashTargets names the targets of a task, and their order.
+func HashTargets(task *v1alpha1.PrefetchTask) string { return hash(Targets(task)) }
 
 // Semantics names how a target is fetched, apart from which ones. An old call
 // with other semantics must not be taken for a new one.
@@ -59,7 +98,13 @@ func HashURLs(urls []string) string {
 }
 
 // NewRun says whether the task asks for a run that its status does not speak of.
-func NewRun(task *v1alpha1.PrefetchTask) bool { return task.Status.Run != Run(task) }
+func NewRun(task *v1alpha1.PrefetchTask) bool {
+	return !Slimmed(task) && (task.Status.Run == "" || task.Status.Run != Run(task))
+}
+
+// Slimmed says whether this is what the cache keeps of a finished task: no spec,
+// as nothing is left to do for it.
+func Slimmed(task *v1alpha1.PrefetchTask) bool { return task.Spec.ZoneID == "" }
 
 // HandedOver are the positions of the status's run that EdgeOne has answered
 // for, and those of them that it refused.
@@ -89,17 +134,22 @@ func Open(task *v1alpha1.PrefetchTask) Positions {
 // earlier run counts only if that call fetched the targets in another way and can
 // still be executed: then the new run waits, lest it takes the old call's job for
 // its own.
-func Waiting(task *v1alpha1.PrefetchTask) bool {
-	if !task.DeletionTimestamp.IsZero() || Suspended(task) {
+func Waiting(task *v1alpha1.PrefetchTask) bool { return mayStart(task) && len(Open(task)) > 0 }
+
+// mayStart is Waiting for one that has something to hand over.
+func mayStart(task *v1alpha1.PrefetchTask) bool {
+	if Slimmed(task) || !task.DeletionTimestamp.IsZero() || Suspended(task) {
 		return false
 	}
 	if claim := task.Status.Submission; claim != nil {
 		return !Claimed(task) || NewRun(task) && claim.Semantics == Semantics(task)
 	}
-	if !NewRun(task) && meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished) {
-		return false
-	}
-	return len(Open(task)) > 0
+	return !finished(task)
+}
+
+// finished says whether the run that the task asks for is over.
+func finished(task *v1alpha1.PrefetchTask) bool {
+	return meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished) && !NewRun(task)
 }
 
 // Claimed says whether a call of the task has an unknown outcome that matters. That

@@ -64,7 +64,7 @@ func newTask(name string, targets ...v1alpha1.Target) *v1alpha1.PrefetchTask {
 	}
 	task := &v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{
 		Namespace: namespace, Name: name, UID: types.UID(strconv.Itoa(serial)), Generation: 1,
-		CreationTimestamp: metav1.NewTime(time.Date(2026, 7, 1, 0, 0, serial, 0, time.UTC)),
+		CreationTimestamp: metav1.NewTime(time.Date(2026, 7, 1, 0, 0, 0, serial*1000, time.UTC)),
 	}}
 	task.Spec.ZoneID, task.Spec.Targets = "zone-1", targets
 	task.Status.ObservedGeneration = -1
@@ -236,9 +236,9 @@ func (w *world) settle(tasks []*v1alpha1.PrefetchTask, claimID string, f func(*v
 	}
 }
 
-func adopted(claimID string) func(*v1alpha1.PrefetchTask) {
+func (w *world) adopted(claimID string) func(*v1alpha1.PrefetchTask) {
 	return func(task *v1alpha1.PrefetchTask) {
-		task.Status.Jobs = append(task.Status.Jobs, v1alpha1.Job{ID: "job-" + claimID, ClaimID: claimID, Targets: task.Status.Submission.Targets})
+		task.Status.Jobs = append(task.Status.Jobs, v1alpha1.Job{ID: "job-" + claimID, ClaimID: claimID, Targets: task.Status.Submission.Targets, SubmitTime: metav1.NewTime(w.now)})
 	}
 }
 
@@ -316,7 +316,7 @@ func (w *world) conclude(call *Call) {
 			*quota -= n
 		}
 		w.execute(call, claimID, tasks)
-		w.settle(tasks, claimID, adopted(claimID))
+		w.settle(tasks, claimID, w.adopted(claimID))
 		w.q.Settled(claimID, w.now)
 		w.q.Accepted(call, tasks, n, w.now)
 	}
@@ -331,7 +331,7 @@ func (w *world) lose(call *Call) (claimID string, tasks []*v1alpha1.PrefetchTask
 
 // find settles a lost call's tasks, as the Poller does, and tells the queue.
 func (w *world) find(tasks []*v1alpha1.PrefetchTask, claimID string, executed bool) {
-	f := adopted(claimID)
+	f := w.adopted(claimID)
 	if !executed {
 		f = func(task *v1alpha1.PrefetchTask) { task.Status.LostCalls++ }
 	}

@@ -91,6 +91,7 @@ func TestTheServiceAccountMayDoNoMoreThanItMust(t *testing.T) {
 	w.create(w.task("mine", good+"a"))
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "keys"}}
 	w.must(w.Create(t.Context(), secret))
+	configMap := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "list"}}
 	task := w.get("mine")
 	for name, try := range map[string]func() error{
 		"list Secrets":       func() error { return cl.List(t.Context(), &corev1.SecretList{}) },
@@ -98,7 +99,8 @@ func TestTheServiceAccountMayDoNoMoreThanItMust(t *testing.T) {
 		"create a task":      func() error { return cl.Create(t.Context(), w.task("other", good+"b")) },
 		"change a spec":      func() error { return cl.Update(t.Context(), task) },
 		"delete a task":      func() error { return cl.Delete(t.Context(), task) },
-		"read a ConfigMap":   func() error { return cl.List(t.Context(), &corev1.ConfigMapList{}) },
+		"list ConfigMaps":    func() error { return cl.List(t.Context(), &corev1.ConfigMapList{}) },
+		"write a ConfigMap":  func() error { return cl.Create(t.Context(), configMap) },
 		"list namespaces":    func() error { return cl.List(t.Context(), &corev1.NamespaceList{}) },
 		"read cluster roles": func() error { return cl.List(t.Context(), &rbacv1.ClusterRoleList{}) },
 	} {

@@ -75,7 +75,7 @@ func TestBadInputIsRefusedByTheAPIServerWithTheFieldsName(t *testing.T) {
 		change func(*v1alpha1.PrefetchTaskSpec)
 		want   string
 	}{
-		{"no targets", func(s *v1alpha1.PrefetchTaskSpec) { s.Targets = nil }, "spec.targets"},
+		{"no targets", func(s *v1alpha1.PrefetchTaskSpec) { s.Targets = nil }, "spec: Invalid value: must have either targets or targetsFrom"},
 		{"no scheme", func(s *v1alpha1.PrefetchTaskSpec) { s.Targets[0] = "www.example.com/a" }, "must be a full URL that starts with http:// or https://"},
 		{"another scheme", func(s *v1alpha1.PrefetchTaskSpec) { s.Targets[0] = "ftp://www.example.com/a" }, "spec.targets[0]"},
 		{"no host", func(s *v1alpha1.PrefetchTaskSpec) { s.Targets[0] = "https:///a" }, "must be a valid URL with a host"},
@@ -86,6 +86,18 @@ func TestBadInputIsRefusedByTheAPIServerWithTheFieldsName(t *testing.T) {
 			s.Targets[0] = v1alpha1.Target(good + strings.Repeat("x", 2048))
 		}, "spec.targets[0]"},
 		{"too many targets", func(s *v1alpha1.PrefetchTaskSpec) { s.Targets = slices.Repeat(s.Targets, 10001) }, "spec.targets: Too many: 10001: must have at most 10000 items"},
+		{"targets of two kinds", func(s *v1alpha1.PrefetchTaskSpec) {
+			s.TargetsFrom.ConfigMapKeyRef = v1alpha1.ConfigMapKeyReference{Name: "list", Key: "urls"}
+		}, "spec: Invalid value: must have either targets or targetsFrom"},
+		{"a ConfigMap without a key", func(s *v1alpha1.PrefetchTaskSpec) {
+			s.Targets, s.TargetsFrom.ConfigMapKeyRef.Name = nil, "list"
+		}, "spec.targetsFrom.configMapKeyRef.key: Required value"},
+		{"a ConfigMap name that cannot be", func(s *v1alpha1.PrefetchTaskSpec) {
+			s.Targets, s.TargetsFrom.ConfigMapKeyRef = nil, v1alpha1.ConfigMapKeyReference{Name: "No_Such", Key: "urls"}
+		}, "spec.targetsFrom.configMapKeyRef.name"},
+		{"a key that cannot be", func(s *v1alpha1.PrefetchTaskSpec) {
+			s.Targets, s.TargetsFrom.ConfigMapKeyRef = nil, v1alpha1.ConfigMapKeyReference{Name: "list", Key: "a/b"}
+		}, "spec.targetsFrom.configMapKeyRef.key"},
 		{"no zone", func(s *v1alpha1.PrefetchTaskSpec) { s.ZoneID = "" }, "spec.zoneID"},
 		{"a malformed zone", func(s *v1alpha1.PrefetchTaskSpec) { s.ZoneID = "example.com" }, "must be an EdgeOne zone ID such as zone-ajj243dwrew"},
 		{"a header name with a line break", func(s *v1alpha1.PrefetchTaskSpec) {

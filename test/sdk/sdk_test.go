@@ -278,32 +278,49 @@ func when(t *testing.T, s *string) time.Time {
 	return at
 }
 
-// BenchmarkCall is a whole call short of the network, since the SDK has no way
-// to only sign.
-func BenchmarkCall(b *testing.B) {
+// callers are one call of many URLs, made by our client and by the SDK, short of
+// the network: the SDK has no way to only sign.
+func callers(t testing.TB, urls int) map[string]func() {
 	creds := teo.Credentials{SecretID: "AKIDexample", SecretKey: "key"}
 	req := teo.CreatePrefetchTaskRequest{ZoneID: "zone-1"}
-	for i := range 100 {
+	for i := range urls {
 		req.Targets = append(req.Targets, fmt.Sprintf("https://www.example.com/some/path/to/file-%d.jpg", i))
 	}
-	b.Run("ours", func(b *testing.B) {
-		client := ours(b, &wire{answer: accepted}, intl)
-		b.ReportAllocs()
-		for b.Loop() {
+	client, theirs := ours(t, &wire{answer: accepted}, intl), vendor(t, &wire{answer: accepted}, creds, intl)
+	request := sdk.NewCreatePrefetchTaskRequest()
+	request.ZoneId, request.Targets = &req.ZoneID, common.StringPtrs(req.Targets)
+	return map[string]func(){
+		"ours": func() {
 			if _, err := client.CreatePrefetchTask(context.Background(), creds, time.Now(), req); err != nil {
-				b.Fatal(err)
+				t.Fatal(err)
 			}
-		}
-	})
-	b.Run("SDK", func(b *testing.B) {
-		client := vendor(b, &wire{answer: accepted}, creds, intl)
-		request := sdk.NewCreatePrefetchTaskRequest()
-		request.ZoneId, request.Targets = &req.ZoneID, common.StringPtrs(req.Targets)
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, err := client.CreatePrefetchTask(request); err != nil {
-				b.Fatal(err)
+		},
+		"SDK": func() {
+			if _, err := theirs.CreatePrefetchTask(request); err != nil {
+				t.Fatal(err)
 			}
+		},
+	}
+}
+
+func TestASignedCallAllocatesLessThanTheSDKs(t *testing.T) {
+	for _, urls := range []int{1, 500} {
+		call := callers(t, urls)
+		ours, theirs := testing.AllocsPerRun(100, call["ours"]), testing.AllocsPerRun(100, call["SDK"])
+		t.Logf("a call of %d URLs: ours allocates %.0f times, the SDK's %.0f", urls, ours, theirs)
+		if ours >= theirs {
+			t.Errorf("a call of %d URLs allocates %.0f times, the SDK's %.0f times", urls, ours, theirs)
 		}
-	})
+	}
+}
+
+func BenchmarkCall(b *testing.B) {
+	for name, call := range callers(b, 100) {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				call()
+			}
+		})
+	}
 }

@@ -1,0 +1,125 @@
+package controller
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+)
+
+func TestTheCacheKeepsHardlyAnythingOfATaskThatIsOverAndAllOfOthers(t *testing.T) {
+	finished := func() *v1alpha1.PrefetchTask {
+		now := time.Now()
+		task := claimedAt(unitTask("a", 2), now)
+		record("job-1", nil, now)(task)
+		for i := range task.Status.Jobs {
+			task.Status.Jobs[i].Succeeded = 2
+		}
+		sum(task, now)
+		task.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
+		task.Annotations = map[string]string{"kubectl.kubernetes.io/last-applied-configuration": "all of it", "theirs": "too"}
+		return task
+	}
+	for _, tt := range []struct {
+		name   string
+		change func(*v1alpha1.PrefetchTask)
+		slim   bool
+	}{
+		{"finished", func(*v1alpha1.PrefetchTask) {}, true},
+		{"finished and suspended", func(task *v1alpha1.PrefetchTask) { task.Spec.Suspend = new(bool); *task.Spec.Suspend = true }, true},
+		{"changed to another run", func(task *v1alpha1.PrefetchTask) { task.Spec.Revision = "2" }, false},
+		{"changed otherwise", func(task *v1alpha1.PrefetchTask) { task.Generation++ }, false},
+		{"not finished", func(task *v1alpha1.PrefetchTask) { task.Status.Conditions = nil }, false},
+		{"claimed again", func(task *v1alpha1.PrefetchTask) { claimedAt(task, time.Now()) }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			task := finished()
+			tt.change(task)
+			want := task.DeepCopy()
+			object, err := slim(task)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept := object.(*v1alpha1.PrefetchTask)
+			if len(kept.ManagedFields) > 0 || kept.Annotations["kubectl.kubernetes.io/last-applied-configuration"] != "" {
+				t.Error("what only others read is kept")
+			}
+			if slimmed := len(kept.Spec.Targets) == 0; slimmed != tt.slim || schedule.Slimmed(kept) != tt.slim {
+				t.Errorf("slimmed: %v, want %v", slimmed, tt.slim)
+			}
+			if kept.UID != want.UID || kept.ResourceVersion != want.ResourceVersion || kept.Generation != want.Generation || kept.Name != want.Name {
+				t.Errorf("it is another one: %+v", kept.ObjectMeta)
+			}
+			if tt.slim && (schedule.Waiting(kept) || schedule.NewRun(kept) || schedule.Claimed(kept) || !over(kept)) {
+				t.Error("something seems left to do")
+			}
+			if len(kept.Status.Jobs) != len(want.Status.Jobs) || kept.Status.Jobs[0].ID != "job-1" || kept.Status.Jobs[0].ClaimID != want.Status.Jobs[0].ClaimID {
+				t.Errorf("who recorded which job is forgotten: %+v", kept.Status.Jobs)
+			}
+		})
+	}
+}
+
+func TestAFinishedTaskHasNoPlaceInMemory(t *testing.T) {
+	u := newUnit(t, nil, nil, unitTask("a", 1))
+	s, l := u.submitter(u.get("a"))
+	task := claimedAt(u.get("a"), time.Now())
+	record("job-1", map[string]string{schedule.Targets(task)[0]: "no"}, time.Now())(task)
+	task.Status.ObservedGeneration, task.ResourceVersion = task.Generation, "1000000"
+	sum(task, time.Now())
+	object, err := slim(task)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := object.(*v1alpha1.PrefetchTask)
+	s.observe(kept)
+	s.poller.observe(kept)
+	if len(s.places) != 0 || l.queue.Len() != 0 || len(s.poller.places) != 0 {
+		t.Errorf("it stands at %v and %v, in a line of %d", s.places, s.poller.places, l.queue.Len())
+	}
+	if due := s.observe(kept); due != nil {
+		t.Errorf("it makes %v due", due)
+	}
+	if due := s.remove(kept); due != nil {
+		t.Errorf("that it is deleted makes %v due", due)
+	}
+}
+
+func TestWhoRecordedAJobIsRememberedForAsLongAsAClaimMayAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		u := newUnit(t, edgeOne.RoundTripper(), nil)
+		p := u.poller()
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- forgetting{p}.Start(ctx) }()
+		recorded := func(name string) *v1alpha1.PrefetchTask {
+			task := claimedAt(unitTask(name, 1), time.Now())
+			record("job of "+name, nil, time.Now())(task)
+			return task
+		}
+		p.observe(recorded("old"))
+		time.Sleep(time.Hour)
+		claimed := claimedAt(unitTask("claimed", 1), time.Now())
+		p.observe(claimed)
+		p.observe(recorded("beside"))
+		time.Sleep(time.Hour)
+		if p.owner("job of old", "") != "" || p.owner("job of beside", "") != "claim of beside" {
+			t.Errorf("remembered: %v", p.jobs)
+		}
+		p.remove(claimed)
+		time.Sleep(time.Hour)
+		if p.owner("job of beside", "") != "" {
+			t.Errorf("remembered, though nobody can ask: %v", p.jobs)
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}

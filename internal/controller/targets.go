@@ -1,0 +1,386 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sync/semaphore"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+)
+
+// lists has the targets of tasks that take them from ConfigMaps, for as long as
+// those are needed. ConfigMaps are read, not watched, so that the operator needs
+// no right to list them: when a run starts, and again after a restart. A run that
+// has submitted something goes on with the same content only.
+//
+// The feeds of both controllers ask for each version of a task that they see. One
+// whose targets are known gets them at once. Else the ConfigMap is read, and the
+// task is fed to both controllers when its targets are there.
+type lists struct {
+	*operator
+	live    client.Reader
+	feed    func(*v1alpha1.PrefetchTask)
+	leads   <-chan struct{}     // closed once this process may write
+	reading *semaphore.Weighted // by ConfigMaps, of up to 1 MiB each
+
+	mu      sync.Mutex
+	wants   map[client.ObjectKey]*want
+	known   map[string]*list // by hash: one for all tasks that have the same targets
+	readers map[source]*reader
+}
+
+// want is a task whose targets are needed.
+type want struct {
+	task *v1alpha1.PrefetchTask // the newest version seen
+	run  string
+	list *list // nil until it is read
+
+	failures int
+	since    time.Time   // when the trouble began that only a person can end
+	told     int64       // the generation whose status says so
+	again    *time.Timer // to its next try
+}
+
+type list struct {
+	hash    string
+	targets []v1alpha1.Target
+	users   int
+}
+
+// source is where tasks take their targets from.
+type source struct{ namespace, name, key string }
+
+func sourceOf(task *v1alpha1.PrefetchTask) source {
+	ref := task.Spec.TargetsFrom.ConfigMapKeyRef
+	return source{task.Namespace, ref.Name, ref.Key}
+}
+
+// reader reads one source. Those who ask while it reads share its next read: what
+// the one under way finds may be older than the task.
+type reader struct{ next []*want }
+
+// readers is how many ConfigMaps are read at once.
+const readers = 8
+
+func newLists(op *operator, live client.Reader, leads <-chan struct{}, feed func(*v1alpha1.PrefetchTask)) *lists {
+	return &lists{
+		operator: op, live: live, feed: feed, leads: leads, reading: semaphore.NewWeighted(readers),
+		wants: map[client.ObjectKey]*want{}, known: map[string]*list{}, readers: map[source]*reader{},
+	}
+}
+
+// resolve returns the task with its targets, or as it is if it needs none or they
+// are not known. In the latter case they are read, and the feed gets the task.
+func (l *lists) resolve(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	key, run := client.ObjectKeyFromObject(task), schedule.Run(task)
+	w := l.wants[key]
+	if w != nil && w.task.UID != task.UID {
+		w = nil
+	}
+	switch {
+	case w != nil && w.task != task && schedule.Newest(task, w.task) != task:
+		if w.run != run { // one feed lags behind the other
+			return task
+		}
+	case !schedule.WantsTargets(task):
+		l.forget(key)
+		return task
+	case w == nil || w.run != run || w.list != nil && !fits(task, w.list.hash):
+		l.forget(key)
+		w = &want{task: task, run: run}
+		l.wants[key] = w
+		l.ask(w)
+	default:
+		w.task = task
+		if w.list == nil && w.told > 0 && w.told != task.Generation {
+			w.told = 0
+			w.again.Reset(0) // its user may have mended the ConfigMap, too
+		}
+	}
+	if w.list == nil || !fits(task, w.list.hash) {
+		return task
+	}
+	return withTargets(task, w.list.targets)
+}
+
+// fits says whether the task's run may go on with targets of this hash.
+func fits(task *v1alpha1.PrefetchTask, hash string) bool {
+	return !schedule.Bound(task) || task.Status.TargetsHash == hash
+}
+
+// withTargets returns the task with targets from a ConfigMap. The task itself may
+// be the cache's.
+func withTargets(task *v1alpha1.PrefetchTask, targets []v1alpha1.Target) *v1alpha1.PrefetchTask {
+	resolved := *task
+	resolved.Spec.Targets = targets
+	return &resolved
+}
+
+// remove forgets a task that is gone.
+func (l *lists) remove(task *v1alpha1.PrefetchTask) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	key := client.ObjectKeyFromObject(task)
+	if w := l.wants[key]; w != nil && w.task.UID == task.UID {
+		l.forget(key)
+	}
+}
+
+func (l *lists) forget(key client.ObjectKey) {
+	w := l.wants[key]
+	if w == nil {
+		return
+	}
+	delete(l.wants, key)
+	if w.again != nil {
+		w.again.Stop()
+	}
+	if w.list != nil {
+		if w.list.users--; w.list.users == 0 {
+			delete(l.known, w.list.hash)
+		}
+	}
+}
+
+// ask has the source of a task read.
+func (l *lists) ask(w *want) {
+	from := sourceOf(w.task)
+	r := l.readers[from]
+	if r == nil {
+		r = &reader{}
+		l.readers[from] = r
+		go l.read(from, r)
+	}
+	r.next = append(r.next, w)
+}
+
+// read reads a source for as long as somebody asks.
+func (l *lists) read(from source, r *reader) {
+	for {
+		err := l.reading.Acquire(l.critical, 1)
+		l.mu.Lock()
+		asked := r.next
+		r.next = nil
+		if len(asked) == 0 || err != nil { // or the process ends
+			delete(l.readers, from)
+			l.mu.Unlock()
+			if err == nil {
+				l.reading.Release(1)
+			}
+			return
+		}
+		l.mu.Unlock()
+		read, err := l.get(from)
+		l.reading.Release(1)
+		l.answer(asked, read, err)
+	}
+}
+
+// answer gives tasks their targets, or says why they cannot have them.
+func (l *lists) answer(asked []*want, read *list, err error) {
+	var resolved []*v1alpha1.PrefetchTask
+	var failed []*want
+	var why []error
+	l.mu.Lock()
+	for _, w := range asked {
+		switch {
+		case l.wants[client.ObjectKeyFromObject(w.task)] != w || w.list != nil: // things have changed meanwhile
+		case err == nil && fits(w.task, read.hash):
+			if l.known[read.hash] == nil {
+				l.known[read.hash] = read
+			}
+			w.list = l.known[read.hash]
+			w.list.users++
+			resolved = append(resolved, withTargets(w.task, w.list.targets))
+		default:
+			failed, why = append(failed, w), append(why, err)
+			if err == nil {
+				why[len(why)-1] = changed(sourceOf(w.task))
+			}
+		}
+	}
+	l.mu.Unlock()
+	for _, task := range resolved {
+		l.feed(task)
+	}
+	forEach(len(failed), func(i int) { l.fail(failed[i], why[i]) })
+}
+
+// fail tells a task why it cannot have its targets, and asks again later.
+func (l *lists) fail(w *want, err error) {
+	l.mu.Lock()
+	w.failures++
+	task := w.task
+	var why *targetsError
+	person := errors.As(err, &why)
+	switch {
+	case !person:
+		w.since, why = time.Time{}, &targetsError{v1alpha1.ReasonUnavailable, err}
+	case w.since.IsZero():
+		w.since = time.Now()
+	}
+	wait := backoff(w.failures)
+	// A ConfigMap is often applied together with its task, or a little later.
+	stalled := person && (why.reason != v1alpha1.ReasonTargetsMissing || time.Since(w.since) >= 2*l.RecheckInterval)
+	tell := person || wait > patience
+	l.mu.Unlock()
+	told := tell && l.tell(task, why, stalled)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if told {
+		w.told = task.Generation
+	}
+	if told && person {
+		w.failures, wait = 0, l.RecheckInterval
+	}
+	if told && w.task.Generation != task.Generation {
+		wait = 0
+	}
+	if w.again != nil {
+		w.again.Stop()
+	}
+	w.again = time.AfterFunc(wait, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.wants[client.ObjectKeyFromObject(w.task)] == w && l.critical.Err() == nil {
+			l.ask(w)
+		}
+	})
+}
+
+// tell returns whether the task's status says why it has no targets.
+func (l *lists) tell(task *v1alpha1.PrefetchTask, why *targetsError, stalled bool) bool {
+	select {
+	case <-l.leads:
+	default:
+		return true // as far as this process may
+	}
+	after, err := l.store.write(l.critical, task, targetless(schedule.Why{Reason: why.reason, Message: upperFirst(why.Error())}, stalled))
+	if err == nil && stalled && !stalledFor(task, why.reason) {
+		l.event(after, corev1.EventTypeWarning, why.reason, "ReadTargets", upperFirst(why.Error()))
+	}
+	return err == nil
+}
+
+// targetsError is what a person has to mend. Its text is fit for a status.
+type targetsError struct {
+	reason string
+	error
+}
+
+func missing(format string, args ...any) error {
+	return &targetsError{v1alpha1.ReasonTargetsMissing, fmt.Errorf(format, args...)}
+}
+
+func invalid(from source, format string, args ...any) error {
+	return &targetsError{v1alpha1.ReasonTargetsInvalid, fmt.Errorf("key %q of ConfigMap %q: %w", from.key, from.name, fmt.Errorf(format, args...))}
+}
+
+func changed(from source) error {
+	return &targetsError{v1alpha1.ReasonTargetsChanged, fmt.Errorf("key %q of ConfigMap %q has other URLs than when this run started, which cannot go on with them. "+
+		"Restore the list, or set spec.revision to a new value to submit the new one as a new run", from.key, from.name)}
+}
+
+// get reads a source and checks every line of it: nothing of a list with a
+// mistake is submitted.
+func (l *lists) get(from source) (*list, error) {
+	ctx, cancel := context.WithTimeout(l.critical, l.WriteTimeout)
+	defer cancel()
+	var configMap corev1.ConfigMap
+	err := l.live.Get(ctx, types.NamespacedName{Namespace: from.namespace, Name: from.name}, &configMap)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, missing("ConfigMap %q does not exist in namespace %q; create it with the key %s", from.name, from.namespace, from.key)
+	case apierrors.IsForbidden(err):
+		return nil, missing("the operator may not read ConfigMap %q in namespace %q; grant it get on it", from.name, from.namespace)
+	case err != nil:
+		return nil, fmt.Errorf("the Kubernetes API does not give ConfigMap %q", from.name) // not why, which may differ each time
+	}
+	text, ok := configMap.Data[from.key]
+	if _, binary := configMap.BinaryData[from.key]; binary {
+		return nil, invalid(from, "it is binary data; the list must be text in UTF-8")
+	}
+	if !ok {
+		return nil, missing("ConfigMap %q in namespace %q has no key %s; add it", from.name, from.namespace, from.key)
+	}
+	targets, err := parseTargets(text)
+	if err != nil {
+		return nil, invalid(from, "%w", err)
+	}
+	return &list{hash: schedule.HashTargets(&v1alpha1.PrefetchTask{Spec: v1alpha1.PrefetchTaskSpec{Targets: targets}}), targets: targets}, nil
+}
+
+// parseTargets reads a list of URLs, one a line, and returns the distinct ones in
+// order. Blank lines do not count, nor do those that start with a #.
+func parseTargets(text string) ([]v1alpha1.Target, error) {
+	var targets []v1alpha1.Target
+	seen := map[v1alpha1.Target]bool{}
+	number := 0
+	for line := range strings.Lines(strings.TrimPrefix(text, "\ufeff")) {
+		number++
+		line = strings.TrimSpace(line)
+		target := v1alpha1.Target(line)
+		if line == "" || line[0] == '#' || seen[target] {
+			continue
+		}
+		if problem := checkTarget(line); problem != "" {
+			return nil, fmt.Errorf("line %d, %q: %s", number, start(line), problem)
+		}
+		if len(targets) == schedule.MaxTargets {
+			return nil, fmt.Errorf("line %d: a task has at most %d URLs; split the list", number, schedule.MaxTargets)
+		}
+		seen[target] = true
+		targets = append(targets, target)
+	}
+	if len(targets) == 0 {
+		return nil, errors.New("it has no URLs")
+	}
+	return targets, nil
+}
+
+// start is as much of a line as a message has room for.
+func start(line string) string {
+	const room = 80
+	if len(line) <= room {
+		return line
+	}
+	return strings.ToValidUTF8(line[:room], "") + "…"
+}
+
+const maxTarget = 2048
+
+// checkTarget says what is wrong with a URL, by the rules that the API server has
+// for spec.targets.
+func checkTarget(text string) string {
+	switch {
+	case utf8.RuneCountInString(text) > maxTarget:
+		return fmt.Sprintf("must not be longer than %d characters", maxTarget)
+	case !strings.HasPrefix(text, "http://") && !strings.HasPrefix(text, "https://"):
+		return "must be a full URL that starts with http:// or https://"
+	case strings.Contains(text, "*"):
+		return "must not have a wildcard: EdgeOne prefetches single URLs (write a literal * as %2A)"
+	case strings.Contains(text, " "):
+		return "must not have spaces: write a space as %20"
+	}
+	if _, err := url.ParseRequestURI(text); err != nil {
+		return "must be a valid URL with a host"
+	}
+	if u, err := url.Parse(text); err != nil || u.Hostname() == "" {
+		return "must be a valid URL with a host"
+	}
+	return ""
+}

@@ -1,0 +1,366 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+)
+
+func TestAListHasOneURLALine(t *testing.T) {
+	const a, b = "https://h/a", "http://h/b?c=1#d"
+	tests := []struct {
+		name, text string
+		want       []v1alpha1.Target
+		problem    string
+	}{
+		{"two lines", a + "\n" + b + "\n", []v1alpha1.Target{a, b}, ""},
+		{"no line break at the end", a + "\n" + b, []v1alpha1.Target{a, b}, ""},
+		{"Windows' line breaks", a + "\r\n\r\n" + b + "\r\n", []v1alpha1.Target{a, b}, ""},
+		{"Windows' byte order mark", "\ufeff" + a, []v1alpha1.Target{a}, ""},
+		{"blank lines and comments", "# x\n\n" + a + "\n \t\n  # y\n" + b, []v1alpha1.Target{a, b}, ""},
+		{"space around a URL", "  " + a + "\t\n", []v1alpha1.Target{a}, ""},
+		{"a URL twice", a + "\n" + b + "\n" + a, []v1alpha1.Target{a, b}, ""},
+		{"nothing", "", nil, "it has no URLs"},
+		{"only comments", "# x\n", nil, "it has no URLs"},
+		{"no scheme", a + "\n\nh/a", nil, `line 3, "h/a": must be a full URL that starts with http:// or https://`},
+		{"a comment behind a URL", a + " # x", nil, `line 1, "https://h/a # x": must not have spaces`},
+		{"a wildcard", "https://h/*", nil, "must not have a wildcard"},
+		{"no host", "https:///a", nil, "must be a valid URL with a host"},
+		{"a bad escape", "https://h/%zz", nil, "must be a valid URL with a host"},
+		{"a line that is too long", "https://h/" + strings.Repeat("x", 2048), nil, `x…": must not be longer than 2048 characters`},
+		{"as long as it may be", "https://h/" + strings.Repeat("ü", 2038), []v1alpha1.Target{v1alpha1.Target("https://h/" + strings.Repeat("ü", 2038))}, ""},
+		{"too many", manyLines(schedule.MaxTargets + 1), nil, "line 10001: a task has at most 10000 URLs"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := parseTargets(tt.text)
+			if tt.problem != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.problem) {
+					t.Errorf("%v, want %q in it", err, tt.problem)
+				}
+			} else if err != nil || !slices.Equal(got, tt.want) {
+				t.Errorf("%q, %v; want %q", got, err, tt.want)
+			}
+		})
+	}
+	if got, err := parseTargets(manyLines(schedule.MaxTargets)); err != nil || len(got) != schedule.MaxTargets {
+		t.Errorf("%d of as many as there may be, %v", len(got), err)
+	}
+}
+
+func manyLines(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "https://h/%d\n", i)
+	}
+	return b.String()
+}
+
+// configMaps is a reader of ConfigMaps that have one key each. A read takes a
+// second, and answers what was there when it began.
+type configMaps struct {
+	client.Reader
+	mu    sync.Mutex
+	texts map[string]string
+	reads int
+}
+
+func (c *configMaps) put(name, text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.texts[name] = text
+}
+
+func (c *configMaps) Get(_ context.Context, key client.ObjectKey, obj client.Object, _ ...client.GetOption) error {
+	c.mu.Lock()
+	text, ok := c.texts[key.Name]
+	c.reads++
+	c.mu.Unlock()
+	time.Sleep(time.Second)
+	if !ok {
+		return apierrors.NewNotFound(corev1.Resource("configmaps"), key.Name)
+	}
+	obj.(*corev1.ConfigMap).Data = map[string]string{"urls": text}
+	return nil
+}
+
+// listUnit is an operator that takes targets from configMaps, and remembers which
+// tasks came with their targets.
+type listUnit struct {
+	*unit
+	*configMaps
+	fed map[string]*v1alpha1.PrefetchTask
+}
+
+func newListUnit(t *testing.T, tasks ...*v1alpha1.PrefetchTask) *listUnit {
+	u := &listUnit{newUnit(t, nil, nil, tasks...), &configMaps{texts: map[string]string{}}, map[string]*v1alpha1.PrefetchTask{}}
+	var mu sync.Mutex
+	u.lists = newLists(u.operator, u.configMaps, u.lists.leads, func(task *v1alpha1.PrefetchTask) {
+		mu.Lock()
+		defer mu.Unlock()
+		u.fed[task.Name] = task
+	})
+	return u
+}
+
+// listTask is a new task that takes its targets from a ConfigMap.
+func listTask(name, configMap string) *v1alpha1.PrefetchTask {
+	task := unitTask(name, 0)
+	task.Generation = 1
+	task.Spec.TargetsFrom.ConfigMapKeyRef = v1alpha1.ConfigMapKeyReference{Name: configMap, Key: "urls"}
+	return task
+}
+
+func TestTasksOfOneListShareItsReadAndItsMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newListUnit(t)
+		u.put("list", "https://h/a\nhttps://h/b")
+		var tasks []*v1alpha1.PrefetchTask
+		for i := range 1000 {
+			tasks = append(tasks, listTask(fmt.Sprint("task-", i), "list"))
+			u.lists.resolve(tasks[i])
+		}
+		time.Sleep(time.Minute)
+		if u.reads > 2 || len(u.fed) != len(tasks) {
+			t.Errorf("%d reads for %d tasks, %d of which have their targets", u.reads, len(tasks), len(u.fed))
+		}
+		first := u.fed["task-0"].Spec.Targets
+		for name, task := range u.fed {
+			if len(task.Spec.Targets) != 2 || &task.Spec.Targets[0] != &first[0] {
+				t.Fatalf("%s has a list of its own", name)
+			}
+		}
+		for _, task := range tasks {
+			if u.lists.resolve(task) == task || schedule.Unresolved(u.lists.resolve(task)) {
+				t.Fatalf("%s has to be read again", task.Name)
+			}
+			u.lists.remove(task)
+		}
+		if len(u.lists.known) != 0 || len(u.lists.wants) != 0 || len(u.lists.readers) != 0 {
+			t.Errorf("%d lists, %d tasks and %d readers stay behind", len(u.lists.known), len(u.lists.wants), len(u.lists.readers))
+		}
+	})
+}
+
+func TestAListIsReadAfterTheTaskWasSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newListUnit(t)
+		u.put("list", "https://h/old")
+		u.lists.resolve(listTask("before", "list"))
+		synctest.Wait() // the read is under way
+		u.put("list", "https://h/new")
+		u.lists.resolve(listTask("after", "list"))
+		time.Sleep(time.Minute)
+		for name, want := range map[string]string{"before": "https://h/old", "after": "https://h/new"} {
+			if got := schedule.Targets(u.fed[name]); !slices.Equal(got, []string{want}) {
+				t.Errorf("%s has %q, want %s", name, got, want)
+			}
+		}
+	})
+}
+
+func TestAFinishedOrSuspendedTaskReadsNoList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newListUnit(t)
+		done := listTask("done", "list")
+		done.Spec.Targets = []v1alpha1.Target{"https://h/a"}
+		record("job-1", nil, time.Now())(claimedAt(done, time.Now()))
+		finish(done, 1, 0, time.Now())
+		done.Spec.Targets = nil
+		suspended := listTask("suspended", "list")
+		suspended.Spec.Suspend = ptr.To(true)
+		for _, task := range []*v1alpha1.PrefetchTask{done, suspended} {
+			if u.lists.resolve(task) != task {
+				t.Errorf("%s got targets", task.Name)
+			}
+		}
+		time.Sleep(time.Hour)
+		if u.reads != 0 {
+			t.Errorf("%d reads", u.reads)
+		}
+		again := done.DeepCopy()
+		again.Spec.Revision, again.ResourceVersion = "v2", "1000"
+		u.put("list", "https://h/b")
+		u.lists.resolve(again)
+		time.Sleep(time.Minute)
+		if u.reads != 1 || u.fed["done"] == nil {
+			t.Errorf("%d reads for a new run, which got %v", u.reads, u.fed["done"])
+		}
+	})
+}
+
+// A run that has submitted something is tied to its list; one that has not may
+// begin with another.
+func TestARunIsTiedToItsListOnceSomethingIsSubmitted(t *testing.T) {
+	claimed := func(task *v1alpha1.PrefetchTask) { claimedAt(task, time.Now()) }
+	tests := []struct {
+		name   string
+		status func(*v1alpha1.PrefetchTask)
+		tied   bool
+	}{
+		{"new", func(*v1alpha1.PrefetchTask) {}, false},
+		{"claimed", claimed, true},
+		{"released", func(task *v1alpha1.PrefetchTask) { claimed(task); release(noReason, time.Now())(task) }, false},
+		{"submitted in part", func(task *v1alpha1.PrefetchTask) {
+			claimed(task)
+			task.Status.Submission.Targets = "0"
+			record("job-1", nil, time.Now())(task)
+		}, true},
+		{"refused in part", func(task *v1alpha1.PrefetchTask) {
+			refuse(schedule.Positions{0}, "no", time.Now())(task)
+		}, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				task := listTask("task", "list")
+				task.Spec.Targets = []v1alpha1.Target{"https://h/a", "https://h/b"}
+				tt.status(task)
+				task.Spec.Targets = nil
+				u := newListUnit(t, task)
+				task = u.get("task")
+				u.put("list", "https://h/b\nhttps://h/a")
+				u.lists.resolve(task)
+				time.Sleep(time.Minute)
+				ready := meta.FindStatusCondition(u.get("task").Status.Conditions, v1alpha1.ConditionReady)
+				if changed := ready != nil && ready.Reason == v1alpha1.ReasonTargetsChanged; changed != tt.tied || (u.fed["task"] == nil) != tt.tied {
+					t.Errorf("with another list: Ready %+v, fed %v; want tied: %v", ready, u.fed["task"], tt.tied)
+				}
+				if !tt.tied {
+					begin(u.fed["task"], time.Now())
+					if got := u.fed["task"].Status; got.TargetsHash != schedule.HashTargets(u.fed["task"]) || got.LostCalls != 0 {
+						t.Errorf("the run does not begin with the new list: %+v", got)
+					}
+					return
+				}
+				before := u.get("task").Status
+				u.put("list", "# as it was\nhttps://h/a\nhttps://h/b")
+				time.Sleep(time.Minute)
+				if fed := u.fed["task"]; fed == nil || !slices.Equal(schedule.Targets(fed), []string{"https://h/a", "https://h/b"}) {
+					t.Errorf("with its list restored, fed %v", fed)
+				}
+				if after := u.get("task").Status; after.Run != before.Run || len(after.Jobs) != len(before.Jobs) || (after.Submission == nil) != (before.Submission == nil) {
+					t.Errorf("what was known of the run is lost: %+v", after)
+				}
+			})
+		})
+	}
+}
+
+func TestAMissingListIsToldOnceAndLookedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newListUnit(t, listTask("task", "list"))
+		feed := func() { u.lists.resolve(u.get("task")) }
+		feed()
+		time.Sleep(10 * time.Second)
+		first := u.get("task")
+		feed()
+		ready := meta.FindStatusCondition(first.Status.Conditions, v1alpha1.ConditionReady)
+		if ready == nil || ready.Reason != v1alpha1.ReasonTargetsMissing || first.Status.ObservedGeneration != 1 || stalledFor(first, ready.Reason) {
+			t.Fatalf("at first: %+v", first.Status)
+		}
+		for range 10 {
+			time.Sleep(u.RecheckInterval)
+			feed() // as its event would
+		}
+		stalled := u.get("task")
+		if !stalledFor(stalled, v1alpha1.ReasonTargetsMissing) {
+			t.Errorf("after a while: %+v", stalled.Status)
+		}
+		if u.reads < 10 || u.reads > 12 {
+			t.Errorf("%d reads in 10 intervals", u.reads)
+		}
+		time.Sleep(time.Hour)
+		if again := u.get("task"); again.ResourceVersion != stalled.ResourceVersion {
+			t.Error("the same was written again")
+		}
+		reads := u.reads
+		edited := stalled.DeepCopy()
+		edited.Generation, edited.ResourceVersion = 2, "2000"
+		u.put("list", "https://h/a")
+		u.lists.resolve(edited)
+		time.Sleep(2 * time.Second)
+		if u.reads != reads+1 || u.fed["task"] == nil {
+			t.Errorf("after an edit: %d reads, fed %v", u.reads-reads, u.fed["task"])
+		}
+	})
+}
+
+// The API server's answer to a write has no targets from a ConfigMap, and neither
+// has a live read. A read of another run must not get those of this one.
+func TestTargetsOutliveWritesAndReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stored := listTask("task", "list")
+		u := newListUnit(t, stored)
+		targets := []v1alpha1.Target{"https://h/a", "https://h/b"}
+		task := withTargets(u.get("task"), targets)
+		written, err := u.store.write(context.Background(), task, func(task *v1alpha1.PrefetchTask) { claimedAt(task, time.Now()) })
+		if err != nil || !slices.Equal(written.Spec.Targets, targets) || written.Status.TargetsHash != schedule.HashTargets(task) {
+			t.Fatalf("written: %v, %+v", err, written)
+		}
+		if got := u.get("task"); len(got.Spec.Targets) != 0 || got.Status.TargetsHash == "" || *got.Status.Targets.Total != 2 {
+			t.Errorf("the API server has %+v", got)
+		}
+		read, err := u.store.read(context.Background(), task)
+		if err != nil || !slices.Equal(read.Spec.Targets, targets) {
+			t.Errorf("read: %v, %+v", err, read)
+		}
+		other := withTargets(task, []v1alpha1.Target{"https://h/c"})
+		if read, err := u.store.read(context.Background(), other); err != nil || len(read.Spec.Targets) != 0 {
+			t.Errorf("a run with another list: %v, %+v", err, read)
+		}
+		edited := u.get("task")
+		edited.Spec.Revision = "v2"
+		if err := u.store.Update(context.Background(), edited); err != nil {
+			t.Fatal(err)
+		}
+		if read, err := u.store.read(context.Background(), task); err != nil || len(read.Spec.Targets) != 0 {
+			t.Errorf("a new run: %v, %+v", err, read)
+		}
+	})
+}
+
+// Whatever is done to a task whose targets are not known, nothing is taken for
+// handed over or for not handed over, and no run for finished.
+func TestATaskWithoutItsTargetsKeepsWhatItsStatusSays(t *testing.T) {
+	task := listTask("task", "list")
+	task.Spec.Targets = []v1alpha1.Target{"https://h/a", "https://h/b", "https://h/c"}
+	now := time.Now()
+	claimedAt(task, now)
+	task.Status.Submission.Targets = "0-1"
+	task.Spec.Targets = nil
+	if schedule.Waiting(task) || !schedule.WantsTargets(task) {
+		t.Error("it is not waiting for its targets")
+	}
+	if _, open := openIn(task); open {
+		t.Error("it is looked for")
+	}
+	record("job-1", map[string]string{"https://h/a": "no"}, now)(task)
+	if s := task.Status; len(s.Jobs) != 1 || s.Jobs[0].Targets != "0-1" || over(task) {
+		t.Errorf("recorded: %+v", s)
+	}
+	follow(listing{}, 0, now, now.Add(time.Hour))(task)
+	if s := task.Status; s.Jobs[0].Failed != 0 || over(task) || !s.CompletionTime.IsZero() {
+		t.Errorf("followed: %+v", s)
+	}
+	task.Status.Submission = &v1alpha1.Submission{ClaimID: "x", Targets: "2", SignedAt: metav1.NewTime(now)}
+	adopt([]adoption{{"job-2", schedule.Positions{2}}}, now)(task)
+	if s := task.Status; len(s.Jobs) != 2 || s.Jobs[1].Targets != "2" || over(task) {
+		t.Errorf("adopted: %+v", s)
+	}
+}
