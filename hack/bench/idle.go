@@ -86,5 +86,6 @@ func (w *world) trickleOnce(ctx context.Context, p *program, prefix string, n in
 		return nil, err
 	}
 	each, _ := untilJobs(w.tasks.lives())
-	return each, nil
+	// What comes next is not to find anything left to do.
+	return each, w.wait(ctx, p.Process, finished(n))
 }
