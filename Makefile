@@ -63,7 +63,7 @@ demo: build control-plane ## Show the operator at work on this machine: API serv
 
 BENCH_SCALE ?= 1
 .PHONY: bench
-bench: build control-plane ## Measure it all against what people do today (an hour), for docs/benchmarks.md; BENCH_RUN selects, BENCH_SCALE=0.05 tries
+bench: prerequisites control-plane ## Measure it all against what people do today (an hour), for docs/benchmarks.md; BENCH_RUN selects, BENCH_SCALE=0.05 tries
 	cd hack/bench/baseline/crossplane && go vet ./...
 	go run ./hack/bench -run='$(BENCH_RUN)' -scale=$(BENCH_SCALE)
 

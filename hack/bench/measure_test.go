@@ -82,8 +82,10 @@ func TestOnlyCallsThatBeganAfterACreationWentBefore(t *testing.T) {
 	lives := map[string]life{
 		"single": {created: at(100)}, "earlier": {claimed: at(5)}, "under-way": {claimed: at(90)}, "after": {claimed: at(115)}, "later": {claimed: at(135)},
 	}
-	if got := callsBefore(calls, lives, "single"); got != 1 {
-		t.Errorf("%d calls went before, want 1", got)
+	for while, want := range map[time.Duration]int{0: 1, 10 * time.Millisecond: 1, 20 * time.Millisecond: 0} {
+		if got := callsBefore(calls, lives, "single", while); got != want {
+			t.Errorf("%d calls of which no claim was seen within %s went before, want %d", got, while, want)
+		}
 	}
 }
 

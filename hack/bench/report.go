@@ -128,7 +128,7 @@ func (b *bench) page(ctx context.Context, results []*result) (string, error) {
 		"Machine": m, "Date": b.started.UTC().Format(time.DateOnly), "Took": time.Since(b.started).Round(time.Minute).String(),
 		"Command": b.command(), "Summary": summary.markdown(), "Missed": missed, "Figures": len(summary.rows), "Results": texts,
 		"Creators": creators, "Calm": calm, "Batch": number(batch), "SharedBy": sharedBy, "WarmUp": warmUp, "IdleRoundTrip": idleRoundTrip,
-		"BaselineRoundTrip": baselineRoundTrip, "RivalRate": rivalRate, "FloodURLs": floodURLs, "SingleEvery": singleEvery,
+		"BaselineRoundTrip": baselineRoundTrip, "RivalRate": rivalRate, "FloodURLs": floodURLs, "SingleEvery": singleEvery, "Planned": planned,
 	})
 	return out.String(), err
 }
