@@ -69,23 +69,24 @@ func TestALimiterAtTheLimitUsesAllOfIt(t *testing.T) {
 	}
 }
 
-func TestOnlyCallsThatBeganAfterACreationWentBefore(t *testing.T) {
+func TestOnlyCallsThatBeganAfterACreationAreAheadOfATask(t *testing.T) {
 	start := time.Now()
 	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
 	calls := []simulator.Call{
 		{Time: at(10), URLs: []string{targetURL("earlier", 0)}},
 		{Time: at(110), URLs: []string{targetURL("under-way", 0)}},
-		{Time: at(120), URLs: []string{targetURL("after", 0), targetURL("after", 1)}},
-		{Time: at(130), URLs: []string{targetURL("single", 0)}},
-		{Time: at(140), URLs: []string{targetURL("later", 0)}},
+		{Time: at(250), URLs: []string{targetURL("decided", 0)}},
+		{Time: at(320), URLs: []string{targetURL("ahead", 0), targetURL("ahead", 1)}},
+		{Time: at(420), URLs: []string{targetURL("beside", 0)}},
+		{Time: at(430), URLs: []string{targetURL("single", 0)}},
+		{Time: at(440), URLs: []string{targetURL("after", 0)}},
 	}
 	lives := map[string]life{
-		"single": {created: at(100)}, "earlier": {claimed: at(5)}, "under-way": {claimed: at(90)}, "after": {claimed: at(115)}, "later": {claimed: at(135)},
+		"single": {created: at(100), claimed: at(400)}, "earlier": {claimed: at(5)}, "under-way": {claimed: at(90)},
+		"decided": {claimed: at(150)}, "ahead": {claimed: at(300)}, "beside": {claimed: at(390)}, "after": {claimed: at(435)},
 	}
-	for while, want := range map[time.Duration]int{0: 1, 10 * time.Millisecond: 1, 20 * time.Millisecond: 0} {
-		if got := callsBefore(calls, lives, "single", while); got != want {
-			t.Errorf("%d calls of which no claim was seen within %s went before, want %d", got, while, want)
-		}
+	if before, ahead := callsBefore(calls, lives, "single"), callsAhead(calls, lives, "single"); before != 3 || ahead != 1 {
+		t.Errorf("%d calls went before, want 3, and %d were ahead, want 1", before, ahead)
 	}
 }
 
