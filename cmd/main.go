@@ -209,10 +209,11 @@ func run(ctx context.Context, o *options) error {
 	if o.metricsSecure {
 		metrics.FilterProvider = filters.WithAuthenticationAndAuthorization
 	}
+	jobs := controller.NewJobs()
 	grace := o.controller.ShutdownGrace + 5*time.Second
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                        scheme,
-		Cache:                         controller.CacheOptions(o.namespaces()...),
+		Cache:                         controller.CacheOptions(jobs, o.namespaces()...),
 		Metrics:                       metrics,
 		HealthProbeBindAddress:        o.probeAddress,
 		LeaderElection:                o.leaderElect,
@@ -232,7 +233,7 @@ func run(ctx context.Context, o *options) error {
 		return err
 	}
 	credentials := &controller.Credentials{Live: mgr.GetAPIReader(), Own: controller.OwnCredentials(o.credentialsDir), MaxAge: o.controller.RecheckInterval}
-	if err := controller.Setup(ctx, mgr, edgeOne, credentials, o.controller); err != nil {
+	if err := controller.Setup(ctx, mgr, edgeOne, credentials, jobs, o.controller); err != nil {
 		return err
 	}
 	if err := errors.Join(mgr.AddHealthzCheck("healthz", healthz.Ping), mgr.AddReadyzCheck("readyz", healthz.Ping)); err != nil {

@@ -337,9 +337,9 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "who recorded a job is forgotten while a claim may ask", file: "internal/controller/poller.go",
+		name: "who recorded a job is forgotten while a claim may ask", file: "internal/controller/jobs.go",
 		old:    `claim != nil && claim.SignedAt.Time.Before(oldest) {`,
-		new:    `claim != nil && p.zones == nil {`,
+		new:    `claim != nil && f.zones == nil {`,
 		suites: []string{controller, histories},
 	},
 	{
@@ -558,6 +558,57 @@ var mutations = []mutation{
 		old:    `return !schedule.Bound(task) || task.Status.TargetsHash == hash`,
 		new:    `return true`,
 		suites: []string{controller, histories},
+	},
+	{
+		name: "a run begins with a list that was read before the task was seen", file: "internal/controller/targets.go",
+		old: `		asked := r.next
+		r.next = nil
+		if len(asked) == 0 || err != nil { // or the process ends
+			delete(l.readers, from)
+			l.mu.Unlock()
+			if err == nil {
+				l.reading.Release(1)
+			}
+			return
+		}
+		l.mu.Unlock()
+		read, err := l.get(from)
+`,
+		new: `		asked := r.next
+		if len(asked) == 0 || err != nil { // or the process ends
+			delete(l.readers, from)
+			l.mu.Unlock()
+			if err == nil {
+				l.reading.Release(1)
+			}
+			return
+		}
+		l.mu.Unlock()
+		read, err := l.get(from)
+		l.mu.Lock()
+		asked = r.next
+		r.next = nil
+		l.mu.Unlock()
+`,
+		suites: []string{controller},
+	},
+	{
+		name: "what is not known of a task's targets is taken for nothing to do", file: "internal/controller/status.go",
+		old:    `return !schedule.NewRun(task) && !schedule.Unresolved(task)`,
+		new:    `return !schedule.NewRun(task)`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a task whose targets are not known is looked for", file: "internal/controller/poller.go",
+		old:    `if schedule.Unresolved(task) && !schedule.NewRun(task) {`,
+		new:    `if schedule.Unresolved(task) && task.Name == "" {`,
+		suites: []string{controller, histories},
+	},
+	{
+		name: "a list with a bad line is submitted without it", file: "internal/controller/targets.go",
+		old:    `return nil, fmt.Errorf("line %d, %q: %s", number, start(line), problem)`,
+		new:    `continue`,
+		suites: []string{controller},
 	},
 	{
 		name: "another account's history says that a call was not executed", file: "internal/controller/poller.go",

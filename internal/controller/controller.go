@@ -69,8 +69,9 @@ type operator struct {
 // +kubebuilder:rbac:groups="",resources=configmaps;secrets,verbs=get
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
-// Setup adds both controllers to the manager.
-func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, credentials *Credentials, options Options) error {
+// Setup adds both controllers to the manager, whose cache has CacheOptions of the
+// same jobs.
+func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, credentials *Credentials, jobs *Jobs, options Options) error {
 	critical, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	op := &operator{
 		Options:     options,
@@ -84,8 +85,11 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 	if err := mgr.Add(&drain{op: op, cancel: cancel}); err != nil {
 		return err
 	}
-	poller := newPoller(op)
-	if err := mgr.Add(forgetting{poller}); err != nil {
+	poller := newPoller(op, jobs)
+	synced := func(ctx context.Context) { // an error is that of ctx, or ends the manager elsewhere
+		_, _ = mgr.GetCache().GetInformer(ctx, &v1alpha1.PrefetchTask{})
+	}
+	if err := mgr.Add(forgetting{poller, synced}); err != nil {
 		return err
 	}
 	submitter := &Submitter{operator: op, poller: poller, lines: map[account]*line{}, places: map[client.ObjectKey]account{}}
@@ -137,13 +141,13 @@ func run[key comparable](
 	}
 	feed := handler.TypedFuncs[client.Object, key]{
 		CreateFunc: func(_ context.Context, e event.TypedCreateEvent[client.Object], q queue) {
-			add(q, func() []key { return observe(e.Object.(*v1alpha1.PrefetchTask)) })
+			add(q, func() []key { return observe(cached(e.Object)) })
 		},
 		UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[client.Object], q queue) {
-			add(q, func() []key { return observe(e.ObjectNew.(*v1alpha1.PrefetchTask)) })
+			add(q, func() []key { return observe(cached(e.ObjectNew)) })
 		},
 		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[client.Object], q queue) {
-			add(q, func() []key { return remove(e.Object.(*v1alpha1.PrefetchTask)) })
+			add(q, func() []key { return remove(cached(e.Object)) })
 		},
 	}
 	warmup := true

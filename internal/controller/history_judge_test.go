@@ -295,10 +295,10 @@ func (j *judge) complete(task *userTask, executed map[string]int) {
 
 // otherwise says whether a target was executed in another mode or with other
 // headers. EdgeOne's history does not tell those, so where two managers work at
-// once, or two accounts in one zone, the one call may be taken for the other that
-// was lost.
+// once, or two accounts in one zone, or where a manager does not know the list of a
+// task whose call was lost, the one call may be taken for the other.
 func (j *judge) otherwise(target string) bool {
-	if !j.h.manyManagers() && !j.h.users.severalAccounts(target) || j.h.edgeOne.Executed(target) == 0 {
+	if !j.h.manyManagers() && !j.h.users.severalAccounts(target) && !j.h.users.fromList(target) || j.h.edgeOne.Executed(target) == 0 {
 		return false
 	}
 	j.h.count("tolerated: taken for a call in another mode or with other headers")

@@ -375,13 +375,14 @@ func (h *simulation) start() *process {
 	if *logFlag {
 		logger = funcr.New(func(prefix, args string) { h.logf("      %s: %s %s", p.name, prefix, args) }, funcr.Options{Verbosity: 1})
 	}
+	jobs := NewJobs()
 	mgr, err := manager.New(&rest.Config{
 		Host: "http://apiserver", QPS: -1,
 		Transport:     &apiConnection{link: p.link, server: h.server, faults: h, process: p.name},
 		ContentConfig: rest.ContentConfig{ContentType: kruntime.ContentTypeJSON, AcceptContentTypes: kruntime.ContentTypeJSON},
 	}, manager.Options{
 		Scheme: scheme, MapperProvider: mapper, Logger: logger,
-		Cache:                   CacheOptions(),
+		Cache:                   CacheOptions(jobs),
 		Metrics:                 metricsserver.Options{BindAddress: "0"},
 		Controller:              config.Controller{SkipNameValidation: ptr.To(true), RecoverPanic: ptr.To(false)},
 		GracefulShutdownTimeout: ptr.To(h.options.ShutdownGrace + 5*time.Second),
@@ -398,7 +399,7 @@ func (h *simulation) start() *process {
 	ctx, cancel := context.WithCancel(logr.NewContext(context.Background(), logger))
 	p.cancel = cancel
 	credentials := &Credentials{Live: mgr.GetAPIReader(), Own: own, MaxAge: h.options.RecheckInterval}
-	h.must(Setup(ctx, quiet{mgr, h.events}, edgeOne, credentials, h.options))
+	h.must(Setup(ctx, quiet{mgr, h.events}, edgeOne, credentials, jobs, h.options))
 	h.must(mgr.Add(manager.RunnableFunc(func(context.Context) error {
 		close(p.started)
 		return nil

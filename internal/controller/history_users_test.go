@@ -421,6 +421,16 @@ func (u *users) severalAccounts(target string) bool {
 	return len(secrets) > 1
 }
 
+// fromList says whether a task with a ConfigMap asked for a target.
+func (u *users) fromList(target string) bool {
+	for _, targets := range u.lists {
+		if slices.Contains(targets, v1alpha1.Target(target)) {
+			return true
+		}
+	}
+	return false
+}
+
 // workOf names what EdgeOne is asked to do: two of the same are one thing done
 // twice.
 func workOf(spec v1alpha1.PrefetchTaskSpec, target string) string {

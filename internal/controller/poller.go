@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
 
-	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -31,47 +29,15 @@ type zone struct {
 type Poller struct {
 	*operator
 	waker[zone]
+	jobs *Jobs
 
 	mu     sync.Mutex
 	zones  map[zone]*openWork
 	places map[client.ObjectKey]zone
-	jobs   map[string]recordedJob // by ID, those of finished tasks too
 }
 
-// recordedJob is who has recorded a job: the claims of the call that made it, and
-// of calls whose tasks found it in EdgeOne's history.
-type recordedJob struct {
-	claims []string
-	at     time.Time
-}
-
-func newPoller(op *operator) *Poller {
-	return &Poller{operator: op, zones: map[zone]*openWork{}, places: map[client.ObjectKey]zone{}, jobs: map[string]recordedJob{}}
-}
-
-// forgetting forgets recorded jobs that no open claim can ask about any more:
-// those that were made before the window of the oldest.
-type forgetting struct{ *Poller }
-
-// NeedLeaderElection is false: the tasks come to those that do not lead as well.
-func (forgetting) NeedLeaderElection() bool { return false }
-
-// Start does so from time to time.
-func (p forgetting) Start(ctx context.Context) error {
-	wait.UntilWithContext(ctx, func(context.Context) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		oldest := p.edgeOne.ServerTime().Add(-p.SignatureValidity - p.SettleMargin)
-		for _, work := range p.zones {
-			for _, task := range work.tasks {
-				if claim := task.Status.Submission; claim != nil && claim.SignedAt.Time.Before(oldest) {
-					oldest = claim.SignedAt.Time
-				}
-			}
-		}
-		maps.DeleteFunc(p.jobs, func(_ string, job recordedJob) bool { return job.at.Before(oldest.Add(-answerMemory)) })
-	}, p.SignatureValidity)
-	return nil
+func newPoller(op *operator, jobs *Jobs) *Poller {
+	return &Poller{operator: op, jobs: jobs, zones: map[zone]*openWork{}, places: map[client.ObjectKey]zone{}}
 }
 
 // openWork is what a zone is looked at for.
@@ -103,19 +69,21 @@ func openIn(task *v1alpha1.PrefetchTask) (zone, bool) {
 	if over(task) || schedule.NewRun(task) {
 		return zone{}, false
 	}
-	return zone{accountOf(task), task.Spec.ZoneID}, len(task.Status.Jobs) > 0
+	return zone{accountOf(task), task.Spec.ZoneID}, slices.ContainsFunc(task.Status.Jobs, underWay)
+}
+
+// underWay says whether outcomes of a job are missing.
+func underWay(job v1alpha1.Job) bool {
+	positions, _ := schedule.ParsePositions(job.Targets)
+	return int(job.Succeeded+job.Failed) < len(positions)
 }
 
 // observe feeds a task to the open work of its zone.
 func (p *Poller) observe(task *v1alpha1.PrefetchTask) []zone {
+	p.jobs.see(task)
 	task = p.lists.resolve(task)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, job := range task.Status.Jobs {
-		if known := p.jobs[job.ID]; !slices.Contains(known.claims, job.ClaimID) {
-			p.jobs[job.ID] = recordedJob{append(known.claims, job.ClaimID), job.SubmitTime.Time}
-		}
-	}
 	key := client.ObjectKeyFromObject(task)
 	z, open := openIn(task)
 	if before, ok := p.places[key]; ok {
@@ -282,8 +250,7 @@ func (p *Poller) plan(tasks []*v1alpha1.PrefetchTask) *look {
 			continue
 		}
 		for _, job := range task.Status.Jobs {
-			positions, _ := schedule.ParsePositions(job.Targets)
-			if int(job.Succeeded+job.Failed) < len(positions) && !jobs[job.ID] {
+			if underWay(job) && !jobs[job.ID] {
 				jobs[job.ID] = true
 				l.jobs = append(l.jobs, job.ID)
 				if l.since.IsZero() || job.SubmitTime.Time.Before(l.since) {
@@ -466,7 +433,7 @@ func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submis
 	for _, id := range claim.EarlierJobs {
 		delete(history, id)
 	}
-	result, jobs := settle(claim, schedule.Targets(task), history, fenced, func(jobID string) string { return p.owner(jobID, claim.ClaimID) })
+	result, jobs := settle(claim, schedule.Targets(task), history, fenced, func(jobID string) string { return p.jobs.owner(jobID, claim.ClaimID) })
 	switch {
 	case result != undecided:
 		return adopt(jobs, time.Now())
@@ -478,19 +445,6 @@ func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submis
 			p.complete(claim).UTC().Format(time.RFC3339)), false)
 	}
 	return nil
-}
-
-// owner returns a claim that has recorded the job, preferably another one.
-func (p *Poller) owner(jobID, claimID string) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	owner := ""
-	for _, id := range p.jobs[jobID].claims {
-		if owner == "" || id != claimID {
-			owner = id
-		}
-	}
-	return owner
 }
 
 // write changes a task's status and the Poller's own view of it.

@@ -38,7 +38,7 @@ func heldBy(task *v1alpha1.PrefetchTask) bool {
 // A zone has quota for a quarter of the tasks a day, and it returns at an hour that
 // nobody told us. Another zone of the account goes on meanwhile.
 func TestTasksBeyondTheQuotaWaitAndGoOnWhenItReturns(t *testing.T) {
-	const daily, n = 500, 2000
+	const daily, n = 300, 1200
 	zone := zoneA1
 	zone.Daily = daily
 	inCalm(t, simulator.Config{Zones: []simulator.Zone{zone, zoneA2}, QuotaResetAt: "05:37"}, func(t *testing.T, w *calm) {

@@ -165,8 +165,11 @@ func targetless(why schedule.Why, stalled bool) change {
 	return func(task *v1alpha1.PrefetchTask) {
 		stalled = stalled || stalledFor(task, why.Reason)
 		notReady(task, why.Reason, why.Message)
-		if schedule.NewRun(task) || len(task.Status.Jobs) == 0 {
+		switch {
+		case !schedule.Bound(task):
 			set(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, why.Reason, why.Message)
+		case task.Status.Submission != nil: // of which nothing is found out now
+			set(task, v1alpha1.ConditionSubmitted, metav1.ConditionUnknown, why.Reason, why.Message)
 		}
 		stall(task, stalled, why.Reason, why.Message)
 		unset(task, v1alpha1.ConditionQuotaExceeded)

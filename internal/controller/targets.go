@@ -86,8 +86,12 @@ func newLists(op *operator, live client.Reader, leads <-chan struct{}, feed func
 func (l *lists) resolve(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	key, run := client.ObjectKeyFromObject(task), schedule.Run(task)
+	key := client.ObjectKeyFromObject(task)
 	w := l.wants[key]
+	if w == nil && !schedule.FromConfigMap(task) {
+		return task
+	}
+	run := schedule.Run(task)
 	if w != nil && w.task.UID != task.UID {
 		w = nil
 	}

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -109,13 +110,25 @@ type listUnit struct {
 
 func newListUnit(t *testing.T, tasks ...*v1alpha1.PrefetchTask) *listUnit {
 	u := &listUnit{newUnit(t, nil, nil, tasks...), &configMaps{texts: map[string]string{}}, map[string]*v1alpha1.PrefetchTask{}}
-	var mu sync.Mutex
 	u.lists = newLists(u.operator, u.configMaps, u.lists.leads, func(task *v1alpha1.PrefetchTask) {
-		mu.Lock()
-		defer mu.Unlock()
+		u.mu.Lock()
+		defer u.mu.Unlock()
 		u.fed[task.Name] = task
 	})
 	return u
+}
+
+// seen is how many reads there were, and which tasks have got their targets.
+func (u *listUnit) seen() (reads int, fed map[string]*v1alpha1.PrefetchTask) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.reads, maps.Clone(u.fed)
+}
+
+// pass lets time pass, and what happens in it be over.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }
 
 // listTask is a new task that takes its targets from a ConfigMap.
@@ -135,12 +148,13 @@ func TestTasksOfOneListShareItsReadAndItsMemory(t *testing.T) {
 			tasks = append(tasks, listTask(fmt.Sprint("task-", i), "list"))
 			u.lists.resolve(tasks[i])
 		}
-		time.Sleep(time.Minute)
-		if u.reads > 2 || len(u.fed) != len(tasks) {
-			t.Errorf("%d reads for %d tasks, %d of which have their targets", u.reads, len(tasks), len(u.fed))
+		pass(time.Minute)
+		reads, fed := u.seen()
+		if reads > 2 || len(fed) != len(tasks) {
+			t.Errorf("%d reads for %d tasks, %d of which have their targets", reads, len(tasks), len(fed))
 		}
-		first := u.fed["task-0"].Spec.Targets
-		for name, task := range u.fed {
+		first := fed["task-0"].Spec.Targets
+		for name, task := range fed {
 			if len(task.Spec.Targets) != 2 || &task.Spec.Targets[0] != &first[0] {
 				t.Fatalf("%s has a list of its own", name)
 			}
@@ -165,9 +179,10 @@ func TestAListIsReadAfterTheTaskWasSeen(t *testing.T) {
 		synctest.Wait() // the read is under way
 		u.put("list", "https://h/new")
 		u.lists.resolve(listTask("after", "list"))
-		time.Sleep(time.Minute)
+		pass(time.Minute)
+		_, fed := u.seen()
 		for name, want := range map[string]string{"before": "https://h/old", "after": "https://h/new"} {
-			if got := schedule.Targets(u.fed[name]); !slices.Equal(got, []string{want}) {
+			if got := schedule.Targets(fed[name]); !slices.Equal(got, []string{want}) {
 				t.Errorf("%s has %q, want %s", name, got, want)
 			}
 		}
@@ -189,17 +204,19 @@ func TestAFinishedOrSuspendedTaskReadsNoList(t *testing.T) {
 				t.Errorf("%s got targets", task.Name)
 			}
 		}
-		time.Sleep(time.Hour)
-		if u.reads != 0 {
-			t.Errorf("%d reads", u.reads)
+		pass(time.Hour)
+		reads, _ := u.seen()
+		if reads != 0 {
+			t.Errorf("%d reads", reads)
 		}
 		again := done.DeepCopy()
 		again.Spec.Revision, again.ResourceVersion = "v2", "1000"
 		u.put("list", "https://h/b")
 		u.lists.resolve(again)
-		time.Sleep(time.Minute)
-		if u.reads != 1 || u.fed["done"] == nil {
-			t.Errorf("%d reads for a new run, which got %v", u.reads, u.fed["done"])
+		pass(time.Minute)
+		reads, fed := u.seen()
+		if reads != 1 || fed["done"] == nil {
+			t.Errorf("%d reads for a new run, which got %v", reads, fed["done"])
 		}
 	})
 }
@@ -236,22 +253,24 @@ func TestARunIsTiedToItsListOnceSomethingIsSubmitted(t *testing.T) {
 				task = u.get("task")
 				u.put("list", "https://h/b\nhttps://h/a")
 				u.lists.resolve(task)
-				time.Sleep(time.Minute)
+				pass(time.Minute)
+				_, fed := u.seen()
 				ready := meta.FindStatusCondition(u.get("task").Status.Conditions, v1alpha1.ConditionReady)
-				if changed := ready != nil && ready.Reason == v1alpha1.ReasonTargetsChanged; changed != tt.tied || (u.fed["task"] == nil) != tt.tied {
-					t.Errorf("with another list: Ready %+v, fed %v; want tied: %v", ready, u.fed["task"], tt.tied)
+				if changed := ready != nil && ready.Reason == v1alpha1.ReasonTargetsChanged; changed != tt.tied || (fed["task"] == nil) != tt.tied {
+					t.Errorf("with another list: Ready %+v, fed %v; want tied: %v", ready, fed["task"], tt.tied)
 				}
 				if !tt.tied {
-					begin(u.fed["task"], time.Now())
-					if got := u.fed["task"].Status; got.TargetsHash != schedule.HashTargets(u.fed["task"]) || got.LostCalls != 0 {
+					begin(fed["task"], time.Now())
+					if got := fed["task"].Status; got.TargetsHash != schedule.HashTargets(fed["task"]) || got.LostCalls != 0 {
 						t.Errorf("the run does not begin with the new list: %+v", got)
 					}
 					return
 				}
 				before := u.get("task").Status
 				u.put("list", "# as it was\nhttps://h/a\nhttps://h/b")
-				time.Sleep(time.Minute)
-				if fed := u.fed["task"]; fed == nil || !slices.Equal(schedule.Targets(fed), []string{"https://h/a", "https://h/b"}) {
+				pass(time.Minute)
+				_, fed = u.seen()
+				if fed := fed["task"]; fed == nil || !slices.Equal(schedule.Targets(fed), []string{"https://h/a", "https://h/b"}) {
 					t.Errorf("with its list restored, fed %v", fed)
 				}
 				if after := u.get("task").Status; after.Run != before.Run || len(after.Jobs) != len(before.Jobs) || (after.Submission == nil) != (before.Submission == nil) {
@@ -267,7 +286,7 @@ func TestAMissingListIsToldOnceAndLookedForAgain(t *testing.T) {
 		u := newListUnit(t, listTask("task", "list"))
 		feed := func() { u.lists.resolve(u.get("task")) }
 		feed()
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		first := u.get("task")
 		feed()
 		ready := meta.FindStatusCondition(first.Status.Conditions, v1alpha1.ConditionReady)
@@ -275,28 +294,29 @@ func TestAMissingListIsToldOnceAndLookedForAgain(t *testing.T) {
 			t.Fatalf("at first: %+v", first.Status)
 		}
 		for range 10 {
-			time.Sleep(u.RecheckInterval)
+			pass(u.RecheckInterval)
 			feed() // as its event would
 		}
+		reads, _ := u.seen()
 		stalled := u.get("task")
 		if !stalledFor(stalled, v1alpha1.ReasonTargetsMissing) {
 			t.Errorf("after a while: %+v", stalled.Status)
 		}
-		if u.reads < 10 || u.reads > 12 {
-			t.Errorf("%d reads in 10 intervals", u.reads)
+		if reads < 10 || reads > 12 {
+			t.Errorf("%d reads in 10 intervals", reads)
 		}
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		if again := u.get("task"); again.ResourceVersion != stalled.ResourceVersion {
 			t.Error("the same was written again")
 		}
-		reads := u.reads
+		reads, _ = u.seen()
 		edited := stalled.DeepCopy()
 		edited.Generation, edited.ResourceVersion = 2, "2000"
 		u.put("list", "https://h/a")
 		u.lists.resolve(edited)
-		time.Sleep(2 * time.Second)
-		if u.reads != reads+1 || u.fed["task"] == nil {
-			t.Errorf("after an edit: %d reads, fed %v", u.reads-reads, u.fed["task"])
+		pass(2 * time.Second)
+		if after, fed := u.seen(); after != reads+1 || fed["task"] == nil {
+			t.Errorf("after an edit: %d reads, fed %v", after-reads, fed["task"])
 		}
 	})
 }

@@ -167,7 +167,7 @@ func (u *unit) planned(l *line) (*schedule.Call, *teo.Slot) {
 
 // poller returns the Poller with these tasks in it.
 func (u *unit) poller(tasks ...*v1alpha1.PrefetchTask) *Poller {
-	p := newPoller(u.operator)
+	p := newPoller(u.operator, NewJobs())
 	for _, task := range tasks {
 		p.observe(task)
 	}

@@ -47,8 +47,8 @@ func TestPlanningCostsTheSameBesideFinishedTasks(t *testing.T) {
 	allocs := map[int]float64{}
 	for _, finished := range []int{0, 20000} {
 		q := waitingBeside(waiting, finished)
-		if q.Len() != waiting || len(q.pools) != 2 || len(q.namespaces) != 10 {
-			t.Fatalf("beside %d finished tasks the queue knows %d tasks, want %d", finished, q.Len(), waiting)
+		if q.Len() != waiting || len(q.lanes) != 1 || len(q.namespaces) != 10 {
+			t.Fatalf("beside %d finished tasks the queue knows %d tasks, %d lanes and %d namespaces, want %d, 1 and 10", finished, q.Len(), len(q.lanes), len(q.namespaces), waiting)
 		}
 		queues := []*Queue{q, waitingBeside(waiting, finished)} // AllocsPerRun runs once more to warm up
 		allocs[finished] = testing.AllocsPerRun(1, func() {

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
@@ -79,6 +80,7 @@ func TestALargeListIsSharedAndSubmittedOnceThroughAKilledManager(t *testing.T) {
 			t.Errorf("EdgeOne executed %s %d times for two tasks", u, n)
 		}
 	}
+	t.Logf("%d calls", w.creates())
 	if batch := c.Zones[1].Batch; w.creates() > 2*len(urls)/batch {
 		t.Errorf("%d calls of %d URLs for twice %d", w.creates(), batch, len(urls))
 	}
@@ -166,6 +168,42 @@ func TestAChangedListStartsNoRunAndANewRevisionDoes(t *testing.T) {
 	w.eventually("the list of another name is submitted", func() bool { return w.edgeOne.Executed(good+"e") == 1 })
 	w.untilFinished("task", v1alpha1.ReasonSucceeded)
 	w.once(good+"a", good+"b", good+"c", good+"d", good+"e")
+}
+
+// A line of a list is taken if a spec takes it as a target.
+func TestListsAndSpecsTakeTheSameURLs(t *testing.T) {
+	w := newWorld(t, config())
+	lines := []string{
+		good + "a?b=c&d=e#f", good + "%20", good + "ü", good + "a\tb", good + "%zz", good + "{}|^`\"<>", good + "a\\b", good + "[", good + "a b",
+		"https://www.example.com", "https://www.example.com:443/", "https://www.example.com:port/", "https://user@www.example.com/", "https://[::1]/",
+		"https://[::1/", "https://?a", "https://:80/", "https:///a", "http:a", "HTTPS://www.example.com/", "//www.example.com/", "https://a_b.example.com/",
+		"https://www.example.com/*", "https://exa mple.com/", "https://www.example.com#a", "https://www.example.com/\x7f", "https://www.example.com/\u00a0x",
+		good + strings.Repeat("ü", 2048-len(good)), good + strings.Repeat("ü", 2049-len(good)),
+	}
+	taken := 0
+	for i, line := range lines {
+		err := w.Create(t.Context(), w.task(fmt.Sprint("spec-", i), line), client.DryRunAll)
+		if err == nil {
+			taken++
+		}
+		lines[i] = fmt.Sprint(err == nil, " ", line)
+		name := fmt.Sprint("list-", i)
+		w.putList(name, line)
+		w.create(w.targetsFrom(name, name))
+	}
+	if taken < 8 || taken > len(lines)-8 {
+		t.Fatalf("the API server takes %d of %d", taken, len(lines))
+	}
+	w.manager()
+	for i, line := range lines {
+		inSpec := strings.HasPrefix(line, "true")
+		task := w.until(fmt.Sprint("list-", i), line+" is judged", func(s v1alpha1.PrefetchTaskStatus) bool {
+			return isTrue(s, v1alpha1.ConditionStalled, v1alpha1.ReasonTargetsInvalid) || s.Run != ""
+		})
+		if inList := task.Status.Run != ""; inList != inSpec {
+			t.Errorf("%.200s: in a list %v: %+v", line, inList, task.Status.Conditions)
+		}
+	}
 }
 
 // A list that changes while its run is under way does not matter to the manager
