@@ -29,7 +29,8 @@ const (
 // fairness is scenario (g).
 func (b *bench) fairness(ctx context.Context) (*result, error) {
 	r := &result{}
-	t := r.table("", "the flood", "its tasks waiting at the end", "single tasks", "calls that went before, p50", "most", "of those ahead of it, p50", "most", "create → JobId, p50", "p99")
+	t := r.table("", "the flood", "its tasks waiting at the end", "single tasks", "calls that went before, p50", "most",
+		"of those ahead of it, p50", "most", "create → JobId, p50", "p99")
 	for _, kind := range []struct {
 		name   string
 		object func(i int) client.Object
