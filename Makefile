@@ -16,6 +16,9 @@ TEST := CGO_ENABLED=$(if $(RACE),1,0) go test $(RACE) -timeout=25m
 KUBECTL ?= $(or $(shell command -v kubectl),bin/k8s/kubectl)
 # The modules here: the operator's own, those of the tools and those of some tests.
 MODULES = $(patsubst ./%/,%,$(sort $(dir $(shell find . \( -name node_modules -o -path ./bin -o -name '.?*' \) -prune -o -name go.mod -print))))
+# Those with code of ours beside the operator's own. One more is vetted by `make bench`
+# alone: hack/bench/baseline/crossplane, which takes minutes to compile for the first time.
+OWN_MODULES := test/sdk hack/bench/baseline hack/bench/baseline/kubebuilder
 
 # go.mod's version of a module: $(call version,FOLDER,MODULE)
 version = $(shell awk '$$1 == "$(2)" && $$2 ~ /^v/ { print $$2 }' $(1)/go.mod)
@@ -58,6 +61,12 @@ test-node: prerequisites ## Test the simulator against the vendor's Node.js SDK 
 demo: build control-plane ## Show the operator at work on this machine: API server, simulated EdgeOne, tasks
 	go run ./hack/demo
 
+BENCH_SCALE ?= 1
+.PHONY: bench
+bench: prerequisites control-plane ## Measure it all against what people do today (an hour), for docs/benchmarks.md; BENCH_RUN selects, BENCH_SCALE=0.05 tries
+	cd hack/bench/baseline/crossplane && go vet ./...
+	go run ./hack/bench -run='$(BENCH_RUN)' -scale=$(BENCH_SCALE)
+
 .PHONY: fmt
 fmt: bin/golangci-lint ## Format the Go code
 	bin/golangci-lint fmt
@@ -65,7 +74,7 @@ fmt: bin/golangci-lint ## Format the Go code
 .PHONY: lint
 lint: bin/golangci-lint ## Lint the Go code
 	bin/golangci-lint run ./...
-	cd test/sdk && ../../bin/golangci-lint run --config ../../.golangci.yml ./...
+	for module in $(OWN_MODULES); do (cd $$module && $(CURDIR)/bin/golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
 
 ##@ Proofs of the guarantees (docs/guarantees.md)
 

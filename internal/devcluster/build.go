@@ -69,6 +69,11 @@ func Binary(name string) (string, error) {
 // that path; it takes a moment if nothing has changed. With the flag -race the
 // file is bin/NAME-race.
 func Build(ctx context.Context, name, pkg string, flags ...string) (path string, err error) {
+	return BuildModule(ctx, name, ".", pkg, flags...)
+}
+
+// BuildModule is Build for a command of the module in a folder of this repository.
+func BuildModule(ctx context.Context, name, folder, pkg string, flags ...string) (path string, err error) {
 	root, err := Root()
 	if err != nil {
 		return "", err
@@ -85,7 +90,7 @@ func Build(ctx context.Context, name, pkg string, flags ...string) (path string,
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build", "-o", path}, flags...), pkg)...)
-	cmd.Dir = root
+	cmd.Dir = filepath.Join(root, folder)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building %s: %w\n%s", pkg, err, out)
