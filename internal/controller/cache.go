@@ -60,7 +60,7 @@ type pages struct {
 }
 
 // pageSize is in tasks. The largest have a megabyte.
-const pageSize = 500
+const pageSize = 1000
 
 // IsWatchListSemanticsUnSupported tells the informer to list.
 func (pages) IsWatchListSemanticsUnSupported() bool { return true }
