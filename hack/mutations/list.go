@@ -347,7 +347,7 @@ var mutations = []mutation{
 		old: `	signedAt, tasks, claimed, err := s.claimInTurn(ctx, l, creds, call, claimID)
 	urls := claimedURLs(call, claimed)
 `,
-		new: `	early, earlyErr := s.send(ctx, creds, call.Lane, call.URLs, s.edgeOne.ServerTime().Truncate(time.Second), slot)
+		new: `	early, earlyErr := s.send(ctx, creds, call.Lane, call.URLs, s.edgeOne.ServerTime().Truncate(time.Second), slot, sent)
 	signedAt, tasks, claimed, err := s.claimInTurn(ctx, l, creds, call, claimID)
 	if ctx != nil {
 		s.conclude(ctx, l, call, claimID, tasks, claimed, len(call.URLs), early, earlyErr)

@@ -30,8 +30,16 @@ func (s *Submitter) goCall(ctx context.Context, l *line, creds teo.Credentials, 
 		return false
 	}
 	l.queue.Hold(claimID, call.Lane.ZoneID, call.URLs, time.Now())
+	l.ahead++
+	sent := sync.OnceFunc(func() {
+		l.mu.Lock()
+		l.ahead--
+		l.mu.Unlock()
+		s.wake(l.account, 0)
+	})
 	go func() {
-		s.call(log.IntoContext(s.critical, log.FromContext(ctx).WithValues("claim", claimID, "zone", call.Lane.ZoneID)), l, creds, call, slot, claimID)
+		s.call(log.IntoContext(s.critical, log.FromContext(ctx).WithValues("claim", claimID, "zone", call.Lane.ZoneID)), l, creds, call, slot, claimID, sent)
+		sent() // or never will be
 		s.calls.end(claimID)
 		s.wake(l.account, 0)
 	}()
@@ -39,8 +47,9 @@ func (s *Submitter) goCall(ctx context.Context, l *line, creds teo.Credentials, 
 }
 
 // call claims the tasks, calls EdgeOne once and records the answer. Every step
-// may be the last one of this process: what it leaves behind is settled later.
-func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, slot *teo.Slot, claimID string) {
+// may be the last one of this process: what it leaves behind is settled later. It
+// calls sent when the call goes out.
+func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, slot *teo.Slot, claimID string, sent func()) {
 	signedAt, tasks, claimed, err := s.claimInTurn(ctx, l, creds, call, claimID)
 	urls := claimedURLs(call, claimed)
 	if len(urls) == 0 {
@@ -53,7 +62,7 @@ func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, ca
 		})
 		return
 	}
-	response, err := s.send(ctx, creds, call.Lane, urls, signedAt, slot)
+	response, err := s.send(ctx, creds, call.Lane, urls, signedAt, slot, sent)
 	log.FromContext(ctx).V(1).Info("Called CreatePrefetchTask",
 		"tasks", len(call.Parts), "urls", len(urls), "job", response.JobID, "error", teo.Message(err))
 	s.conclude(ctx, l, call, claimID, tasks, claimed, len(urls), response, err)
@@ -202,7 +211,7 @@ func claimedURLs(call *schedule.Call, claimed []bool) []string {
 
 // send makes the call when its slot is due.
 func (s *Submitter) send(
-	ctx context.Context, creds teo.Credentials, lane schedule.Lane, urls []string, signedAt time.Time, slot *teo.Slot,
+	ctx context.Context, creds teo.Credentials, lane schedule.Lane, urls []string, signedAt time.Time, slot *teo.Slot, sent func(),
 ) (teo.CreatePrefetchTaskResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.CallTimeout+2*lookahead)
 	defer cancel()
@@ -212,6 +221,7 @@ func (s *Submitter) send(
 			Action: teo.ActionCreatePrefetchTask, Kind: teo.Unavailable, Message: "not sent: no call was allowed in time", Err: err,
 		}
 	}
+	sent()
 	response, err := s.edgeOne.CreatePrefetchTask(ctx, creds, signedAt, request(lane, urls))
 	slot.Done(teo.KindOf(err) == teo.Throttled)
 	return response, err

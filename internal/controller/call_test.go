@@ -58,7 +58,7 @@ func TestACallIsClaimedBeforeItIsSentAndSignedWithTheClaimsTime(t *testing.T) {
 		u = newUnit(t, edgeOne, slow, unitTask("a", 2), unitTask("b", 1))
 		s, l := u.submitter(u.get("a"), u.get("b"))
 		call, slot := u.planned(l)
-		s.call(context.Background(), l, unitCreds, call, slot, "mine")
+		s.call(context.Background(), l, unitCreds, call, slot, "mine", func() {})
 		if calls != 1 {
 			t.Errorf("%d calls", calls)
 		}
@@ -106,7 +106,7 @@ func TestAClaimNamesTheRecentJobsOfTheRunBefore(t *testing.T) {
 		u = newUnit(t, edgeOne, nil, task)
 		s, l := u.submitter(u.get("a"))
 		call, slot := u.planned(l)
-		s.call(context.Background(), l, unitCreds, call, slot, "mine")
+		s.call(context.Background(), l, unitCreds, call, slot, "mine", func() {})
 		if jobs := u.get("a").Status.Jobs; len(jobs) != 1 || jobs[0].ID != "job-1" {
 			t.Errorf("the jobs are %+v", jobs)
 		}
@@ -127,7 +127,7 @@ func TestATaskWithoutAnAcknowledgedClaimIsNotSent(t *testing.T) {
 		if _, err := u.store.write(t.Context(), u.get("b"), refuse(schedule.All(1), "meanwhile", t0)); err != nil {
 			t.Fatal(err)
 		}
-		s.call(context.Background(), l, unitCreds, call, slot, "mine")
+		s.call(context.Background(), l, unitCreds, call, slot, "mine", func() {})
 		if !slices.Equal(sent, []string{"https://h/0"}) {
 			t.Errorf("sent %v", sent)
 		}
@@ -142,7 +142,7 @@ func TestACallOfUnknownOutcomeKeepsItsClaim(t *testing.T) {
 		u := newUnit(t, seen(func(*http.Request, []string) (string, error) { return "", io.EOF }), nil, unitTask("a", 1))
 		s, l := u.submitter(u.get("a"))
 		call, slot := u.planned(l)
-		s.call(context.Background(), l, unitCreds, call, slot, "mine")
+		s.call(context.Background(), l, unitCreds, call, slot, "mine", func() {})
 		if task := u.get("a"); !claimedBy(task, "mine") {
 			t.Errorf("the claim is gone: %+v", task.Status)
 		}
@@ -160,7 +160,7 @@ func TestOneBadURLDoesNotFailTheOthersOfItsCall(t *testing.T) {
 		u := newUnit(t, edgeOne, nil, unitTask("a", 2))
 		s, l := u.submitter(u.get("a"))
 		call, slot := u.planned(l)
-		s.call(context.Background(), l, unitCreds, call, slot, "mine")
+		s.call(context.Background(), l, unitCreds, call, slot, "mine", func() {})
 		if task := u.get("a"); task.Status.RefusedTargets != "" || task.Status.Submission != nil {
 			t.Errorf("one of two was bad, and the status is %+v", task.Status)
 		}

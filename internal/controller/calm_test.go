@@ -32,6 +32,10 @@ type calm struct {
 // inCalm runs f in a bubble of its own, with two zones of an account, and stops
 // what still runs. Options that f changes count from its start on.
 func inCalm(t *testing.T, edgeOne simulator.Config, f func(t *testing.T, w *calm)) {
+	t.Helper()
+	if testing.Short() || raceDetector() {
+		t.Skip("takes ten times longer under the race detector; make test runs it without it, too")
+	}
 	forgetTimes()
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	synctest.Test(t, func(t *testing.T) {

@@ -39,10 +39,16 @@ type line struct {
 	answered []answered
 	recheck  time.Time // when missing credentials are looked for again
 	telling  bool      // statuses of waiting tasks are being written
+	ahead    int       // calls that are planned and not sent yet
 }
 
 // lookahead is how much earlier than its slot a call is planned and claimed.
 const lookahead = 100 * time.Millisecond
+
+// maxAhead is how many calls of an account are planned and not sent at once. Who
+// comes now waits for those at most, and then its namespace's turn comes; all
+// calls of a second would be planned together else, and it would miss that second.
+const maxAhead = 2
 
 // notesAtOnce is how many waiting tasks are told why in one go. It is small, so
 // that claims and records, which go on beside it, do not wait behind it.
@@ -70,6 +76,9 @@ func (s *Submitter) Reconcile(ctx context.Context, a account) (reconcile.Result,
 	}
 	limiter := s.edgeOne.Limiter(creds.SecretID, teo.ActionCreatePrefetchTask)
 	for {
+		if l.ahead >= maxAhead {
+			return sooner(again, 0), nil // the line is woken when one is sent
+		}
 		slot, wait := limiter.Reserve(lookahead)
 		if slot == nil {
 			return sooner(again, wait), nil // 0: the end of a call wakes the line

@@ -7,34 +7,36 @@ import (
 )
 
 // turns lets so many writes go on at once. Of those that wait the urgent go first,
-// in the order they came; but one turn in every patientShare goes to the others, so
-// that a flood of new tasks does not hide for ever what became of the old ones.
+// in the order they came. Patient ones go a few at a time, so that an urgent one
+// that comes finds the API server idle enough; but one turn in every patientShare
+// goes to them, so that a flood of new tasks does not hide for ever what became of
+// the old ones.
 type turns struct {
-	mu      sync.Mutex
-	free    int
-	given   int // to those who waited
-	urgent  []chan struct{}
-	patient []chan struct{}
+	mu          sync.Mutex
+	free        int
+	patientFree int // of free, for patient writes
+	given       int // to those who waited
+	urgent      []chan struct{}
+	patient     []chan struct{}
 }
 
-const patientShare = 8
+const (
+	patientShare   = 8
+	patientWriters = 4
+)
 
-// take waits for a turn, or until ctx ends.
+// take waits for a turn, or until ctx ends. It is given back by give.
 func (t *turns) take(ctx context.Context, patient bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
-	}
-	t.mu.Lock()
-	if t.free > 0 {
-		t.free--
-		t.mu.Unlock()
-		return nil
 	}
 	mine, line := make(chan struct{}), &t.urgent
 	if patient {
 		line = &t.patient
 	}
+	t.mu.Lock()
 	*line = append(*line, mine)
+	t.next()
 	t.mu.Unlock()
 	select {
 	case <-mine:
@@ -50,19 +52,30 @@ func (t *turns) take(ctx context.Context, patient bool) error {
 	return nil // the turn came just now
 }
 
-// give passes a turn on.
-func (t *turns) give() {
+func (t *turns) give(patient bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	line := &t.urgent
-	if len(t.urgent) == 0 || len(t.patient) > 0 && (t.given+1)%patientShare == 0 {
-		line = &t.patient
+	t.free++
+	if patient {
+		t.patientFree++
 	}
-	if len(*line) == 0 {
-		t.free++
-		return
+	t.next()
+}
+
+// next gives the turns that are free to those who wait.
+func (t *turns) next() {
+	for t.free > 0 {
+		line := &t.urgent
+		if mayGo := len(t.patient) > 0 && t.patientFree > 0; mayGo && (len(t.urgent) == 0 || (t.given+1)%patientShare == 0) {
+			line = &t.patient
+			t.patientFree--
+		}
+		if len(*line) == 0 {
+			return
+		}
+		t.free--
+		t.given++
+		close((*line)[0])
+		*line = (*line)[1:]
 	}
-	t.given++
-	close((*line)[0])
-	*line = (*line)[1:]
 }

@@ -32,7 +32,7 @@ type store struct {
 }
 
 func newStore(c client.Client, live client.Reader, timeout time.Duration) store {
-	return store{Client: c, live: live, timeout: timeout, turns: &turns{free: writers}}
+	return store{Client: c, live: live, timeout: timeout, turns: &turns{free: writers, patientFree: patientWriters}}
 }
 
 // giveWay returns a store for what is known and only has to be told: such writes
@@ -55,7 +55,7 @@ func (s store) write(ctx context.Context, task *v1alpha1.PrefetchTask, c change)
 	if err := s.turns.take(ctx, s.patient); err != nil {
 		return task, err
 	}
-	defer s.turns.give()
+	defer s.turns.give(s.patient)
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	changed.Spec.Targets = nil
