@@ -121,7 +121,10 @@ func (p *Poller) observe(task *v1alpha1.PrefetchTask) []zone {
 func (p *Poller) remove(task *v1alpha1.PrefetchTask) []zone {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.leave(client.ObjectKeyFromObject(task))
+	key := client.ObjectKeyFromObject(task)
+	if z, ok := p.places[key]; ok && p.zones[z].tasks[key].UID == task.UID { // and not one that was made since
+		p.leave(key)
+	}
 	return nil
 }
 

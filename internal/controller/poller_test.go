@@ -309,6 +309,14 @@ func TestWhatIsKnownOfADeletedTaskDoesNotHideTheOneThatTookItsName(t *testing.T)
 			if tasks, _ := p.open(zone{ID: unitZone}); len(tasks) != 1 || tasks[0] != second {
 				t.Errorf("%s and then %s: it follows %+v", order[0].UID, order[1].UID, tasks)
 			}
+			p.remove(first)
+			if tasks, _ := p.open(zone{ID: unitZone}); len(tasks) != 1 {
+				t.Error("that the first is gone makes the second go")
+			}
+			p.remove(second)
+			if tasks, _ := p.open(zone{ID: unitZone}); len(tasks) != 0 {
+				t.Error("it follows one that is gone")
+			}
 		}
 	})
 }
