@@ -52,7 +52,7 @@ var stripManagedFields toolscache.TransformFunc = cache.TransformStripManagedFie
 
 // pages lists tasks page by page and slims each page at once. To have all of a
 // hundred thousand tasks in memory for a moment takes several times what the cache
-// keeps of them, and to have the API server stream them takes twice the time: each
+// keeps of them, and to have the API server stream them takes twice the CPU: each
 // event of a stream is parsed as one, and then as what it holds.
 type pages struct {
 	toolscache.ListerWatcherWithContext

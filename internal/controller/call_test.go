@@ -91,6 +91,53 @@ func TestACallOutlivesThePassThatStartedIt(t *testing.T) {
 	})
 }
 
+func TestFewCallsArePlannedBeforeTheyCanBeSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var tasks []*v1alpha1.PrefetchTask
+		for _, name := range []string{"a", "b", "c", "d", "e"} {
+			task := unitTask(name, 1)
+			task.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "X-Lane", Value: name}}
+			task.Spec.Targets[0] += v1alpha1.Target("/" + name) // the same URL would wait for the other call
+			tasks = append(tasks, task)
+		}
+		goOn := make(chan struct{})
+		held := func(write func() error) error {
+			<-goOn
+			return write()
+		}
+		u := newUnit(t, seen(func(*http.Request, []string) (string, error) { return acceptance, nil }), held, tasks...)
+		s, l := u.submitter()
+		for _, task := range tasks {
+			s.observe(u.get(task.Name))
+		}
+		l.queue.SetQuota(unitZone, 0, -1, time.Now())
+		pass := func() {
+			t.Helper()
+			if _, err := s.Reconcile(t.Context(), account{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pass() // the limiter begins
+		time.Sleep(time.Second)
+		pass()
+		synctest.Wait()
+		if n := len(u.calls.claims); n != maxAhead {
+			t.Errorf("%d calls are planned while none can be claimed, want %d", n, maxAhead)
+		}
+		close(goOn)
+		for range tasks {
+			synctest.Wait()
+			pass()
+		}
+		u.calls.open.Wait()
+		for _, task := range tasks {
+			if len(u.get(task.Name).Status.Jobs) != 1 {
+				t.Errorf("%s is not submitted", task.Name)
+			}
+		}
+	})
+}
+
 func TestAClaimNamesTheRecentJobsOfTheRunBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		task := claimedAt(unitTask("a", 1), time.Now())
