@@ -114,7 +114,7 @@ func (w *world) runScript(ctx context.Context, n int, header func(string) string
 	}
 	p := &program{Process: &devcluster.Process{
 		Name: "script", Path: w.programs["script"], Tee: &jobLines{tasks: w.tasks}, Env: credentials,
-		Args: []string{"-teo-endpoint=" + w.url, "-zone=" + zoneID, "-list=" + path},
+		Args: []string{"-teo-endpoint=" + w.network.URL, "-zone=" + zoneID, "-list=" + path},
 	}}
 	if err := w.cluster.Run(ctx, p.Process); err != nil {
 		return out, err

@@ -93,9 +93,13 @@ func span(calls []simulator.Call) time.Duration {
 	return calls[len(calls)-1].Time.Sub(calls[0].Time)
 }
 
-// share is how much of a limit of calls a second was used from the first call to the
-// last. The first calls up to the limit are free to go out at once: without them, the
-// most that a limiter can reach is 1.
+// share is how much of a limit of calls a second was used: how much sooner than the
+// one second of the limit, on average, each call came after the one that many before.
+// If calls could go out as the limit allows, all the time, it is 1.
 func share(calls []simulator.Call, limit int) float64 {
-	return float64(len(calls)-limit) / (float64(limit) * span(calls).Seconds())
+	var apart time.Duration
+	for i := limit; i < len(calls); i++ {
+		apart += calls[i].Time.Sub(calls[i-limit].Time)
+	}
+	return float64(len(calls)-limit) / apart.Seconds()
 }

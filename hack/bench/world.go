@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -54,7 +55,7 @@ type world struct {
 	cluster *devcluster.Cluster
 	client  client.WithWatch
 	edgeOne *simulator.Simulator
-	url     string
+	network *httptest.Server
 	tasks   *tracker
 	started time.Time
 	fail    context.CancelCauseFunc // ends the measurement
@@ -135,10 +136,7 @@ func (w *world) startEdgeOne(o options) {
 		},
 	}
 	w.edgeOne = simulator.New(config)
-	if o.roundTrip > 0 { // half of it before EdgeOne sees the call
-		w.edgeOne.AddFault(simulator.Fault{Effect: simulator.Effect{Delay: o.roundTrip / 2, AnswerDelay: o.roundTrip / 2}})
-	}
-	w.url = w.edgeOne.Start()
+	w.network = network(w.edgeOne, o.roundTrip)
 }
 
 func (w *world) stop() error {
@@ -148,6 +146,7 @@ func (w *world) stop() error {
 		err = w.cluster.Stop()
 	}
 	w.edgeOne.Close()
+	w.network.Close()
 	w.group.Wait()
 	return err
 }
@@ -205,7 +204,7 @@ func (w *world) start(ctx context.Context, name string) (*program, error) {
 		Process: &devcluster.Process{
 			Name: name, Path: w.programs[name], ReadyURL: "http://" + addresses[1] + "/readyz",
 			Args: append([]string{
-				"--kubeconfig=" + kubeconfig, "--teo-endpoint=" + w.url,
+				"--kubeconfig=" + kubeconfig, "--teo-endpoint=" + w.network.URL,
 				"--metrics-bind-address=" + addresses[0], "--health-probe-bind-address=" + addresses[1],
 			}, args...),
 			Env: credentials,

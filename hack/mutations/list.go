@@ -363,22 +363,22 @@ var mutations = []mutation{
 	{
 		name: "the claim is written after the call", file: "internal/controller/call.go",
 		old: `	signedAt, tasks, claimed, err := s.claimInTurn(ctx, l, creds, call, claimID)
-	urls := claimedURLs(call, claimed)
+	s.tellLine(l, func() { l.claiming -= len(call.Parts) })
 `,
-		new: `	early, earlyErr := s.send(ctx, creds, call.Lane, call.URLs, s.edgeOne.ServerTime().Truncate(time.Second), slot, sent)
+		new: `	early, earlyErr := s.send(ctx, l, creds, call, claimID, call.URLs, s.edgeOne.ServerTime().Truncate(time.Second))
 	signedAt, tasks, claimed, err := s.claimInTurn(ctx, l, creds, call, claimID)
+	s.tellLine(l, func() { l.claiming -= len(call.Parts) })
 	if ctx != nil {
 		s.conclude(ctx, l, call, claimID, tasks, claimed, len(call.URLs), early, earlyErr)
 		return
 	}
-	urls := claimedURLs(call, claimed)
 `,
 		suites: []string{controller, histories},
 	},
 	{
 		name: "a call is signed when it is sent, not when it is claimed", file: "internal/controller/call.go",
-		old:    `s.edgeOne.CreatePrefetchTask(ctx, creds, signedAt, request(lane, urls))`,
-		new:    `s.edgeOne.CreatePrefetchTask(ctx, creds, s.edgeOne.ServerTime(), request(lane, urls))`,
+		old:    `s.edgeOne.CreatePrefetchTask(ctx, creds, signedAt, request(call.Lane, urls))`,
+		new:    `s.edgeOne.CreatePrefetchTask(ctx, creds, s.edgeOne.ServerTime(), request(call.Lane, urls))`,
 		suites: []string{controller, histories},
 	},
 	{

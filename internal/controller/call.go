@@ -29,7 +29,7 @@ func (s *Submitter) goCall(ctx context.Context, l *line, creds teo.Credentials, 
 		return false
 	}
 	l.queue.Hold(claimID, call.Lane.ZoneID, call.URLs, time.Now())
-	l.claiming++
+	l.claiming += len(call.Parts)
 	l.unsent[claimID] = call.Turn
 	go func() {
 		s.call(log.IntoContext(s.critical, log.FromContext(ctx).WithValues("claim", claimID, "zone", call.Lane.ZoneID)), l, creds, call, claimID)
@@ -43,7 +43,7 @@ func (s *Submitter) goCall(ctx context.Context, l *line, creds teo.Credentials, 
 // may be the last one of this process: what it leaves behind is settled later.
 func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, claimID string) {
 	signedAt, tasks, claimed, err := s.claimInTurn(ctx, l, creds, call, claimID)
-	s.tellLine(l, func() { l.claiming-- })
+	s.tellLine(l, func() { l.claiming -= len(call.Parts) })
 	urls := claimedURLs(call, claimed)
 	if len(urls) == 0 {
 		s.tellLine(l, func() { delete(l.unsent, claimID) })

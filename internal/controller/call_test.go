@@ -91,13 +91,12 @@ func TestACallOutlivesThePassThatStartedIt(t *testing.T) {
 	})
 }
 
-func TestFewCallsArePlannedBeforeTheyCanBeSent(t *testing.T) {
+func TestNoMoreIsPlannedThanCanBeClaimedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var tasks []*v1alpha1.PrefetchTask
-		for _, name := range []string{"a", "b", "c", "d", "e"} {
-			task := unitTask(name, 1)
-			task.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "X-Lane", Value: name}}
-			task.Spec.Targets[0] += v1alpha1.Target("/" + name) // the same URL would wait for the other call
+		for i := range 5 * claimsAhead {
+			task := ownURL("default", strconv.Itoa(i))
+			task.Spec.Headers[0].Value = strconv.Itoa(i % 5)
 			tasks = append(tasks, task)
 		}
 		goOn := make(chan struct{})
@@ -106,29 +105,14 @@ func TestFewCallsArePlannedBeforeTheyCanBeSent(t *testing.T) {
 			return write()
 		}
 		u := newUnit(t, seen(func(*http.Request, []string) (string, error) { return acceptance, nil }), held, tasks...)
-		s, l := u.submitter()
-		for _, task := range tasks {
-			s.observe(u.get(task.Name))
-		}
+		s, l := u.submitter(tasks...)
 		l.queue.SetQuota(unitZone, 0, -1, time.Now())
-		pass := func() {
-			t.Helper()
-			if _, err := s.Reconcile(t.Context(), account{}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		pass() // the limiter begins
-		time.Sleep(time.Second)
-		pass()
-		synctest.Wait()
-		if n := len(u.calls.claims); n != claimsAhead {
-			t.Errorf("%d calls are planned while none can be claimed, want %d", n, claimsAhead)
+		u.passes(s, time.Now().Add(2*time.Second))
+		if n := len(u.calls.claims); n != 1 {
+			t.Errorf("%d calls are planned while none can be claimed, want 1 of 5 lanes", n)
 		}
 		close(goOn)
-		for range tasks {
-			synctest.Wait()
-			pass()
-		}
+		u.passes(s, time.Now().Add(2*time.Second))
 		u.calls.open.Wait()
 		for _, task := range tasks {
 			if len(u.get(task.Name).Status.Jobs) != 1 {

@@ -39,7 +39,7 @@ type line struct {
 	answered []answered
 	recheck  time.Time        // when missing credentials are looked for again
 	telling  bool             // statuses of waiting tasks are being written
-	claiming int              // calls whose tasks are being claimed
+	claiming int              // tasks of calls that are being claimed
 	unsent   map[string]int64 // the turns of calls that are planned and not sent yet, by claim
 }
 
@@ -48,9 +48,10 @@ const (
 	// API server that stutters costs no calls then. It is short because what is
 	// claimed and not sent when a process is killed has to wait for its settling.
 	lookahead = 300 * time.Millisecond
-	// claimsAhead is how many calls of an account are claimed at once. Who comes now
-	// waits for those at most, and then its namespace's turn comes.
-	claimsAhead = 2
+	// claimsAhead is how many claims an account may be about to write when one more
+	// call is planned: about as many as are written at once. Who comes now waits for
+	// those at most, and then its namespace's turn comes.
+	claimsAhead = writers
 	// slotTimeout is how long a claimed call waits for a slot, when there are fewer
 	// than there were.
 	slotTimeout = 5 * time.Second

@@ -1,0 +1,23 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"time"
+)
+
+// network is the way to EdgeOne and back: it holds each call for half a round trip
+// before EdgeOne sees it, and each answer for the other half.
+func network(edgeOne http.Handler, roundTrip time.Duration) *httptest.Server {
+	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hold(roundTrip / 2)
+		answer := httptest.NewRecorder()
+		edgeOne.ServeHTTP(answer, r)
+		hold(roundTrip / 2)
+		for name, values := range answer.Header() {
+			w.Header()[name] = values
+		}
+		w.WriteHeader(answer.Code)
+		_, _ = w.Write(answer.Body.Bytes()) // the caller may be gone
+	}))
+}
