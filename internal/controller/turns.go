@@ -21,7 +21,7 @@ type turns struct {
 }
 
 const (
-	patientShare   = 8
+	patientShare   = 16
 	patientWriters = 4
 )
 

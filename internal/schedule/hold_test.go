@@ -232,18 +232,34 @@ func TestNotes(t *testing.T) {
 			w.Errorf("says %q, want %q", got, want)
 		}
 	}
-	t.Run("who waits for ten seconds is told why, once", func(t *testing.T) {
+	t.Run("who waits for its turn for a minute is told so, once", func(t *testing.T) {
 		w := newWorld(t)
 		w.set(newTask("a", urls("a", 1)...))
 		call := w.next()
 		w.set(newTask("b", urls("b", 1)...))
+		for range 5 {
+			w.now = w.now.Add(10 * time.Second)
+			say(w, "")
+			if _, next := w.q.Notes(1, w.now); !next.Equal(w.now.Add(10 * time.Second)) {
+				t.Errorf("comes back at %v", next)
+			}
+		}
+		w.now = w.now.Add(10 * time.Second)
+		say(w, "b Waiting;")
+		w.now = w.now.Add(time.Minute)
+		say(w, "")
+		w.answer(call)
+	})
+	t.Run("who is kept from a call for ten seconds is told why, once", func(t *testing.T) {
+		w := newWorld(t)
+		w.set(newTask("a", urls("a", 1)...))
+		call := w.next()
+		w.set(newTask("b", urls("b", 1)...))
+		w.q.HoldZone(call.Lane.ZoneID, Why{Reason: "Unavailable"}, w.now, w.now.Add(time.Hour))
 		w.now = w.now.Add(9 * time.Second)
 		say(w, "")
-		if _, next := w.q.Notes(1, w.now); !next.Equal(w.now.Add(time.Second)) {
-			t.Errorf("comes back at %v", next)
-		}
 		w.now = w.now.Add(time.Second)
-		say(w, "b Waiting;")
+		say(w, "b Unavailable;")
 		w.now = w.now.Add(time.Minute)
 		say(w, "")
 		w.answer(call)

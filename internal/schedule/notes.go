@@ -22,14 +22,20 @@ type Note struct {
 	NextAttempt time.Time
 }
 
-// patience is how long a task waits without being told why. Those that go out at
-// once are spared the write.
-const patience = 10 * time.Second
+const (
+	// patience is how long a task waits without being told what keeps it. Those that
+	// go out at once are spared the write.
+	patience = 10 * time.Second
+	// inLine is how long a task waits without being told that only its turn is to
+	// come. A write for each of thousands would keep all of them waiting longer.
+	inLine = time.Minute
+)
 
 type later struct {
 	at   time.Time
-	item *item  // to be told if it still waits
-	all  func() // or what else to do
+	item *item     // to be told if it still waits
+	turn time.Time // when it is told also if it waits for nothing but its turn
+	all  func()    // or what else to do
 }
 
 // mustTell says whether the task's status must be written for another reason
@@ -65,7 +71,7 @@ func (q *Queue) sayNow(it *item) {
 }
 
 func (q *Queue) sayLater(it *item, now time.Time) {
-	q.later = append(q.later, later{at: now.Add(patience), item: it})
+	q.later = append(q.later, later{at: now.Add(patience), item: it, turn: now.Add(inLine)})
 	if len(q.later) > 2*len(q.items)+spare {
 		times := map[*item]int{}
 		for _, l := range q.later {
@@ -99,12 +105,17 @@ func (q *Queue) sayAll(l *lane) {
 // none is). What a task's status already says is not told again.
 func (q *Queue) Notes(n int, now time.Time) (notes []Note, next time.Time) {
 	for len(q.later) > 0 && !now.Before(q.later[0].at) {
-		it, all := q.later[0].item, q.later[0].all
+		l := q.later[0]
 		q.later = q.later[1:]
-		if all != nil {
-			all()
-		} else if !it.deleted && !it.inFlight {
-			q.sayNow(it)
+		switch {
+		case l.all != nil:
+			l.all()
+		case l.item.deleted || l.item.inFlight:
+		case now.Before(l.turn) && q.explain(l.item, now).Reason == v1alpha1.ReasonWaiting:
+			l.at = now.Add(patience)
+			q.later = append(q.later, l)
+		default:
+			q.sayNow(l.item)
 		}
 	}
 	for len(q.soon) > 0 && len(notes) < n {
