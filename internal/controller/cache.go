@@ -106,9 +106,9 @@ func (p pages) ListWithContext(ctx context.Context, options metav1.ListOptions) 
 // slim drops what nobody reads from the cache's copy of a task. Of a finished one
 // hardly anything is left: a cluster that keeps a hundred thousand of them shall
 // not pay for their URLs. Nothing is ever written from such a copy, and a change
-// of the spec brings the whole task again.
+// of the spec or a retry that is asked for brings the whole task again.
 func slim(task *v1alpha1.PrefetchTask) client.Object {
-	if !over(task) || task.Status.Submission != nil || task.Status.ObservedGeneration != task.Generation || schedule.NewRun(task) {
+	if !over(task) || task.Status.Submission != nil || task.Status.ObservedGeneration != task.Generation || schedule.NewRun(task) || schedule.RetryDue(task) {
 		task.ManagedFields = nil
 		maps.DeleteFunc(task.Annotations, func(name, _ string) bool { return name == corev1.LastAppliedConfigAnnotation })
 		return task
