@@ -94,7 +94,8 @@ type TargetsSource struct {
 //
 // A change of zoneID, targets, targetsFrom, mode, headers, mediaSegments,
 // encodeURL or revision starts a new run: everything is submitted again. A change
-// of suspend or credentialsSecretRef never submits anything twice.
+// of suspend, credentialsSecretRef or ttlSecondsAfterFinished never submits anything
+// twice.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.targets) != has(self.targetsFrom)",message="must have either targets or targetsFrom"
 type PrefetchTaskSpec struct {
@@ -165,6 +166,14 @@ type PrefetchTaskSpec struct {
 	// are still followed. Resuming continues; it submits nothing twice.
 	// +optional
 	Suspend *bool `json:"suspend,omitempty"` //nolint:kubeapilinter // the name and type that CronJob and Job have
+
+	// ttlSecondsAfterFinished is how long a task is kept once it is over, in either
+	// outcome; without it a task is kept for ever. It is for tasks that are made once,
+	// say with generateName. A task that Argo CD, Flux or Helm would only make again,
+	// which would submit everything again, is not deleted; their hooks are.
+	// +optional
+	// +kubebuilder:validation:Minimum=60
+	TTLSecondsAfterFinished *int32 `json:"ttlSecondsAfterFinished,omitempty"`
 }
 
 // RetryAnnotation asks for what failed of a run that is over to be submitted again,

@@ -342,6 +342,27 @@ var mutations = []mutation{
 		new:    ` {`,
 		suites: []string{controller},
 	},
+	{
+		name: "what Argo CD, Flux or Helm would make again is deleted", file: "internal/controller/expiry.go",
+		old:    ` || madeAgainBy(task) != "" {`,
+		new:    ` {`,
+		suites: []string{controller},
+	},
+	{
+		name: "a task that has changed since it was over is deleted", file: "internal/controller/expiry.go",
+		old:    `ResourceVersion: ptr.To(e.resourceVersion)`,
+		new:    ``,
+		suites: []string{controller},
+	},
+	{
+		name: "a user's annotation deletes a task", file: "internal/controller/expiry.go",
+		old: `if !slim || kept.Annotations == nil {`,
+		new: `if !slim {
+		kept = &metav1.PartialObjectMetadata{ObjectMeta: obj.(*v1alpha1.PrefetchTask).ObjectMeta}
+	}
+	if kept.Annotations == nil {`,
+		suites: []string{controller},
+	},
 	// Retries.
 	{
 		name: "a retry is not noted with what it opens", file: "internal/controller/retry.go",

@@ -113,10 +113,14 @@ func slim(task *v1alpha1.PrefetchTask) client.Object {
 		maps.DeleteFunc(task.Annotations, func(name, _ string) bool { return name == corev1.LastAppliedConfigAnnotation })
 		return task
 	}
-	return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+	kept := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
 		Name: task.Name, Namespace: unique.Make(task.Namespace).Value(), UID: task.UID,
 		ResourceVersion: task.ResourceVersion, Generation: task.Generation,
 	}}
+	if at, ok := expiry(task); ok {
+		kept.Annotations = map[string]string{expiryAnnotation: at.UTC().Format(time.RFC3339)}
+	}
+	return kept
 }
 
 // cached is what the cache has of a task; of one that is slimmed, a task that
