@@ -245,3 +245,15 @@ func TestTheCacheKeepsATaskThatAsksForARetryUntilItIsHandled(t *testing.T) {
 		t.Errorf("kept afterwards: %+v", kept)
 	}
 }
+
+func TestAStatusEditedByHandReopensNothingThatDidNotFail(t *testing.T) {
+	for _, retried := range []string{"0-1", "1-2", "2", "1,0", "all", "0-99999999999999999999"} {
+		task := taskOf(2)
+		submitted("0-1", "j")(task)
+		follow(ended("j", []int{0}, []int{1}), time.Hour, t0, t0)(task)
+		task.Status.Jobs[0].Retried = retried
+		if open := schedule.Open(task); len(open) > 0 {
+			t.Errorf("with %q retried, %v are open", retried, open)
+		}
+	}
+}
