@@ -173,7 +173,7 @@ type PrefetchTaskSpec struct {
 	// which would submit everything again, is not deleted; their hooks are.
 	// +optional
 	// +kubebuilder:validation:Minimum=60
-	TTLSecondsAfterFinished *int32 `json:"ttlSecondsAfterFinished,omitempty"`
+	TTLSecondsAfterFinished int32 `json:"ttlSecondsAfterFinished,omitempty"`
 }
 
 // RetryAnnotation asks for what failed of a run that is over to be submitted again,

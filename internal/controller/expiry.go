@@ -28,10 +28,10 @@ const expiryAnnotation = "expiry"
 // expiry is when a task is to be deleted, if ever.
 func expiry(task *v1alpha1.PrefetchTask) (time.Time, bool) {
 	ttl := task.Spec.TTLSecondsAfterFinished
-	if ttl == nil || task.Status.CompletionTime.IsZero() || !task.DeletionTimestamp.IsZero() || madeAgainBy(task) != "" {
+	if ttl == 0 || task.Status.CompletionTime.IsZero() || !task.DeletionTimestamp.IsZero() || madeAgainBy(task) != "" {
 		return time.Time{}, false
 	}
-	return task.Status.CompletionTime.Add(time.Duration(*ttl) * time.Second), true
+	return task.Status.CompletionTime.Add(time.Duration(ttl) * time.Second), true
 }
 
 // madeAgainBy names who would make the task again if it were deleted, by the marks

@@ -8,7 +8,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
@@ -19,7 +18,7 @@ import (
 func expired() *v1alpha1.PrefetchTask {
 	task := unitTask("a", 1)
 	task.ResourceVersion = "1"
-	task.Spec.TTLSecondsAfterFinished = ptr.To[int32](60)
+	task.Spec.TTLSecondsAfterFinished = 60
 	refuse(schedule.All(1), "no", t0)(task)
 	return task
 }
@@ -48,7 +47,7 @@ func TestATaskExpiresUnlessItWouldBeMadeAgain(t *testing.T) {
 		expires bool
 	}{
 		{"made by hand", then(), true},
-		{"without a time", func(task *v1alpha1.PrefetchTask) { task.Spec.TTLSecondsAfterFinished = nil }, false},
+		{"without a time", func(task *v1alpha1.PrefetchTask) { task.Spec.TTLSecondsAfterFinished = 0 }, false},
 		{"not over", func(task *v1alpha1.PrefetchTask) { task.Status = v1alpha1.PrefetchTaskStatus{} }, false},
 		{"another run is asked for", func(task *v1alpha1.PrefetchTask) { task.Spec.Revision = "2" }, false},
 		{"a retry is asked for", asking("1"), false},

@@ -7,7 +7,6 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
@@ -15,18 +14,18 @@ import (
 
 func TestTasksThatAreOverAreDeletedInTimeUnlessTheyWouldBeMadeAgain(t *testing.T) {
 	w := newWorld(t, config())
-	add := func(name string, ttl *int32, annotations map[string]string) {
+	add := func(name string, ttl int32, annotations map[string]string) {
 		task := w.task(name, good+name)
 		task.Spec.TTLSecondsAfterFinished, task.Annotations = ttl, annotations
 		w.create(task)
 	}
 	tracked := map[string]string{"argocd.argoproj.io/tracking-id": "shop:teo.prefetch-operator.io/PrefetchTask:shop/tracked"}
 	hook := map[string]string{"argocd.argoproj.io/tracking-id": "shop:teo.prefetch-operator.io/PrefetchTask:shop/hook", "argocd.argoproj.io/hook": "PostSync"}
-	add("tracked", ptr.To[int32](60), tracked)
-	add("kept", nil, nil)
-	add("long", ptr.To[int32](3600), nil)
-	add("short", ptr.To[int32](60), nil)
-	add("hook", ptr.To[int32](60), hook)
+	add("tracked", 60, tracked)
+	add("kept", 0, nil)
+	add("long", 3600, nil)
+	add("short", 60, nil)
+	add("hook", 60, hook)
 	manager := w.manager()
 	for _, task := range w.list() {
 		w.untilFinished(task.Name, v1alpha1.ReasonSucceeded)

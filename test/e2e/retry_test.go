@@ -14,7 +14,9 @@ import (
 // ask asks for a retry as a user does.
 func (w *world) ask(name, value string) {
 	w.t.Helper()
-	w.edit(name, func(task *v1alpha1.PrefetchTask) { metav1.SetMetaDataAnnotation(&task.ObjectMeta, v1alpha1.RetryAnnotation, value) })
+	w.edit(name, func(task *v1alpha1.PrefetchTask) {
+		metav1.SetMetaDataAnnotation(&task.ObjectMeta, v1alpha1.RetryAnnotation, value)
+	})
 }
 
 // executed fails unless EdgeOne executed a URL that often.
