@@ -350,8 +350,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a task that has changed since it was over is deleted", file: "internal/controller/expiry.go",
-		old:    `ResourceVersion: ptr.To(e.resourceVersion)`,
-		new:    ``,
+		old:    `client.Preconditions{UID: &e.uid, ResourceVersion: ptr.To(e.resourceVersion)},`,
+		new:    `client.Preconditions{UID: ptr.To(e.uid)},`,
 		suites: []string{controller},
 	},
 	{
