@@ -222,8 +222,8 @@ func TestARetryDoesNotTakeTheJobThatFailedForItsOwn(t *testing.T) {
 		u.lookUntil(p, unitZone, time.Now().Add(10*time.Second))
 		edgeOne.AddFault(simulator.Fault{Match: simulator.Matcher{Action: "CreatePrefetchTask"}, Effect: simulator.Effect{Answer: "close"}})
 		s, l := u.submitter(u.get("a"))
-		call, slot := u.planned(l)
-		s.goCall(context.Background(), l, unitCreds, call, slot)
+		call := u.planned(l)
+		s.goCall(context.Background(), l, unitCreds, call)
 		synctest.Wait()
 		if claim := u.get("a").Status.Submission; claim == nil || len(claim.EarlierJobs) != 1 || claim.EarlierJobs[0] != failed {
 			t.Errorf("the claim is %+v", claim)
