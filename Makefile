@@ -18,7 +18,7 @@ KUBECTL ?= $(or $(shell command -v kubectl),bin/k8s/kubectl)
 MODULES = $(patsubst ./%/,%,$(sort $(dir $(shell find . \( -name node_modules -o -path ./bin -o -name '.?*' \) -prune -o -name go.mod -print))))
 # Those with code of ours beside the operator's own. One more is vetted by `make bench`
 # alone: hack/bench/baseline/crossplane, which takes minutes to compile for the first time.
-OWN_MODULES := test/sdk hack/bench/baseline hack/bench/baseline/kubebuilder
+OWN_MODULES := test/sdk test/conformance hack/bench/baseline hack/bench/baseline/kubebuilder
 
 # go.mod's version of a module: $(call version,FOLDER,MODULE)
 version = $(shell awk '$$1 == "$(2)" && $$2 ~ /^v/ { print $$2 }' $(1)/go.mod)
@@ -43,6 +43,7 @@ build: prerequisites ## Build bin/manager and bin/simulator
 test: verify-generated lint build control-plane ## Test everything: unit tests, the manager on a real API server, generated files, lint
 	$(TEST) ./...
 	cd test/sdk && $(TEST) ./...
+	cd test/conformance && $(TEST) ./...
 	$(if $(RACE),go test ./internal/controller ./test/model # all of their histories and states: the race detector leaves time for few)
 	$(MAKE) fuzz FUZZ=./internal/teo FUZZ_TIME=2000x
 	$(MAKE) chaos CHAOS_DURATION=100s CHAOS_SEED=17
