@@ -1,12 +1,15 @@
 package install
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
@@ -32,7 +35,9 @@ func TestTheChartIsInstalledUpgradedRolledBackAndUninstalled(t *testing.T) {
 	stop()
 
 	s.create(s.namespace, "meanwhile")
-	s.helm(append([]string{"upgrade", release, chart, "--set=replicaCount=3", "--set=log.level=debug"}, values...)...)
+	s.helm(append([]string{"upgrade", release, chart, "--set=replicaCount=3", "--set=log.level=debug",
+		"--set=networkPolicy.enabled=true,metrics.dashboard.enabled=true",
+		"--set=metrics.readers[0].name=prometheus,metrics.readers[0].namespace=monitoring"}, values...)...)
 	stop = s.runManager(s.deployment(release))
 	s.create(s.namespace, "upgraded")
 	s.succeeded(s.namespace, "installed", "meanwhile", "upgraded")
@@ -120,11 +125,15 @@ func TestAnInstallationForSomeNamespacesLeavesTheOthersAlone(t *testing.T) {
 	operator := s.as(release)
 	s.must(operator.List(t.Context(), &v1alpha1.PrefetchTaskList{}, client.InNamespace(served)))
 	for name, try := range map[string]func() error{
-		"list all tasks":             func() error { return operator.List(t.Context(), &v1alpha1.PrefetchTaskList{}) },
-		"list the tasks there":       func() error { return operator.List(t.Context(), &v1alpha1.PrefetchTaskList{}, client.InNamespace(other)) },
-		"write the task's status":    func() error { return operator.Status().Update(t.Context(), task) },
-		"read a Secret there":        func() error { return operator.Get(t.Context(), client.ObjectKeyFromObject(secret), secret) },
-		"read its own Secret":        func() error { return operator.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: release + "-credentials"}, secret) },
+		"list all tasks": func() error { return operator.List(t.Context(), &v1alpha1.PrefetchTaskList{}) },
+		"list the tasks there": func() error {
+			return operator.List(t.Context(), &v1alpha1.PrefetchTaskList{}, client.InNamespace(other))
+		},
+		"write the task's status": func() error { return operator.Status().Update(t.Context(), task) },
+		"read a Secret there":     func() error { return operator.Get(t.Context(), client.ObjectKeyFromObject(secret), secret) },
+		"read its own Secret": func() error {
+			return operator.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: release + "-credentials"}, secret)
+		},
 		"list Secrets where it acts": func() error { return operator.List(t.Context(), &corev1.SecretList{}, client.InNamespace(served)) },
 	} {
 		if err := try(); !apierrors.IsForbidden(err) {
@@ -166,4 +175,53 @@ func TestWrongValuesAreRefusedWithTheirName(t *testing.T) {
 			}
 		})
 	}
+}
+
+// For a cluster whose operator may have nothing that is the cluster's but the CRD.
+func TestAnInstallationForSomeNamespacesNeedsNoClusterRole(t *testing.T) {
+	s := newSite(t)
+	strict := objects(t, s.helm("template", release, chart, "--set=watchNamespaces={shop},metrics.secure=false,rbac.aggregateRoles=false"))
+	for name := range strict {
+		if strings.HasPrefix(name, "Cluster") {
+			t.Errorf("it installs %s", name)
+		}
+	}
+	if strict["Role/"+release] == nil {
+		t.Error("it installs no Role")
+	}
+}
+
+// A value that the schema does not know could not be set, and one that values.yaml
+// does not have is not documented.
+func TestTheSchemaKnowsJustTheValuesThatThereAre(t *testing.T) {
+	read := func(name string) (all map[string]any) {
+		data, err := os.ReadFile(filepath.Join(shared.root, chart, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := yaml.Unmarshal(data, &all); err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	var compare func(path string, schema, values map[string]any)
+	compare = func(path string, schema, values map[string]any) {
+		known, ok := schema["properties"].(map[string]any)
+		if !ok {
+			return // a map of any keys, or one of Kubernetes'
+		}
+		if schema["additionalProperties"] != false {
+			t.Errorf("%s may have any keys", path)
+		}
+		for key, sub := range known {
+			value, ok := values[key]
+			if !ok && key != "global" && path != ".resources" {
+				t.Errorf("%s.%s is not in values.yaml", path, key)
+			}
+			if value, ok := value.(map[string]any); ok && path+"."+key != ".affinity" {
+				compare(path+"."+key, sub.(map[string]any), value)
+			}
+		}
+	}
+	compare("", read("values.schema.json"), read("values.yaml"))
 }

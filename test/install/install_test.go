@@ -6,7 +6,6 @@
 package install
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -373,17 +372,15 @@ func (s *site) overlay(args ...string) string {
 	dir := s.t.TempDir()
 	base, err := filepath.Rel(dir, filepath.Join(shared.root, "config", "default"))
 	s.must(err)
-	var patch bytes.Buffer
+	text := fmt.Sprintf("namespace: %s\nresources: [%s]\npatches:\n", s.namespace, base)
 	for _, arg := range args {
-		fmt.Fprintf(&patch, "    - {op: add, path: /spec/template/spec/containers/0/args/-, value: %q}\n", arg)
+		text += fmt.Sprintf("- target: {kind: Deployment}\n  patch: |-\n"+
+			"    - {op: add, path: /spec/template/spec/containers/0/args/-, value: %q}\n", arg)
 	}
-	text := fmt.Sprintf("namespace: %s\nresources: [%s]\npatches:\n- target: {kind: Deployment}\n  patch: |-\n%s", s.namespace, base, patch.String())
 	s.must(os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600))
 	out, err := s.command("kubectl", "kustomize", dir)
 	if err != nil {
 		s.t.Fatalf("kubectl kustomize: %v\n%s", err, out)
 	}
-	path := filepath.Join(s.t.TempDir(), "all.yaml")
-	s.must(os.WriteFile(path, []byte(out), 0o600))
-	return path
+	return out
 }
