@@ -135,9 +135,27 @@ var mutations = []mutation{
 
 	// The rate.
 	{
-		name: "a slot is free a second after the request, not the answer", file: "internal/teo/limiter.go",
+		name: "what waits for a slot goes in the order it was planned", file: "internal/controller/call.go",
+		old:    `slot, err := s.slot(ctx, creds, call.Turn)`,
+		new:    `slot, err := s.slot(ctx, creds, 0)`,
+		suites: []string{controller},
+	},
+	{
+		name: "what is claimed is sent though its account is held", file: "internal/controller/call.go",
+		old:    `if held = l.queue.Held(call, time.Now()); !held {`,
+		new:    `if !held {`,
+		suites: []string{controller},
+	},
+	{
+		name: "only a free slot lets another namespace's call be claimed", file: "internal/controller/submitter.go",
+		old:    `if turn < other {`,
+		new:    `if turn < other && turn < 0 {`,
+		suites: []string{controller},
+	},
+	{
+		name: "a slot is free at the answer, not a second after it", file: "internal/teo/limiter.go",
 		old:    `l.cooling = append(l.cooling, now.Add(window))`,
-		new:    `l.cooling = append(l.cooling, s.at.Add(window))`,
+		new:    `l.cooling = append(l.cooling, now)`,
 		suites: []string{client},
 	},
 	{
@@ -148,8 +166,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "there is one slot too many", file: "internal/teo/limiter.go",
-		old:    `mayCool := l.current(now) - 1 - l.out`,
-		new:    `mayCool := l.current(now) - l.out`,
+		old:    `n = l.current(now) - l.out - len(later)`,
+		new:    `n = l.current(now) + 1 - l.out - len(later)`,
 		suites: []string{client},
 	},
 	{

@@ -22,24 +22,17 @@ import (
 
 // goCall makes a planned call beside the pass. It returns false if the process is
 // stopping: then nothing new starts.
-func (s *Submitter) goCall(ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, slot *teo.Slot) bool {
+func (s *Submitter) goCall(ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call) bool {
 	claimID := strings.ToLower(rand.Text()[:16])
 	if !s.calls.start(claimID) { // stopping: nothing new
-		slot.Cancel()
 		l.queue.Released(call, tasksOf(call), time.Now())
 		return false
 	}
 	l.queue.Hold(claimID, call.Lane.ZoneID, call.URLs, time.Now())
-	l.ahead++
-	sent := sync.OnceFunc(func() {
-		l.mu.Lock()
-		l.ahead--
-		l.mu.Unlock()
-		s.wake(l.account, 0)
-	})
+	l.claiming++
+	l.unsent[claimID] = call.Turn
 	go func() {
-		s.call(log.IntoContext(s.critical, log.FromContext(ctx).WithValues("claim", claimID, "zone", call.Lane.ZoneID)), l, creds, call, slot, claimID, sent)
-		sent() // or never will be
+		s.call(log.IntoContext(s.critical, log.FromContext(ctx).WithValues("claim", claimID, "zone", call.Lane.ZoneID)), l, creds, call, claimID)
 		s.calls.end(claimID)
 		s.wake(l.account, 0)
 	}()
@@ -47,13 +40,13 @@ func (s *Submitter) goCall(ctx context.Context, l *line, creds teo.Credentials, 
 }
 
 // call claims the tasks, calls EdgeOne once and records the answer. Every step
-// may be the last one of this process: what it leaves behind is settled later. It
-// calls sent when the call goes out.
-func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, slot *teo.Slot, claimID string, sent func()) {
+// may be the last one of this process: what it leaves behind is settled later.
+func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, claimID string) {
 	signedAt, tasks, claimed, err := s.claimInTurn(ctx, l, creds, call, claimID)
+	s.tellLine(l, func() { l.claiming-- })
 	urls := claimedURLs(call, claimed)
 	if len(urls) == 0 {
-		slot.Cancel()
+		s.tellLine(l, func() { delete(l.unsent, claimID) })
 		l.done(claimID, func() {
 			if err != nil {
 				s.pause(l, call, fmt.Errorf("%w: %w", errNotClaimed, err))
@@ -62,7 +55,7 @@ func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, ca
 		})
 		return
 	}
-	response, err := s.send(ctx, creds, call.Lane, urls, signedAt, slot, sent)
+	response, err := s.send(ctx, l, creds, call, claimID, urls, signedAt)
 	log.FromContext(ctx).V(1).Info("Called CreatePrefetchTask",
 		"tasks", len(call.Parts), "urls", len(urls), "job", response.JobID, "error", teo.Message(err))
 	s.conclude(ctx, l, call, claimID, tasks, claimed, len(urls), response, err)
@@ -71,6 +64,14 @@ func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, ca
 			s.poller.observe(task) // its event may be late, and what was lost is to be looked for
 		}
 	}
+}
+
+// tellLine changes what the line knows of its calls, which may let the next one go.
+func (s *Submitter) tellLine(l *line, what func()) {
+	l.mu.Lock()
+	what()
+	l.mu.Unlock()
+	s.wake(l.account, 0)
 }
 
 // claimInTurn claims the tasks of a call when it is the call's turn to write, and
@@ -209,22 +210,40 @@ func claimedURLs(call *schedule.Call, claimed []bool) []string {
 	return urls
 }
 
-// send makes the call when its slot is due.
+// errNotSent is of a call that was not sent, and whose tasks go back into the line:
+// there was no slot in time, or what other calls have met keeps it from being sent.
+var errNotSent = errors.New("not sent")
+
+// send makes the call when it is its turn and there is a slot.
 func (s *Submitter) send(
-	ctx context.Context, creds teo.Credentials, lane schedule.Lane, urls []string, signedAt time.Time, slot *teo.Slot, sent func(),
+	ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, claimID string, urls []string, signedAt time.Time,
 ) (teo.CreatePrefetchTaskResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.CallTimeout+2*lookahead)
-	defer cancel()
-	if err := slot.Wait(ctx); err != nil {
-		slot.Cancel()
-		return teo.CreatePrefetchTaskResponse{}, &teo.Error{
-			Action: teo.ActionCreatePrefetchTask, Kind: teo.Unavailable, Message: "not sent: no call was allowed in time", Err: err,
+	slot, err := s.slot(ctx, creds, call.Turn)
+	held := false
+	s.tellLine(l, func() {
+		delete(l.unsent, claimID)
+		if held = l.queue.Held(call, time.Now()); !held {
+			l.queue.Sent(call)
 		}
+	})
+	switch {
+	case err != nil:
+		return teo.CreatePrefetchTaskResponse{}, fmt.Errorf("%w: %w", errNotSent, err)
+	case held:
+		slot.Cancel()
+		return teo.CreatePrefetchTaskResponse{}, errNotSent
 	}
-	sent()
-	response, err := s.edgeOne.CreatePrefetchTask(ctx, creds, signedAt, request(lane, urls))
+	ctx, cancel := context.WithTimeout(ctx, s.CallTimeout)
+	defer cancel()
+	response, err := s.edgeOne.CreatePrefetchTask(ctx, creds, signedAt, request(call.Lane, urls))
 	slot.Done(teo.KindOf(err) == teo.Throttled)
 	return response, err
+}
+
+func (s *Submitter) slot(ctx context.Context, creds teo.Credentials, turn int64) (*teo.Slot, error) {
+	ctx, cancel := context.WithTimeout(ctx, slotTimeout)
+	defer cancel()
+	return s.edgeOne.Limiter(creds.SecretID, teo.ActionCreatePrefetchTask).Wait(ctx, turn)
 }
 
 // request is the call as EdgeOne wants it: lower-case values, and nothing that
@@ -262,6 +281,9 @@ func (s *Submitter) conclude(
 		})
 	}
 	switch kind := teo.KindOf(err); {
+	case errors.Is(err, errNotSent):
+		settleAll(release(noReason, now))
+		l.done(claimID, func() { q.Released(call, tasks, time.Now()) })
 	case err == nil:
 		refused := map[string]string{}
 		for _, failed := range response.Failed {

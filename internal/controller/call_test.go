@@ -57,8 +57,8 @@ func TestACallIsClaimedBeforeItIsSentAndSignedWithTheClaimsTime(t *testing.T) {
 		}
 		u = newUnit(t, edgeOne, slow, unitTask("a", 2), unitTask("b", 1))
 		s, l := u.submitter(u.get("a"), u.get("b"))
-		call, slot := u.planned(l)
-		s.call(context.Background(), l, unitCreds, call, slot, "mine", func() {})
+		call := u.planned(l)
+		s.call(context.Background(), l, unitCreds, call, "mine")
 		if calls != 1 {
 			t.Errorf("%d calls", calls)
 		}
@@ -78,9 +78,9 @@ func TestACallOutlivesThePassThatStartedIt(t *testing.T) {
 		})
 		u := newUnit(t, edgeOne, nil, unitTask("a", 1))
 		s, l := u.submitter(u.get("a"))
-		call, slot := u.planned(l)
+		call := u.planned(l)
 		pass, end := context.WithCancel(t.Context())
-		if !s.goCall(pass, l, unitCreds, call, slot) {
+		if !s.goCall(pass, l, unitCreds, call) {
 			t.Error("no call is made")
 		}
 		end()
@@ -121,8 +121,8 @@ func TestFewCallsArePlannedBeforeTheyCanBeSent(t *testing.T) {
 		time.Sleep(time.Second)
 		pass()
 		synctest.Wait()
-		if n := len(u.calls.claims); n != maxAhead {
-			t.Errorf("%d calls are planned while none can be claimed, want %d", n, maxAhead)
+		if n := len(u.calls.claims); n != claimsAhead {
+			t.Errorf("%d calls are planned while none can be claimed, want %d", n, claimsAhead)
 		}
 		close(goOn)
 		for range tasks {
@@ -133,6 +133,90 @@ func TestFewCallsArePlannedBeforeTheyCanBeSent(t *testing.T) {
 		for _, task := range tasks {
 			if len(u.get(task.Name).Status.Jobs) != 1 {
 				t.Errorf("%s is not submitted", task.Name)
+			}
+		}
+	})
+}
+
+// ownURL gives a task of a namespace a lane and a URL of its own.
+func ownURL(namespace, name string) *v1alpha1.PrefetchTask {
+	task := unitTask(name, 1)
+	task.Namespace = namespace
+	task.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "X-Lane", Value: name}}
+	task.Spec.Targets[0] += v1alpha1.Target("/" + name)
+	return task
+}
+
+// passes has the Submitter work on its account until a time, as the queue would.
+func (u *unit) passes(s *Submitter, end time.Time) {
+	u.t.Helper()
+	for ; time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if _, err := s.Reconcile(context.Background(), account{}); err != nil {
+			u.t.Fatal(err)
+		}
+	}
+}
+
+func TestWhatIsClaimedAheadLetsAnotherNamespaceGoFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var tasks []*v1alpha1.PrefetchTask
+		for i := range 100 {
+			tasks = append(tasks, ownURL("greedy", strconv.Itoa(i)))
+		}
+		single := ownURL("modest", "single")
+		var order []string
+		edgeOne := seen(func(_ *http.Request, targets []string) (string, error) {
+			order = append(order, targets[0])
+			return acceptance, nil
+		})
+		u := newUnit(t, edgeOne, nil, append(tasks, single)...)
+		s, l := u.submitter(tasks...)
+		l.queue.SetQuota(unitZone, 0, -1, time.Now())
+		// The first calls went out together after a second, and their slots are free
+		// together as well: the next 20 calls are claimed before.
+		start := time.Now()
+		u.passes(s, start.Add(1950*time.Millisecond))
+		if len(order) != 20 || len(l.unsent) != 20 {
+			t.Fatalf("%d calls are sent and %d claimed, want 20 and 20", len(order), len(l.unsent))
+		}
+		s.observe(single)
+		u.passes(s, start.Add(2500*time.Millisecond))
+		u.calls.open.Wait()
+		at := slices.IndexFunc(order, func(u string) bool { return strings.HasSuffix(u, "/single") })
+		if at < 20 || at > 22 {
+			t.Errorf("the single task went after %d calls, want 20 to 22", at)
+		}
+		if len(order) != 41 && len(order) != 40 {
+			t.Errorf("%d calls are sent, want 40 and then those that were claimed", len(order))
+		}
+	})
+}
+
+func TestWhatIsClaimedIsNotSentOnceItsAccountIsHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var tasks []*v1alpha1.PrefetchTask
+		for i := range 40 {
+			tasks = append(tasks, ownURL("default", strconv.Itoa(i)))
+		}
+		sent := 0
+		edgeOne := seen(func(*http.Request, []string) (string, error) {
+			if sent++; sent == 20 {
+				time.Sleep(900 * time.Millisecond) // the next calls are claimed, and wait for slots
+				return `{"Response":{"Error":{"Code":"AuthFailure.SecretIdNotFound","Message":"no such key"},"RequestId":"r"}}`, nil
+			}
+			return acceptance, nil
+		})
+		u := newUnit(t, edgeOne, nil, tasks...)
+		s, l := u.submitter(tasks...)
+		l.queue.SetQuota(unitZone, 0, -1, time.Now())
+		u.passes(s, time.Now().Add(10*time.Second))
+		u.calls.open.Wait()
+		if sent != 20 {
+			t.Errorf("%d calls were made, want none after the key was refused", sent)
+		}
+		for _, task := range tasks {
+			if status := u.get(task.Name).Status; len(status.Jobs) == 0 && status.Submission != nil {
+				t.Errorf("%s still carries a claim", task.Name)
 			}
 		}
 	})
@@ -152,8 +236,8 @@ func TestAClaimNamesTheRecentJobsOfTheRunBefore(t *testing.T) {
 		})
 		u = newUnit(t, edgeOne, nil, task)
 		s, l := u.submitter(u.get("a"))
-		call, slot := u.planned(l)
-		s.call(context.Background(), l, unitCreds, call, slot, "mine", func() {})
+		call := u.planned(l)
+		s.call(context.Background(), l, unitCreds, call, "mine")
 		if jobs := u.get("a").Status.Jobs; len(jobs) != 1 || jobs[0].ID != "job-1" {
 			t.Errorf("the jobs are %+v", jobs)
 		}
@@ -170,11 +254,11 @@ func TestATaskWithoutAnAcknowledgedClaimIsNotSent(t *testing.T) {
 		a, b := unitTask("a", 1), unitTask("b", 2)
 		u := newUnit(t, edgeOne, nil, a, b)
 		s, l := u.submitter(u.get("a"), u.get("b"))
-		call, slot := u.planned(l)
+		call := u.planned(l)
 		if _, err := u.store.write(t.Context(), u.get("b"), refuse(schedule.All(1), "meanwhile", t0)); err != nil {
 			t.Fatal(err)
 		}
-		s.call(context.Background(), l, unitCreds, call, slot, "mine", func() {})
+		s.call(context.Background(), l, unitCreds, call, "mine")
 		if !slices.Equal(sent, []string{"https://h/0"}) {
 			t.Errorf("sent %v", sent)
 		}
@@ -188,8 +272,8 @@ func TestACallOfUnknownOutcomeKeepsItsClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUnit(t, seen(func(*http.Request, []string) (string, error) { return "", io.EOF }), nil, unitTask("a", 1))
 		s, l := u.submitter(u.get("a"))
-		call, slot := u.planned(l)
-		s.call(context.Background(), l, unitCreds, call, slot, "mine", func() {})
+		call := u.planned(l)
+		s.call(context.Background(), l, unitCreds, call, "mine")
 		if task := u.get("a"); !claimedBy(task, "mine") {
 			t.Errorf("the claim is gone: %+v", task.Status)
 		}
@@ -206,8 +290,8 @@ func TestOneBadURLDoesNotFailTheOthersOfItsCall(t *testing.T) {
 		})
 		u := newUnit(t, edgeOne, nil, unitTask("a", 2))
 		s, l := u.submitter(u.get("a"))
-		call, slot := u.planned(l)
-		s.call(context.Background(), l, unitCreds, call, slot, "mine", func() {})
+		call := u.planned(l)
+		s.call(context.Background(), l, unitCreds, call, "mine")
 		if task := u.get("a"); task.Status.RefusedTargets != "" || task.Status.Submission != nil {
 			t.Errorf("one of two was bad, and the status is %+v", task.Status)
 		}

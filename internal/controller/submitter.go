@@ -37,18 +37,24 @@ type line struct {
 	failures int // in a row, for a reason of the account's; of calls under way together only one counts
 	failedAt time.Time
 	answered []answered
-	recheck  time.Time // when missing credentials are looked for again
-	telling  bool      // statuses of waiting tasks are being written
-	ahead    int       // calls that are planned and not sent yet
+	recheck  time.Time        // when missing credentials are looked for again
+	telling  bool             // statuses of waiting tasks are being written
+	claiming int              // calls whose tasks are being claimed
+	unsent   map[string]int64 // the turns of calls that are planned and not sent yet, by claim
 }
 
-// lookahead is how much earlier than its slot a call is planned and claimed.
-const lookahead = 100 * time.Millisecond
-
-// maxAhead is how many calls of an account are planned and not sent at once. Who
-// comes now waits for those at most, and then its namespace's turn comes; all
-// calls of a second would be planned together else, and it would miss that second.
-const maxAhead = 2
+const (
+	// lookahead is how much earlier than its slot a call is planned and claimed: an
+	// API server that stutters costs no calls then. It is short because what is
+	// claimed and not sent when a process is killed has to wait for its settling.
+	lookahead = 300 * time.Millisecond
+	// claimsAhead is how many calls of an account are claimed at once. Who comes now
+	// waits for those at most, and then its namespace's turn comes.
+	claimsAhead = 2
+	// slotTimeout is how long a claimed call waits for a slot, when there are fewer
+	// than there were.
+	slotTimeout = 5 * time.Second
+)
 
 // notesAtOnce is how many waiting tasks are told why in one go. It is small, so
 // that claims and records, which go on beside it, do not wait behind it.
@@ -76,30 +82,41 @@ func (s *Submitter) Reconcile(ctx context.Context, a account) (reconcile.Result,
 	}
 	limiter := s.edgeOne.Limiter(creds.SecretID, teo.ActionCreatePrefetchTask)
 	for {
-		if l.ahead >= maxAhead {
-			return sooner(again, 0), nil // the line is woken when one is sent
+		if l.claiming >= claimsAhead {
+			return sooner(again, 0), nil // the line is woken when one is claimed
 		}
-		slot, wait := limiter.Reserve(lookahead)
-		if slot == nil {
+		if free, wait := limiter.Free(lookahead); len(l.unsent) >= free && !s.overtakes(l) {
 			return sooner(again, wait), nil // 0: the end of a call wakes the line
 		}
 		decision := l.queue.Next(time.Now())
 		switch {
 		case decision.Call != nil && decision.Call.Refusal != "":
-			slot.Cancel()
 			s.goRefuse(l, decision.Call)
 		case decision.Call != nil:
-			if !s.goCall(ctx, l, creds, decision.Call, slot) {
+			if !s.goCall(ctx, l, creds, decision.Call) {
 				return reconcile.Result{}, nil
 			}
 		case decision.ReadQuota != "":
-			slot.Cancel()
 			go s.readQuota(l, creds, decision.ReadQuota)
 		default:
-			slot.Cancel()
 			return sooner(again, decision.Wait), nil
 		}
 	}
+}
+
+// overtakes says whether the next call would be sent before one that is planned
+// already, and may be claimed without a slot for both.
+func (s *Submitter) overtakes(l *line) bool {
+	turn, ok := l.queue.Turn()
+	if !ok || len(l.unsent) >= 2*s.QPS {
+		return false
+	}
+	for _, other := range l.unsent {
+		if turn < other {
+			return true
+		}
+	}
+	return false
 }
 
 // sooner comes back at the earlier of two times from now; 0 is never.
@@ -115,7 +132,7 @@ func (s *Submitter) line(a account) *line {
 	defer s.mu.Unlock()
 	l := s.lines[a]
 	if l == nil {
-		l = &line{account: a, queue: schedule.NewQueue(schedule.Limits{
+		l = &line{account: a, unsent: map[string]int64{}, queue: schedule.NewQueue(schedule.Limits{
 			Batch: s.Batch, TasksPerCall: s.TasksPerCall, QuotaInterval: s.QuotaInterval, QuotaReset: s.QuotaReset, QPS: s.QPS,
 			StallAfter: 2 * s.RecheckInterval, SettleTime: s.SignatureValidity + s.SettleMargin + answerMemory, Normalize: teo.Normalize,
 		})}

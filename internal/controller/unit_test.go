@@ -147,13 +147,9 @@ func (u *unit) submitter(tasks ...*v1alpha1.PrefetchTask) (*Submitter, *line) {
 	return s, l
 }
 
-// planned is the line's next call, with a slot for it.
-func (u *unit) planned(l *line) (*schedule.Call, *teo.Slot) {
+// planned is the line's next call.
+func (u *unit) planned(l *line) *schedule.Call {
 	u.t.Helper()
-	slot, err := u.edgeOne.Limiter(unitCreds.SecretID, teo.ActionCreatePrefetchTask).Wait(context.Background())
-	if err != nil {
-		u.t.Fatal(err)
-	}
 	decision := l.queue.Next(time.Now())
 	if decision.ReadQuota != "" {
 		l.queue.SetQuota(decision.ReadQuota, 0, -1, time.Now())
@@ -162,7 +158,7 @@ func (u *unit) planned(l *line) (*schedule.Call, *teo.Slot) {
 	if decision.Call == nil {
 		u.t.Fatalf("no call is planned: %+v", decision)
 	}
-	return decision.Call, slot
+	return decision.Call
 }
 
 // poller returns the Poller with these tasks in it.

@@ -106,7 +106,7 @@ func (q *Queue) try(l *lane, g group, now time.Time) *Call {
 		q.suspect(l, g) // what is not refused comes next
 		return refusal
 	}
-	call := &Call{Lane: l.Lane, lane: l, test: true}
+	call := &Call{Lane: l.Lane, lane: l, test: true, Turn: q.turn}
 	urls, size := map[string]bool{}, l.size(q.limits, now)
 	for i, s := range g {
 		open, targets := s.positions.in(Open(s.item.task)), Targets(s.item.task)

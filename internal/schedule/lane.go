@@ -141,9 +141,11 @@ func (s *strand) Pop() any {
 // namespace holds the strands of its ready lanes, the one with the oldest task
 // first.
 type namespace struct {
-	name   string
-	ready  []*strand
-	inRing bool
+	name  string
+	ready []*strand
+	turn  int64 // of its next call
+	since int64 // orders namespaces of the same turn: the one goes first that has waited longer
+	index int   // in the line; -1 while it is not in it
 }
 
 func (n *namespace) Len() int { return len(n.ready) }
@@ -175,7 +177,7 @@ func (q *Queue) add(it *item) {
 	if s == nil {
 		ns := q.namespaces[it.key.Namespace]
 		if ns == nil {
-			ns = &namespace{name: it.key.Namespace}
+			ns = &namespace{name: it.key.Namespace, index: -1}
 			q.namespaces[ns.name] = ns
 		}
 		s = &strand{lane: l, namespace: ns, index: -1}
@@ -223,11 +225,58 @@ func (q *Queue) offer(s *strand) {
 		heap.Fix(s.namespace, s.index)
 	default:
 		heap.Push(s.namespace, s)
-		if !s.namespace.inRing {
-			s.namespace.inRing = true
-			q.ring = append(q.ring, s.namespace)
+		if len(s.namespace.ready) == 1 { // it saves no turns for later while it has nothing to submit
+			q.stand(s.namespace, max(s.namespace.turn, q.turn))
 		}
 	}
+}
+
+// line has the namespaces with something ready, and those that have run empty until
+// they come first.
+type line []*namespace
+
+func (l line) Len() int { return len(l) }
+func (l line) Less(i, j int) bool {
+	return cmp.Or(cmp.Compare(l[i].turn, l[j].turn), cmp.Compare(l[i].since, l[j].since)) < 0
+}
+func (l line) Swap(i, j int) {
+	l[i], l[j] = l[j], l[i]
+	l[i].index, l[j].index = i, j
+}
+func (l *line) Push(x any) {
+	ns := x.(*namespace)
+	ns.index = len(*l)
+	*l = append(*l, ns)
+}
+func (l *line) Pop() any {
+	last := len(*l) - 1
+	ns := (*l)[last]
+	(*l)[last] = nil
+	*l = (*l)[:last]
+	ns.index = -1
+	return ns
+}
+
+// stand puts a namespace where its next turn belongs.
+func (q *Queue) stand(ns *namespace, turn int64) {
+	q.stood++
+	ns.turn, ns.since = turn, q.stood
+	if ns.index < 0 {
+		heap.Push(&q.line, ns)
+	} else {
+		heap.Fix(&q.line, ns.index)
+	}
+}
+
+// first is the namespace whose turn comes next, nil if none has anything ready.
+func (q *Queue) first() *namespace {
+	for len(q.line) > 0 {
+		if ns := q.line[0]; len(ns.ready) > 0 {
+			return ns
+		}
+		heap.Pop(&q.line)
+	}
+	return nil
 }
 
 // setReady offers or withdraws all strands of a lane.

@@ -28,6 +28,8 @@ type Call struct {
 	Refusal string
 	// Planned is when the call was planned.
 	Planned time.Time
+	// Turn orders calls that are planned and wait for a slot: the lowest goes first.
+	Turn int64
 
 	lane  *lane
 	test  bool  // it tries suspects
@@ -74,17 +76,22 @@ func (q *Queue) Next(now time.Time) Decision {
 	return Decision{Wait: max(next.Sub(now), time.Millisecond)}
 }
 
+// Turn is that of the next call in line, unless there is none. Calls that are planned
+// already and have later turns are to let it go first.
+func (q *Queue) Turn() (turn int64, ok bool) {
+	if ns := q.first(); ns != nil {
+		return ns.turn, true
+	}
+	return 0, false
+}
+
+// Sent tells that a call goes out now.
+func (q *Queue) Sent(call *Call) { q.turn = max(q.turn, call.Turn) }
+
 // nextInLine plans a call of the namespace whose turn it is.
 func (q *Queue) nextInLine(now time.Time) (decision Decision, found bool) {
-	for len(q.ring) > 0 {
-		ns := q.ring[0]
-		q.ring = q.ring[1:]
-		if len(ns.ready) == 0 {
-			ns.inRing = false
-			continue
-		}
-		q.ring = append(q.ring, ns)
-		first := ns.ready[0]
+	for ns := q.first(); ns != nil; ns = q.first() {
+		first, turn := ns.ready[0], ns.turn
 		l := first.lane
 		if q.refresh(l, now); !l.ready {
 			continue
@@ -96,10 +103,19 @@ func (q *Queue) nextInLine(now time.Time) (decision Decision, found bool) {
 			continue
 		}
 		if call := q.fill(first, now); call != nil {
+			if call.Turn = turn; call.Refusal == "" {
+				q.stand(ns, turn+1)
+			}
 			return Decision{Call: call}, true
 		}
 	}
 	return Decision{}, false
+}
+
+// Held says whether what has happened since the call was planned keeps its lane
+// from a call now.
+func (q *Queue) Held(call *Call, now time.Time) bool {
+	return q.account.at(now) || call.lane.hold.at(now) || call.lane.pool.hold.at(now)
 }
 
 // QuotaUnread tells that reading a zone's quota failed in a way that is worth

@@ -4,7 +4,9 @@
 //
 // There is one Queue per account. Namespaces are taken in turn, the oldest task
 // first within each; the lane of the chosen task then fills the call from all
-// namespaces in turn. One call of a lane is unanswered at a time: what arrives
+// namespaces in turn. A namespace's calls have turns, one after the other from the
+// turn that is served when it comes: so of those planned ahead that of another
+// namespace can be sent before the second of this one. One call of a lane is unanswered at a time: what arrives
 // meanwhile shares the next. Planning a call costs the size of that call, not of
 // the queue.
 package schedule
@@ -48,7 +50,9 @@ type Queue struct {
 	lanes      map[Lane]*lane
 	pools      map[poolKey]*pool
 	namespaces map[string]*namespace
-	ring       []*namespace // with something ready, in turn
+	line       line
+	turn       int64 // the latest of those whose call was sent
+	stood      int64 // counts who stood in line
 	account    hold
 	probing    bool                            // the call that tries the account again is under way
 	tasks      int                             // per call, learned from calls that took too long to claim; 0 is no limit

@@ -120,7 +120,7 @@ func (c *Client) Limiter(secretID, action string) *Limiter {
 func (c *Client) lookUp(ctx context.Context, creds Credentials, action string, in any, decode func([]byte) error) error {
 	limiter := c.Limiter(creds.SecretID, action)
 	for attempt := 1; ; attempt++ {
-		slot, err := limiter.Wait(ctx)
+		slot, err := limiter.Wait(ctx, 0)
 		if err != nil {
 			return err
 		}

@@ -1,7 +1,9 @@
 package teo
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -28,13 +30,8 @@ type Limiter struct {
 	action string
 	limit  int
 
-	// turn is held by the first in the queue of Wait. Waiting senders of a
-	// channel are served in order.
-	turn chan struct{}
-	// returned tells the holder of turn that a slot came back.
-	returned chan struct{}
-
 	mu          sync.Mutex
+	waiting     []*waiter   // by turn, then in the order they came
 	out         int         // slots that are with callers
 	cooling     []time.Time // when the others are free again, in order
 	share       int         // slots in use since throttledAt
@@ -44,8 +41,7 @@ type Limiter struct {
 // newLimiter assumes that the last second was fully used, perhaps by the
 // process before this one.
 func newLimiter(action string, limit int) *Limiter {
-	l := &Limiter{action: action, limit: limit, share: limit,
-		turn: make(chan struct{}, 1), returned: make(chan struct{}, 1)}
+	l := &Limiter{action: action, limit: limit, share: limit}
 	free := time.Now().Add(window)
 	for range limit {
 		l.cooling = append(l.cooling, free)
@@ -53,46 +49,42 @@ func newLimiter(action string, limit int) *Limiter {
 	return l
 }
 
-// Slot is the permission for one call, from a certain moment on. Whoever has
-// it calls Done or Cancel; of both, and of several calls, the first counts.
+// Slot is the permission for one call now. Whoever has it calls Done or Cancel;
+// of both, and of several calls, the first counts.
 type Slot struct {
 	limiter  *Limiter
-	at       time.Time
 	returned bool
 }
 
-// Reserve gives a slot that is free now or within lookahead; call its Wait
-// before sending. Without one it returns nil and how long it takes until
-// asking again makes sense; 0 means that only the answer to a call can tell.
-func (l *Limiter) Reserve(lookahead time.Duration) (*Slot, time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := time.Now()
-	at, ok := l.nextFree(now)
-	switch wait := at.Sub(now); {
-	case !ok:
-		return nil, 0
-	case wait > lookahead:
-		return nil, wait - lookahead
-	}
-	l.out++
-	return &Slot{limiter: l, at: at}, 0
+// waiter is one who waits for a slot. The first is woken when something changes.
+type waiter struct {
+	turn  int64
+	awake chan struct{}
 }
 
-// nextFree is the first moment at which fewer slots than may be used are out
-// or cooling, if that will come without another answer.
-func (l *Limiter) nextFree(now time.Time) (time.Time, bool) {
+// Free is how many slots are free now or will be within lookahead, and how long it
+// takes until it is one more; 0 means that only the answer to a call can tell.
+// Those who Wait have none of them yet.
+func (l *Limiter) Free(lookahead time.Duration) (n int, more time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.free(time.Now(), lookahead)
+}
+
+func (l *Limiter) free(now time.Time, lookahead time.Duration) (n int, more time.Duration) {
 	for len(l.cooling) > 0 && !l.cooling[0].After(now) {
 		l.cooling = l.cooling[1:]
 	}
-	mayCool := l.current(now) - 1 - l.out
-	switch {
-	case mayCool < 0:
-		return time.Time{}, false
-	case len(l.cooling) <= mayCool:
-		return now, true
+	later := l.cooling // those that are not free within lookahead
+	for len(later) > 0 && !later[0].After(now.Add(lookahead)) {
+		later = later[1:]
 	}
-	return l.cooling[len(l.cooling)-1-mayCool], true
+	n = l.current(now) - l.out - len(later)
+	next := max(0, -n) // as many replace those that are out of use
+	if next < len(later) {
+		more = later[next].Sub(now) - lookahead
+	}
+	return max(0, n), more
 }
 
 // current is how many slots are in use: share, and since the last throttled
@@ -107,69 +99,61 @@ func (l *Limiter) current(now time.Time) int {
 	return min(share, l.limit)
 }
 
-// Wait gives the next free slot when its time has come, to those who wait in
-// the order they came. If ctx ends first, or its deadline is before a slot can
-// be free, the error is of kind Unavailable.
-func (l *Limiter) Wait(ctx context.Context) (*Slot, error) {
-	slot, err := l.queue(ctx)
-	if err != nil {
-		return nil, err
+// Wait gives the next free slot when its time has come, of those who wait to the one
+// with the lowest turn, and of equals to the one who came first. If ctx ends first, or
+// its deadline is before a slot can be free, the error is of kind Unavailable.
+func (l *Limiter) Wait(ctx context.Context, turn int64) (*Slot, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, l.noSlot(err)
 	}
-	if err := slot.Wait(ctx); err != nil {
-		return nil, err
+	w := &waiter{turn, make(chan struct{}, 1)}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	after, _ := slices.BinarySearchFunc(l.waiting, turn, func(o *waiter, turn int64) int { return cmp.Or(cmp.Compare(o.turn, turn), -1) })
+	l.waiting = slices.Insert(l.waiting, after, w)
+	defer l.wakeFirst()
+	defer func() { l.waiting = slices.DeleteFunc(l.waiting, func(o *waiter) bool { return o == w }) }()
+	deadline, limited := ctx.Deadline()
+	for {
+		var due <-chan time.Time
+		if l.waiting[0] == w {
+			now := time.Now()
+			n, wait := l.free(now, 0)
+			switch {
+			case n > 0:
+				l.out++
+				return &Slot{limiter: l}, nil
+			case wait > 0 && limited && deadline.Before(now.Add(wait)):
+				return nil, l.noSlot(context.DeadlineExceeded)
+			case wait > 0:
+				due = time.After(wait)
+			}
+		}
+		l.mu.Unlock()
+		select {
+		case <-w.awake:
+		case <-due:
+		case <-ctx.Done():
+		}
+		l.mu.Lock()
+		if err := ctx.Err(); err != nil {
+			return nil, l.noSlot(err)
+		}
 	}
-	return slot, nil
 }
 
-// queue reserves the next slot, however far away, so that the next in the
-// queue can do the same while this one waits for its time.
-func (l *Limiter) queue(ctx context.Context) (*Slot, error) {
-	select {
-	case l.turn <- struct{}{}:
-		defer func() { <-l.turn }()
-	case <-ctx.Done():
-		return nil, l.noSlot(ctx.Err())
-	}
-	for {
-		lookahead := window // no slot takes longer to cool
-		if deadline, ok := ctx.Deadline(); ok {
-			lookahead = min(lookahead, time.Until(deadline))
-		}
-		slot, wait := l.Reserve(lookahead)
-		switch {
-		case slot != nil:
-			return slot, nil
-		case wait > 0:
-			return nil, l.noSlot(context.DeadlineExceeded)
-		}
+// wakeFirst has the first of those who wait look again.
+func (l *Limiter) wakeFirst() {
+	if len(l.waiting) > 0 {
 		select {
-		case <-l.returned:
-		case <-ctx.Done():
-			return nil, l.noSlot(ctx.Err())
+		case l.waiting[0].awake <- struct{}{}:
+		default:
 		}
 	}
 }
 
 func (l *Limiter) noSlot(cause error) *Error {
 	return &Error{Action: l.action, Kind: Unavailable, Message: "not sent: no call was free in time", Err: cause}
-}
-
-// Wait returns when the slot's time has come. If ctx ends first it gives the
-// slot back and returns an error of kind Unavailable.
-func (s *Slot) Wait(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		s.Cancel()
-		return s.limiter.noSlot(err)
-	}
-	timer := time.NewTimer(time.Until(s.at))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		s.Cancel()
-		return s.limiter.noSlot(ctx.Err())
-	}
 }
 
 // Done says that the call was answered, or failed, just now, and whether the
@@ -197,8 +181,5 @@ func (s *Slot) giveBack(how func(*Limiter)) {
 	s.returned = true
 	l.out--
 	how(l)
-	select {
-	case l.returned <- struct{}{}:
-	default:
-	}
+	l.wakeFirst()
 }

@@ -3,6 +3,7 @@ package teo
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -20,20 +21,26 @@ func take(t *testing.T, l *Limiter, n int) []*Slot {
 	t.Helper()
 	var slots []*Slot
 	for range n {
-		slot, wait := l.Reserve(0)
-		if slot == nil {
-			t.Fatalf("no slot, ask again in %v", wait)
+		start := time.Now()
+		slot, err := l.Wait(t.Context(), 0)
+		if err != nil || time.Since(start) > 0 {
+			t.Fatalf("no slot at once: %v", err)
 		}
 		slots = append(slots, slot)
 	}
 	return slots
 }
 
-func noSlot(t *testing.T, l *Limiter, lookahead, want time.Duration) {
+func free(t *testing.T, l *Limiter, lookahead time.Duration, want int, wantMore time.Duration) {
 	t.Helper()
-	if slot, wait := l.Reserve(lookahead); slot != nil || wait != want {
-		t.Fatalf("slot %v, ask again in %v; want none, %v", slot, wait, want)
+	if n, more := l.Free(lookahead); n != want || more != wantMore {
+		t.Fatalf("%d slots within %v, one more in %v; want %d, %v", n, lookahead, more, want, wantMore)
 	}
+}
+
+func noSlot(t *testing.T, l *Limiter, lookahead, wantMore time.Duration) {
+	t.Helper()
+	free(t, l, lookahead, 0, wantMore)
 }
 
 func TestANewLimiterAssumesThatTheLastSecondWasUsed(t *testing.T) {
@@ -41,14 +48,27 @@ func TestANewLimiterAssumesThatTheLastSecondWasUsed(t *testing.T) {
 		l := newLimiter("test", 2)
 		noSlot(t, l, 100*time.Millisecond, 900*time.Millisecond)
 		time.Sleep(900 * time.Millisecond)
-		slot, _ := l.Reserve(100 * time.Millisecond)
-		if slot == nil {
-			t.Fatal("no slot within the lookahead")
-		}
+		free(t, l, 100*time.Millisecond, 2, 0)
 		start := time.Now()
-		if err := slot.Wait(t.Context()); err != nil || time.Since(start) != 100*time.Millisecond {
+		if _, err := l.Wait(t.Context(), 0); err != nil || time.Since(start) != 100*time.Millisecond {
 			t.Errorf("waited %v, %v; want 100ms", time.Since(start), err)
 		}
+	})
+}
+
+func TestFreeCountsWhatIsOutAndOutOfUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := warm(4)
+		slots := take(t, l, 4)
+		for _, slot := range slots[:3] { // free after 700, 800 and 900 ms; one stays out
+			slot.Done(false)
+			time.Sleep(100 * time.Millisecond)
+		}
+		free(t, l, 700*time.Millisecond, 1, 100*time.Millisecond)
+		free(t, l, time.Second, 3, 0)
+		slots[3].Done(true) // three in use: the first that is free replaces the one that is not
+		noSlot(t, l, 0, 800*time.Millisecond)
+		free(t, l, 800*time.Millisecond, 1, 100*time.Millisecond)
 	})
 }
 
@@ -80,10 +100,6 @@ func TestACancelledSlotIsFreeAtOnceAndNeverTwice(t *testing.T) {
 		slot.Done(false)
 		slot.Cancel()
 		noSlot(t, l, 0, time.Second)
-		// One that was reserved ahead of its time is not free before it.
-		ahead, _ := l.Reserve(time.Second)
-		ahead.Cancel()
-		noSlot(t, l, 0, time.Second)
 	})
 }
 
@@ -110,7 +126,7 @@ func TestWaitersAreServedInOrder(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 20 {
 			wg.Go(func() {
-				slot, err := l.Wait(context.Background())
+				slot, err := l.Wait(context.Background(), 0)
 				if err != nil {
 					t.Error(err)
 					return
@@ -138,7 +154,7 @@ func TestAWaiterThatCannotBeServedInTimeIsToldAtOnce(t *testing.T) {
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
-		_, err := l.Wait(ctx)
+		_, err := l.Wait(ctx, 0)
 		if KindOf(err) != Unavailable || !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 0 {
 			t.Errorf("after %v: %v", time.Since(start), err)
 		}
@@ -152,9 +168,9 @@ func TestAWaiterWhoseContextEndsGivesUpItsPlace(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var first, second error
 		var wg sync.WaitGroup
-		wg.Go(func() { _, first = l.Wait(ctx) })
+		wg.Go(func() { _, first = l.Wait(ctx, 0) })
 		synctest.Wait()
-		wg.Go(func() { _, second = l.Wait(t.Context()) })
+		wg.Go(func() { _, second = l.Wait(t.Context(), 0) })
 		synctest.Wait()
 		cancel()
 		synctest.Wait()
@@ -166,17 +182,37 @@ func TestAWaiterWhoseContextEndsGivesUpItsPlace(t *testing.T) {
 	})
 }
 
-func TestASlotWhoseWaitIsCutShortIsGivenBack(t *testing.T) {
+func TestTheLowestTurnIsServedFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter("test", 1)
-		slot, _ := l.Reserve(window)
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if err := slot.Wait(ctx); KindOf(err) != Unavailable {
-			t.Errorf("got %v", err)
+		var order []int64
+		var wg sync.WaitGroup
+		for _, turn := range []int64{3, 5, 1, 4, 1} {
+			wg.Go(func() {
+				slot, err := l.Wait(context.Background(), turn)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				order = append(order, turn) // one slot: nobody else is here
+				slot.Done(false)
+			})
+			synctest.Wait()
 		}
-		time.Sleep(window)
-		take(t, l, 1)
+		time.Sleep(window + window/2)
+		wg.Go(func() {
+			slot, err := l.Wait(context.Background(), 2) // overtakes those who wait for a later turn
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			order = append(order, 2)
+			slot.Done(false)
+		})
+		wg.Wait()
+		if !slices.Equal(order, []int64{1, 1, 2, 3, 4, 5}) {
+			t.Errorf("served in the order %v", order)
+		}
 	})
 }
 
@@ -184,7 +220,10 @@ func BenchmarkLimiter(b *testing.B) {
 	l := newLimiter("test", 20)
 	l.cooling = nil
 	for b.Loop() {
-		slot, _ := l.Reserve(0)
+		slot, err := l.Wait(b.Context(), 0)
+		if err != nil {
+			b.Fatal(err)
+		}
 		slot.Cancel()
 	}
 }
@@ -192,12 +231,8 @@ func BenchmarkLimiter(b *testing.B) {
 func BenchmarkLimiterBusy(b *testing.B) {
 	l := newLimiter("test", 1000)
 	for b.Loop() {
-		slot, wait := l.Reserve(0)
-		if slot == nil && wait == 0 {
-			b.Fatal("no slot is out, so time alone frees one")
-		}
-		if slot != nil {
-			slot.Done(false)
+		if n, _ := l.Free(window); n != 1000 {
+			b.Fatal("a slot is out")
 		}
 	}
 }
