@@ -18,11 +18,12 @@ KUBECTL ?= $(or $(shell command -v kubectl),bin/k8s/kubectl)
 MODULES = $(patsubst ./%/,%,$(sort $(dir $(shell find . \( -name node_modules -o -path ./bin -o -name '.?*' \) -prune -o -name go.mod -print))))
 # Those with code of ours beside the operator's own. One more is vetted by `make bench`
 # alone: hack/bench/baseline/crossplane, which takes minutes to compile for the first time.
-OWN_MODULES := test/sdk hack/bench/baseline hack/bench/baseline/kubebuilder
+OWN_MODULES := test/sdk test/conformance hack/bench/baseline hack/bench/baseline/kubebuilder
 
 # go.mod's version of a module: $(call version,FOLDER,MODULE)
 version = $(shell awk '$$1 == "$(2)" && $$2 ~ /^v/ { print $$2 }' $(1)/go.mod)
 K8S_VERSION := $(call version,hack/kubernetes,k8s.io/kubernetes)
+HELM_VERSION := $(call version,hack/helm,helm.sh/helm/v4)
 ETCD_VERSION := $(call version,hack/etcd,go.etcd.io/etcd/server/v3)
 GOLANGCI_LINT_VERSION := $(call version,hack/golangci-lint,github.com/golangci/golangci-lint/v2)
 
@@ -40,9 +41,10 @@ build: prerequisites ## Build bin/manager and bin/simulator
 	go build -o bin/simulator ./cmd/simulator
 
 .PHONY: test
-test: verify-generated lint build control-plane ## Test everything: unit tests, the manager on a real API server, generated files, lint
+test: verify-generated lint test-chart build control-plane cluster-tools ## Test everything: unit tests, the manager on a real API server, generated files, lint
 	$(TEST) ./...
 	cd test/sdk && $(TEST) ./...
+	cd test/conformance && $(TEST) ./...
 	$(if $(RACE),go test ./internal/controller ./test/model # all of their histories and states: the race detector leaves time for few)
 	$(MAKE) fuzz FUZZ=./internal/teo FUZZ_TIME=2000x
 	$(MAKE) chaos CHAOS_DURATION=100s CHAOS_SEED=17
@@ -50,6 +52,11 @@ test: verify-generated lint build control-plane ## Test everything: unit tests, 
 .PHONY: test-unit
 test-unit: prerequisites ## Test what needs no API server (seconds)
 	$(TEST) -short ./...
+
+.PHONY: test-chart
+test-chart: prerequisites bin/helm bin/helm-unittest ## Test the Helm chart: lint, schema and every template (seconds)
+	bin/helm lint --strict --quiet $(CHART)
+	bin/helm-unittest --strict $(CHART)
 
 .PHONY: test-node
 test-node: prerequisites ## Test the simulator against the vendor's Node.js SDK (needs Node.js)
@@ -112,29 +119,36 @@ mutations: prerequisites ## Take one safeguard at a time away and see which test
 ##@ Generated files
 
 CONTROLLER_GEN := go tool -modfile=hack/tools/go.mod controller-gen
-GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml
+CHART := charts/teo-prefetch-operator
+GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml $(CHART)/files/crd $(CHART)/files/rbac $(CHART)/README.md
 # Generate below $(1): in this folder, or in another to compare with.
 generate-code = $(CONTROLLER_GEN) object paths=./api/... output:object:dir=$(1)/api/v1alpha1
 generate-manifests = $(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=$(1)/config/crd/bases; \
 	$(CONTROLLER_GEN) rbac:roleName=teo-prefetch-operator paths=./internal/controller/... output:rbac:dir=$(1)/config/rbac
+# The chart's copies of what config/ has, and its README from the comments in its values.
+generate-chart = mkdir -p $(1)/$(CHART)/files/crd $(1)/$(CHART)/files/rbac; \
+	cp $(1)/config/crd/bases/*.yaml $(1)/$(CHART)/files/crd; \
+	cp config/rbac/*_role.yaml $(1)/config/rbac/role.yaml $(1)/$(CHART)/files/rbac; \
+	bin/helm-docs --chart-search-root=$(CHART) --sort-values-order=file --dry-run --log-level=warning > $(1)/$(CHART)/README.md
 
 .PHONY: generate
 generate: prerequisites ## Generate the Go code of api/
 	$(call generate-code,.)
 
 .PHONY: manifests
-manifests: prerequisites ## Generate the CRD and the ClusterRole
+manifests: prerequisites bin/helm-docs ## Generate the CRD and the ClusterRole, in config/ and in the chart, and the chart's README
 	$(call generate-manifests,.)
+	$(call generate-chart,.)
 
 .PHONY: verify
 verify: verify-generated lint ## Fail if generated files, a go.mod or the code's style are not as they should be
 
 # Compares instead of writing: other edits in the work tree do not matter, and stay.
 .PHONY: verify-generated
-verify-generated: prerequisites
+verify-generated: prerequisites bin/helm-docs
 	@echo "Comparing generated files and the go.mod of $(words $(MODULES)) modules with what they should be…"
 	@want=$$(mktemp -d); trap 'rm -rf "$$want"' EXIT; failed=; \
-	$(call generate-code,$$want); $(call generate-manifests,$$want); \
+	$(call generate-code,$$want); $(call generate-manifests,$$want); $(call generate-chart,$$want); \
 	for path in $(GENERATED); do \
 	  diff -ruN "$$path" "$$want/$$path" || failed=" make generate manifests;"; \
 	done; \
@@ -191,14 +205,26 @@ bin/k8s/etcd: hack/etcd/go.mod hack/etcd/go.sum | prerequisites
 	go -C hack/etcd build -ldflags='-s -w' -o $(CURDIR)/$@ go.etcd.io/etcd/server/v3
 	@touch $@
 
-bin/k8s/kube-apiserver: hack/kubernetes/go.mod hack/kubernetes/go.sum | prerequisites
-	@echo "Building kube-apiserver $(K8S_VERSION) (about 5 minutes, once)…"
-	go -C hack/kubernetes build -ldflags='$(strip $(K8S_LDFLAGS))' -o $(CURDIR)/$@ k8s.io/kubernetes/cmd/kube-apiserver
+KUBERNETES := $(addprefix bin/k8s/,kube-apiserver kubectl kube-controller-manager kube-scheduler)
+$(KUBERNETES): hack/kubernetes/go.mod hack/kubernetes/go.sum | prerequisites
+	@echo "Building $(@F) $(K8S_VERSION) (the first about 5 minutes, the others 1 or 2, once)…"
+	go -C hack/kubernetes build -ldflags='$(strip $(K8S_LDFLAGS))' -o $(CURDIR)/$@ k8s.io/kubernetes/cmd/$(@F)
 	@touch $@
 
-bin/k8s/kubectl: hack/kubernetes/go.mod hack/kubernetes/go.sum | prerequisites
-	@echo "Building kubectl $(K8S_VERSION) (half a minute, once)…"
-	go -C hack/kubernetes build -ldflags='$(strip $(K8S_LDFLAGS))' -o $(CURDIR)/$@ k8s.io/kubernetes/cmd/kubectl
+# What test/install needs beside the control plane: it is built here even where
+# KUBEBUILDER_ASSETS has the control plane.
+.PHONY: cluster-tools
+cluster-tools: bin/k8s/kube-controller-manager bin/k8s/kube-scheduler bin/k8s/kubectl bin/helm bin/kwok ## Build what installs and runs the chart in tests
+
+bin/helm bin/helm-unittest bin/helm-docs: hack/helm/go.mod hack/helm/go.sum | prerequisites
+	@echo "Building $(@F) (about 2 minutes, once)…"
+	go -C hack/helm build -ldflags='-s -w -X helm.sh/helm/v4/internal/version.version=$(HELM_VERSION)' -o $(CURDIR)/$@ \
+	  $(if $(filter helm,$(@F)),helm.sh/helm/v4/cmd/helm,$(if $(filter helm-docs,$(@F)),github.com/norwoodj/helm-docs/cmd/helm-docs,github.com/helm-unittest/helm-unittest/cmd/helm-unittest))
+	@touch $@
+
+bin/kwok: hack/kwok/go.mod hack/kwok/go.sum | prerequisites
+	@echo "Building kwok (about 1 minute, once)…"
+	go -C hack/kwok build -ldflags='-s -w' -o $(CURDIR)/$@ sigs.k8s.io/kwok/cmd/kwok
 	@touch $@
 
 bin/golangci-lint: hack/golangci-lint/go.mod hack/golangci-lint/go.sum hack/golangci-lint/main.go | prerequisites

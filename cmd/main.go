@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -35,7 +36,8 @@ type options struct {
 	leaderElectionNamespace      string
 	watchNamespaces              string
 	credentialsDir, endpoint     string
-	showVersion                  bool
+	checkZone                    string
+	check, showVersion           bool
 	controller                   controller.Options
 	leaseDuration, renew, retry  time.Duration
 	listingDelay                 time.Duration
@@ -55,13 +57,20 @@ func main() {
 		return
 	}
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.logging)))
+	if o.check {
+		if !runCheck(ctrl.SetupSignalHandler(), o, os.Stdout) {
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(ctrl.SetupSignalHandler(), o); err != nil {
 		fmt.Fprintf(os.Stderr, "teo-prefetch-operator: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-// parse reads the flags. How the times hang together, with their defaults:
+// parse reads the command line: flags, after the word check for the command that
+// only looks whether a manager with these flags can work. How the times hang together, with their defaults:
 //
 //	a call's tasks are claimed in  write-timeout                    (10s) and a quarter of signature-validity at most
 //	it is sent at most             signature-validity / 2           after it was signed (2m30s)
@@ -122,6 +131,10 @@ func parse(args []string) (*options, error) {
 		return os.Setenv("KUBECONFIG", path)
 	})
 	o.logging.BindFlags(f)
+	if len(args) > 0 && args[0] == "check" {
+		o.check, args = true, args[1:]
+		f.StringVar(&o.checkZone, "check-zone", "", "`zone` whose quota is read, to see that the credentials may use it")
+	}
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -167,13 +180,36 @@ func (o *options) validate() error {
 	case o.renew >= o.leaseDuration || o.retry >= o.renew:
 		return fmt.Errorf("the times of leader election must be lease-duration > renew-deadline > retry-period; they are %s, %s and %s", o.leaseDuration, o.renew, o.retry)
 	}
+	watched := map[string]bool{}
 	for _, ns := range o.namespaces() {
+		if watched[ns] {
+			return fmt.Errorf("--watch-namespaces names %q twice", ns)
+		}
+		watched[ns] = true
 		if problems := validation.IsDNS1123Label(ns); len(problems) > 0 {
 			return fmt.Errorf("--watch-namespaces: %q is not a namespace: %s", ns, problems[0])
 		}
 	}
 	_, err := o.edgeOne()
 	return err
+}
+
+// readable says whether the files in credentials-dir can be read. That they are
+// not there yet, or not complete, is told to the tasks that need them: a Secret
+// may come later. That they can't be read does not mend itself.
+func (o *options) readable() error {
+	if o.credentialsDir == "" {
+		return nil
+	}
+	if _, err := os.ReadDir(o.credentialsDir); err != nil {
+		return fmt.Errorf("--credentials-dir cannot be read: %w", err)
+	}
+	for _, name := range []string{"secretId", "secretKey", "token"} {
+		if _, err := os.ReadFile(filepath.Join(o.credentialsDir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("--credentials-dir: %s cannot be read: %w", name, err)
+		}
+	}
+	return nil
 }
 
 func (o *options) edgeOne() (*teo.Client, error) {
@@ -196,6 +232,9 @@ func (o *options) namespaces() []string {
 }
 
 func run(ctx context.Context, o *options) error {
+	if err := o.readable(); err != nil {
+		return err
+	}
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return err

@@ -66,7 +66,8 @@ const (
 	// ReasonSucceeded: the run is over; every target is prefetched.
 	ReasonSucceeded = "Succeeded"
 	// ReasonPartiallyFailed: the run is over; some targets failed, see
-	// status.failedTargets. A new spec.revision tries again.
+	// status.failedTargets. The retry annotation tries those again, a new
+	// spec.revision all.
 	ReasonPartiallyFailed = "PartiallyFailed"
 	// ReasonFailed: the run is over; every target failed.
 	ReasonFailed = "Failed"

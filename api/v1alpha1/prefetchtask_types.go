@@ -94,7 +94,8 @@ type TargetsSource struct {
 //
 // A change of zoneID, targets, targetsFrom, mode, headers, mediaSegments,
 // encodeURL or revision starts a new run: everything is submitted again. A change
-// of suspend or credentialsSecretRef never submits anything twice.
+// of suspend, credentialsSecretRef or ttlSecondsAfterFinished never submits anything
+// twice.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.targets) != has(self.targetsFrom)",message="must have either targets or targetsFrom"
 type PrefetchTaskSpec struct {
@@ -165,7 +166,20 @@ type PrefetchTaskSpec struct {
 	// are still followed. Resuming continues; it submits nothing twice.
 	// +optional
 	Suspend *bool `json:"suspend,omitempty"` //nolint:kubeapilinter // the name and type that CronJob and Job have
+
+	// ttlSecondsAfterFinished is how long a task is kept once it is over, in either
+	// outcome; without it a task is kept for ever. It is for tasks that are made once,
+	// say with generateName. A task that Argo CD, Flux or Helm would only make again,
+	// which would submit everything again, is not deleted; their hooks are.
+	// +optional
+	// +kubebuilder:validation:Minimum=60
+	TTLSecondsAfterFinished int32 `json:"ttlSecondsAfterFinished,omitempty"`
 }
+
+// RetryAnnotation asks for what failed of a run that is over to be submitted again,
+// each time that its value is a new one. It changes no spec. Of a run that is under
+// way, it asks once that is over. Removing it asks for nothing.
+const RetryAnnotation = "teo.prefetch-operator.io/retry"
 
 // TargetCounts counts the targets of a run, each distinct URL once.
 type TargetCounts struct {
@@ -208,6 +222,11 @@ type Job struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=65536
 	Targets string `json:"targets,omitempty"`
+	// retried are the positions of targets that failed in this job and that a retry
+	// made wait for another one. They count there, and no longer here.
+	// +optional
+	// +kubebuilder:validation:MaxLength=65536
+	Retried string `json:"retried,omitempty"`
 	// submitTime is when the call was signed, by EdgeOne's clock.
 	// +required
 	SubmitTime metav1.Time `json:"submitTime,omitempty,omitzero"`
@@ -305,6 +324,12 @@ type PrefetchTaskStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Run string `json:"run,omitempty"`
+	// lastHandledRetry is the value of the annotation teo.prefetch-operator.io/retry
+	// that was acted on last, or a hash of one that is longer than 256 bytes. A new
+	// run submits everything, and so acts on it too.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	LastHandledRetry string `json:"lastHandledRetry,omitempty"`
 	// targetsHash is a hash of the targets that this run took from a ConfigMap: the
 	// distinct URLs in list order, by which all positions in this status count.
 	// +optional

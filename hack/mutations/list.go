@@ -180,8 +180,8 @@ var mutations = []mutation{
 	// The line.
 	{
 		name: "what a job covers counts as not handed over", file: "internal/schedule/run.go",
-		old:    `all = all.Union(Covered(job.Targets, n))`,
-		new:    `all = all.Union(Covered(job.Targets, 0))`,
+		old:    `all = all.Union(Covered(job.Targets, n).Minus(`,
+		new:    `all = all.Union(Covered(job.Targets, 0).Minus(`,
 		suites: []string{line},
 	},
 	{
@@ -350,9 +350,73 @@ var mutations = []mutation{
 	},
 	{
 		name: "the cache slims a finished task whose spec asks for another run", file: "internal/controller/cache.go",
-		old:    ` || schedule.NewRun(task) {`,
-		new:    ` || schedule.NewRun(task) && task.Name == "" {`,
+		old:    ` || schedule.NewRun(task) || `,
+		new:    ` || schedule.NewRun(task) && task.Name == "" || `,
 		suites: []string{controller, histories},
+	},
+	{
+		name: "the cache slims a finished task that asks for a retry", file: "internal/controller/cache.go",
+		old:    ` || schedule.RetryDue(task) {`,
+		new:    ` {`,
+		suites: []string{controller},
+	},
+	{
+		name: "what Argo CD, Flux or Helm would make again is deleted", file: "internal/controller/expiry.go",
+		old:    ` || madeAgainBy(task) != "" {`,
+		new:    ` {`,
+		suites: []string{controller},
+	},
+	{
+		name: "a task that has changed since it was over is deleted", file: "internal/controller/expiry.go",
+		old:    `client.Preconditions{UID: &e.uid, ResourceVersion: ptr.To(e.resourceVersion)},`,
+		new:    `client.Preconditions{UID: ptr.To(e.uid)},`,
+		suites: []string{controller},
+	},
+	{
+		name: "a user's annotation deletes a task", file: "internal/controller/expiry.go",
+		old: `if !slim || kept.Annotations == nil {`,
+		new: `if !slim {
+		kept = &metav1.PartialObjectMetadata{ObjectMeta: obj.(*v1alpha1.PrefetchTask).ObjectMeta}
+	}
+	if kept.Annotations == nil {`,
+		suites: []string{controller},
+	},
+	// Retries.
+	{
+		name: "a retry is not noted with what it opens", file: "internal/controller/retry.go",
+		old:    `s.LastHandledRetry = schedule.Retry(task)`,
+		new:    `_ = schedule.Retry(task)`,
+		suites: []string{controller},
+	},
+	{
+		name: "a retry asked for is done although the status notes it", file: "internal/schedule/run.go",
+		old:    `retry != task.Status.LastHandledRetry && `,
+		new:    ``,
+		suites: []string{controller},
+	},
+	{
+		name: "a new run leaves a retry to do that was asked for before", file: "internal/controller/status.go",
+		old:    `, LastHandledRetry: schedule.Retry(task)}`,
+		new:    `}`,
+		suites: []string{controller},
+	},
+	{
+		name: "a retry goes by a listing that EdgeOne has forgotten", file: "internal/controller/retry.go",
+		old:    `return failed, len(failed) <= count`,
+		new:    `return failed, true`,
+		suites: []string{controller},
+	},
+	{
+		name: "a retry takes the job that failed for its own", file: "internal/controller/call.go",
+		old:    `(newRun || job.Retried != "") && `,
+		new:    `newRun && `,
+		suites: []string{controller},
+	},
+	{
+		name: "a status edited by hand reopens what succeeded", file: "internal/schedule/run.go",
+		old:    `if err != nil || len(p) > int(job.Failed) || `,
+		new:    `if err != nil || `,
+		suites: []string{controller},
 	},
 	{
 		name: "who recorded a job is forgotten while a claim may ask", file: "internal/controller/jobs.go",

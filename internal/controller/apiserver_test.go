@@ -119,6 +119,15 @@ func (s *apiServer) touch(key client.ObjectKey) {
 	}
 }
 
+// annotate sets an annotation.
+func (s *apiServer) annotate(key client.ObjectKey, name, value string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	task := s.tasks[key].DeepCopy()
+	metav1.SetMetaDataAnnotation(&task.ObjectMeta, name, value)
+	s.store("MODIFIED", task)
+}
+
 func (s *apiServer) delete(key client.ObjectKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -106,17 +106,21 @@ func (p pages) ListWithContext(ctx context.Context, options metav1.ListOptions) 
 // slim drops what nobody reads from the cache's copy of a task. Of a finished one
 // hardly anything is left: a cluster that keeps a hundred thousand of them shall
 // not pay for their URLs. Nothing is ever written from such a copy, and a change
-// of the spec brings the whole task again.
+// of the spec or a retry that is asked for brings the whole task again.
 func slim(task *v1alpha1.PrefetchTask) client.Object {
-	if !over(task) || task.Status.Submission != nil || task.Status.ObservedGeneration != task.Generation || schedule.NewRun(task) {
+	if !over(task) || task.Status.Submission != nil || task.Status.ObservedGeneration != task.Generation || schedule.NewRun(task) || schedule.RetryDue(task) {
 		task.ManagedFields = nil
 		maps.DeleteFunc(task.Annotations, func(name, _ string) bool { return name == corev1.LastAppliedConfigAnnotation })
 		return task
 	}
-	return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+	kept := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
 		Name: task.Name, Namespace: unique.Make(task.Namespace).Value(), UID: task.UID,
 		ResourceVersion: task.ResourceVersion, Generation: task.Generation,
 	}}
+	if at, ok := expiry(task); ok {
+		kept.Annotations = map[string]string{expiryAnnotation: at.UTC().Format(time.RFC3339)}
+	}
+	return kept
 }
 
 // cached is what the cache has of a task; of one that is slimmed, a task that

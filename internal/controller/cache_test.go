@@ -35,6 +35,10 @@ func TestTheCacheKeepsHardlyAnythingOfATaskThatIsOverAndAllOfOthers(t *testing.T
 		{"finished and suspended", func(task *v1alpha1.PrefetchTask) { task.Spec.Suspend = new(bool); *task.Spec.Suspend = true }, true},
 		{"changed to another run", func(task *v1alpha1.PrefetchTask) { task.Spec.Revision = "2" }, false},
 		{"changed otherwise", func(task *v1alpha1.PrefetchTask) { task.Generation++ }, false},
+		{"asking for a retry", func(task *v1alpha1.PrefetchTask) { task.Annotations[v1alpha1.RetryAnnotation] = "1" }, false},
+		{"retried as it asks", func(task *v1alpha1.PrefetchTask) {
+			task.Annotations[v1alpha1.RetryAnnotation], task.Status.LastHandledRetry = "1", "1"
+		}, true},
 		{"not finished", func(task *v1alpha1.PrefetchTask) { task.Status.Conditions = nil }, false},
 		{"claimed again", func(task *v1alpha1.PrefetchTask) { claimedAt(task, time.Now()) }, false},
 	} {

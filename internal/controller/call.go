@@ -132,14 +132,13 @@ func (s *Submitter) claimAll(
 	return tasks, claimed, trouble
 }
 
-// earlierJobs are the jobs of the run before that were signed after a time.
+// earlierJobs are the jobs that were signed after a time and had the targets that
+// are now submitted again: those of the run before, or of this one what a retry is of.
 func earlierJobs(task *v1alpha1.PrefetchTask, after time.Time) []string {
-	if !schedule.NewRun(task) {
-		return nil
-	}
+	newRun := schedule.NewRun(task)
 	var ids []string
 	for _, job := range slices.Backward(task.Status.Jobs) {
-		if job.SubmitTime.After(after) && len(ids) < maxEarlierJobs/2 {
+		if (newRun || job.Retried != "") && job.SubmitTime.After(after) && len(ids) < maxEarlierJobs/2 {
 			ids = append(ids, job.ID)
 		}
 	}

@@ -1,7 +1,7 @@
-// Package controller submits PrefetchTasks to EdgeOne and follows what becomes of
-// them.
+// Package controller submits PrefetchTasks to EdgeOne, follows what becomes of them,
+// and deletes those that are over for as long as they ask to be kept.
 //
-// There are two controllers. The Submitter's queue key is an account, as EdgeOne
+// There are two controllers for EdgeOne. The Submitter's queue key is an account, as EdgeOne
 // meters calls by account: a pass takes the next call slot, plans one call
 // (internal/schedule decides) and hands it to a goroutine that claims, calls and
 // records (call.go). The Poller's key is a zone of an account: a pass looks once
@@ -64,7 +64,7 @@ type operator struct {
 	critical context.Context     // of claim, call and record; outlives shutdown
 }
 
-// +kubebuilder:rbac:groups=teo.prefetch-operator.io,resources=prefetchtasks,verbs=get;list;watch
+// +kubebuilder:rbac:groups=teo.prefetch-operator.io,resources=prefetchtasks,verbs=get;list;watch;delete
 // +kubebuilder:rbac:groups=teo.prefetch-operator.io,resources=prefetchtasks/status,verbs=update
 // +kubebuilder:rbac:groups="",resources=configmaps;secrets,verbs=get
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
@@ -94,6 +94,9 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 	}
 	submitter := &Submitter{operator: op, poller: poller, lines: map[account]*line{}, places: map[client.ObjectKey]account{}}
 	op.lists = newLists(op, mgr.GetAPIReader(), mgr.Elected(), func(task *v1alpha1.PrefetchTask) { feed(submitter, poller, task) })
+	if err := setupReaper(mgr); err != nil {
+		return err
+	}
 	if err := run(mgr, "submitter", submitter, &submitter.waker); err != nil {
 		return err
 	}

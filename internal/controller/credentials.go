@@ -52,6 +52,10 @@ type resolved struct {
 // errMissing is in the chain when a person has to supply credentials.
 var errMissing = errors.New("credentials missing")
 
+// ErrNoOwnCredentials says that the operator was given no credentials of its own.
+var ErrNoOwnCredentials = fmt.Errorf("%w: the operator has no credentials of its own; "+
+	"name a Secret in spec.credentialsSecretRef, or give the operator credentials", errMissing)
+
 // get returns the account's credentials. The text of an error is fit for a status.
 func (c *Credentials) get(ctx context.Context, a account) (teo.Credentials, error) {
 	c.mu.Lock()
@@ -118,8 +122,7 @@ func OwnCredentials(dir string) func() (teo.Credentials, error) {
 			}
 		}
 		if os.Getenv("TENCENTCLOUD_SECRET_ID") == "" {
-			return teo.Credentials{}, fmt.Errorf("%w: the operator has no credentials of its own; "+
-				"name a Secret in spec.credentialsSecretRef, or give the operator credentials", errMissing)
+			return teo.Credentials{}, ErrNoOwnCredentials
 		}
 		env := map[string]string{
 			"secretId":  "TENCENTCLOUD_SECRET_ID",

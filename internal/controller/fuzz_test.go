@@ -70,7 +70,7 @@ func FuzzHandEditedStatus(f *testing.F) {
 		targets := 1 + int(n%8)
 		edited := taskOf(targets)
 		edited.Status.Run, edited.Status.RefusedTargets = schedule.Run(edited), refused
-		edited.Status.Jobs = []v1alpha1.Job{{ID: "job", ClaimID: "before", Targets: had, SubmitTime: metav1.NewTime(t0), Succeeded: max(0, succeeded), Failed: max(0, failed)}}
+		edited.Status.Jobs = []v1alpha1.Job{{ID: "job", ClaimID: "before", Targets: had, Retried: refused, SubmitTime: metav1.NewTime(t0), Succeeded: max(0, succeeded), Failed: max(0, failed)}}
 		edited.Status.Submission = &v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: claimed, SignedAt: metav1.NewTime(t0)}
 		handedOver := func(task *v1alpha1.PrefetchTask) schedule.Positions {
 			return schedule.All(targets).Minus(schedule.Open(task))

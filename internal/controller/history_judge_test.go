@@ -178,7 +178,7 @@ func statusLine(task *v1alpha1.PrefetchTask) string {
 		fmt.Fprintf(&b, " claim %s targets %s signed %d", c.ClaimID, c.Targets, c.SignedAt.Unix()-bubbleBegan)
 	}
 	for _, job := range s.Jobs {
-		fmt.Fprintf(&b, " job %s[%s +%d -%d]", job.ID, job.Targets, job.Succeeded, job.Failed)
+		fmt.Fprintf(&b, " job %s[%s +%d -%d retried %s]", job.ID, job.Targets, job.Succeeded, job.Failed, job.Retried)
 	}
 	if s.RefusedTargets != "" {
 		fmt.Fprintf(&b, " refused [%s]", s.RefusedTargets)
@@ -217,6 +217,8 @@ func (j *judge) stuck(task *userTask) string {
 	switch {
 	case now.Status.ObservedGeneration != now.Generation:
 		return "the status speaks of an old generation"
+	case schedule.RetryDue(now) && (!task.list || now.Status.TargetsHash == schedule.HashTargets(&v1alpha1.PrefetchTask{Spec: task.spec})):
+		return "a retry is not handled"
 	case finished != nil && finished.Status == metav1.ConditionTrue && !schedule.NewRun(now):
 		return ""
 	case ptr.Deref(task.spec.Suspend, false):

@@ -27,6 +27,8 @@ type users struct {
 
 	lists  map[client.ObjectKey][]v1alpha1.Target // in ConfigMaps, as they should be
 	broken map[client.ObjectKey]bool              // those that are not
+
+	retries int // that might have been asked for
 }
 
 // userTask is one object; made again under its name, it is another.
@@ -89,7 +91,29 @@ func (u *users) act(storm time.Duration) {
 	for _, at := range times {
 		time.Sleep(time.Until(u.h.began.Add(at)))
 		u.actOnce(r)
+		u.retry(4)
 	}
+}
+
+// retry asks for a retry of a task, one time in n. What EdgeOne fails to prefetch
+// may be executed once more then, and nothing else.
+func (u *users) retry(n int) {
+	r := u.h.dice.roll(fmt.Sprint("retry ", u.retries))
+	u.retries++
+	tasks := slices.SortedFunc(maps.Values(u.live), func(a, b *userTask) int { return strings.Compare(a.key.String(), b.key.String()) })
+	if len(tasks) == 0 || r.IntN(n) > 0 {
+		return
+	}
+	task := tasks[r.IntN(len(tasks))]
+	u.h.logf("USER asks for a retry of %s", task.key)
+	for _, run := range task.runs {
+		for _, target := range run.spec.Targets {
+			if work := workOf(run.spec, string(target)); strings.Contains(string(target), "/fail/") {
+				u.asks[work] = append(u.asks[work], run)
+			}
+		}
+	}
+	u.h.server.annotate(task.key, v1alpha1.RetryAnnotation, fmt.Sprint(u.retries))
 }
 
 func (u *users) actOnce(r *rand.Rand) {
@@ -389,6 +413,9 @@ func (u *users) calm() {
 		if u.broken[key] {
 			u.restoreList(key)
 		}
+	}
+	for range u.all {
+		u.retry(2)
 	}
 	for _, task := range u.all {
 		if !task.deleted && ptr.Deref(task.spec.Suspend, false) && r.IntN(4) > 0 {

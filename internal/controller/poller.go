@@ -66,6 +66,9 @@ func openIn(task *v1alpha1.PrefetchTask) (zone, bool) {
 		// With the keys that the task has now: those of the call may be gone.
 		return zone{accountOf(task), claim.ZoneID}, schedule.Claimed(task)
 	}
+	if schedule.RetryDue(task) {
+		return zone{accountOf(task), task.Spec.ZoneID}, true
+	}
 	if over(task) || schedule.NewRun(task) {
 		return zone{}, false
 	}
@@ -152,6 +155,9 @@ func (p *Poller) due(work *openWork, task *v1alpha1.PrefetchTask) time.Time {
 		}
 		return work.lastLook.Add(settleInterval)
 	}
+	if schedule.RetryDue(task) {
+		return work.lastLook.Add(p.PollInterval)
+	}
 	age := p.edgeOne.ServerTime().Sub(task.Status.Jobs[len(task.Status.Jobs)-1].SubmitTime.Time)
 	again := work.lastLook.Add(min(max(age/4, p.PollInterval), 12*p.PollInterval))
 	return latest(time.Now().Add(p.PollInterval-age), again, work.firstLook)
@@ -234,7 +240,8 @@ type look struct {
 	claims  map[string]*v1alpha1.Submission
 	fenced  map[string]bool // claims that were past the fence before the look
 	jobs    []string
-	since   time.Time // of the oldest open job
+	since   time.Time // of the oldest of them
+	retries bool      // some tasks ask for a retry
 	listing listing
 	// jobsRead says that the listing has all of the jobs, and not only what was
 	// made in the windows of the claims.
@@ -260,8 +267,15 @@ func (p *Poller) plan(tasks []*v1alpha1.PrefetchTask) *look {
 		if schedule.NewRun(task) {
 			continue
 		}
-		for _, job := range task.Status.Jobs {
-			if underWay(job) && !jobs[job.ID] {
+		retry := schedule.RetryDue(task)
+		l.retries = l.retries || retry
+		for i, job := range task.Status.Jobs {
+			unclear := underWay(job)
+			if retry {
+				_, known := failures(task, &task.Status.Jobs[i], nil)
+				unclear = !known
+			}
+			if unclear && !jobs[job.ID] {
 				jobs[job.ID] = true
 				l.jobs = append(l.jobs, job.ID)
 				if l.since.IsZero() || job.SubmitTime.Time.Before(l.since) {
@@ -363,7 +377,7 @@ func (p *Poller) lookForJobs(ctx context.Context, creds teo.Credentials, z zone,
 			return false, err
 		}
 	}
-	return len(l.jobs) > 0, nil
+	return len(l.jobs) > 0 || l.retries, nil
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -416,6 +430,9 @@ func (p *Poller) update(ctx context.Context, task *v1alpha1.PrefetchTask, l *loo
 			deadline = math.MaxInt64
 		}
 		changes = append(changes, follow(l.listing, deadline, now, serverNow))
+	}
+	if schedule.RetryDue(task) && l.jobsRead {
+		changes = append(changes, reopen(l.listing, now))
 	}
 	p.write(ctx, task, func(task *v1alpha1.PrefetchTask) {
 		for _, c := range changes {
@@ -472,6 +489,7 @@ func (p *Poller) write(ctx context.Context, task *v1alpha1.PrefetchTask, c chang
 		}
 	} else {
 		p.finished(task, after)
+		p.retried(task, after)
 		if claim := task.Status.Submission; claim != nil && after.Status.Submission == nil {
 			log.FromContext(ctx).Info("Settled a call whose answer was lost", "task", client.ObjectKeyFromObject(task), "claim", claim.ClaimID,
 				"found", len(after.Status.Jobs) > len(task.Status.Jobs))
@@ -504,6 +522,8 @@ func (p *Poller) refused(ctx context.Context, z zone, tasks []*v1alpha1.Prefetch
 		case claim != nil && p.edgeOne.ServerTime().After(p.complete(claim)):
 			p.write(ctx, task, unknown("EdgeOne's answer to a call was lost, and its history cannot be read: "+message+
 				". Let the key call teo:DescribePrefetchTasks, or set spec.revision to a new value to submit everything again", lasting))
+		case schedule.RetryDue(task):
+			p.refuseRetry(ctx, task, message, lasting)
 		case claim == nil && giveUp:
 			p.write(ctx, task, notFollowed(message, time.Now()))
 		case claim == nil && lasting && len(schedule.Open(task)) == 0:

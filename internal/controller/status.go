@@ -48,7 +48,7 @@ func begin(task *v1alpha1.PrefetchTask, now time.Time) {
 	if schedule.Bound(task) {
 		return
 	}
-	begun := v1alpha1.PrefetchTaskStatus{Run: schedule.Run(task), StartTime: metav1.NewTime(now)}
+	begun := v1alpha1.PrefetchTaskStatus{Run: schedule.Run(task), StartTime: metav1.NewTime(now), LastHandledRetry: schedule.Retry(task)}
 	if schedule.FromConfigMap(task) {
 		begun.TargetsHash = schedule.HashTargets(task)
 	}
@@ -163,6 +163,10 @@ func unknown(message string, stalled bool) change {
 // starts nor goes on.
 func targetless(why schedule.Why, stalled bool) change {
 	return func(task *v1alpha1.PrefetchTask) {
+		if over(task) { // and asks for a retry
+			retryWaits(why.Message)(task)
+			return
+		}
 		stalled = stalled || stalledFor(task, why.Reason)
 		notReady(task, why.Reason, why.Message)
 		switch {
@@ -282,9 +286,10 @@ func sum(task *v1alpha1.PrefetchTask, now time.Time) {
 	total := len(schedule.Targets(task))
 	handed, refused := schedule.HandedOver(task)
 	succeeded, failed := int32(0), int32(len(refused))
-	for _, job := range s.Jobs {
+	for i := range s.Jobs {
+		job := &s.Jobs[i]
 		succeeded += job.Succeeded
-		failed += job.Failed
+		failed += job.Failed - int32(len(schedule.Retried(job, total)))
 	}
 	s.Targets = v1alpha1.TargetCounts{
 		Total: count(total), Submitted: count(len(handed)), Succeeded: ptr.To(succeeded), Failed: ptr.To(failed),
@@ -347,17 +352,14 @@ func troubleOver(task *v1alpha1.PrefetchTask) {
 
 // finish ends the run.
 func finish(task *v1alpha1.PrefetchTask, total, failed int, now time.Time) {
-	reason, ready := v1alpha1.ReasonSucceeded, metav1.ConditionTrue
-	message := fmt.Sprintf("All %d targets are prefetched", total)
-	if total == 1 {
+	reason, ready, message := v1alpha1.ReasonSucceeded, metav1.ConditionTrue, fmt.Sprintf("All %d targets are prefetched", total)
+	switch {
+	case failed > 0 && failed >= total:
+		reason, ready, message = v1alpha1.ReasonFailed, metav1.ConditionFalse, failedOf(failed, total)+retryHint
+	case failed > 0:
+		reason, ready, message = v1alpha1.ReasonPartiallyFailed, metav1.ConditionFalse, failedOf(failed, total)+retryHint
+	case total == 1:
 		message = "The target is prefetched"
-	}
-	if failed > 0 {
-		reason, ready = v1alpha1.ReasonPartiallyFailed, metav1.ConditionFalse
-		if failed >= total {
-			reason = v1alpha1.ReasonFailed
-		}
-		message = fmt.Sprintf("%d of %d targets failed, see status.failedTargets; set spec.revision to a new value to try again", failed, total)
 	}
 	task.Status.CompletionTime = metav1.NewTime(now)
 	task.Status.NextAttemptTime = metav1.Time{}
@@ -367,6 +369,12 @@ func finish(task *v1alpha1.PrefetchTask, total, failed int, now time.Time) {
 	set(task, v1alpha1.ConditionFinished, metav1.ConditionTrue, reason, message)
 	stall(task, failed > 0, reason, message)
 }
+
+func failedOf(failed, total int) string {
+	return fmt.Sprintf("%d of %d targets failed, see status.failedTargets", failed, total)
+}
+
+const retryHint = "; a new value of the annotation " + v1alpha1.RetryAnnotation + " tries those again"
 
 // over says whether the status's run is finished.
 func over(task *v1alpha1.PrefetchTask) bool {
@@ -399,6 +407,9 @@ func addJob(task *v1alpha1.PrefetchTask, jobID string, positions schedule.Positi
 		if job := &task.Status.Jobs[i]; job.ID == jobID {
 			have := covered(task, job.Targets)
 			job.Targets = have.Union(positions).String()
+			if retried, err := schedule.ParsePositions(job.Retried); err == nil {
+				job.Retried = retried.Minus(positions).String()
+			}
 			return
 		}
 	}

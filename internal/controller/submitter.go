@@ -327,4 +327,8 @@ func (o *operator) finished(before, after *v1alpha1.PrefetchTask) {
 			o.event(after, eventType, condition.Reason, "Prefetch", condition.Message)
 		}
 	}
+	if owner := madeAgainBy(after); owner != "" && after.Spec.TTLSecondsAfterFinished > 0 {
+		o.event(after, corev1.EventTypeWarning, "NotDeleted", "Expire", "spec.ttlSecondsAfterFinished has no effect: "+owner+
+			" would make the task again, and everything would be submitted again")
+	}
 }

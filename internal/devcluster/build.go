@@ -46,23 +46,21 @@ func declares(goMod, module string) bool {
 	return false
 }
 
-// Binary returns the path of etcd, kube-apiserver or kubectl: in the folder
-// that KUBEBUILDER_ASSETS names, else in bin/k8s, where `make control-plane`
-// puts them.
+// Binary returns the path of a program that the Makefile builds from hack/, say
+// kube-apiserver or helm: in the folder that KUBEBUILDER_ASSETS names, else in
+// bin/k8s or bin, where `make control-plane cluster-tools` puts them.
 func Binary(name string) (string, error) {
-	dir := os.Getenv("KUBEBUILDER_ASSETS")
-	if dir == "" {
-		root, err := Root()
-		if err != nil {
-			return "", err
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	for _, dir := range []string{os.Getenv("KUBEBUILDER_ASSETS"), filepath.Join(root, "bin", "k8s"), filepath.Join(root, "bin")} {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); dir != "" && err == nil && !info.IsDir() {
+			return path, nil
 		}
-		dir = filepath.Join(root, "bin", "k8s")
 	}
-	path := filepath.Join(dir, name)
-	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("%s is missing: run `make control-plane`, or set KUBEBUILDER_ASSETS to the folder it is in", path)
-	}
-	return path, nil
+	return "", fmt.Errorf("%s is missing: run `make control-plane cluster-tools`, or set KUBEBUILDER_ASSETS to the folder it is in", name)
 }
 
 // Build builds a command of this module, say "./cmd", to bin/NAME and returns

@@ -1,7 +1,8 @@
 // Package devcluster runs a Kubernetes API server for tests, the demo and the
 // benchmark: real etcd and kube-apiserver processes on this machine, with the
 // CRD, the namespace and the RBAC that config/ ships, and next to them the
-// built manager and simulator. There are no nodes and no other controllers.
+// built manager and simulator. There are no nodes and no other controllers,
+// unless Options.Workloads asks for them.
 //
 // It does what controller-runtime's envtest does, and two things that envtest
 // does not: each process can be killed and started again on its own, and none
@@ -60,6 +61,9 @@ type Options struct {
 	APIServerArgs []string
 	// Bare leaves out what config/ ships: CRD, namespace and RBAC.
 	Bare bool
+	// Workloads adds kube-controller-manager, kube-scheduler and a node that kwok
+	// plays: Deployments get pods, which seem to run but run nothing.
+	Workloads bool
 }
 
 // Cluster is a running control plane.
@@ -95,6 +99,11 @@ func Start(ctx context.Context, opts Options) (_ *Cluster, err error) {
 	}
 	if err := c.startAPIServer(ctx, opts); err != nil {
 		return nil, err
+	}
+	if opts.Workloads {
+		if err := c.startWorkloads(ctx, opts); err != nil {
+			return nil, err
+		}
 	}
 	if opts.Bare {
 		return c, nil
@@ -262,11 +271,16 @@ func writeKey(path string) error {
 // ServiceAccountConfig is for a client under the ServiceAccount that the
 // manager ships with, and so under its RBAC; its token is good for 12 hours.
 func (c *Cluster) ServiceAccountConfig(ctx context.Context) (*rest.Config, error) {
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: ServiceAccount, Namespace: Namespace}}
+	return c.AccountConfig(ctx, Namespace, ServiceAccount)
+}
+
+// AccountConfig is for a client under any ServiceAccount.
+func (c *Cluster) AccountConfig(ctx context.Context, namespace, name string) (*rest.Config, error) {
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace}}
 	seconds := int64(tokenLifetime / time.Second)
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}
 	if err := c.Client.SubResource("token").Create(ctx, account, request); err != nil {
-		return nil, fmt.Errorf("token for ServiceAccount %s/%s: %w", Namespace, ServiceAccount, err)
+		return nil, fmt.Errorf("token for ServiceAccount %s/%s: %w", namespace, name, err)
 	}
 	cfg := rest.CopyConfig(c.Admin)
 	cfg.BearerToken = request.Status.Token

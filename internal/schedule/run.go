@@ -62,7 +62,7 @@ func WantsTargets(task *v1alpha1.PrefetchTask) bool {
 		return false
 	}
 	if Bound(task) {
-		return !finished(task)
+		return !finished(task) || RetryDue(task)
 	}
 	return mayStart(task)
 }
@@ -113,9 +113,37 @@ func HandedOver(task *v1alpha1.PrefetchTask) (all, refused Positions) {
 	refused = Covered(task.Status.RefusedTargets, n)
 	all = refused
 	for _, job := range task.Status.Jobs {
-		all = all.Union(Covered(job.Targets, n))
+		all = all.Union(Covered(job.Targets, n).Minus(Retried(&job, n)))
 	}
 	return all, refused
+}
+
+// Retried are the positions of a job of a run of n targets that failed and that a
+// retry opened again. A status that was edited into nonsense has none: such targets
+// stay handed over.
+func Retried(job *v1alpha1.Job, n int) Positions {
+	p, err := ParsePositions(job.Retried)
+	if err != nil || len(p) > int(job.Failed) || len(p) > 0 && p[len(p)-1] >= n {
+		return nil
+	}
+	return p
+}
+
+// Retry is the retry that the task asks for, as its status notes it once it is
+// handled; "" if it asks for none.
+func Retry(task *v1alpha1.PrefetchTask) string {
+	const room = 256 // in the status
+	if asked := task.Annotations[v1alpha1.RetryAnnotation]; len(asked) <= room {
+		return asked
+	}
+	return hash(task.Annotations[v1alpha1.RetryAnnotation])
+}
+
+// RetryDue says whether the task asks for what failed of its run to be submitted
+// again. Before the run is over nobody can tell what that is.
+func RetryDue(task *v1alpha1.PrefetchTask) bool {
+	retry := Retry(task)
+	return retry != "" && retry != task.Status.LastHandledRetry && finished(task) && task.Status.Submission == nil && task.DeletionTimestamp.IsZero()
 }
 
 // Open are the positions that the task still wants handed over: everything for

@@ -98,7 +98,6 @@ func TestTheServiceAccountMayDoNoMoreThanItMust(t *testing.T) {
 		"write a Secret":     func() error { return cl.Update(t.Context(), secret) },
 		"create a task":      func() error { return cl.Create(t.Context(), w.task("other", good+"b")) },
 		"change a spec":      func() error { return cl.Update(t.Context(), task) },
-		"delete a task":      func() error { return cl.Delete(t.Context(), task) },
 		"list ConfigMaps":    func() error { return cl.List(t.Context(), &corev1.ConfigMapList{}) },
 		"write a ConfigMap":  func() error { return cl.Create(t.Context(), configMap) },
 		"list namespaces":    func() error { return cl.List(t.Context(), &corev1.NamespaceList{}) },

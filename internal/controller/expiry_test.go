@@ -1,0 +1,127 @@
+package controller
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+)
+
+// expired is a task that is over and to be deleted a minute later.
+func expired() *v1alpha1.PrefetchTask {
+	task := unitTask("a", 1)
+	task.ResourceVersion = "1"
+	task.Spec.TTLSecondsAfterFinished = 60
+	refuse(schedule.All(1), "no", t0)(task)
+	return task
+}
+
+func TestATaskExpiresUnlessItWouldBeMadeAgain(t *testing.T) {
+	annotated := func(marks ...string) change {
+		return func(task *v1alpha1.PrefetchTask) {
+			for _, mark := range marks {
+				metav1.SetMetaDataAnnotation(&task.ObjectMeta, mark, "x")
+			}
+		}
+	}
+	labelled := func(mark string) change {
+		return func(task *v1alpha1.PrefetchTask) { metav1.SetMetaDataLabel(&task.ObjectMeta, mark, "x") }
+	}
+	then := func(changes ...change) change {
+		return func(task *v1alpha1.PrefetchTask) {
+			for _, c := range changes {
+				c(task)
+			}
+		}
+	}
+	for _, c := range []struct {
+		name    string
+		change  change
+		expires bool
+	}{
+		{"made by hand", then(), true},
+		{"without a time", func(task *v1alpha1.PrefetchTask) { task.Spec.TTLSecondsAfterFinished = 0 }, false},
+		{"not over", func(task *v1alpha1.PrefetchTask) { task.Status = v1alpha1.PrefetchTaskStatus{} }, false},
+		{"another run is asked for", func(task *v1alpha1.PrefetchTask) { task.Spec.Revision = "2" }, false},
+		{"a retry is asked for", asking("1"), false},
+		{"deleted", func(task *v1alpha1.PrefetchTask) { task.DeletionTimestamp = &metav1.Time{Time: t0} }, false},
+		{"of Argo CD", annotated("argocd.argoproj.io/tracking-id"), false},
+		{"of Argo CD that tracks by label", labelled("app.kubernetes.io/instance"), false},
+		{"of Argo CD that tracks by a label of its own", labelled("argocd.argoproj.io/instance"), false},
+		{"a hook of Argo CD", annotated("argocd.argoproj.io/tracking-id", "argocd.argoproj.io/hook"), true},
+		{"of a Flux Kustomization", labelled("kustomize.toolkit.fluxcd.io/name"), false},
+		{"of a Flux Kustomization, marked as a hook", then(annotated("helm.sh/hook"), labelled("kustomize.toolkit.fluxcd.io/name")), false},
+		{"of a Flux HelmRelease", labelled("helm.toolkit.fluxcd.io/name"), false},
+		{"a hook of a Flux HelmRelease", then(annotated("helm.sh/hook"), labelled("helm.toolkit.fluxcd.io/name")), true},
+		{"of Helm", annotated("meta.helm.sh/release-name"), false},
+		{"a hook of Helm", then(annotated("helm.sh/hook"), labelled("app.kubernetes.io/instance")), true},
+		{"with an annotation of its user's", annotated(expiryAnnotation), true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			task := expired()
+			c.change(task)
+			kept := slim(task)
+			e, ok := expiringOf(kept)
+			if ok != c.expires {
+				t.Fatalf("expires: %v, want %v", ok, c.expires)
+			}
+			if ok && (time.Unix(e.at, 0).Sub(t0) != time.Minute || e.uid != task.UID || e.resourceVersion != task.ResourceVersion) {
+				t.Errorf("expires as %+v", e)
+			}
+			if _, slim := kept.(*metav1.PartialObjectMetadata); slim && !ok && kept.GetAnnotations() != nil {
+				t.Error("one that never expires costs something")
+			}
+		})
+	}
+}
+
+func TestAUsersAnnotationExpiresNothing(t *testing.T) {
+	task := taskOf(1)
+	metav1.SetMetaDataAnnotation(&task.ObjectMeta, expiryAnnotation, t0.Format(time.RFC3339))
+	if _, ok := expiringOf(slim(task)); ok {
+		t.Error("it would be deleted")
+	}
+}
+
+func TestATaskIsDeletedWhenItExpiresUnlessItHasChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit(t, nil, nil, func() *v1alpha1.PrefetchTask { task := expired(); task.ResourceVersion = ""; return task }())
+		r := &reaper{u.store.Client}
+		task := u.get("a")
+		task.Status.CompletionTime = metav1.NewTime(time.Now())
+		e, _ := expiringOf(slim(task.DeepCopy()))
+		exists := func() bool {
+			err := u.store.Get(context.Background(), client.ObjectKeyFromObject(task), &v1alpha1.PrefetchTask{})
+			return !apierrors.IsNotFound(err)
+		}
+		reconcile := func(e expiring) time.Duration {
+			result, err := r.Reconcile(context.Background(), e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return result.RequeueAfter
+		}
+		if wait := reconcile(e); wait != time.Minute || !exists() {
+			t.Errorf("it is deleted, or waits for %s", wait)
+		}
+		time.Sleep(2 * time.Minute)
+		if err := u.store.Update(context.Background(), u.get("a")); err != nil { // somebody changes it
+			t.Fatal(err)
+		}
+		if reconcile(e); !exists() {
+			t.Error("deleted as it is no longer")
+		}
+		e.resourceVersion = u.get("a").ResourceVersion
+		if reconcile(e); exists() {
+			t.Error("not deleted")
+		}
+		reconcile(e) // once more, of one that is gone
+	})
+}

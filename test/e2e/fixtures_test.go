@@ -1,0 +1,154 @@
+package e2e
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+)
+
+var update = flag.Bool("update", false, "write the tasks that test/conformance holds the tools' views of")
+
+const fixtures = "../../config/argocd/resource_customizations/teo.prefetch-operator.io/PrefetchTask/testdata"
+
+// What Argo CD, Flux, kstatus and kubectl make of a task is tested with tasks as
+// the operator leaves them, which this test compares with those in the repository.
+func TestTheTasksThatToolsAreTestedWithAreThoseThatTheOperatorWrites(t *testing.T) {
+	c := config()
+	c.SignatureValidity = time.Minute
+	c.Rules = append(c.Rules, simulator.Rule{URL: "/slow/", Status: simulator.Never})
+	w := newWorld(t, c)
+	w.must(w.Create(t.Context(), &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "edgeone-keys"},
+		StringData: map[string]string{"secretId": keyID, "secretKey": "a-wrong-secret-key"},
+	}))
+	refused := w.task("credentials-refused", good+"refused-key.html")
+	refused.Spec.CredentialsSecretRef.Name = "edgeone-keys"
+	suspended := w.task("suspended", good+"suspended.html")
+	suspended.Spec.Suspend = ptr.To(true)
+	quota := w.task("quota-held", "https://small.example.net/a.html", "https://small.example.net/b.html", "https://small.example.net/c.html", "https://small.example.net/d.html")
+	quota.Spec.ZoneID = "zone-3smallquota0"
+	stale := w.task("stale", good+"stale.html")
+	stale.Spec.Revision = "1.0.0"
+	w.create(
+		w.task("succeeded", good+"index.html", good+"app.js"),
+		w.task("partially-failed", good+"found.html", good+"missing/page.html", good+"broken/image.png"),
+		w.task("failed", good+"missing/all.html", good+"refused/all.html"),
+		w.task("polling", good+"slow/video.mp4"),
+		stale, suspended, quota, refused,
+	)
+	manager := w.manager("--teo-timeout=30s", "--shutdown-grace=45s")
+	w.untilFinished("succeeded", v1alpha1.ReasonSucceeded)
+	w.untilFinished("partially-failed", v1alpha1.ReasonPartiallyFailed)
+	w.untilFinished("failed", v1alpha1.ReasonFailed)
+	w.untilFinished("stale", v1alpha1.ReasonSucceeded)
+	w.untilReason("polling", v1alpha1.ReasonSubmitted)
+	w.untilReason("suspended", v1alpha1.ReasonSuspended)
+	w.until("quota-held", "held", func(s v1alpha1.PrefetchTaskStatus) bool {
+		return isTrue(s, v1alpha1.ConditionQuotaExceeded, v1alpha1.ReasonDailyQuota) && ptr.Deref(s.Targets.Succeeded, 0) == 3
+	})
+	w.until("credentials-refused", "stalled", func(s v1alpha1.PrefetchTaskStatus) bool {
+		return isTrue(s, v1alpha1.ConditionStalled, v1alpha1.ReasonCredentialsRefused)
+	})
+
+	w.edgeOne.AddFault(simulator.Fault{
+		Match: simulator.Matcher{Action: "CreatePrefetchTask", URL: "lost.html"}, Effect: simulator.Effect{Answer: simulator.ConnectionClosed},
+	})
+	w.create(w.task("outcome-unknown", good+"lost.html"))
+	w.until("outcome-unknown", "claimed", func(s v1alpha1.PrefetchTaskStatus) bool { return s.Submission != nil })
+	w.create(w.task("waiting", good+"lost.html", good+"other.html"))
+	held := w.edgeOne.HoldAnswer(simulator.Matcher{Action: "CreatePrefetchTask", URL: "submitting.html"})
+	defer held.Release()
+	submitting := w.task("submitting", good+"submitting.html")
+	submitting.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "Accept-Encoding", Value: "br"}} // a lane of its own
+	w.create(submitting)
+	w.untilReason("submitting", v1alpha1.ReasonSubmitting)
+	w.untilReason("outcome-unknown", v1alpha1.ReasonOutcomeUnknown)
+	w.untilReason("waiting", v1alpha1.ReasonWaiting)
+	manager.Kill()
+	w.create(w.task("new", good+"new.html"))
+	w.edit("stale", func(task *v1alpha1.PrefetchTask) { task.Spec.Revision = "1.1.0" })
+
+	for _, task := range w.list() {
+		t.Run(task.Name, func(t *testing.T) {
+			got, path := w.fixture(task.Name), filepath.Join(fixtures, task.Name+".yaml")
+			if *update {
+				w.must(os.MkdirAll(fixtures, 0o755))
+				w.must(os.WriteFile(path, got, 0o644))
+			}
+			want, err := os.ReadFile(path)
+			w.must(err)
+			if string(got) != string(want) {
+				t.Errorf("%s is no longer what the operator writes; run go test -run %s ./test/e2e -update. It writes\n%s", path, "TestTheTasksThatTools", got)
+			}
+		})
+	}
+	w.kubectlAgrees()
+}
+
+// fixture is a task as it is now, without what differs each time.
+func (w *world) fixture(name string) []byte {
+	w.t.Helper()
+	task := &unstructured.Unstructured{}
+	task.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("PrefetchTask"))
+	w.must(w.Get(w.t.Context(), client.ObjectKey{Namespace: w.namespace, Name: name}, task))
+	task.SetManagedFields(nil)
+	task.SetNamespace("shop")
+	task.SetUID("7f0c2a52-3c52-4d0c-8d0e-2f8a3c1b6e4d")
+	task.SetResourceVersion("48151623")
+	text, err := yaml.Marshal(task.Object)
+	w.must(err)
+	text = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`).ReplaceAll(text, []byte("2026-11-24T08:00:00Z"))
+	text = regexp.MustCompile(`(claimID: )\S+`).ReplaceAll(text, []byte("${1}mfrggzdfmztwq2lk"))
+	text = regexp.MustCompile(`(callHash: )\S+`).ReplaceAll(text, []byte("${1}5f0d6a9c1be27a4488d1"))
+	n := 0
+	return regexp.MustCompile(`(?m)(^ +(?:- )?id: )\S+`).ReplaceAllFunc(text, func(id []byte) []byte {
+		n++
+		return fmt.Appendf(nil, "%sjob-%d", id[:strings.Index(string(id), "id: ")+len("id: ")], n)
+	})
+}
+
+// kubectlAgrees has kubectl wait for what each task's conditions say, and for
+// what they do not.
+func (w *world) kubectlAgrees() {
+	w.t.Helper()
+	kubeconfig := filepath.Join(w.t.TempDir(), "kubeconfig")
+	w.must(writeAdmin(kubeconfig))
+	waits := func(ctx context.Context, task, condition string) bool {
+		cmd := exec.CommandContext(ctx, binary(w.t, "kubectl"), "--kubeconfig="+kubeconfig, "-n", w.namespace,
+			"wait", "--for=condition="+condition, "--timeout=1s", "pft/"+task)
+		return cmd.Run() == nil
+	}
+	for _, c := range []struct {
+		task, condition string
+		want            bool
+	}{
+		{"succeeded", "Ready", true},
+		{"failed", "Finished", true},
+		{"failed", "Ready", false},
+		{"credentials-refused", "Stalled", true},
+		{"credentials-refused", "Finished", false},
+		{"stale", "Finished", false}, // kubectl goes by observedGeneration
+		{"new", "Finished", false},
+	} {
+		if got := waits(w.t.Context(), c.task, c.condition); got != c.want {
+			w.t.Errorf("kubectl wait --for=condition=%s pft/%s: %v, want %v", c.condition, c.task, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,227 @@
+package install
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+)
+
+const release = "teo-prefetch-operator"
+
+func TestTheChartIsInstalledUpgradedRolledBackAndUninstalled(t *testing.T) {
+	s := newSite(t)
+	t.Cleanup(s.removeCRD)
+	s.giveCredentials("teo-credentials", "AKIDdemo", "demo-secret-key")
+	values := []string{"--wait", "--timeout=90s", "--set=edgeone.endpoint=" + s.url, "--set=extraArgs={--poll-interval=500ms}"}
+
+	if notes := s.helm(append([]string{"install", release, chart}, values...)...); !strings.Contains(notes, "helm test "+release) {
+		t.Errorf("the notes do not say what to do next:\n%s", notes)
+	}
+	stop := s.runManager(s.deployment(release))
+	s.create(s.namespace, "installed")
+	s.succeeded(s.namespace, "installed")
+	if said, passed := s.helmTest(release); !passed {
+		t.Errorf("helm test fails:\n%s", said)
+	}
+	stop()
+
+	s.create(s.namespace, "meanwhile")
+	s.helm(append([]string{"upgrade", release, chart, "--set=replicaCount=3", "--set=log.level=debug",
+		"--set=networkPolicy.enabled=true,metrics.dashboard.enabled=true",
+		"--set=metrics.readers[0].name=prometheus,metrics.readers[0].namespace=monitoring"}, values...)...)
+	stop = s.runManager(s.deployment(release))
+	s.create(s.namespace, "upgraded")
+	s.succeeded(s.namespace, "installed", "meanwhile", "upgraded")
+	stop()
+
+	s.helm("rollback", release, "1", "--wait", "--timeout=90s")
+	d := s.deployment(release)
+	if *d.Spec.Replicas != 2 {
+		t.Errorf("%d replicas after the rollback, want 2", *d.Spec.Replicas)
+	}
+	stop = s.runManager(d)
+	s.create(s.namespace, "rolled-back")
+	s.succeeded(s.namespace, "installed", "meanwhile", "upgraded", "rolled-back")
+	stop()
+
+	s.helm("uninstall", release, "--wait", "--timeout=90s")
+	s.succeeded(s.namespace, "installed", "meanwhile", "upgraded", "rolled-back")
+
+	s.helm(append([]string{"install", release, chart, "--set=crds.keep=false"}, values...)...)
+	stop = s.runManager(s.deployment(release))
+	s.create(s.namespace, "back")
+	s.succeeded(s.namespace, "installed", "back")
+	stop()
+	s.helm("uninstall", release, "--wait", "--timeout=90s")
+	s.eventually("the CRD goes with the chart where crds.keep is false", func() bool { return !s.crdExists() })
+}
+
+func TestHelmTestSaysWhatIsWrongWithTheCredentials(t *testing.T) {
+	s := newSite(t)
+	t.Cleanup(s.removeCRD)
+	s.helm("install", release, chart, "--wait", "--timeout=90s", "--set=edgeone.endpoint="+s.url, "--set=check.zone="+zoneID)
+	defer s.helm("uninstall", release, "--wait", "--timeout=90s")
+	for _, tt := range []struct {
+		name          string
+		id, key       string // no Secret if empty
+		passes        bool
+		says, advises string
+	}{
+		{"none", "", "", true, "not checked: The operator has no credentials", "every task has to name a Secret"},
+		{"another account's", "AKIDtenant", "tenant-secret-key", false, "InvalidParameter.ZoneNotFound", "belongs to the account of these keys"},
+		{"with too narrow a policy", "AKIDcreate", "key", false, "UnauthorizedOperation", "Let the sub-account's policy allow"},
+		{"an unknown SecretId", "AKIDnobody", "demo-secret-key", false, "AuthFailure.SecretIdNotFound", "correct secretId in the operator's Secret"},
+		{"a wrong SecretKey", "AKIDdemo", "wrong", false, "AuthFailure.SignatureFailure", "correct secretKey in the operator's Secret"},
+		{"half of a key", "AKIDdemo", "", false, "has no key secretKey", ""},
+		{"good ones", "AKIDdemo", "demo-secret-key", true, "zone " + zoneID + " may prefetch 10000 URLs a day", "Ready."},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.id != "" {
+				s.giveCredentials("teo-credentials", tt.id, tt.key)
+			}
+			said, passed := s.helmTest(release)
+			if passed != tt.passes || !strings.Contains(said, tt.says) || !strings.Contains(said, tt.advises) {
+				t.Errorf("helm test passes: %t, want %t, with %q and %q in:\n%s", passed, tt.passes, tt.says, tt.advises, said)
+			}
+		})
+	}
+	if n := s.edgeOne.Stats().Calls("CreatePrefetchTask"); n > 0 {
+		t.Errorf("the check prefetched: %d calls", n)
+	}
+}
+
+func TestAnInstallationForSomeNamespacesLeavesTheOthersAlone(t *testing.T) {
+	s := newSite(t)
+	t.Cleanup(s.removeCRD)
+	served, other := s.newNamespace("served-"), s.newNamespace("other-")
+	s.helm("install", release, chart, "--wait", "--timeout=90s", "--set=edgeone.endpoint="+s.url, "--set=watchNamespaces={"+served+"}",
+		"--set=credentials.secretId=AKIDdemo,credentials.secretKey=demo-secret-key")
+	defer s.helm("uninstall", release, "--wait", "--timeout=90s")
+	if said, passed := s.helmTest(release); !passed {
+		t.Errorf("helm test fails:\n%s", said)
+	}
+	s.create(other, "unwatched")
+	s.create(served, "watched")
+	stop := s.runManager(s.deployment(release))
+	s.succeeded(served, "watched")
+	stop()
+	task := &v1alpha1.PrefetchTask{}
+	s.must(s.Get(t.Context(), client.ObjectKey{Namespace: other, Name: "unwatched"}, task))
+	if task.Status.ObservedGeneration != -1 || len(task.Status.Conditions) > 0 || s.edgeOne.Executed(good+"unwatched") > 0 {
+		t.Errorf("a task in another namespace was touched: %+v", task.Status)
+	}
+
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: other, Name: "keys"}}
+	s.must(s.Create(t.Context(), secret))
+	operator := s.as(release)
+	s.must(operator.List(t.Context(), &v1alpha1.PrefetchTaskList{}, client.InNamespace(served)))
+	for name, try := range map[string]func() error{
+		"list all tasks": func() error { return operator.List(t.Context(), &v1alpha1.PrefetchTaskList{}) },
+		"list the tasks there": func() error {
+			return operator.List(t.Context(), &v1alpha1.PrefetchTaskList{}, client.InNamespace(other))
+		},
+		"write the task's status": func() error { return operator.Status().Update(t.Context(), task) },
+		"read a Secret there":     func() error { return operator.Get(t.Context(), client.ObjectKeyFromObject(secret), secret) },
+		"read its own Secret": func() error {
+			return operator.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: release + "-credentials"}, secret)
+		},
+		"list Secrets where it acts": func() error { return operator.List(t.Context(), &corev1.SecretList{}, client.InNamespace(served)) },
+	} {
+		if err := try(); !apierrors.IsForbidden(err) {
+			t.Errorf("%s: %v, want Forbidden", name, err)
+		}
+	}
+}
+
+func TestWrongValuesAreRefusedWithTheirName(t *testing.T) {
+	s := newSite(t)
+	for _, tt := range []struct{ set, want string }{
+		{"replicas=3", "'replicas' not allowed"},
+		{"replicaCount=two", "/replicaCount"},
+		{"edgeone.site=japan", "/edgeone/site"},
+		{"edgeone.endpoint=http://example.com", "/edgeone/endpoint"},
+		{"edgeone.endpoint=https://example.com/path", "/edgeone/endpoint"},
+		{"edgeone.qps=0", "/edgeone/qps"},
+		{"edgeone.region=x", "'region' not allowed"},
+		{"image.digest=latest", "/image/digest"},
+		{"image.pullPolicy=Sometimes", "/image/pullPolicy"},
+		{"watchNamespaces={a,a}", "/watchNamespaces"},
+		{"watchNamespaces={A}", "/watchNamespaces/0"},
+		{"watchNamespaces=a", "/watchNamespaces"},
+		{"credentials.secretId=AKID", "/credentials"},
+		{"credentials.secretID=AKID", "'secretID' not allowed"},
+		{"crds.keep=yes", "/crds/keep"},
+		{"metrics.serviceMonitor.interval=30", "/metrics/serviceMonitor/interval"},
+		{"leaderElection.enabled=false", "/replicaCount"},
+		{"extraArgs={check}", "/extraArgs/0"},
+		{"check.zone=example.com", "/check/zone"},
+		{"metrics.readers[0].name=prometheus", "namespace"},
+		{"resources.limit.memory=1Gi", "'limit' not allowed"},
+		{"terminationGracePeriodSeconds=5", "/terminationGracePeriodSeconds"},
+		{"metrics.enabled=false,metrics.serviceMonitor.enabled=true", "metrics.serviceMonitor.enabled needs metrics.enabled"},
+	} {
+		t.Run(tt.set, func(t *testing.T) {
+			if out, err := s.command("helm", "template", chart, "--set", tt.set); err == nil || !strings.Contains(out, tt.want) {
+				t.Errorf("helm says %v, want %q in:\n%s", err, tt.want, out[:min(len(out), 1000)])
+			}
+		})
+	}
+}
+
+// For a cluster whose operator may have nothing that is the cluster's but the CRD.
+func TestAnInstallationForSomeNamespacesNeedsNoClusterRole(t *testing.T) {
+	s := newSite(t)
+	strict := objects(t, s.helm("template", release, chart, "--set=watchNamespaces={shop},metrics.secure=false,rbac.aggregateRoles=false"))
+	for name := range strict {
+		if strings.HasPrefix(name, "Cluster") {
+			t.Errorf("it installs %s", name)
+		}
+	}
+	if strict["Role/"+release] == nil {
+		t.Error("it installs no Role")
+	}
+}
+
+// A value that the schema does not know could not be set, and one that values.yaml
+// does not have is not documented.
+func TestTheSchemaKnowsJustTheValuesThatThereAre(t *testing.T) {
+	read := func(name string) (all map[string]any) {
+		data, err := os.ReadFile(filepath.Join(shared.root, chart, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := yaml.Unmarshal(data, &all); err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	var compare func(path string, schema, values map[string]any)
+	compare = func(path string, schema, values map[string]any) {
+		known, ok := schema["properties"].(map[string]any)
+		if !ok {
+			return // a map of any keys, or one of Kubernetes'
+		}
+		if schema["additionalProperties"] != false {
+			t.Errorf("%s may have any keys", path)
+		}
+		for key, sub := range known {
+			value, ok := values[key]
+			if !ok && key != "global" && path != ".resources" {
+				t.Errorf("%s.%s is not in values.yaml", path, key)
+			}
+			if value, ok := value.(map[string]any); ok && path+"."+key != ".affinity" {
+				compare(path+"."+key, sub.(map[string]any), value)
+			}
+		}
+	}
+	compare("", read("values.schema.json"), read("values.yaml"))
+}

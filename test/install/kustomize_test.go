@@ -1,0 +1,116 @@
+package install
+
+import (
+	"errors"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/yaml"
+)
+
+func TestKustomizeInstallsAnOperatorThatWorks(t *testing.T) {
+	s := newSite(t)
+	t.Cleanup(s.removeCRD)
+	s.giveCredentials("teo-credentials", "AKIDdemo", "demo-secret-key")
+	all := filepath.Join(t.TempDir(), "all.yaml")
+	s.must(os.WriteFile(all, []byte(s.overlay("--teo-endpoint="+s.url, "--poll-interval=500ms")), 0o600))
+	for _, args := range [][]string{
+		{"apply", "--server-side", "-f", all},
+		{"rollout", "status", "deployment/teo-prefetch-operator", "--timeout=90s"},
+	} {
+		if out, err := s.command("kubectl", args...); err != nil {
+			t.Fatalf("kubectl %v: %v\n%s", args, err, out)
+		}
+	}
+	stop := s.runManager(s.deployment("teo-prefetch-operator"))
+	s.create(s.namespace, "kustomized")
+	s.succeeded(s.namespace, "kustomized")
+	stop()
+	if out, err := s.command("kubectl", "delete", "--wait", "-f", all); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if s.crdExists() {
+		t.Error("the CRD is left")
+	}
+}
+
+// What the chart installs with its default values, config/default installs too:
+// they differ in labels, and in arguments that the chart gives as they are by default.
+func TestKustomizeInstallsTheSameAsTheChart(t *testing.T) {
+	s := newSite(t)
+	chart := objects(t, s.helm("template", release, chart))
+	config := objects(t, s.overlay())
+	delete(chart, "Pod/"+release+"-check")
+	delete(config, "Namespace/"+s.namespace)
+	if a, b := slices.Sorted(maps.Keys(chart)), slices.Sorted(maps.Keys(config)); !slices.Equal(a, b) {
+		t.Errorf("the chart installs\n%s\nand config/default\n%s", strings.Join(a, "\n"), strings.Join(b, "\n"))
+	}
+	for name, a := range chart {
+		b, ok := config[name]
+		if !ok {
+			continue
+		}
+		for _, o := range []map[string]any{a, b} {
+			for _, path := range [][]string{
+				{"metadata", "labels"},
+				{"metadata", "annotations", "helm.sh/resource-policy"},
+				{"spec", "selector"},
+				{"spec", "template", "metadata", "labels"},
+				{"spec", "revisionHistoryLimit"},
+			} {
+				unstructured.RemoveNestedField(o, path...)
+			}
+		}
+		if strings.HasPrefix(name, "Deployment/") {
+			simplify(t, a)
+			simplify(t, b)
+		}
+		if !reflect.DeepEqual(a, b) {
+			t.Errorf("%s differs. The chart has\n%v\nand config/default\n%v", name, a, b)
+		}
+	}
+}
+
+// simplify takes from a Deployment what the chart says though it is the default.
+func simplify(t *testing.T, deployment map[string]any) {
+	t.Helper()
+	spec := deployment["spec"].(map[string]any)["template"].(map[string]any)["spec"].(map[string]any)
+	for _, constraint := range spec["topologySpreadConstraints"].([]any) {
+		delete(constraint.(map[string]any), "labelSelector")
+	}
+	container := spec["containers"].([]any)[0].(map[string]any)
+	delete(container, "imagePullPolicy")
+	var args []string
+	for _, arg := range container["args"].([]any) {
+		name, _, _ := strings.Cut(arg.(string), "=")
+		if !slices.Contains([]string{"--teo-endpoint", "--teo-qps", "--leader-election-namespace", "--zap-log-level", "--zap-encoder"}, name) {
+			args = append(args, arg.(string))
+		}
+	}
+	slices.Sort(args)
+	container["args"] = args
+}
+
+// objects are those of a stream of YAML by kind and name.
+func objects(t *testing.T, text string) map[string]map[string]any {
+	t.Helper()
+	all := map[string]map[string]any{}
+	for docs := yaml.NewYAMLOrJSONDecoder(strings.NewReader(text), 4096); ; {
+		o := &unstructured.Unstructured{}
+		if err := docs.Decode(&o.Object); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if len(o.Object) > 0 {
+			all[o.GetKind()+"/"+o.GetName()] = o.Object
+		}
+	}
+}
