@@ -106,7 +106,7 @@ var (
 		{"", "configmaps", "get"},
 		{"", "secrets", "get"},
 		{"events.k8s.io", "events", "create patch"},
-		{v1alpha1.GroupVersion.Group, "prefetchtasks", "get list watch delete"},
+		{v1alpha1.GroupVersion.Group, "prefetchtasks", "delete get list watch"},
 		{v1alpha1.GroupVersion.Group, "prefetchtasks/status", "update"},
 	}
 	// neededToLead is what leader election does in its own namespace.

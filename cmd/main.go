@@ -235,6 +235,9 @@ func run(ctx context.Context, o *options) error {
 	if err := o.readable(); err != nil {
 		return err
 	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // most of the memory is the cache's, and it makes little garbage
+	}
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return err
@@ -245,6 +248,7 @@ func run(ctx context.Context, o *options) error {
 	}
 	config.QPS, config.Burst = 2000, 4000 // the API server has its own fairness; the default would throttle us
 	config.DisableCompression = true      // it takes the API server longer than a list takes to send
+	config.Wrap(controller.ReadAhead)
 	metrics := metricsserver.Options{BindAddress: o.metricsAddress, SecureServing: o.metricsSecure}
 	if o.metricsSecure {
 		metrics.FilterProvider = filters.WithAuthenticationAndAuthorization

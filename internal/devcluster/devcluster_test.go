@@ -58,8 +58,8 @@ func testRBAC(t *testing.T, c *Cluster) {
 		verbs, group, resource, subresource, namespace string
 		want                                           bool
 	}{
-		{"get list watch", tasks, "prefetchtasks", "", "shop", true},
-		{"create update patch delete", tasks, "prefetchtasks", "", "shop", false},
+		{"get list watch delete", tasks, "prefetchtasks", "", "shop", true},
+		{"create update patch", tasks, "prefetchtasks", "", "shop", false},
 		{"update", tasks, "prefetchtasks", "status", "shop", true},
 		{"get", "", "secrets", "", "shop", true},
 		{"list watch create update delete", "", "secrets", "", "shop", false},

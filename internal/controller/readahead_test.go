@@ -1,0 +1,128 @@
+package controller
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+)
+
+// pagesOf answers with one page of n, and counts the requests.
+func pagesOf(n int, asked *atomic.Int32, fail func(page int) error) http.RoundTripper {
+	return roundTrip(func(req *http.Request) (*http.Response, error) {
+		asked.Add(1)
+		var page int
+		if token := req.URL.Query().Get("continue"); token != "" {
+			if _, err := fmt.Sscanf(token, "page-%d", &page); err != nil {
+				return nil, err
+			}
+		}
+		if fail != nil {
+			if err := fail(page); err != nil {
+				return nil, err
+			}
+		}
+		body := fmt.Sprintf(`{"apiVersion":"v1","items":[{"metadata":{"name":"%d"}}],"kind":"List","metadata":{"resourceVersion":"7"}}`, page)
+		if page < n-1 {
+			body = strings.Replace(body, `{"resourceVersion"`, fmt.Sprintf(`{"continue":"page-%d","resourceVersion"`, page+1), 1)
+		}
+		w := httptest.NewRecorder()
+		_, err := io.WriteString(w, body)
+		return w.Result(), err
+	})
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// askFor makes a request and returns the answer's body.
+func askFor(t *testing.T, to http.RoundTripper, path, query string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://api/"+path+"?"+query, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := to.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+func TestTheNextPageIsAskedForWhileOneIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		ahead := ReadAhead(pagesOf(3, &asked, nil))
+		for i, query := range []string{"limit=1", "continue=page-1&limit=1", "continue=page-2&limit=1"} {
+			if body := askFor(t, ahead, "prefetchtasks", query); !strings.Contains(body, fmt.Sprintf(`"name":"%d"`, i)) {
+				t.Errorf("page %d is %s", i, body)
+			}
+			synctest.Wait()
+			if n := int(asked.Load()); n != min(i+2, 3) {
+				t.Errorf("%d pages are asked for after page %d was read", n, i)
+			}
+		}
+		if waiting := len(ahead.(*readAhead).next); waiting != 0 {
+			t.Errorf("%d pages are kept", waiting)
+		}
+	})
+}
+
+func TestNothingIsReadAheadOfWhatHasNoPages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		ahead := ReadAhead(pagesOf(3, &asked, nil))
+		for i, request := range [][2]string{{"prefetchtasks", ""}, {"prefetchtasks", "limit=1&watch=true"}, {"secrets", "limit=1"}, {"prefetchtasks/a", "limit=1"}} {
+			askFor(t, ahead, request[0], request[1])
+			synctest.Wait()
+			if n := int(asked.Load()); n != i+1 {
+				t.Errorf("%v: %d requests instead of 1", request, n-i)
+			}
+		}
+	})
+}
+
+func TestAListThatBeginsAgainDoesNotGetThePageOfAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		ahead := ReadAhead(pagesOf(3, &asked, nil))
+		askFor(t, ahead, "prefetchtasks", "limit=1")
+		for _, query := range []string{"limit=1", "continue=page-2&limit=1"} {
+			want := map[string]string{"limit=1": `"name":"0"`, "continue=page-2&limit=1": `"name":"2"`}[query]
+			if body := askFor(t, ahead, "prefetchtasks", query); !strings.Contains(body, want) {
+				t.Errorf("%s: %s", query, body)
+			}
+		}
+		if body := askFor(t, ahead, "namespaces/a/prefetchtasks", "continue=page-1&limit=1"); !strings.Contains(body, `"name":"1"`) {
+			t.Error(body)
+		}
+	})
+}
+
+func TestAPageThatCouldNotBeReadAheadIsAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		failed := false
+		ahead := ReadAhead(pagesOf(3, &asked, func(page int) error {
+			if page == 1 && !failed {
+				failed = true
+				return io.ErrUnexpectedEOF
+			}
+			return nil
+		}))
+		askFor(t, ahead, "prefetchtasks", "limit=1")
+		if body := askFor(t, ahead, "prefetchtasks", "continue=page-1&limit=1"); !strings.Contains(body, `"name":"1"`) || !failed {
+			t.Error(body)
+		}
+	})
+}
