@@ -90,9 +90,12 @@ func newPage(req *http.Request) *page { return &page{url: req.URL.String(), here
 
 func (p *page) get(to http.RoundTripper, req *http.Request) {
 	defer close(p.here)
-	if p.response, p.err = to.RoundTrip(req); p.err != nil {
+	response, err := to.RoundTrip(req)
+	if err != nil {
+		p.err = err
 		return
 	}
-	p.body, p.err = io.ReadAll(p.response.Body)
-	_ = p.response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
+	p.response = response
+	p.body, p.err = io.ReadAll(response.Body)
 }

@@ -37,7 +37,10 @@ func (c *Cluster) startWorkloads(ctx context.Context, opts Options) error {
 		name string
 		args []string
 	}{
-		{"kube-controller-manager", []string{"--leader-elect=false", "--authentication-skip-lookup", "--controllers=" + controllers}},
+		{"kube-controller-manager", []string{
+			"--leader-elect=false", "--authentication-skip-lookup", "--controllers=" + controllers,
+			"--node-monitor-grace-period=1h", // a busy machine is no dead node: it would not come back
+		}},
 		{"kube-scheduler", []string{"--leader-elect=false", "--authentication-skip-lookup"}},
 		{"kwok", []string{"--manage-all-nodes=true", "--config=" + config}},
 	} {

@@ -250,6 +250,14 @@ func TestNotes(t *testing.T) {
 		say(w, "")
 		w.answer(call)
 	})
+	t.Run("who waits for another's claim for ten seconds is told so", func(t *testing.T) {
+		w := newWorld(t)
+		w.set(newTask("a", urls("a", 1)...))
+		w.q.Hold("claim", laneOf(newTask("a")).ZoneID, []string{string(urls("a", 1)[0])}, w.now)
+		w.none()
+		w.now = w.now.Add(10 * time.Second)
+		say(w, "a Waiting;")
+	})
 	t.Run("who is kept from a call for ten seconds is told why, once", func(t *testing.T) {
 		w := newWorld(t)
 		w.set(newTask("a", urls("a", 1)...))

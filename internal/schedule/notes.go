@@ -111,7 +111,7 @@ func (q *Queue) Notes(n int, now time.Time) (notes []Note, next time.Time) {
 		case l.all != nil:
 			l.all()
 		case l.item.deleted || l.item.inFlight:
-		case now.Before(l.turn) && q.explain(l.item, now).Reason == v1alpha1.ReasonWaiting:
+		case now.Before(l.turn) && !l.item.parked && q.explain(l.item, now).Reason == v1alpha1.ReasonWaiting:
 			l.at = now.Add(patience)
 			q.later = append(q.later, l)
 		default:

@@ -81,6 +81,7 @@ func TestTheTasksThatToolsAreTestedWithAreThoseThatTheOperatorWrites(t *testing.
 	w.untilReason("submitting", v1alpha1.ReasonSubmitting)
 	w.untilReason("outcome-unknown", v1alpha1.ReasonOutcomeUnknown)
 	w.untilReason("waiting", v1alpha1.ReasonWaiting)
+	w.until("credentials-refused", "between two tries", func(s v1alpha1.PrefetchTaskStatus) bool { return s.Submission == nil })
 	manager.Kill()
 	w.create(w.task("new", good+"new.html"))
 	w.edit("stale", func(task *v1alpha1.PrefetchTask) { task.Spec.Revision = "1.1.0" })
@@ -130,9 +131,9 @@ func (w *world) kubectlAgrees() {
 	w.t.Helper()
 	kubeconfig := filepath.Join(w.t.TempDir(), "kubeconfig")
 	w.must(writeAdmin(kubeconfig))
-	waits := func(ctx context.Context, task, condition string) bool {
+	waits := func(ctx context.Context, task, condition, timeout string) bool {
 		cmd := exec.CommandContext(ctx, binary(w.t, "kubectl"), "--kubeconfig="+kubeconfig, "-n", w.namespace,
-			"wait", "--for=condition="+condition, "--timeout=1s", "pft/"+task)
+			"wait", "--for=condition="+condition, "--timeout="+timeout, "pft/"+task)
 		return cmd.Run() == nil
 	}
 	for _, c := range []struct {
@@ -147,7 +148,8 @@ func (w *world) kubectlAgrees() {
 		{"stale", "Finished", false}, // kubectl goes by observedGeneration
 		{"new", "Finished", false},
 	} {
-		if got := waits(w.t.Context(), c.task, c.condition); got != c.want {
+		timeout := map[bool]string{true: "1m", false: "1s"}[c.want]
+		if got := waits(w.t.Context(), c.task, c.condition, timeout); got != c.want {
 			w.t.Errorf("kubectl wait --for=condition=%s pft/%s: %v, want %v", c.condition, c.task, got, c.want)
 		}
 	}
