@@ -207,7 +207,7 @@ bin/k8s/etcd: hack/etcd/go.mod hack/etcd/go.sum | prerequisites
 
 KUBERNETES := $(addprefix bin/k8s/,kube-apiserver kubectl kube-controller-manager kube-scheduler)
 $(KUBERNETES): hack/kubernetes/go.mod hack/kubernetes/go.sum | prerequisites
-	@echo "Building $(@F) $(K8S_VERSION) (the first about 5 minutes, the others 1 or 2, once)…"
+	@echo "Building $(@F) $(K8S_VERSION) (the first about 5 minutes, the others less, once)…"
 	go -C hack/kubernetes build -ldflags='$(strip $(K8S_LDFLAGS))' -o $(CURDIR)/$@ k8s.io/kubernetes/cmd/$(@F)
 	@touch $@
 
@@ -217,13 +217,13 @@ $(KUBERNETES): hack/kubernetes/go.mod hack/kubernetes/go.sum | prerequisites
 cluster-tools: bin/k8s/kube-controller-manager bin/k8s/kube-scheduler bin/k8s/kubectl bin/helm bin/kwok ## Build what installs and runs the chart in tests
 
 bin/helm bin/helm-unittest bin/helm-docs: hack/helm/go.mod hack/helm/go.sum | prerequisites
-	@echo "Building $(@F) (about 2 minutes, once)…"
+	@echo "Building $(@F) (minutes, once)…"
 	go -C hack/helm build -ldflags='-s -w -X helm.sh/helm/v4/internal/version.version=$(HELM_VERSION)' -o $(CURDIR)/$@ \
 	  $(if $(filter helm,$(@F)),helm.sh/helm/v4/cmd/helm,$(if $(filter helm-docs,$(@F)),github.com/norwoodj/helm-docs/cmd/helm-docs,github.com/helm-unittest/helm-unittest/cmd/helm-unittest))
 	@touch $@
 
 bin/kwok: hack/kwok/go.mod hack/kwok/go.sum | prerequisites
-	@echo "Building kwok (about 1 minute, once)…"
+	@echo "Building kwok (minutes, once)…"
 	go -C hack/kwok build -ldflags='-s -w' -o $(CURDIR)/$@ sigs.k8s.io/kwok/cmd/kwok
 	@touch $@
 

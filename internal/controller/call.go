@@ -56,8 +56,6 @@ func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, ca
 		return
 	}
 	response, err := s.send(ctx, l, creds, call, claimID, urls, signedAt)
-	log.FromContext(ctx).V(1).Info("Called CreatePrefetchTask",
-		"tasks", len(call.Parts), "urls", len(urls), "job", response.JobID, "error", teo.Message(err))
 	s.conclude(ctx, l, call, claimID, tasks, claimed, len(urls), response, err)
 	for i, task := range tasks {
 		if claimed[i] && task != nil {
@@ -236,6 +234,8 @@ func (s *Submitter) send(
 	defer cancel()
 	response, err := s.edgeOne.CreatePrefetchTask(ctx, creds, signedAt, request(call.Lane, urls))
 	slot.Done(teo.KindOf(err) == teo.Throttled)
+	log.FromContext(ctx).V(1).Info("Called CreatePrefetchTask",
+		"tasks", len(call.Parts), "urls", len(urls), "job", response.JobID, "error", teo.Message(err))
 	return response, err
 }
 

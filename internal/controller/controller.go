@@ -1,10 +1,10 @@
 // Package controller submits PrefetchTasks to EdgeOne, follows what becomes of them,
-// and deletes those that are over for as long as they ask to be kept.
+// and deletes those that have been over for as long as they ask to be kept (expiry.go).
 //
-// There are two controllers for EdgeOne. The Submitter's queue key is an account, as EdgeOne
-// meters calls by account: a pass takes the next call slot, plans one call
-// (internal/schedule decides) and hands it to a goroutine that claims, calls and
-// records (call.go). The Poller's key is a zone of an account: a pass looks once
+// There are two controllers for EdgeOne. The Submitter's queue key is an account, as
+// EdgeOne meters calls by account: a pass plans the calls for which there will be
+// slots soon (internal/schedule decides) and hands each to a goroutine that claims,
+// waits for a slot, calls and records (call.go). The Poller's key is a zone of an account: a pass looks once
 // for everything open there, follows jobs, and settles calls whose answer was
 // lost (settle.go decides). What may happen to a status is in status.go; how
 // failures become waits is in requeue.go.

@@ -14,7 +14,7 @@ import (
 // ReadAhead wraps the transport to the API server: while the manager reads one page
 // of a list of tasks it asks for the next. Both take about as long for a page, and
 // would wait for each other otherwise, for half of the time that a start beside many
-// tasks takes. A page that was asked for wrongly or in vain is dropped.
+// tasks takes. A page that was asked for in vain is dropped when a list begins again.
 func ReadAhead(to http.RoundTripper) http.RoundTripper {
 	return &readAhead{to: to, next: map[string]*page{}}
 }

@@ -310,6 +310,7 @@ func (q *Queue) Released(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Ti
 // finish takes the tasks of a call back.
 func (q *Queue) finish(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Time) {
 	l := call.lane
+	q.Sent(call) // or its turn is over without: its namespace has had it, and falls no further behind
 	if call.probe {
 		q.probing = false
 	}

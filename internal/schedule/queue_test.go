@@ -271,6 +271,31 @@ func TestATaskWhoseCallsAreLostAgainAndAgainIsTriedSeldom(t *testing.T) {
 	w.expect(w.next(), "next")
 }
 
+func TestANamespaceWhoseCallsWereNotSentIsNotPutBehind(t *testing.T) {
+	w := newWorld(t)
+	add := func(namespace string) {
+		for i := range 5 {
+			task := newTask(fmt.Sprint(namespace, i), urls(fmt.Sprint(namespace, i), 1)...)
+			task.Namespace = namespace
+			task.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "X-Lane", Value: task.Name}}
+			w.set(task)
+		}
+	}
+	add("a")
+	for range 20 {
+		call := w.next()
+		w.q.Released(call, []*v1alpha1.PrefetchTask{call.Parts[0].Task}, w.now)
+	}
+	add("b")
+	order := ""
+	for range 6 {
+		order += w.next().Parts[0].Task.Namespace
+	}
+	if order != "ababab" && order != "bababa" {
+		t.Errorf("the namespaces go in the order %s", order)
+	}
+}
+
 // A process that does not lead only listens: what it would tell must not pile up.
 func TestListeningAloneNeedsNoMemoryForWhatIsOver(t *testing.T) {
 	w := newWorld(t)
