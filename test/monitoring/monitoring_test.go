@@ -32,6 +32,9 @@ const (
 )
 
 func TestEachAlertFiresWhenItShouldAndNotElse(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs promtool; skipped with -short")
+	}
 	promtool, err := devcluster.Binary("promtool")
 	if err != nil {
 		t.Fatal(err)
