@@ -129,7 +129,7 @@ type monitor struct {
 
 var (
 	leaderDesc = prometheus.NewDesc("teo_prefetch_leader",
-		"1 in the process that works, 0 in those that stand by. The gauges below are told by the one that works.", nil, nil)
+		"1 in the process that works, 0 in those that stand by. The other gauges are told by the one that works.", nil, nil)
 	limitDesc = prometheus.NewDesc("teo_prefetch_api_limit_calls_per_second",
 		"How many calls a second --teo-qps allows of each action and account.", nil, nil)
 	tasksDesc = prometheus.NewDesc("teo_prefetch_tasks",
