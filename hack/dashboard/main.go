@@ -66,7 +66,7 @@ func run(ctx context.Context, out string, length time.Duration) error {
 		}
 		p.draw(panel, lines)
 	}
-	if err := os.WriteFile(out, []byte(p.svg()), 0o644); err != nil { //nolint:gosec // a picture, for all
+	if err := os.WriteFile(out, []byte(p.svg()), 0o644); err != nil {
 		return err
 	}
 	fmt.Println("Wrote", out)

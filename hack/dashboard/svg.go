@@ -53,7 +53,8 @@ type picture struct {
 }
 
 func (p *picture) svg() string {
-	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" font-family="Helvetica, Arial, 'DejaVu Sans', sans-serif" font-size="12" fill="#333">
+	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d"
+  font-family="Helvetica, Arial, 'DejaVu Sans', sans-serif" font-size="12" fill="#333">
 <rect width="100%%" height="100%%" fill="#f0f1f4"/>
 %s</svg>
 `, width, p.height+gap, width, p.height+gap, p.body.String())

@@ -53,7 +53,7 @@ type load struct {
 // the time, then the many of a release at once; another program uses the account;
 // answers are lost. It is the same each time.
 func (w *World) Load(ctx context.Context, length time.Duration) error {
-	l := &load{World: w, random: rand.New(rand.NewPCG(1, 2))} //nolint:gosec // not for secrets
+	l := &load{World: w, random: rand.New(rand.NewPCG(1, 2))}
 	if err := l.begin(ctx); err != nil {
 		return err
 	}
