@@ -37,9 +37,9 @@ var prelude []byte
 // fromNothing are the pages that install the operator themselves. All others run
 // with one that is installed.
 var fromNothing = map[string]bool{
-	"README.md":                             true,
-	"docs/quickstart.md":                    true,
-	"docs/install.md":                       true,
+	"README.md":                              true,
+	"docs/quickstart.md":                     true,
+	"docs/install.md":                        true,
 	"charts/teo-prefetch-operator/README.md": true,
 }
 
@@ -115,9 +115,9 @@ func (d *desk) start(t *testing.T) {
 		path = filepath.Dir(file) + ":" + path
 	}
 	must(t, os.WriteFile(filepath.Join(d.dir, "prelude.sh"), prelude, 0o600))
-	d.env = append(os.Environ(), "PATH="+path, "EDGEONE="+d.edgeOne, "PRELUDE="+filepath.Join(d.dir, "prelude.sh"), "KUBECACHEDIR="+filepath.Join(d.dir, "kubectl"),
+	d.env = []string{"PATH=" + path, "EDGEONE="+d.edgeOne, "PRELUDE="+filepath.Join(d.dir, "prelude.sh"), "KUBECACHEDIR="+filepath.Join(d.dir, "kubectl"),
 		"HELM_CACHE_HOME="+d.dir+"/helm", "HELM_CONFIG_HOME="+d.dir+"/helm", "HELM_DATA_HOME="+d.dir+"/helm",
-		"TENCENTCLOUD_SECRET_ID=AKIDdemo", "TENCENTCLOUD_SECRET_KEY=demo-secret-key")
+		"TENCENTCLOUD_SECRET_ID=AKIDdemo", "TENCENTCLOUD_SECRET_KEY=demo-secret-key"}
 
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
@@ -238,7 +238,11 @@ func (d *desk) run(t *testing.T, p *page) {
 		case b.language == "yaml" && b.notRun == "" && known(t, p, b):
 			file := fmt.Sprintf(".line-%d.yaml", b.line)
 			must(t, os.WriteFile(filepath.Join(dir, file), []byte(b.text()), 0o600))
-			script = append(script, "kubectl apply --dry-run=server -f "+file)
+			verb := "apply"
+			if strings.Contains(b.text(), "generateName:") {
+				verb = "create"
+			}
+			script = append(script, "kubectl "+verb+" --dry-run=server -f "+file)
 		}
 	}
 	d.bash(t, dir, p.path, strings.Join(script, "\n"))
