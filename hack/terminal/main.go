@@ -78,9 +78,9 @@ func draw(in io.Reader, out io.Writer, command string) error {
 	}
 	w := bufio.NewWriter(out)
 	fullWidth, fullHeight := int(float64(columns)*width)+2*margin, len(lines)*height+bar+2*margin
-	_, _ = fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace" font-size="14">
+	_, _ = fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d">
 <style>
-text { fill: #e6edf3; white-space: pre }
+text { fill: #e6edf3; font: 14px ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace; white-space: pre }
 .bold { font-weight: bold }
 .dim { fill: #8b949e }
 .red { fill: #ff7b72 }

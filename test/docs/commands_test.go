@@ -115,8 +115,8 @@ func (d *desk) start(t *testing.T) {
 		path = filepath.Dir(file) + ":" + path
 	}
 	must(t, os.WriteFile(filepath.Join(d.dir, "prelude.sh"), prelude, 0o600))
-	d.env = []string{"PATH=" + path, "EDGEONE="+d.edgeOne, "PRELUDE="+filepath.Join(d.dir, "prelude.sh"), "KUBECACHEDIR="+filepath.Join(d.dir, "kubectl"),
-		"HELM_CACHE_HOME="+d.dir+"/helm", "HELM_CONFIG_HOME="+d.dir+"/helm", "HELM_DATA_HOME="+d.dir+"/helm",
+	d.env = []string{"PATH=" + path, "EDGEONE=" + d.edgeOne, "PRELUDE=" + filepath.Join(d.dir, "prelude.sh"), "KUBECACHEDIR=" + filepath.Join(d.dir, "kubectl"),
+		"HELM_CACHE_HOME=" + d.dir + "/helm", "HELM_CONFIG_HOME=" + d.dir + "/helm", "HELM_DATA_HOME=" + d.dir + "/helm",
 		"TENCENTCLOUD_SECRET_ID=AKIDdemo", "TENCENTCLOUD_SECRET_KEY=demo-secret-key"}
 
 	ctx, cancel := context.WithCancel(t.Context())
@@ -244,6 +244,11 @@ func (d *desk) run(t *testing.T, p *page) {
 			}
 			script = append(script, "kubectl "+verb+" --dry-run=server -f "+file)
 		}
+		if values := chartValues(t, b); values != nil {
+			file := fmt.Sprintf(".values-%d.yaml", b.line)
+			must(t, os.WriteFile(filepath.Join(dir, file), values, 0o600))
+			script = append(script, "helm template charts/teo-prefetch-operator --values "+file+" > /dev/null")
+		}
 	}
 	d.bash(t, dir, p.path, strings.Join(script, "\n"))
 }
@@ -265,6 +270,38 @@ func known(t *testing.T, p *page, b *block) bool {
 		}
 	}
 	return true
+}
+
+// chartValues are those that an Application of Argo CD or a HelmRelease of Flux gives
+// the chart, as both do on the page on installing.
+func chartValues(t *testing.T, b *block) (values []byte) {
+	t.Helper()
+	if b.language != "yaml" {
+		return nil
+	}
+	for part := range strings.SplitSeq(b.text(), "\n---\n") {
+		var object struct {
+			Spec struct {
+				Values any `json:"values"`
+				Source struct {
+					Helm struct {
+						Values any `json:"valuesObject"`
+					} `json:"helm"`
+				} `json:"source"`
+			} `json:"spec"`
+		}
+		if yaml.Unmarshal([]byte(part), &object) != nil {
+			continue // known says so
+		}
+		for _, v := range []any{object.Spec.Values, object.Spec.Source.Helm.Values} {
+			if v != nil {
+				var err error
+				values, err = yaml.Marshal(v)
+				must(t, err)
+			}
+		}
+	}
+	return values
 }
 
 // shell runs commands that are no page's.
