@@ -120,7 +120,7 @@ mutations: prerequisites ## Take one safeguard at a time away and see which test
 
 CONTROLLER_GEN := go tool -modfile=hack/tools/go.mod controller-gen
 CHART := charts/teo-prefetch-operator
-GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml $(CHART)/files/crd $(CHART)/files/rbac $(CHART)/README.md
+GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml $(CHART)/files/crd $(CHART)/files/rbac $(CHART)/README.md docs/api.md docs/status.md
 # Generate below $(1): in this folder, or in another to compare with.
 generate-code = $(CONTROLLER_GEN) object paths=./api/... output:object:dir=$(1)/api/v1alpha1
 generate-manifests = $(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=$(1)/config/crd/bases; \
@@ -130,15 +130,26 @@ generate-chart = mkdir -p $(1)/$(CHART)/files/crd $(1)/$(CHART)/files/rbac; \
 	cp $(1)/config/crd/bases/*.yaml $(1)/$(CHART)/files/crd; \
 	cp config/rbac/*_role.yaml $(1)/config/rbac/role.yaml $(1)/$(CHART)/files/rbac; \
 	bin/helm-docs --chart-search-root=$(CHART) --sort-values-order=file --dry-run --log-level=warning > $(1)/$(CHART)/README.md
+# The parts of docs/ that follow from the CRD and from comments in api/.
+generate-docs = go run ./hack/docs -to=$(1)
 
 .PHONY: generate
 generate: prerequisites ## Generate the Go code of api/
 	$(call generate-code,.)
 
 .PHONY: manifests
-manifests: prerequisites bin/helm-docs ## Generate the CRD and the ClusterRole, in config/ and in the chart, and the chart's README
+manifests: prerequisites bin/helm-docs ## Generate the CRD and the ClusterRole, in config/ and in the chart, the chart's README and parts of docs/
 	$(call generate-manifests,.)
 	$(call generate-chart,.)
+	$(call generate-docs,.)
+
+.PHONY: picture
+picture: build control-plane ## Record the demo for docs/images/demo.svg, the README's picture
+	DEMO_ONCE=1 FORCE_COLOR=1 go run ./hack/demo | \
+	sed -e '/--- kubectl apply/,/^$$/c[...]' -e '/--- A task that succeeded/,/^$$/c[...]' \
+	    -e '/--- A task that waits/,/^$$/d' -e '/--- What EdgeOne saw/,/^$$/c[...]' | \
+	go run ./hack/terminal -command='make demo' > bin/demo.svg
+	mv bin/demo.svg docs/images/demo.svg
 
 .PHONY: verify
 verify: verify-generated lint ## Fail if generated files, a go.mod or the code's style are not as they should be
@@ -148,7 +159,7 @@ verify: verify-generated lint ## Fail if generated files, a go.mod or the code's
 verify-generated: prerequisites bin/helm-docs
 	@echo "Comparing generated files and the go.mod of $(words $(MODULES)) modules with what they should be…"
 	@want=$$(mktemp -d); trap 'rm -rf "$$want"' EXIT; failed=; \
-	$(call generate-code,$$want); $(call generate-manifests,$$want); $(call generate-chart,$$want); \
+	$(call generate-code,$$want); $(call generate-manifests,$$want); $(call generate-chart,$$want); $(call generate-docs,$$want); \
 	for path in $(GENERATED); do \
 	  diff -ruN "$$path" "$$want/$$path" || failed=" make generate manifests;"; \
 	done; \
