@@ -203,7 +203,7 @@ Text again
 		{3, "sh", "", "", "make one   # comment\nmake two \\\n  --more\n\nmake three\n"},
 		{18, "sh", "no network", "", "git clone\n"},
 		{21, "yaml", "", "", "# file.yaml: of a kind\nkind: X\n"},
-		{28, "sh", "", "kubectl create namespace x", "kubectl get pods\n"},
+		{29, "sh", "", "kubectl create namespace x", "kubectl get pods\n"},
 	}
 	if len(p.blocks) != len(want) {
 		t.Fatalf("%d blocks: %+v", len(p.blocks), p.blocks)
