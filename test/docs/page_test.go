@@ -109,13 +109,14 @@ func parse(path, text string) (*page, string) {
 		blank := strings.TrimSpace(line) == ""
 		fence, isFence := strings.CutPrefix(line, "```")
 		indented := strings.HasPrefix(line, "    ")
+		if inBlock && !fenced && !indented && !blank {
+			end()
+		}
 		switch m := marker.FindStringSubmatch(line); {
 		case fenced && isFence:
 			prose[i] = ""
 			end()
 			continue
-		case inBlock && !fenced && !indented && !blank:
-			end()
 		case m != nil && !inBlock:
 			if m[1] == "before" {
 				next.before = m[2]
@@ -176,6 +177,10 @@ func TestBlocksOfAPage(t *testing.T) {
       --more
 
     make three
+
+<!-- before: ls -->
+
+    make four
 - a list
 
     a paragraph of the list
@@ -201,9 +206,10 @@ Text again
 		language, notRun, before, text string
 	}{
 		{3, "sh", "", "", "make one   # comment\nmake two \\\n  --more\n\nmake three\n"},
-		{18, "sh", "no network", "", "git clone\n"},
-		{21, "yaml", "", "", "# file.yaml: of a kind\nkind: X\n"},
-		{29, "sh", "", "kubectl create namespace x", "kubectl get pods\n"},
+		{11, "sh", "", "ls", "make four\n"},
+		{22, "sh", "no network", "", "git clone\n"},
+		{25, "yaml", "", "", "# file.yaml: of a kind\nkind: X\n"},
+		{33, "sh", "", "kubectl create namespace x", "kubectl get pods\n"},
 	}
 	if len(p.blocks) != len(want) {
 		t.Fatalf("%d blocks: %+v", len(p.blocks), p.blocks)
@@ -214,7 +220,7 @@ Text again
 			t.Errorf("got %+v, want %+v", b, w)
 		}
 	}
-	if p.blocks[2].file() != "file.yaml" || p.blocks[0].shell() == false || p.blocks[1].shell() || strings.Contains(p.prose, "make") {
+	if p.blocks[3].file() != "file.yaml" || !p.blocks[0].shell() || p.blocks[2].shell() || strings.Contains(p.prose, "make") {
 		t.Errorf("%+v", p)
 	}
 	for _, text := range []string{"```\nopen", "<!-- before: ls -->\n\ntext"} {
