@@ -135,7 +135,7 @@ func parse(path, text string) (*page, string) {
 			prose[i] = ""
 		case isFence:
 			next.line, next.language = i+2, strings.TrimSpace(fence)
-			p.blocks, next, inBlock, fenced = append(p.blocks, next), block{}, true, true
+			p.blocks, next, inBlock, fenced, inList = append(p.blocks, next), block{}, true, true, false
 			prose[i] = ""
 		case indented && !blank && !inList && (i == 0 || strings.TrimSpace(lines[i-1]) == ""):
 			next.line, next.language, next.lines = i+1, "sh", []string{line[4:]}
@@ -193,7 +193,11 @@ Text again
 
     git clone
 
+- an item
+
 `+"```yaml\n# file.yaml: of a kind\nkind: X\n\n```"+`
+
+    make five
 
 <!-- before: kubectl create namespace x -->
 
@@ -208,8 +212,9 @@ Text again
 		{3, "sh", "", "", "make one   # comment\nmake two \\\n  --more\n\nmake three\n"},
 		{11, "sh", "", "ls", "make four\n"},
 		{22, "sh", "no network", "", "git clone\n"},
-		{25, "yaml", "", "", "# file.yaml: of a kind\nkind: X\n"},
-		{33, "sh", "", "kubectl create namespace x", "kubectl get pods\n"},
+		{27, "yaml", "", "", "# file.yaml: of a kind\nkind: X\n"},
+		{32, "sh", "", "", "make five\n"},
+		{37, "sh", "", "kubectl create namespace x", "kubectl get pods\n"},
 	}
 	if len(p.blocks) != len(want) {
 		t.Fatalf("%d blocks: %+v", len(p.blocks), p.blocks)
