@@ -160,8 +160,8 @@ manifests: prerequisites bin/helm-docs ## Generate the CRD and the ClusterRole, 
 .PHONY: picture
 picture: build control-plane ## Record the demo for docs/images/demo.svg, the README's picture
 	DEMO_ONCE=1 FORCE_COLOR=1 go run ./hack/demo | \
-	sed -e '/--- kubectl apply/,/^$$/c[...]' -e '/--- A task that succeeded/,/^$$/c[...]' \
-	    -e '/--- A task that waits/,/^$$/d' -e '/--- What EdgeOne saw/,/^$$/c[...]' | \
+	sed -e '/--- kubectl apply/,/^$$/c[...]' -e '/^ *[0-9.]*s  [a-z-]*$$/d' -e '/--- A task that succeeded/,/^$$/c[...]' \
+	    -e '/--- A task that waits/,/^$$/d' -e '/^targets: /,/^failedTargets:/c[...]' -e '/--- What EdgeOne saw/,/^$$/c[...]' | \
 	go run ./hack/terminal -command='make demo' > bin/demo.svg
 	mv bin/demo.svg docs/images/demo.svg
 

@@ -244,7 +244,7 @@ func paint(style int, text string) string {
 	return fmt.Sprintf("\x1b[%dm%s\x1b[0m", style, text)
 }
 
-var outcome = regexp.MustCompile(`\b(?:True|Succeeded|PartiallyFailed|Failed|DailyQuota)\b`)
+var outcome = regexp.MustCompile(`\b(?:True|Succeeded|PartiallyFailed|Failed|Refused|Invalid|DailyQuota)\b`)
 
 // paintOutcomes lets what has come out stand out in a line.
 func paintOutcomes(line string) string {

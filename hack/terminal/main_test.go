@@ -12,7 +12,7 @@ func TestALineIsSplitIntoItsStyles(t *testing.T) {
 	pieces, columns := split("a\x1b[32mTrüe\x1b[0m \x1b[2Kb\x1b[1mc", &style)
 	want := []piece{{0, "a", ""}, {1, "Trüe", "green"}, {5, " ", ""}, {6, "b", ""}, {7, "c", "bold"}}
 	if !slices.Equal(pieces, want) || columns != 8 || style != "bold" {
-		t.Errorf("got %q, %d columns, %q", pieces, columns, style)
+		t.Errorf("got %+v, %d columns, %q", pieces, columns, style)
 	}
 }
 

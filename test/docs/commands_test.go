@@ -62,8 +62,14 @@ type desk struct {
 }
 
 func TestTheCommandsOfThePagesRun(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs a cluster; skipped with -short")
+	}
 	log.SetLogger(zap.New(zap.WriteTo(io.Discard)))
-	d := &desk{cluster: devcluster.ForTest(t, devcluster.Options{Bare: true, Workloads: true}), dir: t.TempDir()}
+	cluster, err := devcluster.Start(t.Context(), devcluster.Options{Bare: true, Workloads: true})
+	must(t, err)
+	t.Cleanup(func() { _ = cluster.Stop() }) // kube-scheduler ends with 1
+	d := &desk{cluster: cluster, dir: t.TempDir()}
 	d.start(t)
 	var later []*page
 	for _, p := range pages(t) {
@@ -127,10 +133,9 @@ func (d *desk) start(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		for _, p := range d.started {
-			if out := p.Output(); t.Failed() {
-				t.Logf("a manager said:\n%s", out[max(0, len(out)-4000):])
-			}
+		if n := len(d.started); t.Failed() && n > 0 {
+			out := d.started[n-1].Output()
+			t.Logf("the last manager said:\n%s", out[max(0, len(out)-4000):])
 		}
 		edgeOne.Close()
 		server.CloseClientConnections()

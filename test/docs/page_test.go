@@ -109,13 +109,14 @@ func parse(path, text string) (*page, string) {
 		blank := strings.TrimSpace(line) == ""
 		fence, isFence := strings.CutPrefix(line, "```")
 		indented := strings.HasPrefix(line, "    ")
+		if inBlock && !fenced && !indented && !blank {
+			end()
+		}
 		switch m := marker.FindStringSubmatch(line); {
 		case fenced && isFence:
 			prose[i] = ""
 			end()
 			continue
-		case inBlock && !fenced && !indented && !blank:
-			end()
 		case m != nil && !inBlock:
 			if m[1] == "before" {
 				next.before = m[2]
@@ -134,7 +135,7 @@ func parse(path, text string) (*page, string) {
 			prose[i] = ""
 		case isFence:
 			next.line, next.language = i+2, strings.TrimSpace(fence)
-			p.blocks, next, inBlock, fenced = append(p.blocks, next), block{}, true, true
+			p.blocks, next, inBlock, fenced, inList = append(p.blocks, next), block{}, true, true, false
 			prose[i] = ""
 		case indented && !blank && !inList && (i == 0 || strings.TrimSpace(lines[i-1]) == ""):
 			next.line, next.language, next.lines = i+1, "sh", []string{line[4:]}
@@ -176,6 +177,10 @@ func TestBlocksOfAPage(t *testing.T) {
       --more
 
     make three
+
+<!-- before: ls -->
+
+    make four
 - a list
 
     a paragraph of the list
@@ -188,7 +193,11 @@ Text again
 
     git clone
 
+- an item
+
 `+"```yaml\n# file.yaml: of a kind\nkind: X\n\n```"+`
+
+    make five
 
 <!-- before: kubectl create namespace x -->
 
@@ -201,9 +210,11 @@ Text again
 		language, notRun, before, text string
 	}{
 		{3, "sh", "", "", "make one   # comment\nmake two \\\n  --more\n\nmake three\n"},
-		{18, "sh", "no network", "", "git clone\n"},
-		{21, "yaml", "", "", "# file.yaml: of a kind\nkind: X\n"},
-		{28, "sh", "", "kubectl create namespace x", "kubectl get pods\n"},
+		{11, "sh", "", "ls", "make four\n"},
+		{22, "sh", "no network", "", "git clone\n"},
+		{27, "yaml", "", "", "# file.yaml: of a kind\nkind: X\n"},
+		{32, "sh", "", "", "make five\n"},
+		{37, "sh", "", "kubectl create namespace x", "kubectl get pods\n"},
 	}
 	if len(p.blocks) != len(want) {
 		t.Fatalf("%d blocks: %+v", len(p.blocks), p.blocks)
@@ -214,7 +225,7 @@ Text again
 			t.Errorf("got %+v, want %+v", b, w)
 		}
 	}
-	if p.blocks[2].file() != "file.yaml" || p.blocks[0].shell() == false || p.blocks[1].shell() || strings.Contains(p.prose, "make") {
+	if p.blocks[3].file() != "file.yaml" || !p.blocks[0].shell() || p.blocks[2].shell() || strings.Contains(p.prose, "make") {
 		t.Errorf("%+v", p)
 	}
 	for _, text := range []string{"```\nopen", "<!-- before: ls -->\n\ntext"} {
