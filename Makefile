@@ -18,7 +18,7 @@ KUBECTL ?= $(or $(shell command -v kubectl),bin/k8s/kubectl)
 MODULES = $(patsubst ./%/,%,$(sort $(dir $(shell find . \( -name node_modules -o -path ./bin -o -name '.?*' \) -prune -o -name go.mod -print))))
 # Those with code of ours beside the operator's own. One more is vetted by `make bench`
 # alone: hack/bench/baseline/crossplane, which takes minutes to compile for the first time.
-OWN_MODULES := test/sdk test/conformance hack/bench/baseline hack/bench/baseline/kubebuilder
+OWN_MODULES := test/sdk test/conformance hack/image hack/bench/baseline hack/bench/baseline/kubebuilder
 
 # go.mod's version of a module: $(call version,FOLDER,MODULE)
 version = $(shell awk '$$1 == "$(2)" && $$2 ~ /^v/ { print $$2 }' $(1)/go.mod)
@@ -42,10 +42,11 @@ build: prerequisites ## Build bin/manager and bin/simulator
 	go build -o bin/simulator ./cmd/simulator
 
 .PHONY: test
-test: verify-generated lint test-chart build control-plane cluster-tools ## Test everything: unit tests, the manager on a real API server, generated files, lint
+test: verify-generated lint test-chart build control-plane cluster-tools image ## Test everything: unit tests, the manager on a real API server, generated files, lint
 	$(TEST) ./...
 	cd test/sdk && $(TEST) ./...
 	cd test/conformance && $(TEST) ./...
+	cd hack/image && go test ./...
 	$(if $(RACE),go test ./internal/controller ./test/model # all of their histories and states: the race detector leaves time for few)
 	$(MAKE) fuzz FUZZ=./internal/teo FUZZ_TIME=2000x
 	$(MAKE) chaos CHAOS_DURATION=100s CHAOS_SEED=17
@@ -126,7 +127,7 @@ dashboard: build control-plane bin/prometheus ## Draw the Grafana dashboard of m
 CONTROLLER_GEN := go tool -modfile=hack/tools/go.mod controller-gen
 CHART := charts/teo-prefetch-operator
 GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml $(CHART)/files/crd $(CHART)/files/rbac $(CHART)/README.md \
-	config/prometheus/prometheusrule.yaml config/prometheus/dashboard.json
+	config/prometheus/prometheusrule.yaml config/prometheus/dashboard.json docs/api.md docs/status.md
 # Generate below $(1): in this folder, or in another to compare with.
 generate-code = $(CONTROLLER_GEN) object paths=./api/... output:object:dir=$(1)/api/v1alpha1
 generate-manifests = $(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=$(1)/config/crd/bases; \
@@ -136,6 +137,8 @@ generate-chart = mkdir -p $(1)/$(CHART)/files/crd $(1)/$(CHART)/files/rbac; \
 	cp $(1)/config/crd/bases/*.yaml $(1)/$(CHART)/files/crd; \
 	cp config/rbac/*_role.yaml $(1)/config/rbac/role.yaml $(1)/$(CHART)/files/rbac; \
 	bin/helm-docs --chart-search-root=$(CHART) --sort-values-order=file --dry-run --log-level=warning > $(1)/$(CHART)/README.md
+# The parts of docs/ that follow from the CRD and from comments in api/.
+generate-docs = go run ./hack/docs -to=$(1)
 # What the chart has for Prometheus and Grafana, for those who install with Kustomize.
 generate-monitoring = mkdir -p $(1)/config/prometheus; \
 	cp $(CHART)/files/dashboard.json $(1)/config/prometheus; \
@@ -148,11 +151,20 @@ generate: prerequisites ## Generate the Go code of api/
 	$(call generate-code,.)
 
 .PHONY: manifests
-manifests: prerequisites bin/helm-docs ## Generate the CRD and the ClusterRole, in config/ and in the chart, the chart's README and docs/metrics.md
+manifests: prerequisites bin/helm-docs ## Generate the CRD and the ClusterRole, in config/ and in the chart, the chart's README and parts of docs/
 	$(call generate-manifests,.)
 	$(call generate-chart,.)
 	$(call generate-monitoring,.)
+	$(call generate-docs,.)
 	go test -count=1 -run='^TestThePageOfMetrics' ./internal/controller -args -update
+
+.PHONY: picture
+picture: build control-plane ## Record the demo for docs/images/demo.svg, the README's picture
+	DEMO_ONCE=1 FORCE_COLOR=1 go run ./hack/demo | \
+	sed -e '/--- kubectl apply/,/^$$/c[...]' -e '/^ *[0-9.]*s  [a-z-]*$$/d' -e '/--- A task that succeeded/,/^$$/c[...]' \
+	    -e '/--- A task that waits/,/^$$/d' -e '/^targets: /,/^failedTargets:/c[...]' -e '/--- What EdgeOne saw/,/^$$/c[...]' | \
+	go run ./hack/terminal -command='make demo' > bin/demo.svg
+	mv bin/demo.svg docs/images/demo.svg
 
 .PHONY: verify
 verify: verify-generated lint ## Fail if generated files, a go.mod or the code's style are not as they should be
@@ -162,7 +174,7 @@ verify: verify-generated lint ## Fail if generated files, a go.mod or the code's
 verify-generated: prerequisites bin/helm-docs
 	@echo "Comparing generated files and the go.mod of $(words $(MODULES)) modules with what they should be…"
 	@want=$$(mktemp -d); trap 'rm -rf "$$want"' EXIT; failed=; \
-	$(call generate-code,$$want); $(call generate-manifests,$$want); $(call generate-chart,$$want); $(call generate-monitoring,$$want); \
+	$(call generate-code,$$want); $(call generate-manifests,$$want); $(call generate-chart,$$want); $(call generate-monitoring,$$want); $(call generate-docs,$$want); \
 	for path in $(GENERATED); do \
 	  diff -ruN "$$path" "$$want/$$path" || failed=" make generate manifests;"; \
 	done; \
@@ -194,6 +206,51 @@ deploy: kubectl ## Install everything, from the image IMG if given
 .PHONY: undeploy
 undeploy: kubectl ## Remove everything and with it every PrefetchTask
 	$(KUBECTL) delete --ignore-not-found -k config/default
+
+##@ Image and release (docs/release.md)
+
+# Where they are put.
+DIST ?= dist
+# A tag's name, or how far from the last one this is; v0.0.0-g<commit> without a tag.
+VERSION ?= $(or $(shell git describe --tags --match='v[0-9]*' --dirty 2> /dev/null),v0.0.0-g$(shell git describe --always --exclude='*' --dirty 2> /dev/null))
+REVISION ?= $(shell git rev-parse HEAD 2> /dev/null)
+# The time of everything in them, as reproducible builds have it: the commit's.
+SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2> /dev/null),0)
+PLATFORMS ?= linux-amd64 linux-arm64
+BASE ?= scratch
+
+# The manager of an image, here and in the Dockerfile: the same from the same source,
+# whatever the folder, the caches and the machine.
+$(DIST)/%/manager: prerequisites
+	GOOS=$(word 1,$(subst -, ,$*)) GOARCH=$(word 2,$(subst -, ,$*)) GOAMD64=v1 GOARM64=v8.0 \
+	  go build -trimpath -buildvcs=false -ldflags='-s -w -X main.version=$(VERSION)' -o $@ ./cmd
+
+.PHONY: image
+image: bin/image $(PLATFORMS:%=$(DIST)/%/manager) ## Build the image for amd64 and arm64 into dist/; BASE=image builds upon another than scratch, PUSH=registry/name pushes
+	bin/image -name=$(IMAGE) -version=$(VERSION) -revision=$(REVISION) -created=$(SOURCE_DATE_EPOCH) -base=$(BASE) -out=$(DIST) -push=$(PUSH) \
+	  $(PLATFORMS:%=$(DIST)/%/manager)
+
+# The chart is packed from a copy that tells this version and image, and the commit's time.
+.PHONY: release
+release: verify-version image bin/helm bin/helm-docs bin/k8s/kubectl ## Put a release into dist/: manifests, chart, image, SBOMs, checksums; VERSION, IMAGE=registry/name
+	@rm -f $(DIST)/*.tgz; chart=$$(mktemp -d)/$(notdir $(CHART)); trap 'rm -rf "$${chart%/*}"' EXIT; \
+	image='s|image: .*/teo-prefetch-operator:.*|image: $(IMAGE):$(VERSION)|'; \
+	bin/k8s/kubectl kustomize config/default | sed "$$image" > $(DIST)/install.yaml; \
+	bin/k8s/kubectl kustomize config/crd > $(DIST)/crd.yaml; \
+	cp -R $(CHART) "$$chart"; \
+	sed -e "$$image" -e 's|^version: .*|version: $(VERSION:v%=%)|' -e 's|^appVersion: .*|appVersion: $(VERSION)|' $(CHART)/Chart.yaml > "$$chart/Chart.yaml"; \
+	sed 's|^  repository: .*|  repository: $(IMAGE)|' $(CHART)/values.yaml > "$$chart/values.yaml"; \
+	bin/helm-docs --chart-search-root="$$chart" --sort-values-order=file --log-level=warning; \
+	find "$$chart" -exec touch -d @$(SOURCE_DATE_EPOCH) {} +; \
+	bin/helm package --destination $(DIST) "$$chart" > /dev/null; \
+	cd $(DIST); sha256sum -- *.json *.tar *.tgz *.yaml > SHA256SUMS; cat SHA256SUMS; \
+	echo "The release $(VERSION) is in $(DIST). docs/release.md says how to publish it."
+
+# A tag is made of a commit whose chart and manifests tell its version.
+.PHONY: verify-version
+verify-version:
+	@[[ ! '$(VERSION)' =~ ^v[0-9]+\.[0-9]+\.[0-9]+$$ ]] || grep -qx 'appVersion: $(VERSION)' $(CHART)/Chart.yaml || { \
+	  echo "VERSION is $(VERSION), and $(CHART)/Chart.yaml has another: set it there and in config/manager/manager.yaml, and make manifests."; exit 1; }
 
 ##@ Tools, built once from the versions pinned in hack/
 
@@ -252,9 +309,13 @@ bin/golangci-lint: hack/golangci-lint/go.mod hack/golangci-lint/go.sum hack/gola
 	go -C hack/golangci-lint build -o $(CURDIR)/$@ .
 	@touch $@
 
+bin/image: $(wildcard hack/image/*.go) hack/image/go.mod hack/image/go.sum | prerequisites
+	go -C hack/image build -o $(CURDIR)/$@ .
+	@touch $@
+
 .PHONY: clean
 clean: ## Remove what was built (Go's build cache stays)
-	rm -rf bin
+	rm -rf bin dist
 
 .PHONY: prerequisites
 prerequisites:

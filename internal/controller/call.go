@@ -232,7 +232,7 @@ func (s *Submitter) send(
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.CallTimeout)
 	defer cancel()
-	response, err := s.edgeOne.CreatePrefetchTask(ctx, creds, signedAt, request(call.Lane, urls))
+	response, err := s.edgeOne.CreatePrefetchTask(slot.For(ctx), creds, signedAt, request(call.Lane, urls))
 	slot.Done(teo.KindOf(err) == teo.Throttled)
 	log.FromContext(ctx).V(1).Info("Called CreatePrefetchTask",
 		"tasks", len(call.Parts), "urls", len(urls), "job", response.JobID, "error", teo.Message(err))
