@@ -119,7 +119,7 @@ mutations: prerequisites ## Take one safeguard at a time away and see which test
 	go run ./hack/mutations -run='$(RUN)'
 
 .PHONY: dashboard
-dashboard: build control-plane bin/prometheus ## Draw the Grafana dashboard of managers under load (4 minutes), for docs/monitoring.md
+dashboard: build control-plane bin/prometheus ## Draw the Grafana dashboard of managers under load (4 minutes in all), for docs/monitoring.md
 	go run ./hack/dashboard
 
 ##@ Generated files

@@ -21,7 +21,7 @@ import (
 
 func main() {
 	out := flag.String("out", "docs/images/dashboard.svg", "`file` to write")
-	length := flag.Duration("for", 4*time.Minute, "how long there is load")
+	length := flag.Duration("for", 3*time.Minute, "how long there is load")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -182,6 +182,9 @@ func tick(unit string, highest float64) float64 {
 	if highest <= 0 {
 		return 1
 	}
+	if unit == "s" && highest >= 120 { // written in minutes
+		return 60 * tick("min", highest/60)
+	}
 	rough := highest / 4
 	if unit == "bytes" {
 		return math.Exp2(math.Ceil(math.Log2(rough)))

@@ -138,9 +138,9 @@ func (l *load) release(ctx context.Context) error {
 
 // lose has the answers to two calls lost: one was executed, and the other not.
 func (l *load) lose(context.Context) error {
-	for _, executed := range []bool{true, false} {
+	for zoneID, executed := range map[string]bool{shop: true, media: false} {
 		l.EdgeOne.AddFault(simulator.Fault{
-			Match:  simulator.Matcher{Action: "CreatePrefetchTask", Count: 1},
+			Match:  simulator.Matcher{Action: "CreatePrefetchTask", ZoneID: zoneID, Count: 1},
 			Effect: simulator.Effect{Answer: simulator.ConnectionClosed, Executed: executed},
 		})
 	}
