@@ -18,7 +18,7 @@ KUBECTL ?= $(or $(shell command -v kubectl),bin/k8s/kubectl)
 MODULES = $(patsubst ./%/,%,$(sort $(dir $(shell find . \( -name node_modules -o -path ./bin -o -name '.?*' \) -prune -o -name go.mod -print))))
 # Those with code of ours beside the operator's own. One more is vetted by `make bench`
 # alone: hack/bench/baseline/crossplane, which takes minutes to compile for the first time.
-OWN_MODULES := test/sdk test/conformance hack/bench/baseline hack/bench/baseline/kubebuilder
+OWN_MODULES := test/sdk test/conformance hack/image hack/bench/baseline hack/bench/baseline/kubebuilder
 
 # go.mod's version of a module: $(call version,FOLDER,MODULE)
 version = $(shell awk '$$1 == "$(2)" && $$2 ~ /^v/ { print $$2 }' $(1)/go.mod)
@@ -42,10 +42,11 @@ build: prerequisites ## Build bin/manager and bin/simulator
 	go build -o bin/simulator ./cmd/simulator
 
 .PHONY: test
-test: verify-generated lint test-chart build control-plane cluster-tools ## Test everything: unit tests, the manager on a real API server, generated files, lint
+test: verify-generated lint test-chart build control-plane cluster-tools image ## Test everything: unit tests, the manager on a real API server, generated files, lint
 	$(TEST) ./...
 	cd test/sdk && $(TEST) ./...
 	cd test/conformance && $(TEST) ./...
+	cd hack/image && go test ./...
 	$(if $(RACE),go test ./internal/controller ./test/model # all of their histories and states: the race detector leaves time for few)
 	$(MAKE) fuzz FUZZ=./internal/teo FUZZ_TIME=2000x
 	$(MAKE) chaos CHAOS_DURATION=100s CHAOS_SEED=17
@@ -206,6 +207,51 @@ deploy: kubectl ## Install everything, from the image IMG if given
 undeploy: kubectl ## Remove everything and with it every PrefetchTask
 	$(KUBECTL) delete --ignore-not-found -k config/default
 
+##@ Image and release (docs/release.md)
+
+# Where they are put.
+DIST ?= dist
+# A tag's name, or how far from the last one this is; v0.0.0-g<commit> without a tag.
+VERSION ?= $(or $(shell git describe --tags --match='v[0-9]*' --dirty 2> /dev/null),v0.0.0-g$(shell git describe --always --exclude='*' --dirty 2> /dev/null))
+REVISION ?= $(shell git rev-parse HEAD 2> /dev/null)
+# The time of everything in them, as reproducible builds have it: the commit's.
+SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2> /dev/null),0)
+PLATFORMS ?= linux-amd64 linux-arm64
+BASE ?= scratch
+
+# The manager of an image, here and in the Dockerfile: the same from the same source,
+# whatever the folder, the caches and the machine.
+$(DIST)/%/manager: prerequisites
+	GOOS=$(word 1,$(subst -, ,$*)) GOARCH=$(word 2,$(subst -, ,$*)) GOAMD64=v1 GOARM64=v8.0 \
+	  go build -trimpath -buildvcs=false -ldflags='-s -w -X main.version=$(VERSION)' -o $@ ./cmd
+
+.PHONY: image
+image: bin/image $(PLATFORMS:%=$(DIST)/%/manager) ## Build the image for amd64 and arm64 into dist/; BASE=image builds upon another than scratch, PUSH=registry/name pushes
+	bin/image -name=$(IMAGE) -version=$(VERSION) -revision=$(REVISION) -created=$(SOURCE_DATE_EPOCH) -base=$(BASE) -out=$(DIST) -push=$(PUSH) \
+	  $(PLATFORMS:%=$(DIST)/%/manager)
+
+# The chart is packed from a copy that tells this version and image, and the commit's time.
+.PHONY: release
+release: verify-version image bin/helm bin/helm-docs bin/k8s/kubectl ## Put a release into dist/: manifests, chart, image, SBOMs, checksums; VERSION, IMAGE=registry/name
+	@rm -f $(DIST)/*.tgz; chart=$$(mktemp -d)/$(notdir $(CHART)); trap 'rm -rf "$${chart%/*}"' EXIT; \
+	image='s|image: .*/teo-prefetch-operator:.*|image: $(IMAGE):$(VERSION)|'; \
+	bin/k8s/kubectl kustomize config/default | sed "$$image" > $(DIST)/install.yaml; \
+	bin/k8s/kubectl kustomize config/crd > $(DIST)/crd.yaml; \
+	cp -R $(CHART) "$$chart"; \
+	sed -e "$$image" -e 's|^version: .*|version: $(VERSION:v%=%)|' -e 's|^appVersion: .*|appVersion: $(VERSION)|' $(CHART)/Chart.yaml > "$$chart/Chart.yaml"; \
+	sed 's|^  repository: .*|  repository: $(IMAGE)|' $(CHART)/values.yaml > "$$chart/values.yaml"; \
+	bin/helm-docs --chart-search-root="$$chart" --sort-values-order=file --log-level=warning; \
+	find "$$chart" -exec touch -d @$(SOURCE_DATE_EPOCH) {} +; \
+	bin/helm package --destination $(DIST) "$$chart" > /dev/null; \
+	cd $(DIST); sha256sum -- *.json *.tar *.tgz *.yaml > SHA256SUMS; cat SHA256SUMS; \
+	echo "The release $(VERSION) is in $(DIST). docs/release.md says how to publish it."
+
+# A tag is made of a commit whose chart and manifests tell its version.
+.PHONY: verify-version
+verify-version:
+	@[[ ! '$(VERSION)' =~ ^v[0-9]+\.[0-9]+\.[0-9]+$$ ]] || grep -qx 'appVersion: $(VERSION)' $(CHART)/Chart.yaml || { \
+	  echo "VERSION is $(VERSION), and $(CHART)/Chart.yaml has another: set it there and in config/manager/manager.yaml, and make manifests."; exit 1; }
+
 ##@ Tools, built once from the versions pinned in hack/
 
 ifdef KUBEBUILDER_ASSETS
@@ -263,9 +309,13 @@ bin/golangci-lint: hack/golangci-lint/go.mod hack/golangci-lint/go.sum hack/gola
 	go -C hack/golangci-lint build -o $(CURDIR)/$@ .
 	@touch $@
 
+bin/image: $(wildcard hack/image/*.go) hack/image/go.mod hack/image/go.sum | prerequisites
+	go -C hack/image build -o $(CURDIR)/$@ .
+	@touch $@
+
 .PHONY: clean
 clean: ## Remove what was built (Go's build cache stays)
-	rm -rf bin
+	rm -rf bin dist
 
 .PHONY: prerequisites
 prerequisites:

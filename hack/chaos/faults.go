@@ -225,11 +225,11 @@ func (c *chaos) editLease(ctx context.Context, change func(*coordinationv1.Lease
 	defer cancel()
 	return insist(ctx, func(ctx context.Context) error {
 		lease := &coordinationv1.Lease{}
-		if err := c.client.Get(ctx, client.ObjectKey{Namespace: devcluster.Namespace, Name: "teo-prefetch-operator"}, lease); err != nil {
+		if err := c.cluster.Client.Get(ctx, client.ObjectKey{Namespace: devcluster.Namespace, Name: "teo-prefetch-operator"}, lease); err != nil {
 			return err
 		}
 		change(&lease.Spec)
-		return c.client.Update(ctx, lease)
+		return c.cluster.Client.Update(ctx, lease)
 	})
 }
 
@@ -300,7 +300,7 @@ func secretDeleted(ctx context.Context, c *chaos, e event) (int, time.Time) {
 		namespace, name, key = "chaos-team", "team-key", c.teamKey
 	}
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
-	done := insist(ctx, func(ctx context.Context) error { return client.IgnoreNotFound(c.client.Delete(ctx, secret)) })
+	done := insist(ctx, func(ctx context.Context) error { return client.IgnoreNotFound(c.cluster.Client.Delete(ctx, secret)) })
 	lasting(ctx, e.lasts)
 	c.writeSecret(context.WithoutCancel(ctx), namespace, name, key)
 	return struck(done), time.Time{}
@@ -322,9 +322,9 @@ func (c *chaos) writeSecret(ctx context.Context, namespace, name string, key sim
 			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 			StringData: map[string]string{"secretId": key.SecretID, "secretKey": key.SecretKey},
 		}
-		err := c.client.Update(ctx, secret)
+		err := c.cluster.Client.Update(ctx, secret)
 		if err != nil && client.IgnoreNotFound(err) == nil {
-			err = c.client.Create(ctx, secret)
+			err = c.cluster.Client.Create(ctx, secret)
 		}
 		return err
 	})

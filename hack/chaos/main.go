@@ -23,10 +23,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/klog/v2"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
@@ -96,7 +93,6 @@ type chaos struct {
 	out      io.Writer
 
 	cluster  *devcluster.Cluster
-	client   client.Client
 	edgeOne  *simulator.Simulator
 	url      string
 	managers [2]*manager
@@ -174,16 +170,9 @@ func (c *chaos) start(ctx context.Context) error {
 	if c.cluster, err = devcluster.Start(ctx, devcluster.Options{}); err != nil {
 		return err
 	}
-	scheme := runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
-		return err
-	}
-	if c.client, err = client.New(c.cluster.Admin, client.Options{Scheme: scheme}); err != nil {
-		return err
-	}
 	c.startEdgeOne()
 	for _, ns := range namespaces {
-		if err := c.client.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns.name}}); err != nil {
+		if err := c.cluster.Client.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns.name}}); err != nil {
 			return err
 		}
 		key := c.teamKey
@@ -194,10 +183,10 @@ func (c *chaos) start(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	if c.seen, err = watchTasks(ctx, c.cluster.Admin, scheme, c.edgeOne.Now); err != nil {
+	if c.seen, err = watchTasks(ctx, c.cluster, c.edgeOne.Now); err != nil {
 		return err
 	}
-	c.users = newUsers(c.client, c.seed)
+	c.users = newUsers(c.cluster.Client, c.seed)
 	for i := range c.managers {
 		if c.managers[i], err = c.startManager(ctx, path, fmt.Sprintf("manager-%d", i+1)); err != nil {
 			return err
@@ -294,7 +283,7 @@ func (c *chaos) settleDown(ctx context.Context) (tasks []v1alpha1.PrefetchTask, 
 	c.users.resumeMost(ctx)
 	for {
 		var list v1alpha1.PrefetchTaskList
-		if insist(ctx, func(ctx context.Context) error { return c.client.List(ctx, &list) }); ctx.Err() != nil {
+		if insist(ctx, func(ctx context.Context) error { return c.cluster.Client.List(ctx, &list) }); ctx.Err() != nil {
 			return nil, 0, ctx.Err()
 		}
 		open := 0

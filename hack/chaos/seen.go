@@ -5,13 +5,12 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
 )
 
 // seen is what a bystander with a watch of its own sees of the tasks: when each
@@ -27,9 +26,9 @@ type seen struct {
 	live     map[types.UID]bool
 }
 
-func watchTasks(ctx context.Context, cfg *rest.Config, scheme *runtime.Scheme, now func() time.Time) (*seen, error) {
+func watchTasks(ctx context.Context, cluster *devcluster.Cluster, now func() time.Time) (*seen, error) {
 	s := &seen{now: now, jobs: map[string]time.Time{}, finished: map[types.UID]bool{}, open: map[types.UID]bool{}, live: map[types.UID]bool{}}
-	caches, err := cache.New(cfg, cache.Options{Scheme: scheme})
+	caches, err := cache.New(cluster.Admin, cache.Options{Scheme: cluster.Client.Scheme()})
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -127,7 +129,7 @@ type monitor struct {
 
 var (
 	leaderDesc = prometheus.NewDesc("teo_prefetch_leader",
-		"1 in the process that works, 0 in those that stand by. The gauges below are told by the one that works.", nil, nil)
+		"1 in the process that works, 0 in those that stand by. The other gauges are told by the one that works.", nil, nil)
 	limitDesc = prometheus.NewDesc("teo_prefetch_api_limit_calls_per_second",
 		"How many calls a second --teo-qps allows of each action and account.", nil, nil)
 	tasksDesc = prometheus.NewDesc("teo_prefetch_tasks",
@@ -222,10 +224,7 @@ func (l *line) use(zoneID string, daily int, now time.Time) {
 // zones tells of the zones in which tasks wait, or were called for lately.
 func (s *Submitter) zones(now time.Time) map[string]zoneUse {
 	s.mu.Lock()
-	lines := make([]*line, 0, len(s.lines))
-	for _, l := range s.lines {
-		lines = append(lines, l)
-	}
+	lines := slices.Collect(maps.Values(s.lines))
 	s.mu.Unlock()
 	all := map[string]zoneUse{}
 	for _, l := range lines {
@@ -323,11 +322,7 @@ func (t *tally) change(before, after client.Object) {
 func (t *tally) counts() map[string]int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	counts := make(map[string]int, len(t.byReason))
-	for reason, n := range t.byReason {
-		counts[reason] = n
-	}
-	return counts
+	return maps.Clone(t.byReason)
 }
 
 // reasonOf is what a version in the cache is counted as; "" of none.

@@ -248,9 +248,9 @@ func TestAZoneIsToldOfWhileItIsUsedAndAnHourLonger(t *testing.T) {
 			"waiting_targets zone-2": 3, "waiting_oldest_age_seconds zone-2": 60,
 		}))
 		s.readQuota(l, unitCreds, unitZone)
-		wantSeries(t, "the quota was read", series(t, m), always(map[string]float64{
-			"waiting_targets zone-1": 6, "waiting_oldest_age_seconds zone-1": 60, "quota_left_targets zone-1": 100, "quota_daily_targets zone-1": 100,
-			"waiting_targets zone-2": 3, "waiting_oldest_age_seconds zone-2": 60,
+		wantSeries(t, "the quota was read, for which there was a slot a second later", series(t, m), always(map[string]float64{
+			"waiting_targets zone-1": 6, "waiting_oldest_age_seconds zone-1": 61, "quota_left_targets zone-1": 100, "quota_daily_targets zone-1": 100,
+			"waiting_targets zone-2": 3, "waiting_oldest_age_seconds zone-2": 61,
 		}))
 		s.call(context.Background(), l, unitCreds, u.planned(l), "mine")
 		s.remove(u.get("elsewhere"))

@@ -96,6 +96,20 @@ func BuildModule(ctx context.Context, name, folder, pkg string, flags ...string)
 	return path, nil
 }
 
+// Make runs make in a folder, as from a shell of its own and not as a part of a make
+// that runs the test, and returns what it printed; so does an error.
+func Make(ctx context.Context, dir string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "make", append([]string{"-C", dir}, args...)...)
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=")
+	})
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("make %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out), err
+}
+
 // lock waits for a file lock: the tests of several packages build the same command.
 func lock(path string) (unlock func() error, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

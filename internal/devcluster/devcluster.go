@@ -29,10 +29,14 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
 // Namespace and ServiceAccount are those of the manager in config/.
@@ -70,7 +74,7 @@ type Options struct {
 type Cluster struct {
 	// Admin may do everything; no client-side rate limit.
 	Admin *rest.Config
-	// Client is Admin's, uncached, for unstructured objects and those of client-go.
+	// Client is Admin's, uncached, for PrefetchTasks and for objects of client-go.
 	Client client.Client
 	// Etcd and APIServer can be killed and started again: same data, same address.
 	Etcd, APIServer *Process
@@ -251,7 +255,11 @@ func (c *Cluster) startAPIServer(ctx context.Context, opts Options) error {
 		QPS:            -1,
 		WarningHandler: rest.NoWarnings{},
 	}
-	c.Client, err = client.New(c.Admin, client.Options{})
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return err
+	}
+	c.Client, err = client.New(c.Admin, client.Options{Scheme: scheme})
 	return err
 }
 

@@ -20,9 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -35,7 +33,6 @@ import (
 
 var shared struct {
 	cluster *devcluster.Cluster
-	client  client.Client
 	manager string
 }
 
@@ -63,19 +60,8 @@ func run(m *testing.M) int {
 		return fatal(err)
 	}
 	defer func() { _ = shared.cluster.Stop() }()
-	if shared.client, err = newClient(shared.cluster); err != nil {
-		return fatal(err)
-	}
 	defer printReport()
 	return m.Run()
-}
-
-// newClient is the administrator's.
-func newClient(cluster *devcluster.Cluster) (client.Client, error) {
-	scheme := runtime.NewScheme()
-	_ = clientgoscheme.AddToScheme(scheme)
-	_ = v1alpha1.AddToScheme(scheme)
-	return client.New(cluster.Admin, client.Options{Scheme: scheme})
 }
 
 func fatal(err error) int {
@@ -118,12 +104,12 @@ func config() simulator.Config {
 func newWorld(t *testing.T, c simulator.Config) *world {
 	t.Helper()
 	t.Parallel()
-	return newWorldIn(t, shared.cluster, shared.client, c)
+	return newWorldIn(t, shared.cluster, c)
 }
 
-func newWorldIn(t *testing.T, cluster *devcluster.Cluster, cl client.Client, c simulator.Config) *world {
+func newWorldIn(t *testing.T, cluster *devcluster.Cluster, c simulator.Config) *world {
 	t.Helper()
-	w := &world{Client: cl, t: t, cluster: cluster, validity: c.SignatureValidity}
+	w := &world{Client: cluster.Client, t: t, cluster: cluster, validity: c.SignatureValidity}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}
 	w.must(w.Create(t.Context(), ns))
 	w.namespace = ns.Name

@@ -258,12 +258,8 @@ func TestWatchesThatBreakLoseNothing(t *testing.T) {
 func TestAControlPlaneThatDiesTakesNothingWithIt(t *testing.T) {
 	t.Parallel()
 	cluster := devcluster.ForTest(t, devcluster.Options{})
-	cl, err := newClient(cluster)
-	if err != nil {
-		t.Fatal(err)
-	}
 	here := func(t *testing.T) *world {
-		w := newWorldIn(t, cluster, cl, patient())
+		w := newWorldIn(t, cluster, patient())
 		w.proxy()
 		return w
 	}

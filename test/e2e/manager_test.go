@@ -86,7 +86,7 @@ func TestTheServiceAccountMayDoNoMoreThanItMust(t *testing.T) {
 	w := newWorld(t, config())
 	cfg, err := shared.cluster.ServiceAccountConfig(t.Context())
 	w.must(err)
-	cl, err := client.New(cfg, client.Options{Scheme: shared.client.Scheme()})
+	cl, err := client.New(cfg, client.Options{Scheme: shared.cluster.Client.Scheme()})
 	w.must(err)
 	w.create(w.task("mine", good+"a"))
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "keys"}}

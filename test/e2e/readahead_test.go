@@ -10,7 +10,6 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
 )
 
 type counting struct {
@@ -34,7 +33,7 @@ func TestPagesOfTheAPIServerAreReadAhead(t *testing.T) {
 	cfg := rest.CopyConfig(w.cluster.Admin)
 	cfg.Wrap(func(to http.RoundTripper) http.RoundTripper { return counting{to, &requests} })
 	cfg.Wrap(controller.ReadAhead)
-	cl, err := newClient(&devcluster.Cluster{Admin: cfg})
+	cl, err := client.New(cfg, client.Options{Scheme: w.Scheme()})
 	w.must(err)
 	w.must(cl.List(t.Context(), &v1alpha1.PrefetchTaskList{}, client.InNamespace(w.namespace))) // finds out what is served where
 	before, names, token := requests.Load(), "", ""

@@ -8,7 +8,6 @@ package install
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -27,9 +26,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -50,7 +47,6 @@ const (
 var shared struct {
 	root, manager string
 	cluster       *devcluster.Cluster
-	client        client.Client
 }
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -79,14 +75,7 @@ func start(ctx context.Context) (err error) {
 	if shared.manager, err = devcluster.Build(ctx, "manager", "./cmd"); err != nil {
 		return err
 	}
-	if shared.cluster, err = devcluster.Start(ctx, devcluster.Options{Bare: true, Workloads: true}); err != nil {
-		return err
-	}
-	scheme := runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
-		return err
-	}
-	shared.client, err = client.New(shared.cluster.Admin, client.Options{Scheme: scheme})
+	shared.cluster, err = devcluster.Start(ctx, devcluster.Options{Bare: true, Workloads: true})
 	return err
 }
 
@@ -104,7 +93,7 @@ type site struct {
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{Client: shared.client, t: t, kubeconfig: filepath.Join(t.TempDir(), "kubeconfig")}
+	s := &site{Client: shared.cluster.Client, t: t, kubeconfig: filepath.Join(t.TempDir(), "kubeconfig")}
 	s.namespace = s.newNamespace("operator-")
 	s.must(devcluster.WriteKubeconfig(s.kubeconfig, shared.cluster.Admin, s.namespace))
 	config := simulator.Demo()

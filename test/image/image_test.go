@@ -1,0 +1,351 @@
+// Package image tests what `make image` and `make release` build: it unpacks the
+// image as a container engine would, with no more than the OCI specification, and
+// runs the program that is in it.
+package image
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"debug/buildinfo"
+	"debug/elf"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
+)
+
+const (
+	version  = "v0.0.0-test"
+	revision = "0123456789abcdef0123456789abcdef01234567"
+	created  = "2023-11-14T22:13:20Z" // 1700000000
+	user     = 65532
+)
+
+var (
+	release = []string{"release", "VERSION=" + version, "REVISION=" + revision, "SOURCE_DATE_EPOCH=1700000000"}
+	shared  struct{ root, dist string }
+)
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	flag.Parse()
+	if testing.Short() {
+		fmt.Println("skipping the tests that build the image: -short")
+		return 0
+	}
+	dir, err := os.MkdirTemp("", "image-")
+	if err == nil {
+		defer func() { _ = os.RemoveAll(dir) }()
+		shared.dist = filepath.Join(dir, "dist")
+		shared.root, err = devcluster.Root()
+	}
+	if err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
+		defer cancel()
+		_, err = devcluster.Make(ctx, shared.root, append(release, "DIST="+shared.dist)...)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "image:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+// The parts of OCI's documents that are looked at.
+type (
+	descriptor struct {
+		MediaType, Digest string
+		Size              int64
+		Platform          struct{ OS, Architecture string }
+		Annotations       map[string]string
+	}
+	index struct {
+		Manifests   []descriptor
+		Annotations map[string]string
+	}
+	manifest struct {
+		Config      descriptor
+		Layers      []descriptor
+		Annotations map[string]string
+	}
+	imageConfig struct {
+		OS, Architecture, Created string
+		Config                    struct {
+			User, WorkingDir string
+			Entrypoint, Cmd  []string
+			Labels           map[string]string
+		}
+		RootFS struct {
+			DiffIDs []string `json:"diff_ids"`
+		}
+	}
+)
+
+// file reads a file of a layout.
+func file(t *testing.T, dir, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, name))
+	must(t, err)
+	return data
+}
+
+// blob reads what a descriptor describes, and checks that it is that.
+func blob(t *testing.T, dir string, d descriptor) []byte {
+	t.Helper()
+	data := file(t, dir, filepath.Join("blobs", strings.Replace(d.Digest, ":", "/", 1)))
+	if digest(data) != d.Digest || int64(len(data)) != d.Size {
+		t.Fatalf("what is stored as %s of %d bytes is %s of %d", d.Digest, d.Size, digest(data), len(data))
+	}
+	return data
+}
+
+func digest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+func parse[T any](t *testing.T, data []byte) (v T) {
+	t.Helper()
+	must(t, json.Unmarshal(data, &v))
+	return v
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// image is what the layout has for all platforms. It is found by its name alone,
+// as tools do that take just one image from a layout.
+func image(t *testing.T, dir string) index {
+	t.Helper()
+	top := parse[index](t, file(t, dir, "index.json"))
+	if len(top.Manifests) != 1 {
+		t.Fatalf("the layout has %d images, want 1", len(top.Manifests))
+	}
+	d := top.Manifests[0]
+	if got := d.Annotations["io.containerd.image.name"]; got != "ghcr.io/prefetch-operator/teo-prefetch-operator:"+version {
+		t.Errorf("the image's name is %q", got)
+	}
+	if got := d.Annotations["org.opencontainers.image.ref.name"]; got != version {
+		t.Errorf("the image's reference is %q", got)
+	}
+	return parse[index](t, blob(t, dir, d))
+}
+
+// platform is the image for one of them.
+func platform(t *testing.T, arch string) (descriptor, manifest) {
+	t.Helper()
+	dir := filepath.Join(shared.dist, "image")
+	for _, d := range image(t, dir).Manifests {
+		if d.Platform.OS == "linux" && d.Platform.Architecture == arch {
+			return d, parse[manifest](t, blob(t, dir, d))
+		}
+	}
+	t.Fatalf("no image for linux/%s", arch)
+	return descriptor{}, manifest{}
+}
+
+// unpack puts a platform's files into a folder, which it returns.
+func unpack(t *testing.T, arch string) string {
+	t.Helper()
+	_, m := platform(t, arch)
+	dir := filepath.Join(shared.dist, "image")
+	config := parse[imageConfig](t, blob(t, dir, m.Config))
+	root := t.TempDir()
+	for i, layer := range m.Layers {
+		zipped, err := gzip.NewReader(bytes.NewReader(blob(t, dir, layer)))
+		must(t, err)
+		files, err := io.ReadAll(zipped)
+		must(t, err)
+		if digest(files) != config.RootFS.DiffIDs[i] {
+			t.Errorf("layer %d is not what the configuration says", i)
+		}
+		untar(t, files, root)
+	}
+	return root
+}
+
+func untar(t *testing.T, files []byte, dir string) {
+	t.Helper()
+	for r := tar.NewReader(bytes.NewReader(files)); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		must(t, err)
+		if h.Typeflag != tar.TypeReg || h.Uid != 0 || h.Gid != 0 || !filepath.IsLocal(h.Name) {
+			t.Fatalf("the file %+v", h)
+		}
+		content, err := io.ReadAll(r)
+		must(t, err)
+		path := filepath.Join(dir, h.Name)
+		must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		must(t, os.WriteFile(path, content, h.FileInfo().Mode()))
+	}
+}
+
+func TestTheImageOfEachPlatformRunsTheManagerAsNobody(t *testing.T) {
+	for arch, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
+		t.Run(arch, func(t *testing.T) {
+			_, m := platform(t, arch)
+			config := parse[imageConfig](t, blob(t, filepath.Join(shared.dist, "image"), m.Config))
+			c := config.Config
+			if config.OS != "linux" || config.Architecture != arch || config.Created != created {
+				t.Errorf("it is for %s/%s, of %s", config.OS, config.Architecture, config.Created)
+			}
+			if c.User != fmt.Sprintf("%d:%[1]d", user) || !slices.Equal(c.Entrypoint, []string{"/manager"}) || len(c.Cmd) > 0 {
+				t.Errorf("it runs %v %v as %s", c.Entrypoint, c.Cmd, c.User)
+			}
+			for _, labels := range []map[string]string{c.Labels, m.Annotations, image(t, filepath.Join(shared.dist, "image")).Annotations} {
+				for key, want := range map[string]string{
+					"title": "teo-prefetch-operator", "version": version, "revision": revision, "created": created, "licenses": "Apache-2.0",
+					"source": "https://github.com/prefetch-operator/teo-prefetch-operator",
+				} {
+					if got := labels["org.opencontainers.image."+key]; got != want {
+						t.Errorf("its %s is %q, want %q", key, got, want)
+					}
+				}
+			}
+			program, err := elf.Open(filepath.Join(unpack(t, arch), "manager"))
+			must(t, err)
+			defer func() { _ = program.Close() }()
+			libraries, err := program.ImportedLibraries()
+			must(t, err)
+			if program.Machine != machine || len(libraries) > 0 {
+				t.Errorf("the program is for %s and needs %v", program.Machine, libraries)
+			}
+		})
+	}
+}
+
+// The program finds nothing of this machine where the test may say so: no
+// libraries, no certificates, no /etc.
+func TestTheProgramInTheImageRunsWithNothingElse(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the image is for Linux")
+	}
+	root := unpack(t, runtime.GOARCH)
+	untrusted := httptest.NewUnstartedServer(http.NotFoundHandler())
+	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0) // it is to be refused
+	untrusted.StartTLS()
+	defer untrusted.Close()
+	for _, tt := range []struct {
+		name, args string
+		code       int
+		want       []string
+	}{
+		{"its version", "--version", 0, []string{"teo-prefetch-operator " + version}},
+		{"a wrong flag", "--teo-qps=0", 2, []string{"--teo-qps is 0; it must be at least 1"}},
+		{"no cluster", "--metrics-bind-address=0", 1, []string{"no cluster to work in"}},
+		// Without roots to trust it would say that it failed to load them.
+		{"the check", "check --teo-endpoint=" + untrusted.URL, 1,
+			[]string{"FAILED: There is no cluster to work in", "certificate signed by unknown authority", "Not ready"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), filepath.Join(root, "manager"), strings.Fields(tt.args)...)
+			cmd.Dir = root
+			if os.Getuid() == 0 {
+				must(t, os.Chmod(root, 0o755))
+				cmd.Path, cmd.Dir = "/manager", "/"
+				cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: user, Gid: user}}
+			}
+			cmd.Env = []string{
+				"TENCENTCLOUD_SECRET_ID=AKIDdemo", "TENCENTCLOUD_SECRET_KEY=key", "HOME=/nonexistent",
+				"SSL_CERT_FILE=/", "SSL_CERT_DIR=/nonexistent", // there are no roots, and looking for them fails
+			}
+			out, err := cmd.CombinedOutput()
+			if cmd.ProcessState == nil {
+				t.Fatal(err)
+			}
+			if code := cmd.ProcessState.ExitCode(); code != tt.code {
+				t.Errorf("exit status %d, want %d", code, tt.code)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(string(out), want) {
+					t.Errorf("no %q in:\n%s", want, out)
+				}
+			}
+		})
+	}
+}
+
+// What an SBOM lists is compared with what Go says of the program; it is beside the
+// image, and in it as the attestation that container tools read.
+func TestTheSBOMsListWhatIsLinkedIn(t *testing.T) {
+	type sbom struct {
+		SPDXVersion       string
+		DocumentNamespace string
+		Packages          []struct {
+			Name, VersionInfo string
+			Checksums         []struct{ ChecksumValue string }
+		}
+		Relationships []struct{ RelationshipType string }
+	}
+	dir := filepath.Join(shared.dist, "image")
+	for _, arch := range []string{"amd64", "arm64"} {
+		t.Run(arch, func(t *testing.T) {
+			d, _ := platform(t, arch)
+			data := file(t, shared.dist, "sbom-linux-"+arch+".spdx.json")
+			doc := parse[sbom](t, data)
+			path := filepath.Join(unpack(t, arch), "manager")
+			info, err := buildinfo.ReadFile(path)
+			must(t, err)
+			want := []string{info.Main.Path + " " + version, "stdlib " + strings.TrimPrefix(info.GoVersion, "go")}
+			for _, module := range info.Deps {
+				want = append(want, module.Path+" "+module.Version)
+			}
+			var got []string
+			for _, p := range doc.Packages {
+				got = append(got, p.Name+" "+p.VersionInfo)
+			}
+			if !slices.Equal(got, want) || len(doc.Relationships) != len(want) || doc.SPDXVersion != "SPDX-2.3" {
+				t.Errorf("it lists\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+			if sum := doc.Packages[0].Checksums[0].ChecksumValue; "sha256:"+sum != digest(file(t, path, "")) {
+				t.Errorf("it is of another program: %s", sum)
+			}
+
+			type statement struct {
+				PredicateType string
+				Subject       []struct{ Digest map[string]string }
+				Predicate     json.RawMessage
+			}
+			for _, a := range image(t, dir).Manifests {
+				if a.Annotations["vnd.docker.reference.digest"] != d.Digest {
+					continue
+				}
+				s := parse[statement](t, blob(t, dir, parse[manifest](t, blob(t, dir, a)).Layers[0]))
+				var attested bytes.Buffer
+				must(t, json.Indent(&attested, s.Predicate, "", "  "))
+				if "sha256:"+s.Subject[0].Digest["sha256"] != d.Digest || s.PredicateType != "https://spdx.dev/Document" || attested.String() != string(data) {
+					t.Errorf("the attestation is about %v, and says\n%s", s.Subject, attested.String())
+				}
+				return
+			}
+			t.Error("no attestation goes with the image")
+		})
+	}
+}

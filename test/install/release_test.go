@@ -1,0 +1,95 @@
+package install
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
+)
+
+// A release of somebody who has a registry of their own. What install.yaml installs
+// it installs into its own namespace.
+func TestTheFilesOfAReleaseInstall(t *testing.T) {
+	s := newSite(t)
+	t.Cleanup(s.removeCRD)
+	dist := t.TempDir()
+	_, err := devcluster.Make(t.Context(), shared.root, "release", "DIST="+dist, "PLATFORMS=linux-amd64",
+		"VERSION=v7.8.9-rc.1", "IMAGE=registry.example/team/teo-prefetch-operator")
+	s.must(err)
+	const image = "registry.example/team/teo-prefetch-operator:v7.8.9-rc.1"
+
+	manifests := filepath.Join(dist, "install.yaml")
+	own := *s
+	own.namespace = devcluster.Namespace
+	for _, args := range [][]string{
+		{"apply", "--server-side", "-f", manifests},
+		{"-n", own.namespace, "rollout", "status", "deployment/" + release, "--timeout=90s"},
+	} {
+		if out, err := s.command("kubectl", args...); err != nil {
+			t.Fatalf("kubectl %v: %v\n%s", args, err, out)
+		}
+	}
+	runs(t, own.deployment(release), image)
+	if out, err := s.command("kubectl", "delete", "--wait", "-f", manifests); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+
+	crd := filepath.Join(dist, "crd.yaml")
+	if out, err := s.command("kubectl", "apply", "--server-side", "-f", crd); err != nil || !s.crdExists() {
+		t.Errorf("crd.yaml: %v\n%s", err, out)
+	}
+	s.removeCRD()
+
+	s.helm("install", release, filepath.Join(dist, "teo-prefetch-operator-7.8.9-rc.1.tgz"), "--wait", "--timeout=90s", "--set=edgeone.endpoint="+s.url)
+	defer s.helm("uninstall", release, "--wait", "--timeout=90s")
+	d := s.deployment(release)
+	runs(t, d, image)
+	if version := d.Labels["app.kubernetes.io/version"]; version != "v7.8.9-rc.1" {
+		t.Errorf("the chart installs version %s", version)
+	}
+	s.giveCredentials("teo-credentials", "AKIDdemo", "demo-secret-key")
+	stop := s.runManager(d)
+	s.create(s.namespace, "released")
+	s.succeeded(s.namespace, "released")
+	stop()
+}
+
+func runs(t *testing.T, d *appsv1.Deployment, image string) {
+	t.Helper()
+	for _, c := range d.Spec.Template.Spec.Containers {
+		if c.Image != image {
+			t.Errorf("it runs %s, want %s", c.Image, image)
+		}
+	}
+}
+
+// As docs/gitops.md tells: the patch adds to what an installation of Argo CD has set.
+func TestThePatchOfArgoCDsConfigurationKeepsTheRest(t *testing.T) {
+	s := newSite(t)
+	settings := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "argocd-cm"}, Data: map[string]string{"url": "https://cd.example"}}
+	s.must(s.Create(t.Context(), settings))
+	out, err := s.command("kubectl", "-n", s.namespace, "patch", "configmap", "argocd-cm", "--patch-file", "config/argocd/argocd-cm.yaml")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	s.must(s.Get(t.Context(), client.ObjectKeyFromObject(settings), settings))
+	const kind = "teo.prefetch-operator.io_PrefetchTask"
+	for key, want := range map[string]string{
+		"url": "https://cd.example",
+		"resource.customizations.health." + kind:  "return hs",
+		"resource.customizations.actions." + kind: "name: retry",
+	} {
+		if !strings.Contains(settings.Data[key], want) {
+			t.Errorf("%s is %q", key, settings.Data[key])
+		}
+	}
+	if len(settings.Data) != 3 {
+		t.Errorf("it has %d settings", len(settings.Data))
+	}
+}
