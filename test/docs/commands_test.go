@@ -192,7 +192,8 @@ func (d *desk) startManager(ctx context.Context, args []string) (*devcluster.Pro
 	}
 	p := &devcluster.Process{Name: "manager", Path: d.manager, Env: d.env, Args: append(slices.Clone(args),
 		"--kubeconfig="+kubeconfig, "--teo-endpoint="+d.edgeOne, "--credentials-dir=", "--poll-interval=200ms",
-		"--leader-elect=false", "--metrics-bind-address=0", "--health-probe-bind-address=0")}
+		"--leader-elect=false", // the Lease of the operator that a page has removed would be waited for
+		"--metrics-bind-address=0", "--health-probe-bind-address=0")}
 	d.started = append(d.started, p)
 	return p, p.Start(ctx)
 }
