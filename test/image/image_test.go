@@ -265,6 +265,9 @@ func TestTheProgramInTheImageRunsWithNothingElse(t *testing.T) {
 	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0) // it is to be refused
 	untrusted.StartTLS()
 	defer untrusted.Close()
+	kubeconfig := fmt.Sprintf("apiVersion: v1\nkind: Config\ncurrent-context: a\ncontexts: [{name: a, context: {cluster: a}}]\n"+
+		"clusters: [{name: a, cluster: {server: %q}}]\n", untrusted.URL)
+	must(t, os.WriteFile(filepath.Join(root, "kubeconfig"), []byte(kubeconfig), 0o644))
 	for _, tt := range []struct {
 		name, args string
 		code       int
@@ -274,8 +277,8 @@ func TestTheProgramInTheImageRunsWithNothingElse(t *testing.T) {
 		{"a wrong flag", "--teo-qps=0", 2, []string{"--teo-qps is 0; it must be at least 1"}},
 		{"no cluster", "--metrics-bind-address=0", 1, []string{"no cluster to work in"}},
 		// Without roots to trust it would say that it failed to load them.
-		{"the check", "check --teo-endpoint=" + untrusted.URL, 1,
-			[]string{"FAILED: There is no cluster to work in", "certificate signed by unknown authority", "Not ready"}},
+		{"a server that nobody knows", "check --kubeconfig=kubeconfig --teo-endpoint=" + untrusted.URL, 1,
+			[]string{"certificate signed by unknown authority", "the server's certificate is not accepted", "Not ready"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), filepath.Join(root, "manager"), strings.Fields(tt.args)...)
