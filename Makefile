@@ -24,6 +24,7 @@ OWN_MODULES := test/sdk test/conformance hack/image hack/bench/baseline hack/ben
 version = $(shell awk '$$1 == "$(2)" && $$2 ~ /^v/ { print $$2 }' $(1)/go.mod)
 K8S_VERSION := $(call version,hack/kubernetes,k8s.io/kubernetes)
 HELM_VERSION := $(call version,hack/helm,helm.sh/helm/v4)
+PROMETHEUS_VERSION := $(call version,hack/prometheus,github.com/prometheus/prometheus)
 ETCD_VERSION := $(call version,hack/etcd,go.etcd.io/etcd/server/v3)
 GOLANGCI_LINT_VERSION := $(call version,hack/golangci-lint,github.com/golangci/golangci-lint/v2)
 
@@ -117,11 +118,16 @@ fuzz: prerequisites ## Fuzz what comes from outside, each target for FUZZ_TIME (
 mutations: prerequisites ## Take one safeguard at a time away and see which test notices; RUN selects by name or file
 	go run ./hack/mutations -run='$(RUN)'
 
+.PHONY: dashboard
+dashboard: build control-plane bin/prometheus ## Draw the Grafana dashboard of managers under load (4 minutes), for docs/monitoring.md
+	go run ./hack/dashboard
+
 ##@ Generated files
 
 CONTROLLER_GEN := go tool -modfile=hack/tools/go.mod controller-gen
 CHART := charts/teo-prefetch-operator
-GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml $(CHART)/files/crd $(CHART)/files/rbac $(CHART)/README.md
+GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml $(CHART)/files/crd $(CHART)/files/rbac $(CHART)/README.md \
+	config/prometheus/prometheusrule.yaml config/prometheus/dashboard.json docs/api.md docs/status.md
 # Generate below $(1): in this folder, or in another to compare with.
 generate-code = $(CONTROLLER_GEN) object paths=./api/... output:object:dir=$(1)/api/v1alpha1
 generate-manifests = $(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=$(1)/config/crd/bases; \
@@ -131,15 +137,34 @@ generate-chart = mkdir -p $(1)/$(CHART)/files/crd $(1)/$(CHART)/files/rbac; \
 	cp $(1)/config/crd/bases/*.yaml $(1)/$(CHART)/files/crd; \
 	cp config/rbac/*_role.yaml $(1)/config/rbac/role.yaml $(1)/$(CHART)/files/rbac; \
 	bin/helm-docs --chart-search-root=$(CHART) --sort-values-order=file --dry-run --log-level=warning > $(1)/$(CHART)/README.md
+# The parts of docs/ that follow from the CRD and from comments in api/.
+generate-docs = go run ./hack/docs -to=$(1)
+# What the chart has for Prometheus and Grafana, for those who install with Kustomize.
+generate-monitoring = mkdir -p $(1)/config/prometheus; \
+	cp $(CHART)/files/dashboard.json $(1)/config/prometheus; \
+	{ printf '%s\n' 'apiVersion: monitoring.coreos.com/v1' 'kind: PrometheusRule' 'metadata:' '  name: teo-prefetch-operator' \
+	    '  namespace: teo-prefetch-system' '  labels:' '    app.kubernetes.io/name: teo-prefetch-operator' 'spec:'; \
+	  sed -e '/^\#/d' -e 's/^/  /' $(CHART)/files/alerts.yaml; } > $(1)/config/prometheus/prometheusrule.yaml
 
 .PHONY: generate
 generate: prerequisites ## Generate the Go code of api/
 	$(call generate-code,.)
 
 .PHONY: manifests
-manifests: prerequisites bin/helm-docs ## Generate the CRD and the ClusterRole, in config/ and in the chart, and the chart's README
+manifests: prerequisites bin/helm-docs ## Generate the CRD and the ClusterRole, in config/ and in the chart, the chart's README and parts of docs/
 	$(call generate-manifests,.)
 	$(call generate-chart,.)
+	$(call generate-monitoring,.)
+	$(call generate-docs,.)
+	go test -count=1 -run='^TestThePageOfMetrics' ./internal/controller -args -update
+
+.PHONY: picture
+picture: build control-plane ## Record the demo for docs/images/demo.svg, the README's picture
+	DEMO_ONCE=1 FORCE_COLOR=1 go run ./hack/demo | \
+	sed -e '/--- kubectl apply/,/^$$/c[...]' -e '/^ *[0-9.]*s  [a-z-]*$$/d' -e '/--- A task that succeeded/,/^$$/c[...]' \
+	    -e '/--- A task that waits/,/^$$/d' -e '/^targets: /,/^failedTargets:/c[...]' -e '/--- What EdgeOne saw/,/^$$/c[...]' | \
+	go run ./hack/terminal -command='make demo' > bin/demo.svg
+	mv bin/demo.svg docs/images/demo.svg
 
 .PHONY: verify
 verify: verify-generated lint ## Fail if generated files, a go.mod or the code's style are not as they should be
@@ -149,7 +174,7 @@ verify: verify-generated lint ## Fail if generated files, a go.mod or the code's
 verify-generated: prerequisites bin/helm-docs
 	@echo "Comparing generated files and the go.mod of $(words $(MODULES)) modules with what they should be…"
 	@want=$$(mktemp -d); trap 'rm -rf "$$want"' EXIT; failed=; \
-	$(call generate-code,$$want); $(call generate-manifests,$$want); $(call generate-chart,$$want); \
+	$(call generate-code,$$want); $(call generate-manifests,$$want); $(call generate-chart,$$want); $(call generate-monitoring,$$want); $(call generate-docs,$$want); \
 	for path in $(GENERATED); do \
 	  diff -ruN "$$path" "$$want/$$path" || failed=" make generate manifests;"; \
 	done; \
@@ -257,10 +282,10 @@ $(KUBERNETES): hack/kubernetes/go.mod hack/kubernetes/go.sum | prerequisites
 	go -C hack/kubernetes build -ldflags='$(strip $(K8S_LDFLAGS))' -o $(CURDIR)/$@ k8s.io/kubernetes/cmd/$(@F)
 	@touch $@
 
-# What test/install needs beside the control plane: it is built here even where
+# What test/install and test/monitoring need beside the control plane: it is built here even where
 # KUBEBUILDER_ASSETS has the control plane.
 .PHONY: cluster-tools
-cluster-tools: bin/k8s/kube-controller-manager bin/k8s/kube-scheduler bin/k8s/kubectl bin/helm bin/kwok ## Build what installs and runs the chart in tests
+cluster-tools: bin/k8s/kube-controller-manager bin/k8s/kube-scheduler bin/k8s/kubectl bin/helm bin/kwok bin/prometheus bin/promtool ## Build what installs, runs and watches the chart in tests
 
 bin/helm bin/helm-unittest bin/helm-docs: hack/helm/go.mod hack/helm/go.sum | prerequisites
 	@echo "Building $(@F) (minutes, once)…"
@@ -271,6 +296,12 @@ bin/helm bin/helm-unittest bin/helm-docs: hack/helm/go.mod hack/helm/go.sum | pr
 bin/kwok: hack/kwok/go.mod hack/kwok/go.sum | prerequisites
 	@echo "Building kwok (minutes, once)…"
 	go -C hack/kwok build -ldflags='-s -w' -o $(CURDIR)/$@ sigs.k8s.io/kwok/cmd/kwok
+	@touch $@
+
+# Without its discovery of targets in a dozen clouds, which is most of its code.
+bin/prometheus bin/promtool: hack/prometheus/go.mod hack/prometheus/go.sum | prerequisites
+	@echo "Building $(@F) $(PROMETHEUS_VERSION) (minutes, once)…"
+	go -C hack/prometheus build -tags=remove_all_sd -ldflags='-s -w' -o $(CURDIR)/$@ github.com/prometheus/prometheus/cmd/$(@F)
 	@touch $@
 
 bin/golangci-lint: hack/golangci-lint/go.mod hack/golangci-lint/go.sum hack/golangci-lint/main.go | prerequisites

@@ -1,22 +1,25 @@
 package v1alpha1
 
-// Condition types of a PrefetchTask.
+// Condition types of a PrefetchTask. docs/status.md has a table of them and of the
+// reasons that is made of these comments.
 const (
-	// ConditionReady is True once every target is prefetched, or was handed over
-	// where outcomes cannot be read. While it is False, its reason says what
-	// happens next.
+	// ConditionReady is True once every target is prefetched or, with the reason
+	// NotFollowed, was handed over where EdgeOne does not let outcomes be read. It is
+	// False while that is not so yet, or where it is not so of all; the reason says
+	// what happens next.
 	ConditionReady = "Ready"
-	// ConditionStalled is present, and True, only while nothing gets better
-	// without a person. The operator still looks again every minute or so.
-	ConditionStalled = "Stalled"
-	// ConditionSubmitted is True once every target was handed over to EdgeOne,
-	// and Unknown while the outcome of a call is being looked up.
+	// ConditionSubmitted is True once every target was handed over to EdgeOne, and
+	// Unknown while an answer was lost and the call is being looked up.
 	ConditionSubmitted = "Submitted"
-	// ConditionQuotaExceeded is present, and True, only while EdgeOne's quota
-	// holds the task.
-	ConditionQuotaExceeded = "QuotaExceeded"
-	// ConditionFinished is True when the run is over, in either outcome.
+	// ConditionFinished is True when the run is over, in either outcome: Succeeded,
+	// PartiallyFailed, Failed or NotFollowed.
 	ConditionFinished = "Finished"
+	// ConditionStalled is present, and True, only while nothing gets better without a
+	// person. The operator still looks again now and then.
+	ConditionStalled = "Stalled"
+	// ConditionQuotaExceeded is present, and True, only while EdgeOne's quota holds the
+	// task, with the reason DailyQuota or BatchQuota.
+	ConditionQuotaExceeded = "QuotaExceeded"
 )
 
 // Condition reasons, a closed list. A reason says what happens next; what went
@@ -24,22 +27,27 @@ const (
 const (
 	// ReasonWaiting: the task is submitted when its turn comes.
 	ReasonWaiting = "Waiting"
-	// ReasonSuspended: nothing is submitted until spec.suspend is removed.
+	// ReasonSuspended: nothing is submitted until spec.suspend is removed; calls
+	// already made are followed.
 	ReasonSuspended = "Suspended"
 	// ReasonSubmitting: a call is being made; its answer is recorded next.
 	ReasonSubmitting = "Submitting"
-	// ReasonSubmitted: every target was handed over; their outcomes come next.
+	// ReasonSubmitted: every target was handed over; their outcomes come next. EdgeOne
+	// usually takes 5 to 30 minutes.
 	ReasonSubmitted = "Submitted"
-	// ReasonOutcomeUnknown: an answer was lost. The call is looked up in EdgeOne's
-	// history before anything is submitted again.
+	// ReasonOutcomeUnknown: an answer was lost; the call is looked up in EdgeOne's
+	// history before anything is submitted again. With Stalled, the message says what a
+	// person can do.
 	ReasonOutcomeUnknown = "OutcomeUnknown"
 	// ReasonThrottled: EdgeOne is called more slowly; the task stays in line.
 	ReasonThrottled = "Throttled"
-	// ReasonUnavailable: EdgeOne cannot be reached; it is tried again by itself.
+	// ReasonUnavailable: EdgeOne, or the Kubernetes API, cannot be reached; it is tried
+	// again by itself.
 	ReasonUnavailable = "Unavailable"
-	// ReasonDailyQuota: the task continues when the day's quota returns.
+	// ReasonDailyQuota: the task continues when the day's quota returns, which is
+	// expected at status.nextAttemptTime.
 	ReasonDailyQuota = "DailyQuota"
-	// ReasonBatchQuota: the plan has no prefetch quota; it must be changed.
+	// ReasonBatchQuota: the zone's plan has no prefetch quota; it must be changed.
 	ReasonBatchQuota = "BatchQuota"
 	// ReasonCredentialsMissing: a Secret, a key in it, or the operator's own
 	// credentials must be supplied.
@@ -47,30 +55,29 @@ const (
 	// ReasonCredentialsRefused: EdgeOne does not accept the key; it must be
 	// replaced, or the clock set right.
 	ReasonCredentialsRefused = "CredentialsRefused"
-	// ReasonPermissionDenied: the key may not do this in this zone, or the zone
-	// does not exist; a policy or the zone must be set right.
+	// ReasonPermissionDenied: the key may not do this in this zone, or there is no
+	// such zone; a policy or spec.zoneID must be set right.
 	ReasonPermissionDenied = "PermissionDenied"
 	// ReasonTargetsMissing: the ConfigMap of spec.targetsFrom, or the key in it, must
-	// be supplied.
+	// be supplied; the task goes on by itself then.
 	ReasonTargetsMissing = "TargetsMissing"
-	// ReasonTargetsInvalid: the list in the ConfigMap must be set right; nothing of
-	// it is submitted before.
+	// ReasonTargetsInvalid: the list in the ConfigMap must be set right, in the line
+	// that the message names; nothing of it is submitted before.
 	ReasonTargetsInvalid = "TargetsInvalid"
-	// ReasonTargetsChanged: the list in the ConfigMap is no longer the one of the
-	// run under way, which cannot go on. The list must be restored, or spec.revision
-	// set to a new value for a run with the new one.
+	// ReasonTargetsChanged: the ConfigMap has other URLs than the run under way began
+	// with, which cannot go on. The list must be restored, or spec.revision set to a
+	// new value, which submits the new list.
 	ReasonTargetsChanged = "TargetsChanged"
-	// ReasonNotFollowed: the run is over; every target was handed over, but
-	// EdgeOne does not let the outcome be read.
-	ReasonNotFollowed = "NotFollowed"
-	// ReasonSucceeded: the run is over; every target is prefetched.
+	// ReasonSucceeded: over; every target is prefetched.
 	ReasonSucceeded = "Succeeded"
-	// ReasonPartiallyFailed: the run is over; some targets failed, see
-	// status.failedTargets. The retry annotation tries those again, a new
-	// spec.revision all.
+	// ReasonPartiallyFailed: over; some targets failed, see status.failedTargets. The
+	// retry annotation tries those again, a new spec.revision all.
 	ReasonPartiallyFailed = "PartiallyFailed"
-	// ReasonFailed: the run is over; every target failed.
+	// ReasonFailed: over; every target failed. The retry annotation tries them again.
 	ReasonFailed = "Failed"
+	// ReasonNotFollowed: over; every target was handed over, but EdgeOne does not let
+	// the outcome be read.
+	ReasonNotFollowed = "NotFollowed"
 )
 
 // Reasons of a failed target that are not EdgeOne's statuses.

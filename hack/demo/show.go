@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
@@ -120,12 +123,12 @@ func printWrapped(label, text string) {
 	line := label
 	for word := range strings.FieldsSeq(text) {
 		if len(line)+len(word) > width && len(line) > len(label) {
-			fmt.Println(strings.TrimRight(line, " "))
+			fmt.Println(paintOutcomes(strings.TrimRight(line, " ")))
 			line = strings.Repeat(" ", len(label))
 		}
 		line += word + " "
 	}
-	fmt.Println(strings.TrimRight(line, " "))
+	fmt.Println(paintOutcomes(strings.TrimRight(line, " ")))
 }
 
 // showEdgeOne prints what the simulated EdgeOne was asked to do.
@@ -221,5 +224,37 @@ func (d *demo) watchOn(ctx context.Context) error {
 }
 
 func title(text string) {
-	fmt.Printf("\n--- %s %s\n", text, strings.Repeat("-", max(3, width-len(text)-5)))
+	fmt.Printf("\n%s\n", paint(bold, fmt.Sprintf("--- %s %s", text, strings.Repeat("-", max(3, width-len(text)-5)))))
+}
+
+// Styles of a terminal.
+const bold, red, green, yellow = 1, 31, 32, 33
+
+// colours says whether whoever reads this wants to see them.
+var colours = sync.OnceValue(func() bool {
+	info, err := os.Stdout.Stat()
+	terminal := err == nil && info.Mode()&os.ModeCharDevice != 0
+	return os.Getenv("FORCE_COLOR") != "" || terminal && os.Getenv("NO_COLOR") == ""
+})
+
+func paint(style int, text string) string {
+	if !colours() {
+		return text
+	}
+	return fmt.Sprintf("\x1b[%dm%s\x1b[0m", style, text)
+}
+
+var outcome = regexp.MustCompile(`\b(?:True|Succeeded|PartiallyFailed|Failed|Refused|Invalid|DailyQuota)\b`)
+
+// paintOutcomes lets what has come out stand out in a line.
+func paintOutcomes(line string) string {
+	return outcome.ReplaceAllStringFunc(line, func(word string) string {
+		switch word {
+		case "True", "Succeeded":
+			return paint(green, word)
+		case "DailyQuota":
+			return paint(yellow, word)
+		}
+		return paint(red, word)
+	})
 }

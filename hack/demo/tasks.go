@@ -156,7 +156,7 @@ func (w *taskWatch) see(c change) {
 	}
 	if line != w.printed[name] {
 		w.printed[name] = line
-		fmt.Printf("%8s  %s\n", seconds(c.at.Sub(w.start)), line)
+		fmt.Printf("%8s  %s\n", seconds(c.at.Sub(w.start)), paintOutcomes(line))
 	}
 }
 

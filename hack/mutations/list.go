@@ -154,8 +154,14 @@ var mutations = []mutation{
 	},
 	{
 		name: "a slot is free at the answer, not a second after it", file: "internal/teo/limiter.go",
-		old:    `l.cooling = append(l.cooling, now.Add(window))`,
-		new:    `l.cooling = append(l.cooling, now)`,
+		old:    `free := at.Add(window)`,
+		new:    `free := at`,
+		suites: []string{client},
+	},
+	{
+		name: "a proxy's interim answer counts as EdgeOne's", file: "internal/teo/limiter.go",
+		old:    `error { tell(time.Time{}); return nil }`,
+		new:    `error { return nil }`,
 		suites: []string{client},
 	},
 	{
@@ -172,8 +178,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a new process starts with all slots free", file: "internal/teo/limiter.go",
-		old:    `for range limit {`,
-		new:    `for range limit - limit {`,
+		old:    `free := time.Now().Add(window)`,
+		new:    `free := time.Now()`,
 		suites: []string{client},
 	},
 
@@ -290,12 +296,12 @@ var mutations = []mutation{
 	// Claim, call and record.
 	{
 		name: "status writes are not locked", file: "internal/controller/write.go",
-		old: `	if err := s.Status().Update(ctx, changed); err != nil {
+		old: `	if err := s.Status().Update(ctx, written); err != nil {
 `,
 		new: `	if now, err := s.read(ctx, task); err == nil && now != nil {
-		changed.ResourceVersion = now.ResourceVersion
+		written.ResourceVersion = now.ResourceVersion
 	}
-	if err := s.Status().Update(ctx, changed); err != nil {
+	if err := s.Status().Update(ctx, written); err != nil {
 `,
 		suites: []string{controller, histories},
 	},
@@ -441,8 +447,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a call is signed when it is sent, not when it is claimed", file: "internal/controller/call.go",
-		old:    `s.edgeOne.CreatePrefetchTask(ctx, creds, signedAt, request(call.Lane, urls))`,
-		new:    `s.edgeOne.CreatePrefetchTask(ctx, creds, s.edgeOne.ServerTime(), request(call.Lane, urls))`,
+		old:    `s.edgeOne.CreatePrefetchTask(slot.For(ctx), creds, signedAt, request(call.Lane, urls))`,
+		new:    `s.edgeOne.CreatePrefetchTask(slot.For(ctx), creds, s.edgeOne.ServerTime(), request(call.Lane, urls))`,
 		suites: []string{controller, histories},
 	},
 	{

@@ -232,7 +232,7 @@ func (s *Submitter) send(
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.CallTimeout)
 	defer cancel()
-	response, err := s.edgeOne.CreatePrefetchTask(ctx, creds, signedAt, request(call.Lane, urls))
+	response, err := s.edgeOne.CreatePrefetchTask(slot.For(ctx), creds, signedAt, request(call.Lane, urls))
 	slot.Done(teo.KindOf(err) == teo.Throttled)
 	log.FromContext(ctx).V(1).Info("Called CreatePrefetchTask",
 		"tasks", len(call.Parts), "urls", len(urls), "job", response.JobID, "error", teo.Message(err))
@@ -242,6 +242,8 @@ func (s *Submitter) send(
 func (s *Submitter) slot(ctx context.Context, creds teo.Credentials, turn int64) (*teo.Slot, error) {
 	ctx, cancel := context.WithTimeout(ctx, slotTimeout)
 	defer cancel()
+	start := time.Now()
+	defer func() { limiterWait.Observe(time.Since(start).Seconds()) }()
 	return s.edgeOne.Limiter(creds.SecretID, teo.ActionCreatePrefetchTask).Wait(ctx, turn)
 }
 
@@ -270,6 +272,9 @@ func (s *Submitter) conclude(
 	tasks []*v1alpha1.PrefetchTask, claimed []bool, sent int, response teo.CreatePrefetchTaskResponse, err error,
 ) {
 	q, now := l.queue, time.Now()
+	if !errors.Is(err, errNotSent) {
+		observeCreate(sent, claimed)
+	}
 	settleAll := func(c change) {
 		forEach(len(tasks), func(i int) {
 			if claimed[i] && tasks[i] != nil {
@@ -295,9 +300,11 @@ func (s *Submitter) conclude(
 			l.failures = 0
 			l.answered = append(l.answered, answered{call.Lane, response.JobID, urlSet(call.URLs), now})
 			q.Accepted(call, tasks, max(0, sent-len(refused)), time.Now())
+			l.use(call.Lane.ZoneID, 0, time.Now())
 		})
 	case kind == teo.Ambiguous:
 		// The claim stays; the Poller finds out.
+		lostAnswers.Inc()
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		s.pause(l, call, err)

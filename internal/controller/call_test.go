@@ -161,10 +161,10 @@ func TestWhatIsClaimedAheadLetsAnotherNamespaceGoFirst(t *testing.T) {
 		u := newUnit(t, edgeOne, nil, append(tasks, single)...)
 		s, l := u.submitter(tasks...)
 		l.queue.SetQuota(unitZone, 0, -1, time.Now())
-		// The first calls went out together after a second, and their slots are free
-		// together as well: the next 20 calls are claimed before.
+		// The first calls went out soon after each other, and their slots are free so as
+		// well: the next 20 calls are claimed before.
 		start := time.Now()
-		u.passes(s, start.Add(1950*time.Millisecond))
+		u.passes(s, start.Add(1990*time.Millisecond))
 		synctest.Wait()
 		if len(order) != 20 || len(l.unsent) != 20 {
 			t.Fatalf("%d calls are sent and %d claimed, want 20 and 20", len(order), len(l.unsent))
@@ -191,7 +191,7 @@ func TestWhatIsClaimedIsNotSentOnceItsAccountIsHeld(t *testing.T) {
 		var sent atomic.Int32
 		edgeOne := seen(func(*http.Request, []string) (string, error) {
 			if sent.Add(1) == 20 {
-				time.Sleep(900 * time.Millisecond) // the next calls are claimed, and wait for slots
+				time.Sleep(850 * time.Millisecond) // the next calls are claimed, and wait for slots
 				return `{"Response":{"Error":{"Code":"AuthFailure.SecretIdNotFound","Message":"no such key"},"RequestId":"r"}}`, nil
 			}
 			return acceptance, nil

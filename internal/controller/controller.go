@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
@@ -48,6 +49,8 @@ type Options struct {
 	WriteTimeout      time.Duration
 	CallTimeout       time.Duration
 	ShutdownGrace     time.Duration
+	// Gauges is where the gauges are registered; nil is nowhere.
+	Gauges prometheus.Registerer
 }
 
 // operator is what both controllers share.
@@ -97,10 +100,16 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 	if err := setupReaper(mgr); err != nil {
 		return err
 	}
-	if err := run(mgr, "submitter", submitter, &submitter.waker); err != nil {
+	tasks := newTally()
+	if options.Gauges != nil {
+		if err := options.Gauges.Register(&monitor{options.QPS, mgr.Elected(), tasks, submitter, poller}); err != nil {
+			return err
+		}
+	}
+	if err := run(mgr, "submitter", submitter, &submitter.waker, tasks.change); err != nil {
 		return err
 	}
-	return run(mgr, "poller", poller, &poller.waker)
+	return run(mgr, "poller", poller, &poller.waker, func(_, _ client.Object) {})
 }
 
 // feed gives both controllers a task beside their feeds.
@@ -134,9 +143,10 @@ type reconciler[key comparable] interface {
 	knows(task client.ObjectKey) bool
 }
 
-// run starts a controller; wake makes its keys due later.
+// run starts a controller; wake makes its keys due later, and count sees what each
+// event makes of what.
 func run[key comparable](
-	mgr manager.Manager, name string, reconciler reconciler[key], wake *waker[key],
+	mgr manager.Manager, name string, reconciler reconciler[key], wake *waker[key], count func(before, after client.Object),
 ) error {
 	type queue = workqueue.TypedRateLimitingInterface[key]
 	var once sync.Once
@@ -157,12 +167,15 @@ func run[key comparable](
 	}
 	feed := handler.TypedFuncs[client.Object, key]{
 		CreateFunc: func(_ context.Context, e event.TypedCreateEvent[client.Object], q queue) {
+			count(nil, e.Object)
 			add(q, func() []key { return seen(e.Object) })
 		},
 		UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[client.Object], q queue) {
+			count(e.ObjectOld, e.ObjectNew)
 			add(q, func() []key { return seen(e.ObjectNew) })
 		},
 		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[client.Object], q queue) {
+			count(e.Object, nil)
 			add(q, func() []key { return reconciler.remove(cached(e.Object)) })
 		},
 	}

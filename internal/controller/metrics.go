@@ -1,32 +1,340 @@
 package controller
 
 import (
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
+// What happens is counted here, in whichever process it happens. docs/metrics.md is
+// made from these (metrics_test.go), so their Help is documentation.
 var (
 	apiCalls = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "teo_prefetch_api_calls_total",
-		Help: "Calls of the EdgeOne API by action and kind of failure (OK if there was none).",
+		Help: "Calls of the EdgeOne API by action and result: OK, or the kind of failure " +
+			"(Throttled, Exhausted, Denied, Rejected, Unavailable; Ambiguous where the answer was lost).",
 	}, []string{"action", "result"})
 	apiDuration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "teo_prefetch_api_call_duration_seconds",
-		Help:    "How long calls of the EdgeOne API took.",
+		Help:    "How long calls of the EdgeOne API took, by action.",
 		Buckets: prometheus.ExponentialBuckets(0.01, 2, 11),
 	}, []string{"action"})
+	limiterWait = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "teo_prefetch_limiter_wait_seconds",
+		Help: "How long a call of CreatePrefetchTask that was claimed waited for its slot in EdgeOne's limit. " +
+			"Calls are claimed up to 0.3 seconds ahead.",
+		Buckets: prometheus.ExponentialBuckets(0.005, 2, 11),
+	})
+	callTargets = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "teo_prefetch_call_targets",
+		Help:    "How many URLs a call of CreatePrefetchTask had.",
+		Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000},
+	})
+	callTasks = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "teo_prefetch_call_tasks",
+		Help:    "How many tasks shared a call of CreatePrefetchTask.",
+		Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500},
+	})
+	lostAnswers = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "teo_prefetch_lost_answers_total",
+		Help: "Calls of CreatePrefetchTask whose answer was lost, so that they are looked for in EdgeOne's history.",
+	})
+	settledCalls = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "teo_prefetch_settled_calls_total",
+		Help: "Calls looked for in EdgeOne's history, since their answer was lost or a process ended before it came, by what became of them: " +
+			"found, or not_executed (then their targets go out again).",
+	}, []string{"outcome"})
+	runDuration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "teo_prefetch_run_duration_seconds",
+		Help:    "How long runs took from the first claim (status.startTime) to the last outcome, by the reason of the condition Finished. Retried runs do not count.",
+		Buckets: []float64{1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 6 * 3600, 24 * 3600},
+	}, []string{"reason"})
 )
 
-func init() { metrics.Registry.MustRegister(apiCalls, apiDuration) }
+// counters are all of them.
+var counters = []prometheus.Collector{apiCalls, apiDuration, limiterWait, callTargets, callTasks, lostAnswers, settledCalls, runDuration}
+
+const outcomeFound, outcomeNotExecuted = "found", "not_executed"
+
+func init() {
+	metrics.Registry.MustRegister(counters...)
+	// A series that begins with its first event hides that event from rate().
+	for _, action := range []string{teo.ActionCreatePrefetchTask, teo.ActionDescribePrefetchTasks, teo.ActionDescribeContentQuota} {
+		for _, kind := range []teo.Kind{"", teo.Throttled, teo.Exhausted, teo.Denied, teo.Rejected, teo.Unavailable, teo.Ambiguous} {
+			apiCalls.WithLabelValues(action, resultOf(kind))
+		}
+	}
+	settledCalls.WithLabelValues(outcomeFound)
+	settledCalls.WithLabelValues(outcomeNotExecuted)
+}
+
+func resultOf(kind teo.Kind) string {
+	if kind == "" {
+		return "OK"
+	}
+	return string(kind)
+}
 
 // ObserveCall counts a call of the EdgeOne API. It is meant for teo.Options.
 func ObserveCall(call teo.Call) {
-	result := string(call.Kind)
-	if result == "" {
-		result = "OK"
-	}
-	apiCalls.WithLabelValues(call.Action, result).Inc()
+	apiCalls.WithLabelValues(call.Action, resultOf(call.Kind)).Inc()
 	apiDuration.WithLabelValues(call.Action).Observe(call.Duration.Seconds())
+}
+
+// observeCreate counts what a call of CreatePrefetchTask had.
+func observeCreate(targets int, claimed []bool) {
+	tasks := 0
+	for _, has := range claimed {
+		if has {
+			tasks++
+		}
+	}
+	callTargets.Observe(float64(targets))
+	callTasks.Observe(float64(tasks))
+}
+
+// observeRun counts the end of a run.
+func observeRun(task *v1alpha1.PrefetchTask, reason string) {
+	for i := range task.Status.Jobs {
+		if task.Status.Jobs[i].Retried != "" {
+			return
+		}
+	}
+	if task.Status.StartTime.IsZero() {
+		return // edited by hand
+	}
+	runDuration.WithLabelValues(reason).Observe(task.Status.CompletionTime.Sub(task.Status.StartTime.Time).Seconds())
+}
+
+// monitor tells how things stand, when it is asked. It asks the lines and the open
+// work, which hold no finished tasks; those are counted event by event. Only the
+// process that leads tells more than that it does not: others see the same tasks.
+type monitor struct {
+	limit     int
+	leads     <-chan struct{} // closed once this process does
+	tasks     *tally
+	submitter *Submitter
+	poller    *Poller
+}
+
+var (
+	leaderDesc = prometheus.NewDesc("teo_prefetch_leader",
+		"1 in the process that works, 0 in those that stand by. The other gauges are told by the one that works.", nil, nil)
+	limitDesc = prometheus.NewDesc("teo_prefetch_api_limit_calls_per_second",
+		"How many calls a second --teo-qps allows of each action and account.", nil, nil)
+	tasksDesc = prometheus.NewDesc("teo_prefetch_tasks",
+		"Tasks by the reason of their condition Ready. Those whose status does not speak of their spec yet are Waiting.", []string{"reason"}, nil)
+	waitingDesc = prometheus.NewDesc("teo_prefetch_waiting_targets",
+		"Targets that wait for a call, by zone.", []string{"zone"}, nil)
+	oldestDesc = prometheus.NewDesc("teo_prefetch_waiting_oldest_age_seconds",
+		"For how long the task waits that has waited longest, by zone: since its last call or since it was created, resumed or changed. 0 if none waits.",
+		[]string{"zone"}, nil)
+	leftDesc = prometheus.NewDesc("teo_prefetch_quota_left_targets",
+		"What is left of the day's quota in mode Default, by zone, as far as the operator knows: as EdgeOne told it last, less what the operator has submitted since.",
+		[]string{"zone"}, nil)
+	dailyDesc = prometheus.NewDesc("teo_prefetch_quota_daily_targets",
+		"The quota of a day in mode Default, by zone, as EdgeOne told it last.", []string{"zone"}, nil)
+	unsettledDesc = prometheus.NewDesc("teo_prefetch_unsettled_oldest_age_seconds",
+		"How long ago the oldest call was claimed of those whose answer was lost and whose outcome is not found out yet, by zone. 0 if there is none.",
+		[]string{"zone"}, nil)
+)
+
+// Describe names the gauges.
+func (*monitor) Describe(descs chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{leaderDesc, limitDesc, tasksDesc, waitingDesc, oldestDesc, leftDesc, dailyDesc, unsettledDesc} {
+		descs <- desc
+	}
+}
+
+// Collect reads them.
+func (m *monitor) Collect(out chan<- prometheus.Metric) {
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	select {
+	case <-m.leads:
+	default:
+		gauge(leaderDesc, 0)
+		return
+	}
+	gauge(leaderDesc, 1)
+	gauge(limitDesc, float64(m.limit))
+	for reason, n := range m.tasks.counts() {
+		gauge(tasksDesc, float64(n), reason)
+	}
+	now := time.Now()
+	for id, zone := range m.submitter.zones(now) {
+		gauge(waitingDesc, float64(zone.Waiting), id)
+		gauge(oldestDesc, ageAt(now, zone.Since), id)
+		if zone.Left >= 0 {
+			gauge(leftDesc, float64(zone.Left), id)
+		}
+		if zone.daily > 0 {
+			gauge(dailyDesc, float64(zone.daily), id)
+		}
+	}
+	serverNow := m.poller.edgeOne.ServerTime()
+	for id, since := range m.poller.unsettled() {
+		gauge(unsettledDesc, ageAt(serverNow, since), id)
+	}
+}
+
+// ageAt is in seconds; 0 of what is not, or comes from a clock that is ahead.
+func ageAt(now, since time.Time) float64 {
+	if since.IsZero() {
+		return 0
+	}
+	return max(0, now.Sub(since).Seconds())
+}
+
+// zoneUse is what the lines of all accounts know of a zone.
+type zoneUse struct {
+	schedule.ZoneUse
+	daily int // the quota of a day; 0 is not known
+}
+
+// zoneMemory is how long a zone is told of after its last call, although nothing
+// waits in it: most tasks wait for less time than passes between two scrapes.
+const zoneMemory = time.Hour
+
+// usedZone is when a line called for a zone last.
+type usedZone struct {
+	at    time.Time
+	daily int
+}
+
+// use notes a call for a zone, or its quota; a daily of 0 keeps what is known.
+func (l *line) use(zoneID string, daily int, now time.Time) {
+	if daily == 0 {
+		daily = l.used[zoneID].daily
+	}
+	l.used[zoneID] = usedZone{now, daily}
+}
+
+// zones tells of the zones in which tasks wait, or were called for lately.
+func (s *Submitter) zones(now time.Time) map[string]zoneUse {
+	s.mu.Lock()
+	lines := slices.Collect(maps.Values(s.lines))
+	s.mu.Unlock()
+	all := map[string]zoneUse{}
+	for _, l := range lines {
+		for id, zone := range l.zones(now) {
+			if known, ok := all[id]; ok { // to another account: a tenant's own key, say
+				zone = known.with(zone)
+			}
+			all[id] = zone
+		}
+	}
+	return all
+}
+
+func (l *line) zones(now time.Time) map[string]zoneUse {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	known, zones := l.queue.Zones(now), map[string]zoneUse{}
+	for id, zone := range known {
+		if zone.Waiting > 0 {
+			zones[id] = zoneUse{zone, 0}
+		}
+	}
+	for id, used := range l.used {
+		if now.Sub(used.at) >= zoneMemory {
+			delete(l.used, id)
+			continue
+		}
+		zone, ok := known[id]
+		if !ok {
+			zone.Left = -1
+		}
+		zones[id] = zoneUse{zone, used.daily}
+	}
+	return zones
+}
+
+// with joins what two accounts know of the same zone.
+func (z zoneUse) with(other zoneUse) zoneUse {
+	z.Waiting += other.Waiting
+	if z.Since.IsZero() || !other.Since.IsZero() && other.Since.Before(z.Since) {
+		z.Since = other.Since
+	}
+	if z.Left < 0 || other.Left >= 0 && other.Left < z.Left {
+		z.Left = other.Left
+	}
+	z.daily = max(z.daily, other.daily)
+	return z
+}
+
+// unsettled is from when the oldest call is whose outcome is looked for, by zone;
+// zero where there is none among what is open.
+func (p *Poller) unsettled() map[string]time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	oldest := map[string]time.Time{}
+	for z, work := range p.zones {
+		since := oldest[z.ID]
+		for _, task := range work.tasks {
+			if claim := task.Status.Submission; claim != nil && !p.underWay(task) && (since.IsZero() || claim.SignedAt.Time.Before(since)) {
+				since = claim.SignedAt.Time
+			}
+		}
+		oldest[z.ID] = since
+	}
+	return oldest
+}
+
+// tally counts the tasks in the cache, as it changes.
+type tally struct {
+	mu       sync.Mutex
+	byReason map[string]int
+}
+
+func newTally() *tally { return &tally{byReason: map[string]int{}} }
+
+// change counts what an event did to the cache: nil is before a task was there, or
+// after it is gone.
+func (t *tally) change(before, after client.Object) {
+	from, to := reasonOf(before), reasonOf(after)
+	if from == to {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if from != "" {
+		if t.byReason[from]--; t.byReason[from] == 0 {
+			delete(t.byReason, from)
+		}
+	}
+	if to != "" {
+		t.byReason[to]++
+	}
+}
+
+func (t *tally) counts() map[string]int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.byReason)
+}
+
+// reasonOf is what a version in the cache is counted as; "" of none.
+func reasonOf(obj client.Object) string {
+	switch kept := obj.(type) {
+	case *v1alpha1.PrefetchTask:
+		if reason := readyReason(kept); reason != "" && kept.Status.ObservedGeneration == kept.Generation {
+			return reason
+		}
+		return v1alpha1.ReasonWaiting
+	case *metav1.PartialObjectMetadata:
+		return outcomeOf(kept)
+	}
+	return ""
 }

@@ -195,6 +195,7 @@ func (p *Poller) Reconcile(ctx context.Context, z zone) (reconcile.Result, error
 				some = slices.DeleteFunc(slices.Clone(tasks), func(task *v1alpha1.PrefetchTask) bool { return task.Status.Submission == nil })
 			}
 			forEach(len(some), func(i int) { p.update(ctx, some[i], seen) })
+			p.countSettled(z, seen)
 		}
 	}
 	p.looked(z, seen, nil)
@@ -247,6 +248,9 @@ type look struct {
 	// made in the windows of the claims.
 	jobsRead bool
 	account  string // hash of the SecretId that looks
+
+	mu      sync.Mutex
+	settled map[string]bool // claims that tasks were rid of, and whether something was found
 }
 
 // plan decides what to look for. Whether a claim is past its fence is decided
@@ -256,6 +260,7 @@ type look struct {
 func (p *Poller) plan(tasks []*v1alpha1.PrefetchTask) *look {
 	l := &look{
 		timed: p.edgeOne.ServerTimeKnown(), claims: map[string]*v1alpha1.Submission{}, fenced: map[string]bool{}, listing: listing{},
+		settled: map[string]bool{},
 	}
 	serverNow := p.edgeOne.ServerTime()
 	jobs := map[string]bool{}
@@ -434,11 +439,44 @@ func (p *Poller) update(ctx context.Context, task *v1alpha1.PrefetchTask, l *loo
 	if schedule.RetryDue(task) && l.jobsRead {
 		changes = append(changes, reopen(l.listing, now))
 	}
-	p.write(ctx, task, func(task *v1alpha1.PrefetchTask) {
+	after := p.write(ctx, task, func(task *v1alpha1.PrefetchTask) {
 		for _, c := range changes {
 			c(task)
 		}
 	})
+	if claim := task.Status.Submission; claim != nil && after != nil && after.Status.Submission == nil {
+		found := len(after.Status.Jobs) > len(task.Status.Jobs)
+		log.FromContext(ctx).Info("Settled a call whose answer was lost", "task", client.ObjectKeyFromObject(task), "claim", claim.ClaimID, "found", found)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.settled[claim.ClaimID] = l.settled[claim.ClaimID] || found
+	}
+}
+
+// countSettled counts the calls that no task waits to hear of any more.
+func (p *Poller) countSettled(z zone, l *look) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.settled) == 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if work := p.zones[z]; work != nil {
+		for _, task := range work.tasks {
+			if claim := task.Status.Submission; claim != nil {
+				delete(l.settled, claim.ClaimID)
+			}
+		}
+	}
+	for _, found := range l.settled {
+		outcome := outcomeNotExecuted
+		if found {
+			outcome = outcomeFound
+		}
+		settledCalls.WithLabelValues(outcome).Inc()
+	}
+	clear(l.settled)
 }
 
 // settleClaim decides about a claimed task; nil is to wait.
@@ -475,8 +513,9 @@ func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submis
 	return nil
 }
 
-// write changes a task's status and the Poller's own view of it.
-func (p *Poller) write(ctx context.Context, task *v1alpha1.PrefetchTask, c change) {
+// write changes a task's status and the Poller's own view of it. It returns what it
+// wrote, nil if it could not.
+func (p *Poller) write(ctx context.Context, task *v1alpha1.PrefetchTask, c change) (written *v1alpha1.PrefetchTask) {
 	store := p.store
 	if task.Status.Submission == nil { // nobody waits for it but those who look
 		store = store.giveWay()
@@ -485,21 +524,19 @@ func (p *Poller) write(ctx context.Context, task *v1alpha1.PrefetchTask, c chang
 	if err != nil {
 		after, err = p.store.read(ctx, task) // it has changed; look again next time
 		if err != nil {
-			return
+			return nil
 		}
 	} else {
+		written = after
 		p.finished(task, after)
 		p.retried(task, after)
-		if claim := task.Status.Submission; claim != nil && after.Status.Submission == nil {
-			log.FromContext(ctx).Info("Settled a call whose answer was lost", "task", client.ObjectKeyFromObject(task), "claim", claim.ClaimID,
-				"found", len(after.Status.Jobs) > len(task.Status.Jobs))
-		}
 	}
 	if after == nil {
 		p.remove(task)
 	} else if after != task {
 		p.observe(after)
 	}
+	return written
 }
 
 // refused tells tasks that EdgeOne cannot be asked about them, and returns when to

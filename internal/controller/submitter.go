@@ -41,6 +41,7 @@ type line struct {
 	telling  bool             // statuses of waiting tasks are being written
 	claiming int              // tasks of calls that are being claimed
 	unsent   map[string]int64 // the turns of calls that are planned and not sent yet, by claim
+	used     map[string]usedZone
 }
 
 const (
@@ -133,7 +134,7 @@ func (s *Submitter) line(a account) *line {
 	defer s.mu.Unlock()
 	l := s.lines[a]
 	if l == nil {
-		l = &line{account: a, unsent: map[string]int64{}, queue: schedule.NewQueue(schedule.Limits{
+		l = &line{account: a, unsent: map[string]int64{}, used: map[string]usedZone{}, queue: schedule.NewQueue(schedule.Limits{
 			Batch: s.Batch, TasksPerCall: s.TasksPerCall, QuotaInterval: s.QuotaInterval, QuotaReset: s.QuotaReset, QPS: s.QPS,
 			StallAfter: 2 * s.RecheckInterval, SettleTime: s.SignatureValidity + s.SettleMargin + answerMemory, Normalize: teo.Normalize,
 		})}
@@ -302,6 +303,7 @@ func (s *Submitter) readQuota(l *line, creds teo.Credentials, zoneID string) {
 		s.pause(l, nil, err)
 	case err == nil:
 		l.queue.SetQuota(zoneID, quota.Batch, quota.DailyAvailable, now)
+		l.use(zoneID, quota.Daily, now)
 	default:
 		l.queue.SetQuota(zoneID, 0, -1, now)
 	}
@@ -325,6 +327,7 @@ func (o *operator) finished(before, after *v1alpha1.PrefetchTask) {
 				eventType = corev1.EventTypeWarning
 			}
 			o.event(after, eventType, condition.Reason, "Prefetch", condition.Message)
+			observeRun(after, condition.Reason)
 		}
 	}
 	if owner := madeAgainBy(after); owner != "" && after.Spec.TTLSecondsAfterFinished > 0 {

@@ -21,7 +21,7 @@ type turns struct {
 }
 
 const (
-	patientShare   = 16
+	patientShare   = 32
 	patientWriters = 4
 )
 

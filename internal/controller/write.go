@@ -7,6 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -42,9 +43,9 @@ func (s store) giveWay() store {
 	return s
 }
 
-// write applies c to a copy of the task and writes the status if it differs. The
-// targets, which may be a megabyte, are neither copied nor sent: the API server
-// takes nothing but the status.
+// write applies c to a copy of the task and writes the status if it differs. Nothing
+// else is sent: the API server takes nothing else, and the targets may be a megabyte.
+// So the targets are not copied either.
 func (s store) write(ctx context.Context, task *v1alpha1.PrefetchTask, c change) (*v1alpha1.PrefetchTask, error) {
 	changed := withTargets(task, nil).DeepCopy()
 	changed.Spec.Targets = task.Spec.Targets
@@ -58,12 +59,16 @@ func (s store) write(ctx context.Context, task *v1alpha1.PrefetchTask, c change)
 	defer s.turns.give(s.patient)
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	changed.Spec.Targets = nil
-	if err := s.Status().Update(ctx, changed); err != nil {
+	written := &v1alpha1.PrefetchTask{
+		ObjectMeta: metav1.ObjectMeta{Namespace: task.Namespace, Name: task.Name, UID: task.UID, ResourceVersion: task.ResourceVersion},
+		Status:     changed.Status,
+	}
+	if err := s.Status().Update(ctx, written); err != nil {
 		return task, err
 	}
-	changed.Spec.Targets = task.Spec.Targets
-	return changed, nil
+	written.ManagedFields = nil // as in the cache
+	written.Spec.Targets = task.Spec.Targets
+	return written, nil
 }
 
 // read gets the task as it is now, past the cache; nil if it is gone. Targets

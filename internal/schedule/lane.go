@@ -73,6 +73,7 @@ type item struct {
 	key    types.NamespacedName
 	task   *v1alpha1.PrefetchTask // the newest version seen
 	lane   *lane
+	joined time.Time // when it came into the queue
 	since  time.Time // when it joined the lane's line: see inLineSince; of a task whose call was lost: after that was found out
 	strand *strand   // where it stands in line; nil while it does not
 	index  int       // in the strand's heap

@@ -106,7 +106,7 @@ func (q *Queue) Set(task *v1alpha1.PrefetchTask, now time.Time) bool {
 		return settled
 	}
 	if it == nil {
-		it = &item{key: key}
+		it = &item{key: key, joined: now}
 		q.items[key] = it
 	}
 	q.place(it, task, waits, now)

@@ -124,7 +124,7 @@ func (c *Client) lookUp(ctx context.Context, creds Credentials, action string, i
 		if err != nil {
 			return err
 		}
-		err = c.call(ctx, creds, action, c.ServerTime(), in, decode)
+		err = c.call(slot.For(ctx), creds, action, c.ServerTime(), in, decode)
 		throttled := KindOf(err) == Throttled
 		slot.Done(throttled)
 		if !throttled || attempt == throttledAttempts {
@@ -188,7 +188,7 @@ func (c *Client) attempt(req *http.Request, body *onceBody, creds Credentials, a
 	defer cancel()
 	resp, err := c.http.Do(req.WithContext(ctx))
 	if err != nil {
-		return noAnswer(action, body.seal(), err)
+		return noAnswer(action, body.seal(), creds.redactError(err))
 	}
 	defer func() { _ = resp.Body.Close() }()
 	received := time.Now()
@@ -198,7 +198,7 @@ func (c *Client) attempt(req *http.Request, body *onceBody, creds Credentials, a
 		err = errors.New("the answer is larger than any expected one")
 	}
 	if err != nil {
-		return noAnswer(action, sent, err)
+		return noAnswer(action, sent, creds.redactError(err))
 	}
 	response, requestID, failure := open(raw)
 	if requestID != "" {
@@ -212,7 +212,7 @@ func (c *Client) attempt(req *http.Request, body *onceBody, creds Credentials, a
 		return uselessAnswer(action, sent, requestID, resp.StatusCode, nil)
 	}
 	if err := decode(response); err != nil {
-		return uselessAnswer(action, sent, requestID, resp.StatusCode, err)
+		return uselessAnswer(action, sent, requestID, resp.StatusCode, creds.redactError(err))
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -66,4 +67,13 @@ func (c Credentials) redact(text string) string {
 		}
 	}
 	return text
+}
+
+// redactError is redact for the errors of libraries, which quote what an answer said
+// where a header should have been.
+func (c Credentials) redactError(err error) error {
+	if text := c.redact(err.Error()); text != err.Error() {
+		return errors.New(text)
+	}
+	return err
 }

@@ -74,6 +74,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add("200 OK", "Transfer-Encoding: chunked\r\n", "5\r\n{\"Res")
 	f.Add("200 OK", "Date: Mon, 01 Jan 0001 00:00:00 GMT\r\n", accepted)
 	f.Add("200 OK", "no header\r\n", accepted)
+	f.Add("200 OK", "AKIDtest is where a header should be\r\n", accepted)
 	f.Fuzz(func(t *testing.T, status, headers, body string) {
 		answer := "HTTP/1.1 " + status + "\r\n" + headers + "\r\n" + body
 		checkCreate(t, answer)

@@ -3,6 +3,8 @@ package teo
 import (
 	"cmp"
 	"context"
+	"net/http/httptrace"
+	"net/textproto"
 	"slices"
 	"sync"
 	"time"
@@ -38,13 +40,16 @@ type Limiter struct {
 	throttledAt time.Time
 }
 
-// newLimiter assumes that the last second was fully used, perhaps by the
-// process before this one.
+// newLimiter assumes that the last second was fully used, perhaps by the process
+// before this one. Its slots are free one soon after the other, not all at once: as
+// each is free again a second after its answer, calls stay that much apart while there
+// is always something to call, and do not wait for each other on their way.
 func newLimiter(action string, limit int) *Limiter {
 	l := &Limiter{action: action, limit: limit, share: limit}
 	free := time.Now().Add(window)
 	for range limit {
 		l.cooling = append(l.cooling, free)
+		free = free.Add(window / 8 / time.Duration(limit))
 	}
 	return l
 }
@@ -53,6 +58,7 @@ func newLimiter(action string, limit int) *Limiter {
 // of both, and of several calls, the first counts.
 type Slot struct {
 	limiter  *Limiter
+	answered time.Time // when the answer began to come
 	returned bool
 }
 
@@ -156,12 +162,33 @@ func (l *Limiter) noSlot(cause error) *Error {
 	return &Error{Action: l.action, Kind: Unavailable, Message: "not sent: no call was free in time", Err: cause}
 }
 
-// Done says that the call was answered, or failed, just now, and whether the
-// answer was that there were too many calls. The slot is free a second later.
+// For returns a context for the slot's call, by which the slot knows when the answer
+// began to come: by then EdgeOne has counted the call. On a busy machine it may take
+// milliseconds until the answer is read, and Done called.
+func (s *Slot) For(ctx context.Context) context.Context {
+	tell := func(at time.Time) {
+		s.limiter.mu.Lock()
+		defer s.limiter.mu.Unlock()
+		s.answered = at
+	}
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotFirstResponseByte: func() { tell(time.Now()) },
+		Got1xxResponse:       func(int, textproto.MIMEHeader) error { tell(time.Time{}); return nil }, // a proxy's word
+	})
+}
+
+// Done says that the call was answered or failed, just now unless For knows better, and
+// whether the answer was that there were too many calls. The slot is free a second later.
 func (s *Slot) Done(throttled bool) {
 	s.giveBack(func(l *Limiter) {
 		now := time.Now()
-		l.cooling = append(l.cooling, now.Add(window))
+		at := now
+		if !s.answered.IsZero() {
+			at = s.answered
+		}
+		free := at.Add(window)
+		after, _ := slices.BinarySearchFunc(l.cooling, free, time.Time.Compare)
+		l.cooling = slices.Insert(l.cooling, after, free)
 		if throttled {
 			l.share, l.throttledAt = max(1, l.current(now)-1), now
 		}

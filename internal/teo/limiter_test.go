@@ -3,6 +3,7 @@ package teo
 import (
 	"context"
 	"errors"
+	"net/http/httptrace"
 	"slices"
 	"sync"
 	"testing"
@@ -13,7 +14,7 @@ import (
 // warm returns a limiter whose slots are all free.
 func warm(limit int) *Limiter {
 	l := newLimiter("test", limit)
-	time.Sleep(window)
+	time.Sleep(2 * window)
 	return l
 }
 
@@ -48,7 +49,7 @@ func TestANewLimiterAssumesThatTheLastSecondWasUsed(t *testing.T) {
 		l := newLimiter("test", 2)
 		noSlot(t, l, 100*time.Millisecond, 900*time.Millisecond)
 		time.Sleep(900 * time.Millisecond)
-		free(t, l, 100*time.Millisecond, 2, 0)
+		free(t, l, 100*time.Millisecond, 1, 62500*time.Microsecond)
 		start := time.Now()
 		if _, err := l.Wait(t.Context(), 0); err != nil || time.Since(start) != 100*time.Millisecond {
 			t.Errorf("waited %v, %v; want 100ms", time.Since(start), err)
@@ -235,4 +236,37 @@ func BenchmarkLimiterBusy(b *testing.B) {
 			b.Fatal("a slot is out")
 		}
 	}
+}
+
+func TestASlotIsFreeASecondAfterTheAnswerBeganToCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := warm(2)
+		slots := take(t, l, 2)
+		trace := httptrace.ContextClientTrace(slots[0].For(t.Context()))
+		slots[1].Done(false)
+		time.Sleep(100 * time.Millisecond)
+		trace.GotFirstResponseByte()
+		time.Sleep(200 * time.Millisecond) // reading it
+		slots[0].Done(false)
+		noSlot(t, l, 0, 700*time.Millisecond)
+		time.Sleep(700 * time.Millisecond)
+		first := take(t, l, 1)[0] // the other's answer came before
+		noSlot(t, l, 0, 100*time.Millisecond)
+		first.Cancel()
+	})
+}
+
+func TestAnInterimAnswerIsNotTheAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := warm(1)
+		slot := take(t, l, 1)[0]
+		trace := httptrace.ContextClientTrace(slot.For(t.Context()))
+		trace.GotFirstResponseByte()
+		if err := trace.Got1xxResponse(103, nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(200 * time.Millisecond)
+		slot.Done(false)
+		noSlot(t, l, 0, time.Second)
+	})
 }

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,12 +36,20 @@ func TestTheChartIsInstalledUpgradedRolledBackAndUninstalled(t *testing.T) {
 	stop()
 
 	s.create(s.namespace, "meanwhile")
+	s.must(s.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "prometheus"}}))
 	s.helm(append([]string{"upgrade", release, chart, "--set=replicaCount=3", "--set=log.level=debug",
 		"--set=networkPolicy.enabled=true,metrics.dashboard.enabled=true",
-		"--set=metrics.readers[0].name=prometheus,metrics.readers[0].namespace=monitoring"}, values...)...)
+		"--set=metrics.readers[0].name=prometheus,metrics.readers[0].namespace=" + s.namespace}, values...)...)
 	stop = s.runManager(s.deployment(release))
 	s.create(s.namespace, "upgraded")
 	s.succeeded(s.namespace, "installed", "meanwhile", "upgraded")
+	s.eventually("a reader is told of the three tasks", func() bool {
+		status, text := s.scrape("prometheus")
+		return status == http.StatusOK && strings.Contains(text, `teo_prefetch_tasks{reason="Succeeded"} 3`)
+	})
+	if status, _ := s.scrape(release); status != http.StatusForbidden {
+		t.Errorf("who is no reader gets %d from the metrics, want 403", status)
+	}
 	stop()
 
 	s.helm("rollback", release, "1", "--wait", "--timeout=90s")

@@ -7,9 +7,11 @@ package install
 
 import (
 	"context"
+	"crypto/tls"
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -86,6 +88,7 @@ type site struct {
 	kubeconfig string // the administrator's
 	edgeOne    *simulator.Simulator
 	url        string
+	metrics    string // where the manager that runs serves them
 }
 
 func newSite(t *testing.T) *site {
@@ -226,6 +229,7 @@ func (s *site) runManager(d *appsv1.Deployment) (stop func()) {
 		fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", metrics),
 		"--leader-election-namespace="+s.namespace)
 	p.ReadyURL = fmt.Sprintf("http://127.0.0.1:%d/readyz", health)
+	s.metrics = fmt.Sprintf("https://127.0.0.1:%d/metrics", metrics)
 	s.must(p.Start(s.t.Context()))
 	s.t.Cleanup(func() {
 		p.Kill()
@@ -241,6 +245,25 @@ func (s *site) runManager(d *appsv1.Deployment) (stop func()) {
 			s.t.Errorf("the manager lacked a permission:\n%s", p.Output())
 		}
 	}
+}
+
+// scrape reads the manager's metrics as a ServiceAccount of the operator's namespace.
+func (s *site) scrape(account string) (status int, text string) {
+	s.t.Helper()
+	cfg, err := shared.cluster.AccountConfig(s.t.Context(), s.namespace, account)
+	s.must(err)
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.metrics, nil)
+	s.must(err)
+	req.Header.Set("Authorization", "Bearer "+cfg.BearerToken)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return 0, err.Error() // not listening yet
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	s.must(err)
+	return resp.StatusCode, string(body)
 }
 
 func (s *site) create(namespace, name string) {

@@ -78,6 +78,45 @@ func TestKustomizeInstallsTheSameAsTheChart(t *testing.T) {
 	}
 }
 
+// Alerts and dashboard are the chart's, and the ServiceMonitor finds the Service.
+func TestKustomizeWatchesTheSameAsTheChart(t *testing.T) {
+	s := newSite(t)
+	chart := objects(t, s.helm("template", release, chart, "--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true"))
+	out, err := s.command("kubectl", "kustomize", "config/prometheus")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	config := objects(t, out)
+	for name, field := range map[string]string{
+		"PrometheusRule/" + release:           "spec",
+		"ConfigMap/" + release + "-dashboard": "data",
+	} {
+		if a, b := chart[name][field], config[name][field]; a == nil || !reflect.DeepEqual(a, b) {
+			t.Errorf("%s differs: run make manifests. The chart has\n%v\nand config/prometheus\n%v", name, a, b)
+		}
+	}
+	endpoints := func(objects map[string]map[string]any) map[string]any {
+		list, _, _ := unstructured.NestedSlice(objects["ServiceMonitor/"+release], "spec", "endpoints")
+		if len(list) != 1 {
+			t.Fatalf("the ServiceMonitor has %d endpoints", len(list))
+		}
+		endpoint := list[0].(map[string]any)
+		delete(endpoint, "scrapeTimeout") // Prometheus' default
+		return endpoint
+	}
+	if a, b := endpoints(chart), endpoints(config); !reflect.DeepEqual(a, b) {
+		t.Errorf("the chart scrapes %v, and config/prometheus %v", a, b)
+	}
+	service := objects(t, s.overlay())["Service/"+release+"-metrics"]
+	wanted, _, _ := unstructured.NestedStringMap(config["ServiceMonitor/"+release], "spec", "selector", "matchLabels")
+	labels, _, _ := unstructured.NestedStringMap(service, "metadata", "labels")
+	for name, value := range wanted {
+		if labels[name] != value {
+			t.Errorf("the ServiceMonitor wants the label %s=%s, and the Service has %v", name, value, labels)
+		}
+	}
+}
+
 // simplify takes from a Deployment what the chart says though it is the default.
 func simplify(t *testing.T, deployment map[string]any) {
 	t.Helper()

@@ -1,0 +1,370 @@
+package controller
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
+)
+
+var updatePage = flag.Bool("update", false, "write docs/metrics.md")
+
+const metricsPage = "../../docs/metrics.md"
+
+// series are what collectors give, by name and labels: how many there were for a
+// histogram, the value for others.
+func series(t *testing.T, collectors ...prometheus.Collector) map[string]float64 {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(collectors...)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]float64{}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			name := strings.TrimPrefix(family.GetName(), "teo_prefetch_")
+			for _, label := range m.GetLabel() {
+				name += " " + label.GetValue()
+			}
+			values[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	return values
+}
+
+// since are those that have changed, and by how much.
+func since(before, now map[string]float64) map[string]float64 {
+	changed := map[string]float64{}
+	for name, value := range now {
+		if value != before[name] {
+			changed[name] = value - before[name]
+		}
+	}
+	return changed
+}
+
+func wantSeries(t *testing.T, what string, got, want map[string]float64) {
+	t.Helper()
+	if !maps.Equal(got, want) {
+		t.Errorf("%s:\n got %v\nwant %v", what, got, want)
+	}
+}
+
+// monitorOf tells of these controllers, as the process that leads.
+func monitorOf(s *Submitter, p *Poller) *monitor {
+	leads := make(chan struct{})
+	close(leads)
+	return &monitor{limit: 20, leads: leads, tasks: newTally(), submitter: s, poller: p}
+}
+
+func TestThePageOfMetricsNamesThoseThatTheManagerServes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		u := newUnit(t, edgeOne.RoundTripper(), nil, unitTask("a", 1))
+		s, l := u.submitter(u.get("a"))
+		s.readQuota(l, unitCreds, unitZone)
+		m := monitorOf(s, u.poller(claimedAt(unitTask("lost", 1), time.Now())))
+		m.tasks.change(nil, u.get("a"))
+		ObserveCall(teo.Call{Action: teo.ActionCreatePrefetchTask})
+		runDuration.WithLabelValues(v1alpha1.ReasonSucceeded)
+
+		all := append(slices.Clone(counters), m)
+		registry := prometheus.NewPedanticRegistry()
+		registry.MustRegister(all...)
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		problems, err := promlint.NewWithMetricFamilies(families).Lint()
+		if err != nil || len(problems) > 0 {
+			t.Errorf("promlint: %v, %v", problems, err)
+		}
+		page := metricsIntroduction
+		named := 0
+		for _, family := range families {
+			var labels []string
+			for _, label := range family.GetMetric()[0].GetLabel() {
+				labels = append(labels, "`"+label.GetName()+"`")
+			}
+			page += fmt.Sprintf("| `%s` | %s | %s | %s |\n", family.GetName(), strings.ToLower(family.GetType().String()), strings.Join(labels, ", "), family.GetHelp())
+			named++
+		}
+		descs := make(chan *prometheus.Desc, 100)
+		for _, collector := range all {
+			collector.Describe(descs)
+		}
+		if len(descs) != named {
+			t.Errorf("%d metrics are described, and this test sees only %d: make it use the others", len(descs), named)
+		}
+		if *updatePage {
+			if err := os.WriteFile(metricsPage, []byte(page), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if text, err := os.ReadFile(metricsPage); err != nil || string(text) != page {
+			t.Errorf("docs/metrics.md is not what it should be (%v); run make manifests", err)
+		}
+	})
+}
+
+const metricsIntroduction = `# Metrics
+
+<!-- Made from internal/controller/metrics.go by "make manifests". -->
+
+The manager serves these beside those of controller-runtime, client-go and the Go
+runtime, at /metrics of its metrics port ([how to scrape them](monitoring.md)).
+
+Counters and histograms count what a process did. Gauges tell how things stand, and
+only the process that leads tells them; so ` + "`sum`" + ` or ` + "`max`" + ` over all replicas is right for
+both. No label has the name of a task, a namespace or an account. A ` + "`zone`" + ` is told of
+while tasks wait in it or are followed there, and for an hour after its last call.
+
+| metric | type | labels | meaning |
+|---|---|---|---|
+`
+
+func TestTasksAreCountedByTheirReasonAsTheyComeChangeAndGo(t *testing.T) {
+	see := CacheOptions(NewJobs()).DefaultTransform
+	version := func(changes ...change) client.Object {
+		task := unitTask("a", 1)
+		for _, c := range changes {
+			c(task)
+		}
+		kept, err := see(task)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return kept.(client.Object)
+	}
+	now := time.Now()
+	claimed := func(task *v1alpha1.PrefetchTask) { claimedAt(task, now) }
+	succeed := func(task *v1alpha1.PrefetchTask) {
+		record("job-1", nil, now)(task)
+		task.Status.Jobs[0].Succeeded = 1
+		sum(task, now)
+	}
+	fail := func(task *v1alpha1.PrefetchTask) { record("", map[string]string{"https://h/0": "no"}, now)(task) }
+	edited := func(task *v1alpha1.PrefetchTask) { task.Generation++; task.Spec.Revision = "2" }
+	tasks := newTally()
+	var last client.Object
+	for _, step := range []struct {
+		name string
+		next client.Object
+		want map[string]int
+	}{
+		{"it is new", version(), map[string]int{"Waiting": 1}},
+		{"it is claimed", version(claimed), map[string]int{"Submitting": 1}},
+		{"its answer is lost", version(claimed, unknown("lost", false)), map[string]int{"OutcomeUnknown": 1}},
+		{"it is followed", version(claimed, record("job-1", nil, now)), map[string]int{"Submitted": 1}},
+		{"it has succeeded, and is slimmed", version(claimed, succeed), map[string]int{"Succeeded": 1}},
+		{"the same comes again", version(claimed, succeed), map[string]int{"Succeeded": 1}},
+		{"it is edited", version(claimed, succeed, edited), map[string]int{"Waiting": 1}},
+		{"it has failed", version(claimed, fail), map[string]int{"Failed": 1}},
+		{"it is deleted", nil, map[string]int{}},
+	} {
+		tasks.change(last, step.next)
+		last = step.next
+		if got := tasks.counts(); !maps.Equal(got, step.want) {
+			t.Errorf("%s: %v, want %v", step.name, got, step.want)
+		}
+	}
+}
+
+func TestAScrapeCostsTheSameHoweverManyTasksAreOver(t *testing.T) {
+	u := newUnit(t, nil, nil)
+	s, _ := u.submitter()
+	m := monitorOf(s, s.poller)
+	scrape := func() {
+		out := make(chan prometheus.Metric, 100)
+		m.Collect(out)
+	}
+	over := func(i int) *metav1.PartialObjectMetadata {
+		kept := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprint(i), ResourceVersion: "1"}}
+		kept.GenerateName = v1alpha1.ReasonSucceeded
+		return kept
+	}
+	see := func(i int) {
+		m.tasks.change(nil, over(i))
+		s.observe(cached(over(i)))
+		s.poller.observe(cached(over(i)))
+	}
+	see(0)
+	before := testing.AllocsPerRun(10, scrape)
+	for i := range 10000 {
+		see(i)
+	}
+	if after := testing.AllocsPerRun(10, scrape); after != before {
+		t.Errorf("a scrape allocates %v times, and %v times beside 10,000 tasks that are over", before, after)
+	}
+	if n := m.tasks.counts()[v1alpha1.ReasonSucceeded]; n != 10001 {
+		t.Errorf("%d tasks are counted, want 10001", n)
+	}
+}
+
+func TestAZoneIsToldOfWhileItIsUsedAndAnHourLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(func(c *simulator.Config) {
+			c.Zones[0].Daily = 100
+			c.Zones = append(c.Zones, simulator.Zone{ID: "zone-2", Account: "a", Domains: []string{"h"}})
+		})
+		defer edgeOne.Close()
+		elsewhere, tenant := unitTask("elsewhere", 3), unitTask("tenant", 4)
+		elsewhere.Spec.ZoneID = "zone-2"
+		tenant.Spec.CredentialsSecretRef.Name = "keys"
+		waiting := []*v1alpha1.PrefetchTask{unitTask("a", 2), elsewhere, tenant}
+		for _, task := range waiting {
+			task.CreationTimestamp = metav1.NewTime(time.Now())
+		}
+		u := newUnit(t, edgeOne.RoundTripper(), nil, waiting...)
+		s, l := u.submitter(u.get("a"), u.get("elsewhere"), u.get("tenant"))
+		m := monitorOf(s, s.poller)
+		always := func(zones map[string]float64) map[string]float64 {
+			zones["leader"], zones["api_limit_calls_per_second"] = 1, 20
+			return zones
+		}
+		time.Sleep(time.Minute)
+		wantSeries(t, "three tasks wait", series(t, m), always(map[string]float64{
+			"waiting_targets zone-1": 6, "waiting_oldest_age_seconds zone-1": 60,
+			"waiting_targets zone-2": 3, "waiting_oldest_age_seconds zone-2": 60,
+		}))
+		s.readQuota(l, unitCreds, unitZone)
+		wantSeries(t, "the quota was read, for which there was a slot a second later", series(t, m), always(map[string]float64{
+			"waiting_targets zone-1": 6, "waiting_oldest_age_seconds zone-1": 61, "quota_left_targets zone-1": 100, "quota_daily_targets zone-1": 100,
+			"waiting_targets zone-2": 3, "waiting_oldest_age_seconds zone-2": 61,
+		}))
+		s.call(context.Background(), l, unitCreds, u.planned(l), "mine")
+		s.remove(u.get("elsewhere"))
+		s.remove(u.get("tenant"))
+		wantSeries(t, "one was called for, which is followed, and the others are gone", series(t, m), always(map[string]float64{
+			"waiting_targets zone-1": 0, "waiting_oldest_age_seconds zone-1": 0, "quota_left_targets zone-1": 98, "quota_daily_targets zone-1": 100,
+			"unsettled_oldest_age_seconds zone-1": 0,
+		}))
+		s.poller.remove(u.get("a"))
+		time.Sleep(59 * time.Minute)
+		if told := series(t, m); told["quota_left_targets zone-1"] != 98 {
+			t.Errorf("within the hour: %v", told)
+		}
+		time.Sleep(time.Minute)
+		wantSeries(t, "an hour later", series(t, m), always(map[string]float64{}))
+	})
+}
+
+func TestTwoAccountsOfAZoneAreToldOfAsOne(t *testing.T) {
+	early, late := time.Unix(100, 0), time.Unix(200, 0)
+	one, two := zoneUse{daily: 10}, zoneUse{daily: 20}
+	one.Waiting, one.Since, one.Left = 1, late, -1
+	two.Waiting, two.Since, two.Left = 2, early, 5
+	for _, got := range []zoneUse{one.with(two), two.with(one)} {
+		if got.Waiting != 3 || got.Since != early || got.Left != 5 || got.daily != 20 {
+			t.Errorf("%+v", got)
+		}
+	}
+	one.Waiting, one.Since, one.Left = 0, time.Time{}, 3
+	for _, got := range []zoneUse{one.with(two), two.with(one)} {
+		if got.Waiting != 2 || got.Since != early || got.Left != 3 {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+func TestOnlyTheProcessThatLeadsTellsOfTasks(t *testing.T) {
+	u := newUnit(t, nil, nil, unitTask("a", 1))
+	s, _ := u.submitter(u.get("a"))
+	m := monitorOf(s, s.poller)
+	m.leads = make(chan struct{})
+	m.tasks.change(nil, u.get("a"))
+	wantSeries(t, "in line for the lease", series(t, m), map[string]float64{"leader": 0})
+}
+
+func TestCallsAreCountedWithWhatTheyHave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answer, lost := acceptance, error(nil)
+		edgeOne := seen(func(*http.Request, []string) (string, error) { return answer, lost })
+		u := newUnit(t, edgeOne, nil, unitTask("a", 2), unitTask("b", 1), unitTask("c", 1))
+		s, l := u.submitter(u.get("a"), u.get("b"))
+		before := series(t, counters...)
+		s.call(context.Background(), l, unitCreds, u.planned(l), "mine")
+		wantSeries(t, "a call of two tasks", since(before, series(t, counters...)), map[string]float64{"limiter_wait_seconds": 1, "call_targets": 1, "call_tasks": 1})
+
+		lost = io.ErrUnexpectedEOF
+		s.observe(u.get("c"))
+		before = series(t, counters...)
+		s.call(context.Background(), l, unitCreds, u.planned(l), "lost")
+		wantSeries(t, "a call whose answer is lost", since(before, series(t, counters...)),
+			map[string]float64{"limiter_wait_seconds": 1, "call_targets": 1, "call_tasks": 1, "lost_answers_total": 1})
+	})
+}
+
+func TestALostCallIsCountedOnceWhenAllOfItsTasksKnow(t *testing.T) {
+	for _, executed := range []bool{true, false} {
+		t.Run(fmt.Sprintf("executed: %v", executed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				edgeOne := unitEdgeOne(nil)
+				defer edgeOne.Close()
+				signedAt := time.Now()
+				a, b := claimedAt(unitTask("a", 1), signedAt), claimedAt(unitTask("b", 1), signedAt)
+				b.Status.Submission.ClaimID = a.Status.Submission.ClaimID
+				u, p := settling(t, edgeOne.RoundTripper(), a, b)
+				s, _ := u.submitter()
+				m := monitorOf(s, p)
+				if executed {
+					execute(t, edgeOne, "https://h/0")
+				}
+				before := series(t, settledCalls)
+				time.Sleep(30 * time.Second)
+				if age := series(t, m)["unsettled_oldest_age_seconds zone-1"]; age < 29 || age > 31 {
+					t.Errorf("the oldest is %v s old, want 30", age)
+				}
+				u.lookUntil(p, unitZone, signedAt.Add(validity+margin+10*time.Second))
+				want := map[string]float64{"settled_calls_total not_executed": 1}
+				if executed {
+					want = map[string]float64{"settled_calls_total found": 1}
+				}
+				wantSeries(t, "settled", since(before, series(t, settledCalls)), want)
+				if age := series(t, m)["unsettled_oldest_age_seconds zone-1"]; age != 0 {
+					t.Errorf("settled, and the oldest is %v s old", age)
+				}
+			})
+		})
+	}
+}
+
+func TestARunIsTimedToItsEndOnceAndNotAgainByARetry(t *testing.T) {
+	u := newUnit(t, nil, nil)
+	start := time.Now()
+	task := claimedAt(unitTask("a", 2), start)
+	record("job-1", nil, start)(task)
+	over := task.DeepCopy()
+	over.Status.Jobs[0].Succeeded, over.Status.Jobs[0].Failed = 1, 1
+	sum(over, start.Add(time.Minute))
+	before := series(t, runDuration)
+	u.finished(task, over)
+	u.finished(over, over)
+	wantSeries(t, "a run", since(before, series(t, runDuration)), map[string]float64{"run_duration_seconds PartiallyFailed": 1})
+
+	retried := over.DeepCopy()
+	retried.Status.Jobs[0].Retried = "1"
+	before = series(t, runDuration)
+	u.finished(task, retried)
+	wantSeries(t, "its retry", since(before, series(t, runDuration)), map[string]float64{})
+}

@@ -1,0 +1,74 @@
+package schedule
+
+import (
+	"time"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+)
+
+// ZoneUse is what a queue knows of a zone, for metrics.
+type ZoneUse struct {
+	// Waiting is how many targets wait for a call.
+	Waiting int
+	// Since is from when the task waits that has waited longest; zero if none waits.
+	Since time.Time
+	// Left is what is left of the day's quota in the default mode; -1 is not known.
+	Left int
+}
+
+// Zones tells of the zones in which tasks wait or whose quota is known. It looks
+// once at each task that waits, and at no status longer than it takes to read two
+// numbers.
+func (q *Queue) Zones(now time.Time) map[string]ZoneUse {
+	zones := map[string]ZoneUse{}
+	of := func(id string) ZoneUse {
+		if zone, known := zones[id]; known {
+			return zone
+		}
+		return ZoneUse{Left: -1}
+	}
+	for _, it := range q.items {
+		if it.inFlight || it.strand == nil && !it.parked && it.suspects == 0 {
+			continue // it is called for, or only has to be told something
+		}
+		zone := of(it.lane.ZoneID)
+		zone.Waiting += wanted(it.task)
+		if since := it.waitsSince(); zone.Since.IsZero() || since.Before(zone.Since) {
+			zone.Since = since
+		}
+		zones[it.lane.ZoneID] = zone
+	}
+	lastReset := q.nextReset(now).Add(-24 * time.Hour)
+	for key, p := range q.pools {
+		if !key.edge && p.left >= 0 && !p.readAt.Before(lastReset) { // else it is yesterday's
+			zone := of(key.zoneID)
+			zone.Left = p.left
+			zones[key.zoneID] = zone
+		}
+	}
+	return zones
+}
+
+// wanted is about how many targets a waiting task has yet to hand over, without
+// reading its list: what its status counts, or all if that speaks of another spec.
+func wanted(task *v1alpha1.PrefetchTask) int {
+	s := &task.Status
+	if s.ObservedGeneration == task.Generation && s.Targets.Total != nil && s.Targets.Submitted != nil && *s.Targets.Total > *s.Targets.Submitted {
+		return int(*s.Targets.Total - *s.Targets.Submitted)
+	}
+	return len(task.Spec.Targets)
+}
+
+// waitsSince is from when a task waits for a call: since its last one, or since it
+// joined the line. One that was never called for waits since it was created, also if
+// this process came later, unless it was suspended.
+func (it *item) waitsSince() time.Time {
+	task, since := it.task, it.joined
+	if task.Status.Run == "" && reason(task) != v1alpha1.ReasonSuspended {
+		since = task.CreationTimestamp.Time
+	}
+	if n := len(task.Status.Jobs); n > 0 && task.Status.Jobs[n-1].SubmitTime.After(since) {
+		since = task.Status.Jobs[n-1].SubmitTime.Time
+	}
+	return since
+}

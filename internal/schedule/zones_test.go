@@ -1,0 +1,94 @@
+package schedule
+
+import (
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+)
+
+func TestWhatAQueueTellsOfAZone(t *testing.T) {
+	w := newWorld(t)
+	w.quota = 1000
+	want := func(what, zoneID string, waiting, left int, age time.Duration) {
+		t.Helper()
+		zone, known := w.q.Zones(w.now)[zoneID]
+		if !known {
+			zone.Left = -1
+		}
+		got := time.Duration(0)
+		if !zone.Since.IsZero() {
+			got = w.now.Sub(zone.Since).Round(time.Second)
+		}
+		if zone.Waiting != waiting || zone.Left != left || got != age {
+			t.Errorf("%s: %d targets wait in %s for %s, and %d are left of the day's; want %d, %s and %d", what, zone.Waiting, zoneID, got, zone.Left, waiting, age, left)
+		}
+	}
+	small := newTask("small", urls("small", 10)...)
+	small.CreationTimestamp = metav1.NewTime(w.now.Add(-5 * time.Minute))
+	w.set(small)
+	want("a task that was there before this process", "zone-1", 10, -1, 5*time.Minute)
+
+	call := w.expect(w.next(), "small")
+	want("it is called for", "zone-1", 0, 1000, 0)
+	w.answer(call)
+	want("it was accepted", "zone-1", 0, 990, 0)
+
+	suspended := newTask("suspended", urls("suspended", 3)...)
+	suspend(suspended)
+	w.set(suspended)
+	w.next()
+	notes, _ := w.q.Notes(10, w.now)
+	for _, note := range notes {
+		task := note.Task.DeepCopy()
+		task.Status.ObservedGeneration = task.Generation
+		task.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: note.Reason}}
+		w.set(task)
+	}
+	want("a suspended task", "zone-1", 0, 990, 0)
+	w.now = w.now.Add(time.Hour)
+	w.edit("suspended", func(task *v1alpha1.PrefetchTask) { task.Spec.Suspend = nil; task.Generation++ })
+	w.now = w.now.Add(time.Second)
+	want("it waits since it was resumed, not since it was made", "zone-1", 3, 990, time.Second)
+	w.answer(w.expect(w.next(), "suspended"))
+
+	w.now = w.now.Add(time.Hour)
+	w.edit("small", func(task *v1alpha1.PrefetchTask) { task.Spec.Revision = "2"; task.Generation++ })
+	w.now = w.now.Add(time.Minute)
+	want("a new run waits since it was asked for", "zone-1", 10, 987, time.Minute)
+	w.answer(w.expect(w.next(), "small"))
+
+	large := newTask("large", urls("large", 1200)...)
+	large.CreationTimestamp = metav1.NewTime(w.now)
+	w.set(large)
+	for w.quota > 0 {
+		w.answer(w.expect(w.next(), "large"))
+	}
+	w.edit("large", func(task *v1alpha1.PrefetchTask) {
+		task.Status.Targets = v1alpha1.TargetCounts{Total: ptr.To[int32](1200), Submitted: ptr.To[int32](977)}
+	})
+	w.now = w.now.Add(10 * time.Minute)
+	want("the rest of a large task waits for quota since its last call", "zone-1", 223, 0, 10*time.Minute)
+	w.now = w.now.Add(11 * time.Hour) // past midnight
+	want("what was left yesterday says nothing", "zone-1", 223, -1, 11*time.Hour+10*time.Minute)
+	want("other zones", "zone-2", 0, -1, 0)
+	w.delete("large")
+	want("it is deleted", "zone-1", 0, -1, 0)
+}
+
+func TestTargetsThatWaitForAnotherTasksCallCountAsWaiting(t *testing.T) {
+	w := newWorld(t)
+	w.set(newTask("a", urls("same", 2)...))
+	call := w.next()
+	other := newTask("b", urls("same", 2)...)
+	other.Spec.MediaSegments = v1alpha1.MediaSegmentsPrefetch // a lane of its own
+	w.set(other)
+	w.lose(call)
+	w.none()
+	if zone := w.q.Zones(w.now)["zone-1"]; zone.Waiting != 2 {
+		t.Errorf("%d targets wait, want 2", zone.Waiting)
+	}
+}

@@ -1,0 +1,350 @@
+package docs
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/yaml"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+)
+
+//go:embed prelude.sh
+var prelude []byte
+
+// fromNothing are the pages that install the operator themselves. All others run
+// with one that is installed.
+var fromNothing = map[string]bool{
+	"README.md":                              true,
+	"docs/quickstart.md":                     true,
+	"docs/install.md":                        true,
+	"charts/teo-prefetch-operator/README.md": true,
+}
+
+const (
+	name      = "teo-prefetch-operator" // of release, Deployment and ServiceAccount
+	namespace = "teo-prefetch-system"
+	patience  = 2 * time.Minute // for a page
+)
+
+// desk is where the commands of the pages are typed in.
+type desk struct {
+	cluster *devcluster.Cluster
+	client  client.Client
+	root    string
+	dir     string // for what all pages share
+	env     []string
+	manager string
+	edgeOne string
+	started []*devcluster.Process // managers
+}
+
+func TestTheCommandsOfThePagesRun(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs a cluster; skipped with -short")
+	}
+	log.SetLogger(zap.New(zap.WriteTo(io.Discard)))
+	cluster, err := devcluster.Start(t.Context(), devcluster.Options{Bare: true, Workloads: true})
+	must(t, err)
+	t.Cleanup(func() { _ = cluster.Stop() }) // kube-scheduler ends with 1
+	d := &desk{cluster: cluster, dir: t.TempDir()}
+	d.start(t)
+	var later []*page
+	for _, p := range pages(t) {
+		switch {
+		case !p.hasCommands():
+		case fromNothing[p.path]:
+			t.Run(strings.ReplaceAll(p.path, "/", "_"), func(t *testing.T) { d.run(t, p) })
+			d.shell(t, "cleanup", "remove_operator")
+		default:
+			later = append(later, p)
+		}
+	}
+	d.shell(t, "setup", "install_operator")
+	for _, p := range later {
+		t.Run(strings.ReplaceAll(p.path, "/", "_"), func(t *testing.T) { d.run(t, p) })
+	}
+}
+
+func (p *page) hasCommands() bool {
+	for i := range p.blocks {
+		if p.blocks[i].shell() || p.blocks[i].language == "yaml" {
+			return true
+		}
+	}
+	return false
+}
+
+// start prepares programs and an EdgeOne, and lets the cluster's pods do what they are for.
+func (d *desk) start(t *testing.T) {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	must(t, clientgoscheme.AddToScheme(scheme))
+	var err error
+	d.client, err = client.New(d.cluster.Admin, client.Options{Scheme: scheme})
+	must(t, err)
+	d.root, err = devcluster.Root()
+	must(t, err)
+	d.manager, err = devcluster.Build(t.Context(), "manager", "./cmd")
+	must(t, err)
+	config := simulator.Demo()
+	config.JobDuration = -1
+	edgeOne := simulator.New(config)
+	server := httptest.NewServer(edgeOne)
+	d.edgeOne = server.URL
+	path := os.Getenv("PATH")
+	for _, program := range []string{"helm", "kubectl"} {
+		file, err := devcluster.Binary(program)
+		must(t, err)
+		path = filepath.Dir(file) + ":" + path
+	}
+	must(t, os.WriteFile(filepath.Join(d.dir, "prelude.sh"), prelude, 0o600))
+	d.env = []string{"PATH=" + path, "EDGEONE=" + d.edgeOne, "PRELUDE=" + filepath.Join(d.dir, "prelude.sh"), "KUBECACHEDIR=" + filepath.Join(d.dir, "kubectl"),
+		"HELM_CACHE_HOME=" + d.dir + "/helm", "HELM_CONFIG_HOME=" + d.dir + "/helm", "HELM_DATA_HOME=" + d.dir + "/helm",
+		"TENCENTCLOUD_SECRET_ID=AKIDdemo", "TENCENTCLOUD_SECRET_KEY=demo-secret-key"}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- d.play(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if n := len(d.started); t.Failed() && n > 0 {
+			out := d.started[n-1].Output()
+			t.Logf("the last manager said:\n%s", out[max(0, len(out)-4000):])
+		}
+		edgeOne.Close()
+		server.CloseClientConnections()
+		server.Close()
+	})
+}
+
+// play runs what the pods would: the manager for as long as its Deployment is there,
+// and the check of `helm test`, which is taken to succeed (test/install runs it).
+func (d *desk) play(ctx context.Context) error {
+	var manager *devcluster.Process
+	var of types.UID
+	stop := func() error {
+		if manager == nil {
+			return nil
+		}
+		p := manager
+		manager = nil
+		return p.Stop(context.WithoutCancel(ctx), time.Minute)
+	}
+	err := wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		var deployment appsv1.Deployment
+		err := d.client.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, &deployment)
+		switch {
+		case client.IgnoreNotFound(err) != nil:
+			return false, err
+		case of != deployment.UID: // gone, another one, or the first
+			if err := stop(); err != nil {
+				return false, err
+			}
+			of = deployment.UID
+		}
+		if of != "" && manager == nil && deployment.Status.AvailableReplicas > 0 {
+			if manager, err = d.startManager(ctx, deployment.Spec.Template.Spec.Containers[0].Args); err != nil {
+				return false, err
+			}
+		}
+		return false, d.playChecks(ctx)
+	})
+	if ctx.Err() != nil {
+		err = nil
+	}
+	return errors.Join(err, stop())
+}
+
+func (d *desk) startManager(ctx context.Context, args []string) (*devcluster.Process, error) {
+	config, err := d.cluster.AccountConfig(ctx, namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	kubeconfig := filepath.Join(d.dir, "manager.kubeconfig")
+	if err := devcluster.WriteKubeconfig(kubeconfig, config, namespace); err != nil {
+		return nil, err
+	}
+	p := &devcluster.Process{Name: "manager", Path: d.manager, Env: d.env, Args: append(slices.Clone(args),
+		"--kubeconfig="+kubeconfig, "--teo-endpoint="+d.edgeOne, "--credentials-dir=", "--poll-interval=200ms",
+		"--leader-elect=false", // the Lease of the operator that a page has removed would be waited for
+		"--metrics-bind-address=0", "--health-probe-bind-address=0")}
+	d.started = append(d.started, p)
+	return p, p.Start(ctx)
+}
+
+func (d *desk) playChecks(ctx context.Context) error {
+	var pods corev1.PodList
+	if err := d.client.List(ctx, &pods, client.MatchingLabels{"app.kubernetes.io/component": "check"}); err != nil {
+		return err
+	}
+	for i := range pods.Items {
+		pod := &pods.Items[i]
+		if pod.Status.Phase != corev1.PodPending || pod.Spec.NodeName == "" || pod.DeletionTimestamp != nil {
+			continue
+		}
+		pod.Status.Phase = corev1.PodSucceeded
+		if err := d.client.Status().Update(ctx, pod); client.IgnoreNotFound(err) != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// run types a page in: in a folder that looks like the repository's root, and in a
+// namespace of its own.
+func (d *desk) run(t *testing.T, p *page) {
+	dir := t.TempDir()
+	entries, err := os.ReadDir(d.root)
+	must(t, err)
+	for _, entry := range entries {
+		must(t, os.Symlink(filepath.Join(d.root, entry.Name()), filepath.Join(dir, entry.Name())))
+	}
+	script := make([]string, p.lines)
+	for i := range p.blocks {
+		b := &p.blocks[i]
+		if file := b.file(); file != "" {
+			if _, err := os.Lstat(filepath.Join(dir, file)); err == nil {
+				t.Errorf("%s:%d: there is a file %s already", p.path, b.line, file)
+				continue
+			}
+			must(t, os.WriteFile(filepath.Join(dir, file), []byte(b.text()), 0o600))
+		}
+		switch {
+		case b.shell():
+			if b.before != "" {
+				script[b.line-3] = b.before // where the comment is, or near it
+			}
+			copy(script[b.line-1:], b.lines)
+		case b.language == "yaml" && b.notRun == "" && known(t, p, b):
+			file := fmt.Sprintf(".line-%d.yaml", b.line)
+			must(t, os.WriteFile(filepath.Join(dir, file), []byte(b.text()), 0o600))
+			verb := "apply"
+			if strings.Contains(b.text(), "generateName:") {
+				verb = "create"
+			}
+			script = append(script, "kubectl "+verb+" --dry-run=server -f "+file)
+		}
+		if values := chartValues(t, b); values != nil {
+			file := fmt.Sprintf(".values-%d.yaml", b.line)
+			must(t, os.WriteFile(filepath.Join(dir, file), values, 0o600))
+			script = append(script, "helm template charts/teo-prefetch-operator --values "+file+" > /dev/null")
+		}
+	}
+	d.bash(t, dir, p.path, strings.Join(script, "\n"))
+}
+
+// known says whether YAML is of kinds that the test's cluster has.
+func known(t *testing.T, p *page, b *block) bool {
+	t.Helper()
+	for part := range strings.SplitSeq(b.text(), "\n---\n") {
+		var object struct {
+			metav1.TypeMeta `json:",inline"`
+		}
+		if err := yaml.Unmarshal([]byte(part), &object); err != nil {
+			t.Errorf("%s:%d: %v", p.path, b.line, err)
+			return false
+		}
+		group, _, grouped := strings.Cut(object.APIVersion, "/")
+		if object.Kind == "" || grouped && strings.Contains(group, ".") && !strings.HasSuffix(group, ".k8s.io") && group != "teo.prefetch-operator.io" {
+			return false
+		}
+	}
+	return true
+}
+
+// chartValues are those that an Application of Argo CD or a HelmRelease of Flux gives
+// the chart, as both do on the page on installing.
+func chartValues(t *testing.T, b *block) (values []byte) {
+	t.Helper()
+	if b.language != "yaml" {
+		return nil
+	}
+	for part := range strings.SplitSeq(b.text(), "\n---\n") {
+		var object struct {
+			Spec struct {
+				Values any `json:"values"`
+				Source struct {
+					Helm struct {
+						Values any `json:"valuesObject"`
+					} `json:"helm"`
+				} `json:"source"`
+			} `json:"spec"`
+		}
+		if yaml.Unmarshal([]byte(part), &object) != nil {
+			continue // known says so
+		}
+		for _, v := range []any{object.Spec.Values, object.Spec.Source.Helm.Values} {
+			if v != nil {
+				var err error
+				values, err = yaml.Marshal(v)
+				must(t, err)
+			}
+		}
+	}
+	return values
+}
+
+// shell runs commands that are no page's.
+func (d *desk) shell(t *testing.T, what, command string) {
+	t.Helper()
+	d.bash(t, d.root, what, "\n"+command)
+}
+
+// bash runs a script whose first line is free for the prelude.
+func (d *desk) bash(t *testing.T, dir, what, script string) {
+	t.Helper()
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "page-"}}
+	must(t, d.client.Create(t.Context(), ns))
+	file, kubeconfig := filepath.Join(t.TempDir(), "script"), filepath.Join(t.TempDir(), "kubeconfig")
+	must(t, os.WriteFile(file, []byte(". \"$PRELUDE\""+script), 0o600))
+	must(t, devcluster.WriteKubeconfig(kubeconfig, d.cluster.Admin, ns.Name))
+	bash, err := exec.LookPath("bash")
+	must(t, err)
+	p := &devcluster.Process{
+		Name: what, Path: bash, Args: []string{file}, Dir: dir,
+		Env: append(slices.Clone(d.env), "PAGE="+what, "KUBECONFIG="+kubeconfig),
+	}
+	must(t, p.Start(t.Context()))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err = p.Wait(ctx)
+	p.Kill() // with what it waits for
+	out := p.Output()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", what, err, out[max(0, len(out)-4000):])
+	}
+	t.Logf("%s\n%s", what, out)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
