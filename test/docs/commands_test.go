@@ -46,7 +46,7 @@ var fromNothing = map[string]bool{
 const (
 	name      = "teo-prefetch-operator" // of release, Deployment and ServiceAccount
 	namespace = "teo-prefetch-system"
-	patience  = 2 * time.Minute // for a page
+	patience  = 4 * time.Minute // for a page, on a busy machine
 )
 
 // desk is where the commands of the pages are typed in.
@@ -192,7 +192,8 @@ func (d *desk) startManager(ctx context.Context, args []string) (*devcluster.Pro
 	}
 	p := &devcluster.Process{Name: "manager", Path: d.manager, Env: d.env, Args: append(slices.Clone(args),
 		"--kubeconfig="+kubeconfig, "--teo-endpoint="+d.edgeOne, "--credentials-dir=", "--poll-interval=200ms",
-		"--leader-elect=false", "--metrics-bind-address=0", "--health-probe-bind-address=0")}
+		"--leader-elect=false", // the Lease of the operator that a page has removed would be waited for
+		"--metrics-bind-address=0", "--health-probe-bind-address=0")}
 	d.started = append(d.started, p)
 	return p, p.Start(ctx)
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // othersFlags are flags in the text that are not the manager's.
-var othersFlags = strings.Fields(`--build-arg --health --help --resource --server-side --set --timeout --wait`)
+var othersFlags = strings.Fields(`--build-arg --health --max-reconcile-rate --help --resource --server-side --set --timeout --wait`)
 
 var flagName = regexp.MustCompile(`--[a-z][a-z-]*`)
 

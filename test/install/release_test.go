@@ -2,6 +2,7 @@ package install
 
 import (
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -19,7 +20,7 @@ func TestTheFilesOfAReleaseInstall(t *testing.T) {
 	s := newSite(t)
 	t.Cleanup(s.removeCRD)
 	dist := t.TempDir()
-	_, err := devcluster.Make(t.Context(), shared.root, "release", "DIST="+dist, "PLATFORMS=linux-amd64",
+	_, err := devcluster.Make(t.Context(), shared.root, "release", "DIST="+dist, "PLATFORMS=linux-"+runtime.GOARCH,
 		"VERSION=v7.8.9-rc.1", "IMAGE=registry.example/team/teo-prefetch-operator")
 	s.must(err)
 	const image = "registry.example/team/teo-prefetch-operator:v7.8.9-rc.1"
@@ -81,8 +82,8 @@ func TestThePatchOfArgoCDsConfigurationKeepsTheRest(t *testing.T) {
 	s.must(s.Get(t.Context(), client.ObjectKeyFromObject(settings), settings))
 	const kind = "teo.prefetch-operator.io_PrefetchTask"
 	for key, want := range map[string]string{
-		"url": "https://cd.example",
-		"resource.customizations.health." + kind:  "return hs",
+		"url":                                    "https://cd.example",
+		"resource.customizations.health." + kind: "return hs",
 		"resource.customizations.actions." + kind: "name: retry",
 	} {
 		if !strings.Contains(settings.Data[key], want) {
