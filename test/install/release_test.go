@@ -82,8 +82,8 @@ func TestThePatchOfArgoCDsConfigurationKeepsTheRest(t *testing.T) {
 	s.must(s.Get(t.Context(), client.ObjectKeyFromObject(settings), settings))
 	const kind = "teo.prefetch-operator.io_PrefetchTask"
 	for key, want := range map[string]string{
-		"url": "https://cd.example",
-		"resource.customizations.health." + kind:  "return hs",
+		"url":                                    "https://cd.example",
+		"resource.customizations.health." + kind: "return hs",
 		"resource.customizations.actions." + kind: "name: retry",
 	} {
 		if !strings.Contains(settings.Data[key], want) {
