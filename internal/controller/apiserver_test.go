@@ -254,7 +254,8 @@ func (s *apiServer) since(revision int64) ([]taskEvent, <-chan struct{}) {
 // the process stands still where it sends a request or receives an answer.
 type link struct {
 	cut     chan struct{}
-	started chan struct{} // closed when the process has filled its cache
+	started chan struct{}   // closed when the process has filled its cache
+	strays  *sync.WaitGroup // requests under way, of all processes: they end later than those
 
 	mu      sync.Mutex
 	resumed chan struct{} // nil unless paused
@@ -263,7 +264,9 @@ type link struct {
 
 var errCut = errors.New("the process is gone")
 
-func newLink() *link { return &link{cut: make(chan struct{}), started: make(chan struct{})} }
+func newLink(strays *sync.WaitGroup) *link {
+	return &link{cut: make(chan struct{}), started: make(chan struct{}), strays: strays}
+}
 
 func (l *link) gone() bool { return isClosed(l.cut) }
 
@@ -344,10 +347,10 @@ func (l *link) await(ctx context.Context, work func() (*http.Response, error)) (
 		err      error
 	}
 	done := make(chan result, 1)
-	go func() {
+	l.strays.Go(func() {
 		response, err := work()
 		done <- result{response, err}
-	}()
+	})
 	var r result
 	select {
 	case r = <-done:

@@ -118,7 +118,7 @@ type simulation struct {
 	options Options
 	users   *users
 	judge   *judge
-	strays  sync.WaitGroup // requests under way to EdgeOne
+	strays  sync.WaitGroup // requests under way
 
 	zones   []simulator.Zone
 	listing struct{ delay, step time.Duration }
@@ -280,9 +280,7 @@ func (c *edgeConnection) RoundTrip(req *http.Request) (*http.Response, error) {
 	if action == teo.ActionCreatePrefetchTask {
 		h.judge.sent(c.process, req, body, loseRequest)
 	}
-	h.strays.Add(1)
 	return c.await(req.Context(), func() (*http.Response, error) {
-		defer h.strays.Done()
 		time.Sleep(there)
 		if loseRequest {
 			if !quickly {
@@ -367,7 +365,7 @@ func mapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
 func (h *simulation) start() *process {
 	h.mu.Lock()
 	h.processes++
-	p := &process{link: newLink(), name: fmt.Sprintf("manager-%d", h.processes), done: make(chan struct{})}
+	p := &process{link: newLink(&h.strays), name: fmt.Sprintf("manager-%d", h.processes), done: make(chan struct{})}
 	h.running = append(h.running, p)
 	h.mu.Unlock()
 	h.logf("START %s", p.name)

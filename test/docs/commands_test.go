@@ -46,7 +46,7 @@ var fromNothing = map[string]bool{
 const (
 	name      = "teo-prefetch-operator" // of release, Deployment and ServiceAccount
 	namespace = "teo-prefetch-system"
-	patience  = 2 * time.Minute // for a page
+	patience  = 4 * time.Minute // for a page, on a busy machine
 )
 
 // desk is where the commands of the pages are typed in.
