@@ -5,6 +5,7 @@ import (
 	"log"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -187,5 +188,37 @@ func TestWhatCannotBeBuiltIsSaid(t *testing.T) {
 	}
 	if err := newOptions(t).run(t.Context(), nil, io.Discard); err == nil {
 		t.Error("an image without a program")
+	}
+}
+
+func TestAnImageIsForThePlatformsOfItsPrograms(t *testing.T) {
+	source := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(source, "go.mod"), []byte("module example.com/nothing\n\ngo 1.26\n"), 0o644))
+	must(t, os.WriteFile(filepath.Join(source, "main.go"), []byte("package main\n\nfunc main() {}\n"), 0o644))
+	var programs []string
+	for _, arch := range []string{"amd64", "arm64"} {
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-o", arch, ".")
+		cmd.Dir, cmd.Env = source, append(os.Environ(), "GOOS=linux", "GOARCH="+arch, "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		programs = append(programs, filepath.Join(source, arch))
+	}
+	o := newOptions(t)
+	o.push = newRegistry(t)
+	must(t, o.run(t.Context(), programs, io.Discard))
+	manifest, err := pull(t, o.push+":v1.2.3").IndexManifest()
+	must(t, err)
+	var got []string
+	for _, d := range manifest.Manifests {
+		got = append(got, d.Platform.String())
+	}
+	if want := "linux/amd64 linux/arm64 unknown/unknown unknown/unknown"; strings.Join(got, " ") != want {
+		t.Errorf("the image is for %v, want %s", got, want)
+	}
+	for _, arch := range []string{"amd64", "arm64"} {
+		if _, err := os.Stat(filepath.Join(o.out, "sbom-linux-"+arch+".spdx.json")); err != nil {
+			t.Error(err)
+		}
 	}
 }
