@@ -17,11 +17,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 )
@@ -73,13 +70,7 @@ func Start(ctx context.Context) (_ *World, err error) {
 	if w.cluster, err = devcluster.Start(ctx, devcluster.Options{}); err != nil {
 		return nil, err
 	}
-	scheme := runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
-		return nil, err
-	}
-	if w.Client, err = client.New(w.cluster.Admin, client.Options{Scheme: scheme}); err != nil {
-		return nil, err
-	}
+	w.Client = w.cluster.Client
 	w.EdgeOne = simulator.New(edgeOne())
 	endpoint := w.EdgeOne.Start()
 	w.EdgeOne.AddFault(simulator.Fault{Effect: simulator.Effect{Delay: 40 * time.Millisecond}}) // the way there

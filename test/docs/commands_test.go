@@ -18,10 +18,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
@@ -52,7 +50,6 @@ const (
 // desk is where the commands of the pages are typed in.
 type desk struct {
 	cluster *devcluster.Cluster
-	client  client.Client
 	root    string
 	dir     string // for what all pages share
 	env     []string
@@ -100,11 +97,7 @@ func (p *page) hasCommands() bool {
 // start prepares programs and an EdgeOne, and lets the cluster's pods do what they are for.
 func (d *desk) start(t *testing.T) {
 	t.Helper()
-	scheme := runtime.NewScheme()
-	must(t, clientgoscheme.AddToScheme(scheme))
 	var err error
-	d.client, err = client.New(d.cluster.Admin, client.Options{Scheme: scheme})
-	must(t, err)
 	d.root, err = devcluster.Root()
 	must(t, err)
 	d.manager, err = devcluster.Build(t.Context(), "manager", "./cmd")
@@ -158,7 +151,7 @@ func (d *desk) play(ctx context.Context) error {
 	}
 	err := wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(ctx context.Context) (bool, error) {
 		var deployment appsv1.Deployment
-		err := d.client.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, &deployment)
+		err := d.cluster.Client.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, &deployment)
 		switch {
 		case client.IgnoreNotFound(err) != nil:
 			return false, err
@@ -200,7 +193,7 @@ func (d *desk) startManager(ctx context.Context, args []string) (*devcluster.Pro
 
 func (d *desk) playChecks(ctx context.Context) error {
 	var pods corev1.PodList
-	if err := d.client.List(ctx, &pods, client.MatchingLabels{"app.kubernetes.io/component": "check"}); err != nil {
+	if err := d.cluster.Client.List(ctx, &pods, client.MatchingLabels{"app.kubernetes.io/component": "check"}); err != nil {
 		return err
 	}
 	for i := range pods.Items {
@@ -209,7 +202,7 @@ func (d *desk) playChecks(ctx context.Context) error {
 			continue
 		}
 		pod.Status.Phase = corev1.PodSucceeded
-		if err := d.client.Status().Update(ctx, pod); client.IgnoreNotFound(err) != nil {
+		if err := d.cluster.Client.Status().Update(ctx, pod); client.IgnoreNotFound(err) != nil {
 			return err
 		}
 	}
@@ -320,7 +313,7 @@ func (d *desk) shell(t *testing.T, what, command string) {
 func (d *desk) bash(t *testing.T, dir, what, script string) {
 	t.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "page-"}}
-	must(t, d.client.Create(t.Context(), ns))
+	must(t, d.cluster.Client.Create(t.Context(), ns))
 	file, kubeconfig := filepath.Join(t.TempDir(), "script"), filepath.Join(t.TempDir(), "kubeconfig")
 	must(t, os.WriteFile(file, []byte(". \"$PRELUDE\""+script), 0o600))
 	must(t, devcluster.WriteKubeconfig(kubeconfig, d.cluster.Admin, ns.Name))

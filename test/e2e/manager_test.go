@@ -1,9 +1,7 @@
 package e2e
 
 import (
-	"crypto/tls"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -39,20 +37,7 @@ func TestMetricsAreForThoseWhoMayReadThem(t *testing.T) {
 		return request.Status.Token
 	}
 	scrape := func(bearer string) (int, string) {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("https://127.0.0.1:%d/metrics", port), nil)
-		w.must(err)
-		if bearer != "" {
-			req.Header.Set("Authorization", "Bearer "+bearer)
-		}
-		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
-		resp, err := transport.RoundTrip(req)
-		if err != nil {
-			return 0, err.Error() // not listening yet
-		}
-		defer func() { _ = resp.Body.Close() }()
-		body, err := io.ReadAll(resp.Body)
-		w.must(err)
-		return resp.StatusCode, string(body)
+		return devcluster.Scrape(t.Context(), fmt.Sprintf("https://127.0.0.1:%d/metrics", port), bearer)
 	}
 	w.eventually("the endpoint answers, with 401 without a token", func() bool {
 		code, _ := scrape("")

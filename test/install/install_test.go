@@ -7,11 +7,9 @@ package install
 
 import (
 	"context"
-	"crypto/tls"
 	"flag"
 	"fmt"
 	"io"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -252,18 +250,7 @@ func (s *site) scrape(account string) (status int, text string) {
 	s.t.Helper()
 	cfg, err := shared.cluster.AccountConfig(s.t.Context(), s.namespace, account)
 	s.must(err)
-	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.metrics, nil)
-	s.must(err)
-	req.Header.Set("Authorization", "Bearer "+cfg.BearerToken)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
-	resp, err := transport.RoundTrip(req)
-	if err != nil {
-		return 0, err.Error() // not listening yet
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
-	s.must(err)
-	return resp.StatusCode, string(body)
+	return devcluster.Scrape(s.t.Context(), s.metrics, cfg.BearerToken)
 }
 
 func (s *site) create(namespace, name string) {
