@@ -8,8 +8,10 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 IMAGE := ghcr.io/prefetch-operator/teo-prefetch-operator
-# One setting for everything but the race detector, so that packages are compiled once.
+# One setting for everything but the race detector, so that packages are compiled once:
+# for tests, tools and the image, which must not tell the folder that it was built in.
 export CGO_ENABLED := 0
+export GOFLAGS := $(filter-out -trimpath,$(shell go env GOFLAGS 2> /dev/null)) -trimpath
 # Tests run under the race detector where there is a C compiler, which it needs.
 RACE ?= $(if $(shell command -v gcc),-race)
 TEST := CGO_ENABLED=$(if $(RACE),1,0) go test $(RACE) -timeout=25m
