@@ -116,7 +116,7 @@ func parse(args []string) (*options, error) {
 	f.DurationVar(&c.PollInterval, "poll-interval", 5*time.Second, "how often outcomes are read at most; jobs that take long are read 12 times less often")
 	f.DurationVar(&c.QuotaInterval, "quota-interval", 10*time.Minute, "how often the quota of an exhausted zone is read")
 	c.QuotaReset = 16 * time.Hour
-	f.Func("quota-reset", "time of day, UTC, at which the day's quota is expected to return; only told in nextAttemptTime (default 16:00)",
+	f.Func("quota-reset", "time of day, UTC, at which the day's quota is expected to return: told in nextAttemptTime, and quotas read before are read again; what counts is what EdgeOne says (default 16:00)",
 		func(text string) error {
 			at, err := time.Parse("15:04", text)
 			c.QuotaReset = time.Duration(at.Hour())*time.Hour + time.Duration(at.Minute())*time.Minute
@@ -218,7 +218,8 @@ func (o *options) edgeOne() (*teo.Client, error) {
 	c, err := teo.NewClient(teo.Options{
 		Endpoint: o.endpoint, QPS: o.controller.QPS, Timeout: o.controller.CallTimeout,
 		SignatureValidity: o.controller.SignatureValidity, UserAgent: "teo-prefetch-operator/" + buildVersion(),
-		Observe: controller.ObserveCall,
+		Observe:     controller.ObserveCall,
+		ObserveWait: controller.ObserveWait,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("--teo-endpoint, --teo-qps, --teo-timeout or --signature-validity: %w", err)

@@ -80,10 +80,19 @@ const (
 	ReasonNotFollowed = "NotFollowed"
 )
 
-// Reasons of a failed target that are not EdgeOne's statuses.
+// Reasons of a failed target. Beside the first and the last they are EdgeOne's statuses
+// of it.
 const (
 	// FailedRefused: CreatePrefetchTask did not take the target.
 	FailedRefused = "Refused"
-	// FailedNoOutcome: EdgeOne named no outcome before the deadline.
+	// FailedFailed: EdgeOne took the target and could not prefetch it.
+	FailedFailed = "Failed"
+	// FailedTimeout: EdgeOne took the target and did not prefetch it in its own time.
+	FailedTimeout = "Timeout"
+	// FailedCanceled: EdgeOne took the target, and the job was canceled.
+	FailedCanceled = "Canceled"
+	// FailedInvalid: the origin did not answer the target with a status 2xx.
+	FailedInvalid = "Invalid"
+	// FailedNoOutcome: EdgeOne named no outcome before --job-deadline.
 	FailedNoOutcome = "NoOutcome"
 )

@@ -248,8 +248,8 @@ type FailedTarget struct {
 	// +kubebuilder:validation:MaxLength=2048
 	URL string `json:"url,omitempty"`
 	// reason is a word for programs: Refused (by CreatePrefetchTask), NoOutcome
-	// (EdgeOne named none in time), or EdgeOne's status of the target (failed,
-	// timeout, canceled, invalid) in CamelCase.
+	// (EdgeOne named none in time), or EdgeOne's status of the target: Failed,
+	// Timeout, Canceled or Invalid.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=128

@@ -42,6 +42,7 @@ func run(to string) error {
 	for name, table := range map[string]string{
 		"conditions": constants.table("Condition", "condition", "meaning"),
 		"reasons":    constants.table("Reason", "reason", "what happens next"),
+		"failed":     constants.table("Failed", "reason", "meaning"),
 	} {
 		if status, err = replace(status, name, table); err != nil {
 			return err

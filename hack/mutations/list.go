@@ -390,8 +390,8 @@ var mutations = []mutation{
 	// Retries.
 	{
 		name: "a retry is not noted with what it opens", file: "internal/controller/retry.go",
-		old:    `s.LastHandledRetry = schedule.Retry(task)`,
-		new:    `_ = schedule.Retry(task)`,
+		old:    "\ts.LastHandledRetry = schedule.Retry(task)",
+		new:    "\t_ = schedule.Retry(task)",
 		suites: []string{controller},
 	},
 	{

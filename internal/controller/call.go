@@ -242,8 +242,6 @@ func (s *Submitter) send(
 func (s *Submitter) slot(ctx context.Context, creds teo.Credentials, turn int64) (*teo.Slot, error) {
 	ctx, cancel := context.WithTimeout(ctx, slotTimeout)
 	defer cancel()
-	start := time.Now()
-	defer func() { limiterWait.Observe(time.Since(start).Seconds()) }()
 	return s.edgeOne.Limiter(creds.SecretID, teo.ActionCreatePrefetchTask).Wait(ctx, turn)
 }
 

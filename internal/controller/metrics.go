@@ -29,12 +29,12 @@ var (
 		Help:    "How long calls of the EdgeOne API took, by action.",
 		Buckets: prometheus.ExponentialBuckets(0.01, 2, 11),
 	}, []string{"action"})
-	limiterWait = prometheus.NewHistogram(prometheus.HistogramOpts{
+	limiterWait = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "teo_prefetch_limiter_wait_seconds",
-		Help: "How long a call of CreatePrefetchTask that was claimed waited for its slot in EdgeOne's limit. " +
-			"Calls are claimed up to 0.3 seconds ahead.",
+		Help: "How long calls of the EdgeOne API waited for a slot in its limit, by action. " +
+			"Those of CreatePrefetchTask are claimed up to 0.3 seconds before their slot is free.",
 		Buckets: prometheus.ExponentialBuckets(0.005, 2, 11),
-	})
+	}, []string{"action"})
 	callTargets = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "teo_prefetch_call_targets",
 		Help:    "How many URLs a call of CreatePrefetchTask had.",
@@ -73,6 +73,7 @@ func init() {
 		for _, kind := range []teo.Kind{"", teo.Throttled, teo.Exhausted, teo.Denied, teo.Rejected, teo.Unavailable, teo.Ambiguous} {
 			apiCalls.WithLabelValues(action, resultOf(kind))
 		}
+		limiterWait.WithLabelValues(action)
 	}
 	settledCalls.WithLabelValues(outcomeFound)
 	settledCalls.WithLabelValues(outcomeNotExecuted)
@@ -89,6 +90,11 @@ func resultOf(kind teo.Kind) string {
 func ObserveCall(call teo.Call) {
 	apiCalls.WithLabelValues(call.Action, resultOf(call.Kind)).Inc()
 	apiDuration.WithLabelValues(call.Action).Observe(call.Duration.Seconds())
+}
+
+// ObserveWait measures the wait for a slot. It is meant for teo.Options.
+func ObserveWait(action string, wait time.Duration) {
+	limiterWait.WithLabelValues(action).Observe(wait.Seconds())
 }
 
 // observeCreate counts what a call of CreatePrefetchTask had.

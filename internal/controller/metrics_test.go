@@ -304,14 +304,14 @@ func TestCallsAreCountedWithWhatTheyHave(t *testing.T) {
 		s, l := u.submitter(u.get("a"), u.get("b"))
 		before := series(t, counters...)
 		s.call(context.Background(), l, unitCreds, u.planned(l), "mine")
-		wantSeries(t, "a call of two tasks", since(before, series(t, counters...)), map[string]float64{"limiter_wait_seconds": 1, "call_targets": 1, "call_tasks": 1})
+		wantSeries(t, "a call of two tasks", since(before, series(t, counters...)), map[string]float64{"call_targets": 1, "call_tasks": 1})
 
 		lost = io.ErrUnexpectedEOF
 		s.observe(u.get("c"))
 		before = series(t, counters...)
 		s.call(context.Background(), l, unitCreds, u.planned(l), "lost")
 		wantSeries(t, "a call whose answer is lost", since(before, series(t, counters...)),
-			map[string]float64{"limiter_wait_seconds": 1, "call_targets": 1, "call_tasks": 1, "lost_answers_total": 1})
+			map[string]float64{"call_targets": 1, "call_tasks": 1, "lost_answers_total": 1})
 	})
 }
 

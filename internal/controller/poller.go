@@ -560,7 +560,7 @@ func (p *Poller) refused(ctx context.Context, z zone, tasks []*v1alpha1.Prefetch
 			p.write(ctx, task, unknown("EdgeOne's answer to a call was lost, and its history cannot be read: "+message+
 				". Let the key call teo:DescribePrefetchTasks, or set spec.revision to a new value to submit everything again", lasting))
 		case schedule.RetryDue(task):
-			p.refuseRetry(ctx, task, message, lasting)
+			p.refuseRetry(ctx, task, message, teo.KindOf(err) == teo.Rejected, lasting)
 		case claim == nil && giveUp:
 			p.write(ctx, task, notFollowed(message, time.Now()))
 		case claim == nil && lasting && len(schedule.Open(task)) == 0:

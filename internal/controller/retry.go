@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -45,23 +46,31 @@ func failures(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, listed map[string]
 	return failed, len(failed) <= count
 }
 
+// retryRoom is how many bytes a status may have for a retry to add to it. Each adds
+// the places of what failed three times over, up to 24 KB each, and etcd takes 1.5 MB
+// with the spec.
+const retryRoom = 256 << 10
+
 // reopen makes what failed of a run that is over wait for a call again. That it was
 // asked for is handled by the same write, so that it never happens twice.
 func reopen(listed listing, now time.Time) change {
 	return func(task *v1alpha1.PrefetchTask) {
 		s := &task.Status
-		s.LastHandledRetry = schedule.Retry(task)
+		if text, err := json.Marshal(s); err == nil && len(text) > retryRoom {
+			retryRefused("the status has no room for the jobs of one more retry")(task)
+			return
+		}
 		failed := make([]schedule.Positions, len(s.Jobs))
 		open := s.RefusedTargets != ""
 		for i := range s.Jobs {
 			var known bool
 			if failed[i], known = failures(task, &s.Jobs[i], listed[s.Jobs[i].ID]); !known {
-				sayOfRetry(task, "they cannot be tried again by themselves, as EdgeOne's history no longer tells which they were; "+
-					"set spec.revision to a new value to submit everything again")
+				retryRefused("EdgeOne's history no longer tells which they were")(task)
 				return
 			}
 			open = open || len(failed[i]) > 0
 		}
+		s.LastHandledRetry = schedule.Retry(task)
 		if !open {
 			return
 		}
@@ -77,6 +86,14 @@ func reopen(listed listing, now time.Time) change {
 		unset(task, v1alpha1.ConditionStalled)
 		notReady(task, v1alpha1.ReasonWaiting, "Submitted when its turn comes")
 		sum(task, now)
+	}
+}
+
+// retryRefused says why a retry does nothing. That it was asked for is handled.
+func retryRefused(why string) change {
+	return func(task *v1alpha1.PrefetchTask) {
+		task.Status.LastHandledRetry = schedule.Retry(task)
+		sayOfRetry(task, "they cannot be tried again by themselves, as "+why+"; set spec.revision to a new value to submit everything again")
 	}
 }
 
@@ -98,8 +115,9 @@ func sayOfRetry(task *v1alpha1.PrefetchTask, message string) {
 }
 
 // refuseRetry begins a retry of a task that EdgeOne cannot be asked about if the
-// status tells what failed, and else says after a while why it does not.
-func (p *Poller) refuseRetry(ctx context.Context, task *v1alpha1.PrefetchTask, message string, lasting bool) {
+// status tells what failed. Else it says why it does not: for good, where EdgeOne does
+// not take the question, or after a while what keeps it from asking.
+func (p *Poller) refuseRetry(ctx context.Context, task *v1alpha1.PrefetchTask, message string, forGood, lasting bool) {
 	unclear := func(job v1alpha1.Job) bool {
 		_, known := failures(task, &job, nil)
 		return !known
@@ -107,6 +125,8 @@ func (p *Poller) refuseRetry(ctx context.Context, task *v1alpha1.PrefetchTask, m
 	switch {
 	case !slices.ContainsFunc(task.Status.Jobs, unclear):
 		p.write(ctx, task, reopen(nil, time.Now()))
+	case forGood:
+		p.write(ctx, task, retryRefused("EdgeOne does not tell which they were: "+message))
 	case lasting:
 		p.write(ctx, task, retryWaits("EdgeOne's history, which tells which they are, cannot be read: "+message))
 	}

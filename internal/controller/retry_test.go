@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"strings"
@@ -204,6 +205,62 @@ func TestARetryWaitsWhereWhatFailedCannotBeRead(t *testing.T) {
 			t.Errorf("open: %s of %+v", schedule.Open(task), task.Status)
 		}
 	})
+}
+
+func TestARetryIsRefusedWhereEdgeOneDoesNotTakeTheQuestion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		u, p := retrying(t, edgeOne, 300)
+		edgeOne.AddFault(simulator.Fault{
+			Match:  simulator.Matcher{Action: "DescribePrefetchTasks"},
+			Effect: simulator.Effect{Code: "InvalidParameter", Message: "No tasks can be listed here."},
+		})
+		u.ask(p, "1")
+		u.lookUntil(p, unitZone, time.Now().Add(20*time.Second))
+		task := u.get("a")
+		if schedule.RetryDue(task) || len(schedule.Open(task)) > 0 || !strings.Contains(task.Status.Conditions[0].Message, "No tasks can be listed here") {
+			t.Errorf("the status is %+v", task.Status)
+		}
+	})
+}
+
+// Half of 10,000 targets fail again and again, and no two of them are neighbours.
+func TestAStatusGrowsByRetriesOnlyAsFarAsThereIsRoom(t *testing.T) {
+	task := taskOf(schedule.MaxTargets)
+	var failing, fine schedule.Positions
+	for i := range schedule.MaxTargets {
+		if i%2 == 0 {
+			failing = append(failing, i)
+		} else {
+			fine = append(fine, i)
+		}
+	}
+	submitted("0-9999", "j0")(task)
+	answer := ended("j0", fine, failing)
+	follow(answer, time.Hour, t0, t0)(task)
+	retries := 0
+	for ; over(task); retries++ {
+		asking(fmt.Sprint(retries))(task)
+		if reopen(answer, t0)(task); over(task) {
+			break
+		}
+		job := fmt.Sprint("j", retries+1)
+		submitted(failing.String(), job)(task)
+		answer[job] = ended(job, nil, failing)[job]
+		follow(answer, time.Hour, t0, t0)(task)
+		if retries > 100 {
+			t.Fatal("a retry is never refused")
+		}
+	}
+	size, err := json.Marshal(task.Status)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d retries fill %d KiB", retries, len(size)>>10)
+	if retries < 3 || len(size) > 400<<10 || schedule.RetryDue(task) || !strings.Contains(task.Status.Conditions[0].Message, "no room") {
+		t.Errorf("after %d retries the status has %d bytes and says %q", retries, len(size), task.Status.Conditions[0].Message)
+	}
 }
 
 func TestARetryDoesNotTakeTheJobThatFailedForItsOwn(t *testing.T) {

@@ -239,6 +239,14 @@ func follow(listed listing, deadline time.Duration, now, serverNow time.Time) ch
 	}
 }
 
+// failedReasons are the reasons of failed targets by EdgeOne's status of them.
+var failedReasons = map[string]string{
+	teo.StatusFailed:   v1alpha1.FailedFailed,
+	teo.StatusTimeout:  v1alpha1.FailedTimeout,
+	teo.StatusCanceled: v1alpha1.FailedCanceled,
+	teo.StatusInvalid:  v1alpha1.FailedInvalid,
+}
+
 func followJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, targets []string, listed map[string]teo.PrefetchTask, late bool) {
 	positions := schedule.Covered(job.Targets, len(targets))
 	if int(job.Succeeded+job.Failed) >= len(positions) || listed == nil && !late {
@@ -255,7 +263,7 @@ func followJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, targets []string,
 			job.Succeeded++
 		case found && entry.Ended():
 			job.Failed++
-			fail(task, targets[i], upperFirst(entry.Status), join(entry.FailType, entry.FailMessage))
+			fail(task, targets[i], failedReasons[entry.Status], join(entry.FailType, entry.FailMessage))
 		case late:
 			job.Failed++
 			fail(task, targets[i], v1alpha1.FailedNoOutcome, "EdgeOne named no outcome before the deadline")

@@ -37,6 +37,28 @@ func TestQuota(t *testing.T) {
 			t.Errorf("%d calls, %d open", w.calls, w.open())
 		}
 	})
+	t.Run("it is read again on the next day, once for both modes, and not at every call", func(t *testing.T) {
+		w := newWorld(t) // quota is expected back at midnight
+		w.now = time.Date(2026, 7, 1, 23, 0, 0, 0, time.UTC)
+		w.quota = 100
+		w.set(newTask("a", urls("a", 80)...))
+		w.drive(time.Minute)
+		w.now, w.quota = w.now.Add(59*time.Minute), 100
+		edgeTask := newTask("edge", urls("edge", 5)...)
+		edge(edgeTask)
+		w.edgeQuota = 100
+		w.set(newTask("b", urls("b", 80)...), edgeTask)
+		w.drive(time.Minute)
+		if w.calls != 3 || w.reads != 2 {
+			t.Errorf("%d calls and %d reads, want one call a task and one read a day", w.calls, w.reads)
+		}
+		w.now = w.now.Add(12 * time.Hour)
+		w.set(newTask("c", urls("c", 10)...))
+		w.drive(time.Minute)
+		if w.calls != 4 || w.reads != 2 {
+			t.Errorf("%d calls and %d reads later that day", w.calls, w.reads)
+		}
+	})
 	t.Run("that others used up is noticed", func(t *testing.T) {
 		w := newWorld(t)
 		w.quota = 1000

@@ -120,10 +120,13 @@ func (q *Queue) Held(call *Call, now time.Time) bool {
 
 // QuotaUnread tells that reading a zone's quota failed in a way that is worth
 // another try before any call.
-func (q *Queue) QuotaUnread(zoneID string, now time.Time) {
+func (q *Queue) QuotaUnread(zoneID string, now time.Time) { q.reading(zoneID, false, now) }
+
+// reading keeps both modes of a zone waiting while its quota is read.
+func (q *Queue) reading(zoneID string, underWay bool, now time.Time) {
 	for _, edge := range []bool{false, true} {
 		if p := q.pools[poolKey{zoneID, edge}]; p != nil {
-			p.reading = false
+			p.reading = underWay
 			q.refreshAll(p, now)
 		}
 	}
@@ -132,9 +135,8 @@ func (q *Queue) QuotaUnread(zoneID string, now time.Time) {
 // metered stops a lane whose zone has no quota left, or none that is known.
 func (q *Queue) metered(l *lane, now time.Time) (decision Decision, stop bool) {
 	switch p := l.pool; {
-	case p.needsQuota(now, q.limits.QuotaInterval):
-		p.reading = true
-		q.refreshAll(p, now)
+	case q.needsQuota(p, now):
+		q.reading(l.ZoneID, true, now)
 		return Decision{ReadQuota: l.ZoneID}, true
 	case p.left == 0 && !p.edge:
 		q.holdPool(p, dailyQuota, now, p.readAt.Add(q.limits.QuotaInterval))

@@ -114,6 +114,9 @@ func (q *Queue) nextReset(now time.Time) time.Time {
 	return reset
 }
 
+// lastReset is when the quota of this day is expected to have returned.
+func (q *Queue) lastReset(now time.Time) time.Time { return q.nextReset(now).Add(-24 * time.Hour) }
+
 // HoldAccount keeps all tasks of the account waiting.
 func (q *Queue) HoldAccount(why Why, now, until time.Time) {
 	changed := !q.account.same(why)
@@ -243,10 +246,10 @@ func (q *Queue) SetQuota(zoneID string, batch, left int, now time.Time) {
 
 var dailyQuota = Why{Reason: "DailyQuota", Message: "EdgeOne's quota of the day is used up in this zone; the task goes on when it returns", Quota: true}
 
-// needsQuota says whether the zone's quota must be read before a call: when it
-// was never read, and when nothing is left of what was read long enough ago.
-func (p *pool) needsQuota(now time.Time, interval time.Duration) bool {
-	return p.readAt.IsZero() || p.left == 0 && now.Sub(p.readAt) >= interval
+// needsQuota says whether the zone's quota must be read before a call: when it was never
+// read, and when that was long enough ago and is of the day before or used up.
+func (q *Queue) needsQuota(p *pool, now time.Time) bool {
+	return now.Sub(p.readAt) >= q.limits.QuotaInterval && (p.left == 0 || p.readAt.Before(q.lastReset(now)))
 }
 
 // Exhausted tells that EdgeOne refused a call for the quota of the day. What is

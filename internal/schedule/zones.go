@@ -38,9 +38,8 @@ func (q *Queue) Zones(now time.Time) map[string]ZoneUse {
 		}
 		zones[it.lane.ZoneID] = zone
 	}
-	lastReset := q.nextReset(now).Add(-24 * time.Hour)
 	for key, p := range q.pools {
-		if !key.edge && p.left >= 0 && !p.readAt.Before(lastReset) { // else it is yesterday's
+		if !key.edge && p.left >= 0 && !p.readAt.Before(q.lastReset(now)) { // else it is yesterday's
 			zone := of(key.zoneID)
 			zone.Left = p.left
 			zones[key.zoneID] = zone

@@ -109,7 +109,9 @@ func (c *Client) Limiter(secretID, action string) *Limiter {
 		// All of an account's limiters begin together, so that the first call
 		// waits one second for them and not one for each action.
 		for _, a := range append(actions[:], action) {
-			c.limiters[limiterKey{secretID, a}] = newLimiter(a, c.options.QPS)
+			limiter := newLimiter(a, c.options.QPS)
+			limiter.observe = c.options.ObserveWait
+			c.limiters[limiterKey{secretID, a}] = limiter
 		}
 	}
 	return c.limiters[key]

@@ -456,6 +456,27 @@ func TestACallTimesOut(t *testing.T) {
 	}
 }
 
+func TestTheWaitForEverySlotIsObserved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		waits := map[string]time.Duration{}
+		c := clientOf(t, Options{
+			Transport:   answering(200, `{"Response":{"Tasks":[],"TotalCount":0,"RequestId":"r"}}`),
+			ObserveWait: func(action string, wait time.Duration) { waits[action] += wait },
+		})
+		if _, err := c.DescribePrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1", JobID: "j"}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
+		defer cancel()
+		if _, err := c.Limiter("another", ActionCreatePrefetchTask).Wait(ctx, 0); err == nil {
+			t.Fatal("a slot at once of a new limiter")
+		}
+		if wait, tried := waits[ActionCreatePrefetchTask]; !tried || wait > time.Millisecond || waits[ActionDescribePrefetchTasks] != time.Second {
+			t.Errorf("observed %v; want the second that a new limiter waits, and that there was no slot in time", waits)
+		}
+	})
+}
+
 func TestATooOldSignatureIsNotSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent, observed int

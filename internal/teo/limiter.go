@@ -29,8 +29,9 @@ const (
 // answer takes a slot out of use, as it says that there was one call too many;
 // while no more of them come the slots return. One slot always stays.
 type Limiter struct {
-	action string
-	limit  int
+	action  string
+	limit   int
+	observe func(action string, wait time.Duration)
 
 	mu          sync.Mutex
 	waiting     []*waiter   // by turn, then in the order they came
@@ -45,7 +46,7 @@ type Limiter struct {
 // each is free again a second after its answer, calls stay that much apart while there
 // is always something to call, and do not wait for each other on their way.
 func newLimiter(action string, limit int) *Limiter {
-	l := &Limiter{action: action, limit: limit, share: limit}
+	l := &Limiter{action: action, limit: limit, observe: func(string, time.Duration) {}, share: limit}
 	free := time.Now().Add(window)
 	for range limit {
 		l.cooling = append(l.cooling, free)
@@ -112,6 +113,8 @@ func (l *Limiter) Wait(ctx context.Context, turn int64) (*Slot, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, l.noSlot(err)
 	}
+	start := time.Now()
+	defer func() { l.observe(l.action, time.Since(start)) }()
 	w := &waiter{turn, make(chan struct{}, 1)}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -37,6 +37,9 @@ type Options struct {
 	// Observe is called once after each HTTP attempt, from the goroutine that
 	// made it. Calls refused before an attempt are not reported.
 	Observe func(Call)
+	// ObserveWait is called with how long each call, or what was to become one,
+	// waited for a slot of the Limiter of its action.
+	ObserveWait func(action string, wait time.Duration)
 }
 
 // DefaultEndpoint is the international site. The China site is
@@ -72,6 +75,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Observe == nil {
 		o.Observe = func(Call) {}
+	}
+	if o.ObserveWait == nil {
+		o.ObserveWait = func(string, time.Duration) {}
 	}
 	switch {
 	case o.QPS < 1 || o.QPS > 1000:
