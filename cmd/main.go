@@ -284,7 +284,7 @@ func run(ctx context.Context, o *options) error {
 	if err := controller.Setup(ctx, mgr, edgeOne, credentials, jobs, o.controller); err != nil {
 		return err
 	}
-	if err := errors.Join(mgr.AddHealthzCheck("healthz", healthz.Ping), mgr.AddReadyzCheck("readyz", healthz.Ping)); err != nil {
+	if err := errors.Join(mgr.AddHealthzCheck("healthz", healthz.Ping), mgr.AddReadyzCheck("tasks", controller.Synced(mgr.GetCache()))); err != nil {
 		return err
 	}
 	ctrl.Log.Info("Starting", "version", buildVersion(), "endpoint", o.endpoint, "qps", o.controller.QPS)

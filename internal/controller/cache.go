@@ -2,8 +2,10 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"time"
 	"unique"
 
@@ -14,6 +16,7 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
@@ -48,6 +51,19 @@ func CacheOptions(jobs *Jobs, namespaces ...string) cache.Options {
 	return options
 }
 
+// Synced is ready once the tasks have been read from the API server: a manager that may
+// not read them, or finds no CRD, would look at work for ever, and a rollout should stop
+// at it.
+func Synced(tasks cache.Cache) healthz.Checker {
+	return func(req *http.Request) error {
+		informer, err := tasks.GetInformer(req.Context(), &v1alpha1.PrefetchTask{}, cache.BlockUntilSynced(false))
+		if err == nil && !informer.HasSynced() {
+			err = errors.New("the tasks have not been read from the API server yet")
+		}
+		return err
+	}
+}
+
 var stripManagedFields toolscache.TransformFunc = cache.TransformStripManagedFields()
 
 // pages lists tasks page by page and slims each page at once. To have all of a
@@ -59,7 +75,7 @@ type pages struct {
 	transform toolscache.TransformFunc
 }
 
-// pageSize is in tasks. The largest have a megabyte.
+// pageSize is in tasks. Of large ones a page has fewer: see ReadAhead.
 const pageSize = 1000
 
 // IsWatchListSemanticsUnSupported tells the informer to list.

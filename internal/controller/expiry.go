@@ -36,7 +36,7 @@ func expiry(task *v1alpha1.PrefetchTask) (time.Time, bool) {
 
 // madeAgainBy names who would make the task again if it were deleted, by the marks
 // that they put on what they keep as it is in their sources. What they run as a
-// hook they make anew each time anyway.
+// hook they make anew each time anyway, and of a generated name nobody makes another.
 func madeAgainBy(task *v1alpha1.PrefetchTask) string {
 	has := func(marks map[string]string, names ...string) bool {
 		for _, name := range names {
@@ -47,6 +47,8 @@ func madeAgainBy(task *v1alpha1.PrefetchTask) string {
 		return false
 	}
 	switch {
+	case task.GenerateName != "":
+		return ""
 	case has(task.Labels, "kustomize.toolkit.fluxcd.io/name"): // to which a hook is nothing special
 		return "Flux"
 	case has(task.Annotations, "argocd.argoproj.io/hook", "helm.sh/hook"):

@@ -62,6 +62,7 @@ func TestATaskExpiresUnlessItWouldBeMadeAgain(t *testing.T) {
 		{"a hook of a Flux HelmRelease", then(annotated("helm.sh/hook"), labelled("helm.toolkit.fluxcd.io/name")), true},
 		{"of Helm", annotated("meta.helm.sh/release-name"), false},
 		{"a hook of Helm", then(annotated("helm.sh/hook"), labelled("app.kubernetes.io/instance")), true},
+		{"of a pipeline, with the labels of its chart", then(labelled("app.kubernetes.io/instance"), func(task *v1alpha1.PrefetchTask) { task.GenerateName = "release-" }), true},
 		{"with an annotation of its user's", annotated(expiryAnnotation), true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -141,10 +141,11 @@ var (
 	tasksDesc = prometheus.NewDesc("teo_prefetch_tasks",
 		"Tasks by the reason of their condition Ready. Those whose status does not speak of their spec yet are Waiting.", []string{"reason"}, nil)
 	waitingDesc = prometheus.NewDesc("teo_prefetch_waiting_targets",
-		"Targets that wait for a call, by zone.", []string{"zone"}, nil)
+		"Targets that wait for a call, by zone and reason: what holds them, or Waiting where nothing does.", []string{"zone", "reason"}, nil)
 	oldestDesc = prometheus.NewDesc("teo_prefetch_waiting_oldest_age_seconds",
-		"For how long the task waits that has waited longest, by zone: since its last call or since it was created, resumed or changed. 0 if none waits.",
-		[]string{"zone"}, nil)
+		"For how long the task waits that has waited longest, by zone and reason: since its last call or since it was created, resumed or changed. "+
+			"0 if none waits.",
+		[]string{"zone", "reason"}, nil)
 	leftDesc = prometheus.NewDesc("teo_prefetch_quota_left_targets",
 		"What is left of the day's quota in mode Default, by zone, as far as the operator knows: as EdgeOne told it last, less what the operator has submitted since.",
 		[]string{"zone"}, nil)
@@ -180,8 +181,10 @@ func (m *monitor) Collect(out chan<- prometheus.Metric) {
 	}
 	now := time.Now()
 	for id, zone := range m.submitter.zones(now) {
-		gauge(waitingDesc, float64(zone.Waiting), id)
-		gauge(oldestDesc, ageAt(now, zone.Since), id)
+		for reason, waiting := range zone.Waiting {
+			gauge(waitingDesc, float64(waiting.Targets), id, reason)
+			gauge(oldestDesc, ageAt(now, waiting.Since), id, reason)
+		}
 		if zone.Left >= 0 {
 			gauge(leftDesc, float64(zone.Left), id)
 		}
@@ -249,7 +252,7 @@ func (l *line) zones(now time.Time) map[string]zoneUse {
 	defer l.mu.Unlock()
 	known, zones := l.queue.Zones(now), map[string]zoneUse{}
 	for id, zone := range known {
-		if zone.Waiting > 0 {
+		if len(zone.Waiting) > 0 {
 			zones[id] = zoneUse{zone, 0}
 		}
 	}
@@ -262,6 +265,9 @@ func (l *line) zones(now time.Time) map[string]zoneUse {
 		if !ok {
 			zone.Left = -1
 		}
+		if len(zone.Waiting) == 0 {
+			zone.Waiting = map[string]schedule.Line{v1alpha1.ReasonWaiting: {}}
+		}
 		zones[id] = zoneUse{zone, used.daily}
 	}
 	return zones
@@ -269,9 +275,9 @@ func (l *line) zones(now time.Time) map[string]zoneUse {
 
 // with joins what two accounts know of the same zone.
 func (z zoneUse) with(other zoneUse) zoneUse {
-	z.Waiting += other.Waiting
-	if z.Since.IsZero() || !other.Since.IsZero() && other.Since.Before(z.Since) {
-		z.Since = other.Since
+	z.Waiting = maps.Clone(z.Waiting)
+	for reason, line := range other.Waiting {
+		z.Waiting[reason] = z.Waiting[reason].With(line)
 	}
 	if z.Left < 0 || other.Left >= 0 && other.Left < z.Left {
 		z.Left = other.Left

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -20,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
@@ -244,19 +246,19 @@ func TestAZoneIsToldOfWhileItIsUsedAndAnHourLonger(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		wantSeries(t, "three tasks wait", series(t, m), always(map[string]float64{
-			"waiting_targets zone-1": 6, "waiting_oldest_age_seconds zone-1": 60,
-			"waiting_targets zone-2": 3, "waiting_oldest_age_seconds zone-2": 60,
+			"waiting_targets Waiting zone-1": 6, "waiting_oldest_age_seconds Waiting zone-1": 60,
+			"waiting_targets Waiting zone-2": 3, "waiting_oldest_age_seconds Waiting zone-2": 60,
 		}))
 		s.readQuota(l, unitCreds, unitZone)
 		wantSeries(t, "the quota was read, for which there was a slot a second later", series(t, m), always(map[string]float64{
-			"waiting_targets zone-1": 6, "waiting_oldest_age_seconds zone-1": 61, "quota_left_targets zone-1": 100, "quota_daily_targets zone-1": 100,
-			"waiting_targets zone-2": 3, "waiting_oldest_age_seconds zone-2": 61,
+			"waiting_targets Waiting zone-1": 6, "waiting_oldest_age_seconds Waiting zone-1": 61, "quota_left_targets zone-1": 100, "quota_daily_targets zone-1": 100,
+			"waiting_targets Waiting zone-2": 3, "waiting_oldest_age_seconds Waiting zone-2": 61,
 		}))
 		s.call(context.Background(), l, unitCreds, u.planned(l), "mine")
 		s.remove(u.get("elsewhere"))
 		s.remove(u.get("tenant"))
 		wantSeries(t, "one was called for, which is followed, and the others are gone", series(t, m), always(map[string]float64{
-			"waiting_targets zone-1": 0, "waiting_oldest_age_seconds zone-1": 0, "quota_left_targets zone-1": 98, "quota_daily_targets zone-1": 100,
+			"waiting_targets Waiting zone-1": 0, "waiting_oldest_age_seconds Waiting zone-1": 0, "quota_left_targets zone-1": 98, "quota_daily_targets zone-1": 100,
 			"unsettled_oldest_age_seconds zone-1": 0,
 		}))
 		s.poller.remove(u.get("a"))
@@ -271,17 +273,21 @@ func TestAZoneIsToldOfWhileItIsUsedAndAnHourLonger(t *testing.T) {
 
 func TestTwoAccountsOfAZoneAreToldOfAsOne(t *testing.T) {
 	early, late := time.Unix(100, 0), time.Unix(200, 0)
-	one, two := zoneUse{daily: 10}, zoneUse{daily: 20}
-	one.Waiting, one.Since, one.Left = 1, late, -1
-	two.Waiting, two.Since, two.Left = 2, early, 5
+	use := func(left, daily int, waiting map[string]schedule.Line) zoneUse {
+		return zoneUse{schedule.ZoneUse{Waiting: waiting, Left: left}, daily}
+	}
+	one := use(-1, 10, map[string]schedule.Line{v1alpha1.ReasonWaiting: {Targets: 1, Since: late}})
+	two := use(5, 20, map[string]schedule.Line{v1alpha1.ReasonWaiting: {Targets: 2, Since: early}, v1alpha1.ReasonThrottled: {Targets: 7, Since: late}})
+	want := use(5, 20, map[string]schedule.Line{v1alpha1.ReasonWaiting: {Targets: 3, Since: early}, v1alpha1.ReasonThrottled: {Targets: 7, Since: late}})
 	for _, got := range []zoneUse{one.with(two), two.with(one)} {
-		if got.Waiting != 3 || got.Since != early || got.Left != 5 || got.daily != 20 {
+		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%+v", got)
 		}
 	}
-	one.Waiting, one.Since, one.Left = 0, time.Time{}, 3
+	one = use(3, 10, map[string]schedule.Line{v1alpha1.ReasonWaiting: {}}) // where none waits
+	want.Waiting[v1alpha1.ReasonWaiting], want.Left = schedule.Line{Targets: 2, Since: early}, 3
 	for _, got := range []zoneUse{one.with(two), two.with(one)} {
-		if got.Waiting != 2 || got.Since != early || got.Left != 3 {
+		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%+v", got)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +16,9 @@ import (
 // of a list of tasks it asks for the next. Both take about as long for a page, and
 // would wait for each other otherwise, for half of the time that a start beside many
 // tasks takes. A page that was asked for in vain is dropped when a list begins again.
+//
+// A page that is too large for the manager's memory is asked for again with fewer
+// tasks: that of a thousand tasks may have a megabyte or a gigabyte.
 func ReadAhead(to http.RoundTripper) http.RoundTripper {
 	return &readAhead{to: to, next: map[string]*page{}}
 }
@@ -27,12 +31,17 @@ type readAhead struct {
 
 // page is an answer that is under way or here.
 type page struct {
-	url      string
+	url      string // as it was or will be asked for
+	limit    int    // how many tasks it may have
 	here     chan struct{}
 	response *http.Response
 	body     []byte
 	err      error
 }
+
+// maxPage is how many bytes a page may have that has more than one task. Parsed it takes
+// a few times as much, and the next one is read meanwhile.
+const maxPage = 16 << 20
 
 // pageTimeout is how long a page may take that nobody may be waiting for.
 const pageTimeout = time.Minute
@@ -42,7 +51,8 @@ var continues = regexp.MustCompile(`"metadata":\{"continue":"([^"\\]+)"[^{}]*\}\
 
 func (r *readAhead) RoundTrip(req *http.Request) (*http.Response, error) {
 	query := req.URL.Query()
-	if req.Method != http.MethodGet || query.Get("limit") == "" || query.Get("watch") != "" || !strings.HasSuffix(req.URL.Path, "/prefetchtasks") {
+	limit, err := strconv.Atoi(query.Get("limit"))
+	if req.Method != http.MethodGet || err != nil || query.Get("watch") != "" || !strings.HasSuffix(req.URL.Path, "/prefetchtasks") {
 		return r.to.RoundTrip(req)
 	}
 	r.mu.Lock()
@@ -57,26 +67,26 @@ func (r *readAhead) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	if p == nil || p.err != nil || p.url != req.URL.String() {
-		p = newPage(req)
+		p = newPage(req, limit)
 		if p.get(r.to, req); p.err != nil {
 			return nil, p.err
 		}
 	}
 	if end := continues.FindSubmatch(p.body[max(0, len(p.body)-4096):]); end != nil && p.response.StatusCode == http.StatusOK {
-		r.ahead(req, string(end[1]))
+		if len(p.body) < maxPage/4 {
+			p.limit = min(2*p.limit, limit)
+		}
+		r.ahead(req, string(end[1]), p.limit)
 	}
 	p.response.Request, p.response.Body = req, io.NopCloser(bytes.NewReader(p.body))
 	return p.response, nil
 }
 
 // ahead asks for the page after one.
-func (r *readAhead) ahead(req *http.Request, token string) {
+func (r *readAhead) ahead(req *http.Request, token string, limit int) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(req.Context()), pageTimeout)
-	next := req.Clone(ctx)
-	query := next.URL.Query()
-	query.Set("continue", token)
-	next.URL.RawQuery = query.Encode()
-	p := newPage(next)
+	next := with(req.WithContext(ctx), "continue", token)
+	p := newPage(next, limit)
 	r.mu.Lock()
 	r.next[req.URL.Path] = p
 	r.mu.Unlock()
@@ -86,16 +96,41 @@ func (r *readAhead) ahead(req *http.Request, token string) {
 	}()
 }
 
-func newPage(req *http.Request) *page { return &page{url: req.URL.String(), here: make(chan struct{})} }
+// with returns a copy of a request with one parameter changed.
+func with(req *http.Request, name, value string) *http.Request {
+	req = req.Clone(req.Context())
+	query := req.URL.Query()
+	query.Set(name, value)
+	req.URL.RawQuery = query.Encode()
+	return req
+}
 
+func newPage(req *http.Request, limit int) *page {
+	return &page{url: req.URL.String(), limit: limit, here: make(chan struct{})}
+}
+
+// get reads the page, with fewer tasks if they are large.
 func (p *page) get(to http.RoundTripper, req *http.Request) {
 	defer close(p.here)
-	response, err := to.RoundTrip(req)
-	if err != nil {
-		p.err = err
+	for {
+		p.try(to, with(req, "limit", strconv.Itoa(p.limit)))
+		if len(p.body) <= maxPage || p.limit == 1 {
+			return
+		}
+		p.limit = max(1, p.limit/4)
+	}
+}
+
+// try reads the page, of one that is too large only the beginning.
+func (p *page) try(to http.RoundTripper, req *http.Request) {
+	p.body = nil // before there is another
+	if p.response, p.err = to.RoundTrip(req); p.err != nil {
 		return
 	}
-	defer func() { _ = response.Body.Close() }()
-	p.response = response
-	p.body, p.err = io.ReadAll(response.Body)
+	defer func() { _ = p.response.Body.Close() }()
+	body := io.Reader(p.response.Body)
+	if p.limit > 1 {
+		body = io.LimitReader(body, maxPage+1)
+	}
+	p.body, p.err = io.ReadAll(body)
 }

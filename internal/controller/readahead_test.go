@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -125,4 +127,64 @@ func TestAPageThatCouldNotBeReadAheadIsAskedForAgain(t *testing.T) {
 			t.Error(body)
 		}
 	})
+}
+
+// Tasks of a namespace are listed together, so that a page of the usual number may have
+// hundreds of large ones without a warning.
+func TestAPageOfLargeTasksHasFewerOfThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const small, large = 100, 1 << 20
+		sizes := slices.Concat(slices.Repeat([]int{small}, 3000), slices.Repeat([]int{large}, 60), slices.Repeat([]int{small}, 3000))
+		var most, requests int
+		api := roundTrip(func(req *http.Request) (*http.Response, error) {
+			query := req.URL.Query()
+			from, _ := strconv.Atoi(query.Get("continue")) // "" is 0
+			limit, err := strconv.Atoi(query.Get("limit"))
+			if err != nil {
+				return nil, err
+			}
+			to := min(from+limit, len(sizes))
+			items := make([]io.Reader, 0, to-from)
+			for i, size := range sizes[from:to] {
+				items = append(items, io.LimitReader(padding{}, int64(size)), strings.NewReader(fmt.Sprintf("<%d>", from+i)))
+			}
+			end := `{"metadata":{"resourceVersion":"7"}}`
+			if to < len(sizes) {
+				end = fmt.Sprintf(`{"metadata":{"continue":"%d","resourceVersion":"7"}}`, to)
+			}
+			requests++
+			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(io.MultiReader(append(items, strings.NewReader(end))...))}, nil
+		})
+		ahead, next, query := ReadAhead(api), 0, "limit=1000"
+		for query != "" {
+			body := askFor(t, ahead, "prefetchtasks", query)
+			most = max(most, len(body))
+			if !strings.Contains(body, fmt.Sprintf("<%d>", next)) {
+				t.Fatalf("task %d is missing", next)
+			}
+			next += strings.Count(body, "<")
+			end := continues.FindStringSubmatch(body)
+			if query = ""; end != nil {
+				query = "continue=" + end[1] + "&limit=1000"
+			}
+			synctest.Wait()
+		}
+		if next != len(sizes) || most > maxPage {
+			t.Errorf("%d tasks of %d were read, a page had up to %d bytes", next, len(sizes), most)
+		}
+		t.Logf("%d requests, pages of up to %d bytes", requests, most)
+		if requests > 40 {
+			t.Errorf("%d requests for 6,000 small and 60 large tasks", requests)
+		}
+	})
+}
+
+// padding is bytes without end.
+type padding struct{}
+
+func (padding) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = '-'
+	}
+	return len(p), nil
 }

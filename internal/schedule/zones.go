@@ -8,12 +8,28 @@ import (
 
 // ZoneUse is what a queue knows of a zone, for metrics.
 type ZoneUse struct {
-	// Waiting is how many targets wait for a call.
-	Waiting int
-	// Since is from when the task waits that has waited longest; zero if none waits.
-	Since time.Time
+	// Waiting is what waits for a call, by what holds it: the reason of the condition
+	// Ready, which is Waiting where nothing does.
+	Waiting map[string]Line
 	// Left is what is left of the day's quota in the default mode; -1 is not known.
 	Left int
+}
+
+// Line is a part of what waits.
+type Line struct {
+	// Targets is how many URLs that is.
+	Targets int
+	// Since is from when the task waits that has waited longest.
+	Since time.Time
+}
+
+// With joins two parts.
+func (l Line) With(other Line) Line {
+	if l.Since.IsZero() || !other.Since.IsZero() && other.Since.Before(l.Since) {
+		l.Since = other.Since
+	}
+	l.Targets += other.Targets
+	return l
 }
 
 // Zones tells of the zones in which tasks wait or whose quota is known. It looks
@@ -25,17 +41,15 @@ func (q *Queue) Zones(now time.Time) map[string]ZoneUse {
 		if zone, known := zones[id]; known {
 			return zone
 		}
-		return ZoneUse{Left: -1}
+		return ZoneUse{Waiting: map[string]Line{}, Left: -1}
 	}
 	for _, it := range q.items {
 		if it.inFlight || it.strand == nil && !it.parked && it.suspects == 0 {
 			continue // it is called for, or only has to be told something
 		}
 		zone := of(it.lane.ZoneID)
-		zone.Waiting += wanted(it.task)
-		if since := it.waitsSince(); zone.Since.IsZero() || since.Before(zone.Since) {
-			zone.Since = since
-		}
+		reason := q.holder(it)
+		zone.Waiting[reason] = zone.Waiting[reason].With(Line{wanted(it.task), it.waitsSince()})
 		zones[it.lane.ZoneID] = zone
 	}
 	for key, p := range q.pools {
@@ -46,6 +60,17 @@ func (q *Queue) Zones(now time.Time) map[string]ZoneUse {
 		}
 	}
 	return zones
+}
+
+// holder is the reason of what holds a waiting task. A hold that is over counts until a
+// call or a look has shown that the trouble is.
+func (q *Queue) holder(it *item) string {
+	for _, h := range []hold{q.account, it.lane.pool.hold, it.lane.hold} {
+		if h.Reason != "" {
+			return h.Reason
+		}
+	}
+	return v1alpha1.ReasonWaiting
 }
 
 // wanted is about how many targets a waiting task has yet to hand over, without

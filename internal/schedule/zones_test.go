@@ -19,18 +19,29 @@ func TestWhatAQueueTellsOfAZone(t *testing.T) {
 		if !known {
 			zone.Left = -1
 		}
-		got := time.Duration(0)
-		if !zone.Since.IsZero() {
-			got = w.now.Sub(zone.Since).Round(time.Second)
+		var all Line
+		for _, line := range zone.Waiting {
+			all = all.With(line)
 		}
-		if zone.Waiting != waiting || zone.Left != left || got != age {
-			t.Errorf("%s: %d targets wait in %s for %s, and %d are left of the day's; want %d, %s and %d", what, zone.Waiting, zoneID, got, zone.Left, waiting, age, left)
+		got := time.Duration(0)
+		if !all.Since.IsZero() {
+			got = w.now.Sub(all.Since).Round(time.Second)
+		}
+		if all.Targets != waiting || zone.Left != left || got != age {
+			t.Errorf("%s: %d targets wait in %s for %s, and %d are left of the day's; want %d, %s and %d", what, all.Targets, zoneID, got, zone.Left, waiting, age, left)
+		}
+	}
+	wantReason := func(what, reason string) {
+		t.Helper()
+		if waiting := w.q.Zones(w.now)["zone-1"].Waiting; len(waiting) != 1 || waiting[reason].Targets == 0 {
+			t.Errorf("%s: it waits for %v, want %s", what, waiting, reason)
 		}
 	}
 	small := newTask("small", urls("small", 10)...)
 	small.CreationTimestamp = metav1.NewTime(w.now.Add(-5 * time.Minute))
 	w.set(small)
 	want("a task that was there before this process", "zone-1", 10, -1, 5*time.Minute)
+	wantReason("nothing holds it", v1alpha1.ReasonWaiting)
 
 	call := w.expect(w.next(), "small")
 	want("it is called for", "zone-1", 0, 1000, 0)
@@ -72,8 +83,13 @@ func TestWhatAQueueTellsOfAZone(t *testing.T) {
 	})
 	w.now = w.now.Add(10 * time.Minute)
 	want("the rest of a large task waits for quota since its last call", "zone-1", 223, 0, 10*time.Minute)
+	w.none()
+	wantReason("nothing is left of the day's quota", v1alpha1.ReasonDailyQuota)
 	w.now = w.now.Add(11 * time.Hour) // past midnight
 	want("what was left yesterday says nothing", "zone-1", 223, -1, 11*time.Hour+10*time.Minute)
+	wantReason("nobody has looked whether it is back", v1alpha1.ReasonDailyQuota)
+	w.q.HoldAccount(Why{Reason: v1alpha1.ReasonCredentialsRefused, Person: true}, w.now, w.now.Add(time.Minute))
+	wantReason("all of the account are held", v1alpha1.ReasonCredentialsRefused)
 	want("other zones", "zone-2", 0, -1, 0)
 	w.delete("large")
 	want("it is deleted", "zone-1", 0, -1, 0)
@@ -88,7 +104,7 @@ func TestTargetsThatWaitForAnotherTasksCallCountAsWaiting(t *testing.T) {
 	w.set(other)
 	w.lose(call)
 	w.none()
-	if zone := w.q.Zones(w.now)["zone-1"]; zone.Waiting != 2 {
-		t.Errorf("%d targets wait, want 2", zone.Waiting)
+	if zone := w.q.Zones(w.now)["zone-1"]; zone.Waiting[v1alpha1.ReasonWaiting].Targets != 2 {
+		t.Errorf("%v wait, want 2 targets", zone.Waiting)
 	}
 }

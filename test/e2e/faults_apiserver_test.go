@@ -2,12 +2,14 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
@@ -251,6 +254,28 @@ func TestWatchesThatBreakLoseNothing(t *testing.T) {
 		w.strikes(1)
 		w.judge()
 	})
+}
+
+// Until then a rollout must not go on to the next replica.
+func TestAManagerIsReadyOnceItHasReadTheTasks(t *testing.T) {
+	w := newWorld(t, config())
+	w.proxy()
+	w.create(w.task("a", good+"a"))
+	lists := devcluster.ProxyMatch{Verb: "list", Resource: "prefetchtasks", Namespace: w.namespace}
+	refused := w.api.AddFault(devcluster.ProxyFault{Match: lists, Effect: devcluster.ProxyEffect{Status: http.StatusForbidden}})
+	var allowed atomic.Bool
+	go func() {
+		_ = wait.PollUntilContextCancel(t.Context(), 20*time.Millisecond, true, func(context.Context) (bool, error) {
+			return w.api.Taken(refused) >= 2, nil // a second apart
+		})
+		allowed.Store(true)
+		w.api.RemoveFault(refused)
+	}()
+	w.manager()
+	if !allowed.Load() {
+		t.Error("it was ready before it could read a task")
+	}
+	w.untilFinished("a", v1alpha1.ReasonSucceeded)
 }
 
 // The rows that kill etcd or kube-apiserver have a control plane of their own, one
