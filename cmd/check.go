@@ -179,6 +179,15 @@ const unknownZone = "zone-000000000000"
 func (c *check) edgeOneAccepts(ctx context.Context) {
 	creds, err := controller.OwnCredentials(c.credentialsDir)()
 	switch {
+	case errors.Is(err, controller.ErrNoOwnCredentials) && c.credentialsDir != "":
+		c.fail("The operator has no credentials of its own: %s has no files. Create the Secret (the chart's credentials.existingSecret) in the operator's namespace, "+
+			"with the keys secretId and secretKey; it is mounted within two minutes. If every task is to name a Secret, leave --credentials-dir out "+
+			"(the chart: set credentials.existingSecret to \"\").", c.credentialsDir)
+		return
+	case errors.Is(err, controller.ErrNoOwnCredentials) && c.checkZone != "":
+		c.fail("The operator has no credentials of its own to read the quota of zone %s with. Give it some, with --credentials-dir or TENCENTCLOUD_SECRET_ID and "+
+			"TENCENTCLOUD_SECRET_KEY (the chart's credentials), or leave --check-zone out.", c.checkZone)
+		return
 	case errors.Is(err, controller.ErrNoOwnCredentials):
 		c.unknown("The operator has no credentials of its own, so every task has to name a Secret in spec.credentialsSecretRef.")
 		return

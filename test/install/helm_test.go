@@ -85,7 +85,7 @@ func TestHelmTestSaysWhatIsWrongWithTheCredentials(t *testing.T) {
 		passes        bool
 		says, advises string
 	}{
-		{"none", "", "", true, "not checked: The operator has no credentials", "every task has to name a Secret"},
+		{"none", "", "", false, "FAILED: The operator has no credentials of its own", "Create the Secret"},
 		{"another account's", "AKIDtenant", "tenant-secret-key", false, "InvalidParameter.ZoneNotFound", "belongs to the account of these keys"},
 		{"with too narrow a policy", "AKIDcreate", "key", false, "UnauthorizedOperation", "Let the sub-account's policy allow"},
 		{"an unknown SecretId", "AKIDnobody", "demo-secret-key", false, "AuthFailure.SecretIdNotFound", "correct secretId in the operator's Secret"},
