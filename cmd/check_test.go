@@ -53,6 +53,7 @@ func TestTheCommandLine(t *testing.T) {
 		{"check --check-zone=zone-1 --teo-qps=5", ""},
 		{"--check-zone=zone-1", "not defined: -check-zone"},
 		{"check check", `"check" is not a flag`},
+		{"--leader-election-id=Shop", `"Shop" is not a name for a Lease`},
 		{"--watch-namespaces=a,b,a", `--watch-namespaces names "a" twice`},
 	} {
 		t.Run(tt.args, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -148,6 +149,44 @@ func TestAnInstallationForSomeNamespacesLeavesTheOthersAlone(t *testing.T) {
 		if err := try(); !apierrors.IsForbidden(err) {
 			t.Errorf("%s: %v, want Forbidden", name, err)
 		}
+	}
+}
+
+// Neither waits for the other's Lease.
+func TestTwoReleasesInOneNamespaceBothWork(t *testing.T) {
+	s := newSite(t)
+	t.Cleanup(s.removeCRD)
+	s.giveCredentials("teo-credentials", "AKIDdemo", "demo-secret-key")
+	for i, name := range []string{release, "games"} {
+		served := s.newNamespace("served-")
+		s.helm("install", name, chart, "--wait", "--timeout=90s", "--set=edgeone.endpoint="+s.url, "--set=watchNamespaces={"+served+"}",
+			"--set=extraArgs={--poll-interval=500ms}", fmt.Sprintf("--set=crds.enabled=%t", i == 0))
+		defer s.helm("uninstall", name, "--wait", "--timeout=90s")
+		stop := s.runManager(s.deployment([]string{release, "games-" + release}[i]))
+		defer stop()
+		s.create(served, name)
+		s.succeeded(served, name)
+	}
+}
+
+// A new pod beside the old one would be a second manager that works. Helm has two ways
+// to change a Deployment, which differ in what becomes of the API server's defaults.
+func TestLeaderElectionIsTurnedOffAndOn(t *testing.T) {
+	s := newSite(t)
+	t.Cleanup(s.removeCRD)
+	for _, way := range []string{"true", "false"} {
+		common := []string{release, chart, "--server-side=" + way, "--wait", "--timeout=90s", "--set=replicaCount=1,crds.keep=false"}
+		s.helm(append([]string{"install"}, common...)...)
+		for _, step := range []struct{ set, surge string }{
+			{"leaderElection.enabled=false,log.level=debug", "0"},
+			{"leaderElection.enabled=true", "25%"},
+		} {
+			s.helm(append(append([]string{"upgrade"}, common...), "--set="+step.set)...)
+			if rolls := s.deployment(release).Spec.Strategy.RollingUpdate; rolls == nil || rolls.MaxSurge.String() != step.surge {
+				t.Errorf("with %s, server-side=%s, it rolls with %+v, want a surge of %s", step.set, way, rolls, step.surge)
+			}
+		}
+		s.helm("uninstall", release, "--wait", "--timeout=90s")
 	}
 }
 

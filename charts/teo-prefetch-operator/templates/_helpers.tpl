@@ -96,6 +96,9 @@ app.kubernetes.io/component: manager
 {{- if .Values.leaderElection.enabled }}
 - --leader-elect
 - --leader-election-namespace={{ .Release.Namespace }}
+{{- if ne (include "teo.fullname" .) "teo-prefetch-operator" }}
+- --leader-election-id={{ include "teo.fullname" . }}
+{{- end }}
 {{- end }}
 - --metrics-bind-address={{ if .Values.metrics.enabled }}:{{ .Values.metrics.port }}{{ else }}0{{ end }}
 {{- if and .Values.metrics.enabled (not .Values.metrics.secure) }}
