@@ -368,8 +368,14 @@ func (s *site) helmTest(release string) (said string, passed bool) {
 // further arguments.
 func (s *site) overlay(args ...string) string {
 	s.t.Helper()
+	return s.kustomize("config/default", args...)
+}
+
+// kustomize renders a part of config as overlay does.
+func (s *site) kustomize(part string, args ...string) string {
+	s.t.Helper()
 	dir := s.t.TempDir()
-	base, err := filepath.Rel(dir, filepath.Join(shared.root, "config", "default"))
+	base, err := filepath.Rel(dir, filepath.Join(shared.root, part))
 	s.must(err)
 	text := fmt.Sprintf("namespace: %s\nresources: [%s]\npatches:\n", s.namespace, base)
 	for _, arg := range args {
