@@ -14,6 +14,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
 )
 
 func TestKustomizeInstallsAnOperatorThatWorks(t *testing.T) {
@@ -42,8 +44,6 @@ func TestKustomizeInstallsAnOperatorThatWorks(t *testing.T) {
 	}
 }
 
-// What the chart installs with its default values, config/default installs too:
-// they differ in labels, and in arguments that the chart gives as they are by default.
 // As docs/install.md tells: what was installed with Kustomize goes, but for the CRD,
 // which Helm takes over when it is told to. So do releases of another name.
 func TestHelmGoesOnWithTheTasksOfAnotherInstallation(t *testing.T) {
@@ -86,6 +86,8 @@ func TestHelmGoesOnWithTheTasksOfAnotherInstallation(t *testing.T) {
 	}
 }
 
+// What the chart installs with its default values, config/default installs too:
+// they differ in labels, and in arguments that the chart gives as they are by default.
 func TestKustomizeInstallsTheSameAsTheChart(t *testing.T) {
 	s := newSite(t)
 	chart := objects(t, s.helm("template", release, chart))
@@ -124,7 +126,7 @@ func TestKustomizeInstallsTheSameAsTheChart(t *testing.T) {
 // Alerts and dashboard are the chart's, and the ServiceMonitor finds the Service.
 func TestKustomizeWatchesTheSameAsTheChart(t *testing.T) {
 	s := newSite(t)
-	chart := objects(t, s.helm("template", release, chart, "--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true"))
+	chart := objects(t, s.helm("template", release, chart, "--namespace="+devcluster.Namespace, "--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true"))
 	out, err := s.command("kubectl", "kustomize", "config/prometheus")
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
