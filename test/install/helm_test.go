@@ -3,14 +3,17 @@ package install
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -187,6 +190,56 @@ func TestLeaderElectionIsTurnedOffAndOn(t *testing.T) {
 			}
 		}
 		s.helm("uninstall", release, "--wait", "--timeout=90s")
+	}
+}
+
+// With the values that docs/install.md shows. That the proxy is asked for the API server
+// without NO_PROXY shows that it is in the way; loopback addresses never are, so that
+// the API server has another name here, which nothing answers to.
+func TestBehindAProxyTheAPIServerIsCalledDirectly(t *testing.T) {
+	s := newSite(t)
+	s.apiServer = "kubernetes.invalid"
+	s.must(s.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: release}}))
+	page, err := os.ReadFile(filepath.Join(shared.root, "docs", "install.md"))
+	s.must(err)
+	_, text, _ := strings.Cut(string(page), "# proxy.yaml\n")
+	text, _, found := strings.Cut(text, "```")
+	if !found {
+		t.Fatal("docs/install.md has no proxy.yaml")
+	}
+	for _, tt := range []struct {
+		values string
+		asked  bool
+	}{
+		{text, false},
+		{strings.ReplaceAll(text, "NO_PROXY", "SOMETHING"), true},
+	} {
+		var mu sync.Mutex
+		asked := map[string]bool{}
+		proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			asked[r.Host] = true
+			w.WriteHeader(http.StatusBadGateway)
+		}))
+		t.Cleanup(proxy.Close)
+		values := filepath.Join(t.TempDir(), "values.yaml")
+		s.must(os.WriteFile(values, []byte(strings.ReplaceAll(tt.values, "http://proxy.example:3128", proxy.URL)), 0o600))
+		pod := objects(t, s.helm("template", release, chart, "--values", values, "--show-only=templates/tests/check.yaml",
+			"--set=credentials.existingSecret="))["Pod/"+release+"-check"]
+		var check corev1.Pod
+		s.must(runtime.DefaultUnstructuredConverter.FromUnstructured(pod, &check))
+		p := s.process(check.Spec)
+		p.Env = append(p.Env, "TENCENTCLOUD_SECRET_ID=AKIDdemo", "TENCENTCLOUD_SECRET_KEY=demo-secret-key")
+		s.must(p.Start(t.Context()))
+		if err := p.Wait(t.Context()); err == nil {
+			t.Errorf("the check passes though nothing can be reached:\n%s", p.Output())
+		}
+		mu.Lock()
+		if !asked["teo.intl.tencentcloudapi.com:443"] || asked["kubernetes.invalid:6443"] != tt.asked {
+			t.Errorf("the proxy was asked for %v, want EdgeOne, and the API server: %t, with\n%s\n%s", asked, tt.asked, tt.values, p.Output())
+		}
+		mu.Unlock()
 	}
 }
 
