@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -240,6 +241,37 @@ func TestBehindAProxyTheAPIServerIsCalledDirectly(t *testing.T) {
 			t.Errorf("the proxy was asked for %v, want EdgeOne, and the API server: %t, with\n%s\n%s", asked, tt.asked, tt.values, p.Output())
 		}
 		mu.Unlock()
+	}
+}
+
+// As docs/security.md offers.
+func TestHelmTestPassesWithRolesThatNameSecrets(t *testing.T) {
+	s := newSite(t)
+	t.Cleanup(s.removeCRD)
+	s.giveCredentials("teo-credentials", "AKIDdemo", "demo-secret-key")
+	served := s.newNamespace("served-")
+	role := &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: served, Name: "operator"}, Rules: []rbacv1.PolicyRule{
+		{APIGroups: []string{""}, Resources: []string{"secrets", "configmaps"}, ResourceNames: []string{"edgeone"}, Verbs: []string{"get"}},
+		{APIGroups: []string{"events.k8s.io"}, Resources: []string{"events"}, Verbs: []string{"create", "patch"}},
+		{APIGroups: []string{v1alpha1.GroupVersion.Group}, Resources: []string{"prefetchtasks"}, Verbs: []string{"delete", "get", "list", "watch"}},
+		{APIGroups: []string{v1alpha1.GroupVersion.Group}, Resources: []string{"prefetchtasks/status"}, Verbs: []string{"update"}},
+	}}
+	s.must(s.Create(t.Context(), role))
+	s.must(s.Create(t.Context(), &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Namespace: served, Name: "operator"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role.Name},
+		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: s.namespace, Name: release}},
+	}))
+	s.helm("install", release, chart, "--wait", "--timeout=90s", "--set=edgeone.endpoint="+s.url, "--set=watchNamespaces={"+served+"}",
+		"--set=rbac.create=false,metrics.secure=false,leaderElection.enabled=false,replicaCount=1")
+	defer s.helm("uninstall", release, "--wait", "--timeout=90s")
+	if said, passed := s.helmTest(release); !passed || !strings.Contains(said, "not checked: Which configmaps and secrets") {
+		t.Errorf("helm test passes: %t, with\n%s", passed, said)
+	}
+	role.Rules = role.Rules[:3]
+	s.must(s.Update(t.Context(), role))
+	if said, passed := s.helmTest(release); passed || !strings.Contains(said, "it lacks get configmaps, get secrets, update prefetchtasks/status") {
+		t.Errorf("without the right to write statuses helm test passes: %t, with\n%s", passed, said)
 	}
 }
 
