@@ -100,6 +100,12 @@ func (c *check) servesTasks(clients kubernetes.Interface) {
 // permission is one line of the roles in config/rbac.
 type permission struct{ group, resource, verbs string }
 
+// byName says whether roles of a user's own may give this for some names only: it is
+// for what tasks name.
+func (p permission) byName() bool {
+	return p.group == "" && (p.resource == "secrets" || p.resource == "configmaps")
+}
+
 var (
 	// neededForTasks is what the manager does in the namespaces of tasks.
 	neededForTasks = []permission{
@@ -143,7 +149,7 @@ func (c *check) may(ctx context.Context, clients kubernetes.Interface, what, nam
 	if namespace != "" {
 		where = fmt.Sprintf("in namespace %q", namespace)
 	}
-	var missing []string
+	var missing, named []string
 	for _, p := range needed {
 		resource, subresource, _ := strings.Cut(p.resource, "/")
 		for _, verb := range strings.Fields(p.verbs) {
@@ -157,17 +163,24 @@ func (c *check) may(ctx context.Context, clients kubernetes.Interface, what, nam
 				c.fail("The API server does not tell the permissions: %v.", err)
 				return
 			}
-			if !answer.Status.Allowed {
-				missing = append(missing, verb+" "+p.resource)
+			if answer.Status.Allowed {
+				continue
+			}
+			missing = append(missing, verb+" "+p.resource)
+			if p.byName() {
+				named = append(named, p.resource)
 			}
 		}
 	}
-	if len(missing) > 0 {
+	if len(missing) > len(named) {
 		c.fail("The operator may not %s %s: it lacks %s. Grant it to its ServiceAccount (the chart's rbac.create, or config/rbac).",
 			what, where, strings.Join(missing, ", "))
 		return
 	}
 	c.ok("The operator may %s %s.", what, where)
+	if len(named) > 0 {
+		c.unknown("Which %s the operator may read %s: not all of them. Its roles have to name those that tasks name.", strings.Join(named, " and "), where)
+	}
 }
 
 // unknownZone is one that no account has. EdgeOne checks the signature first, so
@@ -179,6 +192,15 @@ const unknownZone = "zone-000000000000"
 func (c *check) edgeOneAccepts(ctx context.Context) {
 	creds, err := controller.OwnCredentials(c.credentialsDir)()
 	switch {
+	case errors.Is(err, controller.ErrNoOwnCredentials) && c.credentialsDir != "":
+		c.fail("The operator has no credentials of its own: %s has no files. Create the Secret (the chart's credentials.existingSecret) in the operator's namespace, "+
+			"with the keys secretId and secretKey; it is mounted within two minutes. If every task is to name a Secret, leave --credentials-dir out "+
+			"(the chart: set credentials.existingSecret to \"\").", c.credentialsDir)
+		return
+	case errors.Is(err, controller.ErrNoOwnCredentials) && c.checkZone != "":
+		c.fail("The operator has no credentials of its own to read the quota of zone %s with. Give it some, with --credentials-dir or TENCENTCLOUD_SECRET_ID and "+
+			"TENCENTCLOUD_SECRET_KEY (the chart's credentials), or leave --check-zone out.", c.checkZone)
+		return
 	case errors.Is(err, controller.ErrNoOwnCredentials):
 		c.unknown("The operator has no credentials of its own, so every task has to name a Secret in spec.credentialsSecretRef.")
 		return

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,6 +10,8 @@ import (
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 )
 
 // The check asks for just the permissions that the roles in config/rbac give.
@@ -50,6 +53,7 @@ func TestTheCommandLine(t *testing.T) {
 		{"check --check-zone=zone-1 --teo-qps=5", ""},
 		{"--check-zone=zone-1", "not defined: -check-zone"},
 		{"check check", `"check" is not a flag`},
+		{"--leader-election-id=Shop", `"Shop" is not a name for a Lease`},
 		{"--watch-namespaces=a,b,a", `--watch-namespaces names "a" twice`},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
@@ -79,5 +83,47 @@ func TestCredentialFilesThatCannotBeReadEndTheManager(t *testing.T) {
 	o.credentialsDir = filepath.Join(dir, "nowhere")
 	if err := o.readable(); err == nil || !strings.Contains(err.Error(), "--credentials-dir") {
 		t.Errorf("a directory that is not there: %v", err)
+	}
+}
+
+// Of the whole check, see test/install.
+func TestTheCheckSaysWhatIsWrongWithTheCredentials(t *testing.T) {
+	edgeOne := simulator.New(simulator.Demo())
+	server := httptest.NewServer(edgeOne)
+	defer server.Close()
+	defer edgeOne.Close()
+	t.Setenv("TENCENTCLOUD_SECRET_ID", "")
+	for _, tt := range []struct {
+		name   string
+		files  string // name=content, with spaces between them
+		flags  string
+		failed int
+		want   string
+	}{
+		{"no source", "", "", 0, "not checked: The operator has no credentials of its own"},
+		{"no source, but a zone", "", "--check-zone=zone-2x9examplea", 1, "to read the quota of zone zone-2x9examplea with"},
+		{"no Secret", "", "--credentials-dir=DIR", 1, "has no files. Create the Secret"},
+		{"another spelling", "SecretId=AKIDdemo SecretKey=demo-secret-key", "--credentials-dir=DIR", 1, "has no key secretId, or it is empty; it has SecretId, SecretKey"},
+		{"a good key", "secretId=AKIDdemo secretKey=demo-secret-key", "--credentials-dir=DIR", 0, "knows the operator's keys"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, file := range strings.Fields(tt.files) {
+				name, text, _ := strings.Cut(file, "=")
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			o, err := parse(append([]string{"check", "--teo-endpoint=" + server.URL}, strings.Fields(strings.ReplaceAll(tt.flags, "DIR", dir))...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out strings.Builder
+			c := &check{options: o, out: &out}
+			c.edgeOneAccepts(t.Context())
+			if c.failed != tt.failed || !strings.Contains(out.String(), tt.want) || strings.Contains(out.String(), "demo-secret-key") {
+				t.Errorf("%d failed, want %d and %q in:\n%s", c.failed, tt.failed, tt.want, &out)
+			}
+		})
 	}
 }

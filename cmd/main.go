@@ -36,6 +36,7 @@ type options struct {
 	metricsAddress, probeAddress string
 	metricsSecure, leaderElect   bool
 	leaderElectionNamespace      string
+	leaderElectionID             string
 	watchNamespaces              string
 	credentialsDir, endpoint     string
 	checkZone                    string
@@ -95,6 +96,7 @@ func parse(args []string) (*options, error) {
 	f.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "`address` of /healthz and /readyz; 0 turns them off")
 	f.BoolVar(&o.leaderElect, "leader-elect", false, "let only one of several replicas work")
 	f.StringVar(&o.leaderElectionNamespace, "leader-election-namespace", "", "`namespace` of the Lease; default: the pod's own")
+	f.StringVar(&o.leaderElectionID, "leader-election-id", "teo-prefetch-operator", "`name` of the Lease; replicas have one, operators in the same namespace each their own")
 	f.DurationVar(&o.leaseDuration, "leader-election-lease-duration", 15*time.Second, "how long a leader that went away is waited for")
 	f.DurationVar(&o.renew, "leader-election-renew-deadline", 10*time.Second, "how long a leader tries to renew before it gives up")
 	f.DurationVar(&o.retry, "leader-election-retry-period", 2*time.Second, "how often leadership is tried for")
@@ -182,6 +184,9 @@ func (o *options) validate() error {
 	case o.renew >= o.leaseDuration || o.retry >= o.renew:
 		return fmt.Errorf("the times of leader election must be lease-duration > renew-deadline > retry-period; they are %s, %s and %s", o.leaseDuration, o.renew, o.retry)
 	}
+	if problems := validation.IsDNS1123Subdomain(o.leaderElectionID); len(problems) > 0 {
+		return fmt.Errorf("--leader-election-id: %q is not a name for a Lease: %s", o.leaderElectionID, problems[0])
+	}
 	watched := map[string]bool{}
 	for _, ns := range o.namespaces() {
 		if watched[ns] {
@@ -264,7 +269,7 @@ func run(ctx context.Context, o *options) error {
 		Metrics:                       served,
 		HealthProbeBindAddress:        o.probeAddress,
 		LeaderElection:                o.leaderElect,
-		LeaderElectionID:              "teo-prefetch-operator",
+		LeaderElectionID:              o.leaderElectionID,
 		LeaderElectionNamespace:       o.leaderElectionNamespace,
 		LeaderElectionReleaseOnCancel: true, // the process ends right after
 		LeaseDuration:                 &o.leaseDuration,

@@ -47,11 +47,15 @@ func run(ctx context.Context, out string, length time.Duration) error {
 	if err := w.Load(ctx, length); err != nil {
 		return err
 	}
+	job, err := w.Job(ctx, dashboard)
+	if err != nil {
+		return err
+	}
 	p := picture{start: start, end: time.Now()}
 	for _, panel := range dashboard.Panels {
 		var lines []line
 		for _, target := range panel.Targets {
-			series, err := w.QueryRange(ctx, target.Query(), p.start, p.end, observed.ScrapeInterval)
+			series, err := w.QueryRange(ctx, target.Query(job), p.start, p.end, observed.ScrapeInterval)
 			if err != nil {
 				return err
 			}

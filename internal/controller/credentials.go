@@ -106,20 +106,26 @@ func (c *Credentials) read(ctx context.Context, a account) (teo.Credentials, err
 }
 
 // OwnCredentials reads the operator's own credentials: from the files secretId,
-// secretKey and token in dir, or from the environment if dir has none. Files are
+// secretKey and token in dir, or from the environment if dir has no files. Files are
 // read at each use, as a mounted Secret changes under a running process.
 func OwnCredentials(dir string) func() (teo.Credentials, error) {
 	return func() (teo.Credentials, error) {
-		if dir != "" {
-			if _, err := os.Stat(filepath.Join(dir, "secretId")); err == nil {
-				return fromKeys("directory "+dir, func(key string) (string, error) {
-					text, err := os.ReadFile(filepath.Join(dir, key))
-					if errors.Is(err, os.ErrNotExist) {
-						err = nil
-					}
-					return string(text), err
-				})
+		files, err := filesOf(dir)
+		if err != nil {
+			return teo.Credentials{}, fmt.Errorf("%w: the operator's own cannot be read: %w", errMissing, err)
+		}
+		if len(files) > 0 {
+			creds, err := fromKeys("directory "+dir, func(key string) (string, error) {
+				text, err := os.ReadFile(filepath.Join(dir, key))
+				if errors.Is(err, os.ErrNotExist) {
+					err = nil
+				}
+				return string(text), err
+			})
+			if err != nil {
+				return teo.Credentials{}, fmt.Errorf("%w; it has %s", err, strings.Join(files, ", "))
 			}
+			return creds, nil
 		}
 		if os.Getenv("TENCENTCLOUD_SECRET_ID") == "" {
 			return teo.Credentials{}, ErrNoOwnCredentials
@@ -131,6 +137,21 @@ func OwnCredentials(dir string) func() (teo.Credentials, error) {
 		}
 		return fromKeys("the operator's environment", func(key string) (string, error) { return os.Getenv(env[key]), nil })
 	}
+}
+
+// filesOf are the names of dir's files, but for hidden ones, which a mounted Secret
+// keeps its versions in. There are none if dir is empty text.
+func filesOf(dir string) (names []string, err error) {
+	if dir == "" {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(dir)
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), ".") {
+			names = append(names, entry.Name())
+		}
+	}
+	return names, err
 }
 
 func fromKeys(source string, get func(key string) (string, error)) (teo.Credentials, error) {

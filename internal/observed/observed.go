@@ -1,8 +1,9 @@
 // Package observed runs the operator for those who watch it: two managers, one of
 // which leads, on a real API server, under load against a simulated EdgeOne, and a
-// real Prometheus that scrapes them with a token as docs/monitoring.md says and has
-// the chart's alerts. test/monitoring asks it the queries of the chart's dashboard,
-// and hack/dashboard draws them.
+// real Prometheus that scrapes them with a token as docs/monitoring.md says, scrapes
+// itself too, which is none of the dashboard's business, and has the chart's alerts.
+// test/monitoring asks it the queries of the chart's dashboard, and hack/dashboard
+// draws them.
 package observed
 
 import (
@@ -161,6 +162,11 @@ func (w *World) startPrometheus(ctx context.Context, path string, targets []stri
 	if err != nil {
 		return err
 	}
+	port, err := devcluster.FreePort()
+	if err != nil {
+		return err
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", port)
 	dir := filepath.Join(w.cluster.Dir, "prometheus")
 	token, config := filepath.Join(dir, "token"), filepath.Join(dir, "prometheus.yml")
 	text := fmt.Sprintf(`global: {scrape_interval: %[1]s, scrape_timeout: %[1]s, evaluation_interval: %[1]s}
@@ -173,15 +179,13 @@ scrape_configs:
   static_configs:
   - targets: [%[4]s]
     labels: {namespace: %[5]s}
-`, ScrapeInterval, filepath.Join(w.root, Alerts), token, strings.Join(targets, ", "), devcluster.Namespace)
+- job_name: prometheus
+  static_configs:
+  - targets: [%[6]s]
+`, ScrapeInterval, filepath.Join(w.root, Alerts), token, strings.Join(targets, ", "), devcluster.Namespace, address)
 	if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(token, []byte(cfg.BearerToken), 0o600), os.WriteFile(config, []byte(text), 0o600)); err != nil {
 		return err
 	}
-	port, err := devcluster.FreePort()
-	if err != nil {
-		return err
-	}
-	address := fmt.Sprintf("127.0.0.1:%d", port)
 	w.url = "http://" + address
 	w.prometheus = &devcluster.Process{
 		Name: "prometheus", Path: path, ReadyURL: w.url + "/-/ready",

@@ -3,12 +3,14 @@ package observed
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -142,7 +144,36 @@ func (p *point) UnmarshalJSON(text []byte) error {
 }
 
 // Dashboard is as much of a Grafana dashboard as its queries need.
-type Dashboard struct{ Panels []Panel }
+type Dashboard struct {
+	Panels     []Panel
+	Templating struct {
+		List []struct{ Name, Definition, AllValue string }
+	}
+}
+
+// labelValues is how Grafana writes the query of a variable.
+var labelValues = regexp.MustCompile(`^label_values\((\w+), (\w+)\)$`)
+
+// Job is what Grafana puts for $job where All is selected, as it is by default: the
+// variable's allValue, or else all of its values. It is "" as long as there are none.
+func (w *World) Job(ctx context.Context, d Dashboard) (string, error) {
+	for _, variable := range d.Templating.List {
+		if variable.Name != "job" {
+			continue
+		}
+		if variable.AllValue != "" {
+			return variable.AllValue, nil
+		}
+		m := labelValues.FindStringSubmatch(variable.Definition)
+		if m == nil {
+			return "", fmt.Errorf("the variable job is not one of label values: %s", variable.Definition)
+		}
+		var values []string
+		err := w.get(ctx, "/api/v1/label/"+m[2]+"/values?"+url.Values{"match[]": {m[1]}}.Encode(), &values)
+		return strings.Join(values, "|"), err
+	}
+	return "", errors.New("the dashboard has no variable job")
+}
 
 // Panel is one of its panels.
 type Panel struct {
@@ -177,8 +208,8 @@ func ReadDashboard() (Dashboard, error) {
 }
 
 // Query is the expression with Grafana's variables replaced.
-func (t Target) Query() string {
-	return strings.NewReplacer("$__rate_interval", "20s", "$job", ".+").Replace(t.Expr)
+func (t Target) Query(job string) string {
+	return strings.NewReplacer("$__rate_interval", "20s", "$job", job).Replace(t.Expr)
 }
 
 // Legend names a series.

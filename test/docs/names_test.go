@@ -14,7 +14,7 @@ import (
 )
 
 // othersFlags are flags in the text that are not the manager's.
-var othersFlags = strings.Fields(`--build-arg --health --max-reconcile-rate --help --resource --server-side --set --timeout --wait`)
+var othersFlags = strings.Fields(`--build-arg --health --max-reconcile-rate --help --reset-then-reuse-values --resource --reuse-values --server-side --set --take-ownership --timeout --values --wait`)
 
 var flagName = regexp.MustCompile(`--[a-z][a-z-]*`)
 
@@ -72,6 +72,29 @@ func TestFlagsAreTheManagersAndAllAreDescribed(t *testing.T) {
 		if !described[name] {
 			t.Errorf("docs/flags.md does not describe %s", name)
 		}
+	}
+}
+
+// Without one of these options helm forgets what a reader has set before, and with
+// --reuse-values it has no defaults for the values of a newer chart.
+func TestUpgradesKeepTheReadersValues(t *testing.T) {
+	found := 0
+	for _, p := range pages(t) {
+		for _, b := range p.blocks {
+			for command := range strings.SplitSeq(strings.ReplaceAll(b.text(), "\\\n", " "), "\n") {
+				if !strings.HasPrefix(command, "helm upgrade ") {
+					continue
+				}
+				found++
+				words := strings.Fields(command)
+				if !slices.Contains(words, "--values") && !slices.Contains(words, "--reset-then-reuse-values") {
+					t.Errorf("%s:%d: this forgets the reader's values: %s", p.path, b.line, command)
+				}
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no page upgrades the chart")
 	}
 }
 

@@ -1,15 +1,20 @@
 package install
 
 import (
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -85,7 +90,7 @@ func TestHelmTestSaysWhatIsWrongWithTheCredentials(t *testing.T) {
 		passes        bool
 		says, advises string
 	}{
-		{"none", "", "", true, "not checked: The operator has no credentials", "every task has to name a Secret"},
+		{"none", "", "", false, "FAILED: The operator has no credentials of its own", "Create the Secret"},
 		{"another account's", "AKIDtenant", "tenant-secret-key", false, "InvalidParameter.ZoneNotFound", "belongs to the account of these keys"},
 		{"with too narrow a policy", "AKIDcreate", "key", false, "UnauthorizedOperation", "Let the sub-account's policy allow"},
 		{"an unknown SecretId", "AKIDnobody", "demo-secret-key", false, "AuthFailure.SecretIdNotFound", "correct secretId in the operator's Secret"},
@@ -148,6 +153,125 @@ func TestAnInstallationForSomeNamespacesLeavesTheOthersAlone(t *testing.T) {
 		if err := try(); !apierrors.IsForbidden(err) {
 			t.Errorf("%s: %v, want Forbidden", name, err)
 		}
+	}
+}
+
+// Neither waits for the other's Lease.
+func TestTwoReleasesInOneNamespaceBothWork(t *testing.T) {
+	s := newSite(t)
+	t.Cleanup(s.removeCRD)
+	s.giveCredentials("teo-credentials", "AKIDdemo", "demo-secret-key")
+	for i, name := range []string{release, "games"} {
+		served := s.newNamespace("served-")
+		s.helm("install", name, chart, "--wait", "--timeout=90s", "--set=edgeone.endpoint="+s.url, "--set=watchNamespaces={"+served+"}",
+			"--set=extraArgs={--poll-interval=500ms}", fmt.Sprintf("--set=crds.enabled=%t", i == 0))
+		defer s.helm("uninstall", name, "--wait", "--timeout=90s")
+		stop := s.runManager(s.deployment([]string{release, "games-" + release}[i]))
+		defer stop()
+		s.create(served, name)
+		s.succeeded(served, name)
+	}
+}
+
+// A new pod beside the old one would be a second manager that works. Helm has two ways
+// to change a Deployment, which differ in what becomes of the API server's defaults.
+func TestLeaderElectionIsTurnedOffAndOn(t *testing.T) {
+	s := newSite(t)
+	t.Cleanup(s.removeCRD)
+	for _, way := range []string{"true", "false"} {
+		common := []string{release, chart, "--server-side=" + way, "--wait", "--timeout=90s", "--set=replicaCount=1,crds.keep=false"}
+		s.helm(append([]string{"install"}, common...)...)
+		for _, step := range []struct{ set, surge string }{
+			{"leaderElection.enabled=false,log.level=debug", "0"},
+			{"leaderElection.enabled=true", "25%"},
+		} {
+			s.helm(append(append([]string{"upgrade"}, common...), "--set="+step.set)...)
+			if rolls := s.deployment(release).Spec.Strategy.RollingUpdate; rolls == nil || rolls.MaxSurge.String() != step.surge {
+				t.Errorf("with %s, server-side=%s, it rolls with %+v, want a surge of %s", step.set, way, rolls, step.surge)
+			}
+		}
+		s.helm("uninstall", release, "--wait", "--timeout=90s")
+	}
+}
+
+// With the values that docs/install.md shows. That the proxy is asked for the API server
+// without NO_PROXY shows that it is in the way; loopback addresses never are, so that
+// the API server has another name here, which nothing answers to.
+func TestBehindAProxyTheAPIServerIsCalledDirectly(t *testing.T) {
+	s := newSite(t)
+	s.apiServer = "kubernetes.invalid"
+	s.must(s.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: release}}))
+	page, err := os.ReadFile(filepath.Join(shared.root, "docs", "install.md"))
+	s.must(err)
+	_, text, _ := strings.Cut(string(page), "# proxy.yaml\n")
+	text, _, found := strings.Cut(text, "```")
+	if !found {
+		t.Fatal("docs/install.md has no proxy.yaml")
+	}
+	for _, tt := range []struct {
+		values string
+		asked  bool
+	}{
+		{text, false},
+		{strings.ReplaceAll(text, "NO_PROXY", "SOMETHING"), true},
+	} {
+		var mu sync.Mutex
+		asked := map[string]bool{}
+		proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			asked[r.Host] = true
+			w.WriteHeader(http.StatusBadGateway)
+		}))
+		t.Cleanup(proxy.Close)
+		values := filepath.Join(t.TempDir(), "values.yaml")
+		s.must(os.WriteFile(values, []byte(strings.ReplaceAll(tt.values, "http://proxy.example:3128", proxy.URL)), 0o600))
+		pod := objects(t, s.helm("template", release, chart, "--values", values, "--show-only=templates/tests/check.yaml",
+			"--set=credentials.existingSecret="))["Pod/"+release+"-check"]
+		var check corev1.Pod
+		s.must(runtime.DefaultUnstructuredConverter.FromUnstructured(pod, &check))
+		p := s.process(check.Spec)
+		p.Env = append(p.Env, "TENCENTCLOUD_SECRET_ID=AKIDdemo", "TENCENTCLOUD_SECRET_KEY=demo-secret-key")
+		s.must(p.Start(t.Context()))
+		if err := p.Wait(t.Context()); err == nil {
+			t.Errorf("the check passes though nothing can be reached:\n%s", p.Output())
+		}
+		mu.Lock()
+		if !asked["teo.intl.tencentcloudapi.com:443"] || asked["kubernetes.invalid:6443"] != tt.asked {
+			t.Errorf("the proxy was asked for %v, want EdgeOne, and the API server: %t, with\n%s\n%s", asked, tt.asked, tt.values, p.Output())
+		}
+		mu.Unlock()
+	}
+}
+
+// As docs/security.md offers.
+func TestHelmTestPassesWithRolesThatNameSecrets(t *testing.T) {
+	s := newSite(t)
+	t.Cleanup(s.removeCRD)
+	s.giveCredentials("teo-credentials", "AKIDdemo", "demo-secret-key")
+	served := s.newNamespace("served-")
+	role := &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: served, Name: "operator"}, Rules: []rbacv1.PolicyRule{
+		{APIGroups: []string{""}, Resources: []string{"secrets", "configmaps"}, ResourceNames: []string{"edgeone"}, Verbs: []string{"get"}},
+		{APIGroups: []string{"events.k8s.io"}, Resources: []string{"events"}, Verbs: []string{"create", "patch"}},
+		{APIGroups: []string{v1alpha1.GroupVersion.Group}, Resources: []string{"prefetchtasks"}, Verbs: []string{"delete", "get", "list", "watch"}},
+		{APIGroups: []string{v1alpha1.GroupVersion.Group}, Resources: []string{"prefetchtasks/status"}, Verbs: []string{"update"}},
+	}}
+	s.must(s.Create(t.Context(), role))
+	s.must(s.Create(t.Context(), &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Namespace: served, Name: "operator"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role.Name},
+		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: s.namespace, Name: release}},
+	}))
+	s.helm("install", release, chart, "--wait", "--timeout=90s", "--set=edgeone.endpoint="+s.url, "--set=watchNamespaces={"+served+"}",
+		"--set=rbac.create=false,metrics.secure=false,leaderElection.enabled=false,replicaCount=1")
+	defer s.helm("uninstall", release, "--wait", "--timeout=90s")
+	if said, passed := s.helmTest(release); !passed || !strings.Contains(said, "not checked: Which configmaps and secrets") {
+		t.Errorf("helm test passes: %t, with\n%s", passed, said)
+	}
+	role.Rules = role.Rules[:3]
+	s.must(s.Update(t.Context(), role))
+	if said, passed := s.helmTest(release); passed || !strings.Contains(said, "it lacks get configmaps, get secrets, update prefetchtasks/status") {
+		t.Errorf("without the right to write statuses helm test passes: %t, with\n%s", passed, said)
 	}
 }
 

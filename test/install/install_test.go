@@ -87,6 +87,7 @@ type site struct {
 	edgeOne    *simulator.Simulator
 	url        string
 	metrics    string // where the manager that runs serves them
+	apiServer  string // the name that processes have for the API server's host, if not the cluster's
 }
 
 func newSite(t *testing.T) *site {
@@ -180,6 +181,9 @@ func (s *site) process(pod corev1.PodSpec, overrides ...string) *devcluster.Proc
 	container, dir := pod.Containers[0], s.t.TempDir()
 	cfg, err := shared.cluster.AccountConfig(s.t.Context(), s.namespace, pod.ServiceAccountName)
 	s.must(err)
+	if s.apiServer != "" {
+		cfg.Host = "https://" + s.apiServer + ":6443"
+	}
 	kubeconfig := filepath.Join(dir, "kubeconfig")
 	s.must(devcluster.WriteKubeconfig(kubeconfig, cfg, s.namespace))
 	args := append(append([]string{}, container.Args...), "--kubeconfig="+kubeconfig)
@@ -196,8 +200,8 @@ func (s *site) process(pod corev1.PodSpec, overrides ...string) *devcluster.Proc
 		}
 	}
 	p := &devcluster.Process{Name: container.Name, Path: shared.manager, Args: append(args, overrides...)}
-	for _, env := range container.Env {
-		p.Env = append(p.Env, env.Name+"="+env.Value)
+	for _, env := range container.Env { // with what kubelet puts into values
+		p.Env = append(p.Env, env.Name+"="+strings.ReplaceAll(env.Value, "$(KUBERNETES_SERVICE_HOST)", s.apiServer))
 	}
 	return p
 }
@@ -368,8 +372,14 @@ func (s *site) helmTest(release string) (said string, passed bool) {
 // further arguments.
 func (s *site) overlay(args ...string) string {
 	s.t.Helper()
+	return s.kustomize("config/default", args...)
+}
+
+// kustomize renders a part of config as overlay does.
+func (s *site) kustomize(part string, args ...string) string {
+	s.t.Helper()
 	dir := s.t.TempDir()
-	base, err := filepath.Rel(dir, filepath.Join(shared.root, "config", "default"))
+	base, err := filepath.Rel(dir, filepath.Join(shared.root, part))
 	s.must(err)
 	text := fmt.Sprintf("namespace: %s\nresources: [%s]\npatches:\n", s.namespace, base)
 	for _, arg := range args {

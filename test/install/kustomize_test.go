@@ -2,6 +2,7 @@ package install
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -13,6 +14,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
 )
 
 func TestKustomizeInstallsAnOperatorThatWorks(t *testing.T) {
@@ -38,6 +41,48 @@ func TestKustomizeInstallsAnOperatorThatWorks(t *testing.T) {
 	}
 	if s.crdExists() {
 		t.Error("the CRD is left")
+	}
+}
+
+// As docs/install.md tells: what was installed with Kustomize goes, but for the CRD,
+// which Helm takes over when it is told to. So do releases of another name.
+func TestHelmGoesOnWithTheTasksOfAnotherInstallation(t *testing.T) {
+	s := newSite(t)
+	t.Cleanup(s.removeCRD)
+	s.giveCredentials("teo-credentials", "AKIDdemo", "demo-secret-key")
+	kubectl := func(manifests string, args ...string) {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "manifests.yaml")
+		s.must(os.WriteFile(file, []byte(manifests), 0o600))
+		if out, err := s.command("kubectl", append(args, "-f", file)...); err != nil {
+			t.Fatalf("kubectl %v: %v\n%s", args, err, out)
+		}
+	}
+	kubectl(s.overlay("--teo-endpoint="+s.url, "--poll-interval=500ms"), "apply", "--server-side")
+	if out, err := s.command("kubectl", "rollout", "status", "deployment/"+release, "--timeout=90s"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	stop := s.runManager(s.deployment(release))
+	s.create(s.namespace, "kustomized")
+	s.succeeded(s.namespace, "kustomized")
+	stop()
+
+	kubectl(s.kustomize("config/manager"), "delete", "--wait")
+	kubectl(s.kustomize("config/rbac"), "delete", "--wait")
+	tasks := []string{"kustomized"}
+	for i, name := range []string{release, "games-" + release} {
+		install := []string{"install", name, chart, "--wait", "--timeout=90s", "--set=edgeone.endpoint=" + s.url, "--set=extraArgs={--poll-interval=500ms}"}
+		if out, err := s.command("helm", install...); err == nil || !strings.Contains(out, "exists and cannot be imported") {
+			t.Errorf("helm takes over another's CRD without being told to: %v\n%s", err, out)
+		}
+		s.helm(append(install, "--take-ownership")...)
+		stop = s.runManager(s.deployment(name))
+		task := fmt.Sprintf("helm-%d", i)
+		s.create(s.namespace, task)
+		tasks = append(tasks, task)
+		s.succeeded(s.namespace, tasks...)
+		stop()
+		s.helm("uninstall", name, "--wait", "--timeout=90s")
 	}
 }
 
@@ -81,7 +126,7 @@ func TestKustomizeInstallsTheSameAsTheChart(t *testing.T) {
 // Alerts and dashboard are the chart's, and the ServiceMonitor finds the Service.
 func TestKustomizeWatchesTheSameAsTheChart(t *testing.T) {
 	s := newSite(t)
-	chart := objects(t, s.helm("template", release, chart, "--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true"))
+	chart := objects(t, s.helm("template", release, chart, "--namespace="+devcluster.Namespace, "--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true"))
 	out, err := s.command("kubectl", "kustomize", "config/prometheus")
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -151,10 +151,21 @@ func TestEachQueryShowsSomethingOfManagersUnderLoad(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		eventually(ctx, t, map[string]string{`up{job="prometheus"} == 1`: "another program"}, func(query string) bool {
+			series, err := w.Query(ctx, query)
+			return err == nil && len(series) == 1
+		})
+		var job string
+		eventually(ctx, t, map[string]string{"job": "a value"}, func(string) bool {
+			if job, err = w.Job(ctx, dashboard); err != nil && ctx.Err() == nil {
+				t.Fatal(err)
+			}
+			return job != ""
+		})
 		pending := map[string]string{}
 		for _, panel := range dashboard.Panels {
 			for _, target := range panel.Targets {
-				pending[target.Query()] = panel.Title
+				pending[target.Query(job)] = panel.Title
 			}
 		}
 		if len(pending) < 20 {
@@ -164,6 +175,11 @@ func TestEachQueryShowsSomethingOfManagersUnderLoad(t *testing.T) {
 			series, err := w.Query(ctx, query)
 			if err != nil && ctx.Err() == nil {
 				t.Fatal(err)
+			}
+			for _, s := range series {
+				if of := s.Labels["job"]; of != "" && of != "teo-prefetch-operator" {
+					t.Fatalf("%s shows another program, %s: %s", pending[query], of, query)
+				}
 			}
 			return slices.ContainsFunc(series, observed.Series.Known)
 		})

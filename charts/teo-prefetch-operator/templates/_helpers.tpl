@@ -3,16 +3,18 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* The name of all objects. 45 characters leave room for what is added to it. */}}
+{{/* The name of all objects: one that a Service may have, which a release's name need not
+be. 45 characters leave room for what is added to it. */}}
 {{- define "teo.fullname" -}}
 {{- $name := include "teo.name" . -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 45 | trimSuffix "-" -}}
-{{- else if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 45 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 45 | trimSuffix "-" -}}
+{{- $full := .Values.fullnameOverride -}}
+{{- if not $full -}}
+{{- $full = contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) | replace "." "-" -}}
 {{- end -}}
+{{- if regexMatch "^[0-9]" $full -}}
+{{- fail (printf "%s cannot be the name of a Service, which begins with a letter: set fullnameOverride" $full) -}}
+{{- end -}}
+{{- $full | trunc 45 | trimSuffix "-" -}}
 {{- end -}}
 
 {{/* What selects the pods of the manager and of the check. */}}
@@ -27,14 +29,19 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: manager
 {{- end -}}
 
+{{/* The labels of every object. */}}
 {{- define "teo.labels" -}}
-{{ include "teo.podLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- include "teo.labelsAnd" (list . dict) -}}
+{{- end -}}
+
+{{/* The labels of an object that has some of its own, which win. Takes the context and them. */}}
+{{- define "teo.labelsAnd" -}}
+{{- $ := index . 0 -}}
+{{- $all := include "teo.podLabels" $ | fromYaml -}}
+{{- $_ := set $all "app.kubernetes.io/version" $.Chart.AppVersion -}}
+{{- $_ := set $all "app.kubernetes.io/managed-by" $.Release.Service -}}
+{{- $_ := set $all "helm.sh/chart" (printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-") -}}
+{{- mustMergeOverwrite $all ($.Values.commonLabels | default dict) (index . 1 | default dict) | toYaml -}}
 {{- end -}}
 
 {{- define "teo.serviceAccountName" -}}
@@ -89,6 +96,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if .Values.leaderElection.enabled }}
 - --leader-elect
 - --leader-election-namespace={{ .Release.Namespace }}
+{{- if ne (include "teo.fullname" .) "teo-prefetch-operator" }}
+- --leader-election-id={{ include "teo.fullname" . }}
+{{- end }}
 {{- end }}
 - --metrics-bind-address={{ if .Values.metrics.enabled }}:{{ .Values.metrics.port }}{{ else }}0{{ end }}
 {{- if and .Values.metrics.enabled (not .Values.metrics.secure) }}
