@@ -12,9 +12,10 @@ IMAGE := ghcr.io/prefetch-operator/teo-prefetch-operator
 # for tests, tools and the image, which must not tell the folder that it was built in.
 export CGO_ENABLED := 0
 export GOFLAGS := $(filter-out -trimpath,$(shell go env GOFLAGS 2> /dev/null)) -trimpath
-# Tests run under the race detector where there is a C compiler, which it needs.
+TEST := go test -timeout=25m
+# What the operator is made of is tested once more under the race detector, where there is
+# a C compiler, which that needs. Histories take ten times as long under it, and skip it.
 RACE ?= $(if $(shell command -v gcc),-race)
-TEST := CGO_ENABLED=$(if $(RACE),1,0) go test $(RACE) -timeout=25m
 KUBECTL ?= $(or $(shell command -v kubectl),bin/k8s/kubectl)
 # The modules here: the operator's own, those of the tools and those of some tests.
 MODULES = $(patsubst ./%/,%,$(sort $(dir $(shell find . \( -name node_modules -o -path ./bin -o -name '.?*' \) -prune -o -name go.mod -print))))
@@ -48,8 +49,8 @@ test: verify-generated lint test-chart build control-plane cluster-tools dist/li
 	$(TEST) ./...
 	cd test/sdk && $(TEST) ./...
 	cd test/conformance && $(TEST) ./...
-	cd hack/image && go test ./...
-	$(if $(RACE),go test ./internal/controller ./test/model # all of their histories and states: the race detector leaves time for few)
+	cd hack/image && $(TEST) ./...
+	$(if $(RACE),CGO_ENABLED=1 $(TEST) -race ./cmd/... ./internal/...)
 	$(MAKE) fuzz FUZZ=./internal/teo FUZZ_TIME=2000x
 	$(MAKE) chaos CHAOS_DURATION=100s CHAOS_SEED=17
 
