@@ -118,7 +118,7 @@ func parse(args []string) (*options, error) {
 	f.DurationVar(&c.PollInterval, "poll-interval", 5*time.Second, "how often outcomes are read at most; jobs that take long are read 12 times less often")
 	f.DurationVar(&c.QuotaInterval, "quota-interval", 10*time.Minute, "how often the quota of an exhausted zone is read")
 	c.QuotaReset = 16 * time.Hour
-	f.Func("quota-reset", "time of day, UTC, at which the day's quota is expected to return: told in nextAttemptTime, and quotas read before are read again; what counts is what EdgeOne says (default 16:00)",
+	f.Func("quota-reset", "time of day, UTC, at which the day's quota is expected to return: told in nextAttemptTime, and when quotas are read anew (default 16:00)",
 		func(text string) error {
 			at, err := time.Parse("15:04", text)
 			c.QuotaReset = time.Duration(at.Hour())*time.Hour + time.Duration(at.Minute())*time.Minute

@@ -124,11 +124,14 @@ func (p *page) get(to http.RoundTripper, req *http.Request) {
 // try reads the page, of one that is too large only the beginning.
 func (p *page) try(to http.RoundTripper, req *http.Request) {
 	p.body = nil // before there is another
-	if p.response, p.err = to.RoundTrip(req); p.err != nil {
+	response, err := to.RoundTrip(req)
+	if err != nil {
+		p.err = err
 		return
 	}
-	defer func() { _ = p.response.Body.Close() }()
-	body := io.Reader(p.response.Body)
+	defer func() { _ = response.Body.Close() }()
+	p.response = response
+	body := io.Reader(response.Body)
 	if p.limit > 1 {
 		body = io.LimitReader(body, maxPage+1)
 	}
