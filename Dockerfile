@@ -7,6 +7,8 @@ ARG BASE=gcr.io/distroless/static:nonroot
 FROM --platform=$BUILDPLATFORM golang:${GO_VERSION} AS build
 WORKDIR /src
 COPY go.mod go.sum ./
+# Another module proxy than Go's, where that cannot be reached.
+ARG GOPROXY
 RUN go mod download
 COPY . .
 ARG TARGETOS TARGETARCH VERSION=v0.0.0-unknown

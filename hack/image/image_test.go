@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
 )
 
 var here = v1.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH}
@@ -78,6 +79,9 @@ func TestWhatIsPushedIsWhatIsWritten(t *testing.T) {
 	said := &strings.Builder{}
 	must(t, o.run(t.Context(), []string{binary(t)}, said))
 	pushed := pull(t, o.push+":v1.2.3")
+	if err := validate.Index(pushed); err != nil { // as `crane validate` does
+		t.Error(err)
+	}
 	top, err := layout.ImageIndexFromPath(filepath.Join(o.out, "image"))
 	must(t, err)
 	manifest, err := top.IndexManifest()

@@ -140,6 +140,7 @@ func attest(image v1.Image, sbom []byte, name string) (mutate.IndexAddendum, err
 	}
 	config = config.DeepCopy()
 	config.OS, config.Architecture = none.OS, none.Architecture
+	config.RootFS.DiffIDs, config.History = []v1.Hash{}, nil // a statement is no layer of a file system
 	attestation, err = mutate.ConfigFile(attestation, config)
 	return mutate.IndexAddendum{Add: attestation, Descriptor: v1.Descriptor{
 		Platform: &none,

@@ -109,7 +109,7 @@ func TestTheDockerfileBuildsTheProgramOfTheImage(t *testing.T) {
 	if step == nil {
 		t.Fatal("it does not build with make")
 	}
-	for _, want := range []string{"USER 65532:65532", `ENTRYPOINT ["/manager"]`, "COPY --from=build /manager /manager"} {
+	for _, want := range []string{"ARG GOPROXY\nRUN go mod download", "USER 65532:65532", `ENTRYPOINT ["/manager"]`, "COPY --from=build /manager /manager"} {
 		if !strings.Contains(dockerfile, "\n"+want+"\n") {
 			t.Errorf("it has no %s", want)
 		}
