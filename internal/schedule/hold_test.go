@@ -48,6 +48,10 @@ func TestQuota(t *testing.T) {
 		edge(edgeTask)
 		w.edgeQuota = 100
 		w.set(newTask("b", urls("b", 80)...), edgeTask)
+		if d := w.q.Next(w.now); d.ReadQuota != "zone-1" || w.q.Next(w.now) != (Decision{}) {
+			t.Errorf("%+v, and the other mode does not wait for the answer", d)
+		}
+		w.readQuota("zone-1")
 		w.drive(time.Minute)
 		if w.calls != 3 || w.reads != 2 {
 			t.Errorf("%d calls and %d reads, want one call a task and one read a day", w.calls, w.reads)
