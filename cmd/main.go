@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -59,8 +60,8 @@ func main() {
 		fmt.Println("teo-prefetch-operator", buildVersion())
 		return
 	}
-	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.logging)))
 	if o.check {
+		ctrl.SetLogger(zap.New(zap.WriteTo(io.Discard))) // it says all in its own sentences
 		if !runCheck(ctrl.SetupSignalHandler(), o, os.Stdout) {
 			os.Exit(1)
 		}
@@ -252,10 +253,11 @@ func run(ctx context.Context, o *options) error {
 	}
 	config, err := ctrl.GetConfig()
 	if err != nil {
-		return fmt.Errorf("no cluster to work in: %w", err)
+		return fmt.Errorf("no cluster to work in: %w. Run it in a pod of the cluster, or say --kubeconfig", err)
 	}
-	config.QPS, config.Burst = 2000, 4000 // the API server has its own fairness; the default would throttle us
-	config.DisableCompression = true      // it takes the API server longer than a list takes to send
+	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.logging))) // not before: that there is no cluster would be logged with a stack
+	config.QPS, config.Burst = 2000, 4000                   // the API server has its own fairness; the default would throttle us
+	config.DisableCompression = true                        // it takes the API server longer than a list takes to send
 	config.Wrap(controller.ReadAhead)
 	served := metricsserver.Options{BindAddress: o.metricsAddress, SecureServing: o.metricsSecure}
 	if o.metricsSecure {
