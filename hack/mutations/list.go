@@ -320,7 +320,7 @@ var mutations = []mutation{
 	{
 		name: "a status write sends the whole task", file: "internal/controller/write.go",
 		old:    `ObjectMeta: metav1.ObjectMeta{Namespace: task.Namespace, Name: task.Name, UID: task.UID, ResourceVersion: task.ResourceVersion},`,
-		new:    `ObjectMeta: changed.ObjectMeta, Spec: changed.Spec,`,
+		new:    `ObjectMeta: metav1.ObjectMeta(changed.ObjectMeta), Spec: changed.Spec,`,
 		suites: []string{controller},
 	},
 	{

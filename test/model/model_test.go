@@ -43,7 +43,8 @@ var holding = []environment{
 	{Calls: 2, Shared: true, Overlap: true, User: "edits", Other: true},
 	{Calls: 2, Shared: true, Overlap: true, Lanes: true, User: "re-creates", Partial: true},
 	{Calls: 3, Alone: true, Retries: 2, Partial: true},
-	{Calls: 2, Retries: 1, User: "edits"},
+	{Calls: 3, Alone: true, Shared: true, Retries: 2},
+	{Calls: 3, Alone: true, Shared: true, Retries: 2, User: "reverts", Other: true},
 	{Calls: 2, Shared: true, Retries: 1},
 	// As above, but with nothing reduced: the verdict must be the same.
 	{Calls: 2, Partial: true, Growing: true, Whole: true},
@@ -64,12 +65,11 @@ var large = []environment{
 	{Calls: 3, Shared: true, Overlap: true, Denied: true, Foreign: true},
 	{Calls: 3, Shared: true, Overlap: true, Partial: true, Growing: true, Denied: true, User: "edits"},
 	{Calls: 2, Shared: true, Overlap: true, Partial: true, Growing: true, Denied: true, Forgets: true, User: "edits"},
-	{Calls: 3, Retries: 2, Partial: true, Growing: true},
-	{Calls: 3, Shared: true, Retries: 2},
-	{Calls: 3, Shared: true, Retries: 1, Partial: true, Growing: true},
-	{Calls: 3, Shared: true, Retries: 1, User: "reverts", Other: true},
-	{Calls: 3, Shared: true, Retries: 1, User: "re-creates"},
+	{Calls: 3, Alone: true, Shared: true, Retries: 2, Partial: true, Growing: true, Denied: true},
+	{Calls: 3, Alone: true, Shared: true, Retries: 2, User: "re-creates"},
+	{Calls: 2, Retries: 1, User: "edits"},
 	{Calls: 2, Shared: true, Overlap: true, Lanes: true, Retries: 1, Partial: true, Denied: true},
+	{Calls: 3, Shared: true, Retries: 2},
 	{Calls: 2, Shared: true, User: "edits", Whole: true},
 	{Calls: 2, Shared: true, Overlap: true, Growing: true, Whole: true},
 }
@@ -153,7 +153,7 @@ func TestReducingLosesNoState(t *testing.T) {
 		{Calls: 2, User: "reverts", Other: true, Denied: true},
 		{Calls: 2, Forgets: true, Overlap: true, Lanes: true, User: "edits"},
 		{Calls: 2, Shared: true, Overlap: true},
-		{Calls: 2, Retries: 1},
+		{Calls: 2, Alone: true, Retries: 1, Partial: true},
 	} {
 		t.Run(e.String(), func(t *testing.T) {
 			t.Parallel()

@@ -73,7 +73,7 @@ func (e *environment) retriesFailures(s state) bool {
 	for id := uint8(2); id <= s.signed; id++ {
 		for before := uint8(1); before < id; before++ {
 			k, l := s.call(before), s.call(id)
-			if k.run == l.run && k.retry != l.retry && k.asked(0)&k.accepted&^k.failed&l.asked(0)&l.accepted != 0 {
+			if k.run == l.run && k.retry != l.retry && k.asked(0)&k.accepted&^k.counted&l.asked(0)&l.accepted != 0 {
 				return false
 			}
 		}
@@ -107,7 +107,7 @@ func (e *environment) countsTruly(s state) bool {
 			}
 			counts := k.asked(t) & k.accepted
 			if k.retryOf(t) < o.retry {
-				counts &^= k.failed
+				counts &^= k.counted
 			}
 			for p, target := range e.targets(t) {
 				if r := o.record[p].job; target&counts != 0 && (r == 0 || r == refused) {

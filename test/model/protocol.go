@@ -123,7 +123,8 @@ type call struct {
 	stale          bool // signed after the claim's fence; only a weaker variant does that
 	accepted       urls // the job
 	listed         urls // as far as the history shows it
-	failed         urls // of the job, or of another that was taken for it
+	failed         urls // of the job, as far as somebody has read how it ended
+	counted        urls // as failed, of what was claimed: in this job, or in one that was taken for it
 	signed, fenced uint8
 	closed         uint8 // the state's counters when the job was made
 }
@@ -852,7 +853,7 @@ func (u *turn) follow() {
 				u.may(n, label{text: "{urls} of {job} succeeded: written to {tasks}", call: id, urls: target, tasks: only(t)})
 			}
 			n.call(id).failed |= target
-			n.call(claim).failed |= target
+			n.call(claim).counted |= target
 			u.mayFail(n, label{text: "{urls} of {job} failed: written to {tasks}", call: id, urls: target, tasks: only(t)})
 		}
 	}
