@@ -1,5 +1,5 @@
-// Pins the CRDs of the Prometheus operator, which are files of this package's folder:
-// test/install has an API server accept what the chart has for it.
+// Pins the CRDs of the Prometheus operator, which lie in the folder of the package below.
+// test/install applies them, and what the chart has for that operator.
 module github.com/prefetch-operator/teo-prefetch-operator/hack/prometheus-operator
 
 go 1.26.0
