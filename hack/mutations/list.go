@@ -165,6 +165,18 @@ var mutations = []mutation{
 		suites: []string{client},
 	},
 	{
+		name: "a slot does not know when the answer to its call began to come", file: "internal/controller/call.go",
+		old:    `s.edgeOne.CreatePrefetchTask(slot.For(ctx), creds, signedAt`,
+		new:    `s.edgeOne.CreatePrefetchTask(ctx, creds, signedAt`,
+		suites: []string{controller},
+	},
+	{
+		name: "a slot does not know when the answer to its look-up began to come", file: "internal/teo/client.go",
+		old:    `c.call(slot.For(ctx), creds`,
+		new:    `c.call(ctx, creds`,
+		suites: []string{client},
+	},
+	{
 		name: "throttled answers do not slow down", file: "internal/teo/limiter.go",
 		old:    `if throttled {`,
 		new:    `if throttled && l.limit == 0 {`,
@@ -306,6 +318,12 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
+		name: "a status write sends the whole task", file: "internal/controller/write.go",
+		old:    `ObjectMeta: metav1.ObjectMeta{Namespace: task.Namespace, Name: task.Name, UID: task.UID, ResourceVersion: task.ResourceVersion},`,
+		new:    `ObjectMeta: metav1.ObjectMeta(changed.ObjectMeta), Spec: changed.Spec,`,
+		suites: []string{controller},
+	},
+	{
 		name: "a claim that lost a conflict is made on what is there now", file: "internal/controller/write.go",
 		old: `	claimed, err := s.write(ctx, task, c)
 	if err == nil {
@@ -410,6 +428,18 @@ var mutations = []mutation{
 		name: "a retry goes by a listing that EdgeOne has forgotten", file: "internal/controller/retry.go",
 		old:    `return failed, len(failed) <= count`,
 		new:    `return failed, true`,
+		suites: []string{controller},
+	},
+	{
+		name: "a look that was begun before a retry was asked for tells what failed", file: "internal/controller/poller.go",
+		old:    `schedule.RetryDue(task) && l.jobsRead && retry {`,
+		new:    `schedule.RetryDue(task) && l.jobsRead && (retry || task != nil) {`,
+		suites: []string{controller},
+	},
+	{
+		name: "a task that came during a look is late if EdgeOne was not asked about it", file: "internal/controller/poller.go",
+		old:    `if !l.jobsRead || !planned {`,
+		new:    `if !l.jobsRead || !planned && task == nil {`,
 		suites: []string{controller},
 	},
 	{

@@ -1,9 +1,12 @@
 package controller
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -16,6 +19,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
 // seen is an EdgeOne that looks at each call as it arrives.
@@ -68,6 +72,43 @@ func TestACallIsClaimedBeforeItIsSentAndSignedWithTheClaimsTime(t *testing.T) {
 			if task := u.get(name); task.Status.Submission != nil || len(task.Status.Jobs) != 1 {
 				t.Errorf("%s is not recorded: %+v", name, task.Status)
 			}
+		}
+	})
+}
+
+// By the time that an answer begins to come EdgeOne has counted the call, however long
+// the rest of it takes. Only a real transport tells when that is.
+func TestACallsSlotIsFreeASecondAfterTheAnswerBeganToCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const reading = 600 * time.Millisecond
+		transport := &http.Transport{DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
+			here, edgeOne := net.Pipe()
+			go func() {
+				req, err := http.ReadRequest(bufio.NewReader(edgeOne))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, req.Body)
+				_, _ = fmt.Fprintf(edgeOne, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(acceptance))
+				time.Sleep(reading)
+				_, _ = io.WriteString(edgeOne, acceptance)
+			}()
+			return here, nil
+		}}
+		defer transport.CloseIdleConnections()
+		u := newUnit(t, transport, nil, unitTask("a", 1))
+		s, l := u.submitter(u.get("a"))
+		call := u.planned(l)
+		limiter := u.edgeOne.Limiter(unitCreds.SecretID, teo.ActionCreatePrefetchTask)
+		time.Sleep(5 * time.Second) // all slots are free
+		before, _ := limiter.Free(0)
+		s.call(t.Context(), l, unitCreds, call, "mine")
+		if task := u.get("a"); len(task.Status.Jobs) != 1 {
+			t.Fatalf("not recorded: %+v", task.Status)
+		}
+		if now, again := limiter.Free(0); now != before-1 || again != time.Second-reading {
+			t.Errorf("%d of %d slots are free, and the call's in %s; want that in %s", now, before, again, time.Second-reading)
 		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -241,8 +242,9 @@ type look struct {
 	claims  map[string]*v1alpha1.Submission
 	fenced  map[string]bool // claims that were past the fence before the look
 	jobs    []string
-	since   time.Time // of the oldest of them
-	retries bool      // some tasks ask for a retry
+	since   time.Time          // of the oldest of them
+	tasks   map[types.UID]bool // whose jobs those are, and whether they ask for a retry
+	retries bool               // some do
 	listing listing
 	// jobsRead says that the listing has all of the jobs, and not only what was
 	// made in the windows of the claims.
@@ -260,7 +262,7 @@ type look struct {
 func (p *Poller) plan(tasks []*v1alpha1.PrefetchTask) *look {
 	l := &look{
 		timed: p.edgeOne.ServerTimeKnown(), claims: map[string]*v1alpha1.Submission{}, fenced: map[string]bool{}, listing: listing{},
-		settled: map[string]bool{},
+		tasks: map[types.UID]bool{}, settled: map[string]bool{},
 	}
 	serverNow := p.edgeOne.ServerTime()
 	jobs := map[string]bool{}
@@ -273,7 +275,7 @@ func (p *Poller) plan(tasks []*v1alpha1.PrefetchTask) *look {
 			continue
 		}
 		retry := schedule.RetryDue(task)
-		l.retries = l.retries || retry
+		l.tasks[task.UID], l.retries = retry, l.retries || retry
 		for i, job := range task.Status.Jobs {
 			unclear := underWay(job)
 			if retry {
@@ -423,6 +425,7 @@ func refusesLooking(err error) bool {
 // update copies what a look saw to a task.
 func (p *Poller) update(ctx context.Context, task *v1alpha1.PrefetchTask, l *look) {
 	now, serverNow := time.Now(), p.edgeOne.ServerTime()
+	retry, planned := l.tasks[task.UID] // what is missing of one that came since, or is asked for since, the next look tells
 	changes := []change{}
 	if claim := task.Status.Submission; claim != nil && l.claims[claim.ClaimID] != nil {
 		if c := p.settleClaim(task, claim, l); c != nil {
@@ -431,12 +434,12 @@ func (p *Poller) update(ctx context.Context, task *v1alpha1.PrefetchTask, l *loo
 	}
 	if !schedule.NewRun(task) && len(task.Status.Jobs) > 0 {
 		deadline := p.JobDeadline
-		if !l.jobsRead {
+		if !l.jobsRead || !planned {
 			deadline = math.MaxInt64
 		}
 		changes = append(changes, follow(l.listing, deadline, now, serverNow))
 	}
-	if schedule.RetryDue(task) && l.jobsRead {
+	if schedule.RetryDue(task) && l.jobsRead && retry {
 		changes = append(changes, reopen(l.listing, now))
 	}
 	after := p.write(ctx, task, func(task *v1alpha1.PrefetchTask) {

@@ -320,3 +320,35 @@ func TestWhatIsKnownOfADeletedTaskDoesNotHideTheOneThatTookItsName(t *testing.T)
 		}
 	})
 }
+
+// Nobody asked EdgeOne about its jobs yet.
+func TestATaskThatIsFirstSeenDuringALookIsNotTakenForLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		var tasks []*v1alpha1.PrefetchTask
+		for _, name := range []string{"a", "b"} {
+			task := claimedAt(unitTask(name, 1), time.Now())
+			record(execute(t, edgeOne, schedule.Targets(task)...), nil, time.Now())(task)
+			tasks = append(tasks, task)
+			time.Sleep(25 * time.Hour) // the deadline is 24
+		}
+		var u *unit
+		var p *Poller
+		looks := 0
+		u = newUnit(t, roundTrip(func(req *http.Request) (*http.Response, error) {
+			if looks++; looks == 2 { // the first tells the time
+				p.observe(u.get("a"))
+			}
+			return edgeOne.RoundTripper().RoundTrip(req)
+		}), nil, tasks...)
+		u.learnTime()
+		p = u.poller(u.get("b"))
+		u.lookUntil(p, unitZone, time.Now().Add(2*time.Minute))
+		for _, task := range tasks {
+			if task := u.get(task.Name); !meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionReady) {
+				t.Errorf("%s after %d calls: %s", task.Name, looks, summary(task))
+			}
+		}
+	})
+}

@@ -3,8 +3,10 @@ package controller
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,6 +17,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
 // asking makes the task ask for a retry.
@@ -203,6 +206,33 @@ func TestARetryWaitsWhereWhatFailedCannotBeRead(t *testing.T) {
 		u.lookUntil(p, unitZone, time.Now().Add(3*time.Minute))
 		if task := u.get("a"); schedule.Open(task).String() != "1-299" {
 			t.Errorf("open: %s of %+v", schedule.Open(task), task.Status)
+		}
+	})
+}
+
+// A look that was begun for other tasks does not tell what failed of this one.
+func TestARetryThatIsAskedForDuringALookWaitsForTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		u, p := retrying(t, edgeOne, 300)
+		other := claimedAt(unitTask("b", 1), time.Now())
+		record(execute(t, edgeOne, schedule.Targets(other)...), nil, time.Now())(other)
+		looks := 0
+		client, err := teo.NewClient(teo.Options{Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+			if looks++; looks == 1 {
+				u.ask(p, "1")
+			}
+			return edgeOne.RoundTripper().RoundTrip(req)
+		})})
+		if err = errors.Join(err, u.store.Create(t.Context(), other)); err != nil {
+			t.Fatal(err)
+		}
+		u.edgeOne = client
+		p.observe(u.get("b"))
+		u.lookUntil(p, unitZone, time.Now().Add(time.Minute))
+		if task := u.get("a"); !over(u.get("b")) || schedule.Open(task).String() != "1-299" {
+			t.Errorf("after %d looks %q is open: %+v", looks, schedule.Open(task), task.Status)
 		}
 	})
 }

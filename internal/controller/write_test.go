@@ -2,13 +2,20 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kruntime "k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
@@ -64,6 +71,51 @@ func TestAJobIDIsRecordedHoweverLongTheAPIServerIsAway(t *testing.T) {
 			t.Errorf("not recorded: %+v", o.written)
 		}
 	})
+}
+
+// A task's targets and managed fields may be a megabyte, and an API server takes
+// nothing but the status.
+func TestAStatusWriteSendsTheStatusAndWhatLocksItAlone(t *testing.T) {
+	server := newAPIServer()
+	server.onStatus = func(_, _ *v1alpha1.PrefetchTask) {}
+	task := unitTask("a", 3)
+	task.Labels, task.Annotations = map[string]string{"app": "shop"}, map[string]string{v1alpha1.RetryAnnotation: "1"}
+	task.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl", Operation: metav1.ManagedFieldsOperationApply}}
+	task = server.create(task)
+	var sent map[string]any
+	cfg := &rest.Config{
+		Host:          "http://apiserver",
+		ContentConfig: rest.ContentConfig{ContentType: kruntime.ContentTypeJSON, AcceptContentTypes: kruntime.ContentTypeJSON},
+		Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+			body, err := io.ReadAll(req.Body)
+			if err = errors.Join(err, json.Unmarshal(body, &sent)); err != nil {
+				return nil, err
+			}
+			object, err := server.updateStatus(client.ObjectKeyFromObject(task), body)
+			return answer(req, object, err), nil
+		}),
+	}
+	restMapper, err := mapper(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.New(cfg, client.Options{Scheme: scheme, Mapper: restMapper})
+	if err != nil {
+		t.Fatal(err)
+	}
+	written, err := newStore(c, c, time.Minute).write(t.Context(), task, claiming("0-2"))
+	if err != nil || !claimedBy(server.get(client.ObjectKeyFromObject(task)), "c-0-2") || len(written.Spec.Targets) != 3 {
+		t.Fatalf("written: %+v, %v", written, err)
+	}
+	metadata, _ := sent["metadata"].(map[string]any)
+	for what, has := range map[string][2][]string{
+		"object":   {slices.Sorted(maps.Keys(sent)), {"apiVersion", "kind", "metadata", "status"}},
+		"metadata": {slices.Sorted(maps.Keys(metadata)), {"name", "namespace", "resourceVersion", "uid"}},
+	} {
+		if !slices.Equal(has[0], has[1]) {
+			t.Errorf("the %s that is sent has %q, want %q alone", what, has[0], has[1])
+		}
+	}
 }
 
 // errAway: nobody knows what became of a write.

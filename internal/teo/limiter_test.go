@@ -3,6 +3,7 @@ package teo
 import (
 	"context"
 	"errors"
+	"net/http"
 	"net/http/httptrace"
 	"slices"
 	"sync"
@@ -268,5 +269,22 @@ func TestAnInterimAnswerIsNotTheAnswer(t *testing.T) {
 		time.Sleep(200 * time.Millisecond)
 		slot.Done(false)
 		noSlot(t, l, 0, time.Second)
+	})
+}
+
+func TestALookUpsSlotIsFreeASecondAfterTheAnswerBeganToCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const reading = 600 * time.Millisecond
+		c := clientOf(t, Options{QPS: 1, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+			if trace := httptrace.ContextClientTrace(req.Context()); trace != nil {
+				trace.GotFirstResponseByte()
+			}
+			time.Sleep(reading)
+			return answer(req, http.StatusOK, `{"Response":{"TotalCount":0,"Tasks":[],"RequestId":"r-1"}}`)
+		})})
+		if _, err := c.FirstPrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1"}); err != nil {
+			t.Fatal(err)
+		}
+		noSlot(t, c.Limiter(testCreds.SecretID, ActionDescribePrefetchTasks), 0, time.Second-reading)
 	})
 }

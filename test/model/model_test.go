@@ -42,6 +42,10 @@ var holding = []environment{
 	{Calls: 2, Shared: true, Overlap: true, Growing: true},
 	{Calls: 2, Shared: true, Overlap: true, User: "edits", Other: true},
 	{Calls: 2, Shared: true, Overlap: true, Lanes: true, User: "re-creates", Partial: true},
+	{Calls: 3, Alone: true, Retries: 2, Partial: true},
+	{Calls: 3, Alone: true, Shared: true, Retries: 2},
+	{Calls: 3, Alone: true, Shared: true, Retries: 2, User: "reverts", Other: true},
+	{Calls: 2, Shared: true, Retries: 1},
 	// As above, but with nothing reduced: the verdict must be the same.
 	{Calls: 2, Partial: true, Growing: true, Whole: true},
 	{Calls: 2, User: "reverts", Other: true, Whole: true},
@@ -61,6 +65,11 @@ var large = []environment{
 	{Calls: 3, Shared: true, Overlap: true, Denied: true, Foreign: true},
 	{Calls: 3, Shared: true, Overlap: true, Partial: true, Growing: true, Denied: true, User: "edits"},
 	{Calls: 2, Shared: true, Overlap: true, Partial: true, Growing: true, Denied: true, Forgets: true, User: "edits"},
+	{Calls: 3, Alone: true, Shared: true, Retries: 2, Partial: true, Growing: true, Denied: true},
+	{Calls: 3, Alone: true, Shared: true, Retries: 2, User: "re-creates"},
+	{Calls: 2, Retries: 1, User: "edits"},
+	{Calls: 2, Shared: true, Overlap: true, Lanes: true, Retries: 1, Partial: true, Denied: true},
+	{Calls: 3, Shared: true, Retries: 2},
 	{Calls: 2, Shared: true, User: "edits", Whole: true},
 	{Calls: 2, Shared: true, Overlap: true, Growing: true, Whole: true},
 }
@@ -114,6 +123,10 @@ func TestEveryWeakerProtocolFails(t *testing.T) {
 		{environment{Calls: 2, User: "edits", Other: true, Lacks: newRunAtOnce}, otherSemantics},
 		{environment{Calls: 2, User: "reverts", Other: true, Lacks: oldRunForgotten}, duplicate},
 		{environment{Calls: 2, Overlap: true, Forgets: true, Lacks: endlessHold}, stuck},
+		{environment{Calls: 2, Alone: true, Retries: 1, Lacks: retryAtOnce}, unfailed},
+		{environment{Calls: 3, Alone: true, Retries: 1, Lacks: retryOpensFirst}, duplicate},
+		{environment{Calls: 2, Alone: true, Retries: 1, Lacks: retryNotedFirst}, skipped},
+		{environment{Calls: 2, Alone: true, Retries: 1, Lacks: failedTaken}, predating},
 	})
 }
 
@@ -140,6 +153,7 @@ func TestReducingLosesNoState(t *testing.T) {
 		{Calls: 2, User: "reverts", Other: true, Denied: true},
 		{Calls: 2, Forgets: true, Overlap: true, Lanes: true, User: "edits"},
 		{Calls: 2, Shared: true, Overlap: true},
+		{Calls: 2, Alone: true, Retries: 1, Partial: true},
 	} {
 		t.Run(e.String(), func(t *testing.T) {
 			t.Parallel()
@@ -224,6 +238,7 @@ func (e environment) String() string {
 		said bool
 		text string
 	}{
+		{e.Alone, "one task"},
 		{e.Shared, "many processes"},
 		{e.Overlap, "overlap"},
 		{e.Lanes, "two lanes"},
@@ -234,6 +249,7 @@ func (e environment) String() string {
 		{e.Denied, "denied"},
 		{e.Foreign, "foreign"},
 		{e.Forgets, "forgets"},
+		{e.Retries > 0, fmt.Sprintf("%d retries", e.Retries)},
 		{e.Whole, "not reduced"},
 		{e.Lacks != "", string(e.Lacks)},
 	} {

@@ -2,7 +2,9 @@ package model
 
 // The promise, as properties of single states.
 const (
-	duplicate      = "duplicate: a URL was executed twice for one task and run"
+	duplicate      = "duplicate: a URL was executed twice for one task, run and retry"
+	unfailed       = "unfailed: a retry executed a URL again that had not failed"
+	skipped        = "skipped: a retry counts as handled, and what had failed before was not opened"
 	miscounted     = "miscounted: a URL counts as failed or not executed, but was executed for this task and run"
 	predating      = "predating: a job was adopted that is older than the claim"
 	otherSemantics = "other semantics: a job was adopted that fetched in another way"
@@ -13,6 +15,8 @@ const (
 func (e *environment) promise() []invariant[state] {
 	return []invariant[state]{
 		{duplicate, e.executesOnce},
+		{unfailed, e.retriesFailures},
+		{skipped, e.retriesAll},
 		{miscounted, e.countsTruly},
 		{predating, e.adoptsNoneOlder},
 		{otherSemantics, e.adoptsSameSemantics},
@@ -20,14 +24,14 @@ func (e *environment) promise() []invariant[state] {
 	}
 }
 
-// holds returns the part of the promise that holds in the environment. The last two are about whose a job is, which the history does not say. A
-// claim holds its URLs so that only one task at a time can be in doubt about them;
+// holds returns the part of the promise that holds in the environment. The last two
+// are about whose a job is, which the history does not say. A claim holds its URLs so that only one task at a time can be in doubt about them;
 // where that is not seen, or undone by the user, or another program does not care,
 // a task may take another's job for its own. It then was prefetched all the same.
 func (e *environment) holds() []invariant[state] {
 	all := e.promise()
 	if e.Foreign || e.Overlap && (e.Shared || e.User != "") || e.User == "re-creates" && e.Other {
-		return all[:3]
+		return all[:5]
 	}
 	return all
 }
@@ -36,14 +40,14 @@ func (e *environment) holds() []invariant[state] {
 // affair.
 func (e *environment) executesOnce(s state) bool {
 	for t := range s.tasks {
-		var done [3]urls // by run
+		var done [3][maxCalls]urls // by run and retry
 		for id := uint8(1); id <= s.signed; id++ {
 			k := s.call(id)
-			u, run := k.asked(t)&k.accepted, k.runOf(t)
-			if done[run]&u != 0 {
+			u, run, retry := k.asked(t)&k.accepted, k.runOf(t), k.retryOf(t)
+			if done[run][retry]&u != 0 {
 				return false
 			}
-			done[run] |= u
+			done[run][retry] |= u
 		}
 	}
 	return true
@@ -56,8 +60,43 @@ func (k *call) runOf(t int) uint8 {
 	return 1
 }
 
+func (k *call) retryOf(t int) uint8 {
+	if t == 0 {
+		return k.retry
+	}
+	return 0
+}
+
+// retriesFailures says nothing of what was executed twice for one retry, which is a
+// duplicate.
+func (e *environment) retriesFailures(s state) bool {
+	for id := uint8(2); id <= s.signed; id++ {
+		for before := uint8(1); before < id; before++ {
+			k, l := s.call(before), s.call(id)
+			if k.run == l.run && k.retry != l.retry && k.asked(0)&k.accepted&^k.counted&l.asked(0)&l.accepted != 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// retriesAll goes by the claims under which failures were written: none is older than
+// the retry that is handled.
+func (e *environment) retriesAll(s state) bool {
+	o := &s.tasks[0]
+	failed := e.failed(&s, 0)
+	for i, target := range e.targets(0) {
+		if target&failed != 0 && !o.newRun() && s.call(o.record[i].claim).retry != o.retry {
+			return false
+		}
+	}
+	return true
+}
+
 // countsTruly covers the run that a task asks for, if the status speaks of it.
-// Only a claim may stand between an execution and its record.
+// Only a claim may stand between an execution and its record, or a retry of what
+// failed.
 func (e *environment) countsTruly(s state) bool {
 	for t := range s.tasks {
 		o := &s.tasks[t]
@@ -66,8 +105,12 @@ func (e *environment) countsTruly(s state) bool {
 			if k.runOf(t) != o.run || o.claim == id {
 				continue
 			}
+			counts := k.asked(t) & k.accepted
+			if k.retryOf(t) < o.retry {
+				counts &^= k.counted
+			}
 			for p, target := range e.targets(t) {
-				if r := o.record[p].job; target&k.asked(t)&k.accepted != 0 && (r == 0 || r == refused) {
+				if r := o.record[p].job; target&counts != 0 && (r == 0 || r == refused) {
 					return false
 				}
 			}
@@ -119,10 +162,9 @@ func (e *environment) losesNone(s state) bool {
 
 func (e *environment) recorded(s *state, job uint8) bool {
 	for t := range s.tasks {
-		for _, r := range s.tasks[t].record {
-			if r.job == job && s.tasks[t].exists {
-				return true
-			}
+		o := &s.tasks[t]
+		if o.exists && (o.record[0].job == job || o.record[1].job == job || o.retried.has(job)) {
+			return true
 		}
 	}
 	return false

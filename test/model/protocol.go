@@ -29,8 +29,13 @@
 // and so is one that failed; both are the step that leaves the task alone because
 // the claim is gone, or does it again because it is not.
 //
+// Where the user may ask for retries, of the first task, EdgeOne also tells how its
+// jobs end, target by target; elsewhere a target that is handed over is the end. That
+// it succeeded or failed is decided when it is read for the first time.
+//
 // Left out because they change when something happens, never what: back-off and
-// slow retry after calls that were settled as not executed, holds, the limiter.
+// slow retry after calls that were settled as not executed, holds, the limiter. And
+// that a retry is refused where nothing tells any more which targets failed.
 package model
 
 import (
@@ -79,6 +84,11 @@ type task struct {
 	claim  uint8     // the call whose outcome the status does not know; 0 is none
 	record [2]record // of each target
 	found  finding   // what somebody saw and has not written yet
+
+	ended   urls  // of which the status knows whether they succeeded
+	asked   uint8 // the retry that the user asked for last
+	retry   uint8 // the one that the status notes as handled
+	retried ids   // the jobs of what a retry opened again
 }
 
 // record says what became of a target: nothing yet, the job that has it and the
@@ -106,12 +116,15 @@ type call struct {
 	unsure  tasks   // tasks whose claim was not acknowledged
 	claimed tasks   // tasks whose claim was; those are sent
 	run     uint8   // the first task's run when planned
+	retry   uint8   // and the retry
 	planned [2]urls // by task
 
 	request        request
 	stale          bool // signed after the claim's fence; only a weaker variant does that
 	accepted       urls // the job
 	listed         urls // as far as the history shows it
+	failed         urls // of the job, as far as somebody has read how it ended
+	counted        urls // as failed, of what was claimed: in this job, or in one that was taken for it
 	signed, fenced uint8
 	closed         uint8 // the state's counters when the job was made
 }
@@ -184,6 +197,7 @@ func (s *state) write(t int, o task) {
 // environment is what may happen.
 type environment struct {
 	Calls   uint8  // made in all
+	Alone   bool   // there is only the first task
 	Shared  bool   // several processes act, and caches may hide what others do
 	Overlap bool   // both tasks want URL b
 	Lanes   bool   // the tasks differ in how they fetch, and share no call
@@ -194,6 +208,7 @@ type environment struct {
 	Denied  bool   // for a while the history may not be read
 	Foreign bool   // another program submits one of the URLs, or two
 	Forgets bool   // the history forgets
+	Retries uint8  // how often the user asks for a retry of the first task
 	Lacks   weakness
 	Whole   bool // nothing is reduced
 }
@@ -217,6 +232,10 @@ const (
 	newRunAtOnce       weakness = "a new run that fetches in another way and does not wait"
 	oldRunForgotten    weakness = "dropping the claim of an old run without a look"
 	endlessHold        weakness = "a claim that holds other tasks' URLs until it is settled"
+	retryAtOnce        weakness = "a retry that does not wait for the end of the run"
+	retryOpensFirst    weakness = "a retry that is noted after what it opens"
+	retryNotedFirst    weakness = "a retry that is noted before what it opens"
+	failedTaken        weakness = "a retry that may take the job that failed for its own"
 )
 
 // targets are the URLs of a task by position; 0 is none.
@@ -256,6 +275,49 @@ func (e *environment) open(t int, o *task) (open urls) {
 		}
 	}
 	return open
+}
+
+// retryOf is the retry that a call is for which is planned for a task now. A new run
+// is not retried for what was asked before it began.
+func (e *environment) retryOf(o *task) uint8 {
+	if o.newRun() || e.Lacks == retryOpensFirst {
+		return o.asked
+	}
+	return o.retry
+}
+
+// failed are the targets of which the status says that EdgeOne refused them or that
+// they failed.
+func (e *environment) failed(s *state, t int) (failed urls) {
+	o := &s.tasks[t]
+	for i, target := range e.targets(t) {
+		switch job := o.record[i].job; job {
+		case 0:
+		case refused:
+			failed |= target
+		default:
+			failed |= target & o.ended & s.call(job).failed
+		}
+	}
+	return failed
+}
+
+// unread are the targets in jobs of which the status does not know the outcome.
+func (e *environment) unread(t int, o *task) (unread urls) {
+	for i, target := range e.targets(t) {
+		if job := o.record[i].job; job != 0 && job != refused {
+			unread |= target &^ o.ended
+		}
+	}
+	return unread
+}
+
+// retryDue says whether a retry is asked for, and it is known what it is of.
+func (e *environment) retryDue(t int, o *task) bool {
+	if !o.exists || o.newRun() || o.asked <= o.retry {
+		return false
+	}
+	return o.claim == 0 && e.open(t, o)|e.unread(t, o) == 0 || e.Lacks == retryAtOnce
 }
 
 // waiting says whether a task wants a call. A new run waits for an unsettled call
@@ -315,6 +377,10 @@ func (e *environment) next(s state, moves []move) []move {
 	}
 	u.time()
 	u.trouble()
+	if u.Retries > 0 {
+		u.follow()
+		u.reopen()
+	}
 	return u.moves
 }
 
@@ -350,7 +416,7 @@ func (u *turn) plan() {
 			}
 		}
 		if chosen.has(0) {
-			k.run = n.tasks[0].wants
+			k.run, k.retry = n.tasks[0].wants, u.retryOf(&n.tasks[0])
 		}
 		if u.Lacks == readYourWrites {
 			k.stage, k.todo, k.claimed = sending, 0, chosen
@@ -441,7 +507,7 @@ func (u *turn) claim(id uint8) {
 			continue
 		}
 		if o.newRun() {
-			o.record = [2]record{}
+			o.record, o.ended, o.retried, o.retry = [2]record{}, 0, 0, o.asked
 		}
 		o.run, o.claim = o.wants, id
 		n := u.s
@@ -584,7 +650,7 @@ func (u *turn) evidence(t int, closed, shown, lowest bool) finding {
 		if !lowest {
 			job = foreign + 1 - i
 		}
-		lists := u.listed(job, o.claim)
+		lists := u.listed(job, t)
 		elsewhere := u.elsewhere(job, t, shown)
 		early := !closed && (elsewhere || lists&open != open && u.Lacks != earlyPartial)
 		if lists&open == 0 || early || elsewhere && u.Lacks == recordedElsewhere {
@@ -606,11 +672,15 @@ func (u *turn) evidence(t int, closed, shown, lowest bool) finding {
 	return f
 }
 
-// listed is what the history shows of a job in the window of a claim: from its
-// signature to the end of the margin after its fence.
-func (u *turn) listed(job, claim uint8) urls {
-	k := u.s.call(job)
+// listed is what the history shows of a job in the window of a task's claim: from its
+// signature to the end of the margin after its fence. EdgeOne tells times to the
+// second, so that a job which failed just before the claim may seem to be in it; but
+// of those the claim knows.
+func (u *turn) listed(job uint8, t int) urls {
+	k, o := u.s.call(job), &u.s.tasks[t]
+	claim := o.claim
 	switch {
+	case u.Lacks == failedTaken && o.retried.has(job):
 	case u.s.looks == denied, k.signed <= u.s.forgotten:
 		return 0
 	case k.signed < claim && u.Lacks != windowTooEarly, k.closed >= claim:
@@ -623,6 +693,9 @@ func (u *turn) listed(job, claim uint8) urls {
 func (u *turn) elsewhere(job uint8, t int, shown bool) bool {
 	for q := range u.s.tasks {
 		if o := &u.s.tasks[q]; o.exists && (q == t || shown) {
+			if o.retried.has(job) {
+				return true
+			}
 			for _, r := range o.record {
 				if r.job == job && r.claim != u.s.tasks[t].claim {
 					return true
@@ -760,6 +833,78 @@ func (u *turn) trouble() {
 	}
 }
 
+// follow writes how a target of a job ended.
+func (u *turn) follow() {
+	for t := range u.s.tasks[:1] {
+		o := u.s.tasks[t]
+		if !o.exists || o.newRun() || u.s.looks == denied {
+			continue
+		}
+		for i, target := range u.targets(t) {
+			if target&u.unread(t, &o) == 0 {
+				continue
+			}
+			id, claim := o.record[i].job, o.record[i].claim
+			after := o
+			after.ended |= target
+			n := u.s
+			n.write(t, after)
+			if n.call(id).failed&target == 0 {
+				u.may(n, label{text: "{urls} of {job} succeeded: written to {tasks}", call: id, urls: target, tasks: only(t)})
+			}
+			n.call(id).failed |= target
+			n.call(claim).counted |= target
+			u.mayFail(n, label{text: "{urls} of {job} failed: written to {tasks}", call: id, urls: target, tasks: only(t)})
+		}
+	}
+}
+
+// reopen is the user's asking for a retry, and the one write that handles it.
+func (u *turn) reopen() {
+	for t := range u.s.tasks[:1] {
+		o := u.s.tasks[t]
+		if o.exists && o.asked < u.Retries {
+			asked := o
+			asked.asked++
+			n := u.s
+			n.write(t, asked)
+			u.mayFail(n, label{text: "the user asks for a retry of {tasks}", tasks: only(t)})
+		}
+		if !u.retryDue(t, &o) {
+			continue
+		}
+		again := u.failed(&u.s, t)
+		if u.Lacks == retryAtOnce {
+			again |= u.unread(t, &o)
+		}
+		opened := o
+		for i, target := range u.targets(t) {
+			if target&again == 0 {
+				continue
+			}
+			if job := o.record[i].job; job != refused {
+				opened.retried |= 1 << job
+			}
+			opened.record[i] = record{}
+			opened.ended &^= target
+		}
+		noted := o
+		noted.retry = o.asked
+		n := u.s
+		switch u.Lacks {
+		case retryOpensFirst:
+			n.write(t, opened)
+			u.mayFail(n, label{text: "{urls} of {tasks} are opened, and whoever would note the retry dies", urls: again, tasks: only(t)})
+		case retryNotedFirst:
+			n.write(t, noted)
+			u.mayFail(n, label{text: "the retry of {tasks} is noted, and whoever would open {urls} dies", urls: again, tasks: only(t)})
+		}
+		opened.retry = o.asked
+		n.write(t, opened)
+		u.may(n, label{text: "a retry opens {urls} of {tasks}", urls: again, tasks: only(t)})
+	}
+}
+
 // ended says that every task is done, or that a person has to act because the
 // history forgot, or that the bound on calls keeps it from going on.
 func (e *environment) ended(s state) bool {
@@ -773,13 +918,15 @@ func (e *environment) ended(s state) bool {
 			}
 		case o.claim != 0 && (o.newRun() || s.forgotten < o.claim):
 			return false
+		case e.Retries > 0 && t == 0 && (e.unread(t, o) != 0 || e.retryDue(t, o)):
+			return false
 		}
 	}
 	return true
 }
 
 func (e *environment) start() state {
-	return state{tasks: [2]task{{exists: true, wants: 1}, {exists: true, wants: 1}}}
+	return state{tasks: [2]task{{exists: true, wants: 1}, {exists: !e.Alone, wants: 1}}}
 }
 
 // label says what happens in a step.

@@ -105,7 +105,7 @@ func (k *call) forget() {
 	did := k.accepted
 	switch k.request {
 	case dropped:
-		*k = call{}
+		*k = call{retry: k.retry}
 		return
 	case underWay:
 		did = a | b | c
