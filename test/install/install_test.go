@@ -346,12 +346,17 @@ func (s *site) helmTest(release string) (said string, passed bool) {
 	}
 	tested := make(chan result, 1)
 	go func() {
-		out, err := s.command("helm", "test", release, "--timeout=60s")
+		out, err := s.command("helm", "test", release, "--timeout=3m")
 		tested <- result{out, err}
 	}()
 	pod := &corev1.Pod{}
 	key := client.ObjectKey{Namespace: s.namespace, Name: release + "-check"}
 	s.eventually("helm makes the check's pod and it is scheduled", func() bool {
+		select {
+		case r := <-tested:
+			s.t.Fatalf("helm test has ended before there was a pod: %v\n%s", r.err, r.out)
+		default:
+		}
 		return s.Get(s.t.Context(), key, pod) == nil && pod.DeletionTimestamp == nil && pod.Status.Phase == corev1.PodPending && pod.Spec.NodeName != ""
 	})
 	p := s.process(pod.Spec)
