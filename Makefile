@@ -12,7 +12,8 @@ IMAGE := ghcr.io/prefetch-operator/teo-prefetch-operator
 # for tests, tools and the image, which must not tell the folder that it was built in.
 export CGO_ENABLED := 0
 export GOFLAGS := $(filter-out -trimpath,$(shell go env GOFLAGS 2> /dev/null)) -trimpath
-TEST := go test -timeout=25m
+# Never from the cache of results, which knows nothing of files outside a module.
+TEST := go test -count=1 -timeout=25m
 # What the operator is made of is tested once more under the race detector, where there is
 # a C compiler, which that needs. Histories take ten times as long under it, and skip it.
 RACE ?= $(if $(shell command -v gcc),-race)
