@@ -140,6 +140,25 @@ func fluxHealth(t *testing.T) func(*testing.T, *unstructured.Unstructured) statu
 	}
 }
 
+// Argo CD tries a failed sync again. By default, and with BeforeHookCreation, it
+// deletes the hooks of the last try first, and with HookFailed after it: all URLs of
+// a task with one failed URL would be submitted again with each try.
+func TestASyncThatIsTriedAgainFindsTheExamplesFailedHook(t *testing.T) {
+	hooks := 0
+	for _, object := range readAll(t, root+"config/samples/gitops/argocd.yaml") {
+		if object.GetAnnotations()["argocd.argoproj.io/hook"] == "" {
+			continue
+		}
+		hooks++
+		if policy := object.GetAnnotations()["argocd.argoproj.io/hook-delete-policy"]; policy != "HookSucceeded" {
+			t.Errorf("delete policy %q, want HookSucceeded alone", policy)
+		}
+	}
+	if hooks == 0 {
+		t.Error("the example has no hook")
+	}
+}
+
 // healthTests is health_test.yaml in Argo CD's format.
 type healthTests struct {
 	Tests []healthTest `json:"tests"`
