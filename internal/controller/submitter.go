@@ -304,8 +304,10 @@ func (s *Submitter) readQuota(l *line, creds teo.Credentials, zoneID string) {
 	case err == nil:
 		l.queue.SetQuota(zoneID, quota.Batch, quota.DailyAvailable, now)
 		l.use(zoneID, quota.Daily, now)
-	default:
+	case refusesLooking(err):
 		l.queue.SetQuota(zoneID, 0, -1, now)
+	default:
+		l.queue.QuotaFailed(zoneID, now)
 	}
 	s.wake(l.account, 0)
 }

@@ -63,6 +63,28 @@ func TestQuota(t *testing.T) {
 			t.Errorf("%d calls and %d reads later that day", w.calls, w.reads)
 		}
 	})
+	t.Run("a read that failed is made again after an interval, and calls do not wait for it", func(t *testing.T) {
+		w := newWorld(t)
+		w.set(newTask("a", urls("a", 2)...))
+		if d := w.q.Next(w.now); d.ReadQuota != "zone-1" {
+			t.Fatalf("%+v", d)
+		}
+		w.q.QuotaFailed("zone-1", w.now)
+		w.drive(time.Minute)
+		w.set(newTask("b", urls("b", 2)...))
+		w.drive(time.Minute)
+		if w.calls != 2 || w.reads != 0 {
+			t.Errorf("%d calls and %d more reads at once", w.calls, w.reads)
+		}
+		for _, name := range []string{"c", "d"} {
+			w.now = w.now.Add(10 * time.Minute)
+			w.set(newTask(name, urls(name, 2)...))
+			w.drive(time.Minute)
+		}
+		if w.calls != 4 || w.reads != 1 {
+			t.Errorf("%d calls and %d more reads later, want 4 and 1", w.calls, w.reads)
+		}
+	})
 	t.Run("that others used up is noticed", func(t *testing.T) {
 		w := newWorld(t)
 		w.quota = 1000

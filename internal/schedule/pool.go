@@ -20,6 +20,7 @@ type pool struct {
 	left     int // of today's quota; -1 is not known
 	limit    int // learned from refusals where left does not tell; 0 is none
 	readAt   time.Time
+	unread   bool // the last read brought nothing, and the next may
 	reading  bool
 	prober   *lane              // whose call tries whether the trouble is over
 	badHosts map[string]badHost // that EdgeOne does not know in this zone
@@ -224,7 +225,7 @@ func (q *Queue) expiresAt(at time.Time) {
 func (q *Queue) SetQuota(zoneID string, batch, left int, now time.Time) {
 	for _, edge := range []bool{false, true} {
 		p := q.pool(zoneID, edge) // made if need be: one read serves both
-		p.reading, p.readAt = false, now
+		p.reading, p.readAt, p.unread = false, now, false
 		if batch > 0 {
 			p.batch = batch
 		}
@@ -244,12 +245,22 @@ func (q *Queue) SetQuota(zoneID string, batch, left int, now time.Time) {
 	}
 }
 
+// QuotaFailed tells that the quota of a zone could not be read this time. Calls go on
+// without knowing it, until it is read again an interval later.
+func (q *Queue) QuotaFailed(zoneID string, now time.Time) {
+	q.SetQuota(zoneID, 0, -1, now)
+	for _, edge := range []bool{false, true} {
+		q.pool(zoneID, edge).unread = true
+	}
+}
+
 var dailyQuota = Why{Reason: "DailyQuota", Message: "EdgeOne's quota of the day is used up in this zone; the task goes on when it returns", Quota: true}
 
 // needsQuota says whether the zone's quota must be read before a call: when it was never
-// read, and when that was long enough ago and is of the day before or used up.
+// read, and when that was long enough ago and is of the day before, or used up, or
+// brought nothing.
 func (q *Queue) needsQuota(p *pool, now time.Time) bool {
-	return now.Sub(p.readAt) >= q.limits.QuotaInterval && (p.left == 0 || p.readAt.Before(q.lastReset(now)))
+	return now.Sub(p.readAt) >= q.limits.QuotaInterval && (p.left == 0 || p.unread || p.readAt.Before(q.lastReset(now)))
 }
 
 // Exhausted tells that EdgeOne refused a call for the quota of the day. What is
