@@ -255,9 +255,10 @@ func run(ctx context.Context, o *options) error {
 	if err != nil {
 		return fmt.Errorf("no cluster to work in: %w. Run it in a pod of the cluster, or say --kubeconfig", err)
 	}
-	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.logging))) // not before: that there is no cluster would be logged with a stack
-	config.QPS, config.Burst = 2000, 4000                   // the API server has its own fairness; the default would throttle us
-	config.DisableCompression = true                        // it takes the API server longer than a list takes to send
+	// Not before: that there is no cluster would be logged as well, with a stack.
+	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.logging)))
+	config.QPS, config.Burst = 2000, 4000 // the API server has its own fairness; the default would throttle us
+	config.DisableCompression = true      // it takes the API server longer than a list takes to send
 	config.Wrap(controller.ReadAhead)
 	served := metricsserver.Options{BindAddress: o.metricsAddress, SecureServing: o.metricsSecure}
 	if o.metricsSecure {

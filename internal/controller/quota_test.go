@@ -134,6 +134,31 @@ func TestTheQuotaOfAZoneIsReadOnceForBothModes(t *testing.T) {
 	})
 }
 
+// Trouble passes, and a key that may not read the quota stays one.
+func TestAQuotaThatCouldNotBeReadIsReadAgainUnlessTheKeyMayNot(t *testing.T) {
+	for _, tt := range []struct {
+		code  string
+		reads int
+	}{{"InternalError", 2}, {"UnauthorizedOperation.CamUnauthorized", 1}} {
+		t.Run(tt.code, func(t *testing.T) {
+			inCalm(t, simulator.Config{}, func(t *testing.T, w *calm) {
+				w.edgeOne.AddFault(simulator.Fault{
+					Match: simulator.Matcher{Action: teo.ActionDescribeContentQuota, Count: 1}, Effect: simulator.Effect{Code: tt.code},
+				})
+				w.start()
+				for i := range 6 {
+					w.create("n", fmt.Sprint("t", i), urls(fmt.Sprint(i), 1))
+					time.Sleep(5 * time.Minute)
+				}
+				w.awaitAll(time.Minute)
+				if reads := len(w.calls(teo.ActionDescribeContentQuota)); reads != tt.reads || len(w.submissions()) != 6 {
+					t.Errorf("the quota was read %d times beside %d calls, want %d and 6", reads, len(w.submissions()), tt.reads)
+				}
+			})
+		})
+	}
+}
+
 // The quota of mode edge cannot be read. It is learned by halving, used to the last
 // URL, probed seldom while it is gone and found again when it returns.
 func TestTheQuotaOfModeEdgeIsLearned(t *testing.T) {
