@@ -56,10 +56,6 @@ const retryRoom = 256 << 10
 func reopen(listed listing, now time.Time) change {
 	return func(task *v1alpha1.PrefetchTask) {
 		s := &task.Status
-		if text, err := json.Marshal(s); err == nil && len(text) > retryRoom {
-			retryRefused("the status has no room for the jobs of one more retry")(task)
-			return
-		}
 		failed := make([]schedule.Positions, len(s.Jobs))
 		open := s.RefusedTargets != ""
 		for i := range s.Jobs {
@@ -72,6 +68,10 @@ func reopen(listed listing, now time.Time) change {
 		}
 		s.LastHandledRetry = schedule.Retry(task)
 		if !open {
+			return
+		}
+		if text, err := json.Marshal(s); err == nil && len(text) > retryRoom {
+			retryRefused("the status has no room for the jobs of one more retry")(task)
 			return
 		}
 		for i, positions := range failed {

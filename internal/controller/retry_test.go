@@ -293,6 +293,24 @@ func TestAStatusGrowsByRetriesOnlyAsFarAsThereIsRoom(t *testing.T) {
 	}
 }
 
+func TestARetryOfWhatSucceededSaysNothingOfRoom(t *testing.T) {
+	const n = 3000
+	task := taskOf(n)
+	submitted(schedule.All(n).String(), "j")(task)
+	job := task.Status.Jobs[0]
+	task.Status.Jobs = nil
+	for i := range n { // as where EdgeOne takes a single URL a call
+		job.ID, job.Targets, job.Succeeded = fmt.Sprint("j", i), fmt.Sprint(i), 1
+		task.Status.Jobs = append(task.Status.Jobs, job)
+	}
+	sum(task, t0)
+	before := summary(task)
+	asking("1")(task)
+	if reopen(nil, t0)(task); schedule.RetryDue(task) || summary(task) != before || !strings.HasPrefix(task.Status.Conditions[0].Message, "All 3000 targets") {
+		t.Errorf("after a retry it says %s, %q; before: %s", summary(task), task.Status.Conditions[0].Message, before)
+	}
+}
+
 func TestARetryDoesNotTakeTheJobThatFailedForItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		edgeOne := unitEdgeOne(nil)
