@@ -511,8 +511,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "what EdgeOne did not accept of a call counts as submitted", file: "internal/controller/status.go",
-		old:    `if _, ok := refused[teo.Normalize(targets[i])]; ok {`,
-		new:    `if reason, ok := refused[teo.Normalize(targets[i])]; ok && reason == "" {`,
+		old:    `if _, ok := refused[target.Identity(targets[i])]; ok {`,
+		new:    `if reason, ok := refused[target.Identity(targets[i])]; ok && reason == "" {`,
 		suites: []string{controller, histories},
 	},
 	{
@@ -599,7 +599,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a URL that EdgeOne spells in another way is another URL", file: "internal/controller/settle.go",
-		old:    `job[teo.Normalize(task.Target)] = task`,
+		old:    `job[target.Identity(task.Target)] = task`,
 		new:    `job[task.Target] = task`,
 		suites: []string{controller, histories},
 	},

@@ -17,6 +17,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -171,7 +172,7 @@ func (l *line) answeredBeside(lane schedule.Lane) func(schedule.Part) []string {
 		}
 		targets := schedule.Targets(part.Task)
 		for _, a := range beside {
-			if len(ids) < maxEarlierJobs/2 && slices.ContainsFunc(part.Positions, func(i int) bool { return a.urls[teo.Normalize(targets[i])] }) {
+			if len(ids) < maxEarlierJobs/2 && slices.ContainsFunc(part.Positions, func(i int) bool { return a.urls[target.Identity(targets[i])] }) {
 				ids = append(ids, a.jobID)
 			}
 		}
@@ -182,7 +183,7 @@ func (l *line) answeredBeside(lane schedule.Lane) func(schedule.Part) []string {
 func urlSet(urls []string) map[string]bool {
 	set := make(map[string]bool, len(urls))
 	for _, u := range urls {
-		set[teo.Normalize(u)] = true
+		set[target.Identity(u)] = true
 	}
 	return set
 }
@@ -250,7 +251,7 @@ func (s *Submitter) slot(ctx context.Context, creds teo.Credentials, turn int64)
 func request(lane schedule.Lane, urls []string) teo.CreatePrefetchTaskRequest {
 	req := teo.CreatePrefetchTaskRequest{ZoneID: lane.ZoneID, EncodeURL: lane.EncodeURL(), Targets: make([]string, len(urls))}
 	for i, u := range urls {
-		req.Targets[i] = teo.Encode(u)
+		req.Targets[i] = target.Encode(u)
 	}
 	if lane.Edge {
 		req.Mode = "edge"
@@ -289,8 +290,8 @@ func (s *Submitter) conclude(
 	case err == nil:
 		refused := map[string]string{}
 		for _, failed := range response.Failed {
-			for _, target := range failed.Targets {
-				refused[teo.Normalize(target)] = failed.Reason
+			for _, u := range failed.Targets {
+				refused[target.Identity(u)] = failed.Reason
 			}
 		}
 		settleAll(record(response.JobID, refused, now))
@@ -315,7 +316,7 @@ func (s *Submitter) conclude(
 		}
 		refused := map[string]string{}
 		for _, u := range call.URLs {
-			refused[teo.Normalize(u)] = teo.Message(err)
+			refused[target.Identity(u)] = teo.Message(err)
 		}
 		settleAll(record("", refused, now))
 		l.done(claimID, func() { q.Accepted(call, tasks, 0, time.Now()) })

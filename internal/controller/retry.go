@@ -13,6 +13,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -37,7 +38,7 @@ func failures(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, listed map[string]
 	}
 	failed = nil
 	for _, i := range rest {
-		if listed[teo.Normalize(targets[i])].Status != teo.StatusSuccess {
+		if listed[target.Identity(targets[i])].Status != teo.StatusSuccess {
 			failed = append(failed, i)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -19,7 +20,7 @@ func (l listing) add(tasks []teo.PrefetchTask) {
 			job = map[string]teo.PrefetchTask{}
 			l[task.JobID] = job
 		}
-		job[teo.Normalize(task.Target)] = task
+		job[target.Identity(task.Target)] = task
 	}
 }
 
@@ -65,7 +66,7 @@ func settle(submission *v1alpha1.Submission, targets []string, history listing, 
 	for id, job := range history {
 		c := candidate{id: id, job: job, exact: hashJob(job) == submission.CallHash}
 		for _, i := range positions {
-			if _, ok := job[teo.Normalize(targets[i])]; ok {
+			if _, ok := job[target.Identity(targets[i])]; ok {
 				c.covers = append(c.covers, i)
 			}
 		}
@@ -139,7 +140,7 @@ func hashJob(job map[string]teo.PrefetchTask) string {
 func hashCall(urls []string) string {
 	normal := make([]string, len(urls))
 	for i, u := range urls {
-		normal[i] = teo.Normalize(u)
+		normal[i] = target.Identity(u)
 	}
 	return schedule.HashURLs(normal)
 }

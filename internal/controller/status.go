@@ -13,6 +13,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -72,14 +73,14 @@ func record(jobID string, refused map[string]string, now time.Time) change {
 			// back, all count as handed over.
 		default:
 			for _, i := range positions {
-				if _, ok := refused[teo.Normalize(targets[i])]; ok {
+				if _, ok := refused[target.Identity(targets[i])]; ok {
 					no = append(no, i)
 				}
 			}
 		}
 		if knowsTargets(task) {
 			for _, i := range no {
-				fail(task, targets[i], v1alpha1.FailedRefused, refused[teo.Normalize(targets[i])])
+				fail(task, targets[i], v1alpha1.FailedRefused, refused[target.Identity(targets[i])])
 			}
 		}
 		addRefused(task, no)
@@ -257,7 +258,7 @@ func followJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, targets []string,
 		if i >= len(targets) {
 			continue
 		}
-		entry, found := listed[teo.Normalize(targets[i])]
+		entry, found := listed[target.Identity(targets[i])]
 		switch {
 		case found && entry.Status == teo.StatusSuccess:
 			job.Succeeded++

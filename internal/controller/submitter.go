@@ -14,6 +14,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -136,7 +137,7 @@ func (s *Submitter) line(a account) *line {
 	if l == nil {
 		l = &line{account: a, unsent: map[string]int64{}, used: map[string]usedZone{}, queue: schedule.NewQueue(schedule.Limits{
 			Batch: s.Batch, TasksPerCall: s.TasksPerCall, QuotaInterval: s.QuotaInterval, QuotaReset: s.QuotaReset, QPS: s.QPS,
-			StallAfter: 2 * s.RecheckInterval, SettleTime: s.SignatureValidity + s.SettleMargin + answerMemory, Normalize: teo.Normalize,
+			StallAfter: 2 * s.RecheckInterval, SettleTime: s.SignatureValidity + s.SettleMargin + answerMemory, Normalize: target.Identity,
 		})}
 		s.lines[a] = l
 	}

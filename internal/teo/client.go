@@ -9,7 +9,7 @@
 //
 // The files: client.go sends one request, prefetch.go, listing.go and quota.go
 // are the actions, errors.go says what failures mean, limiter.go how fast to
-// go, sign.go signs, url.go compares URLs.
+// go, sign.go signs.
 package teo
 
 import (

@@ -41,7 +41,7 @@ type DescribePrefetchTasksRequest struct {
 // PrefetchTask is the state of one URL of a job.
 type PrefetchTask struct {
 	JobID       string
-	Target      string // the URL; compare it by Normalize
+	Target      string // the URL; compare it by target.Identity
 	Status      string // one of the Status constants, or one we do not know
 	FailType    string // a word such as originPullFailed; "" unless it failed
 	FailMessage string

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"time"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 )
 
 const actionCreate = ActionCreatePrefetchTask
@@ -26,8 +28,7 @@ type CreatePrefetchTaskRequest struct {
 	ZoneID string `json:"ZoneId"`
 	// Mode is default or edge.
 	Mode string `json:",omitempty"`
-	// EncodeURL has EdgeOne percent-encode the targets. Deprecated there; use
-	// Encode.
+	// EncodeURL asks EdgeOne to percent-encode the targets. Deprecated there.
 	EncodeURL *bool `json:"EncodeUrl,omitempty"`
 	// Headers are request headers to prefetch with.
 	Headers []Header `json:",omitempty"`
@@ -98,12 +99,12 @@ func (a *createAnswer) decode(response []byte, sent []string) error {
 	}
 	failed := map[string]bool{}
 	for _, f := range a.FailedList {
-		for _, target := range f.Targets {
-			failed[Normalize(target)] = true
+		for _, u := range f.Targets {
+			failed[target.Identity(u)] = true
 		}
 	}
-	for _, target := range sent {
-		if !failed[Normalize(target)] {
+	for _, u := range sent {
+		if !failed[target.Identity(u)] {
 			return errors.New("neither a JobId nor every target in FailedList")
 		}
 	}

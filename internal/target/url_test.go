@@ -1,4 +1,4 @@
-package teo
+package target
 
 import "testing"
 
@@ -42,7 +42,7 @@ func TestNormalize(t *testing.T) {
 		{"what is not a URL is only encoded", "a b#c", "a%20b"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := Normalize(tt.in); got != tt.want {
+			if got := Identity(tt.in); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
@@ -52,6 +52,6 @@ func TestNormalize(t *testing.T) {
 func BenchmarkNormalize(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
-		Normalize("https://www.Example.com:443/some/path/to/a/file.jpg?version=1")
+		Identity("https://www.Example.com:443/some/path/to/a/file.jpg?version=1")
 	}
 }

@@ -1,4 +1,7 @@
-package teo
+// Package target says what a target URL is: which spellings name the same URL
+// (Identity) and how a URL is sent (Encode). It knows neither Kubernetes nor
+// EdgeOne's API; everything that compares, counts or sends targets uses it.
+package target
 
 import "strings"
 
@@ -12,11 +15,11 @@ func Encode(rawURL string) string {
 	return head + escape(rest, false)
 }
 
-// Normalize is a key under which two spellings of a URL compare equal: scheme
+// Identity is a key under which two spellings of a URL compare equal: scheme
 // and host in lower case, no default port, no fragment, "/" for an empty path,
 // encoded by Encode with the escapes in upper case. It is for comparing the
 // URLs that were submitted with those that EdgeOne lists, not for sending.
-func Normalize(rawURL string) string {
+func Identity(rawURL string) string {
 	rawURL, _, _ = strings.Cut(rawURL, "#")
 	head, rest := splitAuthority(rawURL)
 	rest = escape(rest, true)
