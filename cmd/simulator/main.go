@@ -46,7 +46,8 @@ zone-3smallquota0 (small.example.net, 3 URLs a day), and AKIDtenant /
 tenant-secret-key, for zone-4tenant00000 (shop.example.org). A URL with /broken/
 in it fails, one with /missing/ ends as invalid, one with /refused/ is refused.
 
-GET /_simulator/ says how to look into the simulator and make it misbehave.
+README.md of this command describes the configuration. GET /_simulator/ says how
+to look into the simulator and make it misbehave.
 `
 
 func main() {

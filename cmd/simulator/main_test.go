@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -84,5 +85,21 @@ func TestItServesUntilItIsToldToStop(t *testing.T) {
 	stop()
 	if code := <-exit; code != 0 {
 		t.Errorf("it exits with %d", code)
+	}
+}
+
+func TestTheReadmeNamesEveryFieldOfTheConfiguration(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, described := range []any{simulator.Config{}, simulator.Zone{}, simulator.Key{}, simulator.Rule{}, simulator.Traffic{}} {
+		fields := reflect.TypeOf(described)
+		for i := range fields.NumField() {
+			name, _, _ := strings.Cut(fields.Field(i).Tag.Get("json"), ",")
+			if name != "-" && !strings.Contains(string(readme), "`"+name+"`") {
+				t.Errorf("%s.%s is not described", fields.Name(), name)
+			}
+		}
 	}
 }

@@ -54,6 +54,7 @@ func overHTTP(t *testing.T, url string) caller {
 type reply struct {
 	err    error
 	status int
+	line   string // the status with its words
 	header http.Header
 	body   string
 	code   string // of the Error in it
@@ -105,7 +106,7 @@ func (c caller) callWith(ctx context.Context, action string, in any) reply {
 	if err != nil {
 		return reply{err: err}
 	}
-	r := reply{status: resp.StatusCode, header: resp.Header, body: string(raw)}
+	r := reply{status: resp.StatusCode, line: resp.Status, header: resp.Header, body: string(raw)}
 	envelope := struct {
 		Response struct {
 			Error struct{ Code string }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -49,6 +50,24 @@ type Config struct {
 	MaxWindow time.Duration `json:"maxWindow,omitempty"`
 	// WildcardLookups lets DescribePrefetchTasks accept ZoneId "*".
 	WildcardLookups bool `json:"wildcardLookups,omitempty"`
+	// NoFutureWindows makes DescribePrefetchTasks refuse a window that ends
+	// after EdgeOne's time.
+	NoFutureWindows bool `json:"noFutureWindows,omitempty"`
+	// MaxTotalCount caps the TotalCount that DescribePrefetchTasks answers.
+	// Pages beyond it still hold their records. Default: no cap.
+	MaxTotalCount int `json:"maxTotalCount,omitempty"`
+	// RejectedJobIDs is a regular expression. DescribePrefetchTasks refuses the
+	// filter job-id for IDs that it matches. Default: none.
+	RejectedJobIDs string `json:"rejectedJobIDs,omitempty"`
+
+	// DateSkew is how far the Date header is ahead of the clock by which EdgeOne
+	// checks signatures and executes. CreateTimeSkew is how far a job's
+	// CreateTime may be off that clock, either way; each job has its own error.
+	DateSkew       time.Duration `json:"dateSkew,omitempty"`
+	CreateTimeSkew time.Duration `json:"createTimeSkew,omitempty"`
+
+	// Traffic is what other programs submit.
+	Traffic []Traffic `json:"traffic,omitempty"`
 
 	// QuotaResetAt is the time of day in UTC ("16:00") at which the daily
 	// quotas return. Default: only when ResetQuota is called.
@@ -93,24 +112,32 @@ type Key struct {
 	Token    string `json:"token,omitempty"`
 	Account  string `json:"account"`
 	Disabled bool   `json:"disabled,omitempty"`
-	// Actions and Zones are what the key may call and touch; nil: all of its
-	// account.
+	// Actions, Zones and Modes are what the key may call, touch and submit;
+	// nil: all of its account.
 	Actions []string `json:"actions,omitempty"`
 	Zones   []string `json:"zones,omitempty"`
+	Modes   []string `json:"modes,omitempty"`
 }
 
 func (k Key) mayCall(action string) bool {
 	return k.Actions == nil || slices.Contains(k.Actions, action)
 }
-func (k Key) mayUse(zone string) bool { return k.Zones == nil || slices.Contains(k.Zones, zone) }
+func (k Key) mayUse(zone string) bool  { return k.Zones == nil || slices.Contains(k.Zones, zone) }
+func (k Key) maySend(mode string) bool { return k.Modes == nil || slices.Contains(k.Modes, mode) }
 
 // Never as the status of a Rule keeps a target processing for ever.
 const Never = "never"
 
-// Rule says what becomes of the URLs that contain a text.
+// Rule says what becomes of the URLs that contain a text. Message, Refuse and
+// FailMessage may echo the call's secrets: see [Effect].
 type Rule struct {
 	// URL is the text; empty: every URL.
 	URL string `json:"url,omitempty"`
+	// Code and Message are an error that answers every call with the URL, and
+	// Executed says that EdgeOne executes the call all the same.
+	Code     string `json:"code,omitempty"`
+	Message  string `json:"message,omitempty"`
+	Executed bool   `json:"executed,omitempty"`
 	// Refuse is the reason for which the URL goes into FailedList instead of
 	// the job.
 	Refuse string `json:"refuse,omitempty"`
@@ -168,6 +195,14 @@ func (c Config) Validate() error {
 			complain("quotaResetAt is %q, not a time of day such as 16:00", c.QuotaResetAt)
 		}
 	}
+	if _, err := regexp.Compile(c.RejectedJobIDs); err != nil {
+		complain("rejectedJobIDs: %v", err)
+	}
+	for _, traffic := range c.Traffic {
+		if err := traffic.validate(); err != nil {
+			wrong = append(wrong, err)
+		}
+	}
 	switch c.RateWindow {
 	case "", SlidingWindow, FixedWindow, TokenBucket:
 	default:
@@ -219,6 +254,7 @@ func ReadConfig(r io.Reader) (Config, error) {
 var durations = []string{
 	"signatureValidity", "clockOffset", "jobDuration", "listingDelay", "listingStep",
 	"maxWindow", "duration", "delay", "serverDelay", "answerDelay",
+	"dateSkew", "createTimeSkew", "every",
 }
 
 // readJSON reads one JSON value into v, strictly, with durations as texts.

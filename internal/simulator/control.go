@@ -27,11 +27,20 @@ POST   /_simulator/keys         adds a key or replaces it
 DELETE /_simulator/keys/{id}    removes a key
 POST   /_simulator/zones        adds a zone or changes its settings
 POST   /_simulator/rules        [{…}] replaces the rules for URLs
+POST   /_simulator/traffic      [{…}] replaces what other programs submit
+POST   /_simulator/jobs         {"id":"…","zoneID":"zone-…","urls":[…],"created":"…"} adds a job of the past
 
-match:  action, secretID, zoneID, url (a text in a target); of those: nth, every, count, probability, seed
+match:  action, secretID, zoneID, url (a text in a target), bodyOver (bytes);
+        of those: nth, every, count, probability, seed
 effect: code, message; answer (close, reset, truncated, bad-gateway, redirect, empty, {}, null,
-        no-request-id, no-job-id); status, body, location; executed (true: executed all the same);
+        no-request-id, no-job-id); status, statusText, body, location; elements (of every list);
+        executed (true: executed all the same); cutBody (bytes: the connection is closed after them);
         delay, serverDelay, answerDelay; hold (request, execution, answer: until the fault is deleted)
+rules:  url; refuse; code, message, executed; status, failType, failMessage, duration, listingDelay, segments
+traffic: zoneID, every; urls, targets, duration
+
+{secretID}, {token}, {signature}, {authorization} and {proxyAuthorization} in a code, a message,
+a statusText or a body stand for what the request holds.
 `
 
 // quotaSetting is the body of POST /_simulator/quota.
@@ -83,6 +92,8 @@ func (s *Simulator) WithControl() http.Handler {
 	})
 	mux.HandleFunc("POST /_simulator/zones", accept(Zone.validate, func(z Zone) any { s.SetZone(z); return struct{}{} }))
 	mux.HandleFunc("POST /_simulator/rules", accept(valid[[]Rule], func(r []Rule) any { s.SetRules(r...); return struct{}{} }))
+	mux.HandleFunc("POST /_simulator/traffic", accept(validateTraffic, func(t []Traffic) any { s.SetTraffic(t...); return struct{}{} }))
+	mux.HandleFunc("POST /_simulator/jobs", accept(s.validateJob, func(j Job) any { s.AddJob(j); return struct{}{} }))
 	return mux
 }
 
@@ -185,6 +196,16 @@ func (c Control) SetZone(ctx context.Context, z Zone) error {
 // SetRules replaces the rules for URLs.
 func (c Control) SetRules(ctx context.Context, rules ...Rule) error {
 	return c.do(ctx, http.MethodPost, "rules", append([]Rule{}, rules...))
+}
+
+// SetTraffic replaces what other programs submit.
+func (c Control) SetTraffic(ctx context.Context, traffic ...Traffic) error {
+	return c.do(ctx, http.MethodPost, "traffic", append([]Traffic{}, traffic...))
+}
+
+// AddJob adds a job of the past.
+func (c Control) AddJob(ctx context.Context, j Job) error {
+	return c.do(ctx, http.MethodPost, "jobs", j)
 }
 
 func (c Control) do(ctx context.Context, method, path string, in any) error {

@@ -27,6 +27,8 @@ type Matcher struct {
 	ZoneID   string `json:"zoneID,omitempty"`
 	// URL is a text in one of the targets of a CreatePrefetchTask.
 	URL string `json:"url,omitempty"`
+	// BodyOver selects requests whose body is longer, in bytes.
+	BodyOver int `json:"bodyOver,omitempty"`
 
 	// Of the calls that fit so far: Nth is the only one, counted from 1;
 	// Every takes each n-th; Probability takes that share of them, with a
@@ -39,8 +41,12 @@ type Matcher struct {
 }
 
 // Effect is what befalls a call. One that says anything about the answer
-// (Code, Answer, Status, Body) keeps EdgeOne from executing the call unless
-// Executed is set.
+// (Code, Answer, Status, StatusText, Body, Elements) keeps EdgeOne from executing
+// the call unless Executed is set.
+//
+// Code, Message, StatusText and Body may echo what the request holds, as
+// careless gateways do: {secretID}, {token}, {signature}, {authorization} and
+// {proxyAuthorization} stand for it.
 type Effect struct {
 	// Delay is before EdgeOne sees the request, ServerDelay after the checks
 	// of signature and rate and before the execution, AnswerDelay after it.
@@ -58,9 +64,17 @@ type Effect struct {
 	Message string `json:"message,omitempty"`
 	// Answer is a way to spoil the answer.
 	Answer Answer `json:"answer,omitempty"`
-	// Status and Body replace those of the answer.
-	Status int    `json:"status,omitempty"`
-	Body   string `json:"body,omitempty"`
+	// Status and Body replace those of the answer, StatusText the words behind
+	// the status.
+	Status     int    `json:"status,omitempty"`
+	StatusText string `json:"statusText,omitempty"`
+	Body       string `json:"body,omitempty"`
+	// Elements replaces every list of the answer by one of so many empty objects.
+	Elements int `json:"elements,omitempty"`
+	// CutBody closes the connection once so many bytes of the request's body
+	// have arrived. Shorter bodies pass. EdgeOne does not see the rest, so the
+	// fault can match the action and the key only.
+	CutBody int `json:"cutBody,omitempty"`
 	// Location is where a Redirect leads. Default: /elsewhere here.
 	Location string `json:"location,omitempty"`
 }
@@ -116,17 +130,20 @@ func (f Fault) Validate() error {
 	if f.Effect == (Effect{}) {
 		return errors.New("the fault has no effect")
 	}
+	if f.Effect.CutBody > 0 && (f.Match.ZoneID != "" || f.Match.URL != "") {
+		return errors.New("a fault with cutBody cannot match a zone or a URL, which may be in the part that is cut off")
+	}
 	return nil
 }
 
 // spoils says whether the effect is about the answer.
 func (e Effect) spoils() bool {
-	return e.Code != "" || e.Answer != "" || e.Status != 0 || e.Body != ""
+	return e.Code != "" || e.Answer != "" || e.Status != 0 || e.StatusText != "" || e.Body != "" || e.Elements > 0
 }
 
 // executes says whether EdgeOne executes a call that the effect spoils.
 func (e Effect) executes() bool {
-	return e.Executed || e.Answer == NoRequestID || e.Answer == NoJobID
+	return e.Executed || e.Answer == NoRequestID || e.Answer == NoJobID || e.Elements > 0
 }
 
 // fault is a Fault at work.
@@ -144,6 +161,7 @@ func (f *fault) takes(c *call) bool {
 	if m.Action != "" && m.Action != c.Action ||
 		m.SecretID != "" && m.SecretID != c.SecretID ||
 		m.ZoneID != "" && m.ZoneID != c.ZoneID ||
+		len(c.body) <= max(m.BodyOver, f.Effect.CutBody) && max(m.BodyOver, f.Effect.CutBody) > 0 ||
 		m.URL != "" && !slices.ContainsFunc(c.targets, func(t string) bool { return strings.Contains(t, m.URL) }) {
 		return false
 	}
@@ -181,6 +199,25 @@ func (fired effects) spoiler() *Effect {
 		}
 	}
 	return nil
+}
+
+// cut says whether a fault cut the body off.
+func (fired effects) cut() bool {
+	return slices.ContainsFunc(fired, func(f *fault) bool { return f.Effect.CutBody > 0 })
+}
+
+// readable returns how many bytes of a request's body arrive.
+func (s *Simulator) readable(action, secretID string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	most := maxBody
+	for _, f := range s.faults {
+		m, cut := f.Match, f.Effect.CutBody
+		if cut > 0 && (m.Action == "" || m.Action == action) && (m.SecretID == "" || m.SecretID == secretID) {
+			most = min(most, cut)
+		}
+	}
+	return most
 }
 
 // pass takes a call through a stage: it waits as long as its faults say. It

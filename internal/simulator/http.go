@@ -9,7 +9,9 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"reflect"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -30,6 +32,7 @@ const (
 type answer struct {
 	fate        fate
 	status      int
+	statusText  string // "": the usual one
 	contentType string
 	location    string
 	date        time.Time
@@ -65,7 +68,7 @@ func (s *Simulator) answer(c *call, spoiler *Effect, result map[string]any, fail
 		spoil = *spoiler
 	}
 	if spoil.Code != "" {
-		failure = fail(spoil.Code, "%s", spoil.Message)
+		failure = fail(c.echo(spoil.Code), "%s", c.echo(spoil.Message))
 	}
 	c.Outcome = "OK"
 	response := map[string]any{"RequestId": c.RequestID}
@@ -85,7 +88,10 @@ func (s *Simulator) answer(c *call, spoiler *Effect, result map[string]any, fail
 		delete(response, "JobId")
 	}
 
-	a := answer{status: http.StatusOK, contentType: "application/json"}
+	if spoil.Elements > 0 {
+		inflate(response, spoil.Elements)
+	}
+	a := answer{status: http.StatusOK, statusText: c.echo(spoil.StatusText), contentType: "application/json"}
 	a.body, _ = json.Marshal(map[string]any{"Response": response})
 	switch spoil.Answer {
 	case ConnectionClosed:
@@ -111,12 +117,37 @@ func (s *Simulator) answer(c *call, spoiler *Effect, result map[string]any, fail
 		a.status = spoil.Status
 	}
 	if spoil.Body != "" {
-		a.body = []byte(spoil.Body)
+		a.body = []byte(c.echo(spoil.Body))
 	}
 	if a.status != http.StatusOK && spoil.Answer == "" {
 		c.Outcome = strconv.Itoa(a.status)
 	}
 	return a
+}
+
+// echo puts the secrets of the request into a text that asks for them.
+func (c *call) echo(text string) string {
+	if !strings.Contains(text, "{") {
+		return text
+	}
+	auth, _ := parseAuthorization(c.header.Get("Authorization"))
+	return strings.NewReplacer(
+		"{secretID}", auth.secretID,
+		"{signature}", auth.signature,
+		"{authorization}", c.header.Get("Authorization"),
+		"{token}", c.header.Get("X-TC-Token"),
+		"{proxyAuthorization}", c.header.Get("Proxy-Authorization"),
+	).Replace(text)
+}
+
+// inflate replaces every list by one of n empty objects.
+func inflate(response map[string]any, n int) {
+	list := json.RawMessage("[" + strings.Repeat("{},", n-1) + "{}]")
+	for name, value := range response {
+		if kind := reflect.ValueOf(value).Kind(); kind == reflect.Slice {
+			response[name] = list
+		}
+	}
 }
 
 // newRequestID returns a version 4 UUID.
@@ -142,7 +173,9 @@ func (a answer) header() http.Header {
 
 // ServeHTTP answers API calls.
 func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	auth, _ := parseAuthorization(r.Header.Get("Authorization"))
+	readable := s.readable(r.Header.Get("X-TC-Action"), auth.secretID)
+	body, err := io.ReadAll(io.LimitReader(r.Body, int64(readable)+1))
 	if err != nil || !s.begin() {
 		panic(http.ErrAbortHandler) // closes the connection
 	}
@@ -154,6 +187,10 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		reset(w)
 		panic(http.ErrAbortHandler)
 	}
+	if a.statusText != "" {
+		a.writeTo(w)
+		panic(http.ErrAbortHandler)
+	}
 	maps.Copy(w.Header(), a.header())
 	w.WriteHeader(a.status)
 	if a.fate == fateTruncate {
@@ -162,6 +199,23 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	_, _ = w.Write(a.body) // a caller that is gone is no concern of EdgeOne
+}
+
+// writeTo writes the answer with a status text of its own, which
+// http.ResponseWriter does not offer, and ends the connection.
+func (a answer) writeTo(w http.ResponseWriter) {
+	conn, buffer, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	header := a.header()
+	header.Set("Connection", "close")
+	_, _ = fmt.Fprintf(buffer, "HTTP/1.1 %d %s\r\n", a.status, a.statusText)
+	_ = header.Write(buffer)
+	_, _ = buffer.WriteString("\r\n")
+	_, _ = buffer.Write(a.body)
+	_ = buffer.Flush()
 }
 
 // reset ends a connection with a TCP reset, if it is a TCP connection.

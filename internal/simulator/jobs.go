@@ -2,7 +2,11 @@ package simulator
 
 import (
 	"cmp"
-	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
 	"net/url"
 	"slices"
 	"strings"
@@ -57,7 +61,10 @@ func (s *Simulator) createPrefetchTask(c *call) (map[string]any, *apiError) {
 	if err != nil {
 		return nil, err
 	}
-	records, err := place(c.targets, zones)
+	if !c.key.maySend(mode) {
+		return nil, fail("UnauthorizedOperation.NoPermission", "The key has no permission for the mode %s.", mode)
+	}
+	records, err := place(c.targets, zones, c.flag("EncodeUrl"))
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +79,12 @@ func (s *Simulator) createPrefetchTask(c *call) (map[string]any, *apiError) {
 		}
 	}
 
-	j := &job{id: newJobID(), created: s.now().UTC().Truncate(time.Second), accepted: time.Now()}
+	spoiler := s.spoiling(c.targets)
+	if spoiler.Code != "" && !spoiler.Executed {
+		return nil, fail(spoiler.Code, "%s", c.echo(spoiler.Message))
+	}
+
+	j := s.newJob(c.targets[0])
 	var failed []failReason
 	var accepted, refused []string
 	cost := map[*zone]int{}
@@ -81,10 +93,11 @@ func (s *Simulator) createPrefetchTask(c *call) (map[string]any, *apiError) {
 		rule := s.ruleFor(r.url)
 		if rule.Refuse != "" {
 			refused = append(refused, r.url)
-			failed = addFailed(failed, rule.Refuse, r.url)
+			failed = addFailed(failed, c.echo(rule.Refuse), r.url)
 			continue
 		}
 		s.follow(&r, rule, j.accepted, len(j.records))
+		r.failMessage = c.echo(r.failMessage)
 		accepted = append(accepted, r.url)
 		j.records = append(j.records, r)
 		cost[r.zone]++
@@ -113,17 +126,50 @@ func (s *Simulator) createPrefetchTask(c *call) (map[string]any, *apiError) {
 	s.ledger = append(s.ledger, Execution{
 		Time: s.now(), Account: c.Account, SecretID: c.SecretID, ZoneID: c.ZoneID, JobID: j.id,
 		Mode: mode, Headers: c.headers(), MediaSegments: segments == "on", EncodeURL: c.flag("EncodeUrl"),
-		Accepted: accepted, Refused: refused,
+		Accepted: accepted, Refused: refused, Fetched: fetched(accepted, c.flag("EncodeUrl")),
 		SignedAt: c.signedAt, UserAgent: c.header.Get("User-Agent"), RequestID: c.RequestID,
 	})
+	if spoiler.Code != "" {
+		c.Executed = true
+		return nil, fail(spoiler.Code, "%s", c.echo(spoiler.Message))
+	}
 	return map[string]any{"JobId": j.id, "FailedList": failed}, nil
 }
 
+// spoiling returns the rule with a code that concerns one of the URLs, if any.
+func (s *Simulator) spoiling(urls []string) Rule {
+	for _, url := range urls {
+		if rule := s.ruleFor(url); rule.Code != "" {
+			return rule
+		}
+	}
+	return Rule{}
+}
+
+// newJob returns a job that is accepted now. Its ID looks like EdgeOne's, say
+// 1379afjk91u32h. The ID and the error of CreateTime depend on what was
+// submitted before and when, so that a test in virtual time can be repeated.
+func (s *Simulator) newJob(firstURL string) *job {
+	now := time.Now()
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d %d %s", len(s.history), now.UnixNano(), firstURL))
+	id := strings.ToLower(base32.StdEncoding.EncodeToString(sum[:]))[:14]
+	created := s.now()
+	if skew := s.config.CreateTimeSkew; skew > 0 {
+		random := rand.New(rand.NewPCG(binary.BigEndian.Uint64(sum[16:]), 0))
+		created = created.Add(time.Duration(random.Int64N(2*int64(skew)+1)) - skew)
+	}
+	return &job{id: id, created: created.UTC().Truncate(time.Second), accepted: now}
+}
+
 // place finds the zone of each target. One bad target fails the whole call.
-func place(targets []string, zones []*zone) ([]record, *apiError) {
+func place(targets []string, zones []*zone, encode bool) ([]record, *apiError) {
 	records := make([]record, 0, len(targets))
 	for _, target := range targets {
-		host, ok := hostOf(target)
+		sent := target
+		if encode {
+			sent = encodeURL(target)
+		}
+		host, ok := hostOf(sent)
 		if !ok {
 			return nil, fail("InvalidParameter.Target", "%q is not a URL that can be prefetched.", target)
 		}
@@ -202,9 +248,6 @@ func (c *call) headers() []Header {
 	return headers
 }
 
-// newJobID returns an ID that looks like EdgeOne's: 1379afjk91u32h.
-func newJobID() string { return strings.ToLower(rand.Text()[:14]) }
-
 // task is an element of DescribePrefetchTasks' list.
 type task struct {
 	JobId, Target, Type, Method, Status, CreateTime, UpdateTime, FailType, FailMessage string
@@ -234,6 +277,9 @@ func (s *Simulator) describePrefetchTasks(c *call) (map[string]any, *apiError) {
 	}
 
 	jobs := s.history
+	if q.jobID != "" && s.rejectedIDs != nil && s.rejectedIDs.MatchString(q.jobID) {
+		return nil, badParameter("The job-id %q is not valid.", q.jobID)
+	}
 	if q.jobID != "" {
 		jobs = nil
 		if j := s.jobs[q.jobID]; j != nil {
@@ -255,6 +301,9 @@ func (s *Simulator) describePrefetchTasks(c *call) (map[string]any, *apiError) {
 			}
 			total++
 		}
+	}
+	if most := s.config.MaxTotalCount; most > 0 {
+		total = min(total, most)
 	}
 	return map[string]any{"TotalCount": total, "Tasks": tasks}, nil
 }
@@ -304,6 +353,8 @@ func (s *Simulator) parseLookup(c *call) (q lookup, err *apiError) {
 		return q, badParameter("StartTime or EndTime is not an ISO 8601 time.")
 	case q.end.Before(q.start):
 		return q, badParameter("EndTime is before StartTime.")
+	case s.config.NoFutureWindows && q.end.After(s.now()):
+		return q, badParameter("EndTime is in the future.")
 	case s.config.MaxWindow > 0 && q.end.Sub(q.start) > s.config.MaxWindow:
 		return q, badParameter("The time range exceeds %s.", s.config.MaxWindow)
 	}

@@ -20,6 +20,7 @@ type Execution struct {
 	EncodeURL     bool      `json:"encodeURL,omitempty"`
 	Accepted      []string  `json:"accepted"`
 	Refused       []string  `json:"refused,omitempty"` // those in FailedList
+	Fetched       []string  `json:"fetched,omitempty"` // the accepted ones as EdgeOne encoded them, with EncodeURL
 	SignedAt      time.Time `json:"signedAt"`
 	UserAgent     string    `json:"userAgent,omitempty"`
 	RequestID     string    `json:"requestID"`
@@ -57,8 +58,8 @@ func (l Ledger) Targets() int {
 }
 
 // Duplicates returns how often each URL was executed that was executed more
-// than once in the same zone and mode with the same headers. The keys hold
-// all that.
+// than once in the same zone and mode with the same headers, in whatever
+// spelling. The keys hold all that.
 func (l Ledger) Duplicates() map[string]int { return l.DuplicatesBy(sameWork) }
 
 // DuplicatesBy counts executions by a key of the caller's choice, and returns
@@ -80,7 +81,7 @@ func sameWork(e Execution, url string) string {
 		parts = append(parts, strings.ToLower(h.Name)+": "+h.Value)
 	}
 	slices.Sort(parts[2:])
-	return strings.Join(append(parts, url), " ")
+	return strings.Join(append(parts, Canonical(url)), " ")
 }
 
 // Call is one call, whatever became of it.

@@ -17,6 +17,7 @@ package simulator
 import (
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -44,6 +45,8 @@ type Simulator struct {
 	faults      []*fault
 	faultID     int
 	quotaDay    time.Time
+	rejectedIDs *regexp.Regexp // of jobs; nil: none
+	traffic     []*traffic
 	ledger      Ledger
 	log         []Call
 }
@@ -76,6 +79,10 @@ func New(c Config) *Simulator {
 	for account, calls := range c.Rivals {
 		s.rivals[account] = calls
 	}
+	if c.RejectedJobIDs != "" {
+		s.rejectedIDs = regexp.MustCompile(c.RejectedJobIDs)
+	}
+	s.setTraffic(c.Traffic)
 	return s
 }
 
@@ -188,6 +195,10 @@ func (s *Simulator) handle(r *http.Request, body []byte) answer {
 		c.Faults = append(c.Faults, f.id)
 	}
 
+	if fired.cut() {
+		c.Outcome = string(ConnectionReset)
+		return s.finish(c, answer{fate: fateReset})
+	}
 	if !s.pass(fired, atRequest) {
 		c.Outcome = string(ConnectionClosed)
 		return s.finish(c, answer{fate: fateClose})
@@ -223,8 +234,9 @@ func (s *Simulator) process(c *call, fired effects) (map[string]any, *apiError) 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.addTraffic(time.Now())
 	result, err := actions[c.Action].run(s, c)
-	c.Executed = err == nil
+	c.Executed = c.Executed || err == nil
 	return result, err
 }
 
@@ -268,7 +280,7 @@ func (s *Simulator) finish(c *call, a answer) answer {
 	if c.Outcome == "RequestLimitExceeded" {
 		s.meter(c).throttled++
 	}
-	a.date = s.now()
+	a.date = s.now().Add(s.config.DateSkew)
 	s.log = append(s.log, c.Call)
 	s.mu.Unlock()
 	if s.config.OnCall != nil {

@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"net"
 	"net/http"
@@ -65,7 +66,7 @@ func (a answer) response(req *http.Request) *http.Response {
 		body = io.MultiReader(bytes.NewReader(a.body[:len(a.body)/2]), brokenReader{})
 	}
 	return &http.Response{
-		Status:     strconv.Itoa(a.status) + " " + http.StatusText(a.status),
+		Status:     strconv.Itoa(a.status) + " " + cmp.Or(a.statusText, http.StatusText(a.status)),
 		StatusCode: a.status,
 		Proto:      "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header:        a.header(),
