@@ -456,9 +456,21 @@ var mutations = []mutation{
 	},
 	{
 		name: "who recorded a job is forgotten while a claim may ask", file: "internal/controller/jobs.go",
-		old:    `claim != nil && claim.SignedAt.Time.Before(oldest) {`,
+		old:    `claim != nil && !f.forgotten(claim, now) {`,
 		new:    `claim != nil && f.zones == nil {`,
 		suites: []string{controller, histories},
+	},
+	{
+		name: "one old claim keeps all recorded jobs since in memory", file: "internal/controller/jobs.go",
+		old:    `i < len(signed) && !signed[i].After(job.Add(before))`,
+		new:    `job.After(signed[0].Add(-before))`,
+		suites: []string{controller},
+	},
+	{
+		name: "nothing bounds how many recorded jobs are remembered", file: "internal/controller/jobs.go",
+		old:    `excess := len(j.claims) - limit`,
+		new:    `excess := min(0, limit)`,
+		suites: []string{controller},
 	},
 	{
 		name: "the claim is written after the call", file: "internal/controller/call.go",

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -120,4 +121,58 @@ func TestWhoRecordedAJobIsRememberedForAsLongAsAClaimMayAsk(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestAnOldClaimKeepsTheJobsOfItsWindowInMemoryAndNoOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit(t, unitEdgeOne(nil).RoundTripper(), nil)
+		stuck := claimedAt(unitTask("stuck", 1), time.Now())
+		p := u.poller(stuck)
+		u.learnTime()
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- forgetting{p, func(context.Context) {}}.Start(ctx) }()
+		begin := time.Now()
+		record := func(id string) {
+			other := unitTask("other", 1)
+			other.Status.Jobs = []v1alpha1.Job{{ID: id, ClaimID: "claim of " + id, SubmitTime: metav1.Now()}}
+			p.jobs.see(other)
+		}
+		record("at once")
+		time.Sleep(p.SignatureValidity + p.SettleMargin)
+		record("at the end of the window")
+		for hour := range 48 {
+			time.Sleep(time.Hour)
+			record(fmt.Sprint("after hours: ", hour))
+		}
+		time.Sleep(time.Minute)
+		for id, want := range map[string]bool{"at once": true, "at the end of the window": true, "after hours: 1": false, "after hours: 46": false, "after hours: 47": true} {
+			if kept := p.jobs.owner(id, "") != ""; kept != want {
+				t.Errorf("a job recorded %s is kept: %v", id, kept)
+			}
+		}
+		time.Sleep(time.Until(begin.Add(p.HistoryRetention + time.Hour)))
+		if n := len(p.jobs.claims); n != 0 {
+			t.Errorf("%d jobs are kept for a claim that EdgeOne has forgotten", n)
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestTheOldestRecordedJobsAreForgottenWhereThereAreTooMany(t *testing.T) {
+	jobs := NewJobs()
+	for i := range 5 {
+		task := unitTask("a", 1)
+		task.Status.Jobs = []v1alpha1.Job{{ID: fmt.Sprint(i), ClaimID: "c", SubmitTime: metav1.NewTime(t0.Add(time.Duration(i) * time.Second))}}
+		jobs.see(task)
+	}
+	jobs.forget(func(time.Time) bool { return true }, 3)
+	for i := range 5 {
+		if kept := jobs.owner(fmt.Sprint(i), "") != ""; kept != (i >= 2) {
+			t.Errorf("job %d is kept: %v", i, kept)
+		}
+	}
 }

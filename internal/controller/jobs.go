@@ -62,14 +62,29 @@ func (j *Jobs) owner(jobID, claimID string) string {
 	return owner
 }
 
-func (j *Jobs) forget(before time.Time) {
+// maxRecordedJobs bounds how many jobs are remembered. EdgeOne takes 20 calls a
+// second of an account, so this is more than half an hour of its jobs.
+const maxRecordedJobs = 50_000
+
+// forget drops the jobs for which no claim can ask, and the oldest of the others if
+// there are more than limit. A job that is forgotten too early may be taken for that
+// of another claim that lists its URLs; nothing is submitted twice for that reason.
+func (j *Jobs) forget(mayBeAsked func(signedAt time.Time) bool, limit int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	maps.DeleteFunc(j.claims, func(_ string, job recordedJob) bool { return job.at.Before(before) })
+	maps.DeleteFunc(j.claims, func(_ string, job recordedJob) bool { return !mayBeAsked(job.at) })
+	excess := len(j.claims) - limit
+	if excess <= 0 {
+		return
+	}
+	oldest := slices.SortedFunc(maps.Keys(j.claims), func(a, b string) int { return j.claims[a].at.Compare(j.claims[b].at) })
+	for _, id := range oldest[:excess] {
+		delete(j.claims, id)
+	}
 }
 
-// forgetting forgets recorded jobs that no open claim can ask about any more:
-// those that were made before the window of the oldest.
+// forgetting forgets recorded jobs for which no open claim can ask any more: those
+// that were signed outside the windows of all open claims.
 type forgetting struct {
 	*Poller
 	synced func(context.Context) // returns when all tasks are known
@@ -82,18 +97,32 @@ func (forgetting) NeedLeaderElection() bool { return false }
 func (f forgetting) Start(ctx context.Context) error {
 	f.synced(ctx)
 	debug.FreeOSMemory() // the list of all tasks takes more than what is kept of it
-	wait.UntilWithContext(ctx, func(context.Context) {
-		oldest := f.edgeOne.ServerTime().Add(-f.SignatureValidity - f.SettleMargin)
-		f.mu.Lock()
-		for _, work := range f.zones {
-			for _, task := range work.tasks {
-				if claim := task.Status.Submission; claim != nil && claim.SignedAt.Time.Before(oldest) {
-					oldest = claim.SignedAt.Time
-				}
+	wait.UntilWithContext(ctx, func(context.Context) { f.jobs.forget(f.mayBeAsked(), maxRecordedJobs) }, f.SignatureValidity)
+	return nil
+}
+
+// mayBeAsked returns whether a claim can ask for a job that was signed at a time.
+// A job can be in a claim's window although it was signed a signature's validity
+// before: that long a request can be under way. A new claim can be signed now, and
+// one that EdgeOne may have forgotten is not looked for.
+func (f forgetting) mayBeAsked() func(signedAt time.Time) bool {
+	now := f.edgeOne.ServerTime()
+	signed := []time.Time{now}
+	f.mu.Lock()
+	for _, work := range f.zones {
+		for _, task := range work.tasks {
+			if claim := task.Status.Submission; claim != nil && !f.forgotten(claim, now) {
+				signed = append(signed, claim.SignedAt.Time)
 			}
 		}
-		f.mu.Unlock()
-		f.jobs.forget(oldest.Add(-answerMemory))
-	}, f.SignatureValidity)
-	return nil
+	}
+	f.mu.Unlock()
+	slices.SortFunc(signed, time.Time.Compare)
+	signed = slices.Compact(signed)
+	before, after := f.SignatureValidity+answerMemory, f.SignatureValidity+f.SettleMargin+answerMemory
+	return func(job time.Time) bool {
+		// The first claim whose window can have begun with the job under way.
+		i, _ := slices.BinarySearchFunc(signed, job.Add(-after), time.Time.Compare)
+		return job.After(now) || i < len(signed) && !signed[i].After(job.Add(before))
+	}
 }
