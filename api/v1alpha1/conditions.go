@@ -68,6 +68,9 @@ const (
 	// with, which cannot go on. The list must be restored, or spec.revision set to a
 	// new value, which submits the new list.
 	ReasonTargetsChanged = "TargetsChanged"
+	// ReasonTooLarge: the task leaves no room in etcd for its status. Large annotations
+	// must be removed, or the list split or moved to a ConfigMap.
+	ReasonTooLarge = "TooLarge"
 	// ReasonSucceeded: over; every target is prefetched.
 	ReasonSucceeded = "Succeeded"
 	// ReasonPartiallyFailed: over; some targets failed, see status.failedTargets. The

@@ -356,8 +356,8 @@ type PrefetchTaskStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	JobCount int32 `json:"jobCount,omitempty"`
-	// failedTargets are the first 100 targets that failed; targets.failed is the
-	// exact number.
+	// failedTargets are the first 100 targets that failed, or as many as the status
+	// has room for; targets.failed is the exact number.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=100

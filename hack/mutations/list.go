@@ -325,27 +325,25 @@ var mutations = []mutation{
 	},
 	{
 		name: "a claim that lost a conflict is made on what is there now", file: "internal/controller/write.go",
-		old: `	claimed, err := s.write(ctx, task, c)
-	if err == nil {
+		old: `	claimed, err := s.writeWhole(ctx, task, c)
 `,
-		new: `	claimed, err := s.write(ctx, task, c)
+		new: `	claimed, err := s.writeWhole(ctx, task, c)
 	if now, _ := s.read(ctx, task); err != nil && now != nil {
-		claimed, err = s.write(ctx, now, c)
+		claimed, err = s.writeWhole(ctx, now, c)
 	}
-	if err == nil {
 `,
 		suites: []string{controller, histories},
 	},
 	{
 		name: "an answer is recorded on a task that no longer carries the claim", file: "internal/controller/write.go",
-		old:    `return now == nil || !claimedBy(now, claimID), nil`,
-		new:    `return now == nil || now.Status.Submission == nil, nil`,
+		old:    `now == nil || !claimedBy(now, claimID) {`,
+		new:    `now == nil || now.Status.Submission == nil {`,
 		suites: []string{controller, histories},
 	},
 	{
 		name: "the answer of a call is dropped after some failed writes", file: "internal/controller/write.go",
-		old:    `_ = backoff.DelayFunc().Until(ctx, true, true, func(ctx context.Context) (bool, error) {`,
-		new:    `_ = wait.ExponentialBackoffWithContext(ctx, backoff, func(ctx context.Context) (bool, error) {`,
+		old:    `ended := backoff.DelayFunc().Until(ctx, true, true, func(ctx context.Context) (bool, error) {`,
+		new:    `ended := wait.ExponentialBackoffWithContext(ctx, backoff, func(ctx context.Context) (bool, error) {`,
 		suites: []string{controller, histories},
 	},
 	{
@@ -403,6 +401,43 @@ var mutations = []mutation{
 		kept = &metav1.PartialObjectMetadata{ObjectMeta: obj.(*v1alpha1.PrefetchTask).ObjectMeta}
 	}
 	if kept.Annotations == nil {`,
+		suites: []string{controller},
+	},
+	// What the API server does not take.
+	{
+		name: "a status may be as large as it likes", file: "internal/controller/write.go",
+		old:    `trimStatus(&changed.Status, room)`,
+		new:    `_ = room`,
+		suites: []string{controller},
+	},
+	{
+		name: "a status that etcd does not take is written again as it is", file: "internal/controller/write.go",
+		old:    `if !isTooLarge(err) || len(changed.Status.FailedTargets) == 0 {`,
+		new:    `if err == nil || !isTooLarge(err) || room >= 0 {`,
+		suites: []string{controller},
+	},
+	{
+		name: "a status that is refused is tried at each look", file: "internal/controller/write.go",
+		old:    `if known.err != nil && known.version == task.ResourceVersion {`,
+		new:    `if known.err != nil && known.version == "" {`,
+		suites: []string{controller},
+	},
+	{
+		name: "a record that is not taken keeps its lane", file: "internal/controller/unsettled.go",
+		old:    `s.store.settle(ctx, before, claimID, c, fewTries)`,
+		new:    `s.store.settle(ctx, before, claimID, c, forever)`,
+		suites: []string{controller},
+	},
+	{
+		name: "an answer that a task does not take is forgotten", file: "internal/controller/unsettled.go",
+		old:    `s.unrecorded.keep(after, unrecorded{`,
+		new:    `_ = (unrecorded{`,
+		suites: []string{controller},
+	},
+	{
+		name: "a claim that is not taken is tried again at once", file: "internal/schedule/postpone.go",
+		old:    `func (it *item) isPostponed(now time.Time) bool { return now.Before(it.postponed.until) }`,
+		new:    `func (it *item) isPostponed(time.Time) bool { return false }`,
 		suites: []string{controller},
 	},
 	// Retries.
@@ -474,13 +509,12 @@ var mutations = []mutation{
 	},
 	{
 		name: "the claim is written after the call", file: "internal/controller/call.go",
-		old: `	signedAt, tasks, claimed, err := s.claimInTurn(ctx, l, creds, call, claimID)
-	s.tellLine(l, func() { l.claiming -= len(call.Parts) })
+		old: `	signedAt, tasks, claimed, troubles, err := s.claimInTurn(ctx, l, creds, call, claimID)
 `,
 		new: `	early, earlyErr := s.send(ctx, l, creds, call, claimID, call.URLs, s.edgeOne.ServerTime().Truncate(time.Second))
-	signedAt, tasks, claimed, err := s.claimInTurn(ctx, l, creds, call, claimID)
-	s.tellLine(l, func() { l.claiming -= len(call.Parts) })
+	signedAt, tasks, claimed, troubles, err := s.claimInTurn(ctx, l, creds, call, claimID)
 	if ctx != nil {
+		s.tellLine(l, func() { l.claiming -= len(call.Parts) })
 		s.conclude(ctx, l, call, claimID, tasks, claimed, len(call.URLs), early, earlyErr)
 		return
 	}

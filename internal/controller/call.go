@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -43,9 +41,14 @@ func (s *Submitter) goCall(ctx context.Context, l *line, creds teo.Credentials, 
 // call claims the tasks, calls EdgeOne once and records the answer. Every step
 // may be the last one of this process: what it leaves behind is settled later.
 func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, claimID string) {
-	signedAt, tasks, claimed, err := s.claimInTurn(ctx, l, creds, call, claimID)
-	s.tellLine(l, func() { l.claiming -= len(call.Parts) })
+	signedAt, tasks, claimed, troubles, err := s.claimInTurn(ctx, l, creds, call, claimID)
 	urls := claimedURLs(call, claimed)
+	s.tellLine(l, func() {
+		l.claiming -= len(call.Parts)
+		if err == nil {
+			err = l.postpone(call, troubles, len(urls) > 0)
+		}
+	})
 	if len(urls) == 0 {
 		s.tellLine(l, func() { delete(l.unsent, claimID) })
 		l.done(claimID, func() {
@@ -57,12 +60,38 @@ func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, ca
 		return
 	}
 	response, err := s.send(ctx, l, creds, call, claimID, urls, signedAt)
-	s.conclude(ctx, l, call, claimID, tasks, claimed, len(urls), response, err)
+	unsettled, c := s.conclude(ctx, l, call, claimID, tasks, claimed, len(urls), response, err)
 	for i, task := range tasks {
 		if claimed[i] && task != nil {
 			s.poller.observe(task) // its event may be late, and what was lost is to be looked for
 		}
 	}
+	s.settleBeside(ctx, l, claimID, unsettled, c)
+}
+
+// postpone keeps tasks waiting that took no claim, if that is their own trouble: it is
+// where others were claimed, where there are no others, and where the API server refuses
+// the write for what the task is. Else it returns the trouble, which is the API server's.
+func (l *line) postpone(call *schedule.Call, troubles []error, someClaimed bool) (shared error) {
+	tried := 0
+	for _, err := range troubles {
+		if err != nil && !isRefused(err) {
+			tried++
+		}
+	}
+	for i, err := range troubles {
+		switch {
+		case err == nil:
+		case isRefused(err):
+			l.queue.Postpone(call.Parts[i], whyRefused(err), time.Now())
+		case someClaimed || tried == 1:
+			why := pauseAfter(fmt.Errorf("%w: %w", errNotClaimed, err), 1, 0).Why
+			l.queue.Postpone(call.Parts[i], why, time.Now())
+		default:
+			shared = err
+		}
+	}
+	return shared
 }
 
 // tellLine changes what the line knows of its calls, which may let the next one go.
@@ -77,29 +106,28 @@ func (s *Submitter) tellLine(l *line, what func()) {
 // signs the claim then. On a slow API server calls that all claimed at once would
 // each take so long that none could be sent in time.
 func (s *Submitter) claimInTurn(ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, claimID string) (
-	signedAt time.Time, tasks []*v1alpha1.PrefetchTask, claimed []bool, err error,
+	signedAt time.Time, tasks []*v1alpha1.PrefetchTask, claimed []bool, troubles []error, err error,
 ) {
 	n := int64(min(len(call.Parts), writers))
 	if err := s.claiming.Acquire(ctx, n); err != nil {
-		return time.Time{}, tasksOf(call), make([]bool, len(call.Parts)), err
+		return time.Time{}, tasksOf(call), make([]bool, len(call.Parts)), nil, err
 	}
 	defer s.claiming.Release(n)
 	signedAt = s.edgeOne.ServerTime().Truncate(time.Second)
-	tasks, claimed, err = s.claimAll(ctx, l, creds, call, claimID, signedAt)
-	return signedAt, tasks, claimed, err
+	tasks, claimed, troubles = s.claimAll(ctx, l, creds, call, claimID, signedAt)
+	return signedAt, tasks, claimed, troubles, nil
 }
 
 // claimAll writes the claim to the tasks of the call and returns their newest
-// versions, which of them carry it, and an error of the Kubernetes API if there
-// was one. It takes no longer than the signature or a process that stops can
+// versions, which of them carry it, and what the Kubernetes API says of the others
+// if it did not take it. It takes no longer than the signature or a process that stops can
 // wait: what is not claimed by then goes into a later call.
 func (s *Submitter) claimAll(
 	ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, claimID string, signedAt time.Time,
-) (tasks []*v1alpha1.PrefetchTask, claimed []bool, trouble error) {
-	tasks, claimed = tasksOf(call), make([]bool, len(call.Parts))
+) (tasks []*v1alpha1.PrefetchTask, claimed []bool, troubles []error) {
+	tasks, claimed, troubles = tasksOf(call), make([]bool, len(call.Parts)), make([]error, len(call.Parts))
 	planned, foreign := hashCall(call.URLs), l.answeredBeside(call.Lane)
 	end := time.Now().Add(min(s.WriteTimeout, s.SignatureValidity/4))
-	var mu sync.Mutex
 	forEach(len(call.Parts), func(i int) {
 		if time.Now().After(end) || s.calls.stops() {
 			return
@@ -119,16 +147,14 @@ func (s *Submitter) claimAll(
 		tasks[i], err = s.store.claim(ctx, part.Task, submission, claim(submission, time.Now()))
 		claimed[i] = err == nil
 		if err != nil && !errors.Is(err, errStale) {
-			mu.Lock()
-			trouble = err
-			mu.Unlock()
+			troubles[i] = err
 		}
 		if old := part.Task.Status.Submission; claimed[i] && old != nil {
 			s.event(tasks[i], corev1.EventTypeWarning, "RunSuperseded", "Submit",
 				"A new run started while the outcome of call "+old.ClaimID+" of the run before was unknown; what EdgeOne executed of that call is not followed")
 		}
 	})
-	return tasks, claimed, trouble
+	return tasks, claimed, troubles
 }
 
 // earlierJobs are the jobs that were signed after a time and had the targets that
@@ -265,24 +291,18 @@ func request(lane schedule.Lane, urls []string) teo.CreatePrefetchTaskRequest {
 	return req
 }
 
-// conclude writes the outcome of a call to its tasks and tells the queue.
+// conclude writes the outcome of a call to its tasks and tells the queue. It returns the
+// tasks whose status has not taken it in a few tries, and what is to be written: they
+// keep nobody else waiting.
 func (s *Submitter) conclude(
 	ctx context.Context, l *line, call *schedule.Call, claimID string,
 	tasks []*v1alpha1.PrefetchTask, claimed []bool, sent int, response teo.CreatePrefetchTaskResponse, err error,
-) {
+) (unsettled []*v1alpha1.PrefetchTask, outcome change) {
 	q, now := l.queue, time.Now()
 	if !errors.Is(err, errNotSent) {
 		observeCreate(sent, claimed)
 	}
-	settleAll := func(c change) {
-		forEach(len(tasks), func(i int) {
-			if claimed[i] && tasks[i] != nil {
-				before := tasks[i]
-				tasks[i] = s.store.settle(ctx, before, claimID, c)
-				s.finished(before, tasks[i])
-			}
-		})
-	}
+	settleAll := func(c change) { unsettled, outcome = s.settleAll(ctx, claimID, tasks, claimed, c), c }
 	switch kind := teo.KindOf(err); {
 	case errors.Is(err, errNotSent):
 		settleAll(release(noReason, now))
@@ -324,6 +344,7 @@ func (s *Submitter) conclude(
 		settleAll(release(noReason, now))
 		l.done(claimID, func() { s.released(l, call, tasks, err) })
 	}
+	return unsettled, outcome
 }
 
 // badHostMemory is how long a host that EdgeOne does not know in a zone is not
@@ -378,13 +399,12 @@ func (l *line) done(claimID string, tell func()) {
 func (s *Submitter) goRefuse(l *line, call *schedule.Call) {
 	go func() {
 		defer s.wake(l.account, 0)
-		tasks := tasksOf(call)
-		var failed atomic.Bool
+		tasks, troubles := tasksOf(call), make([]error, len(call.Parts))
 		forEach(len(tasks), func(i int) {
 			before := tasks[i]
 			after, err := s.store.write(s.critical, before, refuse(call.Parts[i].Positions, call.Refusal, time.Now()))
-			if err != nil {
-				failed.Store(true)
+			s.reportRefused(before, after, err)
+			if troubles[i] = err; err != nil && !isRefused(err) {
 				if after, err = s.store.read(s.critical, before); err != nil {
 					after = before
 				}
@@ -394,11 +414,8 @@ func (s *Submitter) goRefuse(l *line, call *schedule.Call) {
 		})
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		now := time.Now()
-		if failed.Load() {
-			l.queue.HoldLane(call.Lane, noReason, now, now.Add(time.Second))
-		}
-		l.queue.Accepted(call, tasks, 0, now)
+		_ = l.postpone(call, troubles, true)
+		l.queue.Accepted(call, tasks, 0, time.Now())
 	}()
 }
 

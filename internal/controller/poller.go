@@ -524,6 +524,10 @@ func (p *Poller) write(ctx context.Context, task *v1alpha1.PrefetchTask, c chang
 		store = store.giveWay()
 	}
 	after, err := store.write(ctx, task, c)
+	p.reportRefused(task, after, err)
+	if isRefused(err) {
+		return nil
+	}
 	if err != nil {
 		after, err = p.store.read(ctx, task) // it has changed; look again next time
 		if err != nil {

@@ -24,7 +24,6 @@ type change func(*v1alpha1.PrefetchTask)
 const (
 	maxFailedTargets = 100
 	maxEarlierJobs   = 100 // half of them of the run before, half of others
-	maxMessage       = 1024
 )
 
 // claim is the intent to call, written before the call. It holds all that is
@@ -331,7 +330,7 @@ func sum(task *v1alpha1.PrefetchTask, now time.Time) {
 func inTrouble(task *v1alpha1.PrefetchTask) bool {
 	switch readyReason(task) {
 	case v1alpha1.ReasonThrottled, v1alpha1.ReasonUnavailable, v1alpha1.ReasonDailyQuota, v1alpha1.ReasonBatchQuota,
-		v1alpha1.ReasonCredentialsMissing, v1alpha1.ReasonCredentialsRefused, v1alpha1.ReasonPermissionDenied:
+		v1alpha1.ReasonCredentialsMissing, v1alpha1.ReasonCredentialsRefused, v1alpha1.ReasonPermissionDenied, v1alpha1.ReasonTooLarge:
 		return true
 	case v1alpha1.ReasonOutcomeUnknown:
 		return schedule.OftenLost(task)
@@ -439,10 +438,7 @@ func fail(task *v1alpha1.PrefetchTask, target, reason, message string) {
 	if len(s.FailedTargets) >= maxFailedTargets || slices.ContainsFunc(s.FailedTargets, known) {
 		return
 	}
-	if len(message) > maxMessage {
-		message = strings.ToValidUTF8(message[:maxMessage], "")
-	}
-	s.FailedTargets = append(s.FailedTargets, v1alpha1.FailedTarget{URL: target, Reason: reason, Message: message})
+	s.FailedTargets = append(s.FailedTargets, v1alpha1.FailedTarget{URL: target, Reason: reason, Message: cut(message, maxMessage)})
 }
 
 // observe says that the status speaks of the current generation.
@@ -475,7 +471,7 @@ func present(task *v1alpha1.PrefetchTask, conditionType string, isTrue bool, rea
 
 func set(task *v1alpha1.PrefetchTask, conditionType string, status metav1.ConditionStatus, reason, message string) {
 	meta.SetStatusCondition(&task.Status.Conditions, metav1.Condition{
-		Type: conditionType, Status: status, Reason: reason, Message: message, ObservedGeneration: task.Generation,
+		Type: conditionType, Status: status, Reason: reason, Message: cut(message, maxMessage), ObservedGeneration: task.Generation,
 	})
 }
 

@@ -27,6 +27,8 @@ type Submitter struct {
 	mu     sync.Mutex
 	lines  map[account]*line
 	places map[client.ObjectKey]account // where each task of a line stands
+
+	unrecorded unrecordedCalls
 }
 
 // line is the queue of an account, and what its calls have met lately.
@@ -155,6 +157,7 @@ func (s *Submitter) knows(task client.ObjectKey) bool {
 // observe feeds a task to the line of its account.
 func (s *Submitter) observe(task *v1alpha1.PrefetchTask) []account {
 	task = s.lists.resolve(task)
+	s.recordLate(task)
 	key, a := client.ObjectKeyFromObject(task), accountOf(task)
 	s.mu.Lock()
 	before, known := s.places[key]
@@ -240,12 +243,15 @@ func (s *Submitter) tell(l *line) time.Duration {
 // changed, and its event will make the queue think again.
 func (s *Submitter) tellOne(note schedule.Note) *v1alpha1.PrefetchTask {
 	var task *v1alpha1.PrefetchTask
-	trouble := func(err error) bool { return !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) }
+	trouble := func(err error) bool {
+		return !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !isRefused(err)
+	}
 	err := retry.OnError(retry.DefaultBackoff, trouble, func() (err error) {
 		task, err = s.store.giveWay().write(s.critical, note.Task, waits(note, time.Now()))
 		return err
 	})
 	if err != nil {
+		s.reportRefused(note.Task, nil, err)
 		return nil
 	}
 	if note.Stalled || note.Quota {

@@ -274,6 +274,7 @@ func (l *lists) tell(task *v1alpha1.PrefetchTask, why *targetsError, stalled boo
 		return true // as far as this process may
 	}
 	after, err := l.store.write(l.critical, task, targetless(schedule.Why{Reason: why.reason, Message: upperFirst(why.Error())}, stalled))
+	l.reportRefused(task, after, err)
 	if err == nil && stalled && !stalledFor(task, why.reason) {
 		l.event(after, corev1.EventTypeWarning, why.reason, "ReadTargets", upperFirst(why.Error()))
 	}

@@ -30,10 +30,11 @@ type store struct {
 	timeout time.Duration // of one request
 	turns   *turns
 	patient bool // its writes give way to others
+	refused *refusals
 }
 
 func newStore(c client.Client, live client.Reader, timeout time.Duration) store {
-	return store{Client: c, live: live, timeout: timeout, turns: &turns{free: writers, patientFree: patientWriters}}
+	return store{Client: c, live: live, timeout: timeout, turns: &turns{free: writers, patientFree: patientWriters}, refused: &refusals{}}
 }
 
 // giveWay returns a store for what is known and only has to be told: such writes
@@ -43,16 +44,60 @@ func (s store) giveWay() store {
 	return s
 }
 
-// write applies c to a copy of the task and writes the status if it differs. Nothing
-// else is sent: the API server takes nothing else, and the targets may be a megabyte.
-// So the targets are not copied either.
+// write applies c to a copy of the task and writes the status if it differs. One that
+// etcd does not take is written in short, and says so. An error that isRefused comes
+// again until somebody changes the object, a policy or the CRD.
 func (s store) write(ctx context.Context, task *v1alpha1.PrefetchTask, c change) (*v1alpha1.PrefetchTask, error) {
+	known := s.refused.get(task.UID)
+	if known.err != nil && known.version == task.ResourceVersion {
+		return task, known.err
+	}
+	var err error
+	if !known.short {
+		var written *v1alpha1.PrefetchTask
+		if written, err = s.writeWhole(ctx, task, c); err == nil {
+			return written, nil
+		}
+	}
+	if known.short || isTooLarge(err) {
+		var written *v1alpha1.PrefetchTask
+		if written, err = s.writeWhole(ctx, task, func(task *v1alpha1.PrefetchTask) { c(task); shortenStatus(task) }); err == nil {
+			s.refused.note(task.UID, refusal{short: true})
+			return written, nil
+		}
+	}
+	if isTooLarge(err) || apierrors.IsInvalid(err) {
+		s.refused.note(task.UID, refusal{short: known.short || isTooLarge(err), err: err, version: task.ResourceVersion})
+	}
+	return task, err
+}
+
+// writeWhole applies c to a copy of the task and writes all that c says, or nothing: if
+// etcd does not take it, only the names of failed targets are left out, half of the
+// status at a time. Nothing but the status is sent: the API server takes nothing else,
+// and the targets may be a megabyte. So the targets are not copied either.
+func (s store) writeWhole(ctx context.Context, task *v1alpha1.PrefetchTask, c change) (*v1alpha1.PrefetchTask, error) {
 	changed := withTargets(task, nil).DeepCopy()
 	changed.Spec.Targets = task.Spec.Targets
 	c(changed)
-	if equality.Semantic.DeepEqual(task.Status, changed.Status) {
-		return task, nil
+	for room := s.refused.get(task.UID).room; ; {
+		trimStatus(&changed.Status, room)
+		if equality.Semantic.DeepEqual(task.Status, changed.Status) {
+			return task, nil
+		}
+		written, err := s.put(ctx, task, changed)
+		if !isTooLarge(err) || len(changed.Status.FailedTargets) == 0 {
+			return written, err
+		}
+		if room = jsonSize(changed.Status) / 2; room < leastRoom {
+			room = 0
+		}
+		s.refused.note(task.UID, refusal{room: room})
 	}
+}
+
+// put writes the status of changed to the version of the task that was read.
+func (s store) put(ctx context.Context, task, changed *v1alpha1.PrefetchTask) (*v1alpha1.PrefetchTask, error) {
 	if err := s.turns.take(ctx, s.patient); err != nil {
 		return task, err
 	}
@@ -93,9 +138,9 @@ func (s store) read(ctx context.Context, task *v1alpha1.PrefetchTask) (*v1alpha1
 // version known. The claim is on it for certain if there is no error; without
 // that the task may not be in the call. A stale cache is errStale.
 func (s store) claim(ctx context.Context, task *v1alpha1.PrefetchTask, submission v1alpha1.Submission, c change) (*v1alpha1.PrefetchTask, error) {
-	claimed, err := s.write(ctx, task, c)
-	if err == nil {
-		return claimed, nil
+	claimed, err := s.writeWhole(ctx, task, c)
+	if err == nil || isRefused(err) {
+		return claimed, err
 	}
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		err = errStale
@@ -115,27 +160,37 @@ func (s store) claim(ctx context.Context, task *v1alpha1.PrefetchTask, submissio
 // errStale: the task has changed, or is gone, since the cache saw it.
 var errStale = errors.New("the task has changed")
 
-// settle writes what became of a task's claim, for as long as it takes and the
-// claim is there: a JobId that EdgeOne gave must not be lost.
-func (s store) settle(ctx context.Context, task *v1alpha1.PrefetchTask, claimID string, c change) *v1alpha1.PrefetchTask {
+// forever is the number of tries of a write that is tried for as long as it takes.
+const forever = -1
+
+// settle writes what became of a task's claim, in so many tries, and returns the newest
+// version known. The error is nil once that is written, or the claim or the task is
+// gone. One that isRefused is not tried again.
+func (s store) settle(ctx context.Context, task *v1alpha1.PrefetchTask, claimID string, c change, tries int) (newest *v1alpha1.PrefetchTask, trouble error) {
+	newest = task
 	backoff := wait.Backoff{Duration: 20 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 16, Cap: 5 * time.Second}
-	newest := task
-	// The error is that of ctx: the process ends, and its successor settles.
-	_ = backoff.DelayFunc().Until(ctx, true, true, func(ctx context.Context) (bool, error) {
+	ended := backoff.DelayFunc().Until(ctx, true, true, func(ctx context.Context) (bool, error) {
 		written, err := s.write(ctx, newest, c)
-		if err == nil {
+		if trouble = err; err == nil || isRefused(err) {
 			newest = written
 			return true, nil
 		}
+		tries--
 		// A conflict, or a write whose answer was lost: the live task tells.
 		now, err := s.read(ctx, task)
 		if err != nil {
-			return false, nil //nolint:nilerr // tried again
+			return tries == 0, nil //nolint:nilerr // tried again
 		}
-		newest = now
-		return now == nil || !claimedBy(now, claimID), nil
+		if newest = now; now == nil || !claimedBy(now, claimID) {
+			trouble = nil
+			return true, nil
+		}
+		return tries == 0, nil
 	})
-	return newest
+	if ended != nil { // the process ends, and its successor settles
+		trouble = ended
+	}
+	return newest, trouble
 }
 
 func claimedBy(task *v1alpha1.PrefetchTask, claimID string) bool {

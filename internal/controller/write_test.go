@@ -66,7 +66,10 @@ func TestAJobIDIsRecordedHoweverLongTheAPIServerIsAway(t *testing.T) {
 		claim(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: "0"}, time.Now())(task)
 		o := &outage{until: time.Now().Add(10 * time.Minute), task: task}
 		s := newStore(o, live{outage: o}, time.Second)
-		s.settle(t.Context(), task, "c", record("job", nil, time.Now()))
+		_, err := s.settle(t.Context(), task, "c", record("job", nil, time.Now()), forever)
+		if err != nil {
+			t.Error(err)
+		}
 		if o.written == nil || len(o.written.Status.Jobs) != 1 || o.written.Status.Submission != nil {
 			t.Errorf("not recorded: %+v", o.written)
 		}
@@ -168,7 +171,9 @@ func TestAnAnswerIsRecordedUnderItsOwnClaimOnly(t *testing.T) {
 	if _, err := u.store.write(t.Context(), u.get("a"), claim(newer, t0)); err != nil {
 		t.Fatal(err)
 	}
-	u.store.settle(t.Context(), old, "c-0", record("job", nil, t0))
+	if _, err := u.store.settle(t.Context(), old, "c-0", record("job", nil, t0), forever); err != nil {
+		t.Error(err)
+	}
 	if now := u.get("a"); !claimedBy(now, "of the new run") || len(now.Status.Jobs) > 0 {
 		t.Errorf("recorded: %+v", now.Status)
 	}

@@ -84,6 +84,8 @@ type item struct {
 	suspects int  // in how many groups of suspects it is; out of line if any
 	trial    int  // tells those groups from earlier ones
 	unsaid   bool // stands in the list of those to be told something at once
+
+	postponed postponement
 }
 
 func older(a, b *item) bool {

@@ -154,6 +154,10 @@ func (q *Queue) explain(it *item, now time.Time) Note {
 		}
 		return note
 	}
+	if it.isPostponed(now) {
+		note.Why, note.Stalled = it.postponed.Why, it.postponed.Person
+		return note
+	}
 	// What keeps it now, or what its next call is to find out about.
 	holds := []hold{q.account, it.lane.pool.hold, it.lane.hold}
 	i := slices.IndexFunc(holds, func(h hold) bool { return h.at(now) })

@@ -330,6 +330,7 @@ func (q *Queue) finish(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Time
 	for i, part := range call.Parts {
 		it := part.item
 		it.inFlight = false
+		it.callEnded()
 		if it.deleted || tasks[i] == nil && it.task.UID == part.Task.UID {
 			q.letGo(it.key)
 			q.remove(it, now)

@@ -194,6 +194,7 @@ func (q *Queue) expire(now time.Time) {
 		return
 	}
 	q.nextExpiry = time.Time{}
+	q.endPostponed(now)
 	for id, c := range q.claims {
 		if now.Before(c.until) {
 			q.expiresAt(c.until)

@@ -60,10 +60,11 @@ type Queue struct {
 	wanted     map[urlKey]string               // URL -> claim that may have it
 	holders    map[types.NamespacedName]string // task -> claim it carries
 	suspicious map[*lane]bool                  // lanes with suspects
-	nextExpiry time.Time                       // of a hold; zero if there is none
-	lastTest   time.Time                       // of a group of suspects
-	soon       []*item                         // to be told something at once
-	later      []later                         // to be told in a while why they still wait
+	postponed  map[*item]bool
+	nextExpiry time.Time // of a hold; zero if there is none
+	lastTest   time.Time // of a group of suspects
+	soon       []*item   // to be told something at once
+	later      []later   // to be told in a while why they still wait
 }
 
 // NewQueue returns an empty Queue.
@@ -78,6 +79,7 @@ func NewQueue(limits Limits) *Queue {
 		wanted:     map[urlKey]string{},
 		holders:    map[types.NamespacedName]string{},
 		suspicious: map[*lane]bool{},
+		postponed:  map[*item]bool{},
 	}
 }
 
@@ -122,6 +124,12 @@ func (q *Queue) place(it *item, task *v1alpha1.PrefetchTask, waits bool, now tim
 	if it.task != nil && (it.lane != lane || it.task.UID != task.UID || Run(it.task) != Run(task)) {
 		q.acquit(it)
 	}
+	if it.isPostponed(now) && it.task != nil && isEdited(it.task, task) {
+		it.postponed = postponement{}
+	}
+	if !it.isPostponed(now) {
+		delete(q.postponed, it)
+	}
 	before := it.lane
 	q.take(it)
 	switch {
@@ -135,6 +143,12 @@ func (q *Queue) place(it *item, task *v1alpha1.PrefetchTask, waits bool, now tim
 		q.drop(before, now)
 	}
 	switch {
+	case waits && it.isPostponed(now):
+		if it.postponed.Person {
+			q.sayNow(it)
+		} else {
+			q.sayLater(it, now)
+		}
 	case waits && it.suspects == 0:
 		q.add(it)
 		q.refresh(lane, now)
@@ -188,6 +202,7 @@ func (q *Queue) remove(it *item, now time.Time) {
 	q.take(it)
 	it.deleted = true
 	delete(q.items, it.key)
+	delete(q.postponed, it)
 	if it.lane != nil {
 		q.drop(it.lane, now)
 	}

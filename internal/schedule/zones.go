@@ -44,7 +44,7 @@ func (q *Queue) Zones(now time.Time) map[string]ZoneUse {
 		return ZoneUse{Waiting: map[string]Line{}, Left: -1}
 	}
 	for _, it := range q.items {
-		if it.inFlight || it.strand == nil && !it.parked && it.suspects == 0 {
+		if it.inFlight || it.strand == nil && !it.parked && it.suspects == 0 && !q.postponed[it] {
 			continue // it is called for, or only has to be told something
 		}
 		zone := of(it.lane.ZoneID)
@@ -65,6 +65,9 @@ func (q *Queue) Zones(now time.Time) map[string]ZoneUse {
 // holder is the reason of what holds a waiting task. A hold that is over counts until a
 // call or a look has shown that the trouble is.
 func (q *Queue) holder(it *item) string {
+	if q.postponed[it] {
+		return it.postponed.Reason
+	}
 	for _, h := range []hold{q.account, it.lane.pool.hold, it.lane.hold} {
 		if h.Reason != "" {
 			return h.Reason

@@ -1,0 +1,123 @@
+package controller
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+)
+
+// fewTries of a write are made before a call is over for all but the task that does not
+// take it. What comes from an API server that is overloaded passes in that time.
+const fewTries = 3
+
+// settleAll writes what became of a call to those of its tasks that carry the claim. It
+// returns the tasks that have not taken it in a few tries, and still carry it.
+func (s *Submitter) settleAll(ctx context.Context, claimID string, tasks []*v1alpha1.PrefetchTask, claimed []bool, c change) []*v1alpha1.PrefetchTask {
+	var mu sync.Mutex
+	var unsettled []*v1alpha1.PrefetchTask
+	forEach(len(tasks), func(i int) {
+		if !claimed[i] || tasks[i] == nil {
+			return
+		}
+		before := tasks[i]
+		after, err := s.store.settle(ctx, before, claimID, c, fewTries)
+		tasks[i] = after
+		s.finished(before, after)
+		if err == nil {
+			s.reportRefused(before, after, nil)
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		unsettled = append(unsettled, after)
+	})
+	return unsettled
+}
+
+// settleBeside writes what became of a call to the tasks that did not take it at once,
+// for as long as it takes: a JobId that EdgeOne gave must not be lost. Their claims hold
+// their own URLs meanwhile, and nothing else. A task that the API server refuses is kept
+// in mind until somebody changes it.
+func (s *Submitter) settleBeside(ctx context.Context, l *line, claimID string, unsettled []*v1alpha1.PrefetchTask, c change) {
+	forEach(len(unsettled), func(i int) {
+		before := unsettled[i]
+		after, err := s.store.settle(ctx, before, claimID, c, forever)
+		s.finished(before, after)
+		s.reportRefused(before, after, err)
+		switch {
+		case isRefused(err):
+			log.FromContext(ctx).Error(err, "Could not record the outcome of a call", "task", client.ObjectKeyFromObject(before), "claim", claimID)
+			s.unrecorded.keep(after, unrecorded{claimID, after.ResourceVersion, c, time.Now()})
+		case err == nil && after != nil:
+			s.tellLine(l, func() { l.queue.Set(after, time.Now()) })
+			s.poller.observe(after)
+		}
+	})
+}
+
+// unrecorded is the outcome of a call that a task's status does not take.
+type unrecorded struct {
+	claimID string
+	version string // of the task that did not take it
+	outcome change
+	at      time.Time
+}
+
+// maxUnrecorded bounds the memory of outcomes. One that is forgotten is found in
+// EdgeOne's history, like that of a call whose answer was lost.
+const maxUnrecorded = 256
+
+// unrecordedCalls remembers outcomes by task.
+type unrecordedCalls struct {
+	mu    sync.Mutex
+	tasks map[types.UID]unrecorded
+}
+
+func (u *unrecordedCalls) keep(task *v1alpha1.PrefetchTask, outcome unrecorded) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.tasks == nil {
+		u.tasks = map[types.UID]unrecorded{}
+	}
+	dropOldest(u.tasks, maxUnrecorded, task.UID, func(known unrecorded) time.Time { return known.at })
+	u.tasks[task.UID] = outcome
+}
+
+// take returns what a newer version of a task may take, and forgets it.
+func (u *unrecordedCalls) take(task *v1alpha1.PrefetchTask) (outcome unrecorded, ok bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	outcome, ok = u.tasks[task.UID]
+	if !ok || outcome.version == task.ResourceVersion {
+		return outcome, false
+	}
+	delete(u.tasks, task.UID)
+	return outcome, claimedBy(task, outcome.claimID)
+}
+
+// recordLate writes the outcome of a call to a task that did not take it before somebody
+// changed it.
+func (s *Submitter) recordLate(task *v1alpha1.PrefetchTask) {
+	if late, ok := s.unrecorded.take(task); ok {
+		go s.settleBeside(s.critical, s.line(accountOf(task)), late.claimID, []*v1alpha1.PrefetchTask{task}, late.outcome)
+	}
+}
+
+// reportRefused sends an Event about a task whose status was refused, or did not fit and
+// says so since this write.
+func (o *operator) reportRefused(before, after *v1alpha1.PrefetchTask, err error) {
+	switch {
+	case isRefused(err):
+		why := whyRefused(err)
+		o.event(before, corev1.EventTypeWarning, why.Reason, "WriteStatus", why.Message)
+	case err == nil && after != nil && stalledFor(after, v1alpha1.ReasonTooLarge) && !stalledFor(before, v1alpha1.ReasonTooLarge):
+		o.event(after, corev1.EventTypeWarning, v1alpha1.ReasonTooLarge, "WriteStatus", tooLarge)
+	}
+}
