@@ -99,6 +99,13 @@ func (s *apiServer) create(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	return s.store("ADDED", task)
 }
 
+// restore stores an object as it is, status and all, as a restore of etcd does.
+func (s *apiServer) restore(task *v1alpha1.PrefetchTask) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.store("ADDED", task.DeepCopy())
+}
+
 // edit changes an object's spec.
 func (s *apiServer) edit(key client.ObjectKey, change func(*v1alpha1.PrefetchTaskSpec)) {
 	s.mu.Lock()
