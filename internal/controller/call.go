@@ -277,7 +277,9 @@ func (s *Submitter) slot(ctx context.Context, creds teo.Credentials, turn int64)
 func request(lane schedule.Lane, urls []string) teo.CreatePrefetchTaskRequest {
 	req := teo.CreatePrefetchTaskRequest{ZoneID: lane.ZoneID, EncodeURL: lane.EncodeURL(), Targets: make([]string, len(urls))}
 	for i, u := range urls {
-		req.Targets[i] = target.Encode(u)
+		if req.Targets[i] = target.Encode(u); req.EncodeURL != nil && *req.EncodeURL {
+			req.Targets[i] = target.Literal(u) // EdgeOne encodes it: not twice
+		}
 	}
 	if lane.Edge {
 		req.Mode = "edge"

@@ -10,6 +10,7 @@ var urlSeeds = []string{
 	"", "http://", "https://h:443:443/", "http://h/%", "http://h/%%41", "http://h/%4%41", "://x", "a://b@c@d:80:/", "HTTP://É:80/é",
 	"http://h#a#b", "http://h/\xff\xfe", "x+y.z-1://h", "1a://h", "http:///", "http://?", "http://:80", "https://u:p@H:443?x",
 	"https://h/a%2Fb", "https://h/a+b?c=d;e", "https://[::1%25eth0]:443/", "https://h/\u2028", "https://h/?", "https://h./", "//\"0",
+	"https://例え。JP/", "https://é：80/", "https://\u2100.example/", "https://xn--é/", "https://XN--A.é/", "https://ß.example/#é", "https://\u0627a.example/",
 }
 
 func FuzzEncode(f *testing.F) {
@@ -27,10 +28,16 @@ func FuzzEncode(f *testing.F) {
 				t.Errorf("Encode(%q) = %q", s, got)
 			}
 		}
+		if strings.Contains(got, "#") {
+			t.Errorf("Encode(%q) = %q: a fragment is sent", s, got)
+		}
+		if encoded := Encode(Literal(s)); encoded != got {
+			t.Errorf("Encode(%q) = %q, and of the literal %q", s, got, encoded)
+		}
 		// What was a full URL before is the same one after, to Go's parser.
 		if before, err := url.Parse(s); err == nil && before.Scheme != "" && before.Host != "" {
 			after, err := url.Parse(got)
-			if err != nil || after.Path != before.Path || after.Host != before.Host {
+			if err != nil || after.Path != before.Path || after.Host != toASCII(before.Host) {
 				t.Errorf("%q became %q: %v", s, got, err)
 			}
 		}
@@ -46,8 +53,10 @@ func FuzzIdentity(f *testing.F) {
 		if again := Identity(got); again != got {
 			t.Errorf("Identity(%q) = %q, and of that %q", s, got, again)
 		}
-		if encoded := Identity(Encode(s)); encoded != got {
-			t.Errorf("Identity(%q) = %q, but encoded first %q", s, got, encoded)
+		for _, sent := range []string{Encode(s), Literal(s)} {
+			if identity := Identity(sent); identity != got {
+				t.Errorf("Identity(%q) = %q, but as sent, %q, it is %q", s, got, sent, identity)
+			}
 		}
 		if strings.Contains(got, "#") {
 			t.Errorf("Identity(%q) = %q", s, got)

@@ -1,39 +1,42 @@
-// Package target says what a target URL is: which spellings name the same URL
-// (Identity) and how a URL is sent (Encode). It knows neither Kubernetes nor
-// EdgeOne's API; everything that compares, counts or sends targets uses it.
+// Package target says what a target URL is: which URLs a task may have (Check),
+// which spellings name the same URL (Identity) and how a URL is sent (Encode,
+// Literal). It knows neither Kubernetes nor EdgeOne's API; everything that
+// checks, compares, counts or sends targets uses it.
 package target
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
 
-// Encode percent-encodes every byte that may not stand in a URL (RFC 3986):
-// non-ASCII, white space, quotes and the like, and a % that starts no escape.
-// Escapes that are there stay as they are, and so does the authority: a
-// non-ASCII host name wants another encoding, which is not ours to choose.
-// Encoding twice changes nothing.
+	"golang.org/x/net/idna"
+)
+
+// Encode returns the URL as it is sent: Literal, with every byte percent-encoded
+// that may not stand in a URL (RFC 3986): non-ASCII, white space, quotes and the
+// like, and a % that starts no escape. Escapes stay as they are. Encoding twice
+// changes nothing.
 func Encode(rawURL string) string {
-	head, rest := splitAuthority(rawURL)
+	head, rest := splitAuthority(Literal(rawURL))
 	return head + escape(rest, false)
 }
 
-// Identity is a key under which two spellings of a URL compare equal: scheme
-// and host in lower case, no default port, no fragment, "/" for an empty path,
-// encoded by Encode with the escapes in upper case. It is for comparing the
-// URLs that were submitted with those that EdgeOne lists, not for sending.
-func Identity(rawURL string) string {
-	rawURL, _, _ = strings.Cut(rawURL, "#")
+// Literal returns the URL as it is sent to somebody who encodes it: path and query
+// are as they were written, the host is in its ASCII form (xn--…), and there is no
+// fragment, which is never part of a request.
+func Literal(rawURL string) string {
+	rawURL = withoutFragment(rawURL)
 	head, rest := splitAuthority(rawURL)
-	rest = escape(rest, true)
-	scheme, authority, ok := strings.Cut(head, "://")
-	if !ok {
-		return rest
+	if isASCII(head) {
+		return rawURL
 	}
-	scheme = lower(scheme)
+	scheme, authority, _ := strings.Cut(head, "://")
 	at := strings.LastIndexByte(authority, '@') + 1
-	user, host := authority[:at], trimDefaultPort(scheme, lower(authority[at:]))
-	if !strings.HasPrefix(rest, "/") {
-		rest = "/" + rest
-	}
-	return scheme + "://" + user + host + rest
+	return scheme + "://" + authority[:at] + toASCII(authority[at:]) + rest
+}
+
+func withoutFragment(rawURL string) string {
+	rawURL, _, _ = strings.Cut(rawURL, "#")
+	return rawURL
 }
 
 // splitAuthority cuts a URL behind its host and port. Without a scheme there
@@ -60,37 +63,51 @@ func isScheme(s string) bool {
 	return s != ""
 }
 
-func trimDefaultPort(scheme, host string) string {
-	var port string
-	switch scheme {
-	case "http":
-		port = ":80"
-	case "https":
-		port = ":443"
+// hostNames maps an international host name as browsers do (UTS #46, not
+// transitional). Which ASCII characters a name may have is not its business:
+// names with an underscore are in use.
+var hostNames = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.Transitional(false), idna.StrictDomainName(false))
+
+// toASCII returns a host, with or without a port, with its name in ASCII form.
+// A name that has none stays as it is: EdgeOne then says what is wrong with it.
+func toASCII(host string) string {
+	if isASCII(host) || !utf8.ValidString(host) {
+		return host
 	}
-	for { // for the key to be one, what is left must have nothing to trim either
-		trimmed := strings.TrimSuffix(strings.TrimSuffix(host, port), ":")
-		if trimmed == host {
-			return host
-		}
-		host = trimmed
+	name, port := host, ""
+	if colon := strings.LastIndexByte(host, ':'); colon >= 0 {
+		name, port = host[:colon], host[colon:]
 	}
+	ascii, err := hostNames.ToASCII(name)
+	if err != nil || !isHostName(ascii) {
+		return host
+	}
+	return ascii + port
 }
 
-// lower is strings.ToLower for ASCII only; that would rewrite bytes that are
-// not UTF-8.
-func lower(s string) string {
-	b := []byte(s)
-	for i, c := range b {
-		if 'A' <= c && c <= 'Z' {
-			b[i] = c + 'a' - 'A'
+// isHostName keeps a full-width colon or slash from becoming one that counts.
+func isHostName(s string) bool {
+	for _, c := range []byte(s) {
+		if ok := 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_'; !ok {
+			return false
 		}
 	}
-	return string(b)
+	return s != ""
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 const hexDigits = "0123456789ABCDEF"
 
+// escape percent-encodes what may not stand in a URL. upper asks for upper-case
+// digits in the escapes that are there.
 func escape(s string, upper bool) string {
 	var b strings.Builder
 	b.Grow(len(s))
@@ -104,7 +121,7 @@ func escape(s string, upper bool) string {
 			}
 			b.WriteString("%" + digits)
 			i += 2
-		case c <= ' ' || c > '~' || strings.IndexByte("\"%<>\\^`{|}", c) >= 0:
+		case c == '%' || mustEscape(c):
 			b.WriteByte('%')
 			b.WriteByte(hexDigits[c>>4])
 			b.WriteByte(hexDigits[c&15])
@@ -115,6 +132,17 @@ func escape(s string, upper bool) string {
 	return b.String()
 }
 
+// mustEscape says whether a byte other than % may not stand in a URL.
+func mustEscape(c byte) bool {
+	switch c {
+	case '"', '<', '>', '\\', '^', '`', '{', '|', '}':
+		return true
+	}
+	return c <= ' ' || c > '~'
+}
+
 func isHex(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f'
 }
+
+func isUpperHex(c byte) bool { return '0' <= c && c <= '9' || 'A' <= c && c <= 'F' }
