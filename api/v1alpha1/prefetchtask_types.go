@@ -31,26 +31,26 @@ const (
 //
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=2048
-// +kubebuilder:validation:XValidation:rule="self.startsWith('http://') || self.startsWith('https://')",message="must be a full URL that starts with http:// or https://"
-// +kubebuilder:validation:XValidation:rule="!self.contains('*')",message="must not have a wildcard: EdgeOne prefetches single URLs (write a literal * as %2A)"
-// +kubebuilder:validation:XValidation:rule="!self.contains(' ')",message="must not have spaces: write a space as %20"
-// +kubebuilder:validation:XValidation:rule="isURL(self) && size(url(self).getHostname()) > 0",message="must be a valid URL with a host"
+// +kubebuilder:validation:Pattern=`^([^%*\\]|%[0-9A-Fa-f]{2})*$`
 type Target string
 
 // HTTPHeader is a request header that EdgeOne sends to the origin.
 type HTTPHeader struct {
-	// name of the header, for example Accept-Encoding.
+	// name of the header, for example Accept-Encoding. Host, Content-Length, Authorization
+	// and the headers of a single connection (RFC 9110) are not for tasks to set.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[!#$%&\\'*+.^_`|~0-9A-Za-z-]+$')",message="must be an HTTP header name: letters, digits and hyphens, with no spaces, colons or line breaks"
+	// +kubebuilder:validation:XValidation:rule="!(self.lowerAscii() in ['host', 'content-length', 'connection', 'keep-alive', 'te', 'trailer', 'transfer-encoding', 'upgrade']) && !self.lowerAscii().startsWith('proxy-')",message="must not be Host, Content-Length or a header of a single connection such as Transfer-Encoding: EdgeOne sets them"
+	// +kubebuilder:validation:XValidation:rule="self.lowerAscii() != 'authorization'",message="must not be Authorization: everybody who reads the task would see the credentials"
 	Name string `json:"name,omitempty"`
 
 	// value of the header.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=4096
-	// +kubebuilder:validation:XValidation:rule="!self.matches('[\\\\x00-\\\\x08\\\\x0a-\\\\x1f\\\\x7f]')",message="must not have line breaks or control characters"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('[\\\\x00-\\\\x08\\\\x0a-\\\\x1f\\\\x7f-\\\\x9f\\\\p{Cf}\\\\x{2028}\\\\x{2029}]')",message="must not have line breaks, control characters or invisible ones such as U+200B and U+202E"
 	Value string `json:"value,omitempty"`
 }
 
@@ -109,6 +109,11 @@ type PrefetchTaskSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self == '*' || self.matches('^zone-[0-9a-z]+$')",message="must be an EdgeOne zone ID such as zone-ajj243dwrew, or * for targets of several zones"
 	ZoneID string `json:"zoneID,omitempty"`
 
+	// The rules of targets compare the list with the old one first: the API server
+	// evaluates them at each write, those of the status included. Only the pattern is
+	// matched each time. Their estimated costs are just within the API server's
+	// budget. internal/target has the same rules, for lists in a ConfigMap.
+
 	// targets are the full http or https URLs to prefetch, without wildcards.
 	// They are submitted in this order; a URL that is listed twice is submitted
 	// once.
@@ -116,6 +121,15 @@ type PrefetchTaskSpec struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=10000
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() && self == oldSelf.value() || !self.exists(t, !t.startsWith('http://') && !t.startsWith('https://'))",optionalOldSelf=true,message="must be a full URL that starts with http:// or https://",messageExpression="'\"' + self.filter(t, !t.startsWith('http://') && !t.startsWith('https://'))[0] + '\" must be a full URL that starts with http:// or https://'"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() && self == oldSelf.value() || !self.exists(t, t.contains('*'))",optionalOldSelf=true,message="must not have a wildcard: EdgeOne prefetches single URLs (write a literal * as %2A)"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() && self == oldSelf.value() || !self.exists(t, t.matches(r'\\pZ'))",optionalOldSelf=true,message="must not have spaces, no-break or others: write a space as %20",messageExpression="'\"' + self.filter(t, t.matches(r'\\pZ'))[0] + '\" must not have spaces, no-break or others: write a space as %20'"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() && self == oldSelf.value() || !self.exists(t, t.matches(r'\\pC'))",optionalOldSelf=true,message="must not have control, zero-width or other invisible characters: remove them, or percent-encode those that belong to the URL",messageExpression="'\"' + self.filter(t, t.matches(r'\\pC'))[0] + '\" must not have control, zero-width or other invisible characters: remove them, or percent-encode those that belong to the URL'"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() && self == oldSelf.value() || !self.exists(t, t.contains('\\\\'))",optionalOldSelf=true,message="must not have backslashes: write / in a path, and a literal backslash as %5C"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() && self == oldSelf.value() || !self.exists(t, t.contains('&amp;'))",optionalOldSelf=true,message="must not have &amp;, which is HTML for &: write &"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() && self == oldSelf.value() || !self.exists(t, t.endsWith('%') || t.matches(r'%\\W'))",optionalOldSelf=true,message="must have two hexadecimal digits after each %: write a literal % as %25, and %u4e2d as the character itself"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() && self == oldSelf.value() || !self.exists(t, !(isURL(t) && [url(t)].all(u, u.getHostname() != '' && [u.getScheme().size() + 3 + u.getHost().size()].all(n, t.size() == n || t.charAt(n) in ['/', '?']) && (u.getPort() == '' ? u.getHost().size() == u.getHostname().size() : u.getPort().size() <= 5 && int(u.getPort()) >= 1 && int(u.getPort()) <= 65535))))",optionalOldSelf=true,message="must be a valid URL: a host name, which no user name and no @ precedes, a port from 1 to 65535 if any, then / or ?, and two hexadecimal digits after each %",messageExpression="'\"' + self.filter(t, !(isURL(t) && [url(t)].all(u, u.getHostname() != '' && [u.getScheme().size() + 3 + u.getHost().size()].all(n, t.size() == n || t.charAt(n) in ['/', '?']) && (u.getPort() == '' ? u.getHost().size() == u.getHostname().size() : u.getPort().size() <= 5 && int(u.getPort()) >= 1 && int(u.getPort()) <= 65535))))[0] + '\" must be a valid URL: a host name, which no user name and no @ precedes, a port from 1 to 65535 if any, then / or ?, and two hexadecimal digits after each %'"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() && self == oldSelf.value() || self.map(t, bytes(t).size() + 3).sum() <= 1550000",optionalOldSelf=true,message="must not take more than 1,550,000 bytes in all, counting 3 more for each URL: split the list into several tasks"
 	Targets []Target `json:"targets,omitempty"`
 
 	// targetsFrom takes the targets from a ConfigMap, which several tasks may
@@ -136,6 +150,8 @@ type PrefetchTaskSpec struct {
 	// +listMapKey=name
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() && self == oldSelf.value() || self.all(a, self.exists_one(b, a.name.lowerAscii() == b.name.lowerAscii()))",optionalOldSelf=true,message="must not have two names that differ by case only: header names have no case"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() && self == oldSelf.value() || self.map(h, bytes(h.name).size() + bytes(h.value).size()).sum() <= 32768",optionalOldSelf=true,message="must not take more than 32,768 bytes in all"
 	Headers []HTTPHeader `json:"headers,omitempty"`
 
 	// mediaSegments is Prefetch to prefetch the TS segments that an M3U8 target
@@ -168,11 +184,12 @@ type PrefetchTaskSpec struct {
 	Suspend *bool `json:"suspend,omitempty"` //nolint:kubeapilinter // the name and type that CronJob and Job have
 
 	// ttlSecondsAfterFinished is how long a task is kept once it is over, in either
-	// outcome; without it a task is kept for ever. It is for tasks that are made once,
+	// outcome, at most ten years; without it a task is kept for ever. It is for tasks that are made once,
 	// say with generateName. A task that Argo CD, Flux or Helm would only make again,
 	// which would submit everything again, is not deleted; their hooks are.
 	// +optional
 	// +kubebuilder:validation:Minimum=60
+	// +kubebuilder:validation:Maximum=315360000
 	TTLSecondsAfterFinished int32 `json:"ttlSecondsAfterFinished,omitempty"`
 }
 

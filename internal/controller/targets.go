@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"golang.org/x/sync/semaphore"
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 )
 
 // lists has the targets of tasks that take them from ConfigMaps, for as long as
@@ -337,19 +336,19 @@ func parseTargets(text string) ([]v1alpha1.Target, error) {
 	number := 0
 	for line := range strings.Lines(strings.TrimPrefix(text, "\ufeff")) {
 		number++
-		line = strings.TrimSpace(line)
-		target := v1alpha1.Target(line)
-		if line == "" || line[0] == '#' || seen[target] {
+		line = strings.Trim(line, " \t\r\n\v\f") // what else cannot be seen is no format, but a mistake in the URL
+		u := v1alpha1.Target(line)
+		if line == "" || line[0] == '#' || seen[u] {
 			continue
 		}
-		if problem := checkTarget(line); problem != "" {
+		if problem := target.Check(line); problem != "" {
 			return nil, fmt.Errorf("line %d, %q: %s", number, start(line), problem)
 		}
 		if len(targets) == schedule.MaxTargets {
 			return nil, fmt.Errorf("line %d: a task has at most %d URLs; split the list", number, schedule.MaxTargets)
 		}
-		seen[target] = true
-		targets = append(targets, target)
+		seen[u] = true
+		targets = append(targets, u)
 	}
 	if len(targets) == 0 {
 		return nil, errors.New("it has no URLs")
@@ -364,28 +363,4 @@ func start(line string) string {
 		return line
 	}
 	return strings.ToValidUTF8(line[:room], "") + "…"
-}
-
-const maxTarget = 2048
-
-// checkTarget says what is wrong with a URL, by the rules that the API server has
-// for spec.targets.
-func checkTarget(text string) string {
-	switch {
-	case utf8.RuneCountInString(text) > maxTarget:
-		return fmt.Sprintf("must not be longer than %d characters", maxTarget)
-	case !strings.HasPrefix(text, "http://") && !strings.HasPrefix(text, "https://"):
-		return "must be a full URL that starts with http:// or https://"
-	case strings.Contains(text, "*"):
-		return "must not have a wildcard: EdgeOne prefetches single URLs (write a literal * as %2A)"
-	case strings.Contains(text, " "):
-		return "must not have spaces: write a space as %20"
-	}
-	if _, err := url.ParseRequestURI(text); err != nil {
-		return "must be a valid URL with a host"
-	}
-	if u, err := url.Parse(text); err != nil || u.Hostname() == "" {
-		return "must be a valid URL with a host"
-	}
-	return ""
 }

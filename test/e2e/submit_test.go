@@ -77,14 +77,17 @@ func TestBadInputIsRefusedByTheAPIServerWithTheFieldsName(t *testing.T) {
 	}{
 		{"no targets", func(s *v1alpha1.PrefetchTaskSpec) { s.Targets = nil }, "spec: Invalid value: must have either targets or targetsFrom"},
 		{"no scheme", func(s *v1alpha1.PrefetchTaskSpec) { s.Targets[0] = "www.example.com/a" }, "must be a full URL that starts with http:// or https://"},
-		{"another scheme", func(s *v1alpha1.PrefetchTaskSpec) { s.Targets[0] = "ftp://www.example.com/a" }, "spec.targets[0]"},
-		{"no host", func(s *v1alpha1.PrefetchTaskSpec) { s.Targets[0] = "https:///a" }, "must be a valid URL with a host"},
+		{"another scheme", func(s *v1alpha1.PrefetchTaskSpec) { s.Targets[0] = "ftp://www.example.com/a" }, `spec.targets: Invalid value: "ftp://www.example.com/a" must be a full URL`},
+		{"no host", func(s *v1alpha1.PrefetchTaskSpec) { s.Targets[0] = "https:///a" }, `"https:///a" must be a valid URL: a host name`},
 		{"a space", func(s *v1alpha1.PrefetchTaskSpec) { s.Targets[0] = "https://www.example.com/a b" }, "write a space as %20"},
-		{"a line break", func(s *v1alpha1.PrefetchTaskSpec) { s.Targets[0] = "https://www.example.com/a\nb" }, "spec.targets[0]"},
+		{"a line break", func(s *v1alpha1.PrefetchTaskSpec) { s.Targets[0] = "https://www.example.com/a\nb" }, "must not have control"},
 		{"a wildcard", func(s *v1alpha1.PrefetchTaskSpec) { s.Targets[0] = "https://www.example.com/*" }, "must not have a wildcard"},
 		{"a target that is too long", func(s *v1alpha1.PrefetchTaskSpec) {
 			s.Targets[0] = v1alpha1.Target(good + strings.Repeat("x", 2048))
 		}, "spec.targets[0]"},
+		{"targets of too many bytes", func(s *v1alpha1.PrefetchTaskSpec) {
+			s.Targets = slices.Repeat([]v1alpha1.Target{v1alpha1.Target(good + strings.Repeat("x", 1980))}, 775)
+		}, "spec.targets: Invalid value: must not take more than 1,550,000 bytes in all"},
 		{"too many targets", func(s *v1alpha1.PrefetchTaskSpec) { s.Targets = slices.Repeat(s.Targets, 10001) }, "spec.targets: Too many: 10001: must have at most 10000 items"},
 		{"targets of two kinds", func(s *v1alpha1.PrefetchTaskSpec) {
 			s.TargetsFrom.ConfigMapKeyRef = v1alpha1.ConfigMapKeyReference{Name: "list", Key: "urls"}
@@ -109,6 +112,28 @@ func TestBadInputIsRefusedByTheAPIServerWithTheFieldsName(t *testing.T) {
 		{"the same header twice", func(s *v1alpha1.PrefetchTaskSpec) {
 			s.Headers = []v1alpha1.HTTPHeader{{Name: "X-A", Value: "1"}, {Name: "X-A", Value: "2"}}
 		}, "spec.headers[1]: Duplicate value"},
+		{"header names that differ by case", func(s *v1alpha1.PrefetchTaskSpec) {
+			s.Headers = []v1alpha1.HTTPHeader{{Name: "X-A", Value: "1"}, {Name: "x-a", Value: "2"}}
+		}, "spec.headers: Invalid value: must not have two names that differ by case only"},
+		{"a header of the connection", func(s *v1alpha1.PrefetchTaskSpec) {
+			s.Headers = []v1alpha1.HTTPHeader{{Name: "Transfer-encoding", Value: "chunked"}}
+		}, "spec.headers[0].name: Invalid value: \"Transfer-encoding\": must not be Host, Content-Length or a header of a single connection"},
+		{"a header for a proxy", func(s *v1alpha1.PrefetchTaskSpec) {
+			s.Headers = []v1alpha1.HTTPHeader{{Name: "Proxy-Connection", Value: "close"}}
+		}, "must not be Host, Content-Length or a header of a single connection"},
+		{"a host as header", func(s *v1alpha1.PrefetchTaskSpec) { s.Headers = []v1alpha1.HTTPHeader{{Name: "HOST", Value: "h"}} }, "spec.headers[0].name"},
+		{"credentials in a header", func(s *v1alpha1.PrefetchTaskSpec) {
+			s.Headers = []v1alpha1.HTTPHeader{{Name: "authorization", Value: "Bearer x"}}
+		}, "everybody who reads the task would see the credentials"},
+		{"a header value that reads backwards", func(s *v1alpha1.PrefetchTaskSpec) {
+			s.Headers = []v1alpha1.HTTPHeader{{Name: "X-A", Value: "a\u202eb"}}
+		}, "must not have line breaks, control characters or invisible ones"},
+		{"headers of too many bytes", func(s *v1alpha1.PrefetchTaskSpec) {
+			for i := range 9 {
+				s.Headers = append(s.Headers, v1alpha1.HTTPHeader{Name: fmt.Sprint("X-", i), Value: strings.Repeat("x", 4000)})
+			}
+		}, "must not take more than 32,768 bytes in all"},
+		{"a time to live that no clock reaches", func(s *v1alpha1.PrefetchTaskSpec) { s.TTLSecondsAfterFinished = 315360001 }, "spec.ttlSecondsAfterFinished"},
 		{"an unknown mode", func(s *v1alpha1.PrefetchTaskSpec) { s.Mode = "edge" }, `spec.mode: Unsupported value: "edge": supported values: "Default", "Edge"`},
 		{"a Secret name that cannot be", func(s *v1alpha1.PrefetchTaskSpec) { s.CredentialsSecretRef.Name = "No_Such" }, "spec.credentialsSecretRef.name"},
 	}
