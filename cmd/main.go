@@ -16,17 +16,19 @@ import (
 	_ "golang.org/x/crypto/x509roots/fallback" // so that an image from scratch can check EdgeOne's certificate
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/client-go/kubernetes"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	_ "k8s.io/client-go/plugin/pkg/client/auth" // so that any kubeconfig works
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
-	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/endpoint"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -260,17 +262,13 @@ func run(ctx context.Context, o *options) error {
 	config.QPS, config.Burst = 2000, 4000 // the API server has its own fairness; the default would throttle us
 	config.DisableCompression = true      // it takes the API server longer than a list takes to send
 	config.Wrap(controller.ReadAhead)
-	served := metricsserver.Options{BindAddress: o.metricsAddress, SecureServing: o.metricsSecure}
-	if o.metricsSecure {
-		served.FilterProvider = filters.WithAuthenticationAndAuthorization
-	}
 	jobs := controller.NewJobs()
 	grace := o.controller.ShutdownGrace + 5*time.Second
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                        scheme,
 		Cache:                         controller.CacheOptions(jobs, o.namespaces()...),
-		Metrics:                       served,
-		HealthProbeBindAddress:        o.probeAddress,
+		Metrics:                       metricsserver.Options{BindAddress: "0"}, // see serve
+		HealthProbeBindAddress:        "0",
 		LeaderElection:                o.leaderElect,
 		LeaderElectionID:              o.leaderElectionID,
 		LeaderElectionNamespace:       o.leaderElectionNamespace,
@@ -292,7 +290,7 @@ func run(ctx context.Context, o *options) error {
 	if err := controller.Setup(ctx, mgr, edgeOne, credentials, jobs, o.controller); err != nil {
 		return err
 	}
-	if err := errors.Join(mgr.AddHealthzCheck("healthz", healthz.Ping), mgr.AddReadyzCheck("tasks", controller.Synced(mgr.GetCache()))); err != nil {
+	if err := o.serve(mgr); err != nil {
 		return err
 	}
 	ctrl.Log.Info("Starting", "version", buildVersion(), "endpoint", o.endpoint, "qps", o.controller.QPS)
@@ -305,6 +303,36 @@ func run(ctx context.Context, o *options) error {
 		os.Exit(1)
 	}()
 	return mgr.Start(ctx)
+}
+
+// serve adds the servers of metrics and probes to the manager. Its own ones cannot be
+// told to bound what strangers make them hold.
+func (o *options) serve(mgr manager.Manager) error {
+	if o.metricsAddress != "0" {
+		var apiServer kubernetes.Interface
+		if o.metricsSecure {
+			clients, err := kubernetes.NewForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
+			if err != nil {
+				return err
+			}
+			apiServer = clients
+		}
+		server, err := endpoint.NewMetrics(o.metricsAddress, metrics.Registry, apiServer)
+		if err != nil {
+			return err
+		}
+		if err := mgr.Add(server); err != nil {
+			return err
+		}
+	}
+	if o.probeAddress == "0" {
+		return nil
+	}
+	server, err := endpoint.NewProbes(o.probeAddress, map[string]healthz.Checker{"tasks": controller.Synced(mgr.GetCache())})
+	if err != nil {
+		return err
+	}
+	return mgr.Add(server)
 }
 
 func buildVersion() string {

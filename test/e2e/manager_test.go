@@ -43,6 +43,9 @@ func TestMetricsAreForThoseWhoMayReadThem(t *testing.T) {
 		code, _ := scrape("")
 		return code == http.StatusUnauthorized
 	})
+	if code, _ := scrape("forged"); code != http.StatusUnauthorized {
+		t.Errorf("with a token of nobody: %d, want 401", code)
+	}
 	if code, _ := scrape(token("nobody")); code != http.StatusForbidden {
 		t.Errorf("without permission: %d, want 403", code)
 	}

@@ -1,0 +1,23 @@
+package endpoint
+
+import (
+	"net/http"
+
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+)
+
+// NewProbes returns a server of /healthz, which succeeds while the process serves, and
+// of /readyz, which succeeds when every check does. It listens already.
+func NewProbes(address string, ready map[string]healthz.Checker) (*manager.Server, error) {
+	mux := http.NewServeMux()
+	for path, checks := range map[string]map[string]healthz.Checker{
+		"/healthz": {"healthz": healthz.Ping},
+		"/readyz":  ready,
+	} {
+		handler := http.StripPrefix(path, &healthz.Handler{Checks: checks})
+		mux.Handle(path, handler)
+		mux.Handle(path+"/", handler) // a check alone
+	}
+	return newServer("health probes", address, nil, mux)
+}
