@@ -34,8 +34,10 @@ var mutations = []mutation{
 	},
 	{
 		name: "a request that went out whole counts as not sent", file: "internal/teo/body.go",
-		old:    `return len(b.rest) == 0`,
-		new:    `return false`,
+		old: `		return sentAll
+	case b.begun:`,
+		new: `		return unsent
+	case b.begun:`,
 		suites: []string{client},
 	},
 	{
@@ -46,8 +48,33 @@ var mutations = []mutation{
 	},
 	{
 		name: "a call that was certainly not sent counts as perhaps executed", file: "internal/teo/errors.go",
-		old:    `if !sent {`,
-		new:    `if !sent && action == "" {`,
+		old:    `Kind: Unavailable, Message: "not sent: "`,
+		new:    `Kind: Ambiguous, Message: "not sent: "`,
+		suites: []string{client},
+	},
+	{
+		name: "a call that was cut off looks like one that never left", file: "internal/teo/body.go",
+		old: `	b.begun = true
+`,
+		new:    ``,
+		suites: []string{client},
+	},
+	{
+		name: "a call that was cut off counts as perhaps executed", file: "internal/teo/errors.go",
+		old:    `Kind: Unavailable, Message: "not sent completely: "`,
+		new:    `Kind: Ambiguous, Message: "not sent completely: "`,
+		suites: []string{client},
+	},
+	{
+		name: "a plan without a quota counts as one whose quota is used up today", file: "internal/teo/quota.go",
+		old:    `if out.quota == nil || out.quota.Batch <= 0 || out.quota.Daily <= 0 {`,
+		new:    `if out.quota == nil {`,
+		suites: []string{client},
+	},
+	{
+		name: "credentials of any length are sent", file: "internal/teo/credentials.go",
+		old:    `if len(c.SecretID) > maxKey || len(c.SecretKey) > maxKey || len(c.Token) > maxToken {`,
+		new:    `if len(c.SecretID) < 0 {`,
 		suites: []string{client},
 	},
 	{

@@ -168,5 +168,8 @@ func fromKeys(source string, get func(key string) (string, error)) (teo.Credenti
 			return teo.Credentials{}, fmt.Errorf("%w: %s has no key %s, or it is empty", errMissing, source, needed.key)
 		}
 	}
+	if err := creds.Validate(); err != nil { // before they are kept
+		return teo.Credentials{}, err
+	}
 	return creds, nil
 }

@@ -30,11 +30,11 @@ func FuzzCredentials(f *testing.F) {
 		values := map[string]string{"secretId": id, "secretKey": key, "token": token}
 		creds, err := fromKeys("Secret", func(key string) (string, error) { return values[key], nil })
 		want := teo.Credentials{SecretID: strings.TrimSpace(id), SecretKey: strings.TrimSpace(key), Token: strings.TrimSpace(token)}
-		switch complete := want.SecretID != "" && want.SecretKey != ""; {
-		case complete && (err != nil || creds != want):
+		switch usable := want.Validate() == nil; {
+		case usable && (err != nil || creds != want):
 			t.Errorf("not what is in the Secret: %v", err)
-		case !complete && (err == nil || creds != teo.Credentials{}):
-			t.Errorf("%v of a Secret that lacks a key", creds)
+		case !usable && (err == nil || creds != teo.Credentials{}):
+			t.Errorf("%v of a Secret that has no keys", creds)
 		}
 		for name, value := range values {
 			if err := os.WriteFile(filepath.Join(dir, name), []byte(value), 0o600); err != nil {

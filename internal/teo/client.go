@@ -156,7 +156,7 @@ func (c *Client) request(ctx context.Context, creds Credentials, action string, 
 	}
 	content, err := encode(in)
 	if err != nil {
-		return nil, nil, noAnswer(action, false, err)
+		return nil, nil, noAnswer(action, unsent, err)
 	}
 	if len(content) > maxRequest {
 		// The gateway's own code, so that callers split the call as they would
@@ -167,7 +167,7 @@ func (c *Client) request(ctx context.Context, creds Credentials, action string, 
 	body := &onceBody{rest: content}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint.String(), body)
 	if err != nil {
-		return nil, nil, noAnswer(action, false, err)
+		return nil, nil, noAnswer(action, unsent, err)
 	}
 	req.ContentLength = int64(len(content))
 	req.Header.Set("User-Agent", c.options.UserAgent)

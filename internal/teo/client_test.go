@@ -215,12 +215,14 @@ func TestWhatWasNotSentWholeWasNotExecuted(t *testing.T) {
 		name string
 		read func(body io.Reader)
 		kind Kind
+		cut  bool
 	}{
-		{"nothing was read", func(io.Reader) {}, Unavailable},
+		{"nothing was read", func(io.Reader) {}, Unavailable, false},
+		{"the first byte of the body was read", func(r io.Reader) { _, _ = io.CopyN(io.Discard, r, 1) }, Unavailable, true},
 		{"the body was read but for its last byte", func(r io.Reader) {
 			_, _ = io.CopyN(io.Discard, r, int64(len(`{"Targets":["https://h/a","https://h/b"],"ZoneId":"zone-1"}`)-1))
-		}, Unavailable},
-		{"the body was read", func(r io.Reader) { _, _ = io.Copy(io.Discard, r) }, Ambiguous},
+		}, Unavailable, true},
+		{"the body was read", func(r io.Reader) { _, _ = io.Copy(io.Discard, r) }, Ambiguous, false},
 	} {
 		for _, fail := range []struct {
 			name string
@@ -241,8 +243,12 @@ func TestWhatWasNotSentWholeWasNotExecuted(t *testing.T) {
 					late = req.Body
 					return fail.with(req)
 				})})
-				if _, err := create(t, c); KindOf(err) != tt.kind {
-					t.Errorf("%s: %v", KindOf(err), err)
+				_, err := create(t, c)
+				if KindOf(err) != tt.kind || errors.Is(err, ErrCutOff) != tt.cut {
+					t.Errorf("%s, cut off %v: %v", KindOf(err), errors.Is(err, ErrCutOff), err)
+				}
+				if fail.name == "failed" && !errors.Is(err, broken) {
+					t.Errorf("the cause is lost: %v", err)
 				}
 				if n, err := late.Read(make([]byte, 1)); n != 0 || !errors.Is(err, errSealed) {
 					t.Errorf("a transport that comes late reads %d bytes, %v", n, err)
@@ -429,7 +435,7 @@ func TestCertainlyNotSent(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c := clientOf(t, Options{Endpoint: tt.endpoint, Transport: tt.rt})
 			_, err := c.CreatePrefetchTask(tt.ctx, testCreds, time.Now(), testRequest())
-			if KindOf(err) != Unavailable || Message(err) != tt.message {
+			if KindOf(err) != Unavailable || Message(err) != tt.message || errors.Is(err, ErrCutOff) {
 				t.Errorf("%s %q: %v", KindOf(err), Message(err), err)
 			}
 		})
@@ -578,6 +584,9 @@ func TestCredentialsThatCannotSignAreDenied(t *testing.T) {
 		"a space in front":        {SecretID: " a", SecretKey: "b"},
 		"a token of two lines":    {SecretID: "a", SecretKey: "b", Token: "c\nd"},
 		"letters that no key has": {SecretID: "é", SecretKey: "b"},
+		"an ID that is too long":  {SecretID: strings.Repeat("a", maxKey+1), SecretKey: "b"},
+		"a key that is too long":  {SecretID: "a", SecretKey: strings.Repeat("b", maxKey+1)},
+		"a token of a megabyte":   {SecretID: "a", SecretKey: "b", Token: strings.Repeat("c", 1<<20)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := clientOf(t, Options{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
@@ -585,10 +594,32 @@ func TestCredentialsThatCannotSignAreDenied(t *testing.T) {
 				return nil, io.EOF
 			})})
 			_, err := c.CreatePrefetchTask(t.Context(), creds, time.Now(), testRequest())
-			if KindOf(err) != Denied || !DeniedAccount(err) || Message(err) == "" {
+			if KindOf(err) != Denied || !DeniedAccount(err) || Message(err) == "" || len(Message(err)) > maxMessage {
 				t.Error(err)
 			}
+			if invalid := creds.Validate(); KindOf(invalid) != Denied || Message(invalid) != Message(err) {
+				t.Error(invalid)
+			}
 		})
+	}
+	longest := Credentials{SecretID: strings.Repeat("a", maxKey), SecretKey: strings.Repeat("b", maxKey), Token: strings.Repeat("c", maxToken)}
+	if err := longest.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A proxy that takes requests of some size only closes the connection while a larger one
+// is still on its way.
+func TestAServerThatClosesWhileTheRequestIsSentCutsItOff(t *testing.T) {
+	c := serve(t, (*httptest.Server).Start, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.CopyN(io.Discard, r.Body, 1<<10)
+		panic(http.ErrAbortHandler)
+	})
+	req := testRequest()
+	req.Targets = []string{"https://h/" + strings.Repeat("a", maxRequest-1<<10)}
+	if _, err := c.CreatePrefetchTask(t.Context(), testCreds, c.ServerTime(), req); !errors.Is(err, ErrCutOff) || KindOf(err) != Unavailable ||
+		!strings.HasPrefix(Message(err), "not sent completely: ") {
+		t.Errorf("%q: %v", Message(err), err)
 	}
 }
 

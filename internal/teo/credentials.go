@@ -41,12 +41,32 @@ func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String())
 // MarshalJSON is String as a JSON string.
 func (c Credentials) MarshalJSON() ([]byte, error) { return json.Marshal(c.String()) }
 
+// The most bytes that keys of Tencent Cloud can have, with room to spare:
+// SecretIds and SecretKeys have 36 and 32, those of temporary keys some more,
+// and a token has at most 4,096.
+const (
+	maxKey   = 256
+	maxToken = 8 << 10
+)
+
+// Validate says why the credentials cannot be those of any account, with an
+// error of kind Denied, or returns nil. It makes no call.
+func (c Credentials) Validate() error {
+	if problem := c.problem(); problem != "" {
+		return &Error{Kind: Denied, Message: problem}
+	}
+	return nil
+}
+
 // problem says why the credentials cannot sign anything, or "". A line break
 // at the end, the usual accident with Secrets, would otherwise come back as a
 // signature failure that tells nobody what is wrong.
 func (c Credentials) problem() string {
 	if c.SecretID == "" || c.SecretKey == "" {
 		return "the credentials lack a SecretId or a SecretKey"
+	}
+	if len(c.SecretID) > maxKey || len(c.SecretKey) > maxKey || len(c.Token) > maxToken {
+		return "the credentials are longer than any key"
 	}
 	for _, s := range []string{c.SecretID, c.SecretKey, c.Token} {
 		for _, b := range []byte(s) {

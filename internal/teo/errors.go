@@ -31,11 +31,19 @@ var (
 	// ErrTooOld is in the chain of the error of a call whose signature was too
 	// old to send; see Client.SendBefore. Its kind is Unavailable.
 	ErrTooOld = errors.New("signed too long ago to be sent")
+	// ErrCutOff is in the chain of the error of a call that ended in the middle
+	// of its request: a part of the body was read, and not all of it, when the
+	// connection broke, the time was up, or somebody answered. Its kind is
+	// Unavailable. A path that does not take requests of that size ends calls in
+	// this way each time, and a connection that was kept open for too long once;
+	// a call that did not leave at all (DNS, dial, TLS) has other errors.
+	ErrCutOff = errors.New("the connection ended in the middle of the request")
 	// ErrTooManyPages is in the chain when a listing is longer than the caller
 	// wants to read. Its kind is Unavailable.
 	ErrTooManyPages = errors.New("the listing is longer than asked for")
 	// ErrNoPrefetchQuota is in the chain when a zone has no quota for prefetch
-	// by URL: its plan does not include it. Its kind is Rejected.
+	// by URL, or one of 0 URLs a day or a call: its plan does not include it, and
+	// no tomorrow brings any. Its kind is Rejected.
 	ErrNoPrefetchQuota = errors.New("the zone's plan has no prefetch quota")
 )
 
@@ -169,7 +177,7 @@ func refusal(action, code, message, requestID string, status int) *Error {
 }
 
 // uselessAnswer is an answer that says neither yes nor no.
-func uselessAnswer(action string, sent bool, requestID string, status int, cause error) *Error {
+func uselessAnswer(action string, sent progress, requestID string, status int, cause error) *Error {
 	e := noAnswer(action, sent, cause)
 	e.RequestID, e.HTTPStatus = requestID, status
 	e.Message = "the answer is not one of EdgeOne's"
@@ -181,14 +189,25 @@ func uselessAnswer(action string, sent bool, requestID string, status int, cause
 
 // noAnswer is a call that got no answer at all. What was not sent as a whole
 // was certainly not executed.
-func noAnswer(action string, sent bool, cause error) *Error {
+func noAnswer(action string, sent progress, cause error) *Error {
 	if wrapped := (*url.Error)(nil); errors.As(cause, &wrapped) {
 		cause = wrapped.Err // its text only adds the method and the endpoint
 	}
-	if !sent {
+	switch sent {
+	case unsent:
 		return &Error{Action: action, Kind: Unavailable, Message: "not sent: " + describe(cause), Err: cause}
+	case cutOff:
+		return &Error{Action: action, Kind: Unavailable, Message: "not sent completely: " + describe(cause), Err: cutOffBy(cause)}
+	case sentAll:
 	}
 	return &Error{Action: action, Kind: classify(action, ""), Message: "no answer: " + describe(cause), Err: cause}
+}
+
+func cutOffBy(cause error) error {
+	if cause == nil {
+		return ErrCutOff
+	}
+	return fmt.Errorf("%w: %w", ErrCutOff, cause)
 }
 
 // describe puts a cause into words that are the same each time it strikes: the

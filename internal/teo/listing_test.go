@@ -232,6 +232,12 @@ func TestQuota(t *testing.T) {
 		want           Quota
 		err            error
 	}{
+		{"one that is used up today", `"PrefetchQuota":[{"Type":"prefetch_url","Batch":2000,"Daily":10000,"DailyAvailable":0}]`,
+			Quota{2000, 10000, 0}, nil},
+		{"one that is overdrawn", `"PrefetchQuota":[{"Type":"prefetch_url","Batch":2000,"Daily":10000,"DailyAvailable":-7}]`,
+			Quota{2000, 10000, 0}, nil},
+		{"none a day", `"PrefetchQuota":[{"Type":"prefetch_url","Batch":2000,"Daily":0,"DailyAvailable":0}]`, Quota{}, ErrNoPrefetchQuota},
+		{"none in a call", `"PrefetchQuota":[{"Type":"prefetch_url","Batch":0,"Daily":10000,"DailyAvailable":9}]`, Quota{}, ErrNoPrefetchQuota},
 		{"the one for URLs",
 			`"PrefetchQuota":[{"Type":"other","Batch":1},{"Type":"prefetch_url","Batch":2000,"Daily":10000,"DailyAvailable":9}]`,
 			Quota{2000, 10000, 9}, nil},
@@ -246,6 +252,15 @@ func TestQuota(t *testing.T) {
 					t.Errorf("%+v, %v", got, err)
 				}
 			})
+		})
+	}
+	for _, quota := range []string{`"Batch":2000`, `"Batch":2000,"Daily":10000`, `"Daily":10000,"DailyAvailable":9`,
+		`"Batch":2000,"Daily":null,"DailyAvailable":9`, `"Batch":"2000","Daily":10000,"DailyAvailable":9`} {
+		t.Run("one without all of its numbers says nothing: "+quota, func(t *testing.T) {
+			c := unhurried(t, answering(200, `{"Response":{"PrefetchQuota":[{"Type":"prefetch_url",`+quota+`}],"RequestId":"r"}}`))
+			if got, err := c.DescribeContentQuota(t.Context(), testCreds, "zone-1"); KindOf(err) != Unavailable || errors.Is(err, ErrNoPrefetchQuota) {
+				t.Errorf("%+v, %v", got, err)
+			}
 		})
 	}
 }
