@@ -1,0 +1,186 @@
+package admission
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/rest"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
+)
+
+// BenchmarkStatusWrites tells how many statuses the API server writes a second with
+// the CRD as it is, how many with one that has no rules on targets, and what a
+// write costs with the one compared to the other. The two take turns, so that a
+// busy machine disturbs both alike; the ratio is the median of the rounds.
+//
+//	go test -run=^$ -bench=StatusWrites -benchtime=20x ./test/admission
+func BenchmarkStatusWrites(b *testing.B) {
+	cluster := devcluster.ForTest(b, devcluster.Options{Bare: true})
+	apply(b, cluster.Client, crd(b, nil))
+	apply(b, cluster.Client, inGroup("without.example.com", crd(b, func(spec map[string]any) {
+		targets := spec["targets"].(map[string]any)
+		targets["items"] = map[string]any{"type": "string"}
+		for _, rule := range []string{"x-kubernetes-validations", "minItems", "maxItems"} {
+			delete(targets, rule)
+		}
+	})))
+	for _, n := range []int{1, 500, 5000} {
+		b.Run(fmt.Sprint("urls=", n), func(b *testing.B) {
+			with := newWriters(b, cluster.Admin, "teo.prefetch-operator.io", n)
+			without := newWriters(b, cluster.Admin, "without.example.com", n)
+			writes := max(1, 400/(n+19)) // a round of about the same length for each
+			with.write(b, 1)
+			without.write(b, 1)
+			var ratios []float64
+			var times [2]time.Duration
+			b.ResetTimer()
+			for i := range b.N {
+				var round [2]time.Duration
+				for j := range 2 { // the second one meets a warmer server
+					if (i+j)%2 == 0 {
+						round[0] = with.write(b, writes)
+					} else {
+						round[1] = without.write(b, writes)
+					}
+				}
+				ratios = append(ratios, float64(round[0])/float64(round[1]))
+				times[0], times[1] = times[0]+round[0], times[1]+round[1]
+			}
+			slices.Sort(ratios)
+			all := float64(b.N * writes * len(with.tasks))
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(all/times[0].Seconds(), "writes/s")
+			b.ReportMetric(all/times[1].Seconds(), "writes/s-without-rules")
+			b.ReportMetric(ratios[len(ratios)/2], "cost")
+		})
+	}
+}
+
+// inGroup is a CRD in another API group.
+func inGroup(group string, obj *unstructured.Unstructured) *unstructured.Unstructured {
+	obj.SetName("prefetchtasks." + group)
+	spec := obj.Object["spec"].(map[string]any)
+	spec["group"] = group
+	delete(spec["names"].(map[string]any), "shortNames")
+	delete(spec["names"].(map[string]any), "categories")
+	return obj
+}
+
+// writers write the statuses of a few tasks at once, as the operator does: the
+// whole object, as it was read. They leave the parsing of answers out, which takes
+// as much of a small machine as the API server's work.
+type writers struct {
+	http  *http.Client
+	tasks []*written
+}
+
+type written struct {
+	url            string
+	before, behind []byte // of the resource version
+	version        []byte
+	n              int
+}
+
+func newWriters(b *testing.B, cfg *rest.Config, group string, urls int) *writers {
+	b.Helper()
+	client, err := rest.HTTPClientFor(cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	w := &writers{http: client}
+	targets := make([]string, urls)
+	for i := range targets {
+		u := fmt.Sprintf("https://www.example.com/assets/%05d/", i)
+		targets[i] = u + strings.Repeat("x", 60-len(u))
+	}
+	for i := range 4 {
+		name := fmt.Sprintf("bench-%d-%d", urls, i)
+		collection := cfg.Host + "/apis/" + group + "/v1alpha1/namespaces/default/prefetchtasks"
+		body, err := json.Marshal(map[string]any{
+			"apiVersion": group + "/v1alpha1", "kind": "PrefetchTask", "metadata": map[string]any{"name": name},
+			"spec": map[string]any{"zoneID": "zone-1", "targets": targets},
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		deadline := time.Now().Add(time.Minute)
+		answer, status := w.do(b, http.MethodPost, collection, body)
+		for ; status == http.StatusNotFound && time.Now().Before(deadline); answer, status = w.do(b, http.MethodPost, collection, body) {
+			time.Sleep(100 * time.Millisecond) // the CRD is not served yet
+		}
+		if status != http.StatusCreated {
+			b.Fatalf("%d: %.300s", status, answer)
+		}
+		task := &written{url: collection + "/" + name + "/status", version: resourceVersion(answer)}
+		var object map[string]any
+		if err := json.Unmarshal(answer, &object); err != nil {
+			b.Fatal(err)
+		}
+		object["metadata"].(map[string]any)["resourceVersion"] = "VERSION"
+		object["status"] = map[string]any{"observedGeneration": 1, "run": "RUN"}
+		if body, err = json.Marshal(object); err != nil {
+			b.Fatal(err)
+		}
+		task.before, task.behind, _ = bytes.Cut(body, []byte("VERSION"))
+		w.tasks = append(w.tasks, task)
+	}
+	return w
+}
+
+func resourceVersion(object []byte) []byte {
+	_, rest, _ := bytes.Cut(object, []byte(`"resourceVersion":"`))
+	version, _, _ := bytes.Cut(rest, []byte(`"`))
+	return bytes.Clone(version)
+}
+
+// write writes each status n times and returns how long that took.
+func (w *writers) write(b *testing.B, n int) time.Duration {
+	start := time.Now()
+	var all sync.WaitGroup
+	for _, task := range w.tasks {
+		all.Go(func() {
+			for range n {
+				task.n++
+				behind := bytes.Replace(task.behind, []byte("RUN"), fmt.Append(nil, task.n), 1)
+				answer, status := w.do(b, http.MethodPut, task.url, slices.Concat(task.before, task.version, behind))
+				if status != http.StatusOK {
+					b.Errorf("%d: %.300s", status, answer)
+					return
+				}
+				task.version = resourceVersion(answer)
+			}
+		})
+	}
+	all.Wait()
+	return time.Since(start)
+}
+
+func (w *writers) do(b *testing.B, method, url string, body []byte) ([]byte, int) {
+	request, err := http.NewRequestWithContext(b.Context(), method, url, bytes.NewReader(body))
+	if err != nil {
+		b.Error(err)
+		return nil, 0
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := w.http.Do(request)
+	if err != nil {
+		b.Error(err)
+		return nil, 0
+	}
+	defer func() { _ = response.Body.Close() }()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		b.Error(err)
+	}
+	return answer, response.StatusCode
+}
