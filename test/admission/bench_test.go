@@ -103,11 +103,10 @@ func newWriters(b *testing.B, cfg *rest.Config, group string, urls int) *writers
 		u := fmt.Sprintf("https://www.example.com/assets/%05d/", i)
 		targets[i] = u + strings.Repeat("x", 60-len(u))
 	}
-	for i := range 4 {
-		name := fmt.Sprintf("bench-%d-%d", urls, i)
+	for range 4 {
 		collection := cfg.Host + "/apis/" + group + "/v1alpha1/namespaces/default/prefetchtasks"
 		body, err := json.Marshal(map[string]any{
-			"apiVersion": group + "/v1alpha1", "kind": "PrefetchTask", "metadata": map[string]any{"name": name},
+			"apiVersion": group + "/v1alpha1", "kind": "PrefetchTask", "metadata": map[string]any{"generateName": "bench-"},
 			"spec": map[string]any{"zoneID": "zone-1", "targets": targets},
 		})
 		if err != nil {
@@ -121,12 +120,13 @@ func newWriters(b *testing.B, cfg *rest.Config, group string, urls int) *writers
 		if status != http.StatusCreated {
 			b.Fatalf("%d: %.300s", status, answer)
 		}
-		task := &written{url: collection + "/" + name + "/status", version: resourceVersion(answer)}
 		var object map[string]any
 		if err := json.Unmarshal(answer, &object); err != nil {
 			b.Fatal(err)
 		}
-		object["metadata"].(map[string]any)["resourceVersion"] = "VERSION"
+		metadata := object["metadata"].(map[string]any)
+		task := &written{url: fmt.Sprint(collection, "/", metadata["name"], "/status"), version: resourceVersion(answer)}
+		metadata["resourceVersion"] = "VERSION"
 		object["status"] = map[string]any{"observedGeneration": 1, "run": "RUN"}
 		if body, err = json.Marshal(object); err != nil {
 			b.Fatal(err)
