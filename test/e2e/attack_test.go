@@ -1,0 +1,361 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+)
+
+var attackPercent = flag.Int("attack", 3, "size of the attack on a quiet namespace, in percent: 100 is 800 Secrets, 2,000 zones, 400 poisoned tasks and 200 large ones")
+
+// memoryLimit is what the chart lets the manager use.
+const memoryLimit = 256 << 20
+
+const (
+	victimID, victimKey = "AKIDvictim", "victim-secret-key"
+	quietZone           = "zone-5quiet00000"
+	victimZone          = "zone-6victim0000"
+	largeZone           = "zone-7large00000"
+)
+
+// attacked is an EdgeOne with two tenants who want nothing but their own.
+func attacked() simulator.Config {
+	c := patient()
+	c.Keys = append(c.Keys, simulator.Key{SecretID: victimID, SecretKey: victimKey, Account: "victim"})
+	c.Zones = append(c.Zones,
+		simulator.Zone{ID: quietZone, Account: "demo", Domains: []string{"quiet.example.org"}},
+		simulator.Zone{ID: victimZone, Account: "victim", Domains: []string{"victim.example.org"}},
+		simulator.Zone{ID: largeZone, Account: "demo", Domains: []string{"large.example.org"}, Daily: 15_000},
+	)
+	c.Rules = append([]simulator.Rule{
+		{URL: "/poison/config/", Code: "InternalError.DomainConfig", Message: "origin config unavailable"},
+		{URL: "/poison/executed/", Code: "InternalError.BackendError", Message: "try again", Executed: true},
+		{URL: "/poison/target/", Code: "InvalidParameter.Target", Message: "the target is not valid"},
+		{URL: "/poison/parameter/", Code: "InvalidParameter.ParameterError", Message: "a parameter is not valid"},
+	}, c.Rules...)
+	return c
+}
+
+// attack is what other namespaces do at once to the manager of two quiet ones.
+type attack struct {
+	*world
+	process                           *devcluster.Process
+	squatters, zones, poisoned, large int
+	quiet                             int
+
+	size int // bytes of the targets of a large task
+
+	mu    sync.Mutex
+	ready map[client.ObjectKey]time.Time // when a job of a quiet task was seen
+}
+
+// A quiet namespace keeps its pace, and nobody's task ends in a wrong state, while
+// others squat on its SecretId, invent zones, and create poisoned and huge tasks.
+// Whole: go test ./test/e2e -run QuietNamespace -v -attack=100 -timeout=40m.
+func TestAQuietNamespaceKeepsItsPaceUnderAttack(t *testing.T) {
+	t.Parallel()
+	cluster := devcluster.ForTest(t, devcluster.Options{})
+	share := func(n int) int { return max(n**attackPercent/100, 2) }
+	a := &attack{
+		world: newWorldIn(t, cluster, attacked()), squatters: share(800), zones: share(2000), poisoned: share(400), large: share(200), quiet: max(share(100), 10),
+		ready: map[client.ObjectKey]time.Time{},
+	}
+	for _, name := range []string{"squatters", "zones", "poisoned", "bystanders", "large", "quiet", "victim"} {
+		a.must(a.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}))
+	}
+	a.must(a.Create(t.Context(), secretIn("victim", "edgeone", victimID, victimKey)))
+	a.process = a.manager("--watch-namespaces=", "--zap-log-level=error")
+	a.watchQuiet(t.Context())
+	before := a.resident()
+	calm := a.measure("calm")
+	a.strike()
+	struck := a.measure("struck")
+	a.untilBystandersSucceed()
+	a.judgeEnds()
+	high := a.memory("VmHWM:")
+	a.withdraw()
+	after := a.untilMemoryFalls(before)
+
+	var table strings.Builder
+	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "attack\t%d squatting Secrets, %d invented zones, %d poisoned tasks, %d tasks of %d KB\n", a.squatters, a.zones, a.poisoned, a.large, a.size>>10)
+	fmt.Fprintf(w, "JobId of a quiet task, calm\t%s\n", spread(calm))
+	fmt.Fprintf(w, "JobId of a quiet task, under attack\t%s\n", spread(struck))
+	fmt.Fprintf(w, "memory\t%d MiB before, %d MiB at most, %d MiB a minute after\n", before>>20, high>>20, after>>20)
+	_ = w.Flush()
+	t.Logf("\n%s", table.String())
+	if high > memoryLimit {
+		t.Errorf("the manager used %d MiB, more than the %d MiB that the chart allows", high>>20, memoryLimit>>20)
+	}
+}
+
+func secretIn(namespace, name, id, key string) *corev1.Secret {
+	return &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		StringData: map[string]string{"secretId": id, "secretKey": key},
+	}
+}
+
+func taskIn(namespace, name, zone string, targets ...string) *v1alpha1.PrefetchTask {
+	task := &v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	task.Spec.ZoneID = zone
+	for _, target := range targets {
+		task.Spec.Targets = append(task.Spec.Targets, v1alpha1.Target(target))
+	}
+	return task
+}
+
+// strike creates all that the attackers create, and returns when it is there.
+func (a *attack) strike() {
+	a.t.Helper()
+	var objects []func() []client.Object
+	add := func(n int, object func(i int) []client.Object) {
+		for i := range n {
+			objects = append(objects, func() []client.Object { return object(i) })
+		}
+	}
+	add(a.squatters, func(i int) []client.Object {
+		name := fmt.Sprint("s", i)
+		task := taskIn("squatters", name, victimZone, fmt.Sprint("https://victim.example.org/squat/", i))
+		task.Spec.CredentialsSecretRef.Name = name
+		return []client.Object{secretIn("squatters", name, victimID, fmt.Sprint("wrong-key-", i)), task}
+	})
+	add(a.zones, func(i int) []client.Object {
+		return []client.Object{taskIn("zones", fmt.Sprint("z", i), fmt.Sprintf("zone-invented%d", i), fmt.Sprint("https://www.example.com/invented/", i))}
+	})
+	kinds := []string{"config", "executed", "target", "parameter"}
+	add(a.poisoned, func(i int) []client.Object {
+		return []client.Object{
+			taskIn("poisoned", fmt.Sprint("p", i), zoneID, fmt.Sprintf("https://www.example.com/poison/%s/%d", kinds[i%len(kinds)], i)),
+			taskIn("bystanders", fmt.Sprint("b", i), zoneID, fmt.Sprint("https://www.example.com/bystander/", i)),
+		}
+	})
+	a.size = a.admittedSize()
+	add(a.large, func(i int) []client.Object {
+		task := largeTask(fmt.Sprint("l", i), a.size)
+		task.Spec.Suspend = ptr.To(i%2 == 0)
+		return []client.Object{task}
+	})
+	work := make(chan func() []client.Object)
+	var group sync.WaitGroup
+	for range 16 {
+		group.Go(func() {
+			for make := range work {
+				for _, object := range make() {
+					if err := a.Create(a.t.Context(), object); err != nil {
+						a.t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	for i := range objects { // of all kinds at once
+		work <- objects[(i*7919)%len(objects)]
+	}
+	close(work)
+	group.Wait()
+}
+
+// largeTask has 10,000 targets of so many bytes in all.
+func largeTask(name string, size int) *v1alpha1.PrefetchTask {
+	const n = 10_000
+	task := taskIn("large", name, largeZone)
+	for i := range n {
+		target := fmt.Sprintf("https://large.example.org/%s/%d/", name, i)
+		task.Spec.Targets = append(task.Spec.Targets, v1alpha1.Target(target+strings.Repeat("x", max(size/n-len(target), 0))))
+	}
+	return task
+}
+
+// admittedSize is how many bytes of targets a task may have, up to 1.4 MB.
+func (a *attack) admittedSize() int {
+	a.t.Helper()
+	for size := 1_400_000; ; size -= 100_000 {
+		err := a.Create(a.t.Context(), largeTask("trial", size), client.DryRunAll)
+		if err == nil {
+			return size
+		}
+		if size <= 400_000 {
+			a.t.Fatalf("a task of %d bytes is refused: %v", size, err)
+		}
+	}
+}
+
+// watchQuiet notes when the quiet tasks get their jobs.
+func (a *attack) watchQuiet(ctx context.Context) {
+	c, err := client.NewWithWatch(a.cluster.Admin, client.Options{Scheme: a.cluster.Client.Scheme()})
+	a.must(err)
+	for _, namespace := range []string{"quiet", "victim"} {
+		watch, err := c.Watch(ctx, &v1alpha1.PrefetchTaskList{}, client.InNamespace(namespace))
+		a.must(err)
+		go func() {
+			for event := range watch.ResultChan() {
+				task, ok := event.Object.(*v1alpha1.PrefetchTask)
+				if !ok || len(task.Status.Jobs) == 0 {
+					continue
+				}
+				a.mu.Lock()
+				if key := client.ObjectKeyFromObject(task); a.ready[key].IsZero() {
+					a.ready[key] = time.Now()
+				}
+				a.mu.Unlock()
+			}
+		}()
+		a.t.Cleanup(watch.Stop)
+	}
+}
+
+// measure creates single quiet tasks, one after the other, in the two namespaces in
+// turn, and returns how long each took to get its JobId. A task that takes longer
+// than others is awaited; that it gets one at all is asserted, not how soon.
+func (a *attack) measure(name string) (took []time.Duration) {
+	a.t.Helper()
+	for i := range a.quiet {
+		task := taskIn("quiet", fmt.Sprint(name, i), quietZone, fmt.Sprintf("https://quiet.example.org/%s/%d", name, i))
+		if i%2 == 1 {
+			task = taskIn("victim", fmt.Sprint(name, i), victimZone, fmt.Sprintf("https://victim.example.org/%s/%d", name, i))
+			task.Spec.CredentialsSecretRef.Name = "edgeone"
+		}
+		began := time.Now()
+		a.must(a.Create(a.t.Context(), task))
+		var ready time.Time
+		a.must(a.poll(5*time.Millisecond, func(context.Context) (bool, error) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			ready = a.ready[client.ObjectKeyFromObject(task)]
+			return !ready.IsZero(), nil
+		}))
+		took = append(took, ready.Sub(began))
+	}
+	return took
+}
+
+// spread sums times up.
+func spread(times []time.Duration) string {
+	sorted := slices.Sorted(slices.Values(times))
+	at := func(percent int) time.Duration {
+		return sorted[min(len(sorted)*percent/100, len(sorted)-1)].Round(time.Millisecond)
+	}
+	return fmt.Sprintf("median %s, p99 %s, worst %s of %d", at(50), at(99), at(100), len(sorted))
+}
+
+// untilBystandersSucceed waits for those who share zone and account with the
+// poisoned tasks, and for the quiet ones.
+func (a *attack) untilBystandersSucceed() {
+	a.t.Helper()
+	for _, namespace := range []string{"bystanders", "quiet", "victim"} {
+		w := &world{Client: a.Client, t: a.t, cluster: a.cluster, namespace: namespace, edgeOne: a.edgeOne}
+		tasks, stuck := w.untilAll(func(task *v1alpha1.PrefetchTask) bool { return succeeded(task.Status) })
+		if stuck > 0 {
+			a.t.Errorf("%d of %d tasks in %s did not succeed:\n%s", stuck, len(tasks), namespace, summary(tasks))
+		}
+	}
+}
+
+// judgeEnds holds the statuses against what EdgeOne did: each URL once, and no end
+// state but the one that belongs to a task.
+func (a *attack) judgeEnds() {
+	a.t.Helper()
+	if duplicates := a.edgeOne.Duplicates(); len(duplicates) > 0 {
+		a.t.Errorf("%d URLs were executed more than once", len(duplicates))
+	}
+	ends := map[string][]string{ // the Finished reasons that are right, of those that are finished
+		"squatters": nil, "zones": nil, "large": {v1alpha1.ReasonSucceeded}, "bystanders": {v1alpha1.ReasonSucceeded},
+		"quiet": {v1alpha1.ReasonSucceeded}, "victim": {v1alpha1.ReasonSucceeded},
+	}
+	var list v1alpha1.PrefetchTaskList
+	a.must(a.List(a.t.Context(), &list))
+	wrong := map[string]int{}
+	for _, task := range list.Items {
+		finished := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionFinished)
+		if finished == nil || finished.Status != metav1.ConditionTrue {
+			continue
+		}
+		right := ends[task.Namespace]
+		if task.Namespace == "poisoned" {
+			right = a.endsOfPoison(string(task.Spec.Targets[0]))
+		}
+		if !slices.Contains(right, finished.Reason) {
+			wrong[task.Namespace+" "+finished.Reason+": "+finished.Message]++
+		}
+	}
+	for what, n := range wrong {
+		a.t.Errorf("%d tasks ended wrongly: %s", n, what)
+	}
+}
+
+// endsOfPoison are the ends that are right for a poisoned URL: Failed if EdgeOne
+// rejects it, Succeeded if it executed it all the same. A code of unknown outcome is
+// no end.
+func (a *attack) endsOfPoison(url string) []string {
+	switch {
+	case a.edgeOne.Executed(url) > 0:
+		return []string{v1alpha1.ReasonSucceeded}
+	case strings.Contains(url, "/target/"), strings.Contains(url, "/parameter/"):
+		return []string{v1alpha1.ReasonFailed}
+	}
+	return nil
+}
+
+// withdraw deletes all that the attackers created.
+func (a *attack) withdraw() {
+	a.t.Helper()
+	for _, namespace := range []string{"squatters", "zones", "poisoned", "bystanders", "large"} {
+		a.must(a.DeleteAllOf(a.t.Context(), &v1alpha1.PrefetchTask{}, client.InNamespace(namespace)))
+		a.must(a.DeleteAllOf(a.t.Context(), &corev1.Secret{}, client.InNamespace(namespace)))
+	}
+}
+
+// untilMemoryFalls waits a minute at most for the memory to fall near what it was
+// before, and returns what it is then.
+func (a *attack) untilMemoryFalls(before int) (now int) {
+	a.t.Helper()
+	const slack = 48 << 20
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Second) {
+		if now = a.resident(); now <= before+slack {
+			return now
+		}
+		if time.Now().After(end) {
+			a.t.Errorf("a minute after the attackers are gone the manager uses %d MiB; before them it used %d", now>>20, before>>20)
+			return now
+		}
+	}
+}
+
+func (a *attack) resident() int { return a.memory("VmRSS:") }
+
+// memory reads a figure of the manager's process, in bytes.
+func (a *attack) memory(field string) int {
+	a.t.Helper()
+	file, err := os.Open(fmt.Sprintf("/proc/%d/status", a.process.PID()))
+	a.must(err)
+	defer func() { _ = file.Close() }()
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		if text, ok := strings.CutPrefix(lines.Text(), field); ok {
+			var kilobytes int
+			_, err := fmt.Sscan(text, &kilobytes)
+			a.must(err)
+			return kilobytes << 10
+		}
+	}
+	a.t.Skipf("the system does not tell %s", field)
+	return 0
+}
