@@ -300,7 +300,8 @@ func (j *judge) complete(task *userTask, executed map[string]int) {
 // once, or two accounts in one zone, or where a manager does not know the list of a
 // task whose call was lost, the one call may be taken for the other.
 func (j *judge) otherwise(target string) bool {
-	if !j.h.manyManagers() && !j.h.users.severalAccounts(target) && !j.h.users.fromList(target) || j.h.edgeOne.Executed(target) == 0 {
+	executed := slices.ContainsFunc(j.h.edgeOne.Ledger(), func(e simulator.Execution) bool { return slices.ContainsFunc(e.Accepted, sameURL(target)) })
+	if !executed || !j.h.manyManagers() && !j.h.users.severalAccounts(target) && !j.h.users.fromList(target) {
 		return false
 	}
 	j.h.count("tolerated: taken for a call in another mode or with other headers")
@@ -317,7 +318,7 @@ func (j *judge) accounted(e simulator.Execution, url string) {
 			return
 		}
 		now := j.h.users.now(run.task)
-		position := slices.Index(schedule.Targets(now), url)
+		position := slices.IndexFunc(schedule.Targets(now), sameURL(url))
 		for _, job := range now.Status.Jobs {
 			positions, _ := schedule.ParsePositions(job.Targets)
 			if job.ID == e.JobID && slices.Contains(positions, position) && !schedule.NewRun(now) {
@@ -328,6 +329,12 @@ func (j *judge) accounted(e simulator.Execution, url string) {
 	if len(askers) > 0 {
 		j.errorf("job %s executed %s, but no task that asked for it has recorded that", e.JobID, url)
 	}
+}
+
+// sameURL says of a text whether it is a spelling of a URL.
+func sameURL(url string) func(string) bool {
+	canonical := simulator.Canonical(url)
+	return func(other string) bool { return simulator.Canonical(other) == canonical }
 }
 
 func workDone(e simulator.Execution, url string) string {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 )
 
 // users create, edit, suspend and delete tasks and Secrets at random, and
@@ -53,6 +54,9 @@ func (r *userRun) current() bool {
 
 var secretOf = map[client.ObjectKey]string{{Namespace: "one", Name: "same"}: "same", {Namespace: "two", Name: "tenant"}: "tenant"}
 
+// squatterSecret names the Secret of a squatter, in a namespace of its own.
+const squatterSecret = "squatter"
+
 func newUsers(h *simulation) *users {
 	u := &users{h: h, live: map[client.ObjectKey]*userTask{}, asks: map[string][]*userRun{}, gone: map[client.ObjectKey]bool{}, keys: map[client.ObjectKey]int{},
 		lists: map[client.ObjectKey][]v1alpha1.Target{}, broken: map[client.ObjectKey]bool{}}
@@ -62,6 +66,11 @@ func newUsers(h *simulation) *users {
 		} else {
 			u.restore(secret)
 		}
+	}
+	if h.plan.faults["squatters"] > 0 {
+		key := squatted[h.dice.roll("squatter").IntN(len(squatted))]
+		h.server.setSecret(client.ObjectKey{Namespace: "three", Name: squatterSecret}, map[string][]byte{"secretId": []byte(key.SecretID), "secretKey": []byte(key.SecretKey)})
+		h.counts["squatters"]++
 	}
 	return u
 }
@@ -91,6 +100,7 @@ func (u *users) act(storm time.Duration) {
 	for _, at := range times {
 		time.Sleep(time.Until(u.h.began.Add(at)))
 		u.actOnce(r)
+		u.churn()
 		u.retry(4)
 	}
 }
@@ -100,7 +110,7 @@ func (u *users) act(storm time.Duration) {
 func (u *users) retry(n int) {
 	r := u.h.dice.roll(fmt.Sprint("retry ", u.retries))
 	u.retries++
-	tasks := slices.SortedFunc(maps.Values(u.live), func(a, b *userTask) int { return strings.Compare(a.key.String(), b.key.String()) })
+	tasks := u.sortedLive()
 	if len(tasks) == 0 || r.IntN(n) > 0 {
 		return
 	}
@@ -128,9 +138,30 @@ func (u *users) actOnce(r *rand.Rand) {
 		u.list(r)
 	case len(u.live) == 0:
 	default:
-		tasks := slices.SortedFunc(maps.Values(u.live), func(a, b *userTask) int { return strings.Compare(a.key.String(), b.key.String()) })
+		tasks := u.sortedLive()
 		u.touch(tasks[r.IntN(len(tasks))], r)
 	}
+}
+
+// churn edits a task many times a second.
+func (u *users) churn() {
+	r := u.h.dice.roll("churn")
+	if len(u.live) == 0 || !u.h.chance(r, "churn", 0.2) {
+		return
+	}
+	tasks := u.sortedLive()
+	task := tasks[r.IntN(len(tasks))]
+	u.h.fault("churn", "of %s", task.key)
+	for i := range 4 + r.IntN(12) {
+		before := runOf(task.spec)
+		task.spec.Revision = fmt.Sprintf("churn-%d-%d", len(task.runs), i%3)
+		u.edited(task, "churn", before)
+		time.Sleep(between(r, 20*time.Millisecond, 200*time.Millisecond))
+	}
+}
+
+func (u *users) sortedLive() []*userTask {
+	return slices.SortedFunc(maps.Values(u.live), func(a, b *userTask) int { return strings.Compare(a.key.String(), b.key.String()) })
 }
 
 // secret deletes, restores or rotates a Secret.
@@ -167,6 +198,8 @@ func (u *users) create(name string, r *rand.Rand) {
 		s.CredentialsSecretRef.Name = "same"
 	case task.key.Namespace == "two" && r.IntN(3) > 0:
 		s.CredentialsSecretRef.Name, zones = "tenant", []string{"zone-b1"}
+	case task.key.Namespace == "three" && u.h.plan.faults["squatters"] > 0 && u.h.dice.roll("squat").IntN(2) == 0:
+		s.CredentialsSecretRef.Name, zones = squatterSecret, []string{"zone-a1", "zone-b1"}
 	}
 	s.ZoneID = zones[r.IntN(len(zones))]
 	u.semantics(s, r)
@@ -320,11 +353,38 @@ func (u *users) targets(task *userTask, run int, r *rand.Rand) {
 			target = fmt.Sprintf("https://unknown.example.net/%s.%d.%d/%d", task.key.Name, len(u.all), run, i)
 		case k == 7 && bad:
 			target = fmt.Sprintf("%s/slow/%d", own, i)
+		case k == 8 && u.h.plan.faults["unknown-codes"] > 0:
+			target = fmt.Sprintf("%s/%s/%d", own, [...]string{"config", "backend"}[r.IntN(2)], i)
+		}
+		if u.h.plan.faults["duplicate-spellings"] > 0 {
+			task.spec.Targets = append(task.spec.Targets, u.spellings(target)...)
+			continue
 		}
 		if !slices.Contains(task.spec.Targets, v1alpha1.Target(target)) {
 			task.spec.Targets = append(task.spec.Targets, v1alpha1.Target(target))
 		}
 	}
+}
+
+// spellings are one or two ways to write a URL, which has a part that may be
+// percent-encoded.
+func (u *users) spellings(target string) []v1alpha1.Target {
+	r := u.h.dice.roll("spelling")
+	if strings.Contains(target, "unknown.example.net") {
+		return []v1alpha1.Target{v1alpha1.Target(target)}
+	}
+	rest := strings.TrimPrefix(target, "https://")
+	host, path, _ := strings.Cut(rest, "/")
+	ways := []string{
+		"https://" + host + "/" + path + "/中", "https://" + host + "/" + path + "/%E4%B8%AD", "https://" + host + "/" + path + "/%e4%b8%ad",
+		"https://" + strings.ToUpper(host) + "/" + path + "/%E4%b8%ad", "HTTPS://" + host + ":443/" + path + "/中", "https://" + host + "/" + path + "/中#here",
+	}
+	spelled := []v1alpha1.Target{v1alpha1.Target(ways[r.IntN(len(ways))])}
+	if other := v1alpha1.Target(ways[r.IntN(len(ways))]); r.IntN(3) == 0 && other != spelled[0] {
+		spelled = append(spelled, other)
+		u.h.count("duplicate-spellings")
+	}
+	return spelled
 }
 
 // newRun notes what a task asks for from now on.
@@ -334,7 +394,9 @@ func (u *users) newRun(task *userTask) {
 	task.runs = append(task.runs, run)
 	for _, target := range task.spec.Targets {
 		work := workOf(task.spec, string(target))
-		u.asks[work] = append(u.asks[work], run)
+		if asked := u.asks[work]; len(asked) == 0 || asked[len(asked)-1] != run { // once, in however many spellings
+			u.asks[work] = append(asked, run)
+		}
 	}
 }
 
@@ -428,7 +490,7 @@ func (u *users) calm() {
 // lacksCredentials says whether a task's Secret is gone.
 func (u *users) lacksCredentials(task *userTask) bool {
 	name := task.spec.CredentialsSecretRef.Name
-	return name != "" && u.gone[client.ObjectKey{Namespace: task.key.Namespace, Name: name}]
+	return name == squatterSecret || name != "" && u.gone[client.ObjectKey{Namespace: task.key.Namespace, Name: name}]
 }
 
 func runOf(spec v1alpha1.PrefetchTaskSpec) string {
@@ -437,10 +499,10 @@ func runOf(spec v1alpha1.PrefetchTaskSpec) string {
 
 // severalAccounts says whether tasks with different Secrets asked for a target.
 func (u *users) severalAccounts(target string) bool {
-	secrets := map[string]bool{}
+	secrets, same := map[string]bool{}, sameTarget(target)
 	for _, runs := range u.asks {
 		for _, run := range runs {
-			if slices.Contains(run.spec.Targets, v1alpha1.Target(target)) {
+			if slices.ContainsFunc(run.spec.Targets, same) {
 				secrets[run.spec.CredentialsSecretRef.Name], secrets[run.task.spec.CredentialsSecretRef.Name] = true, true
 			}
 		}
@@ -451,22 +513,27 @@ func (u *users) severalAccounts(target string) bool {
 // fromList says whether a task with a ConfigMap asked for a target.
 func (u *users) fromList(target string) bool {
 	for _, targets := range u.lists {
-		if slices.Contains(targets, v1alpha1.Target(target)) {
+		if slices.ContainsFunc(targets, sameTarget(target)) {
 			return true
 		}
 	}
 	return false
 }
 
-// workOf names what EdgeOne is asked to do: two of the same are one thing done
-// twice.
+func sameTarget(url string) func(v1alpha1.Target) bool {
+	same := sameURL(url)
+	return func(target v1alpha1.Target) bool { return same(string(target)) }
+}
+
+// workOf names what EdgeOne is asked to do, in whatever spelling: two of the same
+// are one thing done twice.
 func workOf(spec v1alpha1.PrefetchTaskSpec, target string) string {
 	var headers []string
 	for _, header := range spec.Headers {
 		headers = append(headers, header.Name+":"+header.Value)
 	}
 	slices.Sort(headers)
-	return fmt.Sprint(spec.ZoneID, " edge=", spec.Mode == v1alpha1.ModeEdge, " media=", spec.MediaSegments == v1alpha1.MediaSegmentsPrefetch, " ", headers, " ", target)
+	return fmt.Sprint(spec.ZoneID, " edge=", spec.Mode == v1alpha1.ModeEdge, " media=", spec.MediaSegments == v1alpha1.MediaSegmentsPrefetch, " ", headers, " ", simulator.Canonical(target))
 }
 
 func describe(spec v1alpha1.PrefetchTaskSpec) string {

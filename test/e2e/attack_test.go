@@ -14,6 +14,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -160,9 +161,7 @@ func (a *attack) strike() {
 		group.Go(func() {
 			for make := range work {
 				for _, object := range make() {
-					if err := a.Create(a.t.Context(), object); err != nil {
-						a.t.Error(err)
-					}
+					a.createPatiently(object)
 				}
 			}
 		})
@@ -172,6 +171,26 @@ func (a *attack) strike() {
 	}
 	close(work)
 	group.Wait()
+}
+
+// createPatiently tries again while the API server, which others attack too, has no
+// time.
+func (a *attack) createPatiently(object client.Object) {
+	err := a.poll(time.Second, func(ctx context.Context) (bool, error) {
+		err := a.Create(ctx, object)
+		busy := apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) || apierrors.IsTooManyRequests(err)
+		return err == nil || apierrors.IsAlreadyExists(err), ignoreIf(busy || apierrors.IsAlreadyExists(err), err)
+	})
+	if err != nil {
+		a.t.Error(err)
+	}
+}
+
+func ignoreIf(ignore bool, err error) error {
+	if ignore {
+		return nil
+	}
+	return err
 }
 
 // largeTask has 10,000 targets of so many bytes in all.
