@@ -205,7 +205,7 @@ func (c *check) edgeOneAccepts(ctx context.Context) {
 		c.unknown("The operator has no credentials of its own, so every task has to name a Secret in spec.credentialsSecretRef.")
 		return
 	case err != nil:
-		c.fail("%s.", upper(err.Error()))
+		c.fail("%s. The operator's log and this check alone say what there is: %s.", upper(err.Error()), controller.OwnFiles(c.credentialsDir))
 		return
 	}
 	client, err := c.edgeOne()

@@ -103,7 +103,7 @@ func TestTheCheckSaysWhatIsWrongWithTheCredentials(t *testing.T) {
 		{"no source", "", "", 0, "not checked: The operator has no credentials of its own"},
 		{"no source, but a zone", "", "--check-zone=zone-2x9examplea", 1, "to read the quota of zone zone-2x9examplea with"},
 		{"no Secret", "", "--credentials-dir=DIR", 1, "has no files. Create the Secret"},
-		{"another spelling", "SecretId=AKIDdemo SecretKey=demo-secret-key", "--credentials-dir=DIR", 1, "has no key secretId, or it is empty; it has SecretId, SecretKey"},
+		{"another spelling", "SecretId=AKIDdemo SecretKey=demo-secret-key", "--credentials-dir=DIR", 1, "has SecretId, SecretKey"},
 		{"a good key", "secretId=AKIDdemo secretKey=demo-secret-key", "--credentials-dir=DIR", 0, "knows the operator's keys"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
