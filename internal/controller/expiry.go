@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -65,9 +66,7 @@ func madeAgainBy(task *v1alpha1.PrefetchTask) string {
 	return ""
 }
 
-// expiring is a version of a task to be deleted at a time. It is all that deleting
-// takes, so that the controller's queue is the only memory of it; a task that has
-// changed meanwhile comes again as another version.
+// expiring is the newest version of a task that is to be deleted at a time.
 type expiring struct {
 	types.NamespacedName
 	uid             types.UID
@@ -86,37 +85,117 @@ func expiringOf(obj client.Object) (expiring, bool) {
 	return expiring{client.ObjectKeyFromObject(kept), kept.UID, kept.ResourceVersion, at.Unix()}, err == nil
 }
 
-// reaper deletes tasks that have expired.
-type reaper struct{ client.Client }
+// expiryRetry is when a task is tried again that could not be deleted.
+const expiryRetry = time.Minute
 
-func setupReaper(mgr manager.Manager) error {
-	type queue = workqueue.TypedRateLimitingInterface[expiring]
-	add := func(obj client.Object, q queue) {
-		if e, ok := expiringOf(obj); ok {
-			q.AddAfter(e, time.Until(time.Unix(e.at, 0)))
-		}
-	}
-	return builder.TypedControllerManagedBy[expiring](mgr).
-		Named("reaper").
-		Watches(&v1alpha1.PrefetchTask{}, handler.TypedFuncs[client.Object, expiring]{
-			CreateFunc: func(_ context.Context, e event.TypedCreateEvent[client.Object], q queue) { add(e.Object, q) },
-			UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[client.Object], q queue) { add(e.ObjectNew, q) },
-		}).
-		Complete(&reaper{mgr.GetClient()})
+// maxExpiries is how many tasks a pass deletes, so that it does not take long.
+const maxExpiries = 100
+
+// reaper deletes tasks that have expired. It keeps one version of each task that will,
+// and none of a task that is gone: the key of a task in the controller's queue would
+// stay there until the time has come, which may be in ten years. So the queue has one
+// key, due when the next task is.
+type reaper struct {
+	client.Client
+
+	mu    sync.Mutex // for tasks
+	tasks map[types.UID]expiring
 }
 
-// Reconcile deletes a task if it is still the one that was seen to be over.
-func (r *reaper) Reconcile(ctx context.Context, e expiring) (reconcile.Result, error) {
-	if wait := time.Until(time.Unix(e.at, 0)); wait > 0 {
-		return reconcile.Result{RequeueAfter: wait}, nil
+// nextExpiry is the key.
+type nextExpiry struct{}
+
+func setupReaper(mgr manager.Manager) error {
+	type queue = workqueue.TypedRateLimitingInterface[nextExpiry]
+	r := &reaper{Client: mgr.GetClient(), tasks: map[types.UID]expiring{}}
+	observe := func(before, after client.Object, q queue) {
+		if at, ok := r.observe(before, after); ok {
+			q.AddAfter(nextExpiry{}, time.Until(at))
+		}
 	}
+	return builder.TypedControllerManagedBy[nextExpiry](mgr).
+		Named("reaper").
+		Watches(&v1alpha1.PrefetchTask{}, handler.TypedFuncs[client.Object, nextExpiry]{
+			CreateFunc: func(_ context.Context, e event.TypedCreateEvent[client.Object], q queue) { observe(nil, e.Object, q) },
+			UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[client.Object], q queue) {
+				observe(e.ObjectOld, e.ObjectNew, q)
+			},
+			DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[client.Object], q queue) { observe(e.Object, nil, q) },
+		}).
+		Complete(r)
+}
+
+// observe takes what an event did to the cache: nil is before a task was there, or after
+// it is gone. It returns when the task is to be deleted, if ever.
+func (r *reaper) observe(before, after client.Object) (at time.Time, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if before != nil {
+		delete(r.tasks, before.GetUID()) // which may not be that of after: an event may leave a deletion out
+	}
+	if after == nil {
+		return time.Time{}, false
+	}
+	e, ok := expiringOf(after)
+	if !ok {
+		return time.Time{}, false
+	}
+	r.tasks[e.uid] = e
+	return time.Unix(e.at, 0), true
+}
+
+// Reconcile deletes what has expired, each task if it is still as it was when it was
+// seen to be over. A task that cannot be deleted does not keep the others.
+func (r *reaper) Reconcile(ctx context.Context, _ nextExpiry) (reconcile.Result, error) {
+	expired, next := r.expired(time.Now())
+	for _, e := range expired {
+		r.delete(ctx, e)
+	}
+	if next.IsZero() {
+		return reconcile.Result{}, nil
+	}
+	return reconcile.Result{RequeueAfter: max(time.Until(next), time.Second)}, nil // the seconds of Unix time
+}
+
+// expired returns tasks whose time has come, and when to look again, if ever.
+func (r *reaper) expired(now time.Time) (expired []expiring, next time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.tasks {
+		at := time.Unix(e.at, 0)
+		if !at.After(now) && len(expired) < maxExpiries {
+			expired = append(expired, e)
+			at = now.Add(expiryRetry) // unless it is gone by then
+		}
+		if next.IsZero() || at.Before(next) {
+			next = at
+		}
+	}
+	return expired, next
+}
+
+func (r *reaper) delete(ctx context.Context, e expiring) {
 	task := &v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: e.Name}}
 	err := r.Delete(ctx, task,
 		client.Preconditions{UID: &e.uid, ResourceVersion: ptr.To(e.resourceVersion)}, client.PropagationPolicy(metav1.DeletePropagationBackground))
-	if err == nil {
-		log.FromContext(ctx).V(1).Info("Deleted a task that is over", "task", e.NamespacedName)
+	logger := log.FromContext(ctx).WithValues("task", e.NamespacedName)
+	retried := ignoreChanged(err) != nil
+	switch {
+	case err == nil:
+		logger.V(1).Info("Deleted an expired task")
+	case retried:
+		logger.Info("Cannot delete an expired task; will try again", "error", err.Error())
 	}
-	return reconcile.Result{}, ignoreChanged(err)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.tasks[e.uid] != e {
+		return // it has changed meanwhile
+	}
+	delete(r.tasks, e.uid)
+	if retried {
+		e.at = time.Now().Add(expiryRetry).Unix()
+		r.tasks[e.uid] = e
+	}
 }
 
 // ignoreChanged takes it for done if the task has changed or is gone.

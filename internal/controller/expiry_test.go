@@ -2,13 +2,17 @@ package controller
 
 import (
 	"context"
+	"math"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
@@ -91,38 +95,118 @@ func TestAUsersAnnotationExpiresNothing(t *testing.T) {
 	}
 }
 
+// reaperOf is a reaper that has seen what is there, and reconcile a pass of it.
+func reaperOf(t *testing.T, u *unit) (r *reaper, reconcile func() time.Duration) {
+	r = &reaper{Client: u.store.Client, tasks: map[types.UID]expiring{}}
+	return r, func() time.Duration {
+		t.Helper()
+		result, err := r.Reconcile(context.Background(), nextExpiry{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return result.RequeueAfter
+	}
+}
+
 func TestATaskIsDeletedWhenItExpiresUnlessItHasChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUnit(t, nil, nil, func() *v1alpha1.PrefetchTask { task := expired(); task.ResourceVersion = ""; return task }())
-		r := &reaper{u.store.Client}
+		r, reconcile := reaperOf(t, u)
 		task := u.get("a")
 		task.Status.CompletionTime = metav1.NewTime(time.Now())
-		e, _ := expiringOf(slim(task.DeepCopy()))
+		seen := func() client.Object { return slim(task.DeepCopy()) }
 		exists := func() bool {
 			err := u.store.Get(context.Background(), client.ObjectKeyFromObject(task), &v1alpha1.PrefetchTask{})
 			return !apierrors.IsNotFound(err)
 		}
-		reconcile := func(e expiring) time.Duration {
-			result, err := r.Reconcile(context.Background(), e)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return result.RequeueAfter
+		if at, ok := r.observe(nil, seen()); !ok || time.Until(at) != time.Minute {
+			t.Errorf("it expires at %s, %t", at, ok)
 		}
-		if wait := reconcile(e); wait != time.Minute || !exists() {
+		if wait := reconcile(); wait != time.Minute || !exists() {
 			t.Errorf("it is deleted, or waits for %s", wait)
 		}
 		time.Sleep(2 * time.Minute)
 		if err := u.store.Update(context.Background(), u.get("a")); err != nil { // somebody changes it
 			t.Fatal(err)
 		}
-		if reconcile(e); !exists() {
+		if reconcile(); !exists() {
 			t.Error("deleted as it is no longer")
 		}
-		e.resourceVersion = u.get("a").ResourceVersion
-		if reconcile(e); exists() {
+		before := seen()
+		task.ResourceVersion = u.get("a").ResourceVersion
+		r.observe(before, seen())
+		if reconcile(); exists() {
 			t.Error("not deleted")
 		}
-		reconcile(e) // once more, of one that is gone
+		r.observe(nil, seen()) // once more, of one that is gone
+		reconcile()
+		if len(r.tasks) != 0 {
+			t.Errorf("it keeps %v", r.tasks)
+		}
 	})
+}
+
+func TestNothingIsKeptOfAnExpiringTaskThatChangesOrGoes(t *testing.T) {
+	r := &reaper{tasks: map[types.UID]expiring{}}
+	task := expired()
+	var before client.Object
+	for version := range 120 {
+		task.ResourceVersion = strconv.Itoa(version)
+		after := slim(task.DeepCopy())
+		r.observe(before, after)
+		before = after
+	}
+	if len(r.tasks) != 1 || r.tasks[task.UID].resourceVersion != "119" {
+		t.Errorf("after 120 changes it keeps %v", r.tasks)
+	}
+	again := expired()
+	again.UID = "again"
+	after := slim(again)
+	if r.observe(before, after); len(r.tasks) != 1 || r.tasks["again"].uid != "again" {
+		t.Errorf("of a task that was deleted and made again unseen it keeps %v", r.tasks)
+	}
+	if r.observe(after, nil); len(r.tasks) != 0 {
+		t.Errorf("of a task that is gone it keeps %v", r.tasks)
+	}
+}
+
+func TestATaskThatCannotBeDeletedKeepsNoOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit(t, nil, nil)
+		r, reconcile := reaperOf(t, u)
+		var tried []string
+		refused := true
+		r.Client = interceptor.NewClient(u.store.Client.(client.WithWatch), interceptor.Funcs{
+			Delete: func(_ context.Context, _ client.WithWatch, obj client.Object, _ ...client.DeleteOption) error {
+				tried = append(tried, obj.GetName())
+				if obj.GetName() == "held" && refused {
+					return apierrors.NewForbidden(v1alpha1.GroupVersion.WithResource("prefetchtasks").GroupResource(), "held", nil)
+				}
+				return nil
+			},
+		})
+		for _, name := range []string{"a", "held", "b"} {
+			task := expired()
+			task.Name, task.UID = name, types.UID(name)
+			task.Status.CompletionTime = metav1.NewTime(time.Now().Add(-time.Hour))
+			r.observe(nil, slim(task))
+		}
+		if wait := reconcile(); len(tried) != 3 || len(r.tasks) != 1 || wait != expiryRetry {
+			t.Errorf("tried %v, kept %v, and comes again in %s", tried, r.tasks, wait)
+		}
+		refused = false
+		time.Sleep(expiryRetry)
+		if wait := reconcile(); len(tried) != 4 || len(r.tasks) != 0 {
+			t.Errorf("tried %v, kept %v, and comes again in %s", tried, r.tasks, wait)
+		}
+	})
+}
+
+func TestTheLongestTTLIsNoOverflow(t *testing.T) {
+	task := expired()
+	task.Spec.TTLSecondsAfterFinished = math.MaxInt32
+	e, ok := expiringOf(slim(task))
+	if want := t0.Add(math.MaxInt32 * time.Second); !ok || e.at != want.Unix() {
+		t.Errorf("it expires at %s, %t; want %s", time.Unix(e.at, 0), ok, want)
+	}
 }
