@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"sync"
@@ -141,7 +142,8 @@ var (
 	tasksDesc = prometheus.NewDesc("teo_prefetch_tasks",
 		"Tasks by the reason of their condition Ready. Those whose status does not speak of their spec yet are Waiting.", []string{"reason"}, nil)
 	waitingDesc = prometheus.NewDesc("teo_prefetch_waiting_targets",
-		"Targets that wait for a call, by zone and reason: what holds them, or Waiting where nothing does.", []string{"zone", "reason"}, nil)
+		"Targets that wait for a call, by zone and reason: what holds them, or Waiting where nothing does. "+
+			"At most 100 zones have series of their own, those first that EdgeOne has accepted lately; the rest is the zone other.", []string{"zone", "reason"}, nil)
 	oldestDesc = prometheus.NewDesc("teo_prefetch_waiting_oldest_age_seconds",
 		"For how long the task waits that has waited longest, by zone and reason: since its last call or since it was created, resumed or changed. "+
 			"0 if none waits.",
@@ -180,7 +182,8 @@ func (m *monitor) Collect(out chan<- prometheus.Metric) {
 		gauge(tasksDesc, float64(n), reason)
 	}
 	now := time.Now()
-	for id, zone := range m.submitter.zones(now) {
+	zones, unsettled := capZones(m.submitter.zones(now), m.poller.unsettled())
+	for id, zone := range zones {
 		for reason, waiting := range zone.Waiting {
 			gauge(waitingDesc, float64(waiting.Targets), id, reason)
 			gauge(oldestDesc, ageAt(now, waiting.Since), id, reason)
@@ -193,9 +196,57 @@ func (m *monitor) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 	serverNow := m.poller.edgeOne.ServerTime()
-	for id, since := range m.poller.unsettled() {
+	for id, since := range unsettled {
 		gauge(unsettledDesc, ageAt(serverNow, since), id)
 	}
+}
+
+// maxZones is how many zones have series of their own. A tenant may name zones that do
+// not exist, as many as there is room for in the cluster.
+const maxZones = 100
+
+// otherZones is the label of the rest. No zone has such an ID.
+const otherZones = "other"
+
+// capZones joins all but maxZones of the zones in one. First come those that EdgeOne has
+// accepted from the operator's own account lately, then those from other accounts, then
+// those that it knows nothing of. The quotas of the rest are left out: their sum means
+// nothing.
+func capZones(zones map[string]zoneUse, unsettled map[string]time.Time) (map[string]zoneUse, map[string]time.Time) {
+	all := map[string]bool{}
+	for id := range zones {
+		all[id] = true
+	}
+	for id := range unsettled {
+		all[id] = true
+	}
+	if len(all) <= maxZones {
+		return zones, unsettled
+	}
+	ids := slices.SortedFunc(maps.Keys(all), func(a, b string) int {
+		return cmp.Or(-cmp.Compare(zones[a].accepted, zones[b].accepted), cmp.Compare(a, b))
+	})
+	cappedZones, cappedUnsettled := map[string]zoneUse{}, map[string]time.Time{}
+	rest := zoneUse{ZoneUse: schedule.ZoneUse{Waiting: map[string]schedule.Line{}, Left: -1}}
+	for i, id := range ids {
+		zone, used := zones[id]
+		since, open := unsettled[id]
+		label := id
+		if i >= maxZones {
+			label, zone.Left, zone.daily = otherZones, -1, 0
+		}
+		switch {
+		case used && label == otherZones:
+			rest = rest.with(zone)
+			cappedZones[otherZones] = rest
+		case used:
+			cappedZones[id] = zone
+		}
+		if known := cappedUnsettled[label]; open && (known.IsZero() || !since.IsZero() && since.Before(known)) {
+			cappedUnsettled[label] = since
+		}
+	}
+	return cappedZones, cappedUnsettled
 }
 
 // ageAt is in seconds; 0 of what is not, or comes from a clock that is ahead.
@@ -209,8 +260,18 @@ func ageAt(now, since time.Time) float64 {
 // zoneUse is what the lines of all accounts know of a zone.
 type zoneUse struct {
 	schedule.ZoneUse
-	daily int // the quota of a day; 0 is not known
+	daily    int // the quota of a day; 0 is not known
+	accepted acceptedFrom
 }
+
+// acceptedFrom is whose call for a zone, or read of its quota, EdgeOne accepted lately.
+type acceptedFrom int
+
+const (
+	nobody acceptedFrom = iota
+	tenant
+	operatorItself
+)
 
 // zoneMemory is how long a zone is told of after its last call, although nothing
 // waits in it: most tasks wait for less time than passes between two scrapes.
@@ -253,8 +314,12 @@ func (l *line) zones(now time.Time) map[string]zoneUse {
 	known, zones := l.queue.Zones(now), map[string]zoneUse{}
 	for id, zone := range known {
 		if len(zone.Waiting) > 0 {
-			zones[id] = zoneUse{zone, 0}
+			zones[id] = zoneUse{ZoneUse: zone}
 		}
+	}
+	accepted := tenant
+	if l.account == (account{}) {
+		accepted = operatorItself
 	}
 	for id, used := range l.used {
 		if now.Sub(used.at) >= zoneMemory {
@@ -268,7 +333,7 @@ func (l *line) zones(now time.Time) map[string]zoneUse {
 		if len(zone.Waiting) == 0 {
 			zone.Waiting = map[string]schedule.Line{v1alpha1.ReasonWaiting: {}}
 		}
-		zones[id] = zoneUse{zone, used.daily}
+		zones[id] = zoneUse{zone, used.daily, accepted}
 	}
 	return zones
 }
@@ -282,7 +347,7 @@ func (z zoneUse) with(other zoneUse) zoneUse {
 	if z.Left < 0 || other.Left >= 0 && other.Left < z.Left {
 		z.Left = other.Left
 	}
-	z.daily = max(z.daily, other.daily)
+	z.daily, z.accepted = max(z.daily, other.daily), max(z.accepted, other.accepted)
 	return z
 }
 

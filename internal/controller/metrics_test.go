@@ -271,10 +271,54 @@ func TestAZoneIsToldOfWhileItIsUsedAndAnHourLonger(t *testing.T) {
 	})
 }
 
+func TestInventedZonesShareOneLabelAndRealOnesHaveTheirOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(func(c *simulator.Config) { c.Zones[0].Daily = 100 })
+		defer edgeOne.Close()
+		u := newUnit(t, edgeOne.RoundTripper(), nil, unitTask("real", 2))
+		s, l := u.submitter(u.get("real"))
+		s.readQuota(l, unitCreds, unitZone)
+		const invented = 2000
+		var tasks []*v1alpha1.PrefetchTask
+		for i := range invented {
+			task := unitTask(fmt.Sprint("invented-", i), 1)
+			task.Spec.ZoneID = fmt.Sprintf("zone-%05d", i) // sorts before the real one
+			task.CreationTimestamp = metav1.NewTime(time.Now())
+			s.observe(task)
+			tasks = append(tasks, task)
+			s.poller.observe(claimedAt(task.DeepCopy(), time.Now()))
+		}
+		m := monitorOf(s, s.poller)
+		got := series(t, m)
+		if got["waiting_targets Waiting zone-1"] != 2 || got["quota_daily_targets zone-1"] != 100 {
+			t.Errorf("of the real zone: %v", got)
+		}
+		total := 0.0
+		for name, value := range got {
+			if strings.HasPrefix(name, "waiting_targets ") {
+				total += value
+			}
+		}
+		if n := got["waiting_targets Waiting other"]; n != invented+1-maxZones || total != invented+2 {
+			t.Errorf("%v targets wait in other zones and %v in all", n, total)
+		}
+		if len(got) > 3*(maxZones+1)+5 {
+			t.Errorf("%d series", len(got))
+		}
+		for _, task := range tasks {
+			s.remove(task)
+			s.poller.remove(task)
+		}
+		if left := series(t, m); left["waiting_targets Waiting zone-1"] != 2 || len(left) > 7 {
+			t.Errorf("once the tasks are gone: %v", left)
+		}
+	})
+}
+
 func TestTwoAccountsOfAZoneAreToldOfAsOne(t *testing.T) {
 	early, late := time.Unix(100, 0), time.Unix(200, 0)
 	use := func(left, daily int, waiting map[string]schedule.Line) zoneUse {
-		return zoneUse{schedule.ZoneUse{Waiting: waiting, Left: left}, daily}
+		return zoneUse{ZoneUse: schedule.ZoneUse{Waiting: waiting, Left: left}, daily: daily}
 	}
 	one := use(-1, 10, map[string]schedule.Line{v1alpha1.ReasonWaiting: {Targets: 1, Since: late}})
 	two := use(5, 20, map[string]schedule.Line{v1alpha1.ReasonWaiting: {Targets: 2, Since: early}, v1alpha1.ReasonThrottled: {Targets: 7, Since: late}})
