@@ -322,6 +322,11 @@ type Submission struct {
 	// +kubebuilder:validation:MaxItems=100
 	// +kubebuilder:validation:items:MaxLength=256
 	EarlierJobs []string `json:"earlierJobs,omitempty"`
+	// answer is what EdgeOne answered if its answer left open whether it executed the
+	// call. It is not set if no answer came.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Answer string `json:"answer,omitempty"`
 	// expired says that the call cannot be executed any more. It is set when the
 	// spec has changed meanwhile, and the call is not looked for unless the spec is
 	// changed back.

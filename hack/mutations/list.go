@@ -254,9 +254,9 @@ var mutations = []mutation{
 		suites: []string{line},
 	},
 	{
-		name: "a claim that only a person can settle holds its URLs for ever", file: "internal/schedule/pool.go",
-		old:    `if now.Before(c.until) {`,
-		new:    `if c.until.After(time.Time{}) {`,
+		name: "a claim that only a person can settle holds its URLs for ever", file: "internal/schedule/queue.go",
+		old:    `c != nil && !now.Before(c.until) {`,
+		new:    `c != nil && c.until.IsZero() {`,
 		suites: []string{line},
 	},
 	{
@@ -291,13 +291,13 @@ var mutations = []mutation{
 	},
 	{
 		name: "a deleted task's call holds its URLs no longer", file: "internal/schedule/queue.go",
-		old: `	q.letGo(key)
-	it := q.items[key]
+		old: `	q.letGo(key, now)
+	delete(q.returned, key)
 `,
-		new: `	if c := q.letGo(key); c != nil {
+		new: `	if c := q.letGo(key, now); c != nil {
 		q.Settled(c.id, now)
 	}
-	it := q.items[key]
+	delete(q.returned, key)
 `,
 		suites: []string{line},
 	},
@@ -330,6 +330,33 @@ var mutations = []mutation{
 		old:    `task.Spec.EncodeURL, task.Spec.Revision)`,
 		new:    `task.Spec.EncodeURL, task.Spec.Revision, task.Generation)`,
 		suites: []string{line},
+	},
+
+	// Blame.
+	{
+		name: "what shared a call that was not executed shares the next one", file: "internal/schedule/lost.go",
+		old:    `q.suspectLast(l, halve(parts)...)`,
+		new:    `q.suspectLast(l, accuse(parts))`,
+		suites: []string{line, controller},
+	},
+	{
+		name: "targets of a task wait for one of it that EdgeOne cannot take", file: "internal/schedule/lost.go",
+		old:    `	q.suspectLast(l, others...)
+`,
+		new:    ``,
+		suites: []string{controller},
+	},
+	{
+		name: "EdgeOne's words about a call of unknown outcome are not told", file: "internal/controller/call.go",
+		old:    `if teo.Code(err) != "" {`,
+		new:    `if teo.Code(err) == "none" {`,
+		suites: []string{controller},
+	},
+	{
+		name: "a task is stalled for what shared its calls", file: "internal/controller/status.go",
+		old:    `if len(jobs) == 0 && single && schedule.OftenLost(task)`,
+		new:    `if len(jobs) == 0 && schedule.OftenLost(task)`,
+		suites: []string{controller},
 	},
 
 	// Claim, call and record.
@@ -590,7 +617,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "one bad URL fails all that share its call", file: "internal/controller/call.go",
-		old:    `!teo.IsBatchQuota(err) && final(call, err):`,
+		old:    `!teo.IsBatchQuota(err) && len(call.URLs) == 1:`,
 		new:    `!teo.IsBatchQuota(err):`,
 		suites: []string{controller, histories},
 	},

@@ -191,7 +191,7 @@ func (l *line) answeredBeside(lane schedule.Lane) func(schedule.Part) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.answered = slices.DeleteFunc(l.answered, func(a answered) bool { return time.Since(a.at) > answerMemory })
-	beside := slices.DeleteFunc(slices.Clone(l.answered), func(a answered) bool { return a.lane.ZoneID != lane.ZoneID || a.lane.Same(lane) })
+	beside := slices.DeleteFunc(slices.Clone(l.answered), func(a answered) bool { return !a.lane.SharesZone(lane) || a.lane.Same(lane) })
 	return func(part schedule.Part) (ids []string) {
 		if len(beside) == 0 {
 			return nil
@@ -326,16 +326,20 @@ func (s *Submitter) conclude(
 	case kind == teo.Ambiguous:
 		// The claim stays; the Poller finds out.
 		lostAnswers.Inc()
+		if teo.Code(err) != "" {
+			settleAll(noteWords(teo.Message(err)))
+		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		s.pause(l, call, err)
 		q.Lost(call, claimID, tasks, time.Now())
-	case kind == teo.Rejected && !teo.IsBatchQuota(err) && final(call, err):
+	case kind == teo.Rejected && !teo.IsBatchQuota(err) && len(call.URLs) == 1:
+		l.mu.Lock()
 		if teo.IsDomainNotFound(err) {
-			l.mu.Lock()
 			q.BadHost(call.Lane.ZoneID, call.URLs[0], teo.Message(err), now.Add(badHostMemory))
-			l.mu.Unlock()
 		}
+		q.Refused(call, teo.Code(err), teo.Message(err), aboutTargets(err))
+		l.mu.Unlock()
 		refused := map[string]string{}
 		for _, u := range call.URLs {
 			refused[target.Identity(u)] = teo.Message(err)
@@ -353,19 +357,14 @@ func (s *Submitter) conclude(
 // asked for again.
 const badHostMemory = 10 * time.Minute
 
-// final says whether a rejection is the fault of all targets of the call: of its
-// only URL, or, where EdgeOne complains of the request and not of a target, of
-// the only task.
-func final(call *schedule.Call, err error) bool {
-	if len(call.URLs) == 1 {
-		return true
-	}
-	aboutTargets := teo.IsDomainNotFound(err)
+// aboutTargets says whether EdgeOne rejected a call for one of its targets, and not
+// perhaps for what all of them share, such as a header.
+func aboutTargets(err error) bool {
 	switch teo.Code(err) {
 	case "InvalidParameter.Target", "InvalidParameter.TaskNotGenerated", "RequestSizeLimitExceeded":
-		aboutTargets = true
+		return true
 	}
-	return !aboutTargets && len(call.Parts) == 1
+	return teo.IsDomainNotFound(err)
 }
 
 // released tells the queue why a call was not executed.
@@ -380,6 +379,13 @@ func (s *Submitter) released(l *line, call *schedule.Call, tasks []*v1alpha1.Pre
 	case teo.KindOf(err) == teo.Exhausted:
 		q.Exhausted(call, now)
 		q.Released(call, tasks, now)
+	case errors.Is(err, teo.ErrCutOff):
+		reach, failures := q.Blame(call, "cut off", now)
+		p := pauseAfter(err, failures, s.RecheckInterval)
+		if reach == schedule.ReachAccount {
+			q.HoldAccount(p.Why, now, now.Add(p.Duration))
+		}
+		q.CutOff(call, tasks, p.Why, now)
 	default:
 		if errors.Is(err, teo.ErrTooOld) {
 			q.TooSlow(call)

@@ -495,7 +495,7 @@ func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submis
 		return nil
 	}
 	if claim.ZoneID == "*" && claim.AccountHash != l.account {
-		return unknown("EdgeOne's answer to a call was lost, and the key that made it was replaced by one that may belong to another account, "+
+		return unknown(unanswered(claim)+", and the key that made it was replaced by one that may belong to another account, "+
 			"whose history says nothing about that call. Restore the key, or set spec.revision to a new value to submit everything again", true)
 	}
 	history := l.listing.window(claim.SignedAt.Time, p.complete(claim))
@@ -507,11 +507,11 @@ func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submis
 	case result != undecided:
 		return adopt(jobs, time.Now())
 	case p.forgotten(claim, serverNow):
-		return unknown("EdgeOne's answer to a call was lost so long ago that its history may no longer show the call. "+
+		return unknown(unanswered(claim)+" so long ago that its history may no longer show the call. "+
 			"Nothing is submitted again by itself; set spec.revision to a new value to submit everything again", true)
 	case serverNow.Sub(claim.SignedAt.Time) > patience:
-		return unknown(fmt.Sprintf("EdgeOne's answer to a call was lost; it is looked up until %s before anything is submitted again",
-			p.complete(claim).UTC().Format(time.RFC3339)), false)
+		return unknown(fmt.Sprintf("%s; checking its history until %s for whether the call was executed",
+			unanswered(claim), p.complete(claim).UTC().Format(time.RFC3339)), false)
 	}
 	return nil
 }
@@ -564,7 +564,7 @@ func (p *Poller) refused(ctx context.Context, z zone, tasks []*v1alpha1.Prefetch
 				p.write(ctx, task, expire)
 			}
 		case claim != nil && p.edgeOne.ServerTime().After(p.complete(claim)):
-			p.write(ctx, task, unknown("EdgeOne's answer to a call was lost, and its history cannot be read: "+message+
+			p.write(ctx, task, unknown(unanswered(claim)+", and its history cannot be read: "+message+
 				". Let the key call teo:DescribePrefetchTasks, or set spec.revision to a new value to submit everything again", lasting))
 		case schedule.RetryDue(task):
 			p.refuseRetry(ctx, task, message, teo.KindOf(err) == teo.Rejected, lasting)

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -15,7 +16,7 @@ type scope int
 const (
 	nothing scope = iota
 	theLane
-	theZone
+	theBlamed // whom the queue blames, by what else has failed in the same way
 	theAccount
 )
 
@@ -33,12 +34,15 @@ const (
 	// maxBackoff bounds how long EdgeOne is left alone after it could not be
 	// reached or kept throttling.
 	maxBackoff = 30 * time.Second
+	// maxRecheck bounds how seldom a zone is tried in which EdgeOne has never accepted
+	// a call.
+	maxRecheck = 10 * time.Minute
 	// fewThrottles may happen in a row before the account pauses: the limiter
 	// alone copes with other programs that share the account.
 	fewThrottles = 3
-	// fewLost answers may be lost in a row before the account pauses. More are
-	// trouble of EdgeOne's or the network's; each costs its tasks minutes, so the
-	// end of the trouble is found out with a single task at a time.
+	// fewLost calls in a row may have an unknown outcome before those pause whom that
+	// concerns. More are trouble of EdgeOne's or the network's; each costs its tasks
+	// minutes, so the end of the trouble is found out with a single task at a time.
 	fewLost = 2
 )
 
@@ -50,7 +54,7 @@ var (
 )
 
 // pauseAfter is the only place where a failure becomes a wait. Failures is how
-// many calls of the account failed in a row; lookAgain is when what a person has
+// many calls failed in a row among those whom it concerns; lookAgain is when what a person has
 // to mend is tried again.
 func pauseAfter(err error, failures int, lookAgain time.Duration) pause {
 	message := teo.Message(err)
@@ -84,15 +88,33 @@ func pauseAfter(err error, failures int, lookAgain time.Duration) pause {
 			why.Reason, why.Message = v1alpha1.ReasonCredentialsRefused, message+" (replace the secretId and secretKey)"
 			return pause{theAccount, lookAgain, why}
 		}
-		return pause{theZone, lookAgain, why}
+		return pause{theBlamed, max(lookAgain, min(maxRecheck, lookAgain<<min(max(failures-1, 0), 10))), why}
 	case teo.Unavailable:
 		return pause{theAccount, backoff(failures), schedule.Why{Reason: v1alpha1.ReasonUnavailable, Message: message}}
 	case teo.Ambiguous:
 		if failures > fewLost {
-			return pause{theAccount, backoff(failures - fewLost), schedule.Why{Reason: v1alpha1.ReasonUnavailable, Message: message}}
+			return pause{theBlamed, backoff(failures - fewLost), schedule.Why{Reason: v1alpha1.ReasonUnavailable, Message: message}}
 		}
 	}
 	return pause{}
+}
+
+// blame counts a failure and says whom it concerns and how often in a row that has
+// failed. A failure that says nothing about what was asked for is the account's.
+func (s *Submitter) blame(l *line, call *schedule.Call, err error, now time.Time) (schedule.Reach, int) {
+	way := cmp.Or(teo.Code(err), "no answer")
+	switch kind := teo.KindOf(err); {
+	case call == nil:
+	case kind == teo.Ambiguous:
+		return l.queue.Blame(call, way, now)
+	case kind == teo.Denied && !teo.DeniedAccount(err):
+		return l.queue.BlameDenial(call, way, now)
+	}
+	if call == nil || call.Planned.After(l.failedAt) {
+		l.failures++
+		l.failedAt = now
+	}
+	return schedule.ReachAccount, l.failures
 }
 
 func backoff(failures int) time.Duration {

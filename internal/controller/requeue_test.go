@@ -28,7 +28,7 @@ func TestPauseAfter(t *testing.T) {
 		{"throttled", edge(teo.Throttled, "RequestLimitExceeded"), 3, theLane, 100 * time.Millisecond, v1alpha1.ReasonThrottled, false},
 		{"throttled again and again", edge(teo.Throttled, "RequestLimitExceeded"), 5, theAccount, 2 * time.Second, v1alpha1.ReasonThrottled, false},
 		{"the key is refused", edge(teo.Denied, "AuthFailure.SecretIdNotFound"), 1, theAccount, again, v1alpha1.ReasonCredentialsRefused, true},
-		{"the zone is refused", edge(teo.Denied, "UnauthorizedOperation.CamUnauthorized"), 1, theZone, again, v1alpha1.ReasonPermissionDenied, true},
+		{"the zone is refused", edge(teo.Denied, "UnauthorizedOperation.CamUnauthorized"), 1, theBlamed, again, v1alpha1.ReasonPermissionDenied, true},
 		{"not reached", edge(teo.Unavailable, ""), 4, theAccount, 8 * time.Second, v1alpha1.ReasonUnavailable, false},
 		{"not reached for long", edge(teo.Unavailable, ""), 1000, theAccount, 30 * time.Second, v1alpha1.ReasonUnavailable, false},
 		{"rejected", edge(teo.Rejected, "InvalidParameter.Target"), 1, nothing, 0, "", false},

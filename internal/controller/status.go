@@ -125,10 +125,13 @@ type adoption struct {
 	positions schedule.Positions
 }
 
-// adopt hands over what the history shows of a call whose answer was lost.
-// Whatever it does not show goes back to waiting.
+// adopt hands over what the history shows of a call whose outcome was unknown.
+// Whatever it does not show goes back to waiting. A single target whose calls fail
+// alone, again and again, needs a person.
 func adopt(jobs []adoption, now time.Time) change {
 	return func(task *v1alpha1.PrefetchTask) {
+		claim := *task.Status.Submission
+		single := isSingle(task, &claim)
 		for _, job := range jobs {
 			addJob(task, job.jobID, job.positions)
 		}
@@ -138,20 +141,58 @@ func adopt(jobs []adoption, now time.Time) change {
 		task.Status.Submission = nil
 		troubleOver(task)
 		sum(task, now)
-		if len(jobs) == 0 && schedule.OftenLost(task) && !over(task) {
-			notReady(task, v1alpha1.ReasonOutcomeUnknown, oftenLost)
-			stall(task, true, v1alpha1.ReasonOutcomeUnknown, oftenLost)
+		if len(jobs) == 0 && single && schedule.OftenLost(task) && !over(task) {
+			message := oftenLost(&claim)
+			notReady(task, v1alpha1.ReasonOutcomeUnknown, message)
+			stall(task, true, v1alpha1.ReasonOutcomeUnknown, message)
 		}
 	}
 }
 
-const oftenLost = "EdgeOne's answers to several calls were lost and it executed none of them; the task is tried again from time to time. " +
-	"Look for what these targets have in common and for trouble between the operator and EdgeOne"
+// isSingle says whether the call of a claim had one URL alone.
+func isSingle(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submission) bool {
+	positions := covered(task, claim.Targets)
+	if len(positions) != 1 || !knowsTargets(task) {
+		return false
+	}
+	return claim.CallHash == "" || claim.CallHash == hashCall([]string{schedule.Targets(task)[positions[0]]})
+}
+
+// unanswered begins a message about a call of unknown outcome: with EdgeOne's words
+// if it answered.
+func unanswered(claim *v1alpha1.Submission) string {
+	if claim.Answer == "" {
+		return "EdgeOne's answer to a call was lost"
+	}
+	return "EdgeOne answered " + claim.Answer
+}
+
+// oftenLost says why a task is tried seldom.
+func oftenLost(claim *v1alpha1.Submission) string {
+	if claim.Answer == "" {
+		return "Several calls got no response and were not executed. Retrying less often. " +
+			"Check what these targets have in common and the network path to EdgeOne"
+	}
+	return "EdgeOne answered " + claim.Answer + ". It did not execute the call, also not of this URL alone. Retrying less often. " +
+		"Check the target and its domain in EdgeOne's console"
+}
+
+// noteWords notes EdgeOne's words where they leave open whether it executed the call.
+func noteWords(words string) change {
+	return func(task *v1alpha1.PrefetchTask) {
+		if task.Status.Submission == nil {
+			return
+		}
+		task.Status.Submission.Answer = cut(words, maxMessage)
+		unknown(unanswered(task.Status.Submission)+"; checking its history for whether the call was executed", false)(task)
+	}
+}
 
 // unknown says that the outcome of the task's call is being looked up, or that it
 // cannot be, and what a person can do then.
 func unknown(message string, stalled bool) change {
 	return func(task *v1alpha1.PrefetchTask) {
+		stalled := stalled || schedule.OftenLost(task) && stalledFor(task, v1alpha1.ReasonOutcomeUnknown)
 		notReady(task, v1alpha1.ReasonOutcomeUnknown, message)
 		set(task, v1alpha1.ConditionSubmitted, metav1.ConditionUnknown, v1alpha1.ReasonOutcomeUnknown, message)
 		stall(task, stalled, v1alpha1.ReasonOutcomeUnknown, message)
@@ -333,7 +374,7 @@ func inTrouble(task *v1alpha1.PrefetchTask) bool {
 		v1alpha1.ReasonCredentialsMissing, v1alpha1.ReasonCredentialsRefused, v1alpha1.ReasonPermissionDenied, v1alpha1.ReasonTooLarge:
 		return true
 	case v1alpha1.ReasonOutcomeUnknown:
-		return schedule.OftenLost(task)
+		return stalledFor(task, v1alpha1.ReasonOutcomeUnknown) && schedule.OftenLost(task)
 	}
 	return false
 }

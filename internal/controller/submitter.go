@@ -264,19 +264,16 @@ func (s *Submitter) tellOne(note schedule.Note) *v1alpha1.PrefetchTask {
 // that was not a call's concerns the account.
 func (s *Submitter) pause(l *line, call *schedule.Call, err error) time.Duration {
 	now := time.Now()
-	if call == nil || call.Planned.After(l.failedAt) {
-		l.failures++
-		l.failedAt = now
-	}
-	p := pauseAfter(err, l.failures, s.RecheckInterval)
+	reach, failures := s.blame(l, call, err, now)
+	p := pauseAfter(err, failures, s.RecheckInterval)
 	if call == nil && p.scope != nothing {
 		p.scope = theAccount
 	}
 	switch p.scope {
 	case theAccount:
 		l.queue.HoldAccount(p.Why, now, now.Add(p.Duration))
-	case theZone:
-		l.queue.HoldZone(call.Lane.ZoneID, p.Why, now, now.Add(p.Duration))
+	case theBlamed:
+		l.queue.HoldReach(reach, call, p.Why, now, now.Add(p.Duration))
 	case theLane:
 		l.queue.HoldLane(call.Lane, p.Why, now, now.Add(p.Duration))
 	case nothing:

@@ -7,7 +7,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
-// group is what shared a rejected call and is tried apart from all others.
+// group is a part of a call that failed as a whole. It is tried apart from all others.
 type group []suspect
 
 // suspect is a task's part in a group. It counts only while the item's trial is
@@ -16,6 +16,7 @@ type suspect struct {
 	item      *item
 	trial     int
 	positions Positions
+	tries     int // how often this single target could not be sent
 }
 
 func (s suspect) valid() bool { return s.trial == s.item.trial && !s.item.deleted }
@@ -23,18 +24,51 @@ func (s suspect) valid() bool { return s.trial == s.item.trial && !s.item.delete
 // Rejected tells that EdgeOne refused the whole call for something in it. The
 // tasks are halved, and then the targets of a single task, until what is wrong
 // stands alone; neighbours are submitted on the way. A call of one URL is not for
-// this: that URL's refusal is to be recorded, and Accepted told.
+// this: that URL's refusal is to be recorded, and Refused and Accepted told.
 func (q *Queue) Rejected(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Time) {
 	q.answered(call, now)
-	if n := len(call.Parts); n > 1 {
-		q.suspect(call.lane, accuse(call.Parts[:n/2]), accuse(call.Parts[n/2:]))
-	} else {
-		first, second := call.Parts[0], call.Parts[0]
-		half := len(first.Positions) / 2
-		first.Positions, second.Positions = first.Positions[:half], first.Positions[half:]
-		q.suspect(call.lane, accuse([]Part{first}), accuse([]Part{second}))
-	}
+	q.suspectFirst(call.lane, halve(call.Parts)...)
 	q.finish(call, tasks, now)
+}
+
+// CutOff tells that the path to EdgeOne took a part of the call and not the whole: a
+// proxy limits the size of requests, say. What shared the call is tried again by
+// halves, behind all others. A single target that cannot be sent waits for itself
+// alone, longer each time.
+func (q *Queue) CutOff(call *Call, tasks []*v1alpha1.PrefetchTask, why Why, now time.Time) {
+	if len(call.URLs) > 1 {
+		q.suspectLast(call.lane, halve(call.Parts)...)
+		q.lastTest = now // who stands in line goes first
+		q.finish(call, tasks, now)
+		return
+	}
+	g, tries := accuse(call.Parts), 0
+	if len(call.group) > 0 {
+		tries = call.group[0].tries
+	}
+	until := now.Add(min(time.Second<<min(tries, 20), maxPostponed))
+	for i := range g {
+		g[i].tries = tries + 1
+		g[i].item.hold = g[i].item.hold.renew(why, now, until)
+		q.sayLater(g[i].item, now)
+	}
+	q.postpone(call.lane, g, until)
+	q.finish(call, tasks, now)
+}
+
+// halve makes groups of what shared a call: of halves of the tasks, or of the
+// targets of the only task. A single target is one group.
+func halve(parts []Part) []group {
+	if n := len(parts); n > 1 {
+		return []group{accuse(parts[:n/2]), accuse(parts[n/2:])}
+	}
+	first, second := parts[0], parts[0]
+	half := len(first.Positions) / 2
+	if half == 0 {
+		return []group{accuse(parts)}
+	}
+	first.Positions, second.Positions = first.Positions[:half], first.Positions[half:]
+	return []group{accuse([]Part{first}), accuse([]Part{second})}
 }
 
 // accuse makes a group of parts. An item is out of line while it is in a group.
@@ -42,28 +76,60 @@ func accuse(parts []Part) group {
 	g := make(group, len(parts))
 	for i, part := range parts {
 		part.item.suspects++
-		g[i] = suspect{part.item, part.item.trial, part.Positions}
+		g[i] = suspect{item: part.item, trial: part.item.trial, positions: part.Positions}
 	}
 	return g
 }
 
-// suspect puts groups first in the lane's list of what is to be tried.
-func (q *Queue) suspect(l *lane, groups ...group) {
+// suspectFirst puts groups first in the lane's list of what is to be tried: what a
+// rejection concerns is found out soonest that way.
+func (q *Queue) suspectFirst(l *lane, groups ...group) {
 	l.suspects = slices.Concat(groups, l.suspects)
-	q.suspicious[l] = true
+	q.listSuspicious(l)
 }
 
-// nextSuspects decides about the next group to try, or says when one may be
-// tried: at most a quarter of the account's calls go to what others did wrong.
+// suspectLast puts groups behind all others that are to be tried in the lane.
+func (q *Queue) suspectLast(l *lane, groups ...group) {
+	l.suspects = append(l.suspects, groups...)
+	q.listSuspicious(l)
+}
+
+func (q *Queue) listSuspicious(l *lane) {
+	if !l.suspicious {
+		l.suspicious = true
+		q.suspicious = append(q.suspicious, l)
+	}
+}
+
+// postpone has a group tried at a time, behind all others.
+func (q *Queue) postpone(l *lane, g group, until time.Time) {
+	if l.postponed == nil {
+		l.postponed = map[*group]bool{}
+	}
+	l.postponed[&g] = true
+	q.expireAt(until, func(time.Time) {
+		delete(l.postponed, &g)
+		q.suspectLast(l, g)
+	})
+}
+
+// lanesLookedAt bounds what one decision costs where many lanes have suspects that
+// have to wait.
+const lanesLookedAt = 256
+
+// nextSuspects decides about the next group to try, lane by lane in turn, or says when
+// one may be tried: at most a quarter of the account's calls go to what others did wrong.
 func (q *Queue) nextSuspects(now time.Time) (decision Decision, found bool, at time.Time) {
 	at = q.lastTest.Add(4 * time.Second / time.Duration(max(1, q.limits.QPS)))
-	for l := range q.suspicious {
-		if len(l.suspects) == 0 {
-			delete(q.suspicious, l)
+	for range min(len(q.suspicious), lanesLookedAt) {
+		l := q.suspicious[0]
+		if q.suspicious = q.suspicious[1:]; len(l.suspects) == 0 {
+			l.suspicious = false
 			q.drop(l, now)
 			continue
 		}
-		if l.testing || l.hold.at(now) || l.pool.waits(now) {
+		q.suspicious = append(q.suspicious, l)
+		if l.testing || l.waits(now) {
 			continue
 		}
 		if now.Before(at) {
@@ -75,21 +141,32 @@ func (q *Queue) nextSuspects(now time.Time) (decision Decision, found bool, at t
 			}
 			continue
 		}
-		for len(l.suspects) > 0 {
-			g := l.suspects[0]
-			if slices.ContainsFunc(g, func(s suspect) bool { return s.valid() && s.item.inFlight }) {
-				break
+		if call := q.nextGroup(l, now); call != nil {
+			if call.Refusal == "" {
+				q.lastTest = now
 			}
-			l.suspects = l.suspects[1:]
-			if call := q.try(l, g, now); call != nil {
-				if call.Refusal == "" {
-					q.lastTest = now
-				}
-				return Decision{Call: call}, true, at
-			}
+			return Decision{Call: call}, true, at
 		}
 	}
+	if len(q.suspicious) > lanesLookedAt {
+		return Decision{}, false, now.Add(50 * time.Millisecond)
+	}
 	return Decision{}, false, time.Time{}
+}
+
+// nextGroup makes a call of the first group of a lane that has something to try.
+func (q *Queue) nextGroup(l *lane, now time.Time) *Call {
+	for len(l.suspects) > 0 {
+		g := l.suspects[0]
+		if slices.ContainsFunc(g, func(s suspect) bool { return s.valid() && s.item.inFlight }) {
+			return nil
+		}
+		l.suspects = l.suspects[1:]
+		if call := q.try(l, g, now); call != nil {
+			return call
+		}
+	}
+	return nil
 }
 
 // try makes a call of a group, or records its refusal where that is known.
@@ -98,12 +175,12 @@ func (q *Queue) try(l *lane, g group, now time.Time) *Call {
 	refusal := &Call{Lane: l.Lane, lane: l}
 	for _, s := range g {
 		open, targets := s.positions.in(Open(s.item.task)), Targets(s.item.task)
-		if _, bad, message := l.pool.refused(open, targets, now); len(bad) > 0 {
+		if _, bad, message := q.refused(s.item, l, open, targets, now); len(bad) > 0 {
 			refusal.refuse(s.item, bad, message)
 		}
 	}
 	if len(refusal.Parts) > 0 {
-		q.suspect(l, g) // what is not refused comes next
+		q.suspectFirst(l, g) // what is not refused comes next
 		return refusal
 	}
 	call := &Call{Lane: l.Lane, lane: l, test: true, Turn: q.turn}
@@ -115,7 +192,7 @@ func (q *Queue) try(l *lane, g group, now time.Time) *Call {
 			continue
 		}
 		if len(urls) >= size { // the zone takes less than it did
-			q.suspect(l, g[i:])
+			q.suspectFirst(l, g[i:])
 			break
 		}
 		s.item.inFlight = true
@@ -123,7 +200,7 @@ func (q *Queue) try(l *lane, g group, now time.Time) *Call {
 		call.group = append(call.group, s)
 		if rest := open.Minus(s.positions); len(rest) > 0 {
 			s.item.suspects++
-			q.suspect(l, append(group{{s.item, s.trial, rest}}, g[i+1:]...))
+			q.suspectFirst(l, append(group{{item: s.item, trial: s.trial, positions: rest}}, g[i+1:]...))
 			break
 		}
 	}
@@ -150,6 +227,41 @@ func (q *Queue) cleared(g group, now time.Time) {
 
 // acquit takes an item off all suspicion: what it asks for has changed.
 func (q *Queue) acquit(it *item) {
-	it.suspects = 0
+	it.suspects, it.hold, it.verdict = 0, hold{}, verdict{}
 	it.trial++
+}
+
+// verdict is what EdgeOne's answers say about a task as a whole.
+type verdict struct {
+	way, url string // of the first target that was refused alone
+	taken    bool   // EdgeOne took a target: the task as a whole is not refused
+	refusal  string // why EdgeOne would refuse each target; "" if it may take some
+}
+
+// Refused tells that EdgeOne refused the only URL of a call. Where it complains of the
+// request and not of a target, what is wrong may be what all targets of the task
+// share, such as a header. Two different URLs refused in the same way, and none
+// accepted, are evidence for that: then the others are refused without asking.
+func (q *Queue) Refused(call *Call, way, message string, aboutTarget bool) {
+	call.refused = true
+	for _, part := range call.Parts {
+		v := &part.item.verdict
+		url := q.limits.Normalize(call.URLs[0])
+		switch {
+		case aboutTarget || v.taken:
+		case v.way != way:
+			v.way, v.url = way, url
+		case v.url != url:
+			v.refusal = message
+		}
+	}
+}
+
+// refused splits an item's open positions into those that may be asked for and those
+// that EdgeOne is known to refuse, with its words.
+func (q *Queue) refused(it *item, l *lane, open Positions, targets []string, now time.Time) (rest, bad Positions, message string) {
+	if it.verdict.refusal != "" {
+		return nil, Open(it.task), it.verdict.refusal
+	}
+	return l.pool.refused(open, targets, now)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/heap"
 	"encoding/json"
+	"net/textproto"
 	"slices"
 	"strconv"
 	"time"
@@ -23,12 +24,20 @@ type Lane struct {
 	// lost keeps tasks whose calls were lost among themselves: if something in
 	// them makes calls fail, others do not share it.
 	lost int32
+	// apart is the namespace that alone uses the lane, as it is kept apart; "" if all
+	// may.
+	apart string
 }
 
 // Same says whether calls of two lanes fetch URLs in the same way.
 func (l Lane) Same(other Lane) bool {
-	l.lost = other.lost
+	l.lost, l.apart = other.lost, other.apart
 	return l == other
+}
+
+// SharesZone says whether calls of two lanes may be for the same zone: zone * is all.
+func (l Lane) SharesZone(other Lane) bool {
+	return l.ZoneID == other.ZoneID || l.ZoneID == "*" || other.ZoneID == "*"
 }
 
 func laneOf(task *v1alpha1.PrefetchTask) Lane {
@@ -42,7 +51,10 @@ func laneOf(task *v1alpha1.PrefetchTask) Lane {
 	}
 	if len(task.Spec.Headers) > 0 {
 		headers := slices.Clone(task.Spec.Headers)
-		slices.SortFunc(headers, byName)
+		for i := range headers { // names that differ by case only are one header
+			headers[i].Name = textproto.CanonicalMIMEHeaderKey(headers[i].Name)
+		}
+		slices.SortStableFunc(headers, byName)
 		text, err := json.Marshal(headers)
 		if err != nil {
 			panic(err) // two strings each
@@ -86,6 +98,9 @@ type item struct {
 	unsaid   bool // stands in the list of those to be told something at once
 
 	postponed postponement
+	failed    time.Time // when its last call failed: it goes behind those who came before
+	hold      hold      // of a target that cannot be sent
+	verdict   verdict
 }
 
 func older(a, b *item) bool {
@@ -100,17 +115,21 @@ func older(a, b *item) bool {
 type lane struct {
 	Lane
 	pool    *pool
+	tenant  *tenant            // whose own lane it is, if any
 	strands map[string]*strand // those with tasks
 	// turn has the namespaces of the lane, taken in turn to fill a call, and
 	// strands that ran empty until they are skipped.
 	turn []*strand
 
-	busy     bool // a call is unanswered: what arrives meanwhile shares the next
-	hold     hold
-	ready    bool    // its strands are offered to their namespaces
-	unknown  int     // calls of unknown outcome
-	suspects []group // what shared a rejected call, to be sent apart
-	testing  bool    // a group of suspects is under way
+	busy       bool // a call is unanswered: what arrives meanwhile shares the next
+	hold       hold
+	ready      bool // its strands are offered to their namespaces
+	unknown    int  // calls of unknown outcome
+	troubles   troubles
+	suspects   []group         // what shared a call that failed, to be sent apart
+	testing    bool            // a group of suspects is under way
+	suspicious bool            // it stands in the list of lanes with suspects
+	postponed  map[*group]bool // groups that are to be tried later
 }
 
 // strand is one namespace's line in a lane, oldest first.

@@ -37,7 +37,7 @@ type flight struct {
 	before []types.UID
 }
 
-type lostCall struct {
+type lostFlight struct {
 	tasks    []*v1alpha1.PrefetchTask
 	claimID  string
 	executed bool
@@ -47,7 +47,7 @@ type model struct {
 	*world
 	r       *rand.Rand
 	flights []flight
-	lost    []lostCall
+	lost    []lostFlight
 }
 
 var bads = []string{"https://a.example/3", "https://foreign.example/1"}
@@ -195,7 +195,7 @@ func (m *model) land() {
 			m.q.Released(call, tasks, m.now)
 			return
 		}
-		m.lost = append(m.lost, lostCall{slices.Clone(tasks), claimID, executed})
+		m.lost = append(m.lost, lostFlight{slices.Clone(tasks), claimID, executed})
 		m.q.Lost(call, claimID, tasks, m.now)
 	default: // not executed
 		claimID, tasks := m.claim(call)
@@ -218,9 +218,18 @@ func (m *model) settleOne() {
 // check is what holds at all times.
 func (m *model) check() {
 	count := map[*item]int{}
-	for l := range m.q.suspicious {
+	for _, l := range m.q.suspicious {
 		for _, g := range l.suspects {
 			for _, s := range g {
+				if s.valid() {
+					count[s.item]++
+				}
+			}
+		}
+	}
+	for _, l := range m.q.lanes {
+		for g := range l.postponed {
+			for _, s := range *g {
 				if s.valid() {
 					count[s.item]++
 				}
@@ -241,7 +250,7 @@ func (m *model) check() {
 				places++
 			}
 		}
-		if places > 1 || places == 0 && Waiting(it.task) {
+		if places > 1 || places == 0 && Waiting(it.task) && m.q.returned[key] == nil {
 			m.Errorf("%s is in %d places: line %v, in flight %v, parked %v, suspects %d", key, places, it.strand != nil, it.inFlight, it.parked, it.suspects)
 		}
 		if it.suspects != count[it] {

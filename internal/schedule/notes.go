@@ -99,6 +99,11 @@ func (q *Queue) sayAll(l *lane) {
 			q.sayNow(s.item)
 		}
 	}
+	for g := range l.postponed {
+		for _, s := range *g {
+			q.sayNow(s.item)
+		}
+	}
 }
 
 // Notes returns at most n things to tell, and when the next one is due (zero if
@@ -159,19 +164,19 @@ func (q *Queue) explain(it *item, now time.Time) Note {
 		return note
 	}
 	// What keeps it now, or what its next call is to find out about.
-	holds := []hold{q.account, it.lane.pool.hold, it.lane.hold}
-	i := slices.IndexFunc(holds, func(h hold) bool { return h.at(now) })
+	holds := append(q.holds(it.lane), &it.hold)
+	i := slices.IndexFunc(holds, func(h *hold) bool { return h.at(now) })
 	if i < 0 {
-		i = slices.IndexFunc(holds, func(h hold) bool { return h.Reason != "" })
+		i = slices.IndexFunc(holds, func(h *hold) bool { return h.Reason != "" })
 	}
 	switch {
-	case i < 0 && OftenLost(it.task):
+	case i < 0 && OftenLost(it.task) && reason(it.task) == v1alpha1.ReasonOutcomeUnknown:
 		return note // its status says so, until a call of it gets an answer
 	case i < 0:
 		note.Why = Why{Reason: v1alpha1.ReasonWaiting, Message: "Submitted when its turn comes"}
 		return note
 	}
-	h := holds[i]
+	h := *holds[i]
 	note.Why, note.Stalled = h.Why, q.stalled(h, now) || h.Person && h.Quota
 	if h.Quota {
 		note.NextAttempt = h.next

@@ -31,10 +31,11 @@ type Call struct {
 	// Turn orders calls that are planned and wait for a slot: the lowest goes first.
 	Turn int64
 
-	lane  *lane
-	test  bool  // it tries suspects
-	group group // those
-	probe bool  // it tries whether the account works again
+	lane    *lane
+	test    bool  // it tries suspects
+	group   group // those
+	probe   bool  // it tries whether the account works again
+	refused bool  // EdgeOne refused its only URL
 }
 
 // Part is what a task has in a call.
@@ -53,6 +54,7 @@ func (q *Queue) Next(now time.Time) Decision {
 		return Decision{} // its answer tells
 	}
 	q.expire(now)
+	q.splitLost(now)
 	decision, found, test := q.nextSuspects(now)
 	if !found {
 		decision, found = q.nextInLine(now)
@@ -66,7 +68,7 @@ func (q *Queue) Next(now time.Time) Decision {
 		}
 		return decision
 	}
-	next := q.nextExpiry
+	next := q.expiries.next()
 	if !test.IsZero() && (next.IsZero() || test.Before(next)) {
 		next = test
 	}
@@ -115,7 +117,7 @@ func (q *Queue) nextInLine(now time.Time) (decision Decision, found bool) {
 // Held says whether what has happened since the call was planned keeps its lane
 // from a call now.
 func (q *Queue) Held(call *Call, now time.Time) bool {
-	return q.account.at(now) || call.lane.hold.at(now) || call.lane.pool.hold.at(now)
+	return slices.ContainsFunc(q.holds(call.lane), func(h *hold) bool { return h.at(now) })
 }
 
 // QuotaUnread tells that reading a zone's quota failed in a way that is worth
@@ -151,7 +153,7 @@ func (q *Queue) fill(first *strand, now time.Time) *Call {
 	l := first.lane
 	call := &Call{Lane: l.Lane, lane: l}
 	size, tasks := l.size(q.limits, now), max(1, q.tasksPerCall()>>l.lost)
-	if q.account.probe || l.pool.hold.probe {
+	if slices.ContainsFunc(q.holds(l), func(h *hold) bool { return h.probe }) {
 		tasks = 1 // trouble may not be over: a probe should cost one claim, not 500
 	}
 	refusal := &Call{Lane: l.Lane, lane: l}
@@ -171,7 +173,7 @@ func (q *Queue) fill(first *strand, now time.Time) *Call {
 		if q.park(it, open, targets) {
 			continue
 		}
-		open, bad, message := l.pool.refused(open, targets, now)
+		open, bad, message := q.refused(it, l, open, targets, now)
 		if len(bad) > 0 && len(call.Parts) > 0 || len(bad) == 0 && len(refusal.Parts) > 0 {
 			break // its turn comes right after this call
 		}
@@ -201,6 +203,10 @@ func (q *Queue) fill(first *strand, now time.Time) *Call {
 	if l.pool.hold.probe {
 		l.pool.prober = l
 		q.refreshAll(l.pool, now)
+	}
+	if l.tenant != nil && l.tenant.hold.probe {
+		l.tenant.prober = l
+		q.refreshTenant(l.tenant, now)
 	}
 	q.refresh(l, now)
 	return call
@@ -244,12 +250,19 @@ func (q *Queue) Accepted(call *Call, tasks []*v1alpha1.PrefetchTask, charged int
 	if p := call.lane.pool; call.Refusal == "" {
 		p.spent(charged, len(call.URLs), q.limits.Batch)
 		q.answered(call, now)
+		if !call.refused {
+			q.accepted(call, now)
+		}
 		if q.tasks > 0 && len(call.Parts) >= q.tasks {
 			q.tasks *= 2
 		}
 		if p.hold.Reason != "" && !p.hold.at(now) {
 			p.hold, p.prober = hold{}, nil
 			q.refreshAll(p, now)
+		}
+		if t := call.lane.tenant; t != nil && t.hold.Reason != "" && !t.hold.at(now) {
+			t.hold, t.prober = hold{}, nil
+			q.refreshTenant(t, now)
 		}
 	}
 	q.finish(call, tasks, now)
@@ -279,31 +292,10 @@ func (q *Queue) answered(call *Call, now time.Time) {
 	}
 }
 
-// Lost tells that nobody knows what became of the call. Its tasks keep their
-// claim, and the lane backs off when there are several such calls. A lane of
-// tasks that lost calls again and again waits longer: whatever is wrong with
-// them, they do not keep costing calls.
-func (q *Queue) Lost(call *Call, claimID string, tasks []*v1alpha1.PrefetchTask, now time.Time) {
-	q.Hold(claimID, call.Lane.ZoneID, call.URLs, now)
-	for i, task := range tasks {
-		if task != nil && !call.Parts[i].item.deleted {
-			q.trackClaim(call.Parts[i].item.key, task, now)
-		}
-	}
-	if c := q.claims[claimID]; c.lane == nil {
-		c.lane = call.lane
-		call.lane.unknown++
-	}
-	if call.Lane.lost >= MaxLostCalls {
-		q.HoldLane(call.Lane, Why{}, now, now.Add(2*q.limits.SettleTime))
-	}
-	q.finish(call, tasks, now)
-}
-
 // Released tells that the call was certainly not executed.
 func (q *Queue) Released(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Time) {
 	if call.group != nil { // suspects are not cleared by a call that was not made
-		q.suspect(call.lane, call.group)
+		q.suspectFirst(call.lane, call.group)
 		call.group = nil
 	}
 	q.finish(call, tasks, now)
@@ -320,6 +312,10 @@ func (q *Queue) finish(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Time
 		l.pool.prober = nil
 		q.refreshAll(l.pool, now)
 	}
+	if t := l.tenant; t != nil && t.prober == l && call.Refusal == "" && !call.test {
+		t.prober = nil
+		q.refreshTenant(t, now)
+	}
 	q.cleared(call.group, now)
 	switch {
 	case call.test:
@@ -332,7 +328,7 @@ func (q *Queue) finish(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Time
 		it.inFlight = false
 		it.callEnded()
 		if it.deleted || tasks[i] == nil && it.task.UID == part.Task.UID {
-			q.letGo(it.key)
+			q.letGo(it.key, now)
 			q.remove(it, now)
 			continue
 		}

@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"cmp"
+	"container/heap"
 	"net/url"
 	"strings"
 	"time"
@@ -11,8 +12,10 @@ import (
 // call.
 type pool struct {
 	poolKey
-	lanes map[*lane]bool
-	hold  hold
+	lanes    map[*lane]bool
+	tenants  map[string]*tenant // namespaces that something is remembered about
+	hold     hold
+	troubles troubles
 
 	batch    int // targets in a call, as EdgeOne says; 0 is not known
 	most     int // targets in a call, as its refusals say; 0 is no limit
@@ -22,6 +25,7 @@ type pool struct {
 	readAt   time.Time
 	unread   bool // the last read brought nothing, and the next may
 	reading  bool
+	proven   bool               // EdgeOne has accepted a call
 	prober   *lane              // whose call tries whether the trouble is over
 	badHosts map[string]badHost // that EdgeOne does not know in this zone
 }
@@ -99,7 +103,7 @@ func (q *Queue) pool(zoneID string, edge bool) *pool {
 	key := poolKey{zoneID, edge}
 	p := q.pools[key]
 	if p == nil {
-		p = &pool{poolKey: key, lanes: map[*lane]bool{}, left: -1, badHosts: map[string]badHost{}}
+		p = &pool{poolKey: key, lanes: map[*lane]bool{}, tenants: map[string]*tenant{}, left: -1, badHosts: map[string]badHost{}}
 		q.pools[key] = p
 	}
 	return p
@@ -147,7 +151,10 @@ func (q *Queue) holdPool(p *pool, why Why, now, until time.Time) {
 			p.hold.next, changed = q.nextReset(now), true
 		}
 	}
-	q.expiresAt(p.hold.until)
+	q.expireAt(p.hold.until, func(now time.Time) {
+		q.refreshAll(p, now)
+		q.dropPool(p, now)
+	})
 	q.refreshAll(p, now)
 	q.tell(&p.hold, changed, now, func() {
 		for l := range p.lanes {
@@ -161,7 +168,10 @@ func (q *Queue) HoldLane(lane Lane, why Why, now, until time.Time) {
 	if l := q.lanes[lane]; l != nil {
 		l.hold = l.hold.renew(why, now, until)
 		l.hold.probe = false
-		q.expiresAt(l.hold.until)
+		q.expireAt(l.hold.until, func(now time.Time) {
+			q.refresh(l, now)
+			q.drop(l, now)
+		})
 		q.refresh(l, now)
 	}
 }
@@ -170,7 +180,21 @@ func (h hold) same(why Why) bool { return h.Reason == why.Reason && h.Message ==
 
 // refresh offers the lane's tasks if nothing keeps it from a call.
 func (q *Queue) refresh(l *lane, now time.Time) {
-	q.setReady(l, len(l.strands) > 0 && !l.busy && l.unknown < maxUnknown && !l.hold.at(now) && !l.pool.waits(now))
+	q.setReady(l, len(l.strands) > 0 && !l.busy && l.unknown < maxUnknown && !l.waits(now))
+}
+
+// holds are what may keep a lane waiting, the widest first.
+func (q *Queue) holds(l *lane) []*hold {
+	holds := []*hold{&q.account, &l.pool.hold, &l.hold}
+	if l.tenant != nil {
+		holds = append(holds, &l.tenant.hold)
+	}
+	return holds
+}
+
+// waits says whether no call of the lane may be planned now.
+func (l *lane) waits(now time.Time) bool {
+	return l.hold.at(now) || l.pool.waits(now) || l.tenant.waits(now)
 }
 
 func (q *Queue) refreshAll(p *pool, now time.Time) {
@@ -187,38 +211,56 @@ func (p *pool) waits(now time.Time) bool {
 // maxUnknown is how many calls of unknown outcome a lane may have and still go on.
 const maxUnknown = 4
 
-// expire ends claims that nobody settled in time, and offers the lanes whose
-// holds are over.
+// expiries are what ends at a time and is looked at then, the next one first.
+type expiries []expiry
+
+type expiry struct {
+	at   time.Time
+	then func(now time.Time)
+}
+
+func (e expiries) Len() int           { return len(e) }
+func (e expiries) Less(i, j int) bool { return e[i].at.Before(e[j].at) }
+func (e expiries) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
+func (e *expiries) Push(x any)        { *e = append(*e, x.(expiry)) }
+func (e *expiries) Pop() any {
+	last := len(*e) - 1
+	x := (*e)[last]
+	(*e)[last] = expiry{}
+	*e = (*e)[:last]
+	return x
+}
+
+// next is when the first one ends; zero if there is none.
+func (e expiries) next() time.Time {
+	if len(e) == 0 {
+		return time.Time{}
+	}
+	return e[0].at
+}
+
+// expireAt has something done at a time. What is done looks at whether there is still
+// reason to: a hold may have been extended meanwhile.
+func (q *Queue) expireAt(at time.Time, then func(now time.Time)) {
+	heap.Push(&q.expiries, expiry{at, then})
+}
+
+// expire does what is due.
 func (q *Queue) expire(now time.Time) {
-	if q.nextExpiry.IsZero() || now.Before(q.nextExpiry) {
-		return
-	}
-	q.nextExpiry = time.Time{}
-	q.endPostponed(now)
-	for id, c := range q.claims {
-		if now.Before(c.until) {
-			q.expiresAt(c.until)
-		} else {
-			q.Settled(id, now)
-		}
-	}
-	for _, l := range q.lanes {
-		q.refresh(l, now)
-		for _, h := range []hold{l.hold, l.pool.hold} {
-			if h.at(now) {
-				q.expiresAt(h.until)
-			}
-		}
-		q.drop(l, now)
+	for len(q.expiries) > 0 && !now.Before(q.expiries[0].at) {
+		heap.Pop(&q.expiries).(expiry).then(now)
 	}
 }
 
-// expiresAt notes when something ends that keeps tasks waiting.
-func (q *Queue) expiresAt(at time.Time) {
-	if q.nextExpiry.IsZero() || at.Before(q.nextExpiry) {
-		q.nextExpiry = at
+// dropPool forgets a zone and mode that has no tasks and where nothing was accepted.
+func (q *Queue) dropPool(p *pool, now time.Time) {
+	if q.pools[p.poolKey] == p && len(p.lanes) == 0 && len(p.tenants) == 0 && !p.proven && !p.reading && !p.hold.at(now) {
+		delete(q.pools, p.poolKey)
 	}
 }
+
+// prove notes that EdgeOne has accepted a call.
+func (q *Queue) prove(p *pool, _ time.Time) { p.proven = true }
 
 // SetQuota tells what EdgeOne says of a zone: targets in a call, and left today
 // in the default mode (the edge mode's quota cannot be read). A batch of 0 keeps

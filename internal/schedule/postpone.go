@@ -33,19 +33,14 @@ func (q *Queue) Postpone(part Part, why Why, now time.Time) {
 	it.postponed.times++
 	it.postponed.isNew = true
 	q.postponed[it] = true
-	q.expiresAt(it.postponed.until)
+	q.expireAt(it.postponed.until, func(now time.Time) { q.endPostponed(it, now) })
 	q.acquit(it) // a group of suspects does not wait for it
 }
 
-// endPostponed puts those in line whose time is over.
-func (q *Queue) endPostponed(now time.Time) {
-	for it := range q.postponed {
-		switch {
-		case it.isPostponed(now):
-			q.expiresAt(it.postponed.until)
-		case !it.inFlight: // else its place is found when the call comes back
-			q.place(it, it.task, Waiting(it.task), now)
-		}
+// endPostponed puts an item in line whose time is over.
+func (q *Queue) endPostponed(it *item, now time.Time) {
+	if q.postponed[it] && !it.isPostponed(now) && !it.inFlight { // else its place is found when the call comes back
+		q.place(it, it.task, Waiting(it.task), now)
 	}
 }
 

@@ -12,6 +12,7 @@
 package schedule
 
 import (
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -57,11 +58,15 @@ type Queue struct {
 	probing    bool                            // the call that tries the account again is under way
 	tasks      int                             // per call, learned from calls that took too long to claim; 0 is no limit
 	claims     map[string]*claim               // of unknown or not yet known outcome
-	wanted     map[urlKey]string               // URL -> claim that may have it
+	wanted     map[string][]*claim             // URL -> claims that may have it
 	holders    map[types.NamespacedName]string // task -> claim it carries
-	suspicious map[*lane]bool                  // lanes with suspects
 	postponed  map[*item]bool
-	nextExpiry time.Time // of a hold; zero if there is none
+	troubles   troubles
+	suspicious []*lane                            // lanes with suspects, taken in turn
+	lost       map[string]*lostCall               // by claim
+	returned   map[types.NamespacedName]*lostCall // tasks of calls that were not executed, until those are split
+	settled    []*lostCall                        // to be split
+	expiries   expiries
 	lastTest   time.Time // of a group of suspects
 	soon       []*item   // to be told something at once
 	later      []later   // to be told in a while why they still wait
@@ -76,10 +81,11 @@ func NewQueue(limits Limits) *Queue {
 		pools:      map[poolKey]*pool{},
 		namespaces: map[string]*namespace{},
 		claims:     map[string]*claim{},
-		wanted:     map[urlKey]string{},
+		wanted:     map[string][]*claim{},
 		holders:    map[types.NamespacedName]string{},
-		suspicious: map[*lane]bool{},
 		postponed:  map[*item]bool{},
+		lost:       map[string]*lostCall{},
+		returned:   map[types.NamespacedName]*lostCall{},
 	}
 }
 
@@ -120,8 +126,8 @@ func (q *Queue) Set(task *v1alpha1.PrefetchTask, now time.Time) bool {
 
 // place puts an item where the newest version of its task belongs.
 func (q *Queue) place(it *item, task *v1alpha1.PrefetchTask, waits bool, now time.Time) {
-	lane := q.lane(laneOf(task))
-	if it.task != nil && (it.lane != lane || it.task.UID != task.UID || Run(it.task) != Run(task)) {
+	lane := q.laneFor(task, now)
+	if it.task != nil && (it.task.UID != task.UID || Run(it.task) != Run(task)) {
 		q.acquit(it)
 	}
 	if it.isPostponed(now) && it.task != nil && isEdited(it.task, task) {
@@ -138,6 +144,9 @@ func (q *Queue) place(it *item, task *v1alpha1.PrefetchTask, waits bool, now tim
 	case before != lane:
 		it.since = now // behind all who wait now, but not behind those who come later
 	}
+	if it.failed.After(it.since) {
+		it.since = it.failed
+	}
 	it.task, it.lane, it.parked = task, lane, false
 	if before != nil && before != lane {
 		q.drop(before, now)
@@ -149,6 +158,7 @@ func (q *Queue) place(it *item, task *v1alpha1.PrefetchTask, waits bool, now tim
 		} else {
 			q.sayLater(it, now)
 		}
+	case waits && q.returned[it.key] != nil: // the others of its call are to be settled first
 	case waits && it.suspects == 0:
 		q.add(it)
 		q.refresh(lane, now)
@@ -181,7 +191,8 @@ func (p *pool) inLineSince(task *v1alpha1.PrefetchTask) time.Time {
 
 // Delete tells the queue that a task is gone.
 func (q *Queue) Delete(key types.NamespacedName, now time.Time) {
-	q.letGo(key)
+	q.letGo(key, now)
+	delete(q.returned, key)
 	it := q.items[key]
 	if it == nil {
 		return
@@ -203,9 +214,20 @@ func (q *Queue) remove(it *item, now time.Time) {
 	it.deleted = true
 	delete(q.items, it.key)
 	delete(q.postponed, it)
+	delete(q.returned, it.key)
 	if it.lane != nil {
 		q.drop(it.lane, now)
 	}
+}
+
+// laneFor is the lane that a task belongs in: one of its namespace alone while that is
+// kept apart.
+func (q *Queue) laneFor(task *v1alpha1.PrefetchTask, now time.Time) *lane {
+	key := laneOf(task)
+	if p := q.pools[poolKey{key.ZoneID, key.Edge}]; p != nil && p.tenants[task.Namespace].isApart(now) {
+		key.apart = task.Namespace
+	}
+	return q.lane(key)
 }
 
 func (q *Queue) lane(key Lane) *lane {
@@ -213,6 +235,10 @@ func (q *Queue) lane(key Lane) *lane {
 	if l == nil {
 		l = &lane{Lane: key, pool: q.pool(key.ZoneID, key.Edge), strands: map[string]*strand{}}
 		l.pool.lanes[l] = true
+		if key.apart != "" {
+			l.tenant = q.tenant(l.pool, key.apart)
+			l.tenant.lanes[l] = true
+		}
 		q.lanes[key] = l
 	}
 	return l
@@ -220,11 +246,16 @@ func (q *Queue) lane(key Lane) *lane {
 
 // drop forgets a lane that nobody uses and nothing is remembered about.
 func (q *Queue) drop(l *lane, now time.Time) {
-	used := len(l.strands) > 0 || l.busy || l.testing || len(l.suspects) > 0
+	used := len(l.strands) > 0 || l.busy || l.testing || len(l.suspects) > 0 || len(l.postponed) > 0
 	if q.lanes[l.Lane] == l && !used && l.unknown == 0 && !l.hold.at(now) {
 		q.setReady(l, false)
 		delete(q.lanes, l.Lane)
 		delete(l.pool.lanes, l)
+		if l.tenant != nil {
+			delete(l.tenant.lanes, l)
+			q.dropTenant(l.tenant, now)
+		}
+		q.dropPool(l.pool, now)
 	}
 }
 
@@ -251,14 +282,13 @@ func Newest(a, b *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 // tasks that wait for it because they want one of them.
 type claim struct {
 	id      string
-	urls    []urlKey
+	zoneID  string
+	urls    []string // as Normalize gives them
 	parked  []*item
 	holders int       // tasks that carry it
 	lane    *lane     // of a call of this queue whose answer was lost
 	until   time.Time // when it ends without being settled
 }
-
-type urlKey struct{ zoneID, url string }
 
 // Hold keeps tasks that share a URL with the claim out of calls until Settled,
 // so that a job found later is this claim's beyond doubt. A claim that is not
@@ -267,17 +297,24 @@ type urlKey struct{ zoneID, url string }
 func (q *Queue) Hold(claimID, zoneID string, urls []string, now time.Time) {
 	c := q.claims[claimID]
 	if c == nil {
-		c = &claim{id: claimID}
+		c = &claim{id: claimID, zoneID: zoneID}
 		q.claims[claimID] = c
 	}
 	c.until = now.Add(q.limits.SettleTime)
-	q.expiresAt(c.until)
+	q.expireAt(c.until, func(now time.Time) { q.endClaim(claimID, now) })
 	for _, u := range urls {
-		key := urlKey{zoneID, q.limits.Normalize(u)}
-		if _, taken := q.wanted[key]; !taken {
-			q.wanted[key] = claimID
-			c.urls = append(c.urls, key)
+		u = q.limits.Normalize(u)
+		if !slices.Contains(q.wanted[u], c) {
+			q.wanted[u] = append(q.wanted[u], c)
+			c.urls = append(c.urls, u)
 		}
+	}
+}
+
+// endClaim ends the effect of a claim that was not settled in time.
+func (q *Queue) endClaim(claimID string, now time.Time) {
+	if c := q.claims[claimID]; c != nil && !now.Before(c.until) {
+		q.Settled(claimID, now)
 	}
 }
 
@@ -290,7 +327,7 @@ func (q *Queue) trackClaim(key types.NamespacedName, task *v1alpha1.PrefetchTask
 	submission := task.Status.Submission
 	switch {
 	case submission == nil:
-		if c := q.letGo(key); c != nil && c.holders == 0 {
+		if c := q.letGo(key, now); c != nil && c.holders == 0 {
 			q.Settled(c.id, now)
 			return true
 		}
@@ -298,7 +335,7 @@ func (q *Queue) trackClaim(key types.NamespacedName, task *v1alpha1.PrefetchTask
 	case q.holders[key] == submission.ClaimID || NewRun(task) || Unresolved(task):
 		return false // the task does not say which URLs the claim is for
 	}
-	q.letGo(key)
+	q.letGo(key, now)
 	targets := Targets(task)
 	var urls []string
 	for _, i := range Covered(submission.Targets, len(targets)) {
@@ -311,7 +348,8 @@ func (q *Queue) trackClaim(key types.NamespacedName, task *v1alpha1.PrefetchTask
 }
 
 // letGo forgets which claim a task carries, and returns that claim.
-func (q *Queue) letGo(key types.NamespacedName) *claim {
+func (q *Queue) letGo(key types.NamespacedName, now time.Time) *claim {
+	q.settle(key, now)
 	c := q.claims[q.holders[key]]
 	if c != nil {
 		c.holders--
@@ -327,8 +365,11 @@ func (q *Queue) Settled(claimID string, now time.Time) {
 		return
 	}
 	delete(q.claims, claimID)
-	for _, key := range c.urls {
-		delete(q.wanted, key)
+	for _, u := range c.urls {
+		q.wanted[u] = slices.DeleteFunc(q.wanted[u], func(other *claim) bool { return other == c })
+		if len(q.wanted[u]) == 0 {
+			delete(q.wanted, u)
+		}
 	}
 	if l := c.lane; l != nil {
 		l.unknown--
@@ -348,13 +389,15 @@ func (q *Queue) park(it *item, open Positions, targets []string) bool {
 	if len(q.wanted) == 0 {
 		return false
 	}
+	own, l := it.task.Status.Submission, it.lane
 	for _, i := range open {
-		id, taken := q.wanted[urlKey{it.lane.ZoneID, q.limits.Normalize(targets[i])}]
-		if own := it.task.Status.Submission; taken && (own == nil || own.ClaimID != id) {
-			q.take(it)
-			it.parked = true
-			q.claims[id].parked = append(q.claims[id].parked, it)
-			return true
+		for _, c := range q.wanted[q.limits.Normalize(targets[i])] {
+			if l.SharesZone(Lane{ZoneID: c.zoneID}) && (own == nil || own.ClaimID != c.id) {
+				q.take(it)
+				it.parked = true
+				c.parked = append(c.parked, it)
+				return true
+			}
 		}
 	}
 	return false

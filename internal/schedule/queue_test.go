@@ -246,9 +246,13 @@ func TestCallsThatAreNeverSettledDoNotHoldTheLaneForEver(t *testing.T) {
 func TestATaskWhoseCallsAreLostAgainAndAgainIsTriedSeldom(t *testing.T) {
 	w := newWorld(t)
 	w.set(newTask("poison", urls("x", 1)...))
-	for i := range 4 {
+	var lost time.Time
+	for i := range 3 {
 		claimID, tasks := w.lose(w.expect(w.next(), "poison"))
+		lost = w.now
 		w.find(tasks, claimID, false)
+		w.none()
+		w.now = w.now.Add(time.Second)
 		if n := w.get("poison").Status.LostCalls; n != int32(i+1) {
 			t.Fatalf("%d lost calls after %d", n, i+1)
 		}
@@ -257,7 +261,6 @@ func TestATaskWhoseCallsAreLostAgainAndAgainIsTriedSeldom(t *testing.T) {
 	w.set(newTask("healthy", urls("y", 1)...))
 	w.answer(w.expect(w.next(), "healthy"))
 	w.none()
-	lost := w.now
 	var call *Call
 	for call == nil {
 		d := w.q.Next(w.now)
@@ -323,10 +326,15 @@ func TestLostTasksGoLastAndApart(t *testing.T) {
 	w.find(tasks, claimID, false)
 	w.set(newTask("new", urls("new", 1)...))
 	w.answer(w.expect(w.next(), "new"))
+	w.now = w.now.Add(time.Second)
 	claimID, tasks = w.lose(w.expect(w.next(), "old0 old1"))
+	w.now = w.now.Add(time.Second)
 	w.answer(w.expect(w.next(), "old2 old3"))
 	w.find(tasks, claimID, false)
+	w.none()
+	w.now = w.now.Add(time.Second)
 	w.answer(w.expect(w.next(), "old0"))
+	w.now = w.now.Add(time.Second)
 	w.expect(w.next(), "old1")
 }
 

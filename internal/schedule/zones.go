@@ -68,7 +68,7 @@ func (q *Queue) holder(it *item) string {
 	if q.postponed[it] {
 		return it.postponed.Reason
 	}
-	for _, h := range []hold{q.account, it.lane.pool.hold, it.lane.hold} {
+	for _, h := range append(q.holds(it.lane), &it.hold) {
 		if h.Reason != "" {
 			return h.Reason
 		}

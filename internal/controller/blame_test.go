@@ -1,0 +1,92 @@
+package controller
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
+)
+
+// answers makes EdgeOne answer every call that has this text with a code, without
+// executing it.
+func (w *calm) answers(text, code, message string) {
+	w.edgeOne.AddFault(simulator.Fault{
+		Match:  simulator.Matcher{Action: teo.ActionCreatePrefetchTask, URL: text},
+		Effect: simulator.Effect{Code: code, Message: message},
+	})
+}
+
+// settleRound is how long it takes at most to find out that a call was not executed, and
+// to make the next one.
+func (w *calm) settleRound() time.Duration {
+	return w.options.SignatureValidity + w.options.SettleMargin + 20*time.Second
+}
+
+func TestACodeOfUnknownOutcomeHoldsItsURLAlone(t *testing.T) {
+	const code, words = "InternalError.DomainConfig", "origin config unavailable"
+	for _, c := range []struct {
+		name             string
+		tasks, urls, bad int
+		rounds           int
+	}{
+		{"of twenty tasks that share a call", 20, 1, 17, 6},
+		{"of 200 URLs of a task", 1, 200, 130, 9},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inCalm(t, simulator.Config{JobDuration: -1}, func(t *testing.T, w *calm) {
+				w.answers("/badcfg/", code, words)
+				targets := urls("x", c.tasks*c.urls)
+				targets[c.bad] = "https://a1.example.com/badcfg/1"
+				for i := range c.tasks {
+					w.create("n", fmt.Sprint("t", i), targets[i*c.urls:(i+1)*c.urls])
+				}
+				guilty := client.ObjectKey{Namespace: "n", Name: fmt.Sprint("t", c.bad/c.urls)}
+				w.start()
+				if !w.await(10*time.Second, func() bool {
+					s := w.server.get(guilty).Status
+					return s.Submission != nil && s.Submission.Answer == code+": "+words
+				}) {
+					t.Errorf("EdgeOne's words are not in the status: %+v", w.server.get(guilty).Status)
+				}
+				if ready := meta.FindStatusCondition(w.server.get(guilty).Status.Conditions, v1alpha1.ConditionReady); !strings.HasPrefix(ready.Message, "EdgeOne answered "+code) {
+					t.Errorf("the status says %q", ready.Message)
+				}
+				good := c.tasks*c.urls - 1
+				succeeded := func() (n int) {
+					for _, task := range w.server.list() {
+						n += int(ptr.Deref(task.Status.Targets.Succeeded, 0))
+					}
+					return n
+				}
+				if !w.await(time.Duration(c.rounds)*w.settleRound(), func() bool { return succeeded() == good }) {
+					t.Errorf("%d of %d good URLs succeeded after %d calls were settled", succeeded(), good, c.rounds)
+				}
+				w.await(2*w.settleRound(), func() bool { return conditionOf(w.server.get(guilty), v1alpha1.ConditionStalled) != "" })
+				task := w.server.get(guilty)
+				if conditionOf(task, v1alpha1.ConditionStalled) != "True/OutcomeUnknown" {
+					t.Errorf("the guilty task says %+v", task.Status.Conditions)
+				} else if message := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionStalled).Message; !strings.Contains(message, code) || !strings.Contains(message, words) {
+					t.Errorf("the guilty task says %q, want EdgeOne's words", message)
+				}
+				for _, other := range w.server.list() {
+					if client.ObjectKeyFromObject(other) != guilty && conditionOf(other, v1alpha1.ConditionStalled) != "" {
+						t.Errorf("%s is stalled for its neighbour", other.Name)
+					}
+				}
+				before := len(w.submissions())
+				time.Sleep(2 * time.Hour)
+				if n := len(w.submissions()) - before; n > 12 {
+					t.Errorf("%d more calls in two hours for a URL that EdgeOne cannot take", n)
+				}
+			})
+		})
+	}
+}
