@@ -67,8 +67,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a plan without a quota counts as one whose quota is used up today", file: "internal/teo/quota.go",
-		old:    `if out.quota == nil || out.quota.Batch <= 0 || out.quota.Daily <= 0 {`,
-		new:    `if out.quota == nil {`,
+		old:    `case out.quota.Batch <= 0 || out.quota.Daily <= 0:`,
+		new:    `case out.quota.Batch <= 0:`,
 		suites: []string{client},
 	},
 	{
@@ -341,9 +341,60 @@ var mutations = []mutation{
 	},
 	{
 		name: "targets of a task wait for one of it that EdgeOne cannot take", file: "internal/schedule/lost.go",
-		old:    `	q.suspectLast(l, others...)
+		old: `	q.suspectLast(l, others...)
 `,
 		new:    ``,
+		suites: []string{controller},
+	},
+	{
+		name: "a namespace whose calls get lost shares the next ones with others", file: "internal/schedule/lost.go",
+		old: `	q.keepApart(call, now)
+`,
+		new:    ``,
+		suites: []string{line},
+	},
+	{
+		name: "one namespace's failures hold a mode for all", file: "internal/schedule/blame.go",
+		old: `	return !slices.ContainsFunc(b.namespaces, func(ns string) bool { return slices.Contains(a.namespaces, ns) })
+`,
+		new: `	return len(a.namespaces) > 0
+`,
+		suites: []string{line},
+	},
+	{
+		name: "a refused header holds the mode", file: "internal/schedule/blame.go",
+		old:    `return l.headers == "" && !l.MediaSegments`,
+		new:    `return l.ZoneID != ""`,
+		suites: []string{line},
+	},
+	{
+		name: "a namespace may have any number of lanes refused", file: "internal/schedule/blame.go",
+		old:    `troubles[way].calls < deniedLanes:`,
+		new:    `troubles[way].calls < 1<<30:`,
+		suites: []string{line},
+	},
+	{
+		name: "one URL that is refused in general words fails its task", file: "internal/schedule/isolate.go",
+		old:    "\tcase v.way != way:\n\t\t\tv.way, v.url = way, url\n\t\tcase v.url != url:",
+		new:    "\tdefault:",
+		suites: []string{line},
+	},
+	{
+		name: "an odd spelling of a host has the host refused", file: "internal/schedule/pool.go",
+		old:    `c == '-' || c == '.'; !ok {`,
+		new:    `c == '-' || c == '.'; !ok && c > 0x7f {`,
+		suites: []string{line},
+	},
+	{
+		name: "a zone and zone * do not wait for each other's lost calls", file: "internal/schedule/lane.go",
+		old:    `return l.ZoneID == other.ZoneID || l.ZoneID == "*" || other.ZoneID == "*"`,
+		new:    `return l.ZoneID == other.ZoneID`,
+		suites: []string{line},
+	},
+	{
+		name: "a call that the path cuts off is sent again as it is", file: "internal/controller/call.go",
+		old:    `case errors.Is(err, teo.ErrCutOff):`,
+		new:    `case errors.Is(err, teo.ErrCutOff) && call == nil:`,
 		suites: []string{controller},
 	},
 	{

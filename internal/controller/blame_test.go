@@ -1,9 +1,13 @@
 package controller
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -89,4 +93,87 @@ func TestACodeOfUnknownOutcomeHoldsItsURLAlone(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A mode that the key may not use keeps that mode waiting, and the zone's other mode not
+// at all.
+func TestAModeThatIsNotAllowedDoesNotHoldTheOther(t *testing.T) {
+	inCalm(t, simulator.Config{JobDuration: -1}, func(t *testing.T, w *calm) {
+		w.answers("/edge/", "UnauthorizedOperation.NoPermission", "edge mode is not enabled")
+		w.create("a", "edge", urls("edge", 1), func(spec *v1alpha1.PrefetchTaskSpec) { spec.Mode = v1alpha1.ModeEdge })
+		w.start()
+		w.await(10*time.Second, func() bool { return len(w.submissions()) > 0 })
+		w.createMany("b", 100, ownLane)
+		if !w.await(15*time.Second, func() bool { return w.unfinished() == 1 }) {
+			t.Errorf("%d tasks of the other mode are not submitted", w.unfinished()-1)
+		}
+		time.Sleep(time.Hour)
+		if got := conditionOf(w.server.get(client.ObjectKey{Namespace: "a", Name: "edge"}), v1alpha1.ConditionReady); got != "False/"+v1alpha1.ReasonPermissionDenied {
+			t.Errorf("the task of the refused mode is %s", got)
+		}
+	})
+}
+
+// A proxy that takes no large requests keeps those waiting that cannot be sent, and
+// nobody else.
+func TestAProxyThatTakesNoLargeRequestsHoldsNobodyElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		const limit = 2000
+		large, small := unitTask("large", 100), unitTask("small", 1)
+		for i := range large.Spec.Targets {
+			large.Spec.Targets[i] += v1alpha1.Target("/" + strings.Repeat("x", 70))
+		}
+		large.Spec.Targets[50] += v1alpha1.Target(strings.Repeat("y", 1900))
+		small.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "x", Value: "1"}}
+		small.Spec.Targets[0] += "/small"
+		cutOff := 0
+		u := newUnit(t, roundTrip(func(req *http.Request) (*http.Response, error) {
+			if req.ContentLength > limit {
+				cutOff++
+				_, _ = io.ReadFull(req.Body, make([]byte, limit))
+				return nil, errors.New("write: connection reset by peer")
+			}
+			return edgeOne.RoundTripper().RoundTrip(req)
+		}), nil, large, small)
+		s, l := u.submitter(u.get("large"), u.get("small"))
+		l.queue.SetQuota(unitZone, 0, -1, time.Now())
+		u.learnTime()
+		u.passes(s, time.Now().Add(5*time.Second))
+		if len(u.get("small").Status.Jobs) != 1 {
+			t.Error("the small task waits for the large one")
+		}
+		u.passes(s, time.Now().Add(20*time.Minute))
+		u.calls.open.Wait()
+		task := u.get("large")
+		if n := int(*task.Status.Targets.Submitted); n != 99 {
+			t.Errorf("%d of the 99 URLs that can be sent are submitted", n)
+		}
+		if readyReason(task) != v1alpha1.ReasonUnavailable {
+			t.Errorf("the task whose URL cannot be sent is %s", readyReason(task))
+		}
+		if cutOff > 60 {
+			t.Errorf("%d calls were cut off in 20 minutes", cutOff)
+		}
+	})
+}
+
+func TestAPlanWithoutADailyQuotaNeedsAPerson(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(func(c *simulator.Config) { c.Zones[0].Daily = -1 })
+		defer edgeOne.Close()
+		u := newUnit(t, edgeOne.RoundTripper(), nil, unitTask("a", 1))
+		s, l := u.submitter(u.get("a"))
+		if decision := l.queue.Next(time.Now()); decision.ReadQuota != unitZone {
+			t.Fatalf("%+v", decision)
+		}
+		s.readQuota(l, unitCreds, unitZone)
+		u.passes(s, time.Now().Add(time.Second))
+		synctest.Wait()
+		task := u.get("a")
+		if got := conditionOf(task, v1alpha1.ConditionStalled); got != "True/"+v1alpha1.ReasonBatchQuota {
+			t.Errorf("the task says %+v", task.Status.Conditions)
+		}
+	})
 }

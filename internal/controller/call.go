@@ -336,7 +336,7 @@ func (s *Submitter) conclude(
 	case kind == teo.Rejected && !teo.IsBatchQuota(err) && len(call.URLs) == 1:
 		l.mu.Lock()
 		if teo.IsDomainNotFound(err) {
-			q.BadHost(call.Lane.ZoneID, call.URLs[0], teo.Message(err), now.Add(badHostMemory))
+			q.BadHost(call.Lane.ZoneID, target.Encode(call.URLs[0]), teo.Message(err), now.Add(badHostMemory))
 		}
 		q.Refused(call, teo.Code(err), teo.Message(err), aboutTargets(err))
 		l.mu.Unlock()

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -308,6 +309,8 @@ func (s *Submitter) readQuota(l *line, creds teo.Credentials, zoneID string) {
 	case err == nil:
 		l.queue.SetQuota(zoneID, quota.Batch, quota.DailyAvailable, now)
 		l.use(zoneID, quota.Daily, now)
+	case errors.Is(err, teo.ErrZeroQuota):
+		l.queue.NoQuota(zoneID, now)
 	case refusesLooking(err):
 		l.queue.SetQuota(zoneID, 0, -1, now)
 	default:

@@ -263,5 +263,5 @@ func (q *Queue) refused(it *item, l *lane, open Positions, targets []string, now
 	if it.verdict.refusal != "" {
 		return nil, Open(it.task), it.verdict.refusal
 	}
-	return l.pool.refused(open, targets, now)
+	return l.pool.refused(open, targets, q.limits.Normalize, now)
 }

@@ -3,7 +3,8 @@ package schedule
 import (
 	"cmp"
 	"container/heap"
-	"net/url"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -343,31 +344,57 @@ func (q *Queue) TooLarge(call *Call, now time.Time) bool {
 	}
 	// What was learned no longer counts once the plan is changed.
 	p.batch, p.most, p.limit, p.readAt = 0, 0, 1, time.Time{}
-	q.HoldZone(p.zoneID, Why{
-		Reason: "BatchQuota", Quota: true, Person: true,
-		Message: "EdgeOne does not take even a single URL: the zone's plan has no prefetch quota. Change the plan, or the task's zoneID",
-	}, now, now.Add(q.limits.QuotaInterval))
+	q.HoldZone(p.zoneID, noQuota, now, now.Add(q.limits.QuotaInterval))
 	return false
 }
 
-// BadHost tells that EdgeOne does not know a host in the zone, so that its other
-// URLs need not be asked for during some minutes.
+var noQuota = Why{
+	Reason: "BatchQuota", Quota: true, Person: true,
+	Message: "EdgeOne does not take even a single URL: the zone's plan has no prefetch quota. Change the plan, or the task's zoneID",
+}
+
+// NoQuota tells that the plan of a zone has no quota for prefetch in the default mode. It
+// is read again an interval later.
+func (q *Queue) NoQuota(zoneID string, now time.Time) {
+	q.QuotaFailed(zoneID, now)
+	q.holdPool(q.pool(zoneID, false), noQuota, now, now.Add(q.limits.QuotaInterval))
+}
+
+// BadHost tells that EdgeOne does not know the host of a URL, as it was sent, in the
+// zone, so that the host's other URLs need not be asked for during some minutes.
 func (q *Queue) BadHost(zoneID, rawURL, message string, until time.Time) {
 	for _, edge := range []bool{false, true} {
 		if p := q.pools[poolKey{zoneID, edge}]; p != nil && zoneID != "*" {
-			p.badHosts[hostOf(rawURL)] = badHost{until, message}
+			p.addBadHost(rawURL, badHost{until, message})
 		}
 	}
 }
 
+// maxBadHosts bounds the hosts that are remembered in a zone.
+const maxBadHosts = 1000
+
+func (p *pool) addBadHost(rawURL string, bad badHost) {
+	host := hostOf(rawURL)
+	if host == "" {
+		return
+	}
+	if _, known := p.badHosts[host]; !known && len(p.badHosts) >= maxBadHosts {
+		oldest := slices.MinFunc(slices.Collect(maps.Keys(p.badHosts)), func(a, b string) int {
+			return p.badHosts[a].until.Compare(p.badHosts[b].until)
+		})
+		delete(p.badHosts, oldest)
+	}
+	p.badHosts[host] = bad
+}
+
 // refused splits open positions into those that may be asked for and those whose
 // host EdgeOne is known to refuse, with its words.
-func (p *pool) refused(open Positions, targets []string, now time.Time) (rest, bad Positions, message string) {
+func (p *pool) refused(open Positions, targets []string, normalize func(string) string, now time.Time) (rest, bad Positions, message string) {
 	if len(p.badHosts) == 0 {
 		return open, nil, ""
 	}
 	for _, i := range open {
-		host := hostOf(targets[i])
+		host := hostOf(normalize(targets[i]))
 		b, known := p.badHosts[host]
 		switch {
 		case known && !now.Before(b.until):
@@ -382,11 +409,20 @@ func (p *pool) refused(open Positions, targets []string, now time.Time) (rest, b
 	return rest, bad, message
 }
 
+// hostOf is the host of a URL if that is a plain host name in lower-case ASCII, without
+// a port or a user, and "" if not: what EdgeOne says of such a URL may be about its odd
+// spelling, and must not be taken for what it says of the host.
 func hostOf(rawURL string) string {
-	if u, err := url.Parse(rawURL); err == nil {
-		return strings.ToLower(u.Hostname())
+	_, host, _ := strings.Cut(rawURL, "://")
+	if end := strings.IndexAny(host, "/?#"); end >= 0 {
+		host = host[:end]
 	}
-	return rawURL
+	for _, c := range []byte(host) {
+		if ok := 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '.'; !ok {
+			return ""
+		}
+	}
+	return host
 }
 
 // size is how many URLs the next call of the lane may hold.

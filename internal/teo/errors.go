@@ -45,6 +45,9 @@ var (
 	// by URL, or one of 0 URLs a day or a call: its plan does not include it, and
 	// no tomorrow brings any. Its kind is Rejected.
 	ErrNoPrefetchQuota = errors.New("the zone's plan has no prefetch quota")
+	// ErrZeroQuota is in the chain, with ErrNoPrefetchQuota, when EdgeOne names the
+	// quota and it is 0. Without it EdgeOne names none, which calls may still have.
+	ErrZeroQuota = fmt.Errorf("%w: it is 0", ErrNoPrefetchQuota)
 )
 
 // Error is a call that did not succeed.

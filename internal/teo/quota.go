@@ -26,11 +26,15 @@ func (c *Client) DescribeContentQuota(ctx context.Context, creds Credentials, zo
 	if err != nil {
 		return Quota{}, err
 	}
-	if out.quota == nil || out.quota.Batch <= 0 || out.quota.Daily <= 0 {
-		return Quota{}, &Error{Action: ActionDescribeContentQuota, Kind: Rejected, Message: ErrNoPrefetchQuota.Error(),
-			RequestID: out.requestID, Err: ErrNoPrefetchQuota}
+	cause := ErrNoPrefetchQuota
+	switch {
+	case out.quota == nil:
+	case out.quota.Batch <= 0 || out.quota.Daily <= 0:
+		cause = ErrZeroQuota
+	default:
+		return *out.quota, nil
 	}
-	return *out.quota, nil
+	return Quota{}, &Error{Action: ActionDescribeContentQuota, Kind: Rejected, Message: ErrNoPrefetchQuota.Error(), RequestID: out.requestID, Err: cause}
 }
 
 type quotaAnswer struct {

@@ -1,0 +1,345 @@
+package schedule
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+)
+
+var denied = Why{Reason: v1alpha1.ReasonPermissionDenied, Message: "denied", Person: true}
+
+// release plays that a call was certainly not executed.
+func (w *world) release(call *Call, tell func(tasks []*v1alpha1.PrefetchTask)) {
+	claimID, tasks := w.claim(call)
+	w.settle(tasks, claimID, unchanged)
+	w.q.Settled(claimID, w.now)
+	tell(tasks)
+}
+
+// deny plays that EdgeOne refuses a call for want of a permission.
+func (w *world) deny(call *Call) {
+	w.release(call, func(tasks []*v1alpha1.PrefetchTask) {
+		reach, _ := w.q.BlameDenial(call, "NoPermission", w.now)
+		w.q.HoldReach(reach, call, denied, w.now, w.now.Add(30*time.Second))
+		w.q.Released(call, tasks, w.now)
+	})
+}
+
+func withHeader(value string) func(*v1alpha1.PrefetchTask) {
+	return func(task *v1alpha1.PrefetchTask) {
+		task.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "X-Lane", Value: value}}
+	}
+}
+
+// add makes a task of one URL of its own.
+func (w *world) add(name string, changes ...func(*v1alpha1.PrefetchTask)) {
+	task := newTask(name, "https://a.example/"+v1alpha1.Target(name))
+	for _, change := range changes {
+		change(task)
+	}
+	w.set(task)
+}
+
+func TestARefusalHoldsWhatWasRefused(t *testing.T) {
+	t.Run("the lane, if its headers may be the reason", func(t *testing.T) {
+		w := newWorld(t)
+		w.add("a/headers", withHeader("1"))
+		w.deny(w.expect(w.next(), "a/headers"))
+		w.add("b/plain")
+		w.add("a/others", withHeader("2"))
+		w.answer(w.expect(w.next(), "b/plain"))
+		w.answer(w.expect(w.next(), "a/others"))
+		w.none()
+		w.now = w.now.Add(30 * time.Second)
+		w.expect(w.next(), "a/headers")
+	})
+	t.Run("the mode, if nothing but the mode can be the reason", func(t *testing.T) {
+		w := newWorld(t)
+		w.add("a/edge", edge)
+		w.deny(w.expect(w.next(), "a/edge"))
+		w.add("b/edge", edge, withHeader("1"))
+		w.add("b/default")
+		w.answer(w.expect(w.next(), "b/default"))
+		w.none()
+	})
+	t.Run("the mode, if two namespaces are refused with other headers each", func(t *testing.T) {
+		w := newWorld(t)
+		w.add("a/1", withHeader("1"))
+		w.add("b/2", withHeader("2"))
+		w.deny(w.expect(w.next(), "a/1"))
+		w.deny(w.expect(w.next(), "b/2"))
+		w.add("c/plain")
+		w.add("c/edge", edge)
+		w.answer(w.expect(w.next(), "c/edge"))
+		w.none()
+	})
+	t.Run("a namespace, if some of its lanes are refused, and no other namespace", func(t *testing.T) {
+		w := newWorld(t)
+		for i := range 1000 {
+			w.add(fmt.Sprint("a/", i), withHeader(fmt.Sprint(i)))
+		}
+		refused := 0
+		for call := w.next(); call != nil; call = w.next() {
+			w.now = w.now.Add(time.Millisecond)
+			w.deny(call)
+			refused++
+		}
+		if refused > deniedLanes {
+			t.Errorf("%d calls of 1,000 lanes were refused, want %d at most", refused, deniedLanes)
+		}
+		w.add("b/headers", withHeader("b"))
+		w.add("b/plain")
+		w.answer(w.expect(w.next(), "b/headers"))
+		w.answer(w.expect(w.next(), "b/plain"))
+		w.none()
+	})
+}
+
+// What one namespace asks for makes nobody else wait, be its calls as often lost as they
+// may: once for a call that it shared.
+func TestLostCallsOfANamespaceKeepOthersWaitingOnce(t *testing.T) {
+	w := newWorld(t)
+	w.add("quiet/0")
+	w.add("poison/0")
+	call := w.next()
+	if got := names(call); got != "quiet/0 poison/0" {
+		t.Fatalf("the first call is of %q", got)
+	}
+	w.lose(call)
+	for i := 1; i < 50; i++ {
+		w.add(fmt.Sprint("poison/", i))
+		w.add(fmt.Sprint("quiet/", i))
+		served := false
+		for call := w.next(); call != nil; call = w.next() {
+			switch call.Parts[0].Task.Namespace {
+			case "poison":
+				w.q.Blame(call, "no answer", w.now)
+				w.lose(call)
+			default:
+				served = true
+				w.answer(call)
+			}
+			for _, part := range call.Parts {
+				if part.Task.Namespace != call.Parts[0].Task.Namespace {
+					t.Fatalf("round %d: the namespaces share a call again: %s", i, names(call))
+				}
+			}
+		}
+		if !served {
+			t.Fatalf("round %d: the quiet namespace has to wait", i)
+		}
+		w.now = w.now.Add(time.Second)
+	}
+}
+
+func TestFailuresConcernTheAccountOnlyWhereUnrelatedOnesFailInTheSameWay(t *testing.T) {
+	zone := func(id string) func(*v1alpha1.PrefetchTask) {
+		return func(task *v1alpha1.PrefetchTask) { task.Spec.ZoneID = id }
+	}
+	for _, c := range []struct {
+		name  string
+		tasks func(w *world)
+		ways  []string
+		want  Reach
+	}{
+		{"one namespace in one lane", func(w *world) { w.add("a/1"); w.add("a/2") }, []string{"x"}, ReachLane},
+		{"one namespace in two lanes", func(w *world) { w.add("a/1"); w.add("a/2", withHeader("2")) }, []string{"x", "x"}, ReachTenant},
+		{"one namespace in two zones", func(w *world) { w.add("a/1"); w.add("a/2", zone("zone-2")) }, []string{"x", "x"}, ReachLane},
+		{"two namespaces in one zone", func(w *world) { w.add("a/1", withHeader("1")); w.add("b/2", withHeader("2")) }, []string{"x", "x"}, ReachMode},
+		{"two namespaces in two zones", func(w *world) { w.add("a/1"); w.add("b/2", zone("zone-2")) }, []string{"x", "x"}, ReachAccount},
+		{"two namespaces in two zones in different ways", func(w *world) { w.add("a/1"); w.add("b/2", zone("zone-2")) }, []string{"x", "y"}, ReachLane},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			c.tasks(w)
+			var reach Reach
+			for _, way := range c.ways {
+				call := w.next()
+				w.now = w.now.Add(time.Millisecond)
+				reach, _ = w.q.Blame(call, way, w.now)
+			}
+			if reach != c.want {
+				t.Errorf("it concerns %d, want %d", reach, c.want)
+			}
+		})
+	}
+}
+
+func TestAZoneAndAllZonesWaitForEachOthersLostCalls(t *testing.T) {
+	for _, c := range []struct {
+		lost, waits string
+		both        bool
+	}{{"zone-1", "*", true}, {"*", "zone-1", true}, {"zone-1", "zone-2", false}} {
+		t.Run(c.lost+" and "+c.waits, func(t *testing.T) {
+			w := newWorld(t)
+			lost, waits := newTask("lost", urls("x", 1)...), newTask("waits", urls("x", 1)...)
+			lost.Spec.ZoneID, waits.Spec.ZoneID = c.lost, c.waits
+			edge(lost)
+			w.set(lost)
+			claimID, tasks := w.lose(w.next())
+			w.set(waits)
+			if call := w.next(); (call == nil) != c.both {
+				t.Fatalf("the other zone has the call %v", call)
+			}
+			if c.both {
+				w.find(tasks, claimID, true)
+				w.expect(w.next(), "waits")
+			}
+		})
+	}
+}
+
+func TestACallThatThePathDoesNotTakeIsSentInParts(t *testing.T) {
+	w := newWorld(t)
+	const takes = 7
+	why := Why{Reason: v1alpha1.ReasonUnavailable, Message: "cut off"}
+	w.set(newTask("large", append(urls("x", 40), "https://a.example/never")...))
+	w.set(newTask("small", urls("y", 1)...))
+	tries, alone := 0, 0
+	for end := w.now.Add(6 * time.Hour); w.now.Before(end); {
+		d := w.q.Next(w.now)
+		switch {
+		case d.ReadQuota != "":
+			w.readQuota(d.ReadQuota)
+			continue
+		case d.Call == nil && d.Wait == 0:
+			t.Fatal("nothing is tried any more")
+		case d.Call == nil:
+			w.now = w.now.Add(d.Wait)
+			continue
+		}
+		never := false
+		for _, u := range d.Call.URLs {
+			never = never || u == "https://a.example/never"
+		}
+		if len(d.Call.URLs) <= takes && !never {
+			w.answer(d.Call)
+			continue
+		}
+		tries++
+		if len(d.Call.URLs) == 1 {
+			alone++
+		}
+		w.release(d.Call, func(tasks []*v1alpha1.PrefetchTask) { w.q.CutOff(d.Call, tasks, why, w.now) })
+		w.now = w.now.Add(10 * time.Millisecond)
+	}
+	if len(w.accepted) != 41 {
+		t.Errorf("%d URLs were accepted, want 41", len(w.accepted))
+	}
+	if tries-alone > 20 || alone > 60 {
+		t.Errorf("%d calls were cut off, and %d of the URL that is never taken, in 6 hours", tries-alone, alone)
+	}
+	said := ""
+	for _, note := range w.notes() {
+		said += note.Task.Name + " " + note.Reason
+	}
+	if said != "large Unavailable" {
+		t.Errorf("says %q", said)
+	}
+}
+
+// A task whose request EdgeOne rejects in general words is isolated URL by URL; only if
+// two of its URLs are refused alone in the same way, and none accepted, the rest is.
+func TestGeneralWordsFailATaskOnlyOnTwoWitnesses(t *testing.T) {
+	const n = 64
+	for _, c := range []struct {
+		name          string
+		bad           func(i int) bool
+		aboutTarget   bool
+		refused, most int
+	}{
+		{"one bad URL", func(i int) bool { return i == 21 }, false, 1, 2*6 + 3},
+		{"the first URL is bad", func(i int) bool { return i == 0 }, false, 1, 2*6 + 3},
+		{"all, as a header is wrong", func(int) bool { return true }, false, n, 2 * 6},
+		{"all, each for itself", func(int) bool { return true }, true, n, 2 * n},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			all := urls("x", n)
+			isBad := map[string]bool{}
+			for i, u := range all {
+				isBad[string(u)] = c.bad(i)
+			}
+			w.set(newTask("a", all...))
+			calls := 0
+			for end := w.now.Add(time.Hour); w.now.Before(end); w.now = w.now.Add(200 * time.Millisecond) {
+				call := w.next()
+				if call == nil {
+					break
+				}
+				if call.Refusal != "" {
+					w.answer(call)
+					continue
+				}
+				calls++
+				bad := false
+				for _, u := range call.URLs {
+					bad = bad || isBad[u]
+				}
+				claimID, tasks := w.claim(call)
+				switch {
+				case bad && len(call.URLs) == 1:
+					w.settle(tasks, claimID, refusedAll)
+					w.q.Settled(claimID, w.now)
+					w.q.Refused(call, "ParameterError", "wrong", c.aboutTarget)
+					w.q.Accepted(call, tasks, 0, w.now)
+				case bad:
+					w.settle(tasks, claimID, unchanged)
+					w.q.Settled(claimID, w.now)
+					w.q.Rejected(call, tasks, w.now)
+				default:
+					w.execute(call, claimID, tasks)
+					w.settle(tasks, claimID, w.adopted(claimID))
+					w.q.Settled(claimID, w.now)
+					w.q.Accepted(call, tasks, len(call.URLs), w.now)
+				}
+			}
+			_, refused := HandedOver(w.get("a"))
+			if len(refused) != c.refused || w.open() != 0 {
+				t.Errorf("%d URLs are refused, want %d; %d open", len(refused), c.refused, w.open())
+			}
+			if calls > c.most {
+				t.Errorf("%d calls, want at most %d (2·log2 of %d is %.0f)", calls, c.most, n, 2*math.Log2(n))
+			}
+		})
+	}
+}
+
+func TestAHostIsRefusedUnaskedOnlyByItsExactName(t *testing.T) {
+	for _, odd := range []string{"https://a.example:8443/x", "https://user@a.example/x", "https://A.EXAMPLE/x", "https://İ.example/x", "https://a_b.example/x"} {
+		w := newWorld(t)
+		w.add("a")
+		w.q.pool("zone-1", false)
+		w.q.BadHost("zone-1", odd, "not known", w.now.Add(time.Minute))
+		if call := w.next(); call == nil || call.Refusal != "" {
+			t.Errorf("after %s was refused, https://a.example is refused unasked", odd)
+		}
+		if n := len(w.q.pool("zone-1", false).badHosts); n != 0 {
+			t.Errorf("%d hosts are remembered for %s", n, odd)
+		}
+	}
+	w := newWorld(t)
+	p := w.q.pool("zone-1", false)
+	for i := range 3 * maxBadHosts {
+		w.q.BadHost("zone-1", fmt.Sprintf("https://h%d.example/x", i), "not known", w.now.Add(time.Duration(i)*time.Millisecond))
+	}
+	if n := len(p.badHosts); n > maxBadHosts {
+		t.Errorf("%d hosts are remembered", n)
+	}
+}
+
+func TestHeaderNamesThatDifferByCaseShareALane(t *testing.T) {
+	w := newWorld(t)
+	for i, name := range []string{"X-Token", "x-token", "X-TOKEN"} {
+		w.add(fmt.Sprint("t", i), func(task *v1alpha1.PrefetchTask) {
+			task.Spec.Headers = []v1alpha1.HTTPHeader{{Name: name, Value: "a"}}
+		})
+	}
+	call := w.expect(w.next(), "t0 t1 t2")
+	if headers := call.Lane.Headers(); len(headers) != 1 || headers[0].Name != "X-Token" {
+		t.Errorf("the call carries %v", headers)
+	}
+}
