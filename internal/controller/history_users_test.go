@@ -377,7 +377,7 @@ func (u *users) spellings(target string) []v1alpha1.Target {
 	host, path, _ := strings.Cut(rest, "/")
 	ways := []string{
 		"https://" + host + "/" + path + "/中", "https://" + host + "/" + path + "/%E4%B8%AD", "https://" + host + "/" + path + "/%e4%b8%ad",
-		"https://" + strings.ToUpper(host) + "/" + path + "/%E4%b8%ad", "HTTPS://" + host + ":443/" + path + "/中", "https://" + host + "/" + path + "/中#here",
+		"https://" + strings.ToUpper(host) + "/" + path + "/%E4%b8%ad", "https://" + host + ":443/" + path + "/中", "https://" + host + "/" + path + "/中#here",
 	}
 	spelled := []v1alpha1.Target{v1alpha1.Target(ways[r.IntN(len(ways))])}
 	if other := v1alpha1.Target(ways[r.IntN(len(ways))]); r.IntN(3) == 0 && other != spelled[0] {

@@ -98,8 +98,10 @@ func TestAQuietNamespaceKeepsItsPaceUnderAttack(t *testing.T) {
 	var table strings.Builder
 	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "attack\t%d squatting Secrets, %d invented zones, %d poisoned tasks, %d tasks of %d KB\n", a.squatters, a.zones, a.poisoned, a.large, a.size>>10)
-	fmt.Fprintf(w, "JobId of a quiet task, calm\t%s\n", spread(calm))
-	fmt.Fprintf(w, "JobId of a quiet task, under attack\t%s\n", spread(struck))
+	for _, namespace := range []string{"quiet", "victim"} {
+		fmt.Fprintf(w, "JobId in namespace %s, before\t%s\n", namespace, spread(calm[namespace]))
+		fmt.Fprintf(w, "JobId in namespace %s, under attack\t%s\n", namespace, spread(struck[namespace]))
+	}
 	fmt.Fprintf(w, "memory\t%d MiB before, %d MiB at most, %d MiB a minute after\n", before>>20, high>>20, after>>20)
 	_ = w.Flush()
 	t.Logf("\n%s", table.String())
@@ -245,8 +247,9 @@ func (a *attack) watchQuiet(ctx context.Context) {
 // measure creates single quiet tasks, one after the other, in the two namespaces in
 // turn, and returns how long each took to get its JobId. A task that takes longer
 // than others is awaited; that it gets one at all is asserted, not how soon.
-func (a *attack) measure(name string) (took []time.Duration) {
+func (a *attack) measure(name string) (took map[string][]time.Duration) {
 	a.t.Helper()
+	took = map[string][]time.Duration{}
 	for i := range a.quiet {
 		task := taskIn("quiet", fmt.Sprint(name, i), quietZone, fmt.Sprintf("https://quiet.example.org/%s/%d", name, i))
 		if i%2 == 1 {
@@ -262,7 +265,7 @@ func (a *attack) measure(name string) (took []time.Duration) {
 			ready = a.ready[client.ObjectKeyFromObject(task)]
 			return !ready.IsZero(), nil
 		}))
-		took = append(took, ready.Sub(began))
+		took[task.Namespace] = append(took[task.Namespace], ready.Sub(began))
 	}
 	return took
 }
