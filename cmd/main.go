@@ -246,9 +246,7 @@ func run(ctx context.Context, o *options) error {
 	if err := o.readable(); err != nil {
 		return err
 	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50) // most of the memory is the cache's, and it makes little garbage
-	}
+	limitMemory(os.DirFS("/"))
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return err
@@ -319,7 +317,7 @@ func (o *options) serve(mgr manager.Manager) error {
 		}
 		server, err := endpoint.NewMetrics(o.metricsAddress, metrics.Registry, apiServer)
 		if err != nil {
-			return err
+			return fmt.Errorf("--metrics-bind-address: %w", err)
 		}
 		if err := mgr.Add(server); err != nil {
 			return err
@@ -330,7 +328,7 @@ func (o *options) serve(mgr manager.Manager) error {
 	}
 	server, err := endpoint.NewProbes(o.probeAddress, map[string]healthz.Checker{"tasks": controller.Synced(mgr.GetCache())})
 	if err != nil {
-		return err
+		return fmt.Errorf("--health-probe-bind-address: %w", err)
 	}
 	return mgr.Add(server)
 }

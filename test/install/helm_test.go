@@ -43,7 +43,7 @@ func TestTheChartIsInstalledUpgradedRolledBackAndUninstalled(t *testing.T) {
 	s.create(s.namespace, "meanwhile")
 	s.must(s.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "prometheus"}}))
 	s.helm(append([]string{"upgrade", release, chart, "--set=replicaCount=3", "--set=log.level=debug",
-		"--set=networkPolicy.enabled=true,metrics.dashboard.enabled=true",
+		"--set=networkPolicy.egress=true,metrics.dashboard.enabled=true",
 		"--set=metrics.readers[0].name=prometheus,metrics.readers[0].namespace=" + s.namespace}, values...)...)
 	stop = s.runManager(s.deployment(release))
 	s.create(s.namespace, "upgraded")

@@ -107,6 +107,7 @@ func TestKustomizeInstallsTheSameAsTheChart(t *testing.T) {
 				{"metadata", "labels"},
 				{"metadata", "annotations", "helm.sh/resource-policy"},
 				{"spec", "selector"},
+				{"spec", "podSelector"},
 				{"spec", "template", "metadata", "labels"},
 				{"spec", "revisionHistoryLimit"},
 			} {
