@@ -15,7 +15,8 @@ import (
 // ReadAhead wraps the transport to the API server: while the manager reads one page
 // of a list of tasks it asks for the next. Both take about as long for a page, and
 // would wait for each other otherwise, for half of the time that a start beside many
-// tasks takes. A page that was asked for in vain is dropped when a list begins again.
+// tasks takes. A page that was asked for in vain is dropped when a list begins again, or
+// after two minutes.
 //
 // A page that is too large for the manager's memory is asked for again with fewer
 // tasks: that of a thousand tasks may have a megabyte or a gigabyte.
@@ -42,6 +43,10 @@ type page struct {
 // maxPage is how many bytes a page may have that has more than one task. Parsed it takes
 // a few times as much, and the next one is read meanwhile.
 const maxPage = 16 << 20
+
+// maxAhead is how many pages are kept that were not read yet: each list of a watched
+// namespace may have one.
+const maxAhead = 4
 
 // pageTimeout is how long a page may take that nobody may be waiting for.
 const pageTimeout = time.Minute
@@ -82,18 +87,32 @@ func (r *readAhead) RoundTrip(req *http.Request) (*http.Response, error) {
 	return p.response, nil
 }
 
-// ahead asks for the page after one.
+// ahead asks for the page after one, unless many pages are here that were not read yet.
 func (r *readAhead) ahead(req *http.Request, token string, limit int) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(req.Context()), pageTimeout)
 	next := with(req.WithContext(ctx), "continue", token)
 	p := newPage(next, limit)
 	r.mu.Lock()
-	r.next[req.URL.Path] = p
+	full := len(r.next) >= maxAhead
+	if !full {
+		r.next[req.URL.Path] = p
+	}
 	r.mu.Unlock()
+	if full {
+		cancel()
+		return
+	}
 	go func() {
 		defer cancel()
 		p.get(r.to, next)
 	}()
+	time.AfterFunc(2*pageTimeout, func() { // the list has ended early
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.next[req.URL.Path] == p {
+			delete(r.next, req.URL.Path)
+		}
+	})
 }
 
 // with returns a copy of a request with one parameter changed.

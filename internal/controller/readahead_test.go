@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // pagesOf answers with one page of n, and counts the requests.
@@ -187,4 +188,24 @@ func (padding) Read(p []byte) (int, error) {
 		p[i] = '-'
 	}
 	return len(p), nil
+}
+
+func TestFewPagesAreKeptAndNoneForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		ahead := ReadAhead(pagesOf(3, &asked, nil)).(*readAhead)
+		for namespace := range 100 {
+			if body := askFor(t, ahead, fmt.Sprintf("namespaces/%d/prefetchtasks", namespace), "limit=1"); !strings.Contains(body, `"name":"0"`) {
+				t.Fatal(body)
+			}
+		}
+		synctest.Wait()
+		if n := asked.Load(); n != 100+maxAhead || len(ahead.next) != maxAhead {
+			t.Errorf("%d pages were asked for, and %d are kept", n, len(ahead.next))
+		}
+		time.Sleep(2*pageTimeout + time.Second)
+		if len(ahead.next) != 0 {
+			t.Errorf("%d pages are kept of lists that ended early", len(ahead.next))
+		}
+	})
 }
