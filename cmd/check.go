@@ -64,7 +64,7 @@ func (c *check) say(result, format string, args ...any) {
 func (c *check) cluster(ctx context.Context) {
 	config, err := ctrl.GetConfig()
 	if err != nil {
-		c.fail("There is no cluster to work in: %v. Run this in a pod of the cluster, or say --kubeconfig.", err)
+		c.fail("Cannot load the cluster configuration: %v. Run this in a pod of the cluster, or pass --kubeconfig.", err)
 		return
 	}
 	config.Timeout = checkTimeout / 4

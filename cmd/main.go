@@ -100,9 +100,9 @@ func parse(args []string) (*options, error) {
 	f.BoolVar(&o.leaderElect, "leader-elect", false, "let only one of several replicas work")
 	f.StringVar(&o.leaderElectionNamespace, "leader-election-namespace", "", "`namespace` of the Lease; default: the pod's own")
 	f.StringVar(&o.leaderElectionID, "leader-election-id", "teo-prefetch-operator", "`name` of the Lease; replicas have one, operators in the same namespace each their own")
-	f.DurationVar(&o.leaseDuration, "leader-election-lease-duration", 15*time.Second, "how long a leader that went away is waited for")
-	f.DurationVar(&o.renew, "leader-election-renew-deadline", 10*time.Second, "how long a leader tries to renew before it gives up")
-	f.DurationVar(&o.retry, "leader-election-retry-period", 2*time.Second, "how often leadership is tried for")
+	f.DurationVar(&o.leaseDuration, "leader-election-lease-duration", 15*time.Second, "how long to wait before taking over an unrenewed lease")
+	f.DurationVar(&o.renew, "leader-election-renew-deadline", 10*time.Second, "how long a leader tries to renew its lease before it stops")
+	f.DurationVar(&o.retry, "leader-election-retry-period", 2*time.Second, "how often to try to acquire or renew the lease")
 	f.StringVar(&o.watchNamespaces, "watch-namespaces", "", "comma-separated `namespaces` to serve; default: all")
 	f.StringVar(&o.credentialsDir, "credentials-dir", "", "`directory` with the files secretId, secretKey and perhaps token: the operator's own credentials. "+
 		"Without them TENCENTCLOUD_SECRET_ID, TENCENTCLOUD_SECRET_KEY and TENCENTCLOUD_TOKEN are used, "+
@@ -128,7 +128,7 @@ func parse(args []string) (*options, error) {
 			return err
 		})
 	f.DurationVar(&c.RecheckInterval, "recheck-interval", 30*time.Second,
-		"how often credentials are read again, and what a person has to mend is tried again; a task is Stalled after two of them")
+		"how often credentials are read again and errors that need user action are rechecked; a task is Stalled after two of them")
 	f.DurationVar(&c.JobDeadline, "job-deadline", 24*time.Hour, "when a target without an outcome counts as failed")
 	f.DurationVar(&c.WriteTimeout, "write-timeout", 10*time.Second, "how long a status write may take")
 	f.DurationVar(&c.ShutdownGrace, "shutdown-grace", 0,
@@ -253,7 +253,7 @@ func run(ctx context.Context, o *options) error {
 	}
 	config, err := ctrl.GetConfig()
 	if err != nil {
-		return fmt.Errorf("no cluster to work in: %w. Run it in a pod of the cluster, or say --kubeconfig", err)
+		return fmt.Errorf("cannot load the cluster configuration: %w. Run it in a pod of the cluster, or pass --kubeconfig", err)
 	}
 	// Not before: that there is no cluster would be logged as well, with a stack.
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.logging)))

@@ -40,6 +40,42 @@ var bounds = []mutation{
 		new:    ``,
 		suites: []string{endpoints},
 	},
+	{
+		name: "a Secret is logged", file: "internal/controller/credentials.go",
+		old:    `c.Live.Get(logr.NewContext(ctx, logr.Discard()), types.`,
+		new:    `c.Live.Get(logr.NewContext(ctx, logr.FromContextOrDiscard(ctx)), types.`,
+		suites: []string{controller},
+	},
+	{
+		name: "files of a mounted Secret are read from two versions", file: "internal/controller/credentials.go",
+		old:    `readFiles(filepath.Join(dir, version))`,
+		new:    `readFiles(dir)`,
+		suites: []string{controller},
+	},
+	{
+		name: "credentials stay when their tasks are gone", file: "internal/controller/credentials.go",
+		old:    `if c.known[a].at.Equal(at) {`,
+		new:    `if c.known[a].at.Before(at) {`,
+		suites: []string{controller},
+	},
+	{
+		name: "every zone that a tenant invents is a label", file: "internal/controller/metrics.go",
+		old:    `if len(all) <= maxZones {`,
+		new:    `if len(all) >= 0 {`,
+		suites: []string{controller},
+	},
+	{
+		name: "expiring tasks stay when they are gone", file: "internal/controller/expiry.go",
+		old:    `delete(r.tasks, before.GetUID()) // which`,
+		new:    `_ = before.GetUID() // which`,
+		suites: []string{controller},
+	},
+	{
+		name: "each watched namespace keeps a page", file: "internal/controller/readahead.go",
+		old:    `full := len(r.next) >= maxAhead`,
+		new:    `full := false`,
+		suites: []string{controller},
+	},
 }
 
 func init() { mutations = append(mutations, bounds...) }

@@ -275,7 +275,7 @@ func TestTheProgramInTheImageRunsWithNothingElse(t *testing.T) {
 	}{
 		{"its version", "--version", 0, []string{"teo-prefetch-operator " + version}},
 		{"a wrong flag", "--teo-qps=0", 2, []string{"--teo-qps is 0; it must be at least 1"}},
-		{"no cluster", "--metrics-bind-address=0", 1, []string{"no cluster to work in"}},
+		{"no cluster", "--metrics-bind-address=0", 1, []string{"cannot load the cluster configuration"}},
 		// Without roots to trust it would say that it failed to load them.
 		{"a server that nobody knows", "check --kubeconfig=kubeconfig --teo-endpoint=" + untrusted.URL, 1,
 			[]string{"certificate signed by unknown authority", "the server's certificate is not accepted", "Not ready"}},
