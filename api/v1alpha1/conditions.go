@@ -3,10 +3,10 @@ package v1alpha1
 // Condition types of a PrefetchTask. docs/status.md has a table of them and of the
 // reasons that is made of these comments.
 const (
-	// ConditionReady is True once every target is prefetched or, with the reason
-	// NotFollowed, was handed over where EdgeOne does not let outcomes be read. It is
-	// False while that is not so yet, or where it is not so of all; the reason says
-	// what happens next.
+	// ConditionReady is True once every target is prefetched, and False while that is not
+	// so yet, or where it is not so of all; the reason says what happens next. It is
+	// Unknown, with the reason NotFollowed, for a run that has ended because nobody could
+	// read its outcomes.
 	ConditionReady = "Ready"
 	// ConditionSubmitted is True once every target was handed over to EdgeOne, and
 	// Unknown while an answer was lost and the call is being looked up.
@@ -78,8 +78,9 @@ const (
 	ReasonPartiallyFailed = "PartiallyFailed"
 	// ReasonFailed: over; every target failed. The retry annotation tries them again.
 	ReasonFailed = "Failed"
-	// ReasonNotFollowed: over; every target was handed over, but EdgeOne does not let
-	// the outcome be read.
+	// ReasonNotFollowed: every target was handed over, but EdgeOne does not let the
+	// outcomes be read. After --job-deadline the run is over, with Ready=Unknown. The
+	// outcomes still count if they can be read within --history-retention.
 	ReasonNotFollowed = "NotFollowed"
 )
 

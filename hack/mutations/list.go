@@ -566,20 +566,20 @@ var mutations = []mutation{
 	},
 	{
 		name: "a retry goes by a listing that EdgeOne has forgotten", file: "internal/controller/retry.go",
-		old:    `return failed, len(failed) <= count`,
-		new:    `return failed, true`,
+		old:    `return failures{failed, len(failed) <= count}`,
+		new:    `return failures{failed, true}`,
 		suites: []string{controller},
 	},
 	{
-		name: "a look that was begun before a retry was asked for tells what failed", file: "internal/controller/poller.go",
-		old:    `schedule.RetryDue(task) && l.jobsRead && retry {`,
-		new:    `schedule.RetryDue(task) && l.jobsRead && (retry || task != nil) {`,
+		name: "a look that was begun before a retry was asked for tells what failed", file: "internal/controller/retry.go",
+		old:    `seen.showsAll(task, job) {`,
+		new:    `seen != nil {`,
 		suites: []string{controller},
 	},
 	{
-		name: "a task that came during a look is late if EdgeOne was not asked about it", file: "internal/controller/poller.go",
-		old:    `if !l.jobsRead || !planned {`,
-		new:    `if !l.jobsRead || !planned && task == nil {`,
+		name: "a task that came during a look is late if EdgeOne was not asked about it", file: "internal/controller/status.go",
+		old:    `seen.listing[job.ID] == nil && !seen.whole[job.ID] {`,
+		new:    `seen == nil {`,
 		suites: []string{controller},
 	},
 	{
@@ -679,21 +679,115 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 
+	// Evidence.
+	{
+		name: "a job that EdgeOne rejects keeps all of its zone from being read", file: "internal/controller/history.go",
+		old:    `return teo.KindOf(err) == teo.Rejected || errors.Is(err, teo.ErrTooManyPages)`,
+		new:    `return errors.Is(err, teo.ErrTooManyPages)`,
+		suites: []string{controller},
+	},
+	{
+		name: "outcomes are read in a window that does not hold still", file: "internal/controller/history.go",
+		old:    `EndTime:  earliest(jobs[len(jobs)-1].signed.Add(r.CallTimeout+clockSkew), r.now().Add(-clockSkew)),`,
+		new:    `EndTime:  r.now().Add(time.Minute),`,
+		suites: []string{controller},
+	},
+	{
+		name: "one look reads whatever the history holds", file: "internal/controller/history.go",
+		old:    `MaxPages: min(room, worth),`,
+		new:    `MaxPages: worth,`,
+		suites: []string{controller},
+	},
+	{
+		name: "what a window does not show has no outcome", file: "internal/controller/history.go",
+		old:    `case !r.whole[job.ID] || age <= l.deadline:`,
+		new:    `case age <= l.deadline:`,
+		suites: []string{controller},
+	},
+	{
+		name: "what EdgeOne has forgotten has failed", file: "internal/controller/history.go",
+		old:    `case !isListed && age > l.retention:`,
+		new:    `case job == nil:`,
+		suites: []string{controller},
+	},
+	{
+		name: "a minute without permission ends a run", file: "internal/controller/unread.go",
+		old:    `case u.said > deadline:`,
+		new:    `case u.refused >= 2*recheck:`,
+		suites: []string{controller},
+	},
+	{
+		name: "a run that nobody could read is Ready", file: "internal/controller/status.go",
+		old:    `set(task, v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonNotFollowed, message)`,
+		new:    `set(task, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonNotFollowed, message)`,
+		suites: []string{controller},
+	},
+	{
+		name: "that outcomes cannot be read is said when they can", file: "internal/controller/status.go",
+		old:    `if isRead && saysUnread(task) {`,
+		new:    `if isRead && task == nil {`,
+		suites: []string{controller},
+	},
+	{
+		name: "the cache slims a run that may still be read", file: "internal/controller/cache.go",
+		old:    `if jobs.mayStillBeSeen(task) {`,
+		new:    `if jobs == nil {`,
+		suites: []string{controller},
+	},
+	{
+		name: "a retry of what had no outcome does not look first", file: "internal/controller/retry.go",
+		old:    `isCertain = isCertain && reason != v1alpha1.FailedNoOutcome`,
+		new:    `isCertain = isCertain && reason != ""`,
+		suites: []string{controller},
+	},
+	{
+		name: "the window of a claim starts at its signature", file: "internal/controller/lost_calls.go",
+		old:    `claimsWindow{claim.SignedAt.Add(-clockSkew), p.complete(claim), []string{id}}`,
+		new:    `claimsWindow{claim.SignedAt.Time, p.complete(claim), []string{id}}`,
+		suites: []string{controller},
+	},
+	{
+		name: "a job that was recorded before a claim is taken for the claim's", file: "internal/controller/settle.go",
+		old:    `at.After(end) || at.Before(start) && isOthers(id)`,
+		new:    `at.After(end)`,
+		suites: []string{controller},
+	},
+	{
+		name: "a job that was answered before a claim is taken for the claim's", file: "internal/controller/call.go",
+		old:    `return !a.lane.SharesZone(lane) })`,
+		new:    `return !a.lane.SharesZone(lane) || a.lane.Same(lane) })`,
+		suites: []string{controller},
+	},
+	{
+		name: "looks into invented zones take all workers", file: "internal/controller/poller.go",
+		old: `	if isProven {
+`,
+		new: `	if isProven || z.ID != "" {
+`,
+		suites: []string{controller},
+	},
+	{
+		name: "a task that is being deleted is looked at", file: "internal/controller/poller.go",
+		old:    `!schedule.NewRun(task) || !task.DeletionTimestamp.IsZero() {`,
+		new:    `!schedule.NewRun(task) {`,
+		suites: []string{controller},
+	},
+
 	// Settling.
 	{
-		name: "the fence is not waited for", file: "internal/controller/poller.go",
+		name: "the fence is not waited for", file: "internal/controller/lost_calls.go",
 		old:    `return p.fence(claim).Add(p.SettleMargin)`,
 		new:    `return claim.SignedAt.Add(p.SettleMargin)`,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "EdgeOne's history is taken for complete at the fence", file: "internal/controller/poller.go",
+		name: "EdgeOne's history is taken for complete at the fence", file: "internal/controller/lost_calls.go",
 		old:    `return p.fence(claim).Add(p.SettleMargin)`,
 		new:    `return p.fence(claim)`,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "EdgeOne's clock is believed before it has told it", file: "internal/controller/poller.go",
+		name: "EdgeOne's clock is believed before it has told it", file: "internal/controller/lost_calls.go",
 		old:    `l.timed && serverNow.After(p.complete(claim)) && !p.forgotten`,
 		new:    `serverNow.After(p.complete(claim)) && !p.forgotten`,
 		suites: []string{controller, histories},
@@ -705,59 +799,55 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a call that EdgeOne's history has forgotten counts as not executed", file: "internal/controller/poller.go",
+		name: "a call that EdgeOne's history has forgotten counts as not executed", file: "internal/controller/lost_calls.go",
 		old:    `return serverNow.Sub(claim.SignedAt.Time) > p.HistoryRetention`,
 		new:    `return serverNow.IsZero()`,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "the look comes first and the fence second", file: "internal/controller/poller.go",
-		old: `		if looked {
-			tasks, _ = p.open(z)
+		name: "the look comes first and the fence second", file: "internal/controller/lost_calls.go",
+		old: `			s.settleAll(ctx, z, seen, isFenced)
 `,
-		new: `		if looked {
-			seen.fenced = p.plan(tasks).fenced
-			tasks, _ = p.open(z)
+		new: `			seen.fenced = s.plan(tasks).fenced
+			s.settleAll(ctx, z, seen, isFenced)
 `,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a look that EdgeOne refused found nothing", file: "internal/controller/poller.go",
-		old: `		if err != nil {
-			p.looked(z, seen, err)
-			return p.refused(ctx, z, tasks, err), nil
-		}
-		if looked {
+		name: "a look that EdgeOne refused found nothing", file: "internal/controller/lost_calls.go",
+		old: `seen, isFenced); err != nil {
+				break
+			}
 `,
-		new: `		if err != nil {
-			p.looked(z, seen, err)
-		}
-		if looked || err != nil {
+		new: `seen, isFenced); err != nil && ctx == nil {
+				break
+			}
 `,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "windows of claims that overlap are read to the end of the first", file: "internal/controller/poller.go",
-		old:    `merged[last].EndTime = latest(merged[last].EndTime, w.EndTime)`,
-		new:    `merged[last].EndTime = latest(merged[last].EndTime)`,
+		name: "windows of claims that overlap are read to the end of the first", file: "internal/controller/lost_calls.go",
+		old:    `merged[last].end = latest(merged[last].end, w.end)`,
+		new:    `merged[last].end = latest(merged[last].end)`,
 		suites: []string{controller, histories},
 	},
 	{
 		name: "the second in which a claim was made is not part of its window", file: "internal/controller/settle.go",
-		old:    `task.CreateTime.Before(start.Truncate(time.Second))`,
-		new:    `task.CreateTime.Before(start)`,
+		old: `	start = start.Truncate(time.Second)
+	for id`,
+		new:    `	for id`,
 		suites: []string{controller, histories},
 	},
 	{
 		name: "a URL that EdgeOne spells in another way is another URL", file: "internal/controller/settle.go",
-		old:    `job[target.Identity(task.Target)] = task`,
-		new:    `job[task.Target] = task`,
+		old:    `identity := target.Identity(task.Target)`,
+		new:    `identity := task.Target`,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "jobs from before or after a claim's window are taken for the claim's", file: "internal/controller/poller.go",
-		old:    `history := l.listing.window(claim.SignedAt.Time, p.complete(claim))`,
-		new:    `history := l.listing.window(time.Time{}, time.Now().Add(time.Hour))`,
+		name: "jobs from before or after a claim's window are taken for the claim's", file: "internal/controller/lost_calls.go",
+		old:    `history := l.listing.window(claim.SignedAt.Time, p.complete(claim), isOthers)`,
+		new:    `history := l.listing.window(time.Time{}, time.Now().Add(time.Hour), isOthers)`,
 		suites: []string{controller, histories},
 	},
 	{
@@ -779,7 +869,7 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a new run goes out while the call of the one before may still come", file: "internal/controller/poller.go",
+		name: "a new run goes out while the call of the one before may still come", file: "internal/controller/lost_calls.go",
 		old: `		if p.expired(claim) {
 			return expire
 `,
@@ -789,7 +879,7 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "the claim of an earlier run is given up without a look", file: "internal/controller/poller.go",
+		name: "the claim of an earlier run is given up without a look", file: "internal/controller/lost_calls.go",
 		old:    `return expire`,
 		new:    `return release(noReason, time.Now())`,
 		suites: []string{controller, histories},
@@ -801,7 +891,7 @@ var mutations = []mutation{
 		suites: []string{line, controller, histories},
 	},
 	{
-		name: "a job of the run before is taken for the new run's", file: "internal/controller/poller.go",
+		name: "a job of the run before is taken for the new run's", file: "internal/controller/lost_calls.go",
 		old:    `delete(history, id)`,
 		new:    `delete(history, "job "+id)`,
 		suites: []string{controller, histories},
@@ -869,8 +959,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a task whose targets are not known is looked for", file: "internal/controller/poller.go",
-		old:    `if schedule.Unresolved(task) && !schedule.NewRun(task) {`,
-		new:    `if schedule.Unresolved(task) && task.Name == "" {`,
+		old:    `if schedule.Unresolved(task) && !schedule.NewRun(task) || `,
+		new:    `if `,
 		suites: []string{controller, histories},
 	},
 	{
@@ -880,15 +970,17 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "another account's history says that a call was not executed", file: "internal/controller/poller.go",
+		name: "another account's history says that a call was not executed", file: "internal/controller/lost_calls.go",
 		old:    `if claim.ZoneID == "*" && claim.AccountHash != l.account {`,
 		new:    `if claim.AccountHash == "" {`,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a call that this process still makes is settled", file: "internal/controller/poller.go",
-		old:    `if p.underWay(task) {`,
-		new:    `if p.underWay(task) && task == nil {`,
+		name: "a call that this process still makes is settled", file: "internal/controller/lost_calls.go",
+		old: `		if !p.underWay(task) {
+`,
+		new: `		if task != nil {
+`,
 		suites: []string{controller, histories},
 	},
 }

@@ -29,6 +29,9 @@ func CacheOptions(jobs *Jobs, namespaces ...string) cache.Options {
 	transform := func(obj any) (any, error) {
 		if task, ok := obj.(*v1alpha1.PrefetchTask); ok {
 			jobs.see(task)
+			if jobs.mayStillBeSeen(task) {
+				return whole(task), nil
+			}
 			return slim(task), nil
 		}
 		return stripManagedFields(obj)
@@ -119,15 +122,20 @@ func (p pages) ListWithContext(ctx context.Context, options metav1.ListOptions) 
 	}
 }
 
+// whole drops only what the operator never reads.
+func whole(task *v1alpha1.PrefetchTask) client.Object {
+	task.ManagedFields = nil
+	maps.DeleteFunc(task.Annotations, func(name, _ string) bool { return name == corev1.LastAppliedConfigAnnotation })
+	return task
+}
+
 // slim drops what nobody reads from the cache's copy of a task. Of a finished one
 // hardly anything is left: a cluster that keeps a hundred thousand of them shall
 // not pay for their URLs. Nothing is ever written from such a copy, and a change
 // of the spec or a retry that is asked for brings the whole task again.
 func slim(task *v1alpha1.PrefetchTask) client.Object {
 	if !over(task) || task.Status.Submission != nil || task.Status.ObservedGeneration != task.Generation || schedule.NewRun(task) || schedule.RetryDue(task) {
-		task.ManagedFields = nil
-		maps.DeleteFunc(task.Annotations, func(name, _ string) bool { return name == corev1.LastAppliedConfigAnnotation })
-		return task
+		return whole(task)
 	}
 	kept := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
 		GenerateName: unique.Make(readyReason(task)).Value(), // see outcomeOf

@@ -178,20 +178,19 @@ type answered struct {
 	at    time.Time
 }
 
-// answerMemory is how long after a call was answered its job may seem to be made
-// after a claim, or a job after a claim's window to be in it: EdgeOne tells times
-// to the second, and its time, by which claims are signed, is known to within a
-// second as well.
-const answerMemory = 3 * time.Second
+// answerMemory is how long after a call was answered its job may be in the window of a
+// claim that was signed later: that begins clockSkew before its signature, which is
+// truncated to the second, as EdgeOne's times are.
+const answerMemory = clockSkew + 2*time.Second
 
-// answeredBeside returns a function that names the jobs that other lanes got for
-// a task's URLs just now. They fetched them in another way, and the history does
-// not tell in which.
+// answeredBeside returns a function that names the jobs that other calls got for a
+// task's URLs just now: they were made before the claim, so they are not its own. Those
+// of other lanes fetched the URLs in another way, and the history does not tell in which.
 func (l *line) answeredBeside(lane schedule.Lane) func(schedule.Part) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.answered = slices.DeleteFunc(l.answered, func(a answered) bool { return time.Since(a.at) > answerMemory })
-	beside := slices.DeleteFunc(slices.Clone(l.answered), func(a answered) bool { return !a.lane.SharesZone(lane) || a.lane.Same(lane) })
+	beside := slices.DeleteFunc(slices.Clone(l.answered), func(a answered) bool { return !a.lane.SharesZone(lane) })
 	return func(part schedule.Part) (ids []string) {
 		if len(beside) == 0 {
 			return nil

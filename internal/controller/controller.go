@@ -88,6 +88,7 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 	if err := mgr.Add(&drain{op: op, cancel: cancel}); err != nil {
 		return err
 	}
+	jobs.keepUnseen(options.HistoryRetention)
 	poller := newPoller(op, jobs)
 	synced := func(ctx context.Context) { // an error is that of ctx, or ends the manager elsewhere
 		_, _ = mgr.GetCache().GetInformer(ctx, &v1alpha1.PrefetchTask{})
@@ -107,6 +108,9 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 		}
 	}
 	if err := run(mgr, "submitter", submitter, &submitter.waker, tasks.change); err != nil {
+		return err
+	}
+	if err := (settler{poller}).run(mgr); err != nil {
 		return err
 	}
 	return run(mgr, "poller", poller, &poller.waker, func(_, _ client.Object) {})

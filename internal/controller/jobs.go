@@ -12,14 +12,16 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 )
 
 // Jobs remembers which claims have recorded which of EdgeOne's jobs lately, those
 // of finished tasks too. Settling asks: a job that another call has recorded is
 // hardly the one that is looked for.
 type Jobs struct {
-	mu     sync.Mutex
-	claims map[string]recordedJob // by job
+	mu        sync.Mutex
+	claims    map[string]recordedJob // by job
+	retention time.Duration          // how long EdgeOne's history shows a job
 }
 
 // recordedJob has the claims of the call that made a job, and of calls whose tasks
@@ -62,6 +64,30 @@ func (j *Jobs) owner(jobID, claimID string) string {
 	return owner
 }
 
+// isOthers says whether claims have recorded the job, and the given one has not.
+func (j *Jobs) isOthers(jobID, claimID string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	known, isRecorded := j.claims[jobID]
+	return isRecorded && !slices.Contains(known.claims, claimID)
+}
+
+// keepUnseen has the cache keep tasks whose runs ended unseen while EdgeOne's history
+// shows their jobs.
+func (j *Jobs) keepUnseen(retention time.Duration) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.retention = retention
+}
+
+// mayStillBeSeen says whether the run has ended because nobody could read its outcomes,
+// and somebody still may.
+func (j *Jobs) mayStillBeSeen(task *v1alpha1.PrefetchTask) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return schedule.Unseen(task) && !isBeyond(task, j.retention, time.Now())
+}
+
 // maxRecordedJobs bounds how many jobs are remembered. EdgeOne takes 20 calls a
 // second of an account, so this is more than half an hour of its jobs.
 const maxRecordedJobs = 50_000
@@ -97,7 +123,10 @@ func (forgetting) NeedLeaderElection() bool { return false }
 func (f forgetting) Start(ctx context.Context) error {
 	f.synced(ctx)
 	debug.FreeOSMemory() // the list of all tasks takes more than what is kept of it
-	wait.UntilWithContext(ctx, func(context.Context) { f.jobs.forget(f.mayBeAsked(), maxRecordedJobs) }, f.SignatureValidity)
+	wait.UntilWithContext(ctx, func(context.Context) {
+		f.jobs.forget(f.mayBeAsked(), maxRecordedJobs)
+		f.forgetZones()
+	}, f.SignatureValidity)
 	return nil
 }
 
@@ -119,7 +148,7 @@ func (f forgetting) mayBeAsked() func(signedAt time.Time) bool {
 	f.mu.Unlock()
 	slices.SortFunc(signed, time.Time.Compare)
 	signed = slices.Compact(signed)
-	before, after := f.SignatureValidity+answerMemory, f.SignatureValidity+f.SettleMargin+answerMemory
+	before, after := f.SignatureValidity+clockSkew, f.SignatureValidity+f.SettleMargin+clockSkew
 	return func(job time.Time) bool {
 		// The first claim whose window can have begun with the job under way.
 		i, _ := slices.BinarySearchFunc(signed, job.Add(-after), time.Time.Compare)

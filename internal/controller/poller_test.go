@@ -3,8 +3,10 @@ package controller
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
 const validity, margin = 5 * time.Minute, 30 * time.Second
@@ -213,10 +216,10 @@ func TestACallIsNotForgottenBetweenTheDecisionAndTheLook(t *testing.T) {
 		u.learnTime()
 		seen := p.plan([]*v1alpha1.PrefetchTask{u.get("a")})
 		time.Sleep(2 * time.Minute)
-		if _, err := p.lookForFenced(t.Context(), unitCreds, zone{ID: unitZone}, seen); err != nil {
+		if err := p.lookForClaims(t.Context(), unitCreds, zone{ID: unitZone}, seen, true); err != nil {
 			t.Fatal(err)
 		}
-		p.update(t.Context(), u.get("a"), seen)
+		p.settle(t.Context(), u.get("a"), seen)
 		if task := u.get("a"); task.Status.LostCalls > 0 {
 			t.Errorf("executed, and released without a look: %+v", task.Status)
 		}
@@ -349,6 +352,100 @@ func TestATaskThatIsFirstSeenDuringALookIsNotTakenForLate(t *testing.T) {
 			if task := u.get(task.Name); !meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionReady) {
 				t.Errorf("%s after %d calls: %s", task.Name, looks, summary(task))
 			}
+		}
+	})
+}
+
+// lostWhen is a way to EdgeOne that loses the answers of calls, and whose gateway has a
+// clock that is ahead of EdgeOne's.
+type lostWhen struct {
+	http.RoundTripper
+	lose  *bool
+	ahead time.Duration
+}
+
+func (l lostWhen) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := l.RoundTripper.RoundTrip(req)
+	if err == nil {
+		resp.Header.Set("Date", time.Now().Add(l.ahead).UTC().Format(http.TimeFormat))
+	}
+	if *l.lose && req.Header.Get("X-TC-Action") == teo.ActionCreatePrefetchTask {
+		return nil, errors.New("connection reset")
+	}
+	return resp, err
+}
+
+func TestACallIsFoundWhereClocksOfEdgeOneDiffer(t *testing.T) {
+	for _, ahead := range []time.Duration{-2 * time.Second, 0, 500 * time.Millisecond, 2 * time.Second} {
+		t.Run(ahead.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				edgeOne := unitEdgeOne(nil)
+				defer edgeOne.Close()
+				lose := true
+				u := newUnit(t, lostWhen{edgeOne.RoundTripper(), &lose, ahead}, nil, unitTask("a", 1))
+				time.Sleep(1550 * time.Millisecond)
+				u.learnTime()
+				s, l := u.submitter(u.get("a"))
+				l.queue.SetQuota(unitZone, 0, -1, time.Now())
+				time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(1600 * time.Millisecond)))
+				call := u.planned(l)
+				l.queue.Hold("claim", unitZone, call.URLs, time.Now())
+				s.call(t.Context(), l, unitCreds, call, "claim")
+				lose = false
+				s.poller.observe(u.get("a"))
+				u.lookUntil(s.poller, unitZone, time.Now().Add(7*time.Minute))
+				if task := u.get("a"); task.Status.LostCalls > 0 || len(task.Status.Jobs) != 1 {
+					t.Errorf("executed once, and taken for not executed: %+v", task.Status)
+				}
+			})
+		})
+	}
+}
+
+func TestAJobThatWasMadeBeforeAClaimIsNotItsOwnIfItIsKnown(t *testing.T) {
+	for name, known := range map[string]bool{"recorded by another claim": true, "of nobody knows whom": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				edgeOne := unitEdgeOne(nil)
+				defer edgeOne.Close()
+				other := claimedAt(unitTask("other", 1), time.Now())
+				job := execute(t, edgeOne, schedule.Targets(other)...)
+				time.Sleep(2 * time.Second)
+				signedAt := time.Now()
+				u, p := settling(t, edgeOne.RoundTripper(), claimedAt(unitTask("a", 1), signedAt))
+				if known {
+					record(job, nil, time.Now())(other)
+					p.jobs.see(other)
+				}
+				u.lookUntil(p, unitZone, signedAt.Add(validity+margin+10*time.Second))
+				if task := u.get("a"); len(task.Status.Jobs) == 0 != known || task.Status.LostCalls == 1 != known {
+					t.Errorf("its jobs are %+v, %d calls were lost", task.Status.Jobs, task.Status.LostCalls)
+				}
+			})
+		})
+	}
+}
+
+func TestACallThatIsAnsweredBeforeAClaimIsNotTheClaims(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		first, second := unitTask("first", 1), unitTask("second", 1) // of the same URL
+		u := newUnit(t, edgeOne.RoundTripper(), nil, first, second)
+		u.learnTime()
+		s, l := u.submitter(u.get("first"))
+		s.goCall(t.Context(), l, unitCreds, u.planned(l))
+		synctest.Wait()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		job := u.get("first").Status.Jobs[0].ID
+		s.observe(u.get("second"))
+		edgeOne.AddFault(simulator.Fault{Match: simulator.Matcher{Action: teo.ActionCreatePrefetchTask}, Effect: simulator.Effect{Answer: "close"}})
+		s.goCall(t.Context(), l, unitCreds, u.planned(l))
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if claim := u.get("second").Status.Submission; claim == nil || !slices.Contains(claim.EarlierJobs, job) {
+			t.Errorf("the claim does not say that %s was there before: %+v", job, claim)
 		}
 	})
 }

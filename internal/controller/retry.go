@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
@@ -17,34 +18,79 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// failures are the positions of a job that failed and were not retried yet. The
-// status tells them if it names all of them or the whole job failed; of others
-// EdgeOne's listing of the job does, if it still has what the status counted.
-func failures(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, listed map[string]teo.PrefetchTask) (failed schedule.Positions, known bool) {
+// namedFailures are the positions of a job that failed and were not retried yet, as far
+// as the status names them, how many there are, and what could be one of them.
+func namedFailures(task *v1alpha1.PrefetchTask, job *v1alpha1.Job) (named, rest schedule.Positions, count int, isCertain bool) {
 	targets := schedule.Targets(task)
 	retried := schedule.Retried(job, len(targets))
-	rest := schedule.Covered(job.Targets, len(targets)).Minus(retried)
-	count := int(job.Failed) - len(retried)
-	if count == len(rest) {
-		return rest, true
+	rest = schedule.Covered(job.Targets, len(targets)).Minus(retried)
+	count = int(job.Failed) - len(retried)
+	reasons := make(map[string]string, len(task.Status.FailedTargets))
+	for _, f := range task.Status.FailedTargets {
+		reasons[f.URL] = f.Reason
 	}
+	isCertain = true
 	for _, i := range rest {
-		if slices.ContainsFunc(task.Status.FailedTargets, func(f v1alpha1.FailedTarget) bool { return f.URL == targets[i] }) {
-			failed = append(failed, i)
+		if reason := reasons[targets[i]]; reason != "" {
+			named = append(named, i)
+			isCertain = isCertain && reason != v1alpha1.FailedNoOutcome
 		}
 	}
-	if len(failed) == count || count < 0 {
-		return failed, count >= 0
+	return named, rest, count, isCertain && len(named) == count
+}
+
+// tellsFailures says whether the status tells what of a job failed: it names all, and
+// EdgeOne has said so. What had no outcome may have succeeded since.
+func tellsFailures(task *v1alpha1.PrefetchTask, job *v1alpha1.Job) bool {
+	_, _, _, isCertain := namedFailures(task, job)
+	return isCertain
+}
+
+// failures is what a retry submits again of a job.
+type failures struct {
+	positions schedule.Positions
+	isKnown   bool
+}
+
+// failuresOf finds out what of a job failed and was not retried yet: by the status if
+// that tells it, else by EdgeOne's listing of the job, if that still has what the
+// status counted. The status tells it as well if the whole job failed, but not what of
+// it has succeeded since; without a reading there is no news.
+func failuresOf(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, seen *reading) failures {
+	named, rest, count, isCertain := namedFailures(task, job)
+	switch {
+	case isCertain:
+		return failures{named, true}
+	case count < 0:
+		return failures{}
+	case seen == nil && len(named) == count:
+		return failures{named, true}
+	case seen == nil:
+		return failures{rest, len(rest) == count}
 	}
-	failed = nil
+	var failed schedule.Positions
+	targets := schedule.Targets(task)
 	for _, i := range rest {
-		if listed[target.Identity(targets[i])].Status != teo.StatusSuccess {
+		if seen.listing[job.ID][target.Identity(targets[i])].Status != teo.StatusSuccess {
 			failed = append(failed, i)
 		}
 	}
 	// One that was late may have succeeded since. More than were counted have not
 	// failed since: EdgeOne has forgotten them.
-	return failed, len(failed) <= count
+	return failures{failed, len(failed) <= count}
+}
+
+// showsAll says whether a look has read all of what failed of a job.
+func (r *reading) showsAll(task *v1alpha1.PrefetchTask, job *v1alpha1.Job) bool {
+	if r.whole[job.ID] || r.listing[job.ID] == nil {
+		return r.whole[job.ID]
+	}
+	_, rest, _, _ := namedFailures(task, job)
+	targets := schedule.Targets(task)
+	return !slices.ContainsFunc(rest, func(i int) bool {
+		_, isListed := r.listing[job.ID][target.Identity(targets[i])]
+		return !isListed
+	})
 }
 
 // retryRoom is how many bytes a status may have for a retry to add to it. Each adds
@@ -52,42 +98,54 @@ func failures(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, listed map[string]
 // with the spec.
 const retryRoom = 256 << 10
 
-// reopen makes what failed of a run that is over wait for a call again. That it was
-// asked for is handled by the same write, so that it never happens twice.
-func reopen(listed listing, now time.Time) change {
+// reopenFailed makes what failed of a run that is over wait for a call again, and
+// counts as succeeded what has succeeded since. That it was asked for is handled by the
+// same write, so that it never happens twice. What read tells was read of EdgeOne's
+// history, by job.
+func reopenFailed(read map[string]failures, now time.Time) change {
 	return func(task *v1alpha1.PrefetchTask) {
 		s := &task.Status
 		failed := make([]schedule.Positions, len(s.Jobs))
-		open := s.RefusedTargets != ""
+		isOpen, isNews := s.RefusedTargets != "", false
 		for i := range s.Jobs {
-			var known bool
-			if failed[i], known = failures(task, &s.Jobs[i], listed[s.Jobs[i].ID]); !known {
+			f, isRead := read[s.Jobs[i].ID]
+			if !isRead {
+				f = failuresOf(task, &s.Jobs[i], nil)
+			}
+			if !f.isKnown {
 				retryRefused("EdgeOne's history no longer tells which they were")(task)
 				return
 			}
-			open = open || len(failed[i]) > 0
+			failed[i] = f.positions
+			isOpen = isOpen || len(f.positions) > 0
+			isNews = isNews || succeededSince(task, &s.Jobs[i], f.positions) > 0
 		}
 		s.LastHandledRetry = schedule.Retry(task)
-		if !open {
+		if !isOpen && !isNews {
 			return
 		}
-		if text, err := json.Marshal(s); err == nil && len(text) > retryRoom {
+		if text, err := json.Marshal(s); isOpen && err == nil && len(text) > retryRoom {
 			retryRefused("the status has no room for the jobs of one more retry")(task)
 			return
 		}
 		for i, positions := range failed {
 			job := &s.Jobs[i]
-			retried := schedule.Retried(job, len(schedule.Targets(task)))
-			if late := job.Failed - int32(len(retried)+len(positions)); late > 0 { // they have succeeded since
-				job.Failed, job.Succeeded = job.Failed-late, job.Succeeded+late
-			}
-			job.Retried = retried.Union(positions).String()
+			late := succeededSince(task, job, positions)
+			job.Failed, job.Succeeded = job.Failed-late, job.Succeeded+late
+			job.Retried = schedule.Retried(job, len(schedule.Targets(task))).Union(positions).String()
 		}
 		s.RefusedTargets, s.FailedTargets, s.CompletionTime = "", nil, metav1.Time{}
 		unset(task, v1alpha1.ConditionStalled)
 		notReady(task, v1alpha1.ReasonWaiting, "Submitted when its turn comes")
 		sum(task, now)
 	}
+}
+
+// succeededSince is how many targets of a job counted as failed and have succeeded
+// since, if those at these positions failed.
+func succeededSince(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, failed schedule.Positions) int32 {
+	retried := schedule.Retried(job, len(schedule.Targets(task)))
+	return max(0, job.Failed-int32(len(retried)+len(failed)))
 }
 
 // retryRefused says why a retry does nothing. That it was asked for is handled.
@@ -115,22 +173,46 @@ func sayOfRetry(task *v1alpha1.PrefetchTask, message string) {
 	}
 }
 
-// refuseRetry begins a retry of a task that EdgeOne cannot be asked about if the
-// status tells what failed. Else it says why it does not: for good, where EdgeOne does
-// not take the question, or after a while what keeps it from asking.
-func (p *Poller) refuseRetry(ctx context.Context, task *v1alpha1.PrefetchTask, message string, forGood, lasting bool) {
-	unclear := func(job v1alpha1.Job) bool {
-		_, known := failures(task, &job, nil)
-		return !known
+// reopenKnown begins the retries in a zone of which the status tells what failed.
+func (p *Poller) reopenKnown(ctx context.Context, z zone) {
+	var tasks []*v1alpha1.PrefetchTask
+	p.mu.Lock()
+	if work := p.zones[z]; work != nil {
+		for key, task := range work.tasks {
+			if schedule.RetryDue(task) && len(work.wantedOf(key, task).jobs) == 0 {
+				tasks = append(tasks, task)
+			}
+		}
 	}
+	p.mu.Unlock()
+	forEach(len(tasks), func(i int) { p.write(ctx, tasks[i], reopenFailed(nil, time.Now())) })
+}
+
+// retryStep begins a retry once EdgeOne's history has told what failed of all jobs of
+// which the status does not. It may take several looks to read them. If the history has
+// not been readable for a while, the status says so; nothing is submitted on a guess.
+func (p *Poller) retryStep(task *v1alpha1.PrefetchTask, z zone, seen *reading, u unread, why *schedule.Why) change {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	work := p.zones[z]
+	if work == nil {
+		return func(*v1alpha1.PrefetchTask) {}
+	}
+	w := work.wantedOf(client.ObjectKeyFromObject(task), task)
+	for i := range task.Status.Jobs {
+		if job := &task.Status.Jobs[i]; seen.showsAll(task, job) {
+			w.failures[job.ID] = failuresOf(task, job, seen)
+		}
+	}
+	w.jobs = slices.DeleteFunc(slices.Clone(w.jobs), func(job followedJob) bool { _, isRead := w.failures[job.id]; return isRead })
 	switch {
-	case !slices.ContainsFunc(task.Status.Jobs, unclear):
-		p.write(ctx, task, reopen(nil, time.Now()))
-	case forGood:
-		p.write(ctx, task, retryRefused("EdgeOne does not tell which they were: "+message))
-	case lasting:
-		p.write(ctx, task, retryWaits("EdgeOne's history, which tells which they are, cannot be read: "+message))
+	case len(w.jobs) == 0:
+		return reopenFailed(w.failures, time.Now())
+	case why != nil && u.refused >= 2*p.RecheckInterval:
+		return retryWaits("EdgeOne's history, which tells which they are, cannot be read: " + why.Message +
+			". Set spec.revision to a new value to submit everything again")
 	}
+	return func(*v1alpha1.PrefetchTask) {}
 }
 
 // retried reports that a retry was handled, if that means anything.

@@ -237,7 +237,7 @@ func TestARetryThatIsAskedForDuringALookWaitsForTheNext(t *testing.T) {
 	})
 }
 
-func TestARetryIsRefusedWhereEdgeOneDoesNotTakeTheQuestion(t *testing.T) {
+func TestARetryWaitsWhereEdgeOneDoesNotTakeTheQuestion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		edgeOne := unitEdgeOne(nil)
 		defer edgeOne.Close()
@@ -247,10 +247,16 @@ func TestARetryIsRefusedWhereEdgeOneDoesNotTakeTheQuestion(t *testing.T) {
 			Effect: simulator.Effect{Code: "InvalidParameter", Message: "No tasks can be listed here."},
 		})
 		u.ask(p, "1")
-		u.lookUntil(p, unitZone, time.Now().Add(20*time.Second))
+		u.lookUntil(p, unitZone, time.Now().Add(2*time.Minute))
 		task := u.get("a")
-		if schedule.RetryDue(task) || len(schedule.Open(task)) > 0 || !strings.Contains(task.Status.Conditions[0].Message, "No tasks can be listed here") {
+		if message := task.Status.Conditions[0].Message; len(schedule.Open(task)) > 0 ||
+			!strings.Contains(message, "No tasks can be listed here") || !strings.Contains(message, "spec.revision") {
 			t.Errorf("the status is %+v", task.Status)
+		}
+		edgeOne.ClearFaults()
+		u.lookUntil(p, unitZone, time.Now().Add(2*time.Minute))
+		if task := u.get("a"); schedule.Open(task).String() != "1-299" {
+			t.Errorf("open: %s of %+v", schedule.Open(task), task.Status)
 		}
 	})
 }

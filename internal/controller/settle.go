@@ -20,17 +20,35 @@ func (l listing) add(tasks []teo.PrefetchTask) {
 			job = map[string]teo.PrefetchTask{}
 			l[task.JobID] = job
 		}
-		job[target.Identity(task.Target)] = task
+		identity := target.Identity(task.Target)
+		if known, isListed := job[identity]; !isListed || isNews(known, task) {
+			job[identity] = task
+		}
 	}
 }
 
-// window returns the part of the history that was created from start to end.
-func (l listing) window(start, end time.Time) listing {
+// isNews says which of two records of one URL counts, where a job lists it twice, in
+// two spellings, say: it is in the cache if one of them succeeded, and it failed if
+// both have.
+func isNews(known, other teo.PrefetchTask) bool {
+	if known.Status == teo.StatusSuccess || other.Status == teo.StatusSuccess {
+		return other.Status == teo.StatusSuccess
+	}
+	return !other.Ended() || known.Ended()
+}
+
+// window returns the part of the history in which a call can be that was signed at
+// start and cannot be executed after end. It begins clockSkew before start, so it can
+// show calls that were made before. Of that time it leaves out the jobs that are known
+// to be another call's.
+func (l listing) window(start, end time.Time, isOthers func(jobID string) bool) listing {
 	part := listing{}
+	start = start.Truncate(time.Second)
 	for id, job := range l {
 		for u, task := range job {
-			outside := task.CreateTime.Before(start.Truncate(time.Second)) || task.CreateTime.After(end)
-			if outside && !task.CreateTime.IsZero() { // one without a time may well be inside
+			at := task.CreateTime
+			isOutside := at.Before(start.Add(-clockSkew)) || at.After(end) || at.Before(start) && isOthers(id)
+			if isOutside && !at.IsZero() { // one without a time may well be inside
 				continue
 			}
 			if part[id] == nil {

@@ -66,13 +66,17 @@ func TestWindow(t *testing.T) {
 		at   time.Duration
 		in   bool
 	}{
-		{"in the second of the claim", 400 * time.Millisecond, true}, {"before", -time.Second, false},
-		{"at the end", time.Minute, true}, {"after", time.Minute + time.Second, false},
+		{"in the second of the claim", 400 * time.Millisecond, true}, {"as much before as clocks may differ", -clockSkew, true},
+		{"before", -clockSkew - time.Second, false}, {"at the end", time.Minute, true}, {"after", time.Minute + time.Second, false},
 	} {
 		l := listing{}
 		l.add([]teo.PrefetchTask{{JobID: "1", Target: "https://h/a", CreateTime: t0.Add(c.at)}})
-		if _, in := l.window(t0.Add(500*time.Millisecond), t0.Add(time.Minute))["1"]; in != c.in {
+		if _, in := l.window(t0.Add(500*time.Millisecond), t0.Add(time.Minute), func(string) bool { return false })["1"]; in != c.in {
 			t.Errorf("%s: in the window: %v", c.name, in)
+		}
+		isEarly := c.at < 0
+		if _, in := l.window(t0.Add(500*time.Millisecond), t0.Add(time.Minute), func(string) bool { return true })["1"]; in != (c.in && !isEarly) {
+			t.Errorf("%s, and another call's: in the window: %v", c.name, in)
 		}
 	}
 }

@@ -229,14 +229,24 @@ func stalledFor(task *v1alpha1.PrefetchTask, reason string) bool {
 	return stalled != nil && stalled.Reason == reason
 }
 
-// blind says why the outcomes of a run that is handed over cannot be read.
+// blind says why the outcomes of a run that is handed over cannot be read. It is taken
+// back as soon as they can; see followJobs.
 func blind(why schedule.Why) change {
 	return func(task *v1alpha1.PrefetchTask) {
-		message := "Every target was handed over, but their outcomes cannot be read: " + why.Message
+		message := unreadMessage + why.Message
 		notReady(task, why.Reason, message)
 		stall(task, true, why.Reason, message)
 		observe(task)
 	}
+}
+
+const unreadMessage = "Every target was handed over, but their outcomes cannot be read: "
+
+// saysUnread says whether the status says that outcomes cannot be read.
+func saysUnread(task *v1alpha1.PrefetchTask) bool {
+	stalled := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionStalled)
+	return stalled != nil && strings.HasPrefix(stalled.Message, unreadMessage) && !over(task) &&
+		meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionSubmitted)
 }
 
 // waits says why a task waits.
@@ -267,16 +277,28 @@ func waits(note schedule.Note, now time.Time) change {
 	}
 }
 
-// follow copies what EdgeOne lists of the task's jobs. Targets without an outcome
-// after the deadline count as failed.
-func follow(listed listing, deadline time.Duration, now, serverNow time.Time) change {
+// followJobs copies what a look has read of the task's jobs. If all jobs could be read,
+// the status no longer says that they cannot.
+func followJobs(seen *reading, limits limits, now time.Time, isRead bool) change {
 	return func(task *v1alpha1.PrefetchTask) {
 		targets := schedule.Targets(task)
+		forgotten, missing := 0, 0 // jobs
 		for i := range task.Status.Jobs {
 			job := &task.Status.Jobs[i]
-			followJob(task, job, targets, listed[job.ID], serverNow.Sub(job.SubmitTime.Time) > deadline)
+			if followJob(task, job, targets, seen, limits) {
+				forgotten++
+			}
+			if underWay(*job) {
+				missing++
+			}
+		}
+		if isRead && saysUnread(task) {
+			unset(task, v1alpha1.ConditionStalled)
 		}
 		sum(task, now)
+		if forgotten > 0 && forgotten == missing {
+			forgetOutcomes(now)(task)
+		}
 	}
 }
 
@@ -288,42 +310,70 @@ var failedReasons = map[string]string{
 	teo.StatusInvalid:  v1alpha1.FailedInvalid,
 }
 
-func followJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, targets []string, listed map[string]teo.PrefetchTask, late bool) {
+// followJob counts the outcomes of a job, and says whether EdgeOne has forgotten what
+// became of the rest of it. What was counted once never becomes less.
+func followJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, targets []string, seen *reading, limits limits) (isForgotten bool) {
 	positions := schedule.Covered(job.Targets, len(targets))
-	if int(job.Succeeded+job.Failed) >= len(positions) || listed == nil && !late {
-		return
+	if int(job.Succeeded+job.Failed) >= len(positions) || seen.listing[job.ID] == nil && !seen.whole[job.ID] {
+		return false
 	}
-	job.Succeeded, job.Failed = 0, 0
-	for _, i := range positions {
-		if i >= len(targets) {
-			continue
-		}
-		entry, found := listed[target.Identity(targets[i])]
-		switch {
-		case found && entry.Status == teo.StatusSuccess:
-			job.Succeeded++
-		case found && entry.Ended():
-			job.Failed++
-			fail(task, targets[i], failedReasons[entry.Status], join(entry.FailType, entry.FailMessage))
-		case late:
-			job.Failed++
+	outcomes := make([]outcome, len(positions))
+	var counts [targetForgotten + 1]int32
+	for n, i := range positions {
+		outcomes[n] = limits.judge(seen, job, target.Identity(targets[i]))
+		counts[outcomes[n]]++
+	}
+	if counts[targetForgotten] > 0 && counts[targetUnderWay] == 0 {
+		isForgotten = true
+	}
+	ended := counts[targetSucceeded] + counts[targetFailed] + counts[targetNoOutcome]
+	if ended < job.Succeeded+job.Failed {
+		return isForgotten
+	}
+	job.Succeeded, job.Failed = counts[targetSucceeded], ended-counts[targetSucceeded]
+	for n, i := range positions {
+		switch outcomes[n] {
+		case targetFailed:
+			record := seen.listing[job.ID][target.Identity(targets[i])]
+			fail(task, targets[i], failedReasons[record.Status], join(record.FailType, record.FailMessage))
+		case targetNoOutcome:
 			fail(task, targets[i], v1alpha1.FailedNoOutcome, "EdgeOne named no outcome before the deadline")
+		case targetUnderWay, targetSucceeded, targetForgotten:
+		}
+	}
+	return isForgotten
+}
+
+// notFollowed ends a run whose outcomes cannot be read. They are looked at again, less
+// often, and count if they can.
+func notFollowed(why string, now time.Time) change {
+	return func(task *v1alpha1.PrefetchTask) {
+		sum(task, now)
+		if !over(task) {
+			endUnseen(task, unreadMessage+why+". The run ends without them; they are looked at again while EdgeOne's history shows them", now)
 		}
 	}
 }
 
-// notFollowed ends a run whose outcome EdgeOne does not let us read.
-func notFollowed(message string, now time.Time) change {
+// forgetOutcomes ends a run of which EdgeOne's history no longer shows what became.
+func forgetOutcomes(now time.Time) change {
 	return func(task *v1alpha1.PrefetchTask) {
-		sum(task, now)
-		if over(task) || len(schedule.Open(task)) > 0 {
-			return
+		if !over(task) || schedule.Unseen(task) {
+			endUnseen(task, "Every target was handed over, but EdgeOne's history no longer shows the outcomes of all", now)
 		}
-		task.Status.CompletionTime = metav1.NewTime(now)
-		message = "Every target was handed over, but EdgeOne does not let the outcome be read: " + message
-		set(task, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonNotFollowed, message)
-		set(task, v1alpha1.ConditionFinished, metav1.ConditionTrue, v1alpha1.ReasonNotFollowed, message)
 	}
+}
+
+func endUnseen(task *v1alpha1.PrefetchTask, message string, now time.Time) {
+	if task.Status.Submission != nil || len(schedule.Open(task)) > 0 {
+		return
+	}
+	if task.Status.CompletionTime.IsZero() {
+		task.Status.CompletionTime = metav1.NewTime(now)
+	}
+	set(task, v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonNotFollowed, message)
+	set(task, v1alpha1.ConditionFinished, metav1.ConditionTrue, v1alpha1.ReasonNotFollowed, message)
+	stall(task, true, v1alpha1.ReasonNotFollowed, message)
 }
 
 // sum derives counts and conditions from what the status holds of the run.
@@ -345,12 +395,13 @@ func sum(task *v1alpha1.PrefetchTask, now time.Time) {
 	}
 	s.JobCount = int32(len(s.Jobs))
 	observe(task)
-	if over(task) {
+	if over(task) && !schedule.Unseen(task) {
 		return
 	}
 	switch {
 	case int(succeeded+failed) >= total:
 		finish(task, total, int(failed), now)
+	case over(task) || len(handed) >= total && saysUnread(task): // until they can be read
 	case len(handed) >= total:
 		unset(task, v1alpha1.ConditionStalled, v1alpha1.ConditionQuotaExceeded)
 		s.NextAttemptTime = metav1.Time{}

@@ -81,7 +81,7 @@ func TestTransitions(t *testing.T) {
 		{"seen again", []change{claiming("0-1"), record("j", nil, t0), blind(person), following(listed("j", "success", 0), 0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 1 0"},
 		{"under way", []change{claiming("0-1"), record("j", nil, t0), following(listed("j", "processing", 0, 1), 0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
 		{"without an outcome", []change{claiming("0-1"), record("j", nil, t0), following(listing{}, 2*time.Hour)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
-		{"not followed", []change{claiming("0-1"), record("j", nil, t0), notFollowed("denied", t0)}, "Finished=NotFollowed Ready=NotFollowed Submitted=Submitted", "2 2 0 0"},
+		{"not followed", []change{claiming("0-1"), record("j", nil, t0), notFollowed("denied", t0)}, "Finished=NotFollowed ?Ready=NotFollowed Stalled=NotFollowed Submitted=Submitted", "2 2 0 0"},
 		{"a new run after the end", []change{refuse(schedule.All(2), "no", t0), revise, claiming("0-1")}, "-Finished=Submitting -Ready=Submitting -Submitted=Submitting", "2 0 0 0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -3,7 +3,9 @@ package controller
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
@@ -170,12 +173,53 @@ func (u *unit) poller(tasks ...*v1alpha1.PrefetchTask) *Poller {
 	return p
 }
 
-// lookUntil looks at the zone each second until a time.
+// lookUntil looks at the zone each second until a time, for lost calls and for outcomes.
 func (u *unit) lookUntil(p *Poller, zoneID string, end time.Time) {
 	u.t.Helper()
 	for ; time.Now().Before(end); time.Sleep(time.Second) {
-		if _, err := p.Reconcile(context.Background(), zone{ID: zoneID}); err != nil {
-			u.t.Fatal(err)
+		for _, r := range []reconcile.TypedReconciler[zone]{settler{p}, p} {
+			if _, err := r.Reconcile(context.Background(), zone{ID: zoneID}); err != nil {
+				u.t.Fatal(err)
+			}
 		}
 	}
+}
+
+// open returns the tasks of the zone that the Poller has.
+func (p *Poller) open(z zone) (tasks []*v1alpha1.PrefetchTask, due time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if work := p.zones[z]; work != nil {
+		tasks = slices.Collect(maps.Values(work.tasks))
+	}
+	return tasks, due
+}
+
+// follow is the news of a look that read all jobs of a task, and all of this.
+func follow(listed listing, deadline time.Duration, now, serverNow time.Time) change {
+	return func(task *v1alpha1.PrefetchTask) {
+		followJobs(readingOf(task, listed, serverNow), limits{deadline, 72 * time.Hour}, now, true)(task)
+	}
+}
+
+// reopen handles a retry of which EdgeOne lists this; nil is that it was not asked.
+func reopen(listed listing, now time.Time) change {
+	return func(task *v1alpha1.PrefetchTask) {
+		read := map[string]failures{}
+		for i := range task.Status.Jobs {
+			if job := &task.Status.Jobs[i]; listed != nil && !tellsFailures(task, job) {
+				read[job.ID] = failuresOf(task, job, readingOf(task, listed, now))
+			}
+		}
+		reopenFailed(read, now)(task)
+	}
+}
+
+func readingOf(task *v1alpha1.PrefetchTask, listed listing, at time.Time) *reading {
+	seen := newReading(at)
+	seen.listing = listed
+	for _, job := range task.Status.Jobs {
+		seen.whole[job.ID] = true
+	}
+	return seen
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
@@ -62,7 +63,7 @@ func WantsTargets(task *v1alpha1.PrefetchTask) bool {
 		return false
 	}
 	if Bound(task) {
-		return !finished(task) || RetryDue(task)
+		return !finished(task) || RetryDue(task) || Unseen(task)
 	}
 	return mayStart(task)
 }
@@ -178,6 +179,14 @@ func mayStart(task *v1alpha1.PrefetchTask) bool {
 // finished says whether the run that the task asks for is over.
 func finished(task *v1alpha1.PrefetchTask) bool {
 	return meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished) && !NewRun(task)
+}
+
+// Unseen says whether the run has ended because nobody could read its outcomes. As long
+// as EdgeOne's history shows them they may still be read.
+func Unseen(task *v1alpha1.PrefetchTask) bool {
+	ended := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionFinished)
+	ready := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionReady)
+	return finished(task) && ended.Reason == v1alpha1.ReasonNotFollowed && ready != nil && ready.Status == metav1.ConditionUnknown
 }
 
 // Claimed says whether a call of the task has an unknown outcome that matters. That

@@ -49,6 +49,8 @@ var states = map[string]views{
 	"succeeded":           {"Healthy", status.CurrentStatus, "Finished Ready Submitted"},
 	"partially-failed":    {"Degraded", status.FailedStatus, "Finished Stalled Submitted"},
 	"failed":              {"Degraded", status.FailedStatus, "Finished Stalled Submitted"},
+	"unread":              {"Degraded", status.FailedStatus, "Stalled Submitted"},
+	"not-followed":        {"Degraded", status.FailedStatus, "Finished Stalled Submitted"},
 }
 
 func TestTheToolsAgreeAboutEveryTask(t *testing.T) {

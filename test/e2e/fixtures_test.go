@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -93,22 +92,42 @@ func TestTheTasksThatToolsAreTestedWithAreThoseThatTheOperatorWrites(t *testing.
 
 	for _, task := range w.list() {
 		t.Run(task.Name, func(t *testing.T) {
-			got, path := w.fixture(task.Name), filepath.Join(fixtures, task.Name+".yaml")
 			if task.Name == refused.Name {
-				got = refusedFixture
-			}
-			if *update {
-				w.must(os.MkdirAll(fixtures, 0o755))
-				w.must(os.WriteFile(path, got, 0o644))
-			}
-			want, err := os.ReadFile(path)
-			w.must(err)
-			if string(got) != string(want) {
-				t.Errorf("%s is no longer what the operator writes; run go test -run %s ./test/e2e -update. It writes\n%s", path, "TestTheTasksThatTools", got)
+				w.isFixture(task.Name, refusedFixture)
+			} else {
+				w.sameAsFixture(task.Name)
 			}
 		})
 	}
-	w.kubectlAgrees()
+	w.kubectlAgrees([]kubectlWait{
+		{"succeeded", "Ready", true},
+		{"failed", "Finished", true},
+		{"failed", "Ready", false},
+		{"credentials-refused", "Stalled", true},
+		{"credentials-refused", "Finished", false},
+		{"stale", "Finished", false}, // kubectl goes by observedGeneration
+		{"new", "Finished", false},
+	})
+}
+
+// sameAsFixture compares a task as it is now with the one in the repository.
+func (w *world) sameAsFixture(name string) {
+	w.t.Helper()
+	w.isFixture(name, w.fixture(name))
+}
+
+func (w *world) isFixture(name string, got []byte) {
+	w.t.Helper()
+	path := filepath.Join(fixtures, name+".yaml")
+	if *update {
+		w.must(os.MkdirAll(fixtures, 0o755))
+		w.must(os.WriteFile(path, got, 0o644))
+	}
+	want, err := os.ReadFile(path)
+	w.must(err)
+	if string(got) != string(want) {
+		w.t.Errorf("%s is no longer what the operator writes; run go test -run 'TestTheTasksThatTools|TestOutcomesThatCannot' ./test/e2e -update. It writes\n%s", path, got)
+	}
 }
 
 // fixture is a task as it is now, without what differs each time.
@@ -133,31 +152,23 @@ func (w *world) fixture(name string) []byte {
 	})
 }
 
-// kubectlAgrees has kubectl wait for what each task's conditions say, and for
-// what they do not.
-func (w *world) kubectlAgrees() {
+// kubectlWait is a condition of a task that kubectl waits for, and whether it finds it True.
+type kubectlWait struct {
+	task, condition string
+	want            bool
+}
+
+// kubectlAgrees has kubectl wait for what tasks' conditions say, and for what they do
+// not.
+func (w *world) kubectlAgrees(waits []kubectlWait) {
 	w.t.Helper()
 	kubeconfig := filepath.Join(w.t.TempDir(), "kubeconfig")
 	w.must(writeAdmin(kubeconfig))
-	waits := func(ctx context.Context, task, condition, timeout string) bool {
-		cmd := exec.CommandContext(ctx, binary(w.t, "kubectl"), "--kubeconfig="+kubeconfig, "-n", w.namespace,
-			"wait", "--for=condition="+condition, "--timeout="+timeout, "pft/"+task)
-		return cmd.Run() == nil
-	}
-	for _, c := range []struct {
-		task, condition string
-		want            bool
-	}{
-		{"succeeded", "Ready", true},
-		{"failed", "Finished", true},
-		{"failed", "Ready", false},
-		{"credentials-refused", "Stalled", true},
-		{"credentials-refused", "Finished", false},
-		{"stale", "Finished", false}, // kubectl goes by observedGeneration
-		{"new", "Finished", false},
-	} {
+	for _, c := range waits {
 		timeout := map[bool]string{true: "1m", false: "1s"}[c.want]
-		if got := waits(w.t.Context(), c.task, c.condition, timeout); got != c.want {
+		cmd := exec.CommandContext(w.t.Context(), binary(w.t, "kubectl"), "--kubeconfig="+kubeconfig, "-n", w.namespace,
+			"wait", "--for=condition="+c.condition, "--timeout="+timeout, "pft/"+c.task)
+		if got := cmd.Run() == nil; got != c.want {
 			w.t.Errorf("kubectl wait --for=condition=%s pft/%s: %v, want %v", c.condition, c.task, got, c.want)
 		}
 	}

@@ -1,0 +1,266 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
+)
+
+// This file reads EdgeOne's history. What it reads is complete: a page, a window or a
+// job is either read as a whole or not at all.
+
+const (
+	// clockSkew is how far EdgeOne's own clocks may differ: the one whose time answers
+	// carry, by which calls are signed, and the one that writes CreateTime. EdgeOne
+	// tells both to the second only. So the window of a claim starts this much before
+	// its signature; see listing.window.
+	clockSkew = 3 * time.Second
+	// maxRecords is how many records of the history one look holds in memory. Whatever
+	// is open in a zone, and whoever else uses it, more are read in several looks.
+	maxRecords = 20_000
+	// maxCallsForJobs is how many calls one look for outcomes makes before it writes
+	// what it has read: five seconds' worth.
+	maxCallsForJobs = 100
+	// fewRejected jobs of a zone may be rejected one after the other. If nothing else
+	// is read meanwhile, EdgeOne rejects what concerns the zone, not those jobs.
+	fewRejected = 3
+
+	historyPage = 1000 // records, see teo.PrefetchTaskPage
+)
+
+// reading is what a look has read of EdgeOne's history.
+type reading struct {
+	at      time.Time // EdgeOne's time before the look
+	listing listing
+	// whole has the jobs that were read by their ID: what their listing lacks, EdgeOne
+	// did not have. Of other jobs a window may show only a part.
+	whole map[string]bool
+	// rejected has the jobs that EdgeOne does not let us read, or not completely.
+	rejected map[string]error
+	records  int
+}
+
+func newReading(at time.Time) *reading {
+	return &reading{at: at, listing: listing{}, whole: map[string]bool{}, rejected: map[string]error{}}
+}
+
+func (r *reading) add(tasks []teo.PrefetchTask) {
+	r.listing.add(tasks)
+	r.records += len(tasks)
+}
+
+// has says whether the look has anything to say about a job.
+func (r *reading) has(jobID string) bool {
+	return r.whole[jobID] || r.listing[jobID] != nil || r.rejected[jobID] != nil
+}
+
+// concernsOnly says whether an error concerns only the job or the window that was
+// asked for: EdgeOne rejects it, or it cannot be read as a whole. All other errors
+// concern everything that is read with the same key, or from the same place.
+func concernsOnly(err error) bool {
+	return teo.KindOf(err) == teo.Rejected || errors.Is(err, teo.ErrTooManyPages) || teo.IsTorn(err)
+}
+
+// readWindow reads what was created from start to end, both included, part by part:
+// add gets each part. An error means that the window is not read.
+func (p *Poller) readWindow(ctx context.Context, creds teo.Credentials, zoneID string, start, end time.Time, add func([]teo.PrefetchTask)) error {
+	window := teo.DescribePrefetchTasksRequest{ZoneID: zoneID, StartTime: start, EndTime: end, MaxPages: maxRecords / historyPage}
+	tasks, err := p.edgeOne.DescribePrefetchTasks(ctx, creds, window)
+	if err == nil {
+		add(tasks)
+		return nil
+	}
+	middle := start.Add(end.Sub(start) / 2).Truncate(time.Second)
+	isTooLong := errors.Is(err, teo.ErrTooManyPages) || teo.KindOf(err) == teo.Rejected && end.Sub(start) > time.Minute
+	if !isTooLong || !middle.After(start) {
+		return err
+	}
+	if err := p.readWindow(ctx, creds, zoneID, start, middle, add); err != nil {
+		return err
+	}
+	return p.readWindow(ctx, creds, zoneID, middle, end, add)
+}
+
+// readRecentWindow reads what was created from start until now. Listings of more than
+// a page are read until a little before now only: a window holds still once it is past.
+func (p *Poller) readRecentWindow(ctx context.Context, creds teo.Credentials, zoneID string, start time.Time, add func([]teo.PrefetchTask)) error {
+	now := p.now()
+	if now.Before(start) {
+		return nil
+	}
+	page, err := p.edgeOne.FirstPrefetchTasks(ctx, creds, teo.DescribePrefetchTasksRequest{ZoneID: zoneID, StartTime: start, EndTime: now})
+	if err != nil {
+		return err
+	}
+	if isWhole(page) {
+		add(page.Tasks)
+		return nil
+	}
+	if end := now.Add(-clockSkew); end.After(start) {
+		return p.readWindow(ctx, creds, zoneID, start, end, add)
+	}
+	return nil
+}
+
+// isWhole says whether the first page of a listing is all of it. A full page may be
+// followed by others, whatever its count says.
+func isWhole(page teo.PrefetchTaskPage) bool {
+	return len(page.Tasks) == page.TotalCount && page.TotalCount < historyPage
+}
+
+// followedJob is a job of which outcomes are missing.
+type followedJob struct {
+	id     string
+	signed time.Time // when its call was
+	byID   bool      // a window did not show all of it
+}
+
+// jobReader reads jobs of a zone with as few calls as it takes.
+type jobReader struct {
+	*Poller
+	ctx    context.Context
+	creds  teo.Credentials
+	zoneID string
+	*reading
+	calls int
+}
+
+// isSpent says whether the look has read as much as one look may.
+func (r *jobReader) isSpent() bool { return r.calls >= maxCallsForJobs || r.records >= maxRecords }
+
+// read reads jobs until the look is spent, and returns an error that concerns all of
+// them. Those that are not read are the next look's.
+func (r *jobReader) read(jobs []followedJob) error {
+	var inWindow, byID []followedJob
+	for _, job := range jobs {
+		if job.byID {
+			byID = append(byID, job)
+		} else {
+			inWindow = append(inWindow, job)
+		}
+	}
+	slices.SortStableFunc(inWindow, func(a, b followedJob) int { return a.signed.Compare(b.signed) })
+	missed, err := r.readByWindow(inWindow)
+	for _, job := range append(missed, byID...) {
+		if err != nil {
+			return err
+		}
+		err = r.readByID(job)
+	}
+	return err
+}
+
+// readByWindow reads jobs, in the order in which they were signed, with one window,
+// which perhaps holds the jobs of others as well. If it takes more calls than the jobs
+// one by one, these are read by their ID; if it holds more than a look may, it is read
+// in halves. The window ends in the past, where it holds still. It returns the jobs that
+// have to be read by their ID.
+func (r *jobReader) readByWindow(jobs []followedJob) (missed []followedJob, err error) {
+	if len(jobs) <= 1 || r.isSpent() {
+		return jobs, nil
+	}
+	room, worth := max(1, (maxRecords-r.records)/historyPage), len(jobs)-1 // in pages
+	tasks, err := r.edgeOne.DescribePrefetchTasks(r.ctx, r.creds, teo.DescribePrefetchTasksRequest{
+		ZoneID: r.zoneID, StartTime: jobs[0].signed.Add(-clockSkew),
+		EndTime:  earliest(jobs[len(jobs)-1].signed.Add(r.CallTimeout+clockSkew), r.now().Add(-clockSkew)),
+		MaxPages: min(room, worth),
+	})
+	r.calls += 1 + len(tasks)/historyPage
+	switch {
+	case errors.Is(err, teo.ErrTooManyPages) && room < worth:
+		return r.readHalves(jobs)
+	case err != nil && concernsOnly(err):
+		return jobs, nil
+	case err != nil:
+		return nil, err
+	}
+	r.add(tasks)
+	return slices.DeleteFunc(slices.Clone(jobs), func(job followedJob) bool { return r.listing[job.id] != nil }), nil
+}
+
+func (r *jobReader) readHalves(jobs []followedJob) (missed []followedJob, err error) {
+	half := len(jobs) / 2
+	if missed, err = r.readByWindow(jobs[:half]); err != nil {
+		return nil, err
+	}
+	rest, err := r.readByWindow(jobs[half:])
+	return append(slices.Clone(missed), rest...), err
+}
+
+// now is EdgeOne's time in whole seconds, as it counts windows.
+func (p *Poller) now() time.Time { return p.edgeOne.ServerTime().Truncate(time.Second) }
+
+func earliest(times ...time.Time) time.Time { return slices.MinFunc(times, time.Time.Compare) }
+
+// readByID reads one job. What EdgeOne rejects of it concerns that job alone, unless
+// it rejects one job after the other in the same words.
+func (r *jobReader) readByID(job followedJob) error {
+	if r.isSpent() {
+		return nil
+	}
+	tasks, err := r.edgeOne.DescribePrefetchTasks(r.ctx, r.creds,
+		teo.DescribePrefetchTasksRequest{ZoneID: r.zoneID, JobID: job.id, MaxPages: maxRecords / historyPage})
+	r.calls += 1 + len(tasks)/historyPage
+	switch {
+	case err == nil:
+		r.add(tasks)
+		r.whole[job.id] = true
+		return nil
+	case !concernsOnly(err):
+		return err
+	}
+	r.rejected[job.id] = err
+	if len(r.rejected) >= fewRejected && len(r.listing)+len(r.whole) == 0 && teo.KindOf(err) == teo.Rejected && r.areAlike() {
+		return err
+	}
+	return nil
+}
+
+// areAlike says whether all jobs that were rejected were rejected in the same words.
+func (r *reading) areAlike() bool {
+	words := map[string]bool{}
+	for _, err := range r.rejected {
+		words[teo.Message(err)] = true
+	}
+	return len(words) == 1
+}
+
+// outcome is what a look has found out about a target of a job.
+type outcome int
+
+const (
+	targetUnderWay  outcome = iota // or not read
+	targetSucceeded                // as EdgeOne lists it
+	targetFailed                   // as EdgeOne lists it
+	targetNoOutcome                // it has not ended before the deadline
+	targetForgotten                // EdgeOne's history does not go back to it any more
+)
+
+// limits are the times that decide about a job.
+type limits struct {
+	deadline  time.Duration // from the call until a target must have ended
+	retention time.Duration // how long EdgeOne's history shows a call
+}
+
+// judge is the only place that concludes an outcome. A target has ended if a listing
+// says so. That it has not, or that it is not listed, counts only in a look that read
+// that very job after the deadline: any other look may have missed it.
+func (l limits) judge(r *reading, job *v1alpha1.Job, identity string) outcome {
+	record, isListed := r.listing[job.ID][identity]
+	age := r.at.Sub(job.SubmitTime.Time)
+	switch {
+	case isListed && record.Status == teo.StatusSuccess:
+		return targetSucceeded
+	case isListed && record.Ended():
+		return targetFailed
+	case !r.whole[job.ID] || age <= l.deadline:
+		return targetUnderWay
+	case !isListed && age > l.retention:
+		return targetForgotten
+	}
+	return targetNoOutcome
+}

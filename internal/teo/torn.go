@@ -1,0 +1,7 @@
+package teo
+
+import "errors"
+
+// IsTorn says whether a listing could not be read as a whole because it changed each
+// time while it was read.
+func IsTorn(err error) bool { return errors.Is(err, errTorn) }
