@@ -13,6 +13,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
@@ -631,6 +632,39 @@ func TestARetryWaitsUntilAllOfItsJobsAreRead(t *testing.T) {
 		u.lookUntil(p, unitZone, time.Now().Add(2*time.Minute))
 		if task := u.get("a"); readyReason(task) != v1alpha1.ReasonSucceeded {
 			t.Errorf("EdgeOne lists all as success; %q is open, and it is %s", schedule.Open(task), summary(task))
+		}
+	})
+}
+
+// said collects the reasons of Events.
+type said struct {
+	noEvents
+	reasons *[]string
+}
+
+func (s said) Eventf(_, _ runtime.Object, eventType, reason, _, _ string, _ ...any) {
+	*s.reasons = append(*s.reasons, eventType+" "+reason)
+}
+
+func TestAnOutcomeThatIsReadLaterIsReportedAsWell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		var reasons []string
+		isRefused := true
+		refuse := func(string) string {
+			if isRefused {
+				return noPermission
+			}
+			return ""
+		}
+		u, p := settling(t, &badWay{RoundTripper: edgeOne.RoundTripper(), refuse: refuse}, handedOver(t, edgeOne, "a", 1, 1))
+		u.events = said{reasons: &reasons}
+		u.lookUntil(p, unitZone, time.Now().Add(25*time.Hour))
+		isRefused = false
+		u.lookUntil(p, unitZone, time.Now().Add(time.Hour))
+		if fmt.Sprint(reasons) != "[Warning NotFollowed Normal Succeeded]" {
+			t.Errorf("reported: %v", reasons)
 		}
 	})
 }

@@ -324,19 +324,25 @@ func (o *operator) event(task *v1alpha1.PrefetchTask, eventType, reason, action,
 	o.events.Eventf(task, nil, eventType, reason, action, "%s", message)
 }
 
-// finished reports the end of a run, once.
+// finished reports the end of a run, once, and its outcome if nobody knew it then.
 func (o *operator) finished(before, after *v1alpha1.PrefetchTask) {
-	if after == nil || !over(after) || over(before) && before.Status.Run == after.Status.Run {
+	if after == nil {
+		return
+	}
+	isAgain := over(before) && before.Status.Run == after.Status.Run
+	if !over(after) || isAgain && (!schedule.Unseen(before) || schedule.Unseen(after)) {
 		return
 	}
 	for _, condition := range after.Status.Conditions {
 		if condition.Type == v1alpha1.ConditionFinished {
 			eventType := corev1.EventTypeNormal
-			if condition.Reason == v1alpha1.ReasonFailed || condition.Reason == v1alpha1.ReasonPartiallyFailed {
+			if condition.Reason != v1alpha1.ReasonSucceeded {
 				eventType = corev1.EventTypeWarning
 			}
 			o.event(after, eventType, condition.Reason, "Prefetch", condition.Message)
-			observeRun(after, condition.Reason)
+			if !isAgain {
+				observeRun(after, condition.Reason)
+			}
 		}
 	}
 	if owner := madeAgainBy(after); owner != "" && after.Spec.TTLSecondsAfterFinished > 0 {

@@ -36,6 +36,12 @@
 // Left out because they change when something happens, never what: back-off and
 // slow retry after calls that were settled as not executed, holds, the limiter. And
 // that a retry is refused where nothing tells any more which targets failed.
+//
+// Left out as well are seconds. EdgeOne's clocks differ, so the operator begins the
+// window of a claim some seconds before its signature, and leaves out of these what it
+// knows to be another call's. Here the window begins with the claim, which is the same
+// for every job that somebody knows. One that nobody knows, of a task that was deleted
+// within these seconds, counts as executed, like that of another program.
 package model
 
 import (
