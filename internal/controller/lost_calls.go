@@ -119,6 +119,9 @@ func (s settler) Reconcile(ctx context.Context, z zone) (reconcile.Result, error
 			s.settleAll(ctx, z, seen, isFenced)
 		}
 	}
+	if err == nil {
+		err = seen.rejection()
+	}
 	s.noteClaimsLook(z, seen, err)
 	if err != nil {
 		s.sayUnsettled(ctx, tasks, z, err)
@@ -148,6 +151,16 @@ type look struct {
 
 	mu      sync.Mutex
 	settled map[string]bool // claims that tasks were rid of, and whether something was found
+}
+
+// rejection is why EdgeOne rejects all windows that were asked for; nil if it does not.
+func (l *look) rejection() (rejection error) {
+	for id := range l.claims {
+		if rejection = l.unread[id]; teo.KindOf(rejection) != teo.Rejected {
+			return nil
+		}
+	}
+	return rejection
 }
 
 // plan decides what to look for. Whether a claim is past its fence is decided

@@ -84,7 +84,9 @@ func (p *Poller) jobInterval(w *wanted, job followedJob, look jobLook) time.Dura
 
 // Reconcile looks once for outcomes in a zone, if that is due, and writes them.
 func (p *Poller) Reconcile(ctx context.Context, z zone) (reconcile.Result, error) {
-	p.reopenKnown(ctx, z)
+	if !p.reopenKnown(ctx, z) {
+		p.wake(z, p.PollInterval) // whatever becomes of this pass
+	}
 	jobs, due := p.dueJobs(z)
 	if len(jobs) == 0 || time.Until(due) > 0 {
 		return when(due), nil

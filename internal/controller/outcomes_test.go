@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -149,7 +150,14 @@ func TestOutcomesAreReadInABusyZone(t *testing.T) {
 				edgeOne := unitEdgeOne(func(c *simulator.Config) { c.Zones[0].Daily = 1_000_000 })
 				defer edgeOne.Close()
 				task := handedOver(t, edgeOne, "a", 4000, 200)
-				u, p := settling(t, &badWay{RoundTripper: edgeOne.RoundTripper(), delay: 100 * time.Millisecond}, task)
+				check := func(body string) string {
+					var window struct{ EndTime time.Time }
+					if err := json.Unmarshal([]byte(body), &window); err == nil && window.EndTime.After(edgeOne.Now()) {
+						t.Errorf("a window ends at %v, in the future", window.EndTime)
+					}
+					return ""
+				}
+				u, p := settling(t, &badWay{RoundTripper: edgeOne.RoundTripper(), delay: 100 * time.Millisecond, refuse: check}, task)
 				begin := time.Now()
 				defer foreignTraffic(t, edgeOne, every)()
 				for !over(u.get("a")) && time.Since(begin) < time.Hour {

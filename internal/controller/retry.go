@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -173,8 +174,9 @@ func sayOfRetry(task *v1alpha1.PrefetchTask, message string) {
 	}
 }
 
-// reopenKnown begins the retries in a zone of which the status tells what failed.
-func (p *Poller) reopenKnown(ctx context.Context, z zone) {
+// reopenKnown begins the retries in a zone of which the status tells what failed, and
+// says whether all of them have begun.
+func (p *Poller) reopenKnown(ctx context.Context, z zone) bool {
 	var tasks []*v1alpha1.PrefetchTask
 	p.mu.Lock()
 	if work := p.zones[z]; work != nil {
@@ -185,7 +187,13 @@ func (p *Poller) reopenKnown(ctx context.Context, z zone) {
 		}
 	}
 	p.mu.Unlock()
-	forEach(len(tasks), func(i int) { p.write(ctx, tasks[i], reopenFailed(nil, time.Now())) })
+	var failed atomic.Bool
+	forEach(len(tasks), func(i int) {
+		if p.write(ctx, tasks[i], reopenFailed(nil, time.Now())) == nil {
+			failed.Store(true)
+		}
+	})
+	return !failed.Load()
 }
 
 // retryStep begins a retry once EdgeOne's history has told what failed of all jobs of
