@@ -362,6 +362,18 @@ var mutations = []mutation{
 		suites: []string{line},
 	},
 	{
+		name: "the quotas of a namespace's zones are read before another's", file: "internal/schedule/reads.go",
+		old:    `for len(r.underWay) < maxReads {`,
+		new:    `for len(r.underWay) < 1<<30 {`,
+		suites: []string{line},
+	},
+	{
+		name: "a key that may not work is tried with all tasks", file: "internal/schedule/queue.go",
+		old:    `account:    hold{probe: true},`,
+		new:    `account:    hold{},`,
+		suites: []string{line},
+	},
+	{
 		name: "a refused header holds the mode", file: "internal/schedule/blame.go",
 		old:    `return l.headers == "" && !l.MediaSegments`,
 		new:    `return l.ZoneID != ""`,

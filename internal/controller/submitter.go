@@ -309,6 +309,9 @@ func (s *Submitter) readQuota(l *line, creds teo.Credentials, zoneID string) {
 	case err == nil:
 		l.queue.SetQuota(zoneID, quota.Batch, quota.DailyAvailable, now)
 		l.use(zoneID, quota.Daily, now)
+	case teo.DeniedAccount(err): // found out without a claim
+		l.queue.QuotaUnread(zoneID, now)
+		s.pause(l, nil, err)
 	case errors.Is(err, teo.ErrZeroQuota):
 		l.queue.NoQuota(zoneID, now)
 	case refusesLooking(err):

@@ -221,6 +221,7 @@ func (t *tenant) waits(now time.Time) bool {
 func (q *Queue) dropTenant(t *tenant, now time.Time) {
 	if t.pool.tenants[t.name] == t && len(t.lanes) == 0 && !t.isApart(now) && t.troubles == nil {
 		delete(t.pool.tenants, t.name)
+		q.dropPool(t.pool, now)
 	}
 }
 

@@ -49,8 +49,8 @@ func TestARefusalHoldsWhatWasRefused(t *testing.T) {
 		w.add("a/headers", withHeader("1"))
 		w.deny(w.expect(w.next(), "a/headers"))
 		w.add("b/plain")
-		w.add("a/others", withHeader("2"))
 		w.answer(w.expect(w.next(), "b/plain"))
+		w.add("a/others", withHeader("2"))
 		w.answer(w.expect(w.next(), "a/others"))
 		w.none()
 		w.now = w.now.Add(30 * time.Second)
@@ -69,8 +69,8 @@ func TestARefusalHoldsWhatWasRefused(t *testing.T) {
 		w := newWorld(t)
 		w.add("a/1", withHeader("1"))
 		w.add("b/2", withHeader("2"))
-		w.deny(w.expect(w.next(), "a/1"))
-		w.deny(w.expect(w.next(), "b/2"))
+		w.deny(w.next()) // in either order
+		w.deny(w.next())
 		w.add("c/plain")
 		w.add("c/edge", edge)
 		w.answer(w.expect(w.next(), "c/edge"))
@@ -91,8 +91,8 @@ func TestARefusalHoldsWhatWasRefused(t *testing.T) {
 			t.Errorf("%d calls of 1,000 lanes were refused, want %d at most", refused, deniedLanes)
 		}
 		w.add("b/headers", withHeader("b"))
-		w.add("b/plain")
 		w.answer(w.expect(w.next(), "b/headers"))
+		w.add("b/plain")
 		w.answer(w.expect(w.next(), "b/plain"))
 		w.none()
 	})
@@ -341,5 +341,91 @@ func TestHeaderNamesThatDifferByCaseShareALane(t *testing.T) {
 	call := w.expect(w.next(), "t0 t1 t2")
 	if headers := call.Lane.Headers(); len(headers) != 1 || headers[0].Name != "X-Token" {
 		t.Errorf("the call carries %v", headers)
+	}
+}
+
+func inZone(id string) func(*v1alpha1.PrefetchTask) {
+	return func(task *v1alpha1.PrefetchTask) { task.Spec.ZoneID = id }
+}
+
+func TestQuotasAreReadAFewAtATimeNamespacesInTurn(t *testing.T) {
+	w := newWorld(t)
+	for i := range 2000 {
+		w.add(fmt.Sprint("flood/", i), inZone(fmt.Sprint("invented-", i)))
+	}
+	var underWay []string
+	read := func() {
+		for d := w.q.Next(w.now); d.ReadQuota != ""; d = w.q.Next(w.now) {
+			underWay = append(underWay, d.ReadQuota)
+		}
+	}
+	read()
+	if len(underWay) != maxReads {
+		t.Fatalf("%d quotas are read at once, want %d", len(underWay), maxReads)
+	}
+	w.add("modest/a", inZone("real"))
+	for reads := 0; ; reads++ {
+		if reads > maxReads+2 {
+			t.Fatalf("%d quotas are read before that of the other namespace's zone", reads)
+		}
+		zone := underWay[0]
+		underWay = underWay[1:]
+		if w.q.QuotaFailed(zone, w.now); zone == "real" {
+			break
+		}
+		w.q.HoldZone(zone, denied, w.now, w.now.Add(time.Hour))
+		read()
+	}
+}
+
+// A key that nobody has seen at work is tried with a single task, unless a quota that was
+// read has shown that it works.
+func TestAKeyThatMayNotWorkIsTriedWithOneTask(t *testing.T) {
+	for _, known := range []bool{false, true} {
+		w := newWorld(t)
+		for i := range 10 {
+			w.add(fmt.Sprint("t", i))
+		}
+		w.q.Next(w.now)
+		if known {
+			w.q.SetQuota("zone-1", 0, -1, w.now)
+		} else {
+			w.q.QuotaFailed("zone-1", w.now)
+		}
+		call := w.next()
+		if n := len(call.Parts); n != map[bool]int{false: 1, true: 10}[known] {
+			t.Errorf("the first call has %d tasks where the key is known to work: %v", n, known)
+		}
+		if w.answer(call); !known {
+			if n := len(w.next().Parts); n != 9 {
+				t.Errorf("the call after an accepted one has %d tasks, want 9", n)
+			}
+		}
+	}
+}
+
+func TestWhatIsKeyedByTenantsTextIsForgotten(t *testing.T) {
+	w := newWorld(t)
+	for i := range 500 {
+		name := fmt.Sprintf("ns%d/a", i)
+		w.add(name, inZone(fmt.Sprint("invented-", i)), withHeader(fmt.Sprint(i)))
+		if call := w.next(); i%2 == 0 {
+			w.deny(call)
+		} else {
+			w.lose(call)
+			w.q.Blame(call, "no answer", w.now)
+		}
+		w.delete(name)
+		w.now = w.now.Add(time.Millisecond)
+	}
+	for end := w.now.Add(3 * time.Hour); w.now.Before(end); w.now = w.now.Add(time.Minute) {
+		w.none()
+	}
+	q := w.q
+	if n := len(q.items) + len(q.lanes) + len(q.pools) + len(q.claims) + len(q.wanted) + len(q.holders) + len(q.lost) + len(q.returned) + len(q.expiries); n != 0 {
+		t.Errorf("%d lanes, %d pools, %d claims, %d lost calls, %d expiries are remembered", len(q.lanes), len(q.pools), len(q.claims), len(q.lost), len(q.expiries))
+	}
+	if n := len(q.namespaces); n > 1 {
+		t.Errorf("%d namespaces are remembered", n)
 	}
 }

@@ -168,6 +168,9 @@ type namespace struct {
 	turn  int64 // of its next call
 	since int64 // orders namespaces of the same turn: the one goes first that has waited longer
 	index int   // in the line; -1 while it is not in it
+
+	strands   int       // in all lanes
+	idleSince time.Time // when the last one went
 }
 
 func (n *namespace) Len() int { return len(n.ready) }
@@ -205,6 +208,10 @@ func (q *Queue) add(it *item) {
 		s = &strand{lane: l, namespace: ns, index: -1}
 		l.strands[ns.name] = s
 		l.turn = append(l.turn, s)
+		ns.strands++
+		if l.pool.queued {
+			q.reads.wait(ns.name, l.pool)
+		}
 	}
 	heap.Push(s, it)
 	q.offer(s)
@@ -225,6 +232,10 @@ func (q *Queue) take(it *item) {
 			s.items = s.items[:0]
 		}
 		delete(s.lane.strands, s.namespace.name)
+		if s.namespace.strands--; s.namespace.strands == 0 {
+			s.namespace.idleSince = q.now
+			q.idle = append(q.idle, idle{s.namespace, q.now})
+		}
 		s.lane.tidy()
 		return
 	}
@@ -249,6 +260,26 @@ func (q *Queue) offer(s *strand) {
 		heap.Push(s.namespace, s)
 		if len(s.namespace.ready) == 1 { // it saves no turns for later while it has nothing to submit
 			q.stand(s.namespace, max(s.namespace.turn, q.turn))
+		}
+	}
+}
+
+// idle is a namespace that nothing waits of, since a time.
+type idle struct {
+	*namespace
+	since time.Time
+}
+
+// idleMemory is for how long the turn of a namespace is remembered that nothing waits of:
+// one that came back sooner would have its next turn too early.
+const idleMemory = time.Minute
+
+func (q *Queue) dropIdle(now time.Time) {
+	for len(q.idle) > 0 && now.Sub(q.idle[0].since) >= idleMemory {
+		ns := q.idle[0]
+		q.idle = q.idle[1:]
+		if ns.strands == 0 && ns.idleSince.Equal(ns.since) && q.namespaces[ns.name] == ns.namespace {
+			delete(q.namespaces, ns.name)
 		}
 	}
 }

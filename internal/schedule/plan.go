@@ -55,6 +55,11 @@ func (q *Queue) Next(now time.Time) Decision {
 	}
 	q.expire(now)
 	q.splitLost(now)
+	q.now = now
+	q.dropIdle(now)
+	if read := q.nextRead(now); read.ReadQuota != "" {
+		return read
+	}
 	decision, found, test := q.nextSuspects(now)
 	if !found {
 		decision, found = q.nextInLine(now)
@@ -122,7 +127,10 @@ func (q *Queue) Held(call *Call, now time.Time) bool {
 
 // QuotaUnread tells that reading a zone's quota failed in a way that is worth
 // another try before any call.
-func (q *Queue) QuotaUnread(zoneID string, now time.Time) { q.reading(zoneID, false, now) }
+func (q *Queue) QuotaUnread(zoneID string, now time.Time) {
+	q.reads.ended(zoneID)
+	q.reading(zoneID, false, now)
+}
 
 // reading keeps both modes of a zone waiting while its quota is read.
 func (q *Queue) reading(zoneID string, underWay bool, now time.Time) {
@@ -139,7 +147,8 @@ func (q *Queue) metered(l *lane, now time.Time) (decision Decision, stop bool) {
 	switch p := l.pool; {
 	case q.needsQuota(p, now):
 		q.reading(l.ZoneID, true, now)
-		return Decision{ReadQuota: l.ZoneID}, true
+		q.queueRead(p)
+		return q.nextRead(now), true
 	case p.left == 0 && !p.edge:
 		q.holdPool(p, dailyQuota, now, p.readAt.Add(q.limits.QuotaInterval))
 		return Decision{}, true

@@ -27,6 +27,7 @@ type pool struct {
 	unread   bool // the last read brought nothing, and the next may
 	reading  bool
 	proven   bool               // EdgeOne has accepted a call
+	queued   bool               // it waits until its quota may be read
 	prober   *lane              // whose call tries whether the trouble is over
 	badHosts map[string]badHost // that EdgeOne does not know in this zone
 }
@@ -267,6 +268,14 @@ func (q *Queue) prove(p *pool, _ time.Time) { p.proven = true }
 // in the default mode (the edge mode's quota cannot be read). A batch of 0 keeps
 // what is known; a left of -1 is unknown.
 func (q *Queue) SetQuota(zoneID string, batch, left int, now time.Time) {
+	if q.account.Reason == "" {
+		q.account.probe = false // EdgeOne knows the key
+	}
+	q.setQuota(zoneID, batch, left, now)
+}
+
+func (q *Queue) setQuota(zoneID string, batch, left int, now time.Time) {
+	q.reads.ended(zoneID)
 	for _, edge := range []bool{false, true} {
 		p := q.pool(zoneID, edge) // made if need be: one read serves both
 		p.reading, p.readAt, p.unread = false, now, false
@@ -286,13 +295,14 @@ func (q *Queue) SetQuota(zoneID string, batch, left int, now time.Time) {
 			p.hold = hold{}
 		}
 		q.refreshAll(p, now)
+		q.expireAt(now.Add(q.limits.QuotaInterval), func(now time.Time) { q.dropPool(p, now) })
 	}
 }
 
 // QuotaFailed tells that the quota of a zone could not be read this time. Calls go on
 // without knowing it, until it is read again an interval later.
 func (q *Queue) QuotaFailed(zoneID string, now time.Time) {
-	q.SetQuota(zoneID, 0, -1, now)
+	q.setQuota(zoneID, 0, -1, now)
 	for _, edge := range []bool{false, true} {
 		q.pool(zoneID, edge).unread = true
 	}
@@ -356,7 +366,8 @@ var noQuota = Why{
 // NoQuota tells that the plan of a zone has no quota for prefetch in the default mode. It
 // is read again an interval later.
 func (q *Queue) NoQuota(zoneID string, now time.Time) {
-	q.QuotaFailed(zoneID, now)
+	q.SetQuota(zoneID, 0, -1, now)
+	q.pool(zoneID, false).unread = true
 	q.holdPool(q.pool(zoneID, false), noQuota, now, now.Add(q.limits.QuotaInterval))
 }
 

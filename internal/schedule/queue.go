@@ -52,8 +52,10 @@ type Queue struct {
 	pools      map[poolKey]*pool
 	namespaces map[string]*namespace
 	line       line
-	turn       int64 // the latest of those whose call was sent
-	stood      int64 // counts who stood in line
+	idle       []idle
+	now        time.Time // of the latest decision
+	turn       int64     // the latest of those whose call was sent
+	stood      int64     // counts who stood in line
 	account    hold
 	probing    bool                            // the call that tries the account again is under way
 	tasks      int                             // per call, learned from calls that took too long to claim; 0 is no limit
@@ -67,6 +69,7 @@ type Queue struct {
 	returned   map[types.NamespacedName]*lostCall // tasks of calls that were not executed, until those are split
 	settled    []*lostCall                        // to be split
 	expiries   expiries
+	reads      reads
 	lastTest   time.Time // of a group of suspects
 	soon       []*item   // to be told something at once
 	later      []later   // to be told in a while why they still wait
@@ -76,6 +79,7 @@ type Queue struct {
 func NewQueue(limits Limits) *Queue {
 	return &Queue{
 		limits:     limits,
+		account:    hold{probe: true}, // whether its key is any good is tried with one task
 		items:      map[types.NamespacedName]*item{},
 		lanes:      map[Lane]*lane{},
 		pools:      map[poolKey]*pool{},
