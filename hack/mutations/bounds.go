@@ -48,8 +48,10 @@ var bounds = []mutation{
 	},
 	{
 		name: "files of a mounted Secret are read from two versions", file: "internal/controller/credentials.go",
-		old:    `readFiles(filepath.Join(dir, version))`,
-		new:    `readFiles(dir)`,
+		old: `files, err = readFiles(filepath.Join(dir, version))
+		if now, _ := os.Readlink(filepath.Join(dir, "..data")); now == version {`,
+		new: `files, err = readFiles(dir)
+		if version == version {`,
 		suites: []string{controller},
 	},
 	{

@@ -166,6 +166,7 @@ func TestTheFilesOfAMountedSecretAreReadFromOneVersion(t *testing.T) {
 			write(version + 1)
 		}
 	}()
+	t.Cleanup(func() { <-done })
 	read, own := 0, OwnCredentials(dir)
 	for {
 		got, err := own()
