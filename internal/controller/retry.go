@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -94,11 +93,6 @@ func (r *reading) showsAll(task *v1alpha1.PrefetchTask, job *v1alpha1.Job) bool 
 	})
 }
 
-// retryRoom is how many bytes a status may have for a retry to add to it. Each adds
-// the places of what failed three times over, up to 24 KB each, and etcd takes 1.5 MB
-// with the spec.
-const retryRoom = 256 << 10
-
 // reopenFailed makes what failed of a run that is over wait for a call again, and
 // counts as succeeded what has succeeded since. That it was asked for is handled by the
 // same write, so that it never happens twice. What read tells was read of EdgeOne's
@@ -125,17 +119,20 @@ func reopenFailed(read map[string]failures, now time.Time) change {
 		if !isOpen && !isNews {
 			return
 		}
-		if text, err := json.Marshal(s); isOpen && err == nil && len(text) > retryRoom {
-			retryRefused("the status has no room for the jobs of one more retry")(task)
-			return
-		}
+		opened := s.DeepCopy()
+		opened.RefusedTargets, opened.FailedTargets, opened.CompletionTime = "", nil, metav1.Time{}
 		for i, positions := range failed {
-			job := &s.Jobs[i]
+			job := &opened.Jobs[i]
 			late := succeededSince(task, job, positions)
 			job.Failed, job.Succeeded = job.Failed-late, job.Succeeded+late
 			job.Retried = schedule.Retried(job, len(schedule.Targets(task))).Union(positions).String()
 		}
-		s.RefusedTargets, s.FailedTargets, s.CompletionTime = "", nil, metav1.Time{}
+		// What is retried adds its positions up to three times, of 24 KB each at most.
+		if isOpen && jsonSize(opened) > maxStatus {
+			retryRefused("the status has no room for the jobs of one more retry")(task)
+			return
+		}
+		*s = *opened
 		unset(task, v1alpha1.ConditionStalled)
 		notReady(task, v1alpha1.ReasonWaiting, "Submitted when its turn comes")
 		sum(task, now)

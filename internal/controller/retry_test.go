@@ -17,6 +17,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -296,6 +297,36 @@ func TestAStatusGrowsByRetriesOnlyAsFarAsThereIsRoom(t *testing.T) {
 	t.Logf("%d retries fill %d KiB", retries, len(size)>>10)
 	if retries < 3 || len(size) > 400<<10 || schedule.RetryDue(task) || !strings.Contains(task.Status.Conditions[0].Message, "no room") {
 		t.Errorf("after %d retries the status has %d bytes and says %q", retries, len(size), task.Status.Conditions[0].Message)
+	}
+}
+
+// What a retry clears needs no room.
+func TestAFirstRetryHasRoomHoweverLongTheNamesOfWhatFailed(t *testing.T) {
+	for name, fails := range map[string]change{
+		"refused": refuse(schedule.All(100), strings.Repeat("no ", 300), t0),
+		"failed": func(task *v1alpha1.PrefetchTask) {
+			submitted("0-99", "j")(task)
+			entries := listing{"j": {}}
+			for _, u := range schedule.Targets(task) {
+				entries["j"][target.Identity(u)] = teo.PrefetchTask{JobID: "j", Target: u, Status: "failed", FailMessage: strings.Repeat("no ", 300)}
+			}
+			follow(entries, time.Hour, t0, t0)(task)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			task := taskOf(100)
+			for i := range task.Spec.Targets {
+				task.Spec.Targets[i] = v1alpha1.Target(fmt.Sprintf("https://h/%03d", i) + strings.Repeat("页", 900))
+			}
+			fails(task)
+			if size := jsonSize(task.Status); !over(task) || size <= maxStatus {
+				t.Fatalf("%s in %d bytes", summary(task), size)
+			}
+			asking("1")(task)
+			if reopen(nil, t0)(task); len(schedule.Open(task)) != 100 {
+				t.Errorf("%d targets are open: %s", len(schedule.Open(task)), task.Status.Conditions[0].Message)
+			}
+		})
 	}
 }
 
