@@ -139,7 +139,12 @@ func newWorldIn(t *testing.T, cluster *devcluster.Cluster, c simulator.Config) *
 // newWorldPair is a world, and another namespace in it.
 func newWorldPair(t *testing.T) (w, other *world) {
 	t.Helper()
-	w = newWorld(t, config())
+	return newWorldPairOf(t, config())
+}
+
+func newWorldPairOf(t *testing.T, c simulator.Config) (w, other *world) {
+	t.Helper()
+	w = newWorld(t, c)
 	other = &world{Client: w.Client, t: t, cluster: w.cluster, edgeOne: w.edgeOne, url: w.url, validity: w.validity}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}
 	w.must(w.Create(t.Context(), ns))
