@@ -46,7 +46,7 @@ func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, ca
 	s.tellLine(l, func() {
 		l.claiming -= len(call.Parts)
 		if err == nil {
-			err = l.postpone(call, troubles, len(urls) > 0)
+			err = s.postpone(l, call, troubles, len(urls) > 0)
 		}
 	})
 	if len(urls) == 0 {
@@ -69,19 +69,24 @@ func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, ca
 	s.settleBeside(ctx, l, claimID, unsettled, c)
 }
 
+// errTooSoon: the task has started too many runs within a minute.
+var errTooSoon = errors.New("too many runs within a minute")
+
 // postpone keeps tasks waiting that took no claim, if that is their own trouble: it is
 // where others were claimed, where there are no others, and where the API server refuses
 // the write for what the task is. Else it returns the trouble, which is the API server's.
-func (l *line) postpone(call *schedule.Call, troubles []error, someClaimed bool) (shared error) {
+func (s *Submitter) postpone(l *line, call *schedule.Call, troubles []error, someClaimed bool) (shared error) {
 	tried := 0
 	for _, err := range troubles {
-		if err != nil && !isRefused(err) {
+		if err != nil && !isRefused(err) && !errors.Is(err, errTooSoon) {
 			tried++
 		}
 	}
 	for i, err := range troubles {
 		switch {
 		case err == nil:
+		case errors.Is(err, errTooSoon):
+			l.queue.PostponeUntil(call.Parts[i], tooSoon, time.Now().Add(s.runs.wait(call.Parts[i].Task)))
 		case isRefused(err):
 			l.queue.Postpone(call.Parts[i], whyRefused(err), time.Now())
 		case someClaimed || tried == 1:
@@ -133,6 +138,11 @@ func (s *Submitter) claimAll(
 			return
 		}
 		part := call.Parts[i]
+		newRun := schedule.NewRun(part.Task)
+		if newRun && s.runs.wait(part.Task) > 0 {
+			troubles[i] = errTooSoon
+			return
+		}
 		submission := v1alpha1.Submission{
 			ClaimID:     claimID,
 			ZoneID:      call.Lane.ZoneID,
@@ -145,7 +155,9 @@ func (s *Submitter) claimAll(
 		}
 		var err error
 		tasks[i], err = s.store.claim(ctx, part.Task, submission, claim(submission, time.Now()))
-		claimed[i] = err == nil
+		if claimed[i] = err == nil; newRun && claimed[i] {
+			s.runs.count(part.Task)
+		}
 		if err != nil && !errors.Is(err, errStale) {
 			troubles[i] = err
 		}
@@ -421,7 +433,7 @@ func (s *Submitter) goRefuse(l *line, call *schedule.Call) {
 		})
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		_ = l.postpone(call, troubles, true)
+		_ = s.postpone(l, call, troubles, true)
 		l.queue.Accepted(call, tasks, 0, time.Now())
 	}()
 }

@@ -60,6 +60,9 @@ type operator struct {
 	edgeOne     *teo.Client
 	credentials *Credentials
 	events      events.EventRecorder
+	eventLimits eventLimits
+	runs        *pace // starts of runs and retries
+	notes       *pace // writes that say why a task waits
 	lists       *lists
 
 	calls    calls
@@ -83,6 +86,8 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 		credentials: credentials,
 		events:      mgr.GetEventRecorder("teo-prefetch-operator"),
 		claiming:    semaphore.NewWeighted(writers),
+		runs:        newPace(runRate),
+		notes:       newPace(noteRate),
 		critical:    critical,
 	}
 	if err := mgr.Add(&drain{op: op, cancel: cancel}); err != nil {

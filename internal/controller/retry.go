@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -175,18 +176,24 @@ func sayOfRetry(task *v1alpha1.PrefetchTask, message string) {
 // says whether all of them have begun.
 func (p *Poller) reopenKnown(ctx context.Context, z zone) bool {
 	var tasks []*v1alpha1.PrefetchTask
+	var read []map[string]failures
+	var failed atomic.Bool
 	p.mu.Lock()
 	if work := p.zones[z]; work != nil {
 		for key, task := range work.tasks {
-			if schedule.RetryDue(task) && len(work.wantedOf(key, task).jobs) == 0 {
-				tasks = append(tasks, task)
+			w := work.wantedOf(key, task)
+			switch {
+			case !schedule.RetryDue(task) || len(w.jobs) > 0:
+			case p.runs.wait(task) > 0:
+				failed.Store(true)
+			default:
+				tasks, read = append(tasks, task), append(read, maps.Clone(w.failures))
 			}
 		}
 	}
 	p.mu.Unlock()
-	var failed atomic.Bool
 	forEach(len(tasks), func(i int) {
-		if p.write(ctx, tasks[i], reopenFailed(nil, time.Now())) == nil {
+		if p.write(ctx, tasks[i], reopenFailed(read[i], time.Now())) == nil {
 			failed.Store(true)
 		}
 	})
@@ -211,6 +218,8 @@ func (p *Poller) retryStep(task *v1alpha1.PrefetchTask, z zone, seen *reading, u
 	}
 	w.jobs = slices.DeleteFunc(slices.Clone(w.jobs), func(job followedJob) bool { _, isRead := w.failures[job.id]; return isRead })
 	switch {
+	case len(w.jobs) == 0 && p.runs.wait(task) > 0:
+		p.wake(z, p.PollInterval)
 	case len(w.jobs) == 0:
 		return reopenFailed(w.failures, time.Now())
 	case why != nil && u.refused >= 2*p.RecheckInterval:
@@ -226,6 +235,7 @@ func (o *operator) retried(before, after *v1alpha1.PrefetchTask) {
 	switch {
 	case !over(before) || before.Status.LastHandledRetry == after.Status.LastHandledRetry || ready == nil:
 	case !over(after):
+		o.runs.count(after)
 		o.event(after, corev1.EventTypeNormal, "Retried", "Retry", "What failed is submitted again")
 	case ptr.Deref(after.Status.Targets.Failed, 0) > 0:
 		o.event(after, corev1.EventTypeWarning, "NotRetried", "Retry", ready.Message)

@@ -240,9 +240,13 @@ func (s *Submitter) tell(l *line) time.Duration {
 	return max(time.Until(next), time.Millisecond)
 }
 
-// tellOne writes one note, or returns nil. A conflict means that the task has
+// tellOne writes one note, or returns nil if it could not, or may not yet. A conflict means that the task has
 // changed, and its event will make the queue think again.
 func (s *Submitter) tellOne(note schedule.Note) *v1alpha1.PrefetchTask {
+	if s.notes.wait(note.Task) > 0 {
+		return nil
+	}
+	s.notes.count(note.Task)
 	var task *v1alpha1.PrefetchTask
 	trouble := func(err error) bool {
 		return !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !isRefused(err)
@@ -322,11 +326,6 @@ func (s *Submitter) readQuota(l *line, creds teo.Credentials, zoneID string) {
 	s.wake(l.account, 0)
 }
 
-// event reports on a task, always after the status says so.
-func (o *operator) event(task *v1alpha1.PrefetchTask, eventType, reason, action, message string) {
-	o.events.Eventf(task, nil, eventType, reason, action, "%s", message)
-}
-
 // finished reports the end of a run, once, and its outcome if nobody knew it then.
 func (o *operator) finished(before, after *v1alpha1.PrefetchTask) {
 	if after == nil {
@@ -342,7 +341,7 @@ func (o *operator) finished(before, after *v1alpha1.PrefetchTask) {
 			if condition.Reason != v1alpha1.ReasonSucceeded {
 				eventType = corev1.EventTypeWarning
 			}
-			o.event(after, eventType, condition.Reason, "Prefetch", condition.Message)
+			o.send(after, eventType, condition.Reason, "Prefetch", condition.Message)
 			if !isAgain {
 				observeRun(after, condition.Reason)
 			}

@@ -74,6 +74,8 @@ func newUnit(t *testing.T, edgeOne http.RoundTripper, onStatus func(write func()
 		credentials: &Credentials{Own: func() (teo.Credentials, error) { return unitCreds, nil }, MaxAge: time.Minute},
 		events:      noEvents{},
 		claiming:    semaphore.NewWeighted(writers),
+		runs:        newPace(runRate),
+		notes:       newPace(noteRate),
 		critical:    critical,
 	}
 	leads := make(chan struct{})

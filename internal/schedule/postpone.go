@@ -14,6 +14,7 @@ type postponement struct {
 	until time.Time
 	times int  // in a row
 	isNew bool // the call that it comes from has not come back
+	firm  bool // no edit ends it
 }
 
 // maxPostponed bounds how long a task is postponed.
@@ -28,10 +29,15 @@ func (q *Queue) Postpone(part Part, why Why, now time.Time) {
 	if why.Person {
 		wait = q.limits.StallAfter
 	}
-	it.postponed.Why = why
-	it.postponed.until = now.Add(min(wait<<min(it.postponed.times, 10), maxPostponed))
-	it.postponed.times++
-	it.postponed.isNew = true
+	times := it.postponed.times
+	q.PostponeUntil(part, why, now.Add(min(wait<<min(times, 10), maxPostponed)))
+	it.postponed.times, it.postponed.firm = times+1, false
+}
+
+// PostponeUntil is Postpone until a time that no edit of the task brings nearer.
+func (q *Queue) PostponeUntil(part Part, why Why, until time.Time) {
+	it := part.item
+	it.postponed = postponement{Why: why, until: until, isNew: true, firm: true}
 	q.postponed[it] = true
 	q.expireAt(it.postponed.until, func(now time.Time) { q.endPostponed(it, now) })
 	q.acquit(it) // a group of suspects does not wait for it

@@ -134,7 +134,7 @@ func (q *Queue) place(it *item, task *v1alpha1.PrefetchTask, waits bool, now tim
 	if it.task != nil && (it.task.UID != task.UID || Run(it.task) != Run(task)) {
 		q.acquit(it)
 	}
-	if it.isPostponed(now) && it.task != nil && isEdited(it.task, task) {
+	if it.isPostponed(now) && !it.postponed.firm && it.task != nil && isEdited(it.task, task) {
 		it.postponed = postponement{}
 	}
 	if !it.isPostponed(now) {
