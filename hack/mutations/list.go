@@ -557,6 +557,24 @@ var mutations = []mutation{
 		new:    `func (it *item) isPostponed(time.Time) bool { return false }`,
 		suites: []string{controller},
 	},
+	{
+		name: "a task starts as many runs as its revision has values", file: "internal/controller/call.go",
+		old:    `if newRun && s.runs.wait(part.Task) > 0 {`,
+		new:    `if newRun && part.Task == nil {`,
+		suites: []string{controller},
+	},
+	{
+		name: "each stalled task has an Event", file: "internal/controller/events.go",
+		old:    `if o.eventLimits.allow(task, reason) {`,
+		new:    `if o.eventLimits.allow(task, reason) || task != nil {`,
+		suites: []string{controller},
+	},
+	{
+		name: "what a retry clears counts for its room", file: "internal/controller/retry.go",
+		old:    `jsonSize(opened) > maxStatus {`,
+		new:    `jsonSize(s) > maxStatus {`,
+		suites: []string{controller},
+	},
 	// Retries.
 	{
 		name: "a retry is not noted with what it opens", file: "internal/controller/retry.go",
