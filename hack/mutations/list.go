@@ -387,8 +387,10 @@ var mutations = []mutation{
 	},
 	{
 		name: "one URL that is refused in general words fails its task", file: "internal/schedule/isolate.go",
-		old:    "\tcase v.way != way:\n\t\t\tv.way, v.url = way, url\n\t\tcase v.url != url:",
-		new:    "\tdefault:",
+		old: `case v.way != way:`,
+		new: `case v.way == "":
+			v.way, v.url, v.refusal = way, url, message
+		case v.way != way:`,
 		suites: []string{line},
 	},
 	{
@@ -418,7 +420,7 @@ var mutations = []mutation{
 	{
 		name: "a task is stalled for what shared its calls", file: "internal/controller/status.go",
 		old:    `if len(jobs) == 0 && single && schedule.OftenLost(task)`,
-		new:    `if len(jobs) == 0 && schedule.OftenLost(task)`,
+		new:    `if len(jobs) == 0 && (single || task != nil) && schedule.OftenLost(task)`,
 		suites: []string{controller},
 	},
 

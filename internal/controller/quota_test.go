@@ -94,9 +94,11 @@ func TestTasksBeyondTheQuotaWaitAndGoOnWhenItReturns(t *testing.T) {
 // Nothing has quota for many days: each task is told once a day at most.
 func TestHoldingTasksWritesToEachOnceADayAtMost(t *testing.T) {
 	const n, days = 1000, 5
-	zone := zoneA1
-	zone.Daily = -1
-	inCalm(t, simulator.Config{Zones: []simulator.Zone{zone, zoneA2}}, func(t *testing.T, w *calm) {
+	inCalm(t, simulator.Config{}, func(t *testing.T, w *calm) {
+		w.edgeOne.AddFault(simulator.Fault{ // others use it up each day
+			Match:  simulator.Matcher{Action: teo.ActionDescribeContentQuota},
+			Effect: simulator.Effect{Executed: true, Body: `{"Response":{"PrefetchQuota":[{"Type":"prefetch_url","Batch":500,"Daily":10000,"DailyAvailable":0}],"RequestId":"r"}}`},
+		})
 		time.Sleep(7*time.Hour + 11*time.Minute)
 		w.createMany("n", n, nil)
 		w.start()
@@ -113,7 +115,7 @@ func TestHoldingTasksWritesToEachOnceADayAtMost(t *testing.T) {
 		if calls := len(w.submissions()); calls > 0 {
 			t.Errorf("%d calls without quota", calls)
 		}
-		w.readsAtMost(zone.ID)
+		w.readsAtMost(zoneA1.ID)
 	})
 }
 
