@@ -35,8 +35,8 @@ const (
 	// ReasonSubmitted: every target was handed over; their outcomes come next. EdgeOne
 	// usually takes 5 to 30 minutes.
 	ReasonSubmitted = "Submitted"
-	// ReasonOutcomeUnknown: an answer was lost; the call is looked up in EdgeOne's
-	// history before anything is submitted again. With Stalled, the message says what a
+	// ReasonOutcomeUnknown: an answer was lost, or left open whether EdgeOne executed the
+	// call; the call is looked up in EdgeOne's history before anything is submitted again. With Stalled, the message says what a
 	// person can do.
 	ReasonOutcomeUnknown = "OutcomeUnknown"
 	// ReasonThrottled: EdgeOne is called more slowly; the task stays in line.

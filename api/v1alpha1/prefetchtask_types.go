@@ -392,9 +392,9 @@ type PrefetchTaskStatus struct {
 	// submission is the claim on a call whose answer is not recorded yet.
 	// +optional
 	Submission *Submission `json:"submission,omitempty"`
-	// lostCalls counts the calls of this run whose answer was lost and that
-	// EdgeOne turned out not to have executed. From the third on the task is
-	// Stalled and tried more seldom.
+	// lostCalls counts the calls of this run whose outcome was unknown and that
+	// EdgeOne turned out not to have executed. From the third on, a call of a single
+	// URL makes the task Stalled, and that URL is retried less often.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	LostCalls int32 `json:"lostCalls,omitempty"`

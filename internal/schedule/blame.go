@@ -123,7 +123,7 @@ const deniedLanes = 4
 // zone where neither headers nor media segments can be the reason, or another
 // namespace's call was refused in the same way.
 func (q *Queue) BlameDenial(call *Call, way string, now time.Time) (reach Reach, failures int) {
-	reach, failures = q.Blame(call, way, now)
+	reach, _ = q.Blame(call, way, now)
 	p := call.lane.pool
 	switch {
 	case call.Lane.isPlain() || reach >= ReachMode:
@@ -173,7 +173,7 @@ func (q *Queue) accepted(call *Call, now time.Time) {
 			q.dropTenant(t, now)
 		}
 	}
-	q.prove(l.pool, now)
+	l.pool.proven = true
 }
 
 // tenant is what is known of a namespace in a mode of a zone, while there is any reason

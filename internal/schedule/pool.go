@@ -261,9 +261,6 @@ func (q *Queue) dropPool(p *pool, now time.Time) {
 	}
 }
 
-// prove notes that EdgeOne has accepted a call.
-func (q *Queue) prove(p *pool, _ time.Time) { p.proven = true }
-
 // SetQuota tells what EdgeOne says of a zone: targets in a call, and left today
 // in the default mode (the edge mode's quota cannot be read). A batch of 0 keeps
 // what is known; a left of -1 is unknown.
