@@ -321,7 +321,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a URL of two tasks is sent twice in a call", file: "internal/schedule/plan.go",
-		old:    `if !urls[u] {`,
+		old:    `if !urls.has(u) {`,
 		new:    `if len(u) > 0 {`,
 		suites: []string{line},
 	},

@@ -225,7 +225,8 @@ func urlSet(urls []string) map[string]bool {
 	return set
 }
 
-// claimedURLs are the distinct URLs of the tasks that are claimed for certain.
+// claimedURLs are the distinct URLs of the tasks that are claimed for certain, in
+// their first spelling.
 // No others may be sent: nobody would look for them.
 func claimedURLs(call *schedule.Call, claimed []bool) []string {
 	seen := make(map[string]bool, len(call.URLs))
@@ -236,8 +237,8 @@ func claimedURLs(call *schedule.Call, claimed []bool) []string {
 		}
 		targets := schedule.Targets(part.Task)
 		for _, p := range part.Positions {
-			if u := targets[p]; !seen[u] {
-				seen[u] = true
+			if u := targets[p]; !seen[target.Identity(u)] {
+				seen[target.Identity(u)] = true
 				urls = append(urls, u)
 			}
 		}

@@ -42,3 +42,30 @@ func TestTargetsAreSentEncodedOnce(t *testing.T) {
 		})
 	}
 }
+
+// All spellings of a URL are handed over by one, also those of another task in the
+// call, and hear of its outcome.
+func TestTheFirstSpellingOfAURLIsSentForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sent []string
+		edgeOne := seen(func(_ *http.Request, targets []string) (string, error) {
+			sent = append(sent, targets...)
+			return `{"Response":{"JobId":"job-1","FailedList":[{"Reason":"no","Targets":["https://h/%E4%B8%AD"]}],"RequestId":"r"}}`, nil
+		})
+		a, b := unitTask("a", 0), unitTask("b", 0)
+		a.Spec.Targets = []v1alpha1.Target{"https://h/page", "https://h/page#top", "https://H:443/page#caf%C3%A9", "https://h/中", "https://h/%e4%b8%ad"}
+		b.Spec.Targets = []v1alpha1.Target{"https://h/page#library", "https://h/%E4%B8%AD", "https://h/other"}
+		u := newUnit(t, edgeOne, nil, a, b)
+		s, l := u.submitter(u.get("a"), u.get("b"))
+		s.call(context.Background(), l, unitCreds, u.planned(l), "mine")
+		if want := []string{"https://h/page", "https://h/%E4%B8%AD", "https://h/other"}; !slices.Equal(sent, want) {
+			t.Errorf("EdgeOne was asked for %q, want %q", sent, want)
+		}
+		for name, want := range map[string][2]string{"a": {"0-2", "3-4"}, "b": {"0,2", "1"}} {
+			status := u.get(name).Status
+			if len(status.Jobs) != 1 || status.Jobs[0].Targets != want[0] || status.RefusedTargets != want[1] {
+				t.Errorf("%s: jobs %+v, refused %q; want %q", name, status.Jobs, status.RefusedTargets, want)
+			}
+		}
+	})
+}

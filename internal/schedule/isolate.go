@@ -184,14 +184,14 @@ func (q *Queue) try(l *lane, g group, now time.Time) *Call {
 		return refusal
 	}
 	call := &Call{Lane: l.Lane, lane: l, test: true, Turn: q.turn}
-	urls, size := map[string]bool{}, l.size(q.limits, now)
+	urls, size := q.newURLSet(), l.size(q.limits, now)
 	for i, s := range g {
 		open, targets := s.positions.in(Open(s.item.task)), Targets(s.item.task)
 		if len(open) == 0 {
 			call.group = append(call.group, s)
 			continue
 		}
-		if len(urls) >= size { // the zone takes less than it did
+		if urls.len() >= size { // the zone takes less than it did
 			q.suspectFirst(l, g[i:])
 			break
 		}

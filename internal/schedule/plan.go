@@ -169,7 +169,7 @@ func (q *Queue) fill(first *strand, now time.Time) *Call {
 	if i := slices.Index(l.turn, first); i > 0 {
 		l.turn = slices.Concat(l.turn[i:], l.turn[:i])
 	}
-	urls := map[string]bool{}
+	urls := q.newURLSet()
 	for len(l.strands) > 0 && len(call.Parts) < tasks && len(refusal.Parts) < tasks {
 		s := l.turn[0]
 		if len(s.items) == 0 {
@@ -186,7 +186,7 @@ func (q *Queue) fill(first *strand, now time.Time) *Call {
 		if len(bad) > 0 && len(call.Parts) > 0 || len(bad) == 0 && len(refusal.Parts) > 0 {
 			break // its turn comes right after this call
 		}
-		if len(urls) >= size && (len(bad) > 0 || !urls[targets[open[0]]]) {
+		if urls.len() >= size && (len(bad) > 0 || !urls.has(targets[open[0]])) {
 			break // the call is full, and only takes those who want what it has
 		}
 		if len(bad) > 0 {
@@ -233,17 +233,18 @@ func (c *Call) refuse(it *item, bad Positions, message string) bool {
 	return true
 }
 
-// add puts as many of the item's open targets into the call as fit. A URL that
-// another task already brought costs nothing. It returns the positions.
-func (c *Call) add(it *item, open Positions, targets []string, urls map[string]bool, size int) Positions {
+// add puts as many of the item's open targets into the call as fit. A URL that is
+// in it already, whatever way it is written in, costs nothing: the first spelling
+// is sent. It returns the positions.
+func (c *Call) add(it *item, open Positions, targets []string, urls urlSet, size int) Positions {
 	part := Part{Task: it.task, item: it}
 	for _, i := range open {
 		u := targets[i]
-		if !urls[u] {
-			if len(urls) >= size {
+		if !urls.has(u) {
+			if urls.len() >= size {
 				continue
 			}
-			urls[u] = true
+			urls.add(u)
 			c.URLs = append(c.URLs, u)
 		}
 		part.Positions = append(part.Positions, i)
@@ -251,6 +252,18 @@ func (c *Call) add(it *item, open Positions, targets []string, urls map[string]b
 	c.Parts = append(c.Parts, part)
 	return part.Positions
 }
+
+// urlSet is a set of URLs, in which all spellings of one are one.
+type urlSet struct {
+	normalize func(string) string
+	seen      map[string]bool
+}
+
+func (q *Queue) newURLSet() urlSet { return urlSet{q.limits.Normalize, map[string]bool{}} }
+
+func (s urlSet) has(u string) bool { return s.seen[s.normalize(u)] }
+func (s urlSet) add(u string)      { s.seen[s.normalize(u)] = true }
+func (s urlSet) len() int          { return len(s.seen) }
 
 // Accepted tells that EdgeOne took the call and charged so many URLs, or that
 // its refusal is recorded. Tasks are the newest versions by part, nil where a

@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -25,6 +26,21 @@ func TestLanesAreNotMixed(t *testing.T) {
 	w.expect(w.next(), "a c")
 	w.expect(w.next(), "b")
 	w.expect(w.next(), "d")
+	w.none()
+}
+
+func TestHeaderNamesHaveNoCase(t *testing.T) {
+	w := newWorld(t)
+	a, b, c := newTask("a", urls("a", 1)...), newTask("b", urls("b", 1)...), newTask("c", urls("c", 1)...)
+	a.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "x-b", Value: "1"}, {Name: "X-A", Value: "2"}}
+	b.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "X-B", Value: "1"}, {Name: "x-a", Value: "2"}}
+	c.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "X-B", Value: "1"}, {Name: "x-a", Value: "3"}}
+	w.set(a, b, c)
+	call := w.expect(w.next(), "a b")
+	if got, want := call.Lane.Headers(), []v1alpha1.HTTPHeader{{Name: "X-A", Value: "2"}, {Name: "X-B", Value: "1"}}; !slices.Equal(got, want) {
+		t.Errorf("the call carries %v, want %v", got, want)
+	}
+	w.expect(w.next(), "c")
 	w.none()
 }
 
