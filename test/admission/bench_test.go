@@ -40,25 +40,30 @@ func BenchmarkStatusWrites(b *testing.B) {
 		b.Run(fmt.Sprint("urls=", n), func(b *testing.B) {
 			with := newWriters(b, cluster.Admin, "teo.prefetch-operator.io", n)
 			without := newWriters(b, cluster.Admin, "without.example.com", n)
-			writes := max(1, 400/(n+19)) // a round of about the same length for each
+			writes := max(2, 400/(n+19)) // a round of about the same length for each
 			with.write(b, 1)
 			without.write(b, 1)
 			var times, cpu [2]time.Duration
+			var ratios []float64
 			b.ResetTimer()
 			for i := range b.N {
+				var round [2]time.Duration
 				for j := range 2 { // the second one meets a warmer server
 					which := (i + j) % 2
 					start := cpuTime(cluster.APIServer.PID())
 					times[which] += []*writers{with, without}[which].write(b, writes)
-					cpu[which] += cpuTime(cluster.APIServer.PID()) - start
+					round[which] = cpuTime(cluster.APIServer.PID()) - start
+					cpu[which] += round[which]
 				}
+				ratios = append(ratios, float64(round[0])/float64(max(round[1], 1)))
 			}
+			slices.Sort(ratios)
 			all := float64(b.N * writes * len(with.tasks))
 			b.ReportMetric(0, "ns/op")
 			b.ReportMetric(all/times[0].Seconds(), "writes/s")
 			b.ReportMetric(all/times[1].Seconds(), "writes/s-without-rules")
 			if cpu[1] > 0 {
-				b.ReportMetric(float64(cpu[0])/float64(cpu[1]), "times-the-cost")
+				b.ReportMetric(ratios[len(ratios)/2], "times-the-cost")
 				b.ReportMetric(cpu[0].Seconds()*1000/all, "CPU-ms/write")
 			}
 		})
