@@ -151,17 +151,21 @@ func (d *desk) play(ctx context.Context) error {
 	}
 	err := wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(ctx context.Context) (bool, error) {
 		var deployment appsv1.Deployment
-		err := d.cluster.Client.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, &deployment)
-		switch {
-		case client.IgnoreNotFound(err) != nil:
+		if err := d.cluster.Client.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, &deployment); client.IgnoreNotFound(err) != nil {
 			return false, err
-		case of != deployment.UID: // gone, another one, or the first
+		}
+		running := deployment.UID
+		if replicas := deployment.Spec.Replicas; replicas != nil && *replicas == 0 {
+			running = ""
+		}
+		if of != running { // gone, scaled to zero, another one, or the first
 			if err := stop(); err != nil {
 				return false, err
 			}
-			of = deployment.UID
+			of = running
 		}
 		if of != "" && manager == nil && deployment.Status.AvailableReplicas > 0 {
+			var err error
 			if manager, err = d.startManager(ctx, deployment.Spec.Template.Spec.Containers[0].Args); err != nil {
 				return false, err
 			}
