@@ -15,7 +15,11 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 )
 
-const sec = time.Second
+const (
+	sec = time.Second
+	// longestBody is a request with a handful of URLs.
+	longestBody = 600
+)
 
 // groups is the catalogue of what goes wrong.
 var groups = []*group{
@@ -34,6 +38,10 @@ var groups = []*group{
 		spoiled("InternalError, executed", simulator.Effect{Code: "InternalError.BackendError", Message: "try later", Executed: true}),
 		spoiled("answer later than the time-out, executed", simulator.Effect{AnswerDelay: callTimeout + sec}),
 		spoiled("slow EdgeOne, answered in time", simulator.Effect{ServerDelay: callTimeout * 6 / 10}),
+		spoiled("413 of a proxy, not executed", simulator.Effect{Status: 413, Body: "<html>413 Request Entity Too Large</html>"}),
+		{name: "path that cuts long bodies off", often: 1, byCalls: true, least: 2 * sec, most: 6 * sec,
+			inject: edgeOneFault("CreatePrefetchTask", simulator.Effect{CutBody: longestBody})},
+		{name: "URLs that EdgeOne has no origin for: a code of unknown outcome", often: 2, least: 2 * sec, most: 6 * sec, inject: withoutOrigin},
 		{name: "request delivered late, before the fence", often: 1, lost: true, byCalls: true, calls: 2,
 			least: 5 * sec, most: 8 * sec, inject: heldCalls},
 		{name: "request delivered late, after the fence", often: 1, lost: true, byCalls: true, calls: 2,
@@ -116,6 +124,16 @@ func heldCalls(ctx context.Context, c *chaos, e event) (int, time.Time) {
 
 func slowListing(ctx context.Context, c *chaos, e event) (int, time.Time) {
 	c.edgeOne.SetRules(rules(slowListingDelay)...)
+	lasting(ctx, e.lasts)
+	c.edgeOne.SetRules(rules(listingDelay)...)
+	return 1, time.Time{}
+}
+
+// withoutOrigin makes EdgeOne answer calls that hold some URLs with a code that does
+// not tell whether it executed them; it does every other time.
+func withoutOrigin(ctx context.Context, c *chaos, e event) (int, time.Time) {
+	broken := simulator.Rule{URL: "/run-1", Code: "InternalError.DomainConfig", Message: "origin config unavailable", Executed: e.seed%2 == 0}
+	c.edgeOne.SetRules(append([]simulator.Rule{broken}, rules(listingDelay)...)...)
 	lasting(ctx, e.lasts)
 	c.edgeOne.SetRules(rules(listingDelay)...)
 	return 1, time.Time{}

@@ -18,7 +18,7 @@ import (
 // the judge.
 type evidence struct {
 	ledger simulator.Ledger
-	// asked is in how many runs each URL was asked for: the most that EdgeOne may
+	// asked is in how many runs each URL, in whatever spelling, was asked for: the most that EdgeOne may
 	// have executed it. A run that was superseded or deleted before its turn counts
 	// as well.
 	asked map[string]int
@@ -54,6 +54,7 @@ func judge(e evidence, now time.Time) []defect {
 	for i, execution := range e.ledger {
 		j.jobs[execution.JobID] = i
 		for _, u := range execution.Accepted {
+			u = simulator.Canonical(u)
 			j.executions[u] = append(j.executions[u], i)
 		}
 	}
@@ -138,7 +139,7 @@ func reason(task *v1alpha1.PrefetchTask) string {
 // executed for this run and the status does not say.
 func (j *judgement) recorded(task *v1alpha1.PrefetchTask) {
 	for _, target := range task.Spec.Targets {
-		u := string(target)
+		u := simulator.Canonical(string(target))
 		if !accepted(u) {
 			continue
 		}
@@ -179,7 +180,7 @@ func (j *judgement) known(task *v1alpha1.PrefetchTask) {
 			j.add(loss, task, "", job.SubmitTime.Time, j.now, "job %s: %v", job.ID, err)
 		}
 		for _, p := range positions {
-			if p >= len(targets) || !slices.Contains(j.ledger[i].Accepted, targets[p]) {
+			if p >= len(targets) || !slices.ContainsFunc(j.ledger[i].Accepted, func(u string) bool { return simulator.Canonical(u) == simulator.Canonical(targets[p]) }) {
 				j.add(loss, task, "", job.SubmitTime.Time, j.now, "job %s does not hold target %d of the task", job.ID, p)
 			}
 		}

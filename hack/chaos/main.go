@@ -151,6 +151,11 @@ func (c *chaos) clockOffset() time.Duration {
 	return time.Duration(rand.New(rand.NewPCG(c.seed, 3)).IntN(5)-2) * time.Second
 }
 
+// dateSkew is by how much the Date header is ahead of the rest of EdgeOne.
+func (c *chaos) dateSkew() time.Duration {
+	return time.Duration(rand.New(rand.NewPCG(c.seed, 4)).IntN(1001)-500) * time.Millisecond
+}
+
 var (
 	ownKey    = newKey("own", 1)
 	tenantKey = simulator.Key{SecretID: "AKIDtenant1", SecretKey: "secret-tenant", Account: "tenant"}
@@ -200,6 +205,12 @@ func (c *chaos) startEdgeOne() {
 	config := simulator.Config{
 		Keys: []simulator.Key{ownKey, c.teamKey, tenantKey}, Rules: rules(listingDelay),
 		SignatureValidity: validity, ClockOffset: c.clockOffset(), JobDuration: time.Second, ListingDelay: listingDelay, ListingStep: listingStep,
+		// What a real EdgeOne may do all the time.
+		DateSkew: c.dateSkew(), CreateTimeSkew: 500 * time.Millisecond, NoFutureWindows: true, MaxTotalCount: 1000, RejectedJobIDs: "^[ab]",
+		Traffic: []simulator.Traffic{
+			{ZoneID: zones[0].id, Every: 330 * time.Millisecond},
+			{ZoneID: zones[1].id, Every: 5 * time.Second, Targets: []string{"https://media.example.com/others/中", "https://media.example.com/others/%E4%B8%AD"}},
+		},
 	}
 	for _, z := range zones {
 		account := "main"

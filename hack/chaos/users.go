@@ -235,7 +235,7 @@ func (u *users) otherTargets(task *v1alpha1.PrefetchTask) {
 	}
 	if u.rng.Float64() < 0.3 {
 		for range 1 + u.rng.IntN(3) {
-			targets[fmt.Sprintf("https://%s/shared/%d", host, u.rng.IntN(sharedURLs))] = true
+			targets[spelled(host, u.rng)] = true
 		}
 	}
 	for _, odd := range []struct {
@@ -256,9 +256,19 @@ func (u *users) otherTargets(task *v1alpha1.PrefetchTask) {
 func (u *users) ask(task *v1alpha1.PrefetchTask) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	asked := map[string]bool{}
 	for _, target := range task.Spec.Targets {
-		u.asked[string(target)]++
+		asked[simulator.Canonical(string(target))] = true
 	}
+	for url := range asked {
+		u.asked[url]++
+	}
+}
+
+// spelled is a URL that many tasks ask for, each in its own way.
+func spelled(host string, rng *rand.Rand) string {
+	n := rng.IntN(sharedURLs)
+	return fmt.Sprintf([]string{"https://%s/shared/%d/中", "https://%s/shared/%d/%%E4%%B8%%AD", "https://%s:443/shared/%d/%%e4%%b8%%ad"}[rng.IntN(3)], host, n)
 }
 
 // edit changes the targets, or how they are fetched: either is a new run.

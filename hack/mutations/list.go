@@ -10,6 +10,19 @@ const (
 // mutations are the safeguards of the promise that no URL is submitted twice and
 // no job is lost, each with what the code would be without it.
 var mutations = []mutation{
+	// What an upgrade must not do.
+	{
+		name: "a run has another name than in the statuses of earlier versions", file: "internal/schedule/run.go",
+		old:    `	return hash(task.Spec.ZoneID, targets, Semantics(task), task.Spec.EncodeURL, task.Spec.Revision)`,
+		new:    `	return hash(task.Spec.ZoneID, targets, Semantics(task), task.Spec.EncodeURL, task.Spec.Revision, "")`,
+		suites: []string{line},
+	},
+	{
+		name: "a retry that was handled is due again after an upgrade", file: "internal/schedule/run.go",
+		old:    `retry != task.Status.LastHandledRetry && finished(task)`,
+		new:    `finished(task)`,
+		suites: []string{line, controller},
+	},
 	// What an answer means.
 	{
 		name: "a request is sent however old its signature is", file: "internal/teo/prefetch.go",
