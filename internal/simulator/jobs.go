@@ -44,6 +44,21 @@ type failReason struct {
 	Targets []string
 }
 
+// checkPlans refuses a call that the plan of one of its zones does not include.
+func checkPlans(records []record, mode, segments string) *apiError {
+	for _, r := range records {
+		switch z := r.zone; {
+		case len(records) > z.batch():
+			return fail("LimitExceeded.BatchQuota", "%d targets exceed the %d that one submission may hold.", len(records), z.batch())
+		case mode == "edge" && !z.EdgeMode:
+			return badParameter("Mode edge is not enabled for the zone %s.", z.ID)
+		case segments == "on" && !z.MediaSegments:
+			return badParameter("PrefetchMediaSegments is not enabled for the zone %s.", z.ID)
+		}
+	}
+	return nil
+}
+
 // createPrefetchTask checks a call as a whole, sorts its targets into
 // accepted and refused ones, charges the accepted and starts their job.
 func (s *Simulator) createPrefetchTask(c *call) (map[string]any, *apiError) {
@@ -68,15 +83,8 @@ func (s *Simulator) createPrefetchTask(c *call) (map[string]any, *apiError) {
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range records {
-		switch z := r.zone; {
-		case len(records) > z.batch():
-			return nil, fail("LimitExceeded.BatchQuota", "%d targets exceed the %d that one submission may hold.", len(records), z.batch())
-		case mode == "edge" && !z.EdgeMode:
-			return nil, badParameter("Mode edge is not enabled for the zone %s.", z.ID)
-		case segments == "on" && !z.MediaSegments:
-			return nil, badParameter("PrefetchMediaSegments is not enabled for the zone %s.", z.ID)
-		}
+	if err := checkPlans(records, mode, segments); err != nil {
+		return nil, err
 	}
 
 	spoiler := s.spoiling(c.targets)

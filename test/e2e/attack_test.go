@@ -97,12 +97,12 @@ func TestAQuietNamespaceKeepsItsPaceUnderAttack(t *testing.T) {
 
 	var table strings.Builder
 	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "attack\t%d squatting Secrets, %d invented zones, %d poisoned tasks, %d tasks of %d KB\n", a.squatters, a.zones, a.poisoned, a.large, a.size>>10)
+	_, _ = fmt.Fprintf(w, "attack\t%d squatting Secrets, %d invented zones, %d poisoned tasks, %d tasks of %d KB\n", a.squatters, a.zones, a.poisoned, a.large, a.size>>10)
 	for _, namespace := range []string{"quiet", "victim"} {
-		fmt.Fprintf(w, "JobId in namespace %s, before\t%s\n", namespace, spread(calm[namespace]))
-		fmt.Fprintf(w, "JobId in namespace %s, under attack\t%s\n", namespace, spread(struck[namespace]))
+		_, _ = fmt.Fprintf(w, "JobId in namespace %s, before\t%s\n", namespace, spread(calm[namespace]))
+		_, _ = fmt.Fprintf(w, "JobId in namespace %s, under attack\t%s\n", namespace, spread(struck[namespace]))
 	}
-	fmt.Fprintf(w, "memory\t%d MiB before, %d MiB at most, %d MiB a minute after\n", before>>20, high>>20, after>>20)
+	_, _ = fmt.Fprintf(w, "memory\t%d MiB before, %d MiB at most, %d MiB a minute after\n", before>>20, high>>20, after>>20)
 	_ = w.Flush()
 	t.Logf("\n%s", table.String())
 	if high > memoryLimit {
