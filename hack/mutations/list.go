@@ -110,14 +110,14 @@ var mutations = []mutation{
 	},
 	{
 		name: "a gateway's answer with another status than 200 is believed", file: "internal/teo/client.go",
-		old:    `case requestID == "" || resp.StatusCode != http.StatusOK:`,
-		new:    `case requestID == "":`,
+		old:    `(answer.requestID == "" || resp.StatusCode != http.StatusOK)`,
+		new:    `answer.requestID == ""`,
 		suites: []string{client},
 	},
 	{
-		name: "a refusal that names a job is believed", file: "internal/teo/client.go",
-		old:    `(content.Error.Code == "" || content.JobID != "")`,
-		new:    `content.Error.Code == ""`,
+		name: "a refusal that names a job is believed", file: "internal/teo/answer.go",
+		old:    `(answer.failure.code == "" || answer.jobID != "")`,
+		new:    `answer.failure.code == ""`,
 		suites: []string{client},
 	},
 	{
@@ -128,9 +128,9 @@ var mutations = []mutation{
 	},
 	{
 		name: "EdgeOne's clock is learned from gateways too", file: "internal/teo/client.go",
-		old: `	if requestID != "" {
+		old: `	if answer.requestID != "" {
 		c.clock.learn`,
-		new: `	if raw != nil {
+		new: `	if resp != nil {
 		c.clock.learn`,
 		suites: []string{client},
 	},
@@ -144,40 +144,103 @@ var mutations = []mutation{
 	// Listings.
 	{
 		name: "a listing ends with its first page", file: "internal/teo/listing.go",
-		old:    `if len(whole.tasks) == whole.total {`,
-		new:    `if len(whole.tasks) >= min(whole.total, pageSize) {`,
+		old:    `return n == 0 || n < r.full && len(r.tasks) >= r.total`,
+		new:    `return r.pages > 0`,
 		suites: []string{client},
 	},
 	{
 		name: "a listing may grow while it is read", file: "internal/teo/listing.go",
-		old:    `if page.TotalCount != l.total || `,
-		new:    `if l.total = page.TotalCount; `,
+		old:    `if page.TotalCount != r.total || `,
+		new:    `if r.total = page.TotalCount; `,
+		suites: []string{client},
+	},
+	{
+		name: "a listing ends where its count says", file: "internal/teo/listing.go",
+		old:    `n < r.full && len(r.tasks) >= r.total`,
+		new:    `len(r.tasks) >= r.total`,
+		suites: []string{client},
+	},
+	{
+		name: "a listing that changes is taken for whole when it is read again", file: "internal/teo/listing.go",
+		old:    `if n > 0 && sum == before {`,
+		new:    `if n > 0 || sum == before {`,
+		suites: []string{client},
+	},
+	{
+		name: "a listing with a URL on two pages is never whole", file: "internal/teo/listing.go",
+		old:    `if n > 0 && sum == before {`,
+		new:    `if n > readings && sum == before {`,
+		suites: []string{client},
+	},
+	{
+		name: "a failure of one spelling of a URL counts more than the success of another", file: "internal/teo/listing.go",
+		old: `	case t.Status == StatusSuccess:
+		return 2`,
+		new: `	case t.Status == StatusSuccess:
+		return 0`,
+		suites: []string{client},
+	},
+	{
+		name: "answers of any number of records are built", file: "internal/teo/answer.go",
+		old:    `if n == limit {`,
+		new:    `if n == limit && limit < 0 {`,
+		suites: []string{client},
+	},
+	{
+		name: "answers with words of any length are built", file: "internal/teo/answer.go",
+		old:    `if b.token > maxString || b.depth > maxDepth {`,
+		new:    `if b.depth > maxDepth {`,
+		suites: []string{client},
+	},
+	{
+		name: "EdgeOne's words are told as they are", file: "internal/teo/redact.go",
+		old: `		text = strings.ReplaceAll(text, secret, redacted)
+`,
+		new: `		_ = secret
+`,
+		suites: []string{client},
+	},
+	{
+		name: "the errors of libraries are told as they are", file: "internal/teo/redact.go",
+		old: `	text := r.words(cause.Error(), maxWords)
+`,
+		new: `	text := cause.Error()
+`,
 		suites: []string{client},
 	},
 	{
 		name: "a listing's records may move while it is read", file: "internal/teo/listing.go",
-		old:    `if seen, ok := l.pageOf[key]; ok && seen != l.pages {`,
-		new:    `if seen, ok := l.pageOf[key]; ok && seen < 0 {`,
+		old:    `if seen, ok := r.pageOf[key]; ok && seen != r.pages {`,
+		new:    `if seen, ok := r.pageOf[key]; ok && seen < 0 {`,
 		suites: []string{client},
 	},
 	{
 		name: "a listing without a count is empty", file: "internal/teo/listing.go",
-		old: `	if answer.TotalCount == nil || *answer.TotalCount < 0 {
-		return PrefetchTaskPage{}, errors.New("no TotalCount")
+		old: `	if a.total == nil || *a.total < 0 {
+		return errors.New("no TotalCount")
 	}
 `,
-		new: `	if answer.TotalCount == nil {
-		answer.TotalCount = new(int)
+		new: `	if a.total == nil {
+		a.total = new(int)
 	}
 `,
 		suites: []string{client},
 	},
 
+	{
+		name: "of two records of a URL the last one counts", file: "internal/controller/settle.go",
+		old: `			task = task.Merge(known)
+`,
+		new: `			_ = known
+`,
+		suites: []string{controller},
+	},
+
 	// The rate.
 	{
 		name: "what waits for a slot goes in the order it was planned", file: "internal/controller/call.go",
-		old:    `slot, err := s.slot(ctx, creds, call.Turn)`,
-		new:    `slot, err := s.slot(ctx, creds, 0)`,
+		old:    `teo.Turn{Line: l.account.String(), Number: call.Turn}`,
+		new:    `teo.Turn{Line: l.account.String()}`,
 		suites: []string{controller},
 	},
 	{
@@ -224,15 +287,62 @@ var mutations = []mutation{
 	},
 	{
 		name: "there is one slot too many", file: "internal/teo/limiter.go",
-		old:    `n = l.current(now) - l.out - len(later)`,
-		new:    `n = l.current(now) + 1 - l.out - len(later)`,
+		old:    `n = l.inUse(now) - l.out - len(later)`,
+		new:    `n = l.inUse(now) + 1 - l.out - len(later)`,
 		suites: []string{client},
 	},
 	{
 		name: "a new process starts with all slots free", file: "internal/teo/limiter.go",
-		old:    `free := time.Now().Add(window)`,
-		new:    `free := time.Now()`,
+		old:    `free := since.Add(window)`,
+		new:    `free := since`,
 		suites: []string{client},
+	},
+	{
+		name: "who writes another's SecretId into a Secret shares its limiter", file: "internal/teo/limiters.go",
+		old:    `creds.SecretID + "\x00" + creds.SecretKey`,
+		new:    `creds.SecretID`,
+		suites: []string{client},
+	},
+	{
+		name: "accepted keys of one SecretId have a limit each", file: "internal/teo/limiters.go",
+		old: `		s.pairs[p] = known
+	}
+}`,
+		new: `	}
+}`,
+		suites: []string{client},
+	},
+	{
+		name: "what a gateway says proves keys", file: "internal/teo/limiters.go",
+		old:    `return kind == Exhausted || kind == Rejected || kind == Denied && zone`,
+		new:    `return zone || kind != ""`,
+		suites: []string{client},
+	},
+	{
+		name: "a limiter that merges forgets the calls under way", file: "internal/teo/limiter.go",
+		old: `	into.out += l.out
+`,
+		new: `	into.out -= l.out
+`,
+		suites: []string{client},
+	},
+	{
+		name: "a limiter is forgotten while calls are under way", file: "internal/teo/limiter.go",
+		old:    `return n == l.limit && len(l.lines) == 0`,
+		new:    `return n >= 0`,
+		suites: []string{client},
+	},
+	{
+		name: "a line is served until it is empty", file: "internal/teo/limiter.go",
+		old:    `if served || len(q.waiting) == 0 {`,
+		new:    `if len(q.waiting) == 0 {`,
+		suites: []string{client},
+	},
+	{
+		name: "who plans by the limiter is not told of others' answers", file: "internal/controller/submitter.go",
+		old:    `limiter.Free(a.String(), lookahead, wake)`,
+		new:    `limiter.Free(a.String(), lookahead, func() { _ = wake })`,
+		suites: []string{controller},
 	},
 
 	// The line.

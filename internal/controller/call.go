@@ -254,7 +254,7 @@ var errNotSent = errors.New("not sent")
 func (s *Submitter) send(
 	ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, claimID string, urls []string, signedAt time.Time,
 ) (teo.CreatePrefetchTaskResponse, error) {
-	slot, err := s.slot(ctx, creds, call.Turn)
+	slot, err := s.slot(ctx, creds, teo.Turn{Line: l.account.String(), Number: call.Turn})
 	held := false
 	s.tellLine(l, func() {
 		delete(l.unsent, claimID)
@@ -278,10 +278,10 @@ func (s *Submitter) send(
 	return response, err
 }
 
-func (s *Submitter) slot(ctx context.Context, creds teo.Credentials, turn int64) (*teo.Slot, error) {
+func (s *Submitter) slot(ctx context.Context, creds teo.Credentials, turn teo.Turn) (*teo.Slot, error) {
 	ctx, cancel := context.WithTimeout(ctx, slotTimeout)
 	defer cancel()
-	return s.edgeOne.Limiter(creds.SecretID, teo.ActionCreatePrefetchTask).Wait(ctx, turn)
+	return s.edgeOne.Limiter(creds, teo.ActionCreatePrefetchTask).Wait(ctx, turn)
 }
 
 // request is the call as EdgeOne wants it: lower-case values, and nothing that

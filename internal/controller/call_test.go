@@ -100,14 +100,14 @@ func TestACallsSlotIsFreeASecondAfterTheAnswerBeganToCome(t *testing.T) {
 		u := newUnit(t, transport, nil, unitTask("a", 1))
 		s, l := u.submitter(u.get("a"))
 		call := u.planned(l)
-		limiter := u.edgeOne.Limiter(unitCreds.SecretID, teo.ActionCreatePrefetchTask)
+		limiter := u.edgeOne.Limiter(unitCreds, teo.ActionCreatePrefetchTask)
 		time.Sleep(5 * time.Second) // all slots are free
-		before, _ := limiter.Free(0)
+		before, _ := limiter.Free("", 0, nil)
 		s.call(t.Context(), l, unitCreds, call, "mine")
 		if task := u.get("a"); len(task.Status.Jobs) != 1 {
 			t.Fatalf("not recorded: %+v", task.Status)
 		}
-		if now, again := limiter.Free(0); now != before-1 || again != time.Second-reading {
+		if now, again := limiter.Free("", 0, nil); now != before-1 || again != time.Second-reading {
 			t.Errorf("%d of %d slots are free, and the call's in %s; want that in %s", now, before, again, time.Second-reading)
 		}
 	})

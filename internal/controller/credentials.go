@@ -28,6 +28,9 @@ import (
 // account is who pays for a call: a Secret, or the operator itself if empty.
 type account struct{ Namespace, Secret string }
 
+// String names the line in which the account's calls wait for their turn.
+func (a account) String() string { return a.Namespace + "/" + a.Secret }
+
 func accountOf(task *v1alpha1.PrefetchTask) account {
 	if name := task.Spec.CredentialsSecretRef.Name; name != "" {
 		return account{task.Namespace, name}

@@ -96,7 +96,7 @@ func (p *Poller) readRecentWindow(ctx context.Context, creds teo.Credentials, zo
 	if err != nil {
 		return err
 	}
-	if isWhole(page) {
+	if page.IsWhole() {
 		add(page.Tasks)
 		return nil
 	}
@@ -104,12 +104,6 @@ func (p *Poller) readRecentWindow(ctx context.Context, creds teo.Credentials, zo
 		return p.readWindow(ctx, creds, zoneID, start, end, add)
 	}
 	return nil
-}
-
-// isWhole says whether the first page of a listing is all of it. A full page may be
-// followed by others, whatever its count says.
-func isWhole(page teo.PrefetchTaskPage) bool {
-	return len(page.Tasks) == page.TotalCount && page.TotalCount < historyPage
 }
 
 // followedJob is a job of which outcomes are missing.

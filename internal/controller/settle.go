@@ -21,20 +21,11 @@ func (l listing) add(tasks []teo.PrefetchTask) {
 			l[task.JobID] = job
 		}
 		identity := target.Identity(task.Target)
-		if known, isListed := job[identity]; !isListed || isNews(known, task) {
-			job[identity] = task
+		if known, ok := job[identity]; ok { // another spelling of it, or another look
+			task = task.Merge(known)
 		}
+		job[identity] = task
 	}
-}
-
-// isNews says which of two records of one URL counts, where a job lists it twice, in
-// two spellings, say: it is in the cache if one of them succeeded, and it failed if
-// both have.
-func isNews(known, other teo.PrefetchTask) bool {
-	if known.Status == teo.StatusSuccess || other.Status == teo.StatusSuccess {
-		return other.Status == teo.StatusSuccess
-	}
-	return !other.Ended() || known.Ended()
 }
 
 // window returns the part of the history in which a call can be that was signed at

@@ -86,13 +86,14 @@ func (s *Submitter) Reconcile(ctx context.Context, a account) (reconcile.Result,
 		l.recheck = time.Now().Add(s.pause(l, nil, err))
 		return sooner(s.tell(l), time.Until(l.recheck)), nil
 	}
-	limiter := s.edgeOne.Limiter(creds.SecretID, teo.ActionCreatePrefetchTask)
+	limiter := s.edgeOne.Limiter(creds, teo.ActionCreatePrefetchTask)
 	for {
 		if l.claiming >= claimsAhead {
 			return sooner(again, 0), nil // the line is woken when one is claimed
 		}
-		if free, wait := limiter.Free(lookahead); len(l.unsent) >= free && !s.overtakes(l) {
-			return sooner(again, wait), nil // 0: the end of a call wakes the line
+		wake := func() { s.wake(a, 0) }
+		if free, wait := limiter.Free(a.String(), lookahead, wake); len(l.unsent) >= free && !s.overtakes(l) {
+			return sooner(again, wait), nil // 0: the end of a call wakes the line, whosever call it is
 		}
 		decision := l.queue.Next(time.Now())
 		switch {
@@ -296,7 +297,7 @@ func (s *Submitter) pause(l *line, call *schedule.Call, err error) time.Duration
 func (s *Submitter) readQuota(l *line, creds teo.Credentials, zoneID string) {
 	ctx, cancel := context.WithTimeout(s.critical, 30*time.Second)
 	defer cancel()
-	quota, err := s.edgeOne.DescribeContentQuota(ctx, creds, zoneID)
+	quota, err := s.edgeOne.DescribeContentQuota(teo.InLine(ctx, l.account.String()), creds, zoneID)
 	if err != nil {
 		log.FromContext(ctx).V(1).Info("Could not read the quota", "zone", zoneID, "error", err.Error())
 	}

@@ -7,21 +7,19 @@
 // when a request that got lost can no longer be executed; and it keeps
 // EdgeOne's clock, by which that is decided.
 //
-// The files: client.go sends one request, prefetch.go, listing.go and quota.go
-// are the actions, errors.go says what failures mean, limiter.go how fast to
-// go, sign.go signs.
+// The files: client.go sends one request, answer.go reads the answer and
+// redact.go cleans its words, prefetch.go, listing.go and quota.go are the
+// actions, errors.go says what failures mean, limiter.go how fast to go and
+// limiters.go for whom, sign.go signs.
 package teo
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
-	"sync"
 	"time"
 )
 
@@ -31,9 +29,6 @@ const (
 
 	// EdgeOne's limit for a request.
 	maxRequest = 10 << 20
-	// More than any answer here can be: the largest lists the URLs of the
-	// largest request, or 1,000 URLs of 2 KiB.
-	maxAnswer = 32 << 20
 
 	// maxJobID is longer than any JobId, in bytes. A longer one would not fit into
 	// a status.
@@ -51,11 +46,9 @@ type Client struct {
 	http     http.Client
 	clock    serverClock
 
-	mu       sync.Mutex
-	limiters map[limiterKey]*Limiter
+	limiters limiters
+	proxy    *url.Userinfo // what a proxy is told, if there is one
 }
-
-type limiterKey struct{ secretID, action string }
 
 // NewClient returns a client, or an error that says which option is wrong.
 func NewClient(options Options) (*Client, error) {
@@ -76,7 +69,10 @@ func NewClient(options Options) (*Client, error) {
 			// again. Its answer is read like any other that makes no sense.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		limiters: map[limiterKey]*Limiter{},
+		limiters: limiters{
+			limit: options.QPS, observe: options.ObserveWait, pairs: map[pair]*accountLimits{}, proved: map[string]*accountLimits{},
+		},
+		proxy: proxyUser(options.Transport, endpoint),
 	}, nil
 }
 
@@ -99,34 +95,32 @@ func (c *Client) SendBefore(signedAt time.Time) time.Time {
 
 var actions = [...]string{ActionCreatePrefetchTask, ActionDescribePrefetchTasks, ActionDescribeContentQuota}
 
-// Limiter returns the limiter of an account and action, the same one for all
-// who ask. EdgeOne meters calls by just that pair.
-func (c *Client) Limiter(secretID, action string) *Limiter {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	key := limiterKey{secretID, action}
-	if c.limiters[key] == nil {
-		// All of an account's limiters begin together, so that the first call
-		// waits one second for them and not one for each action.
-		for _, a := range append(actions[:], action) {
-			limiter := newLimiter(a, c.options.QPS)
-			limiter.observe = c.options.ObserveWait
-			c.limiters[limiterKey{secretID, a}] = limiter
-		}
-	}
-	return c.limiters[key]
+// Limiter returns the limiter of an account and action, the same one for all who
+// ask with the same SecretID and SecretKey, and for all keys of one SecretID that
+// EdgeOne has accepted. EdgeOne meters calls by account and action. A limiter is not
+// kept by who does not use it: after some minutes without calls there is a new one.
+func (c *Client) Limiter(creds Credentials, action string) *Limiter {
+	return c.limiters.get(creds, action)
+}
+
+type lineKey struct{}
+
+// InLine returns a context whose look-ups wait for their slots in a line of that
+// name; see Turn. Without it they wait in a line of those who said nothing.
+func InLine(ctx context.Context, name string) context.Context {
+	return context.WithValue(ctx, lineKey{}, name)
 }
 
 // lookUp makes a read-only call: it waits for a slot, signs at the server's
-// time and asks again when throttled.
-func (c *Client) lookUp(ctx context.Context, creds Credentials, action string, in any, decode func([]byte) error) error {
-	limiter := c.Limiter(creds.SecretID, action)
+// time and asks again when throttled. What fresh returned last has the answer.
+func (c *Client) lookUp(ctx context.Context, creds Credentials, action string, in any, fresh func() content) error {
+	line, _ := ctx.Value(lineKey{}).(string)
 	for attempt := 1; ; attempt++ {
-		slot, err := limiter.Wait(ctx, 0)
+		slot, err := c.Limiter(creds, action).Wait(ctx, Turn{Line: line})
 		if err != nil {
 			return err
 		}
-		err = c.call(slot.For(ctx), creds, action, c.ServerTime(), in, decode)
+		_, err = c.call(slot.For(ctx), creds, action, c.ServerTime(), in, fresh())
 		throttled := KindOf(err) == Throttled
 		slot.Done(throttled)
 		if !throttled || attempt == throttledAttempts {
@@ -135,18 +129,17 @@ func (c *Client) lookUp(ctx context.Context, creds Credentials, action string, i
 	}
 }
 
-// call makes one attempt and reports it to Observe. decode gets the Response
-// object of a success; its error means that the answer is not usable.
-func (c *Client) call(ctx context.Context, creds Credentials, action string, signedAt time.Time,
-	in any, decode func([]byte) error) error {
+// call makes one attempt and reports it to Observe. into gets the content of the
+// answer, if it is a success; otherwise what it has does not count.
+func (c *Client) call(ctx context.Context, creds Credentials, action string, signedAt time.Time, in any, into content) (response, error) {
 	req, body, err := c.request(ctx, creds, action, signedAt, in)
 	if err != nil {
-		return err
+		return response{}, err
 	}
 	start := time.Now()
-	err = c.attempt(req, body, creds, action, decode)
+	answer, err := c.attempt(req, body, creds, action, into)
 	c.options.Observe(Call{Action: action, Kind: KindOf(err), Code: Code(err), Duration: time.Since(start)})
-	return err
+	return answer, err
 }
 
 func (c *Client) request(ctx context.Context, creds Credentials, action string, signedAt time.Time,
@@ -156,18 +149,18 @@ func (c *Client) request(ctx context.Context, creds Credentials, action string, 
 	}
 	content, err := encode(in)
 	if err != nil {
-		return nil, nil, noAnswer(action, unsent, err)
+		return nil, nil, noAnswer(action, unsent, err, redactor{})
 	}
 	if len(content) > maxRequest {
 		// The gateway's own code, so that callers split the call as they would
 		// had it gone out.
-		return nil, nil, &Error{Action: action, Kind: Rejected, Code: "RequestSizeLimitExceeded",
+		return nil, nil, &Error{Action: action, Kind: Rejected, Code: codeRequestSize,
 			Message: "the request would be larger than 10 MiB"}
 	}
 	body := &onceBody{rest: content}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint.String(), body)
 	if err != nil {
-		return nil, nil, noAnswer(action, unsent, err)
+		return nil, nil, noAnswer(action, unsent, err, redactor{})
 	}
 	req.ContentLength = int64(len(content))
 	req.Header.Set("User-Agent", c.options.UserAgent)
@@ -185,59 +178,40 @@ func (c *Client) request(ctx context.Context, creds Credentials, action string, 
 	return req, body, nil
 }
 
-func (c *Client) attempt(req *http.Request, body *onceBody, creds Credentials, action string, decode func([]byte) error) error {
+func (c *Client) attempt(req *http.Request, body *onceBody, creds Credentials, action string, into content) (response, error) {
 	ctx, cancel := context.WithTimeout(req.Context(), c.options.Timeout)
 	defer cancel()
+	redact := newRedactor(creds, req.Header.Get("Authorization"), c.proxy)
 	resp, err := c.http.Do(req.WithContext(ctx))
 	if err != nil {
-		return noAnswer(action, body.seal(), creds.redactError(err))
+		return response{}, noAnswer(action, body.seal(), err, redact)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	received := time.Now()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	from := newJSONReader(resp.Body, redact)
+	answer, err := readAnswer(from, into)
 	sent := body.seal()
-	if err == nil && len(raw) > maxAnswer {
-		err = errors.New("the answer is larger than any expected one")
+	if from.bytes.failure != nil {
+		return response{}, noAnswer(action, sent, from.bytes.failure, redact)
 	}
-	if err != nil {
-		return noAnswer(action, sent, creds.redactError(err))
-	}
-	response, requestID, failure := open(raw)
-	if requestID != "" {
+	if answer.requestID != "" {
 		c.clock.learn(resp.Header.Get("Date"), received)
 	}
-	requestID = creds.redact(requestID)
 	switch {
-	case failure != nil:
-		return refusal(action, creds.redact(failure.Code), creds.redact(failure.Message), requestID, resp.StatusCode)
-	case requestID == "" || resp.StatusCode != http.StatusOK:
-		return uselessAnswer(action, sent, requestID, resp.StatusCode, nil)
+	case answer.failure != nil && answer.requestID != "":
+		refusal := refusal(action, answer.failure.code, answer.failure.message, answer.requestID, resp.StatusCode)
+		c.limiters.learn(creds, refusal)
+		return response{}, refusal
+	case err == nil && (answer.requestID == "" || resp.StatusCode != http.StatusOK):
+		err = errNotEdgeOnes
+	case err == nil:
+		err = into.problem(answer)
 	}
-	if err := decode(response); err != nil {
-		return uselessAnswer(action, sent, requestID, resp.StatusCode, creds.redactError(err))
+	if err != nil {
+		return response{}, uselessAnswer(action, sent, answer.requestID, resp.StatusCode, redact.err(err))
 	}
-	return nil
-}
-
-type apiFailure struct{ Code, Message string }
-
-// open unwraps an answer. It is an answer of the API only if it has a request
-// ID; without one, requestID is "" and nothing else is set.
-func open(raw []byte) (response []byte, requestID string, failure *apiFailure) {
-	var envelope struct{ Response json.RawMessage }
-	var content struct {
-		RequestID string `json:"RequestId"`
-		JobID     string `json:"JobId"`
-		Error     *apiFailure
-	}
-	if json.Unmarshal(raw, &envelope) != nil || json.Unmarshal(envelope.Response, &content) != nil || content.RequestID == "" {
-		return nil, "", nil
-	}
-	// A refusal without a code says nothing, and one with a job contradicts itself.
-	if content.Error != nil && (content.Error.Code == "" || content.JobID != "") {
-		return nil, "", nil
-	}
-	return envelope.Response, content.RequestID, content.Error
+	c.limiters.learn(creds, nil)
+	return answer, nil
 }
 
 // encode is json.Marshal without HTML escapes, which would make six bytes of

@@ -474,7 +474,7 @@ func TestTheWaitForEverySlotIsObserved(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
 		defer cancel()
-		if _, err := c.Limiter("another", ActionCreatePrefetchTask).Wait(ctx, 0); err == nil {
+		if _, err := c.Limiter(Credentials{SecretID: "another"}, ActionCreatePrefetchTask).Wait(ctx, Turn{}); err == nil {
 			t.Fatal("a slot at once of a new limiter")
 		}
 		if wait, tried := waits[ActionCreatePrefetchTask]; !tried || wait > time.Millisecond || waits[ActionDescribePrefetchTasks] != time.Second {

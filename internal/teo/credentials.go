@@ -4,11 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 )
 
 // Credentials sign requests. Token is set for temporary keys only.
@@ -76,24 +74,4 @@ func (c Credentials) problem() string {
 		}
 	}
 	return ""
-}
-
-// redact takes what was sent of the credentials out of a text that came back.
-// Nothing so short that it may be part of a word is a real key.
-func (c Credentials) redact(text string) string {
-	for _, s := range []string{c.SecretID, c.Token} {
-		if len(s) >= 8 {
-			text = strings.ReplaceAll(text, s, "[redacted]")
-		}
-	}
-	return text
-}
-
-// redactError is redact for the errors of libraries, which quote what an answer said
-// where a header should have been.
-func (c Credentials) redactError(err error) error {
-	if text := c.redact(err.Error()); text != err.Error() {
-		return errors.New(text)
-	}
-	return err
 }

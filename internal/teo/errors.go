@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -39,7 +40,7 @@ var (
 	// a call that did not leave at all (DNS, dial, TLS) has other errors.
 	ErrCutOff = errors.New("the connection ended in the middle of the request")
 	// ErrTooManyPages is in the chain when a listing is longer than the caller
-	// wants to read. Its kind is Unavailable.
+	// wants to read, or than EdgeOne lets it. Its kind is Unavailable.
 	ErrTooManyPages = errors.New("the listing is longer than asked for")
 	// ErrNoPrefetchQuota is in the chain when a zone has no quota for prefetch
 	// by URL, or one of 0 URLs a day or a call: its plan does not include it, and
@@ -50,7 +51,12 @@ var (
 	ErrZeroQuota = fmt.Errorf("%w: it is 0", ErrNoPrefetchQuota)
 )
 
-// Error is a call that did not succeed.
+// errNotEdgeOnes is the cause of the error of an answer that looks like none of
+// the API's.
+var errNotEdgeOnes = errors.New("no success")
+
+// Error is a call that did not succeed. Its texts, and those of the errors in its
+// chain, have no secrets in them and are bounded.
 type Error struct {
 	Action     string
 	Kind       Kind
@@ -139,7 +145,7 @@ var codes = []struct {
 	{code: "InvalidParameterValue", kind: Rejected},
 	{code: "MissingParameter", kind: Rejected},
 	{code: "UnknownParameter", kind: Rejected},
-	{code: "RequestSizeLimitExceeded", kind: Rejected},
+	{code: codeRequestSize, kind: Rejected},
 
 	{code: "InternalError", kind: Ambiguous},
 	{code: "InternalError.*", kind: Ambiguous},
@@ -151,6 +157,7 @@ const (
 	codeBatchQuota      = "LimitExceeded.BatchQuota"
 	codeDomainNotFound  = "InvalidParameter.DomainNotFound"
 	codeSignatureExpire = "AuthFailure.SignatureExpire"
+	codeRequestSize     = "RequestSizeLimitExceeded"
 )
 
 // classify is the one place that decides what a failure means. The code is ""
@@ -181,29 +188,35 @@ func refusal(action, code, message, requestID string, status int) *Error {
 
 // uselessAnswer is an answer that says neither yes nor no.
 func uselessAnswer(action string, sent progress, requestID string, status int, cause error) *Error {
-	e := noAnswer(action, sent, cause)
+	e := noAnswer(action, sent, cause, redactor{})
 	e.RequestID, e.HTTPStatus = requestID, status
-	e.Message = "the answer is not one of EdgeOne's"
-	if requestID != "" {
+	switch {
+	case errors.Is(cause, errTooMuch):
+		e.Message = errTooMuch.Error()
+	case requestID != "":
 		e.Message = "the answer is not complete"
+	default:
+		e.Message = "the answer is not one of EdgeOne's"
 	}
 	return e
 }
 
 // noAnswer is a call that got no answer at all. What was not sent as a whole
 // was certainly not executed.
-func noAnswer(action string, sent progress, cause error) *Error {
+func noAnswer(action string, sent progress, cause error, redact redactor) *Error {
 	if wrapped := (*url.Error)(nil); errors.As(cause, &wrapped) {
 		cause = wrapped.Err // its text only adds the method and the endpoint
 	}
+	what := describe(cause)
+	cause = redact.err(cause)
 	switch sent {
 	case unsent:
-		return &Error{Action: action, Kind: Unavailable, Message: "not sent: " + describe(cause), Err: cause}
+		return &Error{Action: action, Kind: Unavailable, Message: "not sent: " + what, Err: cause}
 	case cutOff:
-		return &Error{Action: action, Kind: Unavailable, Message: "not sent completely: " + describe(cause), Err: cutOffBy(cause)}
+		return &Error{Action: action, Kind: Unavailable, Message: "not sent completely: " + what, Err: cutOffBy(cause)}
 	case sentAll:
 	}
-	return &Error{Action: action, Kind: classify(action, ""), Message: "no answer: " + describe(cause), Err: cause}
+	return &Error{Action: action, Kind: classify(action, ""), Message: "no answer: " + what, Err: cause}
 }
 
 func cutOffBy(cause error) error {
@@ -272,9 +285,16 @@ var varying = regexp.MustCompile("(?i)" + strings.Join([]string{
 	"`\\d+`",
 }, "|"))
 
-// maxMessage bounds a Message, in bytes: it goes into objects that are listed
-// by the thousand.
-const maxMessage = 512
+// The bounds of words, in bytes.
+const (
+	// maxMessage bounds a Message: it goes into objects that are listed by the
+	// thousand.
+	maxMessage = 512
+	// maxWords bounds a sentence of EdgeOne's or of a library, for a log.
+	maxWords = 2 * maxMessage
+	// maxWord bounds a code, a request ID and the like.
+	maxWord = 128
+)
 
 // Message is what to tell a user in a status: code and message without
 // anything that changes from one time to the next, so that the same failure
@@ -286,18 +306,16 @@ func Message(err error) string {
 		return ""
 	case !errors.As(err, &e):
 		return "the call failed"
+	case e.Code == "" && e.HTTPStatus != 0 && e.HTTPStatus != http.StatusOK:
+		return shorten(e.Message, maxMessage) + " (HTTP " + strconv.Itoa(e.HTTPStatus) + ")"
 	case e.Code == "":
-		return e.Message
+		return shorten(e.Message, maxMessage)
 	}
 	text := e.Message
 	if e.RequestID != "" {
 		text = strings.ReplaceAll(text, e.RequestID, "…")
 	}
-	text = e.Code + ": " + varying.ReplaceAllString(text, "…")
-	if len(text) > maxMessage {
-		text = strings.ToValidUTF8(text[:maxMessage], "") + "…"
-	}
-	return text
+	return shorten(e.Code+": "+varying.ReplaceAllString(text, "…"), maxMessage)
 }
 
 // IsBatchQuota says whether the call had more targets than the plan allows in

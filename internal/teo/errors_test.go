@@ -176,7 +176,7 @@ func TestCausesInWords(t *testing.T) {
 		"connection closed":     io.ErrUnexpectedEOF,
 		"the connection failed": errors.New("malformed HTTP response"),
 	} {
-		if got := Message(noAnswer(ActionCreatePrefetchTask, sentAll, cause)); got != "no answer: "+want {
+		if got := Message(noAnswer(ActionCreatePrefetchTask, sentAll, cause, redactor{})); got != "no answer: "+want {
 			t.Errorf("%v: %q", cause, got)
 		}
 	}
@@ -187,10 +187,10 @@ func TestErrorTexts(t *testing.T) {
 		"CreatePrefetchTask: InternalError: sorry (request r-1)": refusal(ActionCreatePrefetchTask, "InternalError",
 			"sorry", "r-1", 200),
 		"CreatePrefetchTask: not sent completely: connection closed: the connection ended in the middle of the request: EOF": noAnswer(
-			ActionCreatePrefetchTask, cutOff, io.EOF),
+			ActionCreatePrefetchTask, cutOff, io.EOF, redactor{}),
 		"CreatePrefetchTask: the answer is not one of EdgeOne's: the connection ended in the middle of the request (HTTP 413)": uselessAnswer(
 			ActionCreatePrefetchTask, cutOff, "", http.StatusRequestEntityTooLarge, nil),
-		"CreatePrefetchTask: no answer: connection closed: EOF": noAnswer(ActionCreatePrefetchTask, sentAll, io.EOF),
+		"CreatePrefetchTask: no answer: connection closed: EOF": noAnswer(ActionCreatePrefetchTask, sentAll, io.EOF, redactor{}),
 		"CreatePrefetchTask: not sent: signed too long ago to be sent": {Action: ActionCreatePrefetchTask, Message: "not sent",
 			Err: ErrTooOld},
 		"CreatePrefetchTask: the answer is not one of EdgeOne's (HTTP 502)": uselessAnswer(ActionCreatePrefetchTask, sentAll, "",

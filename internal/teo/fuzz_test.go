@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
@@ -23,7 +24,7 @@ func unhurried(t testing.TB, transport http.RoundTripper) *Client {
 	t.Helper()
 	c := clientOf(t, Options{Transport: transport, QPS: 1000})
 	for _, action := range actions {
-		c.Limiter(testCreds.SecretID, action).cooling = nil
+		c.Limiter(testCreds, action).cooling = nil
 	}
 	return c
 }
@@ -62,6 +63,14 @@ func FuzzAnswer(f *testing.F) {
 		`{"Response":{"TotalCount":-1,"Tasks":null,"RequestId":"r"}}`, `{"Response":{"TotalCount":5000,"Tasks":[{"JobId":"j"}],"RequestId":"r"}}`,
 		`{"Response":{"PrefetchQuota":[{"Type":"prefetch_url","Batch":2000,"Daily":10000,"DailyAvailable":-7}],"RequestId":"r"}}`,
 		`{"Response":{"PrefetchQuota":null,"RequestId":"r"}}`, `{"Response":{"PrefetchQuota":[null],"RequestId":"r"}}`,
+		`{"Response":{"Error":{"Code":"keyofthetest","Message":"tokenofthetest\nhttp://me:secret@h"},"RequestId":"r"}}`,
+		`{"Response":{"JobId":"j","FailedList":[{"Reason":"AKIDtest","Targets":["https://h/a"]}],"RequestId":"r"}}`,
+		`{"Response":{"JobId":"job of AKIDtest","RequestId":"r"}}`,
+		`{"Response":{"TotalCount":1,"Tasks":[{"JobId":"j","Target":"https://h/a","Status":"AKIDtest","FailType":"keyofthetest","FailMessage":"tokenofthetest"}],"RequestId":"r"}}`,
+		`{"Response":{"TotalCount":1,"Tasks":[{"JobId":"AKIDtest","Target":"https://h/a"}],"RequestId":"r"}}`,
+		`{"Response":{"FailedList":[{},{},{},{},{},{}],"Tasks":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]],"RequestId":"r"}}`,
+		`{"Response":{"RequestId":"r","JobId":"j","New":{"a":[1,{"b":null}],"c":"}]\"\\"}}}`, `{"Response":{"RequestId":"r"},"Response":{"JobId":"j"}}`,
+		`{"Response":{"Error":null,"JobId":"j","RequestId":"r"}}`, `{"Response":{"TotalCount":1e3,"Tasks":{},"RequestId":"r"}}`,
 		"<html><body>502 Bad Gateway</body></html>", accepted + accepted, accepted[:40], "\xff\xfe",
 	} {
 		f.Add("200 OK", date, body)
@@ -75,6 +84,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add("200 OK", "Date: Mon, 01 Jan 0001 00:00:00 GMT\r\n", accepted)
 	f.Add("200 OK", "no header\r\n", accepted)
 	f.Add("200 OK", "AKIDtest is where a header should be\r\n", accepted)
+	f.Add("200 OK", "keyofthetest tokenofthetest http://me:secret@h\r\n", accepted)
 	f.Fuzz(func(t *testing.T, status, headers, body string) {
 		answer := "HTTP/1.1 " + status + "\r\n" + headers + "\r\n" + body
 		checkCreate(t, answer)
@@ -93,7 +103,9 @@ func checkCreate(t *testing.T, answer string) {
 	}
 	if err == nil {
 		refused := map[string]bool{}
+		checkWords(t, maxJobID, resp.JobID, resp.RequestID)
 		for _, failed := range resp.Failed {
+			checkWords(t, maxMessage, failed.Reason)
 			for _, u := range failed.Targets {
 				refused[target.Identity(u)] = true
 			}
@@ -126,14 +138,31 @@ func checkLookUps(t *testing.T, answer string) {
 		t.Errorf("%d tasks", page.TotalCount)
 	}
 	for _, task := range append(tasks, page.Tasks...) {
+		checkWords(t, maxWord, task.Status, task.FailType, task.JobID)
+		checkWords(t, maxMessage, task.FailMessage)
 		if task.JobID == "" || len(task.JobID) > maxJobID || task.Target == "" {
 			t.Errorf("a task of no job: %+v", task)
 		}
 	}
 	quota, err := c.DescribeContentQuota(t.Context(), testCreds, "zone-1")
 	checkLookUp(t, err)
-	if quota.Batch < 0 || quota.DailyAvailable < 0 {
+	if err == nil && (quota.Batch < 1 || quota.Daily < 1 || quota.DailyAvailable < 0) {
 		t.Errorf("%+v", quota)
+	}
+}
+
+// checkWords holds what EdgeOne said to what may be shown.
+func checkWords(t *testing.T, limit int, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if len(text) > max(limit, maxJobID)+len("…") || !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+			t.Errorf("%d bytes: %q", len(text), text)
+		}
+		for _, secret := range []string{testCreds.SecretID, testCreds.SecretKey, testCreds.Token} {
+			if strings.Contains(text, secret) {
+				t.Errorf("%q is in %q", secret, text)
+			}
+		}
 	}
 }
 

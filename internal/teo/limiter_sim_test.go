@@ -112,7 +112,7 @@ func (u usage) sum(from, to int) (ok, throttled int) {
 
 // run keeps a limiter busy for so many seconds.
 func run(s *server, seconds int) usage {
-	l := newLimiter("test", 20)
+	l := testLimiter(20)
 	u := usage{ok: make([]int, seconds), throttled: make([]int, seconds)}
 	start := time.Now()
 	ctx, cancel := context.WithDeadline(context.Background(), start.Add(time.Duration(seconds)*time.Second))
@@ -122,7 +122,7 @@ func run(s *server, seconds int) usage {
 	for range 40 {
 		wg.Go(func() {
 			for {
-				slot, err := l.Wait(ctx, 0)
+				slot, err := l.Wait(ctx, Turn{})
 				if err != nil {
 					return
 				}

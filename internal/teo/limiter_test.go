@@ -12,9 +12,12 @@ import (
 	"time"
 )
 
+// testLimiter returns a limiter that begins now.
+func testLimiter(limit int) *Limiter { return newLimiter(&sync.Mutex{}, "test", limit, time.Now()) }
+
 // warm returns a limiter whose slots are all free.
 func warm(limit int) *Limiter {
-	l := newLimiter("test", limit)
+	l := testLimiter(limit)
 	time.Sleep(2 * window)
 	return l
 }
@@ -24,7 +27,7 @@ func take(t *testing.T, l *Limiter, n int) []*Slot {
 	var slots []*Slot
 	for range n {
 		start := time.Now()
-		slot, err := l.Wait(t.Context(), 0)
+		slot, err := l.Wait(t.Context(), Turn{})
 		if err != nil || time.Since(start) > 0 {
 			t.Fatalf("no slot at once: %v", err)
 		}
@@ -35,7 +38,7 @@ func take(t *testing.T, l *Limiter, n int) []*Slot {
 
 func free(t *testing.T, l *Limiter, lookahead time.Duration, want int, wantMore time.Duration) {
 	t.Helper()
-	if n, more := l.Free(lookahead); n != want || more != wantMore {
+	if n, more := l.Free("", lookahead, nil); n != want || more != wantMore {
 		t.Fatalf("%d slots within %v, one more in %v; want %d, %v", n, lookahead, more, want, wantMore)
 	}
 }
@@ -47,12 +50,12 @@ func noSlot(t *testing.T, l *Limiter, lookahead, wantMore time.Duration) {
 
 func TestANewLimiterAssumesThatTheLastSecondWasUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLimiter("test", 2)
+		l := testLimiter(2)
 		noSlot(t, l, 100*time.Millisecond, 900*time.Millisecond)
 		time.Sleep(900 * time.Millisecond)
 		free(t, l, 100*time.Millisecond, 1, 62500*time.Microsecond)
 		start := time.Now()
-		if _, err := l.Wait(t.Context(), 0); err != nil || time.Since(start) != 100*time.Millisecond {
+		if _, err := l.Wait(t.Context(), Turn{}); err != nil || time.Since(start) != 100*time.Millisecond {
 			t.Errorf("waited %v, %v; want 100ms", time.Since(start), err)
 		}
 	})
@@ -112,7 +115,7 @@ func TestThrottlingTakesSlotsAwayOneByOneAndQuietReturnsThem(t *testing.T) {
 			slot.Done(true)
 		}
 		for _, want := range []int{8, 9, 11, 15, 20, 20} {
-			if got := l.current(time.Now()); got != want {
+			if got := l.inUse(time.Now()); got != want {
 				t.Errorf("%d slots in use after %v of quiet, want %d", got, time.Since(l.throttledAt), want)
 			}
 			time.Sleep(quiet)
@@ -122,13 +125,13 @@ func TestThrottlingTakesSlotsAwayOneByOneAndQuietReturnsThem(t *testing.T) {
 
 func TestWaitersAreServedInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLimiter("test", 2)
+		l := testLimiter(2)
 		var mu sync.Mutex
 		var order []int
 		var wg sync.WaitGroup
 		for i := range 20 {
 			wg.Go(func() {
-				slot, err := l.Wait(context.Background(), 0)
+				slot, err := l.Wait(context.Background(), Turn{})
 				if err != nil {
 					t.Error(err)
 					return
@@ -152,11 +155,11 @@ func TestWaitersAreServedInOrder(t *testing.T) {
 
 func TestAWaiterThatCannotBeServedInTimeIsToldAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLimiter("test", 1)
+		l := testLimiter(1)
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
-		_, err := l.Wait(ctx, 0)
+		_, err := l.Wait(ctx, Turn{})
 		if KindOf(err) != Unavailable || !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 0 {
 			t.Errorf("after %v: %v", time.Since(start), err)
 		}
@@ -170,9 +173,9 @@ func TestAWaiterWhoseContextEndsGivesUpItsPlace(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var first, second error
 		var wg sync.WaitGroup
-		wg.Go(func() { _, first = l.Wait(ctx, 0) })
+		wg.Go(func() { _, first = l.Wait(ctx, Turn{}) })
 		synctest.Wait()
-		wg.Go(func() { _, second = l.Wait(t.Context(), 0) })
+		wg.Go(func() { _, second = l.Wait(t.Context(), Turn{}) })
 		synctest.Wait()
 		cancel()
 		synctest.Wait()
@@ -186,12 +189,12 @@ func TestAWaiterWhoseContextEndsGivesUpItsPlace(t *testing.T) {
 
 func TestTheLowestTurnIsServedFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLimiter("test", 1)
+		l := testLimiter(1)
 		var order []int64
 		var wg sync.WaitGroup
 		for _, turn := range []int64{3, 5, 1, 4, 1} {
 			wg.Go(func() {
-				slot, err := l.Wait(context.Background(), turn)
+				slot, err := l.Wait(context.Background(), Turn{Number: turn})
 				if err != nil {
 					t.Error(err)
 					return
@@ -203,7 +206,7 @@ func TestTheLowestTurnIsServedFirst(t *testing.T) {
 		}
 		time.Sleep(window + window/2)
 		wg.Go(func() {
-			slot, err := l.Wait(context.Background(), 2) // overtakes those who wait for a later turn
+			slot, err := l.Wait(context.Background(), Turn{Number: 2}) // overtakes those who wait for a later turn
 			if err != nil {
 				t.Error(err)
 				return
@@ -219,10 +222,10 @@ func TestTheLowestTurnIsServedFirst(t *testing.T) {
 }
 
 func BenchmarkLimiter(b *testing.B) {
-	l := newLimiter("test", 20)
+	l := testLimiter(20)
 	l.cooling = nil
 	for b.Loop() {
-		slot, err := l.Wait(b.Context(), 0)
+		slot, err := l.Wait(b.Context(), Turn{})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -231,9 +234,9 @@ func BenchmarkLimiter(b *testing.B) {
 }
 
 func BenchmarkLimiterBusy(b *testing.B) {
-	l := newLimiter("test", 1000)
+	l := testLimiter(1000)
 	for b.Loop() {
-		if n, _ := l.Free(window); n != 1000 {
+		if n, _ := l.Free("", window, nil); n != 1000 {
 			b.Fatal("a slot is out")
 		}
 	}
@@ -285,6 +288,6 @@ func TestALookUpsSlotIsFreeASecondAfterTheAnswerBeganToCome(t *testing.T) {
 		if _, err := c.FirstPrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1"}); err != nil {
 			t.Fatal(err)
 		}
-		noSlot(t, c.Limiter(testCreds.SecretID, ActionDescribePrefetchTasks), 0, time.Second-reading)
+		noSlot(t, c.Limiter(testCreds, ActionDescribePrefetchTasks), 0, time.Second-reading)
 	})
 }

@@ -1,17 +1,26 @@
 package teo
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
+	"crypto/sha256"
 	"errors"
-	"slices"
+	"fmt"
 	"time"
 )
 
 const (
 	pageSize = 1000 // the most EdgeOne gives
-	// looks is how often a listing that changes under our eyes is read in all.
-	looks = 4
+	// readings is how often a listing that does not hold still is read in all.
+	readings = 4
+	// shortPause is how long a listing that had fewer records than it said is left
+	// alone: records are about to appear in it, perhaps.
+	shortPause = time.Second
+	// maxRecords and maxURLs bound a listing that is kept in memory: more than there
+	// can be calls for in the minutes that somebody looks at, and the bytes of their
+	// URLs.
+	maxRecords = 200_000
+	maxURLs    = 64 << 20
 )
 
 // The states of a prefetched URL.
@@ -34,7 +43,9 @@ type DescribePrefetchTasksRequest struct {
 	// whole seconds; the window is widened to them.
 	StartTime, EndTime time.Time
 	// MaxPages refuses listings of more than so many pages of 1,000 with an
-	// error that wraps ErrTooManyPages; 0 reads any.
+	// error that wraps ErrTooManyPages, as are those of which EdgeOne gives the
+	// beginning only. Longer ones than 200 pages, or with URLs of
+	// more than 64 MiB, are refused in any case; 0 is only that.
 	MaxPages int
 }
 
@@ -58,33 +69,83 @@ func (t PrefetchTask) Ended() bool {
 	return false
 }
 
+// outcome puts the records of one URL in one job into an order: the highest says
+// what became of the URL.
+func (t PrefetchTask) outcome() int {
+	switch {
+	case t.Status == StatusSuccess:
+		return 2
+	case !t.Ended():
+		return 1
+	}
+	return 0
+}
+
+// Merge returns the record that stands for two of one URL in one job, as there may
+// be of a URL that was handed over in two spellings, in whatever order they come. One
+// success is enough: the URL is in the cache. Without one, the URL has not ended until
+// all of its records have.
+func (t PrefetchTask) Merge(other PrefetchTask) PrefetchTask {
+	if cmp.Or(
+		cmp.Compare(t.outcome(), other.outcome()), t.UpdateTime.Compare(other.UpdateTime), t.CreateTime.Compare(other.CreateTime),
+		cmp.Compare(t.Status, other.Status), cmp.Compare(t.FailType, other.FailType), cmp.Compare(t.FailMessage, other.FailMessage),
+	) < 0 {
+		return other
+	}
+	return t
+}
+
 // PrefetchTaskPage is the beginning of a listing.
 type PrefetchTaskPage struct {
 	Tasks      []PrefetchTask // the first 1,000 at most
-	TotalCount int            // how many there are in all
+	TotalCount int            // how many there are in all, by EdgeOne's count
+}
+
+// IsWhole says whether the page is the whole listing. A full page never is, whatever
+// the count says: counts have a cap in places.
+func (p PrefetchTaskPage) IsWhole() bool {
+	return len(p.Tasks) == p.TotalCount && len(p.Tasks) < pageSize
 }
 
 // FirstPrefetchTasks reads the first page of a listing and how long the
-// listing is, with one call. It is the whole listing if there are TotalCount
-// tasks. MaxPages is ignored.
+// listing is, with one call. MaxPages is ignored.
 func (c *Client) FirstPrefetchTasks(ctx context.Context, creds Credentials, req DescribePrefetchTasksRequest) (PrefetchTaskPage, error) {
 	return c.page(ctx, creds, req, 0)
 }
 
 // DescribePrefetchTasks lists the whole of what is asked for, or fails: each
 // page waits for a slot of the action's Limiter, is signed when it is sent,
-// and is asked for again when throttled. A listing that changes while it is
-// read is read again from the start, and given up after a few times. Errors
-// are never Ambiguous; most are Unavailable.
+// and is asked for again when throttled. Errors are never Ambiguous; most are
+// Unavailable.
+//
+// A listing is whole if its pages belong together: EdgeOne's count is the same on
+// each and holds, and no record is on two pages. Where the pages do not, the listing
+// may have changed while it was read, or it has a URL twice, or EdgeOne's count is
+// wrong. So it is read again, and is whole if it is the same twice in a row. It is
+// given up after a few times.
 //
 // A URL that is not in the result was not in EdgeOne's history then. It may
 // still appear: records follow a call by some seconds.
 // https://www.tencentcloud.com/document/product/1145/50533
 func (c *Client) DescribePrefetchTasks(ctx context.Context, creds Credentials, req DescribePrefetchTasksRequest) ([]PrefetchTask, error) {
-	for range looks {
-		tasks, err := c.look(ctx, creds, req)
-		if !errors.Is(err, errTorn) {
-			return tasks, err
+	var before [sha256.Size]byte
+	for n := range readings {
+		r, err := c.readListing(ctx, creds, req)
+		if err != nil {
+			return nil, err
+		}
+		if !r.torn {
+			return r.tasks, nil
+		}
+		sum := r.sum()
+		if n > 0 && sum == before {
+			return r.tasks, nil
+		}
+		before = sum
+		if len(r.tasks) < r.total && n < readings-1 {
+			if err := pause(ctx, shortPause); err != nil {
+				return nil, unavailable("not read", err)
+			}
 		}
 	}
 	return nil, unavailable("the listing did not hold still", errTorn)
@@ -92,58 +153,109 @@ func (c *Client) DescribePrefetchTasks(ctx context.Context, creds Credentials, r
 
 var errTorn = errors.New("the listing changed while it was read")
 
-func (c *Client) look(ctx context.Context, creds Credentials, req DescribePrefetchTasksRequest) ([]PrefetchTask, error) {
-	first, err := c.page(ctx, creds, req, 0)
-	if err != nil {
-		return nil, err
+// readListing reads pages until there are no more. Where EdgeOne's count says that
+// was all, but the last page was full, one more is read, which must be empty.
+func (c *Client) readListing(ctx context.Context, creds Credentials, req DescribePrefetchTasksRequest) (*reading, error) {
+	maxPages := maxRecords / pageSize
+	if req.MaxPages > 0 {
+		maxPages = min(maxPages, req.MaxPages)
 	}
-	if req.MaxPages > 0 && first.TotalCount > req.MaxPages*pageSize {
-		return nil, unavailable("not read", ErrTooManyPages)
-	}
-	whole := listing{total: first.TotalCount, pageOf: map[recordKey]int{}}
-	for next := first; ; {
-		if err := whole.add(next); err != nil {
-			return nil, err
+	r := newReading()
+	for {
+		page, err := c.page(ctx, creds, req, len(r.tasks))
+		if err != nil {
+			return nil, beyondTheStart(err, len(r.tasks))
 		}
-		if len(whole.tasks) == whole.total {
-			return whole.tasks, nil
+		r.add(page)
+		if max(len(r.tasks), r.total) > maxPages*pageSize || r.text > maxURLs {
+			return nil, unavailable("not read", ErrTooManyPages)
 		}
-		if next, err = c.page(ctx, creds, req, len(whole.tasks)); err != nil {
-			return nil, err
+		if r.ended(len(page.Tasks)) {
+			return r, nil
 		}
 	}
 }
 
-// listing puts pages together and notices when they do not belong together.
-type listing struct {
-	total  int
+// beyondTheStart is the error of a page. Where EdgeOne refuses to go on after it gave
+// pages, the listing is longer than it lets anybody read, and there is nothing wrong
+// with what is asked for.
+func beyondTheStart(err error, offset int) error {
+	var e *Error
+	if offset == 0 || !errors.As(err, &e) || e.Kind != Rejected {
+		return err
+	}
+	further := *e
+	further.Kind, further.Err = Unavailable, ErrTooManyPages
+	return &further
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// reading puts the pages of a listing together and notices when they do not belong
+// together.
+type reading struct {
 	tasks  []PrefetchTask
+	total  int // by the first page
+	text   int // bytes of the tasks
 	pages  int
+	full   int // how many records a page has that may not be the last
 	pageOf map[recordKey]int
+	torn   bool
 }
 
 type recordKey struct{ jobID, target string }
 
-// add returns errTorn if the page shows that the listing has changed: the
-// count differs, the pages end too early or too late, or a record comes twice.
-// The last is how a record that moved to another place shows: the count stays,
-// but for every record seen twice another one was missed. Twice on one page is
-// no such sign; a job may list a URL twice.
-func (l *listing) add(page PrefetchTaskPage) error {
-	if page.TotalCount != l.total || len(l.tasks)+len(page.Tasks) > l.total ||
-		len(page.Tasks) == 0 && len(l.tasks) < l.total {
-		return errTorn
+func newReading() *reading { return &reading{full: pageSize, pageOf: map[recordKey]int{}} }
+
+// add notices that the listing has changed when the count differs or a record comes
+// twice. The last is how a record that moved to another place shows: the count stays,
+// but for every record seen twice another one was missed. Twice on one page is no such
+// sign; a job may list a URL twice.
+func (r *reading) add(page PrefetchTaskPage) {
+	if r.pages == 0 {
+		r.total = page.TotalCount
 	}
-	l.pages++
+	r.pages++
 	for _, t := range page.Tasks {
 		key := recordKey{t.JobID, t.Target}
-		if seen, ok := l.pageOf[key]; ok && seen != l.pages {
-			return errTorn
+		if seen, ok := r.pageOf[key]; ok && seen != r.pages {
+			r.torn = true
 		}
-		l.pageOf[key] = l.pages
+		r.pageOf[key] = r.pages
+		r.text += len(t.Target) + len(t.FailMessage)
 	}
-	l.tasks = slices.Concat(l.tasks, page.Tasks)
-	return nil
+	r.tasks = append(r.tasks, page.Tasks...)
+	if page.TotalCount != r.total || len(r.tasks) > r.total || len(page.Tasks) == 0 && len(r.tasks) < r.total {
+		r.torn = true
+	}
+}
+
+// ended says whether a page of n records was the last: an empty one is, and one that
+// is not full, once there are as many as the count says. A page that has fewer records
+// than were asked for though more are to come shows what a full one is here.
+func (r *reading) ended(n int) bool {
+	if n > 0 && len(r.tasks) < r.total {
+		r.full = min(r.full, n)
+	}
+	return n == 0 || n < r.full && len(r.tasks) >= r.total
+}
+
+// sum is the same for readings that have the same records in the same order,
+// whatever became of them in between.
+func (r *reading) sum() (sum [sha256.Size]byte) {
+	h := sha256.New()
+	for _, t := range r.tasks {
+		_, _ = fmt.Fprintf(h, "%q%q", t.JobID, t.Target)
+	}
+	h.Sum(sum[:0])
+	return sum
 }
 
 func unavailable(message string, cause error) *Error {
@@ -165,16 +277,6 @@ type listFilter struct {
 	Values []string
 }
 
-type listAnswer struct {
-	TotalCount *int
-	Tasks      []struct {
-		JobID                  string `json:"JobId"`
-		Target, Status         string
-		FailType, FailMessage  string
-		CreateTime, UpdateTime string
-	}
-}
-
 func (c *Client) page(ctx context.Context, creds Credentials, req DescribePrefetchTasksRequest, offset int) (PrefetchTaskPage, error) {
 	in := listRequest{ZoneID: req.ZoneID, Offset: offset, Limit: pageSize}
 	if req.JobID != "" {
@@ -186,38 +288,76 @@ func (c *Client) page(ctx context.Context, creds Credentials, req DescribePrefet
 	if !req.EndTime.IsZero() {
 		in.EndTime = req.EndTime.Add(time.Second - 1).UTC().Format(time.RFC3339)
 	}
-	var page PrefetchTaskPage
-	err := c.lookUp(ctx, creds, ActionDescribePrefetchTasks, in, func(response []byte) (err error) {
-		page, err = decodePage(response)
-		return err
+	var out *listAnswer
+	err := c.lookUp(ctx, creds, ActionDescribePrefetchTasks, in, func() content {
+		out = &listAnswer{known: map[string]string{}}
+		return out
 	})
-	return page, err
-}
-
-func decodePage(response []byte) (PrefetchTaskPage, error) {
-	var answer listAnswer
-	if err := json.Unmarshal(response, &answer); err != nil {
+	if err != nil {
 		return PrefetchTaskPage{}, err
 	}
-	// Without a count there is no telling whether the listing is whole.
-	if answer.TotalCount == nil || *answer.TotalCount < 0 {
-		return PrefetchTaskPage{}, errors.New("no TotalCount")
-	}
-	page := PrefetchTaskPage{TotalCount: *answer.TotalCount, Tasks: make([]PrefetchTask, len(answer.Tasks))}
-	for i, t := range answer.Tasks {
-		switch {
-		case t.JobID == "" || t.Target == "":
-			return PrefetchTaskPage{}, errors.New("a task without its JobId and Target")
-		case len(t.JobID) > maxJobID:
-			return PrefetchTaskPage{}, errLongJobID
-		}
-		page.Tasks[i] = PrefetchTask{JobID: t.JobID, Target: t.Target, Status: t.Status, FailType: t.FailType,
-			FailMessage: t.FailMessage, CreateTime: parseTime(t.CreateTime), UpdateTime: parseTime(t.UpdateTime)}
-	}
-	return page, nil
+	return PrefetchTaskPage{Tasks: out.tasks, TotalCount: *out.total}, nil
 }
 
-func parseTime(s string) time.Time {
-	t, _ := time.Parse(time.RFC3339, s)
-	return t
+type listAnswer struct {
+	total *int
+	tasks []PrefetchTask
+	known map[string]string
+}
+
+func (a *listAnswer) read(field string, from *jsonReader) {
+	switch field {
+	case "TotalCount":
+		a.total = from.number()
+	case "Tasks":
+		from.array(pageSize-len(a.tasks), func() { a.readTask(from) })
+	default:
+		from.skip()
+	}
+}
+
+func (a *listAnswer) readTask(from *jsonReader) {
+	var t PrefetchTask
+	from.object(func(field string) {
+		switch field {
+		case "JobId":
+			t.JobID = a.once(from.jobID())
+		case "Target":
+			t.Target = from.text()
+		case "Status":
+			t.Status = a.once(from.words(maxWord))
+		case "FailType":
+			t.FailType = a.once(from.words(maxWord))
+		case "FailMessage":
+			t.FailMessage = a.once(from.words(maxMessage))
+		case "CreateTime":
+			t.CreateTime = from.time()
+		case "UpdateTime":
+			t.UpdateTime = from.time()
+		default:
+			from.skip()
+		}
+	})
+	if t.JobID == "" || t.Target == "" {
+		from.malformed("a task without its JobId and Target")
+	}
+	a.tasks = append(a.tasks, t)
+}
+
+// once returns a text of which there is one copy only: most records of a page have
+// the same words.
+func (a *listAnswer) once(text string) string {
+	if known, ok := a.known[text]; ok {
+		return known
+	}
+	a.known[text] = text
+	return text
+}
+
+// problem refuses an answer without a count, which may be of anything.
+func (a *listAnswer) problem(response) error {
+	if a.total == nil || *a.total < 0 {
+		return errors.New("no TotalCount")
+	}
+	return nil
 }

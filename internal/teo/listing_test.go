@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"testing"
@@ -54,6 +55,10 @@ func (h *history) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func TestListings(t *testing.T) {
+	twice := func(n int) []map[string]string { // the last record is the first one once more
+		list := records(n - 1)
+		return append(list, list[0])
+	}
 	for _, tt := range []struct {
 		name     string
 		history  history
@@ -63,11 +68,16 @@ func TestListings(t *testing.T) {
 		err      error
 	}{
 		{name: "an empty one", requests: 1},
-		{name: "one page", history: history{records: records(1000)}, want: 1000, requests: 1},
+		{name: "one page", history: history{records: records(999)}, want: 999, requests: 1},
+		{name: "one full page, behind which there is nothing", history: history{records: records(1000)}, want: 1000, requests: 2},
 		{name: "several pages", history: history{records: records(2500)}, want: 2500, requests: 3},
+		{name: "several full pages, behind which there is nothing", history: history{records: records(3000)}, want: 3000, requests: 4},
 		{name: "shorter pages than asked for", history: history{records: records(250), cap: 100}, want: 250, requests: 3},
-		{name: "as many pages as allowed", history: history{records: records(2000)}, maxPages: 2, want: 2000, requests: 2},
+		{name: "as many pages as allowed", history: history{records: records(2000)}, maxPages: 2, want: 2000, requests: 3},
 		{name: "more pages than allowed", history: history{records: records(2001)}, maxPages: 2, requests: 1, err: ErrTooManyPages},
+		{name: "more pages than allowed, which the count hides", history: history{records: records(2001), extra: -1001}, maxPages: 2,
+			requests: 3, err: ErrTooManyPages},
+		{name: "more records than anybody keeps", history: history{records: records(10), extra: maxRecords}, requests: 1, err: ErrTooManyPages},
 		{name: "one that grows once", want: 1501, requests: 4, history: history{records: records(1500), before: func(h *history, request int) {
 			if request == 2 {
 				h.records = records(1501)
@@ -86,17 +96,39 @@ func TestListings(t *testing.T) {
 					h.records[0], h.records[1200] = h.records[1200], h.records[0]
 				}
 			}}},
-		{name: "one that never holds still", requests: 2 * looks, err: errTorn, history: history{records: records(1500),
+		{name: "one that never holds still", requests: 2 * readings, err: errTorn, history: history{records: records(1500),
 			before: func(h *history, request int) {
 				h.records = records(1500 + request)
+			}}},
+		{name: "one with a record on two pages that never holds still", requests: 2 * readings, err: errTorn,
+			history: history{records: twice(1500), before: func(h *history, request int) {
+				h.records[700] = map[string]string{"JobId": "job-2", "Target": fmt.Sprint("http://h/", request)}
 			}}},
 		{name: "one whose count differs from page to page", want: 1500, requests: 4, history: history{records: records(1500),
 			before: func(h *history, request int) {
 				h.extra = map[int]int{2: 1}[request]
 			}}},
-		{name: "one that ends before its count", requests: 2 * looks, err: errTorn, history: history{records: records(10), extra: 2}},
-		{name: "one that is longer than its count", requests: looks, err: errTorn, history: history{records: records(10), extra: -1}},
 		{name: "a URL twice in a job", want: 4, requests: 1, history: history{records: append(records(2), records(2)...)}},
+		{name: "a URL twice in a job, on two pages", want: 1500, requests: 4, history: history{records: twice(1500)}},
+		{name: "a URL twice in a job, on two pages, while others end", want: 1500, requests: 4, history: history{records: twice(1500),
+			before: func(h *history, request int) {
+				h.records = slices.Clone(h.records)
+				h.records[request] = maps.Clone(h.records[request])
+				h.records[request]["Status"] = StatusFailed
+			}}},
+		{name: "a count that ends at a cap", want: 4500, requests: 2 * 5, history: history{records: records(4500), extra: -2500}},
+		{name: "a count that ends at a cap, at the end of a page", want: 3000, requests: 2 * 4, history: history{records: records(3000), extra: -1000}},
+		{name: "a count that ends at a cap of what is a page", want: 1700, requests: 2 * 2, history: history{records: records(1700), extra: -700}},
+		{name: "a count that ends at a cap, with shorter pages than asked for", want: 250, requests: 2 * 3,
+			history: history{records: records(250), cap: 100, extra: -50}},
+		{name: "a count of more than there are, each time", want: 10, requests: 2 * 2, history: history{records: records(10), extra: 2}},
+		{name: "a count of more than there are, until they appear", want: 12, requests: 3, history: history{records: records(10), extra: 2,
+			before: func(h *history, request int) {
+				if request == 3 {
+					h.records, h.extra = records(12), 0
+				}
+			}}},
+		{name: "a count of fewer than there are, each time", want: 10, requests: 2, history: history{records: records(10), extra: -1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -117,6 +149,23 @@ func TestListings(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Search engines give the first 10,000 records only.
+func TestAListingThatEdgeOneDoesNotGiveToItsEndIsTooLong(t *testing.T) {
+	for _, code := range []string{"InvalidParameter.ParameterError", "InvalidParameter"} {
+		h := history{records: records(3000)}
+		c := unhurried(t, roundTrip(func(req *http.Request) (*http.Response, error) {
+			if len(h.requests) == 2 {
+				return answer(req, 200, `{"Response":{"Error":{"Code":"`+code+`","Message":"Offset"},"RequestId":"r"}}`)
+			}
+			return h.RoundTrip(req)
+		}))
+		tasks, err := c.DescribePrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1"})
+		if KindOf(err) != Unavailable || !errors.Is(err, ErrTooManyPages) || Code(err) != code || len(tasks) > 0 {
+			t.Errorf("%d records, %v", len(tasks), err)
+		}
 	}
 }
 
@@ -168,9 +217,11 @@ func TestTheFirstPageTellsHowManyThereAre(t *testing.T) {
 }
 
 func TestAListingWithoutACountIsNoListing(t *testing.T) {
-	for _, response := range []string{`{"Tasks":[]}`, `{"TotalCount":null}`, `{"TotalCount":-1}`, `{"TotalCount":"1"}`} {
-		if page, err := decodePage([]byte(response)); err == nil {
-			t.Errorf("%s: %+v", response, page)
+	for _, response := range []string{`"Tasks":[]`, `"TotalCount":null`, `"TotalCount":-1`, `"TotalCount":"1"`, `"TotalCount":1.5`} {
+		c := unhurried(t, answering(200, `{"Response":{`+response+`,"RequestId":"r"}}`))
+		page, err := c.FirstPrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{})
+		if KindOf(err) != Unavailable || Message(err) != "the answer is not complete" {
+			t.Errorf("%s: %+v, %v", response, page, err)
 		}
 	}
 }

@@ -133,15 +133,27 @@ func isLoopback(host string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
+// proxyFromEnvironment is http.ProxyFromEnvironment without its errors, which quote the
+// proxy's address and the password in it.
+func proxyFromEnvironment(req *http.Request) (*url.URL, error) {
+	proxy, err := http.ProxyFromEnvironment(req)
+	if err != nil {
+		return nil, errors.New("the address of the proxy in the environment is not a URL")
+	}
+	return proxy, nil
+}
+
 func defaultTransport() http.RoundTripper {
 	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
+		Proxy:                 proxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   5 * time.Second,
 		MaxIdleConnsPerHost:   32,               // as many as there can be calls at a time; the default of 2 would dial for each of a burst
 		IdleConnTimeout:       45 * time.Second, // EdgeOne closes at about 60 s, and a POST that meets the close has to be looked up
 		ExpectContinueTimeout: time.Second,
-		ForceAttemptHTTP2:     true, // a DialContext of one's own turns it off otherwise
-		HTTP2:                 &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},
+		// EdgeOne's headers have some hundred bytes.
+		MaxResponseHeaderBytes: 64 << 10,
+		ForceAttemptHTTP2:      true, // a DialContext of one's own turns it off otherwise
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},
 	}
 }

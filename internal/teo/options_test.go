@@ -66,14 +66,3 @@ func TestOptionsThatMakeNoSenseAreRefused(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-func TestALimiterIsSharedByAccountAndAction(t *testing.T) {
-	c, err := NewClient(Options{QPS: 7})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := c.Limiter("a", "X")
-	if l != c.Limiter("a", "X") || l == c.Limiter("b", "X") || l == c.Limiter("a", "Y") || l.limit != 7 {
-		t.Error("limiters are mixed up")
-	}
-}

@@ -2,7 +2,6 @@ package teo
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"time"
 
@@ -56,7 +55,7 @@ type FailedTargets struct {
 
 // CreatePrefetchTask hands URLs over: one attempt, signed with signedAt (cut
 // to whole seconds), however late it is sent. The caller holds a slot of
-// Limiter(creds.SecretID, ActionCreatePrefetchTask).
+// Limiter(creds, ActionCreatePrefetchTask).
 //
 // An error of kind Ambiguous means that EdgeOne may have executed the call, or
 // may yet do so until the signature expires. Every other kind means that it
@@ -67,43 +66,59 @@ func (c *Client) CreatePrefetchTask(ctx context.Context, creds Credentials, sign
 	if c.ServerTime().After(c.SendBefore(signedAt)) {
 		return CreatePrefetchTaskResponse{}, &Error{Action: actionCreate, Kind: Unavailable, Message: "not sent", Err: ErrTooOld}
 	}
-	var out createAnswer
-	err := c.call(ctx, creds, actionCreate, signedAt, req, func(response []byte) error {
-		return out.decode(response, req.Targets)
-	})
+	out := createAnswer{sent: req.Targets}
+	answer, err := c.call(ctx, creds, actionCreate, signedAt, req, &out)
 	if err != nil {
 		return CreatePrefetchTaskResponse{}, err
 	}
-	return CreatePrefetchTaskResponse{JobID: out.JobID, Failed: out.FailedList, RequestID: out.RequestID}, nil
+	return CreatePrefetchTaskResponse{JobID: answer.jobID, Failed: out.failed, RequestID: answer.requestID}, nil
 }
-
-var errLongJobID = errors.New("a JobId that is too long to be one")
 
 type createAnswer struct {
-	JobID      string `json:"JobId"`
-	FailedList []FailedTargets
-	RequestID  string `json:"RequestId"`
+	sent    []string
+	failed  []FailedTargets
+	targets int // in failed
 }
 
-// decode accepts an answer without a job only if it says of every target that
-// it was refused. Otherwise there may be a job whose name got lost.
-func (a *createAnswer) decode(response []byte, sent []string) error {
-	if err := json.Unmarshal(response, a); err != nil {
-		return err
+func (a *createAnswer) read(field string, from *jsonReader) {
+	if field != "FailedList" {
+		from.skip()
+		return
 	}
-	switch {
-	case len(a.JobID) > maxJobID:
-		return errLongJobID
-	case a.JobID != "":
+	// A target may be refused for two reasons, hardly for more.
+	limit := 2 * len(a.sent)
+	from.array(limit-len(a.failed), func() {
+		var failed FailedTargets
+		from.object(func(field string) {
+			switch field {
+			case "Reason":
+				failed.Reason = from.words(maxMessage)
+			case "Targets":
+				from.array(limit-a.targets, func() {
+					failed.Targets = append(failed.Targets, from.text())
+					a.targets++
+				})
+			default:
+				from.skip()
+			}
+		})
+		a.failed = append(a.failed, failed)
+	})
+}
+
+// problem accepts an answer without a job only if it says of every target that
+// it was refused. Otherwise there may be a job whose name got lost.
+func (a *createAnswer) problem(answer response) error {
+	if answer.jobID != "" {
 		return nil
 	}
 	failed := map[string]bool{}
-	for _, f := range a.FailedList {
+	for _, f := range a.failed {
 		for _, u := range f.Targets {
 			failed[target.Identity(u)] = true
 		}
 	}
-	for _, u := range sent {
+	for _, u := range a.sent {
 		if !failed[target.Identity(u)] {
 			return errors.New("neither a JobId nor every target in FailedList")
 		}

@@ -1,10 +1,6 @@
 package teo
 
-import (
-	"context"
-	"encoding/json"
-	"errors"
-)
+import "context"
 
 // Quota is what a zone may prefetch by URL, all in numbers of URLs. Batch and
 // Daily are at least 1; a DailyAvailable of 0 means that today's is used up.
@@ -21,8 +17,11 @@ func (c *Client) DescribeContentQuota(ctx context.Context, creds Credentials, zo
 	in := struct {
 		ZoneID string `json:"ZoneId"`
 	}{zoneID}
-	var out quotaAnswer
-	err := c.lookUp(ctx, creds, ActionDescribeContentQuota, in, out.decode)
+	var out *quotaAnswer
+	err := c.lookUp(ctx, creds, ActionDescribeContentQuota, in, func() content {
+		out = &quotaAnswer{}
+		return out
+	})
 	if err != nil {
 		return Quota{}, err
 	}
@@ -37,33 +36,50 @@ func (c *Client) DescribeContentQuota(ctx context.Context, creds Credentials, zo
 	return Quota{}, &Error{Action: ActionDescribeContentQuota, Kind: Rejected, Message: ErrNoPrefetchQuota.Error(), RequestID: out.requestID, Err: cause}
 }
 
+// maxQuotas is more than there are types of quotas.
+const maxQuotas = 64
+
 type quotaAnswer struct {
 	quota     *Quota // nil if there is none for prefetch by URL
 	requestID string
 }
 
-// decode refuses a quota that lacks a number: what is not told is not 0.
-func (a *quotaAnswer) decode(response []byte) error {
-	var answer struct {
-		PrefetchQuota []struct {
-			Type                         string
-			Batch, Daily, DailyAvailable *int
-		}
-		RequestID string `json:"RequestId"`
+func (a *quotaAnswer) read(field string, from *jsonReader) {
+	if field != "PrefetchQuota" {
+		from.skip()
+		return
 	}
-	if err := json.Unmarshal(response, &answer); err != nil {
-		return err
-	}
-	a.requestID = answer.RequestID
-	for _, q := range answer.PrefetchQuota {
-		if q.Type != "prefetch_url" {
-			continue
+	from.array(maxQuotas, func() { a.readQuota(from) })
+}
+
+// readQuota refuses a quota that lacks a number: what is not told is not 0.
+func (a *quotaAnswer) readQuota(from *jsonReader) {
+	var kind string
+	var batch, daily, available *int
+	from.object(func(field string) {
+		switch field {
+		case "Type":
+			kind = from.text()
+		case "Batch":
+			batch = from.number()
+		case "Daily":
+			daily = from.number()
+		case "DailyAvailable":
+			available = from.number()
+		default:
+			from.skip()
 		}
-		if q.Batch == nil || q.Daily == nil || q.DailyAvailable == nil {
-			return errors.New("a quota without its numbers")
-		}
-		a.quota = &Quota{Batch: *q.Batch, Daily: *q.Daily, DailyAvailable: max(*q.DailyAvailable, 0)}
-		return nil
+	})
+	switch {
+	case kind != "prefetch_url":
+	case batch == nil || daily == nil || available == nil:
+		from.malformed("a quota without its numbers")
+	default:
+		a.quota = &Quota{Batch: *batch, Daily: *daily, DailyAvailable: max(*available, 0)}
 	}
+}
+
+func (a *quotaAnswer) problem(answer response) error {
+	a.requestID = answer.requestID
 	return nil
 }

@@ -1,0 +1,121 @@
+package controller
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
+)
+
+// farAway makes each answer take a while.
+func farAway(way http.RoundTripper, delay time.Duration) roundTrip {
+	return func(req *http.Request) (*http.Response, error) {
+		resp, err := way.RoundTrip(req)
+		time.Sleep(delay)
+		return resp, err
+	}
+}
+
+// Two Secrets may hold the same key. Each has a line, and both share what EdgeOne
+// allows the key.
+func TestALineIsWokenByTheAnswersToAnotherLinesCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		u := newUnit(t, edgeOne.RoundTripper(), nil, unitTask("a", 1))
+		s, l := u.submitter(u.get("a"))
+		woken := 0
+		add := func(account, time.Duration) { woken++ }
+		s.add.Store(&add)
+		u.learnTime()
+		l.queue.SetQuota(unitZone, 0, -1, time.Now())
+		limiter := u.edgeOne.Limiter(unitCreds, teo.ActionCreatePrefetchTask)
+		time.Sleep(3 * time.Second)
+		var slots []*teo.Slot // of the calls of another line, whose answers take long
+		for range u.QPS {
+			slot, err := limiter.Wait(t.Context(), teo.Turn{Line: "another"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			slots = append(slots, slot)
+		}
+		for again := time.Duration(1); again > 0; time.Sleep(again) { // until there is nothing more to write
+			result, err := s.Reconcile(t.Context(), account{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			again = result.RequeueAfter
+		}
+		time.Sleep(time.Minute)
+		if len(u.get("a").Status.Jobs) > 0 {
+			t.Fatal("it was submitted without a slot")
+		}
+		before := woken
+		slots[0].Done(false)
+		synctest.Wait()
+		if woken == before {
+			t.Error("a slot will be free soon, and nobody looks")
+		}
+	})
+}
+
+func TestLinesOfOneKeyAreServedInTurnHoweverManyCallsEachHasMade(t *testing.T) {
+	for _, earlier := range []int64{0, 1_000_000} {
+		t.Run(fmt.Sprint(earlier, " calls before"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				edgeOne := unitEdgeOne(func(c *simulator.Config) { c.Zones[0].Daily = 1_000_000 })
+				defer edgeOne.Close()
+				old := unitTask("old", 1)
+				old.Spec.Targets[0] = "https://h/old"
+				tasks := []*v1alpha1.PrefetchTask{old}
+				for i := range 400 { // of another Secret, each with a call of its own
+					task := unitTask(fmt.Sprint("new-", i), 1)
+					task.Spec.Targets[0] = v1alpha1.Target(fmt.Sprintf("https://h/new/%d", i))
+					task.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "x", Value: fmt.Sprint(i)}}
+					task.Spec.CredentialsSecretRef.Name = "b"
+					tasks = append(tasks, task)
+				}
+				u := newUnit(t, farAway(edgeOne.RoundTripper(), 50*time.Millisecond), nil, tasks...)
+				s, a := u.submitter()
+				other := account{"default", "b"}
+				known := resolved{creds: unitCreds, at: time.Now().Add(24 * time.Hour)}
+				u.credentials.known = map[account]resolved{other: known, {}: known}
+				u.learnTime()
+				b := s.line(other)
+				for _, l := range []*line{a, b} {
+					l.queue.SetQuota(unitZone, 0, -1, time.Now())
+				}
+				a.queue.Sent(&schedule.Call{Turn: earlier})
+				for _, task := range tasks[1:] {
+					s.observe(u.get(task.Name))
+				}
+				reconcile := func(end time.Time, done func() bool) {
+					for time.Now().Before(end) && !done() {
+						for _, acc := range []account{other, {}} {
+							if _, err := s.Reconcile(t.Context(), acc); err != nil {
+								t.Fatal(err)
+							}
+						}
+						time.Sleep(20 * time.Millisecond)
+					}
+				}
+				reconcile(time.Now().Add(3*time.Second), func() bool { return false })
+				s.observe(u.get("old"))
+				begin := time.Now()
+				reconcile(begin.Add(10*time.Second), func() bool { return len(u.get("old").Status.Jobs) > 0 })
+				if took := time.Since(begin); took > 2*time.Second {
+					t.Errorf("the only task of a line was submitted after %v", took)
+				}
+				reconcile(time.Now().Add(time.Minute), func() bool { return false })
+				u.calls.open.Wait()
+			})
+		})
+	}
+}
