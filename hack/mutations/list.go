@@ -299,8 +299,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "who writes another's SecretId into a Secret shares its limiter", file: "internal/teo/limiters.go",
-		old:    `creds.SecretID + "\x00" + creds.SecretKey`,
-		new:    `creds.SecretID`,
+		old:    `sha256.Sum256(append(text, creds.SecretKey...))`,
+		new:    `sha256.Sum256(text)`,
 		suites: []string{client},
 	},
 	{

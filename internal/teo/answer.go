@@ -105,7 +105,7 @@ var errMalformed = errors.New("malformed")
 // worse ends the reading, and then there are no more values.
 type jsonReader struct {
 	dec     *json.Decoder
-	bytes   *boundedReader
+	bytes   boundedReader
 	redact  redactor
 	tokens  int
 	failure error // ended the reading
@@ -113,10 +113,10 @@ type jsonReader struct {
 }
 
 func newJSONReader(body io.Reader, redact redactor) *jsonReader {
-	bytes := &boundedReader{from: body}
-	dec := json.NewDecoder(bytes)
-	dec.UseNumber()
-	return &jsonReader{dec: dec, bytes: bytes, redact: redact}
+	r := &jsonReader{bytes: boundedReader{from: body}, redact: redact}
+	r.dec = json.NewDecoder(&r.bytes)
+	r.dec.UseNumber()
+	return r
 }
 
 // end returns the first error. Behind the value there may be white space only.

@@ -163,14 +163,15 @@ func (c *Client) request(ctx context.Context, creds Credentials, action string, 
 		return nil, nil, noAnswer(action, unsent, err, redactor{})
 	}
 	req.ContentLength = int64(len(content))
+	// In the spelling of net/http, which would make a copy of any other.
 	req.Header.Set("User-Agent", c.options.UserAgent)
 	req.Header.Set("Content-Type", contentType)
-	req.Header.Set("X-TC-Action", action)
-	req.Header.Set("X-TC-Version", apiVersion)
-	req.Header.Set("X-TC-Timestamp", strconv.FormatInt(signedAt.Unix(), 10))
-	req.Header.Set("X-TC-Language", "en-US")
+	req.Header.Set("X-Tc-Action", action)
+	req.Header.Set("X-Tc-Version", apiVersion)
+	req.Header.Set("X-Tc-Timestamp", strconv.FormatInt(signedAt.Unix(), 10))
+	req.Header.Set("X-Tc-Language", "en-US")
 	if creds.Token != "" {
-		req.Header.Set("X-TC-Token", creds.Token)
+		req.Header.Set("X-Tc-Token", creds.Token)
 	}
 	req.Header.Set("Authorization", Authorization(creds, service, []SignedHeader{
 		{"content-type", contentType}, {"host", c.endpoint.Host}, {"x-tc-action", action},

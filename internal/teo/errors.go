@@ -268,6 +268,9 @@ func KindOf(err error) Kind {
 
 // Code returns EdgeOne's error code, or "" if err is not an answer of EdgeOne.
 func Code(err error) string {
+	if err == nil {
+		return ""
+	}
 	var e *Error
 	if errors.As(err, &e) {
 		return e.Code

@@ -37,7 +37,9 @@ type limiters struct {
 type pair [sha256.Size]byte
 
 func pairOf(creds Credentials) pair {
-	return sha256.Sum256([]byte(creds.SecretID + "\x00" + creds.SecretKey))
+	text := append(make([]byte, 0, 2*maxKey+1), creds.SecretID...)
+	text = append(text, 0)
+	return sha256.Sum256(append(text, creds.SecretKey...))
 }
 
 // accountLimits are the limiters of what counts as one account.
@@ -101,11 +103,12 @@ func (s *limiters) learn(creds Credentials, answer error) {
 // itself or for a lack of permission. What the gateway says, that there are too many
 // calls, say, it may say to anybody.
 func provesKeys(answer error) bool {
+	if answer == nil {
+		return true
+	}
 	code := Code(answer)
 	kind, zone := lookUpCode(code)
 	switch {
-	case answer == nil:
-		return true
 	case code == "" || code == codeRequestSize || strings.HasPrefix(code, "AuthFailure"):
 		return false
 	}

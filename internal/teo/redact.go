@@ -30,8 +30,8 @@ var userinfo = regexp.MustCompile(`://[^/\s"'@]*@`)
 // header, perhaps by a proxy that knows the user.
 func newRedactor(creds Credentials, authorization string, proxy *url.Userinfo) redactor {
 	_, sum, _ := strings.Cut(authorization, "Signature=")
-	var r redactor
-	for _, secret := range []string{creds.SecretID, creds.SecretKey, creds.Token, sum} {
+	r := redactor{secrets: make([]string, 0, 8)}
+	for _, secret := range [...]string{creds.SecretID, creds.SecretKey, creds.Token, sum} {
 		r.add(secret, 8) // nothing so short that it may be part of a word is a real key
 	}
 	if password, ok := proxy.Password(); ok {
@@ -47,8 +47,12 @@ func (r *redactor) add(secret string, atLeast int) {
 	if len(secret) < atLeast {
 		return
 	}
-	quoted := strconv.Quote(secret)
-	for _, spelling := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret), quoted[1 : len(quoted)-1]} {
+	quoted := secret
+	if strings.ContainsAny(secret, `"\`) {
+		quoted = strconv.Quote(secret)
+		quoted = quoted[1 : len(quoted)-1]
+	}
+	for _, spelling := range [...]string{secret, url.QueryEscape(secret), url.PathEscape(secret), quoted} {
 		if !slices.Contains(r.secrets, spelling) {
 			r.secrets = append(r.secrets, spelling)
 		}

@@ -8,4 +8,9 @@ require (
 	github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/teo v1.3.158
 )
 
+require (
+	golang.org/x/net v0.59.0 // indirect
+	golang.org/x/text v0.42.0 // indirect
+)
+
 replace github.com/prefetch-operator/teo-prefetch-operator => ../..

@@ -170,7 +170,7 @@ func TestBothSignAlike(t *testing.T) {
 }
 
 func TestWhatWeSendTheSDKKnows(t *testing.T) {
-	w := &wire{answer: `{"Response":{"TotalCount":0,"PrefetchQuota":[{"Type":"prefetch_url"}],"RequestId":"r"}}`}
+	w := &wire{answer: `{"Response":{"TotalCount":0,"PrefetchQuota":[{"Type":"prefetch_url","Batch":1,"Daily":1,"DailyAvailable":1}],"RequestId":"r"}}`}
 	client := ours(t, w, intl)
 	creds := teo.Credentials{SecretID: "a", SecretKey: "b"}
 	for name, req := range map[string]teo.DescribePrefetchTasksRequest{
@@ -275,7 +275,7 @@ func when(t *testing.T, s *string) time.Time {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return at
+	return at.UTC()
 }
 
 // callers are one call of many URLs, made by our client and by the SDK, short of
