@@ -366,8 +366,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "what happened to a task while its call was under way is forgotten", file: "internal/schedule/plan.go",
-		old:    `task := Newest(tasks[i], it.task)`,
-		new:    `task := Newest(tasks[i], nil)`,
+		old:    `task := tasks[i]`,
+		new:    `task := part.Task`,
 		suites: []string{line},
 	},
 	{
@@ -393,10 +393,36 @@ var mutations = []mutation{
 		suites: []string{line},
 	},
 	{
-		name: "an older version of a task replaces a newer one in the line", file: "internal/schedule/queue.go",
-		old:    `if it.task.UID == task.UID && !newer(task, it.task) {`,
-		new:    `if it.task == task {`,
-		suites: []string{line},
+		name: "an older version of a task replaces a newer one", file: "internal/controller/versions.go",
+		old:    `order > 0 ||`,
+		new:    `order != 0 ||`,
+		suites: []string{controller},
+	},
+	{
+		name: "a task that is gone comes back with a late write", file: "internal/controller/versions.go",
+		old:    `return known != nil && known.UID == task.UID && isNewer(task, known)`,
+		new:    `return known == nil || isNewer(task, known)`,
+		suites: []string{controller},
+	},
+	{
+		name: "that a task is gone removes the one that was made since", file: "internal/controller/versions.go",
+		old: `return known != nil && known.UID == task.UID
+`,
+		new: `return known != nil
+`,
+		suites: []string{controller},
+	},
+	{
+		name: "a task of another Secret goes back into the line after a call", file: "internal/controller/submitter.go",
+		old:    `task != nil && accountOf(task) == l.account {`,
+		new:    `task != nil {`,
+		suites: []string{controller},
+	},
+	{
+		name: "what becomes due before the controller has its queue is forgotten", file: "internal/controller/feed.go",
+		old:    `for k, at := range w.early {`,
+		new:    `for k, at := range map[key]time.Time{} {`,
+		suites: []string{controller},
 	},
 	{
 		name: "a task does not wait for a claim that may have its URLs", file: "internal/schedule/queue.go",
@@ -596,8 +622,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a task that was made again under its name is taken for the old one", file: "internal/controller/write.go",
-		old:    `if now.UID != task.UID {`,
-		new:    `if now.UID == "" {`,
+		old:    `err == nil && now.UID != task.UID {`,
+		new:    `err == nil && now.UID == "" {`,
 		suites: []string{controller, histories},
 	},
 	{
@@ -607,9 +633,10 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a lost call is looked for only when an event of its claim comes", file: "internal/controller/call.go",
-		old:    `s.poller.observe(task) // its event may be late`,
-		new:    `_ = task // its event may be late`,
+		name: "a write is known only when an event of it comes", file: "internal/controller/write.go",
+		old: `	s.versions.learn(written)
+`,
+		new:    ``,
 		suites: []string{controller},
 	},
 	{
@@ -921,12 +948,6 @@ var mutations = []mutation{
 `,
 		suites: []string{controller},
 	},
-	{
-		name: "a task that is being deleted is looked at", file: "internal/controller/poller.go",
-		old:    `!schedule.NewRun(task) || !task.DeletionTimestamp.IsZero() {`,
-		new:    `!schedule.NewRun(task) {`,
-		suites: []string{controller},
-	},
 
 	// Settling.
 	{
@@ -1114,9 +1135,21 @@ var mutations = []mutation{
 	},
 	{
 		name: "a task whose targets are not known is looked for", file: "internal/controller/poller.go",
-		old:    `if schedule.Unresolved(task) && !schedule.NewRun(task) || `,
-		new:    `if `,
+		old:    `|| schedule.Unresolved(task) && !schedule.NewRun(task) {`,
+		new:    `|| schedule.Unresolved(task) && task.Name == "" {`,
 		suites: []string{controller, histories},
+	},
+	{
+		name: "a task that is being deleted is looked for", file: "internal/controller/poller.go",
+		old:    `if !task.DeletionTimestamp.IsZero() || schedule`,
+		new:    `if schedule`,
+		suites: []string{controller},
+	},
+	{
+		name: "a claim ends when its task is made again under its name", file: "internal/schedule/queue.go",
+		old:    `if q.holders[key].uid != task.UID {`,
+		new:    `if q.holders[key].uid != task.UID && task.UID == "" {`,
+		suites: []string{controller},
 	},
 	{
 		name: "a list with a bad line is submitted without it", file: "internal/controller/targets.go",

@@ -72,16 +72,15 @@ func TestAFinishedTaskHasNoPlaceInMemory(t *testing.T) {
 	task.Status.ObservedGeneration, task.ResourceVersion = task.Generation, "1000000"
 	sum(task, time.Now())
 	kept := cached(slim(task))
-	s.observe(kept)
-	s.poller.observe(kept)
-	if len(s.places) != 0 || l.queue.Len() != 0 || len(s.poller.places) != 0 {
-		t.Errorf("it stands at %v and %v, in a line of %d", s.places, s.poller.places, l.queue.Len())
+	s.versions.see(kept)
+	if len(s.versions.all()) != 0 || l.queue.Len() != 0 || len(s.poller.places) != 0 {
+		t.Errorf("it is kept as %v, stands at %v, in a line of %d", s.versions.all(), s.poller.places, l.queue.Len())
 	}
-	if due := s.observe(kept); due != nil {
-		t.Errorf("it makes %v due", due)
-	}
-	if due := s.remove(kept); due != nil {
-		t.Errorf("that it is deleted makes %v due", due)
+	s.waker.early = nil
+	s.versions.see(kept)
+	s.versions.remove(kept)
+	if due := s.waker.early; due != nil {
+		t.Errorf("that it is seen again and deleted makes %v due", due)
 	}
 }
 
@@ -92,7 +91,7 @@ func TestWhoRecordedAJobIsRememberedForAsLongAsAClaimMayAsk(t *testing.T) {
 		see := CacheOptions(p.jobs).DefaultTransform
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- forgetting{p, func(context.Context) {}}.Start(ctx) }()
+		go func() { done <- forgetting{p, func(context.Context) error { return nil }, func() {}}.Start(ctx) }()
 		finish := func(name string) {
 			task := claimedAt(unitTask(name, 1), time.Now())
 			record("job of "+name, nil, time.Now())(task)
@@ -105,13 +104,13 @@ func TestWhoRecordedAJobIsRememberedForAsLongAsAClaimMayAsk(t *testing.T) {
 		finish("old")
 		time.Sleep(time.Hour)
 		claimed := claimedAt(unitTask("claimed", 1), time.Now())
-		p.observe(claimed)
+		p.versions.see(claimed)
 		finish("beside")
 		time.Sleep(time.Hour)
 		if p.jobs.owner("job of old", "") != "" || p.jobs.owner("job of beside", "") != "claim of beside" {
 			t.Errorf("remembered: %v", p.jobs.claims)
 		}
-		p.remove(claimed)
+		p.versions.remove(claimed)
 		time.Sleep(time.Hour)
 		if p.jobs.owner("job of beside", "") != "" {
 			t.Errorf("remembered, though nobody can ask: %v", p.jobs.claims)
@@ -131,7 +130,7 @@ func TestAnOldClaimKeepsTheJobsOfItsWindowInMemoryAndNoOthers(t *testing.T) {
 		u.learnTime()
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- forgetting{p, func(context.Context) {}}.Start(ctx) }()
+		go func() { done <- forgetting{p, func(context.Context) error { return nil }, func() {}}.Start(ctx) }()
 		begin := time.Now()
 		record := func(id string) {
 			other := unitTask("other", 1)

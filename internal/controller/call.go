@@ -24,7 +24,7 @@ import (
 func (s *Submitter) goCall(ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call) bool {
 	claimID := strings.ToLower(rand.Text()[:16])
 	if !s.calls.start(claimID) { // stopping: nothing new
-		l.queue.Released(call, tasksOf(call), time.Now())
+		l.queue.Released(call, s.newest(l, call), time.Now())
 		return false
 	}
 	l.queue.Hold(claimID, call.Lane.ZoneID, call.URLs, time.Now())
@@ -55,18 +55,13 @@ func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, ca
 			if err != nil {
 				s.pause(l, call, fmt.Errorf("%w: %w", errNotClaimed, err))
 			}
-			l.queue.Released(call, tasks, time.Now())
+			l.queue.Released(call, s.newest(l, call), time.Now())
 		})
 		return
 	}
 	response, err := s.send(ctx, l, creds, call, claimID, urls, signedAt)
 	unsettled, c := s.conclude(ctx, l, call, claimID, tasks, claimed, len(urls), response, err)
-	for i, task := range tasks {
-		if claimed[i] && task != nil {
-			s.poller.observe(task) // its event may be late, and what was lost is to be looked for
-		}
-	}
-	s.settleBeside(ctx, l, claimID, unsettled, c)
+	s.settleBeside(ctx, claimID, unsettled, c)
 }
 
 // errTooSoon: the task has started too many runs within a minute.
@@ -320,7 +315,7 @@ func (s *Submitter) conclude(
 	switch kind := teo.KindOf(err); {
 	case errors.Is(err, errNotSent):
 		settleAll(release(noReason, now))
-		l.done(claimID, func() { q.Released(call, tasks, time.Now()) })
+		l.done(claimID, func() { q.Released(call, s.newest(l, call), time.Now()) })
 	case err == nil:
 		refused := map[string]string{}
 		for _, failed := range response.Failed {
@@ -332,7 +327,7 @@ func (s *Submitter) conclude(
 		l.done(claimID, func() {
 			l.failures = 0
 			l.answered = append(l.answered, answered{call.Lane, response.JobID, urlSet(call.URLs), now})
-			q.Accepted(call, tasks, max(0, sent-len(refused)), time.Now())
+			q.Accepted(call, s.newest(l, call), max(0, sent-len(refused)), time.Now())
 			l.use(call.Lane.ZoneID, 0, time.Now())
 		})
 	case kind == teo.Ambiguous:
@@ -344,7 +339,7 @@ func (s *Submitter) conclude(
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		s.pause(l, call, err)
-		q.Lost(call, claimID, tasks, time.Now())
+		q.Lost(call, claimID, s.newest(l, call), time.Now())
 	case kind == teo.Rejected && !teo.IsBatchQuota(err) && len(call.URLs) == 1:
 		l.mu.Lock()
 		if teo.IsDomainNotFound(err) {
@@ -357,10 +352,10 @@ func (s *Submitter) conclude(
 			refused[target.Identity(u)] = teo.Message(err)
 		}
 		settleAll(record("", refused, now))
-		l.done(claimID, func() { q.Accepted(call, tasks, 0, time.Now()) })
+		l.done(claimID, func() { q.Accepted(call, s.newest(l, call), 0, time.Now()) })
 	default:
 		settleAll(release(noReason, now))
-		l.done(claimID, func() { s.released(l, call, tasks, err) })
+		l.done(claimID, func() { s.released(l, call, err) })
 	}
 	return unsettled, outcome
 }
@@ -380,8 +375,8 @@ func aboutTargets(err error) bool {
 }
 
 // released tells the queue why a call was not executed.
-func (s *Submitter) released(l *line, call *schedule.Call, tasks []*v1alpha1.PrefetchTask, err error) {
-	q, now := l.queue, time.Now()
+func (s *Submitter) released(l *line, call *schedule.Call, err error) {
+	q, tasks, now := l.queue, s.newest(l, call), time.Now()
 	switch {
 	case teo.IsBatchQuota(err):
 		q.TooLarge(call, now)
@@ -424,18 +419,16 @@ func (s *Submitter) goRefuse(l *line, call *schedule.Call) {
 			before := tasks[i]
 			after, err := s.store.write(s.critical, before, refuse(call.Parts[i].Positions, call.Refusal, time.Now()))
 			s.reportRefused(before, after, err)
-			if troubles[i] = err; err != nil && !isRefused(err) {
-				if after, err = s.store.read(s.critical, before); err != nil {
-					after = before
-				}
+			if troubles[i] = err; err == nil {
+				s.finished(before, after)
+			} else if !isRefused(err) {
+				_, _ = s.store.read(s.critical, before) // it has changed, or is gone
 			}
-			tasks[i] = after
-			s.finished(before, after)
 		})
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		_ = s.postpone(l, call, troubles, true)
-		l.queue.Accepted(call, tasks, 0, time.Now())
+		l.queue.Accepted(call, s.newest(l, call), 0, time.Now())
 	}()
 }
 

@@ -210,7 +210,7 @@ func TestWhatIsClaimedAheadLetsAnotherNamespaceGoFirst(t *testing.T) {
 		if len(order) != 20 || len(l.unsent) != 20 {
 			t.Fatalf("%d calls are sent and %d claimed, want 20 and 20", len(order), len(l.unsent))
 		}
-		s.observe(single)
+		s.versions.see(single)
 		u.passes(s, start.Add(2500*time.Millisecond))
 		u.calls.open.Wait()
 		at := slices.IndexFunc(order, func(u string) bool { return strings.HasSuffix(u, "/single") })

@@ -12,23 +12,19 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 	"k8s.io/client-go/tools/events"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
-	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -56,6 +52,7 @@ type Options struct {
 // operator is what both controllers share.
 type operator struct {
 	Options
+	versions    *versions
 	store       store
 	edgeOne     *teo.Client
 	credentials *Credentials
@@ -81,7 +78,7 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 	critical, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	op := &operator{
 		Options:     options,
-		store:       newStore(mgr.GetClient(), mgr.GetAPIReader(), options.WriteTimeout),
+		versions:    newVersions(),
 		edgeOne:     edgeOne,
 		credentials: credentials,
 		events:      mgr.GetEventRecorder("teo-prefetch-operator"),
@@ -90,108 +87,40 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 		notes:       newPace(noteRate),
 		critical:    critical,
 	}
+	op.store = newStore(mgr.GetClient(), mgr.GetAPIReader(), op.versions, options.WriteTimeout)
 	if err := mgr.Add(&drain{op: op, cancel: cancel}); err != nil {
 		return err
 	}
 	jobs.keepUnseen(options.HistoryRetention)
+	op.lists = newLists(op, mgr.GetAPIReader(), mgr.Elected())
+	op.versions.lists = op.lists
 	poller := newPoller(op, jobs)
-	synced := func(ctx context.Context) { // an error is that of ctx, or ends the manager elsewhere
-		_, _ = mgr.GetCache().GetInformer(ctx, &v1alpha1.PrefetchTask{})
-	}
-	if err := mgr.Add(forgetting{poller, synced}); err != nil {
-		return err
-	}
-	submitter := &Submitter{operator: op, poller: poller, lines: map[account]*line{}, places: map[client.ObjectKey]account{}}
-	op.lists = newLists(op, mgr.GetAPIReader(), mgr.Elected(), func(task *v1alpha1.PrefetchTask) { feed(submitter, poller, task) })
-	if err := setupReaper(mgr); err != nil {
-		return err
-	}
+	submitter := newSubmitter(op, poller)
 	tasks := newTally()
+	feed := newFeed(mgr.GetCache(), op.versions, tasks.change)
+	if err := errors.Join(mgr.Add(feed), mgr.Add(forgetting{poller, feed.wait, submitter.forgetLines}), setupReaper(mgr)); err != nil {
+		return err
+	}
 	if options.Gauges != nil {
 		if err := options.Gauges.Register(&monitor{options.QPS, mgr.Elected(), tasks, submitter, poller}); err != nil {
 			return err
 		}
 	}
-	if err := run(mgr, "submitter", submitter, &submitter.waker, tasks.change); err != nil {
+	if err := run(mgr, "submitter", submitter, wakes[account]{&submitter.waker, feed}); err != nil {
 		return err
 	}
-	if err := (settler{poller}).run(mgr); err != nil {
+	if err := run(mgr, "settler", settler{poller}, wakes[zone]{&poller.lostCalls, feed}); err != nil {
 		return err
 	}
-	return run(mgr, "poller", poller, &poller.waker, func(_, _ client.Object) {})
+	return run(mgr, "poller", poller, wakes[zone]{&poller.waker, feed})
 }
 
-// feed gives both controllers a task beside their feeds.
-func feed(submitter *Submitter, poller *Poller, task *v1alpha1.PrefetchTask) {
-	for _, a := range submitter.observe(task) {
-		submitter.wake(a, 0)
-	}
-	for _, z := range poller.observe(task) {
-		poller.wake(z, 0)
-	}
-}
-
-// waker makes keys of a controller due. Before the controller's feed has begun it
-// does nothing: the feed brings all tasks then.
-type waker[key comparable] struct {
-	add atomic.Pointer[func(key, time.Duration)]
-}
-
-func (w *waker[key]) wake(k key, after time.Duration) {
-	if add := w.add.Load(); add != nil {
-		(*add)(k, after)
-	}
-}
-
-// reconciler is a controller whose keys come from a feed of tasks. It sees every
-// event in order and says which keys that makes due.
-type reconciler[key comparable] interface {
-	reconcile.TypedReconciler[key]
-	observe(task *v1alpha1.PrefetchTask) []key
-	remove(task *v1alpha1.PrefetchTask) []key
-	knows(task client.ObjectKey) bool
-}
-
-// run starts a controller; wake makes its keys due later, and count sees what each
-// event makes of what.
-func run[key comparable](
-	mgr manager.Manager, name string, reconciler reconciler[key], wake *waker[key], count func(before, after client.Object),
-) error {
-	type queue = workqueue.TypedRateLimitingInterface[key]
-	var once sync.Once
-	seen := func(obj client.Object) []key {
-		if _, whole := obj.(*v1alpha1.PrefetchTask); !whole && !reconciler.knows(client.ObjectKeyFromObject(obj)) {
-			return nil // it has been finished for long
-		}
-		return reconciler.observe(cached(obj))
-	}
-	add := func(q queue, keys func() []key) {
-		once.Do(func() {
-			addAfter := q.AddAfter
-			wake.add.Store(&addAfter)
-		})
-		for _, k := range keys() {
-			q.Add(k)
-		}
-	}
-	feed := handler.TypedFuncs[client.Object, key]{
-		CreateFunc: func(_ context.Context, e event.TypedCreateEvent[client.Object], q queue) {
-			count(nil, e.Object)
-			add(q, func() []key { return seen(e.Object) })
-		},
-		UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[client.Object], q queue) {
-			count(e.ObjectOld, e.ObjectNew)
-			add(q, func() []key { return seen(e.ObjectNew) })
-		},
-		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[client.Object], q queue) {
-			count(e.Object, nil)
-			add(q, func() []key { return reconciler.remove(cached(e.Object)) })
-		},
-	}
+// run starts a controller whose keys come from a source.
+func run[key comparable](mgr manager.Manager, name string, reconciler reconcile.TypedReconciler[key], keys source.TypedSource[key]) error {
 	warmup := true
 	return builder.TypedControllerManagedBy[key](mgr).
 		Named(name).
-		Watches(&v1alpha1.PrefetchTask{}, feed).
+		WatchesRawSource(keys).
 		WithOptions(controller.TypedOptions[key]{
 			MaxConcurrentReconciles: 8, // accounts or zones; each key is worked on by one
 			ReconciliationTimeout:   5 * time.Minute,

@@ -109,11 +109,13 @@ func (j *Jobs) forget(mayBeAsked func(signedAt time.Time) bool, limit int) {
 	}
 }
 
-// forgetting forgets recorded jobs for which no open claim can ask any more: those
-// that were signed outside the windows of all open claims.
+// forgetting forgets what is gone: recorded jobs for which no open claim can ask any
+// more (those that were signed outside the windows of all open claims), and zones and
+// lines that have no tasks.
 type forgetting struct {
 	*Poller
-	synced func(context.Context) // returns when all tasks are known
+	synced func(context.Context) error // returns when all tasks are known
+	lines  func()                      // forgets lines
 }
 
 // NeedLeaderElection is false: the tasks come to those that do not lead as well.
@@ -121,11 +123,14 @@ func (forgetting) NeedLeaderElection() bool { return false }
 
 // Start does so from time to time.
 func (f forgetting) Start(ctx context.Context) error {
-	f.synced(ctx)
+	if f.synced(ctx) != nil {
+		return nil // the process ends, or does without
+	}
 	debug.FreeOSMemory() // the list of all tasks takes more than what is kept of it
 	wait.UntilWithContext(ctx, func(context.Context) {
 		f.jobs.forget(f.mayBeAsked(), maxRecordedJobs)
 		f.forgetZones()
+		f.lines()
 	}, f.SignatureValidity)
 	return nil
 }

@@ -7,14 +7,9 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/client-go/util/workqueue"
-	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-	ctrlsource "sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
@@ -35,36 +30,6 @@ const (
 	// Then a person has to make it settle.
 	overdue = time.Minute
 )
-
-// run adds the settler to the manager. Its keys come from the Poller's feed.
-func (s settler) run(mgr manager.Manager) error {
-	begin := func(_ context.Context, q workqueue.TypedRateLimitingInterface[zone]) error {
-		add := q.AddAfter
-		s.lostCalls.add.Store(&add)
-		for z, due := range s.zonesWithClaims() { // what came before the queue did
-			add(z, max(0, time.Until(due)))
-		}
-		return nil
-	}
-	warmup := true
-	return builder.TypedControllerManagedBy[zone](mgr).
-		Named("settler").
-		WatchesRawSource(ctrlsource.TypedFunc[zone](begin)).
-		WithOptions(controller.TypedOptions[zone]{MaxConcurrentReconciles: 8, ReconciliationTimeout: 5 * time.Minute, EnableWarmup: &warmup}).
-		Complete(s)
-}
-
-func (s settler) zonesWithClaims() map[zone]time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	due := map[zone]time.Time{}
-	for z, work := range s.zones {
-		if _, at := s.claimsOf(work); !at.IsZero() {
-			due[z] = at
-		}
-	}
-	return due
-}
 
 // claimsOf returns the tasks of a zone whose calls are to be looked for, and when the
 // first of them is due; zero if there are none.

@@ -207,8 +207,7 @@ func TestAScrapeCostsTheSameHoweverManyTasksAreOver(t *testing.T) {
 	}
 	see := func(i int) {
 		m.tasks.change(nil, over(i))
-		s.observe(cached(over(i)))
-		s.poller.observe(cached(over(i)))
+		s.versions.see(cached(over(i)))
 	}
 	see(0)
 	before := testing.AllocsPerRun(10, scrape)
@@ -255,13 +254,13 @@ func TestAZoneIsToldOfWhileItIsUsedAndAnHourLonger(t *testing.T) {
 			"waiting_targets Waiting zone-2": 3, "waiting_oldest_age_seconds Waiting zone-2": 61,
 		}))
 		s.call(context.Background(), l, unitCreds, u.planned(l), "mine")
-		s.remove(u.get("elsewhere"))
-		s.remove(u.get("tenant"))
+		s.versions.remove(u.get("elsewhere"))
+		s.versions.remove(u.get("tenant"))
 		wantSeries(t, "one was called for, which is followed, and the others are gone", series(t, m), always(map[string]float64{
 			"waiting_targets Waiting zone-1": 0, "waiting_oldest_age_seconds Waiting zone-1": 0, "quota_left_targets zone-1": 98, "quota_daily_targets zone-1": 100,
 			"unsettled_oldest_age_seconds zone-1": 0,
 		}))
-		s.poller.remove(u.get("a"))
+		s.versions.remove(u.get("a"))
 		time.Sleep(59 * time.Minute)
 		if told := series(t, m); told["quota_left_targets zone-1"] != 98 {
 			t.Errorf("within the hour: %v", told)
@@ -284,9 +283,13 @@ func TestInventedZonesShareOneLabelAndRealOnesHaveTheirOwn(t *testing.T) {
 			task := unitTask(fmt.Sprint("invented-", i), 1)
 			task.Spec.ZoneID = fmt.Sprintf("zone-%05d", i) // sorts before the real one
 			task.CreationTimestamp = metav1.NewTime(time.Now())
-			s.observe(task)
-			tasks = append(tasks, task)
-			s.poller.observe(claimedAt(task.DeepCopy(), time.Now()))
+			claimed := unitTask(fmt.Sprint("claimed-", i), 1)
+			claimed.Spec.ZoneID = task.Spec.ZoneID
+			claimedAt(claimed, time.Now())
+			for _, task := range []*v1alpha1.PrefetchTask{task, claimed} {
+				s.versions.see(task)
+				tasks = append(tasks, task)
+			}
 		}
 		m := monitorOf(s, s.poller)
 		got := series(t, m)
@@ -306,8 +309,7 @@ func TestInventedZonesShareOneLabelAndRealOnesHaveTheirOwn(t *testing.T) {
 			t.Errorf("%d series", len(got))
 		}
 		for _, task := range tasks {
-			s.remove(task)
-			s.poller.remove(task)
+			s.versions.remove(task)
 		}
 		if left := series(t, m); left["waiting_targets Waiting zone-1"] != 2 || len(left) > 7 {
 			t.Errorf("once the tasks are gone: %v", left)
@@ -357,7 +359,7 @@ func TestCallsAreCountedWithWhatTheyHave(t *testing.T) {
 		wantSeries(t, "a call of two tasks", since(before, series(t, counters...)), map[string]float64{"call_targets": 1, "call_tasks": 1})
 
 		lost = io.ErrUnexpectedEOF
-		s.observe(u.get("c"))
+		s.versions.see(u.get("c"))
 		before = series(t, counters...)
 		s.call(context.Background(), l, unitCreds, u.planned(l), "lost")
 		wantSeries(t, "a call whose answer is lost", since(before, series(t, counters...)),

@@ -433,7 +433,7 @@ func TestALostCallIsSettledWhileOutcomesAreWritten(t *testing.T) {
 		u := newUnit(t, edgeOne.RoundTripper(), func(write func() error) error { time.Sleep(500 * time.Millisecond); return write() }, append(tasks, lost)...)
 		p := u.poller()
 		for _, task := range tasks {
-			p.observe(u.get(task.Name))
+			p.versions.see(u.get(task.Name))
 		}
 		end := time.Now().Add(5 * time.Minute)
 		done := make(chan struct{})
@@ -459,7 +459,7 @@ func TestALostCallIsSettledWhileOutcomesAreWritten(t *testing.T) {
 		time.Sleep(11 * time.Second)
 		begin := time.Now()
 		execute(t, edgeOne, schedule.Targets(lost)...) // and the answer is lost
-		p.observe(u.get("lost"))
+		p.versions.see(u.get("lost"))
 		for u.get("lost").Status.Submission != nil && time.Since(begin) < 5*time.Minute {
 			time.Sleep(100 * time.Millisecond)
 		}
@@ -486,7 +486,7 @@ func TestATaskThatIsBeingDeletedIsNotLookedAt(t *testing.T) {
 		if err := u.store.Delete(t.Context(), u.get("a")); err != nil {
 			t.Fatal(err)
 		}
-		p.observe(u.get("a"))
+		p.versions.see(u.get("a"))
 		u.lookUntil(p, unitZone, time.Now().Add(time.Minute))
 		if tasks, _ := p.open(zone{ID: unitZone}); len(tasks) > 0 || len(edgeOne.Calls()) > 1 {
 			t.Errorf("%d tasks are followed, after %d calls", len(tasks), len(edgeOne.Calls()))
@@ -549,7 +549,7 @@ func TestZonesOfWhichNothingWasEverReadYieldToOthers(t *testing.T) {
 		if leave, wait := p.enter(invented); leave != nil || wait <= 0 {
 			t.Error("looks into invented zones take all workers")
 		}
-		p.observe(handedOver(t, edgeOne, "a", 1, 1))
+		p.versions.see(handedOver(t, edgeOne, "a", 1, 1))
 		if leave, _ := p.enter(zone{ID: unitZone}); leave == nil {
 			t.Error("a zone to which something was submitted has to wait for them")
 		}

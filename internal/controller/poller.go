@@ -44,10 +44,12 @@ type Poller struct {
 const unprovenLooks = 4
 
 func newPoller(op *operator, jobs *Jobs) *Poller {
-	return &Poller{
+	p := &Poller{
 		operator: op, jobs: jobs, zones: map[zone]*openWork{}, places: map[client.ObjectKey]zone{},
 		proven: map[zone]time.Time{}, unproven: make(chan struct{}, unprovenLooks),
 	}
+	op.versions.subscribe(p.onChange)
+	return p
 }
 
 // openWork is what a zone is looked at for.
@@ -70,9 +72,10 @@ type looks struct {
 }
 
 // openIn says in which zone the task has something to look for: jobs that have
-// not ended, or a claim. Without its targets nothing can be made of what is seen.
+// not ended, or a claim. Without its targets nothing can be made of what is seen,
+// and of a task that is being deleted nobody will read it.
 func openIn(task *v1alpha1.PrefetchTask) (zone, bool) {
-	if schedule.Unresolved(task) && !schedule.NewRun(task) || !task.DeletionTimestamp.IsZero() {
+	if !task.DeletionTimestamp.IsZero() || schedule.Unresolved(task) && !schedule.NewRun(task) {
 		return zone{}, false
 	}
 	if claim := task.Status.Submission; claim != nil {
@@ -99,35 +102,29 @@ func underWay(job v1alpha1.Job) bool {
 	return int(job.Succeeded+job.Failed) < len(positions)
 }
 
-// knows says whether something of the task is open.
-func (p *Poller) knows(task client.ObjectKey) bool {
+// onChange has the zone of a task look at its newest version.
+func (p *Poller) onChange(before, after *v1alpha1.PrefetchTask) {
+	changed := before
+	if after != nil {
+		p.jobs.see(after)
+		changed = after
+	}
+	key := client.ObjectKeyFromObject(changed)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, known := p.places[task]
-	return known
-}
-
-// observe feeds a task to the open work of its zone.
-func (p *Poller) observe(task *v1alpha1.PrefetchTask) []zone {
-	p.jobs.see(task)
-	task = p.lists.resolve(task)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	key := client.ObjectKeyFromObject(task)
-	z, open := openIn(task)
-	if schedule.Unseen(task) && !schedule.RetryDue(task) && isBeyond(task, p.HistoryRetention, p.edgeOne.ServerTime()) {
-		open = false // nobody will know any more
-	}
-	if before, ok := p.places[key]; ok {
-		if known := p.zones[before].tasks[key]; schedule.Newest(task, known) != task && known != task {
-			return nil
-		}
-		if !open || before != z {
-			p.leave(key)
+	task := p.versions.newest(key)
+	z, open := zone{}, false
+	if task != nil {
+		z, open = openIn(task)
+		if schedule.Unseen(task) && !schedule.RetryDue(task) && isBeyond(task, p.HistoryRetention, p.edgeOne.ServerTime()) {
+			open = false // nobody will know any more
 		}
 	}
-	if !open || !task.DeletionTimestamp.IsZero() {
-		return nil
+	if before, ok := p.places[key]; ok && (!open || before != z) {
+		p.leave(key)
+	}
+	if !open {
+		return
 	}
 	work := p.zones[z]
 	if work == nil {
@@ -139,17 +136,6 @@ func (p *Poller) observe(task *v1alpha1.PrefetchTask) []zone {
 	}
 	work.tasks[key], p.places[key] = task, z
 	p.wakeFor(z, work, task)
-	return nil
-}
-
-func (p *Poller) remove(task *v1alpha1.PrefetchTask) []zone {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	key := client.ObjectKeyFromObject(task)
-	if z, ok := p.places[key]; ok && p.zones[z].tasks[key].UID == task.UID { // and not one that was made since
-		p.leave(key)
-	}
-	return nil
 }
 
 func (p *Poller) leave(key client.ObjectKey) {
@@ -280,8 +266,7 @@ func refusesLooking(err error) bool {
 	return kind == teo.Denied && !teo.DeniedAccount(err) || kind == teo.Rejected
 }
 
-// write changes a task's status and the Poller's own view of it. It returns what it
-// wrote, nil if it could not.
+// write changes a task's status. It returns what it wrote, nil if it could not.
 func (p *Poller) write(ctx context.Context, task *v1alpha1.PrefetchTask, c change) (written *v1alpha1.PrefetchTask) {
 	store := p.store
 	if task.Status.Submission == nil { // nobody waits for it but those who look
@@ -293,19 +278,10 @@ func (p *Poller) write(ctx context.Context, task *v1alpha1.PrefetchTask, c chang
 		return nil
 	}
 	if err != nil {
-		after, err = p.store.read(ctx, task) // it has changed; look again next time
-		if err != nil {
-			return nil
-		}
-	} else {
-		written = after
-		p.finished(task, after)
-		p.retried(task, after)
+		_, _ = p.store.read(ctx, task) // it has changed, or is gone; the next look knows
+		return nil
 	}
-	if after == nil {
-		p.remove(task)
-	} else if after != task {
-		p.observe(after)
-	}
-	return written
+	p.finished(task, after)
+	p.retried(task, after)
+	return after
 }

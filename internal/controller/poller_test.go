@@ -312,11 +312,11 @@ func TestWhatIsKnownOfADeletedTaskDoesNotHideTheOneThatTookItsName(t *testing.T)
 			if tasks, _ := p.open(zone{ID: unitZone}); len(tasks) != 1 || tasks[0] != second {
 				t.Errorf("%s and then %s: it follows %+v", order[0].UID, order[1].UID, tasks)
 			}
-			p.remove(first)
+			p.versions.remove(first)
 			if tasks, _ := p.open(zone{ID: unitZone}); len(tasks) != 1 {
 				t.Error("that the first is gone makes the second go")
 			}
-			p.remove(second)
+			p.versions.remove(second)
 			if tasks, _ := p.open(zone{ID: unitZone}); len(tasks) != 0 {
 				t.Error("it follows one that is gone")
 			}
@@ -341,7 +341,7 @@ func TestATaskThatIsFirstSeenDuringALookIsNotTakenForLate(t *testing.T) {
 		looks := 0
 		u = newUnit(t, roundTrip(func(req *http.Request) (*http.Response, error) {
 			if looks++; looks == 2 { // the first tells the time
-				p.observe(u.get("a"))
+				p.versions.see(u.get("a"))
 			}
 			return edgeOne.RoundTripper().RoundTrip(req)
 		}), nil, tasks...)
@@ -392,7 +392,7 @@ func TestACallIsFoundWhereClocksOfEdgeOneDiffer(t *testing.T) {
 				l.queue.Hold("claim", unitZone, call.URLs, time.Now())
 				s.call(t.Context(), l, unitCreds, call, "claim")
 				lose = false
-				s.poller.observe(u.get("a"))
+				s.versions.see(u.get("a"))
 				u.lookUntil(s.poller, unitZone, time.Now().Add(7*time.Minute))
 				if task := u.get("a"); task.Status.LostCalls > 0 || len(task.Status.Jobs) != 1 {
 					t.Errorf("executed once, and taken for not executed: %+v", task.Status)
@@ -439,7 +439,7 @@ func TestACallThatIsAnsweredBeforeAClaimIsNotTheClaims(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		job := u.get("first").Status.Jobs[0].ID
-		s.observe(u.get("second"))
+		s.versions.see(u.get("second"))
 		edgeOne.AddFault(simulator.Fault{Match: simulator.Matcher{Action: teo.ActionCreatePrefetchTask}, Effect: simulator.Effect{Answer: "close"}})
 		s.goCall(t.Context(), l, unitCreds, u.planned(l))
 		time.Sleep(2 * time.Second)

@@ -173,7 +173,7 @@ func (u *unit) ask(p *Poller, value string) {
 	if err := u.store.Update(context.Background(), task); err != nil {
 		u.t.Fatal(err)
 	}
-	p.observe(u.get("a"))
+	p.versions.see(u.get("a"))
 }
 
 func TestWhatFailedBeyondTheNamesInTheStatusIsReadFromEdgeOne(t *testing.T) {
@@ -230,7 +230,7 @@ func TestARetryThatIsAskedForDuringALookWaitsForTheNext(t *testing.T) {
 			t.Fatal(err)
 		}
 		u.edgeOne = client
-		p.observe(u.get("b"))
+		p.versions.see(u.get("b"))
 		u.lookUntil(p, unitZone, time.Now().Add(time.Minute))
 		if task := u.get("a"); !over(u.get("b")) || schedule.Open(task).String() != "1-299" {
 			t.Errorf("after %d looks %q is open: %+v", looks, schedule.Open(task), task.Status)

@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
+
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
@@ -30,9 +32,16 @@ func TestALineIsWokenByTheAnswersToAnotherLinesCalls(t *testing.T) {
 		defer edgeOne.Close()
 		u := newUnit(t, edgeOne.RoundTripper(), nil, unitTask("a", 1))
 		s, l := u.submitter(u.get("a"))
-		woken := 0
-		add := func(account, time.Duration) { woken++ }
-		s.add.Store(&add)
+		due := priorityqueue.New[account]("accounts")
+		defer due.ShutDown()
+		s.begin(due)
+		drain := func() (woken int) {
+			for ; due.Len() > 0; woken++ {
+				a, _ := due.Get()
+				due.Done(a)
+			}
+			return woken
+		}
 		u.learnTime()
 		l.queue.SetQuota(unitZone, 0, -1, time.Now())
 		limiter := u.edgeOne.Limiter(unitCreds, teo.ActionCreatePrefetchTask)
@@ -57,10 +66,11 @@ func TestALineIsWokenByTheAnswersToAnotherLinesCalls(t *testing.T) {
 		if len(u.get("a").Status.Jobs) > 0 {
 			t.Fatal("it was submitted without a slot")
 		}
-		before := woken
+		synctest.Wait()
+		drain()
 		slots[0].Done(false)
 		synctest.Wait()
-		if woken == before {
+		if drain() == 0 {
 			t.Error("a slot will be free soon, and nobody looks")
 		}
 	})
@@ -94,7 +104,7 @@ func TestLinesOfOneKeyAreServedInTurnHoweverManyCallsEachHasMade(t *testing.T) {
 				}
 				a.queue.Sent(&schedule.Call{Turn: earlier})
 				for _, task := range tasks[1:] {
-					s.observe(u.get(task.Name))
+					s.versions.see(u.get(task.Name))
 				}
 				reconcile := func(end time.Time, done func() bool) {
 					for time.Now().Before(end) && !done() {
@@ -107,7 +117,7 @@ func TestLinesOfOneKeyAreServedInTurnHoweverManyCallsEachHasMade(t *testing.T) {
 					}
 				}
 				reconcile(time.Now().Add(3*time.Second), func() bool { return false })
-				s.observe(u.get("old"))
+				s.versions.see(u.get("old"))
 				begin := time.Now()
 				reconcile(begin.Add(10*time.Second), func() bool { return len(u.get("old").Status.Jobs) > 0 })
 				if took := time.Since(begin); took > 2*time.Second {

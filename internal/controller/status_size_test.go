@@ -110,7 +110,7 @@ func TestARecordThatIsNotTakenKeepsNobodyElseWaiting(t *testing.T) {
 				l.queue.SetQuota(unitZone, 0, -1, time.Now())
 				u.learnTime()
 				u.reconcileFor(s, 2*time.Second)
-				s.observe(u.get("good"))
+				s.versions.see(u.get("good"))
 				u.reconcileFor(s, 5*time.Second)
 				if n := len(u.get("good").Status.Jobs); n != 1 {
 					t.Fatalf("5 s later the other task has %d jobs and is %s", n, readyReason(u.get("good")))
@@ -127,7 +127,7 @@ func TestARecordThatIsNotTakenKeepsNobodyElseWaiting(t *testing.T) {
 				if err := u.store.Client.Update(t.Context(), edited); err != nil {
 					t.Fatal(err)
 				}
-				s.observe(u.get("bad"))
+				s.versions.see(u.get("bad"))
 				u.reconcileFor(s, 10*time.Second)
 				if status := u.get("bad").Status; status.Submission != nil || len(status.Jobs) != 1 {
 					t.Errorf("the answer is not recorded: %+v", status)
@@ -172,7 +172,7 @@ func TestAClaimThatIsNotTakenKeepsNobodyElseWaiting(t *testing.T) {
 				l.queue.SetQuota(unitZone, 0, -1, time.Now())
 				u.learnTime()
 				u.reconcileFor(s, 30*time.Second)
-				s.observe(u.get("good"))
+				s.versions.see(u.get("good"))
 				u.reconcileFor(s, 5*time.Second)
 				if n := len(u.get("good").Status.Jobs); n != 1 {
 					t.Fatalf("5 s later the other task has %d jobs and is %s", n, readyReason(u.get("good")))
@@ -189,7 +189,7 @@ func TestAClaimThatIsNotTakenKeepsNobodyElseWaiting(t *testing.T) {
 				if err := u.store.Client.Update(t.Context(), now); err != nil {
 					t.Fatal(err)
 				}
-				s.observe(u.get("bad"))
+				s.versions.see(u.get("bad"))
 				u.reconcileFor(s, 5*time.Second)
 				if now := u.get("bad"); len(now.Status.Jobs) != 1 || stalledFor(now, c.reason) {
 					t.Errorf("it is mended, and is %s", summary(now))

@@ -25,11 +25,16 @@ type Submitter struct {
 	waker[account]
 	poller *Poller // follows what is submitted
 
-	mu     sync.Mutex
-	lines  map[account]*line
-	places map[client.ObjectKey]account // where each task of a line stands
+	mu    sync.Mutex
+	lines map[account]*line
 
 	unrecorded unrecordedCalls
+}
+
+func newSubmitter(op *operator, poller *Poller) *Submitter {
+	s := &Submitter{operator: op, poller: poller, lines: map[account]*line{}}
+	op.versions.subscribe(s.onChange)
+	return s
 }
 
 // line is the queue of an account, and what its calls have met lately.
@@ -38,7 +43,9 @@ type line struct {
 
 	mu       sync.Mutex
 	queue    *schedule.Queue
-	failures int // in a row, for a reason of the account's; of calls under way together only one counts
+	idle     bool // it was when forgetLines came last, and had no task since
+	gone     bool // another line has taken its place
+	failures int  // in a row, for a reason of the account's; of calls under way together only one counts
 	failedAt time.Time
 	answered []answered
 	recheck  time.Time        // when missing credentials are looked for again
@@ -148,65 +155,85 @@ func (s *Submitter) line(a account) *line {
 	return l
 }
 
-// knows says whether the task has a place.
-func (s *Submitter) knows(task client.ObjectKey) bool {
+// lockedLine returns the line of an account, locked.
+func (s *Submitter) lockedLine(a account) *line {
+	for {
+		l := s.line(a)
+		l.mu.Lock()
+		if !l.gone {
+			return l
+		}
+		l.mu.Unlock()
+	}
+}
+
+// forgetLines drops the lines of accounts that have had no task since it was called
+// last, with the keys that were read for them: anybody can name any number of Secrets.
+func (s *Submitter) forgetLines() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, known := s.places[task]
-	return known
+	for a, l := range s.lines {
+		l.mu.Lock()
+		isIdle := !s.versions.hasAccount(a) && !l.telling && l.claiming == 0 && len(l.unsent) == 0 && l.queue.IsIdle(time.Now())
+		if isIdle && l.idle {
+			l.gone = true
+			delete(s.lines, a)
+			s.credentials.forget(a)
+		}
+		l.idle = isIdle
+		l.mu.Unlock()
+	}
 }
 
-// observe feeds a task to the line of its account.
-func (s *Submitter) observe(task *v1alpha1.PrefetchTask) []account {
-	task = s.lists.resolve(task)
-	s.recordLate(task)
-	key, a := client.ObjectKeyFromObject(task), accountOf(task)
-	s.mu.Lock()
-	before, known := s.places[key]
-	if schedule.Slimmed(task) { // finished: it has no place any more
-		a = before
-		delete(s.places, key)
+// onChange has the lines of a task's accounts look at its newest version.
+func (s *Submitter) onChange(before, after *v1alpha1.PrefetchTask) {
+	if after != nil {
+		s.recordLate(after)
+	}
+	switch {
+	case before == nil:
+		s.update(accountOf(after), client.ObjectKeyFromObject(after))
+	case after == nil || accountOf(before) == accountOf(after):
+		s.update(accountOf(before), client.ObjectKeyFromObject(before))
+	default:
+		s.update(accountOf(before), client.ObjectKeyFromObject(before))
+		s.update(accountOf(after), client.ObjectKeyFromObject(after))
+	}
+}
+
+// update has the line of an account look at the newest version of a task, which may
+// be gone, or another account's by now.
+func (s *Submitter) update(a account, key client.ObjectKey) {
+	l := s.lockedLine(a)
+	defer l.mu.Unlock()
+	l.idle = false
+	due := true // those who waited for a URL of its claim may go
+	if task := s.newestOf(l, key); task != nil {
+		due = l.queue.Set(task, time.Now())
 	} else {
-		s.places[key] = a
+		l.queue.Delete(key, time.Now())
 	}
-	s.mu.Unlock()
-	if schedule.Slimmed(task) && !known {
-		return nil
+	if due {
+		s.wake(a, 0)
 	}
-	moved := known && before != a
-	var due []account
-	if moved {
-		s.leave(before, key)
-		due = append(due, before) // those who waited for a URL of its claim may go
-	}
-	l := s.line(a)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.queue.Set(task, time.Now()) {
-		due = append(due, a)
-	}
-	return due
 }
 
-func (s *Submitter) remove(task *v1alpha1.PrefetchTask) []account {
-	s.lists.remove(task)
-	key := client.ObjectKeyFromObject(task)
-	s.mu.Lock()
-	a, known := s.places[key]
-	delete(s.places, key)
-	s.mu.Unlock()
-	if !known {
-		return nil
+// newestOf returns the newest version of a task if it is one of the line's account.
+func (s *Submitter) newestOf(l *line, key client.ObjectKey) *v1alpha1.PrefetchTask {
+	if task := s.versions.newest(key); task != nil && accountOf(task) == l.account {
+		return task
 	}
-	s.leave(a, key)
-	return []account{a} // those who waited for a URL of its claim may go
+	return nil
 }
 
-func (s *Submitter) leave(a account, key client.ObjectKey) {
-	l := s.line(a)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.queue.Delete(key, time.Now())
+// newest are the newest versions of a call's tasks by part, nil where a task is gone
+// or is another account's by now. The line must be locked.
+func (s *Submitter) newest(l *line, call *schedule.Call) []*v1alpha1.PrefetchTask {
+	tasks := make([]*v1alpha1.PrefetchTask, len(call.Parts))
+	for i, part := range call.Parts {
+		tasks[i] = s.newestOf(l, client.ObjectKeyFromObject(part.Task))
+	}
+	return tasks
 }
 
 // tell writes to waiting tasks why they wait, beside the pass, and returns when
@@ -220,15 +247,13 @@ func (s *Submitter) tell(l *line) time.Duration {
 		l.telling = true
 		go func() {
 			defer s.wake(l.account, 0)
-			tasks := make([]*v1alpha1.PrefetchTask, len(notes))
-			forEach(len(notes), func(i int) { tasks[i] = s.tellOne(notes[i]) })
+			told := make([]bool, len(notes))
+			forEach(len(notes), func(i int) { told[i] = s.tellOne(notes[i]) })
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.telling = false
-			for i, task := range tasks {
-				if task != nil {
-					l.queue.Set(task, time.Now())
-				} else {
+			for i, told := range told {
+				if !told {
 					l.queue.Untold(notes[i], time.Now())
 				}
 			}
@@ -241,11 +266,11 @@ func (s *Submitter) tell(l *line) time.Duration {
 	return max(time.Until(next), time.Millisecond)
 }
 
-// tellOne writes one note, or returns nil if it could not, or may not yet. A conflict means that the task has
-// changed, and its event will make the queue think again.
-func (s *Submitter) tellOne(note schedule.Note) *v1alpha1.PrefetchTask {
+// tellOne writes one note, unless it cannot or may not yet. A conflict means that the
+// task has changed, and its event will make the queue think again.
+func (s *Submitter) tellOne(note schedule.Note) (told bool) {
 	if s.notes.wait(note.Task) > 0 {
-		return nil
+		return false
 	}
 	s.notes.count(note.Task)
 	var task *v1alpha1.PrefetchTask
@@ -258,12 +283,12 @@ func (s *Submitter) tellOne(note schedule.Note) *v1alpha1.PrefetchTask {
 	})
 	if err != nil {
 		s.reportRefused(note.Task, nil, err)
-		return nil
+		return false
 	}
 	if note.Stalled || note.Quota {
 		s.event(task, corev1.EventTypeWarning, note.Reason, "Submit", note.Message)
 	}
-	return task
+	return true
 }
 
 // pause makes those wait whom a failure concerns, and returns how long. A failure

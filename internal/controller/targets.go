@@ -24,25 +24,24 @@ import (
 // no right to list them: when a run starts, and again after a restart. A run that
 // has submitted something goes on with the same content only.
 //
-// The feeds of both controllers ask for each version of a task that they see. One
-// whose targets are known gets them at once. Else the ConfigMap is read, and the
-// task is fed to both controllers when its targets are there.
+// The versions ask for each new version of a task. One whose targets are known gets
+// them at once. Else the ConfigMap is read, and the versions learn the task with its
+// targets when they are there.
 type lists struct {
 	*operator
 	live    client.Reader
-	feed    func(*v1alpha1.PrefetchTask)
 	leads   <-chan struct{}     // closed once this process may write
 	reading *semaphore.Weighted // by ConfigMaps, of up to 1 MiB each
 
 	mu      sync.Mutex
 	wants   map[client.ObjectKey]*want
 	known   map[string]*list // by hash: one for all tasks that have the same targets
-	readers map[source]*reader
+	readers map[listSource]*reader
 }
 
 // want is a task whose targets are needed.
 type want struct {
-	task *v1alpha1.PrefetchTask // the newest version seen
+	task *v1alpha1.PrefetchTask // the newest version
 	run  string
 	list *list // nil until it is read
 
@@ -58,12 +57,12 @@ type list struct {
 	users   int
 }
 
-// source is where tasks take their targets from.
-type source struct{ namespace, name, key string }
+// listSource is where tasks take their targets from.
+type listSource struct{ namespace, name, key string }
 
-func sourceOf(task *v1alpha1.PrefetchTask) source {
+func sourceOf(task *v1alpha1.PrefetchTask) listSource {
 	ref := task.Spec.TargetsFrom.ConfigMapKeyRef
-	return source{task.Namespace, ref.Name, ref.Key}
+	return listSource{task.Namespace, ref.Name, ref.Key}
 }
 
 // reader reads one source. Those who ask while it reads share its next read: what
@@ -73,15 +72,15 @@ type reader struct{ next []*want }
 // readers is how many ConfigMaps are read at once.
 const readers = 8
 
-func newLists(op *operator, live client.Reader, leads <-chan struct{}, feed func(*v1alpha1.PrefetchTask)) *lists {
+func newLists(op *operator, live client.Reader, leads <-chan struct{}) *lists {
 	return &lists{
-		operator: op, live: live, feed: feed, leads: leads, reading: semaphore.NewWeighted(readers),
-		wants: map[client.ObjectKey]*want{}, known: map[string]*list{}, readers: map[source]*reader{},
+		operator: op, live: live, leads: leads, reading: semaphore.NewWeighted(readers),
+		wants: map[client.ObjectKey]*want{}, known: map[string]*list{}, readers: map[listSource]*reader{},
 	}
 }
 
 // resolve returns the task with its targets, or as it is if it needs none or they
-// are not known. In the latter case they are read, and the feed gets the task.
+// are not known. In the latter case they are read. It is asked for newer versions only.
 func (l *lists) resolve(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -91,18 +90,11 @@ func (l *lists) resolve(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 		return task
 	}
 	run := schedule.Run(task)
-	if w != nil && w.task.UID != task.UID {
-		w = nil
-	}
 	switch {
-	case w != nil && w.task != task && schedule.Newest(task, w.task) != task:
-		if w.run != run { // one feed lags behind the other
-			return task
-		}
 	case !schedule.WantsTargets(task):
 		l.forget(key)
 		return task
-	case w == nil || w.run != run || w.list != nil && !fits(task, w.list.hash):
+	case w == nil || w.task.UID != task.UID || w.run != run || w.list != nil && !fits(task, w.list.hash):
 		l.forget(key)
 		w = &want{task: task, run: run}
 		l.wants[key] = w
@@ -172,7 +164,7 @@ func (l *lists) ask(w *want) {
 }
 
 // read reads a source for as long as somebody asks.
-func (l *lists) read(from source, r *reader) {
+func (l *lists) read(from listSource, r *reader) {
 	for {
 		err := l.reading.Acquire(l.critical, 1)
 		l.mu.Lock()
@@ -218,7 +210,7 @@ func (l *lists) answer(asked []*want, read *list, err error) {
 	}
 	l.mu.Unlock()
 	for _, task := range resolved {
-		l.feed(task)
+		l.versions.learn(task)
 	}
 	forEach(len(failed), func(i int) { l.fail(failed[i], why[i]) })
 }
@@ -290,18 +282,18 @@ func missing(format string, args ...any) error {
 	return &targetsError{v1alpha1.ReasonTargetsMissing, fmt.Errorf(format, args...)}
 }
 
-func invalid(from source, format string, args ...any) error {
+func invalid(from listSource, format string, args ...any) error {
 	return &targetsError{v1alpha1.ReasonTargetsInvalid, fmt.Errorf("key %q of ConfigMap %q: %w", from.key, from.name, fmt.Errorf(format, args...))}
 }
 
-func changed(from source) error {
+func changed(from listSource) error {
 	return &targetsError{v1alpha1.ReasonTargetsChanged, fmt.Errorf("key %q of ConfigMap %q has other URLs than when this run started, which cannot go on with them. "+
 		"Restore the list, or set spec.revision to a new value to submit the new one as a new run", from.key, from.name)}
 }
 
 // get reads a source and checks every line of it: nothing of a list with a
 // mistake is submitted.
-func (l *lists) get(from source) (*list, error) {
+func (l *lists) get(from listSource) (*list, error) {
 	ctx, cancel := context.WithTimeout(l.critical, l.WriteTimeout)
 	defer cancel()
 	var configMap corev1.ConfigMap

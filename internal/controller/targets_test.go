@@ -112,10 +112,14 @@ type listUnit struct {
 
 func newListUnit(t *testing.T, tasks ...*v1alpha1.PrefetchTask) *listUnit {
 	u := &listUnit{newUnit(t, nil, nil, tasks...), &configMaps{texts: map[string]string{}}, map[string]*v1alpha1.PrefetchTask{}}
-	u.lists = newLists(u.operator, u.configMaps, u.lists.leads, func(task *v1alpha1.PrefetchTask) {
+	u.lists = newLists(u.operator, u.configMaps, u.lists.leads)
+	u.versions.lists = u.lists
+	u.versions.subscribe(func(_, task *v1alpha1.PrefetchTask) {
 		u.mu.Lock()
 		defer u.mu.Unlock()
-		u.fed[task.Name] = task
+		if task != nil && !schedule.Unresolved(task) {
+			u.fed[task.Name] = task
+		}
 	})
 	return u
 }
@@ -148,7 +152,7 @@ func TestTasksOfOneListShareItsReadAndItsMemory(t *testing.T) {
 		var tasks []*v1alpha1.PrefetchTask
 		for i := range 1000 {
 			tasks = append(tasks, listTask(fmt.Sprint("task-", i), "list"))
-			u.lists.resolve(tasks[i])
+			u.versions.see(tasks[i])
 		}
 		pass(time.Minute)
 		reads, fed := u.seen()
@@ -162,10 +166,13 @@ func TestTasksOfOneListShareItsReadAndItsMemory(t *testing.T) {
 			}
 		}
 		for _, task := range tasks {
-			if u.lists.resolve(task) == task || schedule.Unresolved(u.lists.resolve(task)) {
+			again := task.DeepCopy()
+			again.ResourceVersion = "5000"
+			u.versions.see(again)
+			if schedule.Unresolved(u.versions.newest(client.ObjectKeyFromObject(task))) {
 				t.Fatalf("%s has to be read again", task.Name)
 			}
-			u.lists.remove(task)
+			u.versions.remove(task)
 		}
 		if len(u.lists.known) != 0 || len(u.lists.wants) != 0 || len(u.lists.readers) != 0 {
 			t.Errorf("%d lists, %d tasks and %d readers stay behind", len(u.lists.known), len(u.lists.wants), len(u.lists.readers))
@@ -177,10 +184,10 @@ func TestAListIsReadAfterTheTaskWasSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newListUnit(t)
 		u.put("list", "https://h/old")
-		u.lists.resolve(listTask("before", "list"))
+		u.versions.see(listTask("before", "list"))
 		synctest.Wait() // the read is under way
 		u.put("list", "https://h/new")
-		u.lists.resolve(listTask("after", "list"))
+		u.versions.see(listTask("after", "list"))
 		pass(time.Minute)
 		_, fed := u.seen()
 		for name, want := range map[string]string{"before": "https://h/old", "after": "https://h/new"} {
@@ -202,7 +209,8 @@ func TestAFinishedOrSuspendedTaskReadsNoList(t *testing.T) {
 		suspended := listTask("suspended", "list")
 		suspended.Spec.Suspend = ptr.To(true)
 		for _, task := range []*v1alpha1.PrefetchTask{done, suspended} {
-			if u.lists.resolve(task) != task {
+			u.versions.see(task)
+			if u.fed[task.Name] != nil {
 				t.Errorf("%s got targets", task.Name)
 			}
 		}
@@ -214,7 +222,7 @@ func TestAFinishedOrSuspendedTaskReadsNoList(t *testing.T) {
 		again := done.DeepCopy()
 		again.Spec.Revision, again.ResourceVersion = "v2", "1000"
 		u.put("list", "https://h/b")
-		u.lists.resolve(again)
+		u.versions.see(again)
 		pass(time.Minute)
 		reads, fed := u.seen()
 		if reads != 1 || fed["done"] == nil {
@@ -254,7 +262,7 @@ func TestARunIsTiedToItsListOnceSomethingIsSubmitted(t *testing.T) {
 				u := newListUnit(t, task)
 				task = u.get("task")
 				u.put("list", "https://h/b\nhttps://h/a")
-				u.lists.resolve(task)
+				u.versions.see(task)
 				pass(time.Minute)
 				_, fed := u.seen()
 				ready := meta.FindStatusCondition(u.get("task").Status.Conditions, v1alpha1.ConditionReady)
@@ -286,7 +294,7 @@ func TestARunIsTiedToItsListOnceSomethingIsSubmitted(t *testing.T) {
 func TestAMissingListIsToldOnceAndLookedForAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newListUnit(t, listTask("task", "list"))
-		feed := func() { u.lists.resolve(u.get("task")) }
+		feed := func() { u.versions.see(u.get("task")) }
 		feed()
 		pass(10 * time.Second)
 		first := u.get("task")
@@ -315,7 +323,7 @@ func TestAMissingListIsToldOnceAndLookedForAgain(t *testing.T) {
 		edited := stalled.DeepCopy()
 		edited.Generation, edited.ResourceVersion = 2, "2000"
 		u.put("list", "https://h/a")
-		u.lists.resolve(edited)
+		u.versions.see(edited)
 		pass(2 * time.Second)
 		if after, fed := u.seen(); after != reads+1 || fed["task"] == nil {
 			t.Errorf("after an edit: %d reads, fed %v", after-reads, fed["task"])

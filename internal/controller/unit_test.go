@@ -69,7 +69,7 @@ func newUnit(t *testing.T, edgeOne http.RoundTripper, onStatus func(write func()
 			RecheckInterval: 30 * time.Second, SignatureValidity: 5 * time.Minute, SettleMargin: 30 * time.Second, HistoryRetention: 72 * time.Hour,
 			WriteTimeout: 10 * time.Second, CallTimeout: 10 * time.Second, ShutdownGrace: 25 * time.Second,
 		},
-		store:       newStore(c, c, 10*time.Second),
+		versions:    newVersions(),
 		edgeOne:     teoClient,
 		credentials: &Credentials{Own: func() (teo.Credentials, error) { return unitCreds, nil }, MaxAge: time.Minute},
 		events:      noEvents{},
@@ -80,7 +80,9 @@ func newUnit(t *testing.T, edgeOne http.RoundTripper, onStatus func(write func()
 	}
 	leads := make(chan struct{})
 	close(leads)
-	op.lists = newLists(op, c, leads, func(*v1alpha1.PrefetchTask) {})
+	op.store = newStore(c, c, op.versions, 10*time.Second)
+	op.lists = newLists(op, c, leads)
+	op.versions.lists = op.lists
 	return &unit{t: t, operator: op}
 }
 
@@ -144,9 +146,9 @@ func execute(t *testing.T, edgeOne *simulator.Simulator, urls ...string) (jobID 
 // submitter returns the Submitter and the line of the operator's own account,
 // with these tasks in it and their zone's quota known.
 func (u *unit) submitter(tasks ...*v1alpha1.PrefetchTask) (*Submitter, *line) {
-	s := &Submitter{operator: u.operator, poller: u.poller(), lines: map[account]*line{}, places: map[client.ObjectKey]account{}}
+	s := newSubmitter(u.operator, u.poller())
 	for _, task := range tasks {
-		s.observe(task)
+		s.versions.see(task)
 	}
 	l := s.line(account{})
 	return s, l
@@ -170,7 +172,7 @@ func (u *unit) planned(l *line) *schedule.Call {
 func (u *unit) poller(tasks ...*v1alpha1.PrefetchTask) *Poller {
 	p := newPoller(u.operator, NewJobs())
 	for _, task := range tasks {
-		p.observe(task)
+		p.versions.see(task)
 	}
 	return p
 }

@@ -45,19 +45,15 @@ func (s *Submitter) settleAll(ctx context.Context, claimID string, tasks []*v1al
 // for as long as it takes: a JobId that EdgeOne gave must not be lost. Their claims hold
 // their own URLs meanwhile, and nothing else. A task that the API server refuses is kept
 // in mind until somebody changes it.
-func (s *Submitter) settleBeside(ctx context.Context, l *line, claimID string, unsettled []*v1alpha1.PrefetchTask, c change) {
+func (s *Submitter) settleBeside(ctx context.Context, claimID string, unsettled []*v1alpha1.PrefetchTask, c change) {
 	forEach(len(unsettled), func(i int) {
 		before := unsettled[i]
 		after, err := s.store.settle(ctx, before, claimID, c, forever)
 		s.finished(before, after)
 		s.reportRefused(before, after, err)
-		switch {
-		case isRefused(err):
+		if isRefused(err) {
 			log.FromContext(ctx).Error(err, "Could not record the outcome of a call", "task", client.ObjectKeyFromObject(before), "claim", claimID)
 			s.unrecorded.keep(after, unrecorded{claimID, after.ResourceVersion, c, time.Now()})
-		case err == nil && after != nil:
-			s.tellLine(l, func() { l.queue.Set(after, time.Now()) })
-			s.poller.observe(after)
 		}
 	})
 }
@@ -106,7 +102,7 @@ func (u *unrecordedCalls) take(task *v1alpha1.PrefetchTask) (outcome unrecorded,
 // changed it.
 func (s *Submitter) recordLate(task *v1alpha1.PrefetchTask) {
 	if late, ok := s.unrecorded.take(task); ok {
-		go s.settleBeside(s.critical, s.line(accountOf(task)), late.claimID, []*v1alpha1.PrefetchTask{task}, late.outcome)
+		go s.settleBeside(s.critical, late.claimID, []*v1alpha1.PrefetchTask{task}, late.outcome)
 	}
 }
 

@@ -24,17 +24,22 @@ const writers = 32
 
 // store writes statuses. Each write carries the resourceVersion of the task it
 // changes, so that the API server, not our cache, decides between two writers.
+// What it writes and reads becomes known to the versions.
 type store struct {
 	client.Client
-	live    client.Reader
-	timeout time.Duration // of one request
-	turns   *turns
-	patient bool // its writes give way to others
-	refused *refusals
+	live     client.Reader
+	versions *versions
+	timeout  time.Duration // of one request
+	turns    *turns
+	patient  bool // its writes give way to others
+	refused  *refusals
 }
 
-func newStore(c client.Client, live client.Reader, timeout time.Duration) store {
-	return store{Client: c, live: live, timeout: timeout, turns: &turns{free: writers, patientFree: patientWriters}, refused: &refusals{}}
+func newStore(c client.Client, live client.Reader, versions *versions, timeout time.Duration) store {
+	return store{
+		Client: c, live: live, versions: versions, timeout: timeout,
+		turns: &turns{free: writers, patientFree: patientWriters}, refused: &refusals{},
+	}
 }
 
 // giveWay returns a store for what is known and only has to be told: such writes
@@ -113,6 +118,7 @@ func (s store) put(ctx context.Context, task, changed *v1alpha1.PrefetchTask) (*
 	}
 	written.ManagedFields = nil // as in the cache
 	written.Spec.Targets = task.Spec.Targets
+	s.versions.learn(written)
 	return written, nil
 }
 
@@ -122,16 +128,18 @@ func (s store) read(ctx context.Context, task *v1alpha1.PrefetchTask) (*v1alpha1
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	var now v1alpha1.PrefetchTask
-	if err := s.live.Get(ctx, client.ObjectKeyFromObject(task), &now); err != nil {
-		return nil, client.IgnoreNotFound(err)
+	err := s.live.Get(ctx, client.ObjectKeyFromObject(task), &now)
+	if apierrors.IsNotFound(err) || err == nil && now.UID != task.UID { // or made again under the same name
+		s.versions.learnDeleted(task)
+		return nil, nil
 	}
-	if now.UID != task.UID {
-		return nil, nil // deleted, and made again under the same name
+	if err != nil {
+		return nil, err
 	}
 	if schedule.FromConfigMap(&now) && schedule.Run(&now) == schedule.Run(task) && fits(&now, schedule.HashTargets(task)) {
 		now.Spec.Targets = task.Spec.Targets
 	}
-	return &now, nil
+	return s.versions.learn(&now), nil
 }
 
 // claim writes the claim to a task as the cache has it, and returns the newest

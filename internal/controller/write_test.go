@@ -65,7 +65,7 @@ func TestAJobIDIsRecordedHoweverLongTheAPIServerIsAway(t *testing.T) {
 		task.Spec = v1alpha1.PrefetchTaskSpec{ZoneID: "zone-1", Targets: []v1alpha1.Target{"https://a/"}}
 		claim(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: "0"}, time.Now())(task)
 		o := &outage{until: time.Now().Add(10 * time.Minute), task: task}
-		s := newStore(o, live{outage: o}, time.Second)
+		s := newStore(o, live{outage: o}, newVersions(), time.Second)
 		_, err := s.settle(t.Context(), task, "c", record("job", nil, time.Now()), forever)
 		if err != nil {
 			t.Error(err)
@@ -106,7 +106,7 @@ func TestAStatusWriteSendsTheStatusAndWhatLocksItAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	written, err := newStore(c, c, time.Minute).write(t.Context(), task, claiming("0-2"))
+	written, err := newStore(c, c, newVersions(), time.Minute).write(t.Context(), task, claiming("0-2"))
 	if err != nil || !claimedBy(server.get(client.ObjectKeyFromObject(task)), "c-0-2") || len(written.Spec.Targets) != 3 {
 		t.Fatalf("written: %+v, %v", written, err)
 	}

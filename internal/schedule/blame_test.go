@@ -24,7 +24,7 @@ func (w *world) deny(call *Call) {
 	w.release(call, func(tasks []*v1alpha1.PrefetchTask) {
 		reach, _ := w.q.BlameDenial(call, "NoPermission", w.now)
 		w.q.HoldReach(reach, call, denied, w.now, w.now.Add(30*time.Second))
-		w.q.Released(call, tasks, w.now)
+		w.q.Released(call, w.newest(call), w.now)
 	})
 }
 
@@ -289,7 +289,7 @@ func TestGeneralWordsFailATaskOnlyOnTwoWitnesses(t *testing.T) {
 				case bad:
 					w.settle(tasks, claimID, unchanged)
 					w.q.Settled(claimID, w.now)
-					w.q.Rejected(call, tasks, w.now)
+					w.q.Rejected(call, w.newest(call), w.now)
 				default:
 					w.execute(call, claimID, tasks)
 					w.settle(tasks, claimID, w.adopted(claimID))

@@ -165,7 +165,7 @@ func TestQuota(t *testing.T) {
 			w.settle(tasks, claimID, unchanged)
 			w.q.Settled(claimID, w.now)
 			w.q.TooLarge(call, w.now)
-			w.q.Released(call, tasks, w.now)
+			w.q.Released(call, w.newest(call), w.now)
 		}
 		notes := w.notes()
 		if len(notes) != 1 || notes[0].Reason != v1alpha1.ReasonBatchQuota || !notes[0].Stalled {

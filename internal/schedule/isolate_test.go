@@ -120,7 +120,7 @@ func TestSuspects(t *testing.T) {
 			claimID, tasks := w.claim(call)
 			w.settle(tasks, claimID, unchanged)
 			w.q.Settled(claimID, w.now)
-			w.q.Released(call, tasks, w.now)
+			w.q.Released(call, w.newest(call), w.now)
 		}, 7},
 	} {
 		t.Run(c.name, func(t *testing.T) {

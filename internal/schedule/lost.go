@@ -39,7 +39,7 @@ func (q *Queue) Lost(call *Call, claimID string, tasks []*v1alpha1.PrefetchTask,
 			continue
 		}
 		q.trackClaim(part.item.key, task, now)
-		if q.holders[part.item.key] == claimID {
+		if q.holders[part.item.key].claim == claimID {
 			lost.open[part.item.key] = true
 			lost.parts = append(lost.parts, lostPart{part.item.key, task.UID, task.Status.Run, part.Positions})
 		}
@@ -67,7 +67,7 @@ func (q *Queue) ownLane(call *Call) *lane {
 
 // settle notes that a task of a lost call carries its claim no more.
 func (q *Queue) settle(key types.NamespacedName, now time.Time) {
-	id := q.holders[key]
+	id := q.holders[key].claim
 	lost := q.lost[id]
 	if lost == nil || !lost.open[key] {
 		return

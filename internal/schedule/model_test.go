@@ -192,17 +192,17 @@ func (m *model) land() {
 		}
 		if !slices.ContainsFunc(tasks, func(task *v1alpha1.PrefetchTask) bool { return has(task, claimID) }) {
 			m.q.Settled(claimID, m.now)
-			m.q.Released(call, tasks, m.now)
+			m.q.Released(call, m.newest(call), m.now)
 			return
 		}
 		m.lost = append(m.lost, lostFlight{slices.Clone(tasks), claimID, executed})
-		m.q.Lost(call, claimID, tasks, m.now)
+		m.q.Lost(call, claimID, m.newest(call), m.now)
 	default: // not executed
 		claimID, tasks := m.claim(call)
 		m.settle(tasks, claimID, unchanged)
 		m.q.Settled(claimID, m.now)
 		m.q.HoldLane(call.Lane, Why{Reason: "Throttled"}, m.now, m.now.Add(100*time.Millisecond))
-		m.q.Released(call, tasks, m.now)
+		m.q.Released(call, m.newest(call), m.now)
 	}
 }
 

@@ -349,12 +349,13 @@ func (q *Queue) finish(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Time
 		it := part.item
 		it.inFlight = false
 		it.callEnded()
-		if it.deleted || tasks[i] == nil && it.task.UID == part.Task.UID {
+		task := tasks[i]
+		if task == nil {
 			q.letGo(it.key, now)
 			q.remove(it, now)
 			continue
 		}
-		task := Newest(tasks[i], it.task)
+		it.deleted = false
 		q.trackClaim(it.key, task, now)
 		if it.suspects > 0 && (task.UID != part.Task.UID || Run(task) != Run(part.Task)) {
 			q.acquit(it) // it was edited in flight

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
@@ -61,7 +60,7 @@ type Queue struct {
 	tasks      int                             // per call, learned from calls that took too long to claim; 0 is no limit
 	claims     map[string]*claim               // of unknown or not yet known outcome
 	wanted     map[string][]*claim             // URL -> claims that may have it
-	holders    map[types.NamespacedName]string // task -> claim it carries
+	holders    map[types.NamespacedName]holder // task -> claim it carries
 	postponed  map[*item]bool
 	troubles   troubles
 	suspicious []*lane                            // lanes with suspects, taken in turn
@@ -86,7 +85,7 @@ func NewQueue(limits Limits) *Queue {
 		namespaces: map[string]*namespace{},
 		claims:     map[string]*claim{},
 		wanted:     map[string][]*claim{},
-		holders:    map[types.NamespacedName]string{},
+		holders:    map[types.NamespacedName]holder{},
 		postponed:  map[*item]bool{},
 		lost:       map[string]*lostCall{},
 		returned:   map[types.NamespacedName]*lostCall{},
@@ -96,14 +95,20 @@ func NewQueue(limits Limits) *Queue {
 // Len is the number of tasks the queue knows of.
 func (q *Queue) Len() int { return len(q.items) }
 
-// Set tells the queue of a task, or of a new version of it. Versions older than
-// the one it knows are ignored: a cache may lag behind our own writes. It returns
-// whether there is something to do: for it, or for those who waited for its claim.
+// IsIdle says whether the queue has no tasks, and remembers nothing of their calls.
+func (q *Queue) IsIdle(now time.Time) bool {
+	q.expire(now)
+	return len(q.items) == 0 && len(q.claims) == 0 && !q.account.at(now)
+}
+
+// Set tells the queue of a task, or of its newest version: which one that is, others
+// decide. It returns whether there is something to do: for it, or for those who
+// waited for its claim.
 func (q *Queue) Set(task *v1alpha1.PrefetchTask, now time.Time) bool {
 	key := types.NamespacedName{Namespace: task.Namespace, Name: task.Name}
 	it := q.items[key]
 	if it != nil {
-		if it.task.UID == task.UID && !newer(task, it.task) {
+		if it.task == task && !it.deleted {
 			return false
 		}
 		if it.inFlight {
@@ -263,25 +268,6 @@ func (q *Queue) drop(l *lane, now time.Time) {
 	}
 }
 
-// newer says whether a is a later version than b, or the same and tells the
-// targets. Versions are numbers that grow with each write to the API server.
-func newer(a, b *v1alpha1.PrefetchTask) bool {
-	order, err := resourceversion.CompareResourceVersion(a.ResourceVersion, b.ResourceVersion)
-	return err != nil || order > 0 || order == 0 && Unresolved(b) && !Unresolved(a)
-}
-
-// Newest returns the later version of two; either may be nil. Of two tasks of the
-// same name it is the one that was made later.
-func Newest(a, b *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
-	switch {
-	case a == nil:
-		return b
-	case b == nil || newer(a, b):
-		return a
-	}
-	return b
-}
-
 // claim is a call whose outcome is open: the URLs it may have submitted, and the
 // tasks that wait for it because they want one of them.
 type claim struct {
@@ -292,6 +278,13 @@ type claim struct {
 	holders int       // tasks that carry it
 	lane    *lane     // of a call of this queue whose answer was lost
 	until   time.Time // when it ends without being settled
+}
+
+// holder is a task that carries a claim. Another task of the same name tells nothing
+// of what became of that claim.
+type holder struct {
+	uid   types.UID
+	claim string
 }
 
 // Hold keeps tasks that share a URL with the claim out of calls until Settled,
@@ -329,6 +322,9 @@ func (q *Queue) endClaim(claimID string, now time.Time) {
 // that would have taken. It returns whether a claim has ended.
 func (q *Queue) trackClaim(key types.NamespacedName, task *v1alpha1.PrefetchTask, now time.Time) (ended bool) {
 	submission := task.Status.Submission
+	if q.holders[key].uid != task.UID {
+		q.letGo(key, now) // it was made again
+	}
 	switch {
 	case submission == nil:
 		if c := q.letGo(key, now); c != nil && c.holders == 0 {
@@ -336,7 +332,7 @@ func (q *Queue) trackClaim(key types.NamespacedName, task *v1alpha1.PrefetchTask
 			return true
 		}
 		return false
-	case q.holders[key] == submission.ClaimID || NewRun(task) || Unresolved(task):
+	case q.holders[key].claim == submission.ClaimID || NewRun(task) || Unresolved(task):
 		return false // the task does not say which URLs the claim is for
 	}
 	q.letGo(key, now)
@@ -346,7 +342,7 @@ func (q *Queue) trackClaim(key types.NamespacedName, task *v1alpha1.PrefetchTask
 		urls = append(urls, targets[i])
 	}
 	q.Hold(submission.ClaimID, submission.ZoneID, urls, now)
-	q.holders[key] = submission.ClaimID
+	q.holders[key] = holder{task.UID, submission.ClaimID}
 	q.claims[submission.ClaimID].holders++
 	return false
 }
@@ -354,7 +350,7 @@ func (q *Queue) trackClaim(key types.NamespacedName, task *v1alpha1.PrefetchTask
 // letGo forgets which claim a task carries, and returns that claim.
 func (q *Queue) letGo(key types.NamespacedName, now time.Time) *claim {
 	q.settle(key, now)
-	c := q.claims[q.holders[key]]
+	c := q.claims[q.holders[key].claim]
 	if c != nil {
 		c.holders--
 	}

@@ -129,7 +129,7 @@ func TestInFlight(t *testing.T) {
 			w.none()
 			w.settle(tasks, claimID, w.adopted(claimID))
 			w.q.Settled(claimID, w.now)
-			w.q.Accepted(call, tasks, 2, w.now)
+			w.q.Accepted(call, w.newest(call), 2, w.now)
 			if c.then == "" {
 				w.none()
 				for _, note := range w.notes() {
@@ -148,15 +148,6 @@ func TestInFlight(t *testing.T) {
 func (w *world) notes() []Note {
 	notes, _ := w.q.Notes(1<<20, w.now)
 	return notes
-}
-
-func TestAStaleVersionIsIgnored(t *testing.T) {
-	w := newWorld(t)
-	old := newTask("a", urls("a", 1)...)
-	w.set(old)
-	w.edit("a", suspend)
-	w.q.Set(old, w.now)
-	w.none()
 }
 
 func TestOverlappingURLsWaitUntilAClaimIsSettled(t *testing.T) {
@@ -192,9 +183,9 @@ func TestOverlappingURLsWaitUntilAClaimIsSettled(t *testing.T) {
 		w := newWorld(t)
 		w.set(newTask("a", urls("x", 1)...))
 		call := w.next()
-		claimID, tasks := w.claim(call)
+		claimID, _ := w.claim(call)
 		w.delete("a")
-		w.q.Lost(call, claimID, tasks, w.now)
+		w.q.Lost(call, claimID, w.newest(call), w.now)
 		w.set(newTask("b", urls("x", 1)...))
 		w.none()
 		w.now = w.now.Add(w.q.limits.SettleTime)

@@ -196,6 +196,15 @@ func (w *world) claim(call *Call) (claimID string, tasks []*v1alpha1.PrefetchTas
 	return claimID, tasks
 }
 
+// newest are the live versions of a call's tasks, as the queue is told of them.
+func (w *world) newest(call *Call) []*v1alpha1.PrefetchTask {
+	tasks := make([]*v1alpha1.PrefetchTask, len(call.Parts))
+	for i, part := range call.Parts {
+		tasks[i] = w.live[keyOf(part.Task)]
+	}
+	return tasks
+}
+
 func has(task *v1alpha1.PrefetchTask, claimID string) bool {
 	return task != nil && task.Status.Submission != nil && task.Status.Submission.ClaimID == claimID
 }
@@ -254,7 +263,6 @@ func unchanged(*v1alpha1.PrefetchTask) {}
 func (w *world) answer(call *Call) {
 	w.Helper()
 	if call.Refusal != "" {
-		var tasks []*v1alpha1.PrefetchTask
 		for _, part := range call.Parts {
 			live := w.live[keyOf(part.Task)]
 			if live != nil && live.ResourceVersion == part.Task.ResourceVersion {
@@ -266,9 +274,8 @@ func (w *world) answer(call *Call) {
 				live.Status.RefusedTargets = have.Union(part.Positions).String()
 				w.store(live)
 			}
-			tasks = append(tasks, live)
 		}
-		w.q.Accepted(call, tasks, 0, w.now)
+		w.q.Accepted(call, w.newest(call), 0, w.now)
 		return
 	}
 	w.calls++
@@ -294,23 +301,23 @@ func (w *world) conclude(call *Call) {
 		w.settle(tasks, claimID, unchanged)
 		w.q.Settled(claimID, w.now)
 		w.q.TooLarge(call, w.now)
-		w.q.Released(call, tasks, w.now)
+		w.q.Released(call, w.newest(call), w.now)
 	case wrong && n == 1:
 		if w.foreign != "" {
 			w.q.BadHost(call.Lane.ZoneID, call.URLs[0], "not known", w.now.Add(10*time.Minute))
 		}
 		w.settle(tasks, claimID, refusedAll)
 		w.q.Settled(claimID, w.now)
-		w.q.Accepted(call, tasks, 0, w.now)
+		w.q.Accepted(call, w.newest(call), 0, w.now)
 	case wrong:
 		w.settle(tasks, claimID, unchanged)
 		w.q.Settled(claimID, w.now)
-		w.q.Rejected(call, tasks, w.now)
+		w.q.Rejected(call, w.newest(call), w.now)
 	case *quota >= 0 && n > *quota:
 		w.settle(tasks, claimID, unchanged)
 		w.q.Settled(claimID, w.now)
 		w.q.Exhausted(call, w.now)
-		w.q.Released(call, tasks, w.now)
+		w.q.Released(call, w.newest(call), w.now)
 	default:
 		if *quota >= 0 {
 			*quota -= n
@@ -318,14 +325,14 @@ func (w *world) conclude(call *Call) {
 		w.execute(call, claimID, tasks)
 		w.settle(tasks, claimID, w.adopted(claimID))
 		w.q.Settled(claimID, w.now)
-		w.q.Accepted(call, tasks, n, w.now)
+		w.q.Accepted(call, w.newest(call), n, w.now)
 	}
 }
 
 // lose makes the call's answer go missing.
 func (w *world) lose(call *Call) (claimID string, tasks []*v1alpha1.PrefetchTask) {
 	claimID, tasks = w.claim(call)
-	w.q.Lost(call, claimID, tasks, w.now)
+	w.q.Lost(call, claimID, w.newest(call), w.now)
 	return claimID, tasks
 }
 

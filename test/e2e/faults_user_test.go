@@ -343,7 +343,7 @@ func TestCredentialsThatChangeInFlightChangeNothing(t *testing.T) {
 				goOn()
 				if change.heal != nil {
 					w.eventuallyAll("the manager misses the keys, or needs them no more", func(tasks []v1alpha1.PrefetchTask) bool {
-						return strings.Contains(p.Output(), "Could not look") || count(tasks, succeeded) == len(tasks)
+						return strings.Contains(p.Output(), "Could not read EdgeOne's prefetch history") || count(tasks, succeeded) == len(tasks)
 					})
 					change.heal(w)
 				}

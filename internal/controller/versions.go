@@ -1,0 +1,173 @@
+package controller
+
+import (
+	"maps"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+)
+
+// versions has the newest version of each task that something is left to do for. It
+// is the only place that decides which version of a task is the newest, and whether
+// the task exists.
+//
+// The watch alone adds tasks (see) and removes them (remove). What becomes known in
+// other ways, by a write, a live read or a resolved list, counts only as a newer
+// version of a task that is here (learn), so nothing that is gone comes back.
+//
+// Subscribers are told that a task has changed, without a lock and in any order, and
+// get its newest version from here while they hold their own lock. So the last one
+// to look sees the newest version, whoever brought it. The lock of versions comes
+// after every other lock, except that of lists.
+type versions struct {
+	subscribers []func(before, after *v1alpha1.PrefetchTask)
+	lists       *lists // adds targets that are not in the spec; nil adds none
+
+	mu       sync.Mutex
+	tasks    map[client.ObjectKey]*v1alpha1.PrefetchTask
+	deleted  map[client.ObjectKey]types.UID // gone by a live read; the watch has not said so yet
+	accounts map[account]int                // how many tasks each has
+}
+
+func newVersions() *versions {
+	return &versions{
+		tasks: map[client.ObjectKey]*v1alpha1.PrefetchTask{}, deleted: map[client.ObjectKey]types.UID{}, accounts: map[account]int{},
+	}
+}
+
+// subscribe has f called for each task that is here, and after each change. before is
+// nil for a task that was not here, after is nil for one that is not here any more.
+// It must not run at the same time as a change.
+func (v *versions) subscribe(f func(before, after *v1alpha1.PrefetchTask)) {
+	v.subscribers = append(v.subscribers, f)
+	for _, task := range v.all() {
+		f(nil, task)
+	}
+}
+
+// see takes a version from the watch. A slimmed one says that nothing is left to do
+// for the task.
+func (v *versions) see(task *v1alpha1.PrefetchTask) {
+	key := client.ObjectKeyFromObject(task)
+	v.change(key, task, func(known *v1alpha1.PrefetchTask) bool {
+		if v.deleted[key] == task.UID && task.UID != "" {
+			return false
+		}
+		delete(v.deleted, key)
+		return known == nil || isNewer(task, known) || schedule.Slimmed(task) && task.ResourceVersion == known.ResourceVersion
+	})
+}
+
+// remove takes from the watch that a task is gone. One that was made again under its
+// name, and is known already, stays.
+func (v *versions) remove(task *v1alpha1.PrefetchTask) {
+	key := client.ObjectKeyFromObject(task)
+	v.change(key, nil, func(known *v1alpha1.PrefetchTask) bool {
+		if v.deleted[key] == task.UID {
+			delete(v.deleted, key)
+		}
+		return known != nil && known.UID == task.UID
+	})
+}
+
+// learn takes a version that did not come from the watch, and returns the newest one
+// of that task. A task that is not here stays unknown, and is returned as it is.
+func (v *versions) learn(task *v1alpha1.PrefetchTask) (newest *v1alpha1.PrefetchTask) {
+	newest = v.change(client.ObjectKeyFromObject(task), task, func(known *v1alpha1.PrefetchTask) bool {
+		return known != nil && known.UID == task.UID && isNewer(task, known)
+	})
+	if newest == nil || newest.UID != task.UID {
+		return task
+	}
+	return newest
+}
+
+// learnDeleted takes from a live read that a task is gone. It does not come back when
+// the watch brings an older version late.
+func (v *versions) learnDeleted(task *v1alpha1.PrefetchTask) {
+	key := client.ObjectKeyFromObject(task)
+	v.change(key, nil, func(known *v1alpha1.PrefetchTask) bool {
+		if known == nil || known.UID != task.UID {
+			return false
+		}
+		v.deleted[key] = task.UID
+		return true
+	})
+}
+
+// change puts next in place of the version that is known, if that is accepted, and
+// tells the subscribers. It returns the newest version.
+func (v *versions) change(key client.ObjectKey, next *v1alpha1.PrefetchTask, accept func(known *v1alpha1.PrefetchTask) bool) *v1alpha1.PrefetchTask {
+	v.mu.Lock()
+	known := v.tasks[key]
+	if !accept(known) {
+		v.mu.Unlock()
+		return known
+	}
+	if next != nil && schedule.Slimmed(next) {
+		next = nil
+	}
+	if next != nil && v.lists != nil {
+		next = v.lists.resolve(next)
+	}
+	v.put(key, known, next)
+	v.mu.Unlock()
+	if known != nil || next != nil {
+		for _, tell := range v.subscribers {
+			tell(known, next)
+		}
+	}
+	return next
+}
+
+func (v *versions) put(key client.ObjectKey, known, next *v1alpha1.PrefetchTask) {
+	if known != nil {
+		a := accountOf(known)
+		if v.accounts[a]--; v.accounts[a] == 0 {
+			delete(v.accounts, a)
+		}
+		if v.lists != nil && (next == nil || next.UID != known.UID) {
+			v.lists.remove(known)
+		}
+	}
+	if next == nil {
+		delete(v.tasks, key)
+		return
+	}
+	v.tasks[key] = next
+	v.accounts[accountOf(next)]++
+}
+
+// newest returns the newest version of a task, nil if nothing is left to do for it.
+func (v *versions) newest(key client.ObjectKey) *v1alpha1.PrefetchTask {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.tasks[key]
+}
+
+// all returns the newest versions of all tasks.
+func (v *versions) all() map[client.ObjectKey]*v1alpha1.PrefetchTask {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return maps.Clone(v.tasks)
+}
+
+// hasAccount says whether there are tasks of an account.
+func (v *versions) hasAccount(a account) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.accounts[a] > 0
+}
+
+// isNewer says whether a is a later version than b, or the same and has the targets.
+// Versions are numbers that grow with each write to the API server, whatever is
+// written.
+func isNewer(a, b *v1alpha1.PrefetchTask) bool {
+	order, err := resourceversion.CompareResourceVersion(a.ResourceVersion, b.ResourceVersion)
+	return err != nil || order > 0 || order == 0 && schedule.Unresolved(b) && !schedule.Unresolved(a)
+}

@@ -1,0 +1,393 @@
+package controller
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+)
+
+// versionOf is a version of the task default/a.
+func versionOf(uid, resourceVersion string) *v1alpha1.PrefetchTask {
+	task := unitTask("a", 1)
+	task.UID, task.ResourceVersion = types.UID(uid), resourceVersion
+	return task
+}
+
+func TestTheNewestVersionIsDecidedInOnePlace(t *testing.T) {
+	type step struct {
+		how  string // see, learn, remove, live read finds it gone, finished
+		uid  string
+		rv   string
+		want string // UID and resourceVersion of the newest version afterwards, "" if there is none
+	}
+	for _, tt := range []struct {
+		name  string
+		steps []step
+	}{
+		{"the watch brings newer versions", []step{{"see", "x", "1", "x 1"}, {"see", "x", "2", "x 2"}}},
+		{"the watch lags behind a write", []step{{"see", "x", "1", "x 1"}, {"learn", "x", "3", "x 3"}, {"see", "x", "2", "x 3"}, {"see", "x", "4", "x 4"}}},
+		{"a write lags behind the watch", []step{{"see", "x", "9", "x 9"}, {"learn", "x", "8", "x 9"}}},
+		{"versions are numbers", []step{{"see", "x", "9", "x 9"}, {"learn", "x", "10", "x 10"}, {"see", "x", "9", "x 10"}}},
+		{"a write alone makes no task known", []step{{"learn", "x", "1", ""}}},
+		{"a write to a task that is gone", []step{{"see", "x", "1", "x 1"}, {"remove", "x", "2", ""}, {"learn", "x", "3", ""}}},
+		{"a write to the task that had the name before", []step{{"see", "x", "1", "x 1"}, {"remove", "x", "2", ""}, {"see", "y", "3", "y 3"}, {"learn", "x", "4", "y 3"}}},
+		{"made again, and the watch did not tell of the deletion", []step{{"see", "x", "1", "x 1"}, {"see", "y", "3", "y 3"}}},
+		{"the deletion of the one before comes late", []step{{"see", "x", "1", "x 1"}, {"see", "y", "3", "y 3"}, {"remove", "x", "2", "y 3"}}},
+		{"an old version of the one before comes late", []step{{"see", "x", "1", "x 1"}, {"see", "y", "3", "y 3"}, {"see", "x", "2", "y 3"}}},
+		{"a live read finds it gone", []step{{"see", "x", "1", "x 1"}, {"gone", "x", "1", ""}, {"see", "x", "2", ""}, {"learn", "x", "2", ""}, {"remove", "x", "3", ""}}},
+		{"and it was made again", []step{{"see", "x", "1", "x 1"}, {"gone", "x", "1", ""}, {"see", "y", "3", "y 3"}, {"gone", "x", "1", "y 3"}, {"learn", "y", "4", "y 4"}}},
+		{"finished, and later asked to do more", []step{{"see", "x", "1", "x 1"}, {"finished", "x", "2", ""}, {"learn", "x", "2", ""}, {"see", "x", "3", "x 3"}}},
+		{"finished by a write", []step{{"see", "x", "1", "x 1"}, {"learn", "x", "2", "x 2"}, {"finished", "x", "2", ""}}},
+		{"finished before what is known", []step{{"see", "x", "1", "x 1"}, {"learn", "x", "3", "x 3"}, {"finished", "x", "2", "x 3"}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			v := newVersions()
+			told := ""
+			v.subscribe(func(_, after *v1alpha1.PrefetchTask) {
+				told = ""
+				if after != nil {
+					told = string(after.UID) + " " + after.ResourceVersion
+				}
+			})
+			for i, s := range tt.steps {
+				switch task := versionOf(s.uid, s.rv); s.how {
+				case "see":
+					v.see(task)
+				case "learn":
+					v.learn(task)
+				case "remove":
+					v.remove(task)
+				case "gone":
+					v.learnDeleted(task)
+				case "finished":
+					task.Spec = v1alpha1.PrefetchTaskSpec{}
+					v.see(task)
+				}
+				got := ""
+				if newest := v.newest(client.ObjectKey{Namespace: "default", Name: "a"}); newest != nil {
+					got = string(newest.UID) + " " + newest.ResourceVersion
+				}
+				if got != s.want || told != s.want {
+					t.Fatalf("step %d, %s %s %s: the newest is %q and told is %q, want %q", i, s.how, s.uid, s.rv, got, told, s.want)
+				}
+			}
+			v.remove(versionOf("x", "99"))
+			v.remove(versionOf("y", "99"))
+			if len(v.tasks)+len(v.deleted)+len(v.accounts) > 0 {
+				t.Errorf("of what is gone stays %v, %v, %v", v.tasks, v.deleted, v.accounts)
+			}
+		})
+	}
+}
+
+// standsIn names the Secrets in whose lines the task default/a waits.
+func standsIn(s *Submitter) (secrets []string) {
+	for a, l := range s.lines {
+		if l.queue.Len() > 0 {
+			secrets = append(secrets, a.Secret)
+		}
+	}
+	return secrets
+}
+
+func TestATaskStandsInTheLineOfTheSecretThatItsNewestVersionNames(t *testing.T) {
+	older := versionOf("x", "10")
+	older.Spec.CredentialsSecretRef.Name = "old"
+	newer := versionOf("x", "12")
+	newer.Spec.CredentialsSecretRef.Name = "new"
+	for name, bring := range map[string]func(v *versions){
+		"the watch in order":           func(v *versions) { v.see(older); v.see(newer) },
+		"the old version comes late":   func(v *versions) { v.see(older); v.see(newer); v.see(older) },
+		"a live read before the watch": func(v *versions) { v.see(older); v.learn(newer); v.see(newer) },
+		"a write to the old version is late": func(v *versions) {
+			v.see(older)
+			v.see(newer)
+			w := older.DeepCopy()
+			w.ResourceVersion = "11"
+			v.learn(w)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := newUnit(t, nil, nil).submitter()
+			bring(s.versions)
+			if got := standsIn(s); !slices.Equal(got, []string{"new"}) {
+				t.Errorf("it stands in the lines of %q, want new", got)
+			}
+			s.versions.remove(newer)
+			if got := standsIn(s); got != nil {
+				t.Errorf("it is gone, and stands in the lines of %q", got)
+			}
+		})
+	}
+}
+
+// The claim of a call loses to an edit of credentialsSecretRef.
+func TestATaskThatMovesToAnotherSecretIsNotSentWithTheOldOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		u := newUnit(t, edgeOne.RoundTripper(), nil, unitTask("a", 1))
+		u.learnTime()
+		s, l := u.submitter(u.get("a"))
+		edited := u.get("a")
+		edited.Spec.CredentialsSecretRef.Name = "new"
+		if err := u.store.Update(t.Context(), edited); err != nil {
+			t.Fatal(err)
+		}
+		call := u.planned(l)
+		l.claiming += len(call.Parts)
+		s.call(t.Context(), l, unitCreds, call, "claim")
+		if decision := l.queue.Next(time.Now()); decision.Call != nil {
+			t.Errorf("the line of the old Secret plans a call for a task that names %q", decision.Call.Parts[0].Task.Spec.CredentialsSecretRef.Name)
+		}
+		if got := standsIn(s); !slices.Equal(got, []string{"new"}) || len(edgeOne.Ledger()) != 0 {
+			t.Errorf("it stands in the lines of %q, and EdgeOne executed %d calls", got, len(edgeOne.Ledger()))
+		}
+	})
+}
+
+// While a waiting task is told why it waits, it is replaced or deleted.
+func TestAStatusWriteToATaskThatIsGoneLeavesNothingInLine(t *testing.T) {
+	for _, again := range []bool{true, false} {
+		t.Run(fmt.Sprint("made again: ", again), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				edgeOne := unitEdgeOne(nil)
+				defer edgeOne.Close()
+				var s *Submitter
+				var watched *v1alpha1.PrefetchTask
+				made := versionOf("made again", "5000")
+				u := newUnit(t, edgeOne.RoundTripper(), func(write func() error) error {
+					err := write()
+					s.versions.remove(watched) // kubectl replace --force, seen before the answer to the write
+					if again {
+						s.versions.see(made)
+					}
+					return err
+				}, unitTask("a", 1))
+				watched = u.get("a")
+				var l *line
+				s, l = u.submitter(watched)
+				l.queue.SetQuota(unitZone, 0, 0, time.Now()) // the day's quota is used up
+				for range 3 {
+					if _, err := s.Reconcile(t.Context(), account{}); err != nil {
+						t.Fatal(err)
+					}
+					synctest.Wait()
+				}
+				if told := u.get("a"); readyReason(told) != v1alpha1.ReasonDailyQuota {
+					t.Fatalf("it was told %q", readyReason(told))
+				}
+				l.queue.SetQuota(unitZone, 0, 100, time.Now())
+				if !again {
+					if use := s.zones(time.Now())[unitZone]; l.queue.Len() > 0 || len(use.Waiting) > 0 {
+						t.Errorf("a task that is gone waits: %+v", use)
+					}
+					return
+				}
+				call := u.planned(l)
+				if uid := call.Parts[0].Task.UID; uid != made.UID {
+					t.Errorf("the call is planned for the task that is gone (%s)", uid)
+				}
+				l.queue.Released(call, s.newest(l, call), time.Now())
+				if l.queue.Len() != 1 {
+					t.Error("the new task is not in line any more")
+				}
+			})
+		})
+	}
+}
+
+// Its call is under way meanwhile, and the answer is lost.
+func TestALostCallHoldsItsURLsWhenItsTaskWasMadeAgain(t *testing.T) {
+	for _, name := range []string{"a", "b"} {
+		t.Run("as "+name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u := newUnit(t, nil, nil)
+				s, l := u.submitter()
+				old := versionOf("old", "100")
+				s.versions.see(old)
+				call := u.planned(l)
+				l.queue.Hold("c", unitZone, call.URLs, time.Now())
+				claimed := claimedAt(old.DeepCopy(), time.Now())
+				claimed.Status.Submission.ClaimID, claimed.ResourceVersion = "c", "101"
+				s.versions.learn(claimed)
+				s.versions.remove(old)
+				made := unitTask(name, 1) // the same URL
+				made.UID, made.ResourceVersion = "new", "103"
+				s.versions.see(made)
+				l.queue.Lost(call, "c", s.newest(l, call), time.Now())
+				if next := l.queue.Next(time.Now()); next.Call != nil {
+					t.Error("the URL goes out again at once, while the lost call may be executed")
+				}
+				time.Sleep(7 * time.Minute)
+				if next := l.queue.Next(time.Now()); next.Call == nil {
+					t.Error("the URL never goes out again")
+				}
+			})
+		})
+	}
+}
+
+func TestAListThatComesLateBringsNothingBack(t *testing.T) {
+	for _, what := range []string{"other Secret", "deleted"} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u := newListUnit(t, listTask("a", "urls"))
+				u.put("urls", "https://h/0\n")
+				s, _ := u.submitter()
+				cached := u.get("a")
+				s.versions.see(cached)
+				synctest.Wait() // the read is under way
+				newer := cached.DeepCopy()
+				newer.ResourceVersion, newer.Generation = "9999", 2
+				newer.Spec.CredentialsSecretRef.Name = "new"
+				if what == "deleted" {
+					s.versions.remove(cached)
+				} else {
+					s.versions.see(newer)
+				}
+				s.versions.learn(withTargets(cached, []v1alpha1.Target{"https://h/0"})) // as the read found it
+				pass(10 * time.Second)
+				want := []string{"new"}
+				if what == "deleted" {
+					want = nil
+				}
+				if got := standsIn(s); !slices.Equal(got, want) {
+					t.Errorf("it stands in the lines of %q, want %q", got, want)
+				}
+				s.versions.remove(newer)
+				if n := len(u.lists.wants) + len(s.versions.tasks); n > 0 {
+					t.Errorf("%d things stay of a task that is gone", n)
+				}
+			})
+		})
+	}
+}
+
+// It has somebody's finalizer, and stays for long.
+func TestATaskThatIsBeingDeletedIsLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		followed := claimedAt(unitTask("followed", 1), time.Now())
+		record(execute(t, edgeOne, "https://h/0"), nil, time.Now())(followed)
+		claimed, waiting := claimedAt(unitTask("claimed", 2), time.Now()), unitTask("waiting", 3)
+		var tasks []*v1alpha1.PrefetchTask
+		for _, task := range []*v1alpha1.PrefetchTask{followed, claimed, waiting} {
+			task.Finalizers = []string{"example.com/f"}
+			tasks = append(tasks, task)
+		}
+		writes := 0
+		u := newUnit(t, edgeOne.RoundTripper(), func(write func() error) error { writes++; return write() }, tasks...)
+		s, l := u.submitter(u.get("followed"), u.get("claimed"), u.get("waiting"))
+		for _, task := range tasks {
+			if err := u.store.Delete(t.Context(), u.get(task.Name)); err != nil {
+				t.Fatal(err)
+			}
+			s.versions.see(u.get(task.Name))
+		}
+		if len(s.poller.zones) != 0 || l.queue.Len() != 0 {
+			t.Errorf("looked at are %v, in line are %d", s.poller.zones, l.queue.Len())
+		}
+		for range 60 {
+			_, _ = s.poller.Reconcile(t.Context(), zone{ID: unitZone})
+			_, _ = s.Reconcile(t.Context(), account{})
+			time.Sleep(time.Second)
+		}
+		if writes > 0 {
+			t.Errorf("%d writes", writes)
+		}
+		other := unitTask("other", 1) // the URL that the lost call may have submitted
+		s.versions.see(other)
+		if next := l.queue.Next(time.Now()); next.Call != nil {
+			t.Error("a URL of a lost call goes out again while that call may be executed")
+		}
+	})
+}
+
+// The other controller's queue, or the answer of a list, may come first.
+func TestWhatBecomesDueBeforeTheQueueIsThereIsDueAfterwards(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		task := claimedAt(unitTask("a", 1), time.Now())
+		record(execute(t, edgeOne, "https://h/0"), nil, time.Now())(task)
+		u := newUnit(t, edgeOne.RoundTripper(), nil, task)
+		s, _ := u.submitter(u.get("a"), unitTask("b", 1))
+		accounts, zones := priorityqueue.New[account]("accounts"), priorityqueue.New[zone]("zones")
+		defer accounts.ShutDown()
+		defer zones.ShutDown()
+		s.begin(accounts)
+		s.poller.begin(zones)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if accounts.Len() != 1 || zones.Len() != 1 {
+			t.Errorf("due are %d accounts and %d zones, want one each", accounts.Len(), zones.Len())
+		}
+		if s.waker.early != nil || s.poller.waker.early != nil {
+			t.Error("what was due early is kept")
+		}
+	})
+}
+
+func TestAKeyThatIsWokenHasTheUsualPriority(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue := priorityqueue.New[string]("keys")
+		defer queue.ShutDown()
+		var w waker[string]
+		w.wake("early", 0)
+		w.begin(queue)
+		w.wake("later", 0)
+		synctest.Wait()
+		for range queue.Len() {
+			if key, priority, _ := queue.GetWithPriority(); priority != 0 {
+				t.Errorf("%s has priority %d", key, priority)
+			}
+		}
+	})
+}
+
+// Anybody can name any number of Secrets, and make tasks of them that go again.
+func TestNothingIsKeptOfAccountsWhoseTasksAreGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		defer edgeOne.Close()
+		u := newUnit(t, edgeOne.RoundTripper(), nil)
+		s, _ := u.submitter()
+		var gone []*v1alpha1.PrefetchTask
+		for i := range 100 {
+			task := unitTask("a", 1)
+			task.Namespace, task.ResourceVersion = fmt.Sprintf("preview-%d", i), fmt.Sprint(i+1)
+			task.Spec.CredentialsSecretRef.Name = "edgeone"
+			s.versions.see(task)
+			gone = append(gone, task)
+		}
+		stays := unitTask("stays", 1)
+		stays.Spec.CredentialsSecretRef.Name, stays.ResourceVersion = "own", "200"
+		s.versions.see(stays)
+		s.forgetLines()
+		for _, task := range gone {
+			s.versions.remove(task)
+		}
+		for range 2 {
+			s.forgetLines()
+		}
+		if _, ok := s.lines[accountOf(stays)]; !ok || len(s.lines) > 2 { // and perhaps the operator's own
+			t.Errorf("%d lines are kept", len(s.lines))
+		}
+		back := gone[0].DeepCopy()
+		back.UID, back.ResourceVersion = "made again", "300"
+		s.versions.see(back)
+		if n := s.line(accountOf(back)).queue.Len(); n != 1 {
+			t.Errorf("%d tasks are in the line of an account that is back", n)
+		}
+	})
+}
