@@ -348,14 +348,14 @@ var mutations = []mutation{
 	// The line.
 	{
 		name: "what a job covers counts as not handed over", file: "internal/schedule/run.go",
-		old:    `all = all.Union(Covered(job.Targets, n).Minus(`,
-		new:    `all = all.Union(Covered(job.Targets, 0).Minus(`,
+		old:    `range Covered(job.Targets, n).Minus(Retried(job, n)) {`,
+		new:    `range Covered(job.Targets, n).Minus(All(n)) {`,
 		suites: []string{line},
 	},
 	{
 		name: "what EdgeOne refused is submitted again", file: "internal/schedule/run.go",
-		old:    `all = refused`,
-		new:    `all = nil`,
+		old:    `for _, i := range refused {`,
+		new:    `for _, i := range refused[:0] {`,
 		suites: []string{line},
 	},
 	{
@@ -1149,6 +1149,19 @@ var mutations = []mutation{
 		name: "a claim ends when its task is made again under its name", file: "internal/schedule/queue.go",
 		old:    `if q.holders[key].uid != task.UID {`,
 		new:    `if q.holders[key].uid != task.UID && task.UID == "" {`,
+		suites: []string{controller},
+	},
+	{
+		name: "a write to a task without its list in memory forgets which run it is", file: "internal/controller/write.go",
+		old:    `written = schedule.Elide(written)`,
+		new:    `written.Spec.Targets = nil`,
+		suites: []string{controller},
+	},
+	{
+		name: "a task whose list is read again is elided while calls are open", file: "internal/controller/cache.go",
+		old:    `task.Status.Submission != nil ||
+		schedule.RetryDue(task) || slices.ContainsFunc(task.Status.Jobs, underWay) {`,
+		new:    `schedule.RetryDue(task) {`,
 		suites: []string{controller},
 	},
 	{

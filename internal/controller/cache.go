@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"time"
 	"unique"
 
@@ -122,11 +123,39 @@ func (p pages) ListWithContext(ctx context.Context, options metav1.ListOptions) 
 	}
 }
 
-// whole drops only what the operator never reads.
+const (
+	// maxAnnotation is how long, in bytes, an annotation may be that is kept. Those that
+	// the operator reads are shorter, but for the one that asks for a retry.
+	maxAnnotation = 1024
+	// maxDormantList is how many bytes of targets are kept of a task that is not going
+	// to be submitted.
+	maxDormantList = 8 << 10
+)
+
+// whole drops only what the operator does not read now.
 func whole(task *v1alpha1.PrefetchTask) client.Object {
 	task.ManagedFields = nil
-	maps.DeleteFunc(task.Annotations, func(name, _ string) bool { return name == corev1.LastAppliedConfigAnnotation })
+	maps.DeleteFunc(task.Annotations, func(name, value string) bool {
+		return name == corev1.LastAppliedConfigAnnotation || len(value) > maxAnnotation && name != v1alpha1.RetryAnnotation
+	})
+	if isDormant(task) {
+		return schedule.Elide(task)
+	}
 	return task
+}
+
+// isDormant says whether a task has a long list that nobody reads: it is suspended and
+// has nothing open. What resumes it, asks for a retry or claims it brings the list again.
+func isDormant(task *v1alpha1.PrefetchTask) bool {
+	if !schedule.Suspended(task) || schedule.FromConfigMap(task) || task.Status.Submission != nil ||
+		schedule.RetryDue(task) || slices.ContainsFunc(task.Status.Jobs, underWay) {
+		return false
+	}
+	size := 0
+	for _, u := range task.Spec.Targets {
+		size += len(u)
+	}
+	return size > maxDormantList
 }
 
 // slim drops what nobody reads from the cache's copy of a task. Of a finished one

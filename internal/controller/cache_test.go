@@ -3,15 +3,19 @@ package controller
 import (
 	"context"
 	"fmt"
+	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 )
 
 func TestTheCacheKeepsHardlyAnythingOfATaskThatIsOverAndAllOfOthers(t *testing.T) {
@@ -62,6 +66,97 @@ func TestTheCacheKeepsHardlyAnythingOfATaskThatIsOverAndAllOfOthers(t *testing.T
 			}
 		})
 	}
+}
+
+// Anybody can make any number of suspended tasks with long lists.
+func TestLongListsOfSuspendedTasksAreNotKept(t *testing.T) {
+	u := newUnit(t, nil, nil)
+	s, l := u.submitter()
+	heap := func() uint64 {
+		runtime.GC()
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		return stats.HeapAlloc
+	}
+	const n = 200
+	before := heap()
+	var cache []client.Object // as the informer keeps them
+	for i := range n {
+		task := unitTask(fmt.Sprint("t", i), 0)
+		task.Spec.Suspend, task.ResourceVersion = ptr.To(true), fmt.Sprint(i+1)
+		task.Annotations = map[string]string{"example.com/large": strings.Repeat("x", 100_000)}
+		for k := range 2000 {
+			task.Spec.Targets = append(task.Spec.Targets, v1alpha1.Target(fmt.Sprintf("https://h/%d/%d/%s", i, k, strings.Repeat("x", 100))))
+		}
+		cache = append(cache, slim(task))
+		s.versions.see(cached(cache[i]))
+	}
+	if grown := int64(heap()) - int64(before); grown > n<<14 {
+		t.Errorf("%d suspended tasks with 240 KB of URLs take %d KB each", n, grown/n>>10)
+	}
+	if l.queue.Len() != n {
+		t.Errorf("%d of %d are told that they are suspended", l.queue.Len(), n)
+	}
+	runtime.KeepAlive(cache)
+}
+
+func TestAWriteToATaskWhoseListIsNotKeptKnowsItsRun(t *testing.T) {
+	task := unitTask("a", 3)
+	u := newUnit(t, nil, nil, task)
+	whole := u.get("a")
+	elided := schedule.Elide(whole)
+	written, err := u.store.write(t.Context(), elided, unknown("a change", false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if schedule.Run(written) != schedule.Run(whole) || schedule.Count(written) != 3 || len(schedule.Open(written)) != 3 {
+		t.Errorf("run %s of %d targets, want %s of 3", schedule.Run(written), schedule.Count(written), schedule.Run(whole))
+	}
+	if len(u.get("a").Spec.Targets) != 3 {
+		t.Error("the write took the targets out of the spec")
+	}
+}
+
+func TestAListThatIsNotKeptIsSubmittedOnceWhenTheTaskIsResumed(t *testing.T) {
+	inCalm(t, simulator.Config{JobDuration: -1}, func(t *testing.T, w *calm) {
+		long := make([]v1alpha1.Target, 200)
+		for i := range long {
+			long[i] = v1alpha1.Target(fmt.Sprintf("https://a1.example.com/%d/%s", i, strings.Repeat("x", 100)))
+		}
+		// One is suspended from the start; the other when some of its URLs are submitted.
+		fresh := w.create("n", "fresh", long[:100], func(spec *v1alpha1.PrefetchTaskSpec) { spec.Suspend = ptr.To(true) })
+		half := w.create("n", "half", long[100:], func(spec *v1alpha1.PrefetchTaskSpec) { spec.Suspend = ptr.To(true) })
+		task := w.server.get(half).DeepCopy()
+		claim(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-a1", SignedAt: metav1.Now(), Targets: "0-49", Semantics: schedule.Semantics(task)}, time.Now())(task)
+		record("job-1", nil, time.Now())(task)
+		task.Status.Jobs[0].Succeeded = 50
+		sum(task, time.Now())
+		w.server.restore(task)
+		w.start()
+		time.Sleep(10 * time.Minute)
+		for key, submitted := range map[client.ObjectKey]int32{fresh: 0, half: 50} {
+			task = w.server.get(key)
+			if readyReason(task) != v1alpha1.ReasonSuspended || ptr.Deref(task.Status.Targets.Submitted, 0) != submitted {
+				t.Errorf("%s is %s with %+v", key, readyReason(task), task.Status.Targets)
+			}
+			if writes := len(w.writes[key]); writes > 1 {
+				t.Errorf("%s was written %d times", key, writes)
+			}
+		}
+		for _, key := range []client.ObjectKey{fresh, half} {
+			w.server.edit(key, func(spec *v1alpha1.PrefetchTaskSpec) { spec.Suspend = nil })
+		}
+		w.awaitAll(10 * time.Minute)
+		for i, u := range long {
+			want := 1
+			if 100 <= i && i < 150 { // before it was suspended
+				want = 0
+			}
+			if n := w.edgeOne.Executed(string(u)); n != want {
+				t.Fatalf("URL %d was executed %d times, want %d", i, n, want)
+			}
+		}
+	})
 }
 
 func TestAFinishedTaskHasNoPlaceInMemory(t *testing.T) {

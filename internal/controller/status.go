@@ -378,11 +378,11 @@ func endUnseen(task *v1alpha1.PrefetchTask, message string, now time.Time) {
 
 // sum derives counts and conditions from what the status holds of the run.
 func sum(task *v1alpha1.PrefetchTask, now time.Time) {
-	if !knowsTargets(task) {
+	if schedule.NewRun(task) || schedule.Unresolved(task) {
 		return
 	}
 	s := &task.Status
-	total := len(schedule.Targets(task))
+	total := schedule.Count(task)
 	handed, refused := schedule.HandedOver(task)
 	succeeded, failed := int32(0), int32(len(refused))
 	for i := range s.Jobs {
@@ -484,7 +484,7 @@ func over(task *v1alpha1.PrefetchTask) bool {
 // knowsTargets says whether the targets of the status's run are known: not if the
 // spec no longer asks for it, or they are in a ConfigMap that has other ones.
 func knowsTargets(task *v1alpha1.PrefetchTask) bool {
-	return !schedule.NewRun(task) && !schedule.Unresolved(task)
+	return !schedule.NewRun(task) && !schedule.Unresolved(task) && !schedule.IsElided(task)
 }
 
 // covered reads positions in the status. Those of a run that the spec no longer
@@ -495,7 +495,7 @@ func covered(task *v1alpha1.PrefetchTask, text string) schedule.Positions {
 		positions, _ := schedule.ParsePositions(text)
 		return positions
 	}
-	return schedule.Covered(text, len(schedule.Targets(task)))
+	return schedule.Covered(text, schedule.Count(task))
 }
 
 func addJob(task *v1alpha1.PrefetchTask, jobID string, positions schedule.Positions) {

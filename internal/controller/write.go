@@ -117,7 +117,11 @@ func (s store) put(ctx context.Context, task, changed *v1alpha1.PrefetchTask) (*
 		return task, err
 	}
 	written.ManagedFields = nil // as in the cache
-	written.Spec.Targets = task.Spec.Targets
+	if schedule.IsElided(task) {
+		written = schedule.Elide(written)
+	} else {
+		written.Spec.Targets = task.Spec.Targets
+	}
 	s.versions.learn(written)
 	return written, nil
 }

@@ -30,6 +30,9 @@ func Targets(task *v1alpha1.PrefetchTask) []string {
 // credentials, no label. Of targets in a ConfigMap it names the place: what is
 // there, HashTargets tells.
 func Run(task *v1alpha1.PrefetchTask) string {
+	if IsElided(task) {
+		return task.Annotations[elidedRun]
+	}
 	var targets any = task.Spec.TargetsFrom
 	if !FromConfigMap(task) {
 		targets = Targets(task)
@@ -108,13 +111,25 @@ func NewRun(task *v1alpha1.PrefetchTask) bool {
 func Slimmed(task *v1alpha1.PrefetchTask) bool { return task.Spec.ZoneID == "" }
 
 // HandedOver are the positions of the status's run that EdgeOne has answered
-// for, and those of them that it refused.
+// for, and those of them that it refused. A run may have thousands of jobs, so
+// positions are marked, not joined job by job.
 func HandedOver(task *v1alpha1.PrefetchTask) (all, refused Positions) {
-	n := len(Targets(task))
+	n := Count(task)
 	refused = Covered(task.Status.RefusedTargets, n)
-	all = refused
-	for _, job := range task.Status.Jobs {
-		all = all.Union(Covered(job.Targets, n).Minus(Retried(&job, n)))
+	isHandedOver := make([]bool, n)
+	for _, i := range refused {
+		isHandedOver[i] = true
+	}
+	for k := range task.Status.Jobs {
+		job := &task.Status.Jobs[k]
+		for _, i := range Covered(job.Targets, n).Minus(Retried(job, n)) {
+			isHandedOver[i] = true
+		}
+	}
+	for i, is := range isHandedOver {
+		if is {
+			all = append(all, i)
+		}
 	}
 	return all, refused
 }
@@ -150,7 +165,7 @@ func RetryDue(task *v1alpha1.PrefetchTask) bool {
 // Open are the positions that the task still wants handed over: everything for
 // a new run, and what no job and no refusal covers for the one under way.
 func Open(task *v1alpha1.PrefetchTask) Positions {
-	all := All(len(Targets(task)))
+	all := All(Count(task))
 	if NewRun(task) {
 		return all
 	}

@@ -83,6 +83,9 @@ func wanted(task *v1alpha1.PrefetchTask) int {
 	if s.ObservedGeneration == task.Generation && s.Targets.Total != nil && s.Targets.Submitted != nil && *s.Targets.Total > *s.Targets.Submitted {
 		return int(*s.Targets.Total - *s.Targets.Submitted)
 	}
+	if IsElided(task) {
+		return Count(task)
+	}
 	return len(task.Spec.Targets)
 }
 
