@@ -247,6 +247,7 @@ func run(ctx context.Context, o *options) error {
 		return err
 	}
 	limitMemory(os.DirFS("/"))
+	go releaseMemory(ctx)
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return err
