@@ -1165,6 +1165,12 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
+		name: "a run starts with a list that was read hours ago", file: "internal/controller/call.go",
+		old:    `if !s.lists.isFresh(part.Task) {`,
+		new:    `if s.lists == nil {`,
+		suites: []string{controller},
+	},
+	{
 		name: "a list with a bad line is submitted without it", file: "internal/controller/targets.go",
 		old:    `return nil, fmt.Errorf("line %d, %q: %s", number, start(line), problem)`,
 		new:    `continue`,

@@ -138,6 +138,9 @@ func (s *Submitter) claimAll(
 			troubles[i] = errTooSoon
 			return
 		}
+		if !s.lists.isFresh(part.Task) {
+			return // it comes again when its list is there
+		}
 		submission := v1alpha1.Submission{
 			ClaimID:     claimID,
 			ZoneID:      call.Lane.ZoneID,

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/sync/singleflight"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
@@ -37,6 +39,15 @@ type lists struct {
 	wants   map[client.ObjectKey]*want
 	known   map[string]*list // by hash: one for all tasks that have the same targets
 	readers map[listSource]*reader
+	seen    map[listSource]seenList // of sources that were read lately
+
+	checks singleflight.Group // by source
+}
+
+// seenList is what a source had when it was read.
+type seenList struct {
+	hash string
+	at   time.Time
 }
 
 // want is a task whose targets are needed.
@@ -76,6 +87,7 @@ func newLists(op *operator, live client.Reader, leads <-chan struct{}) *lists {
 	return &lists{
 		operator: op, live: live, leads: leads, reading: semaphore.NewWeighted(readers),
 		wants: map[client.ObjectKey]*want{}, known: map[string]*list{}, readers: map[listSource]*reader{},
+		seen: map[listSource]seenList{},
 	}
 }
 
@@ -181,8 +193,49 @@ func (l *lists) read(from listSource, r *reader) {
 		l.mu.Unlock()
 		read, err := l.get(from)
 		l.reading.Release(1)
+		l.note(from, read, err)
 		l.answer(asked, read, err)
 	}
+}
+
+// note remembers what a source has, and forgets what others had a while ago.
+func (l *lists) note(from listSource, read *list, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.DeleteFunc(l.seen, func(_ listSource, known seenList) bool { return time.Since(known.at) > l.RecheckInterval })
+	if err == nil {
+		l.seen[from] = seenList{read.hash, time.Now()}
+	}
+}
+
+// isFresh says whether a task may start its run with the targets that it has in memory.
+// Its ConfigMap may have been read hours ago, while the task was held. So it is read
+// again if that was longer ago than credentials may be old. If the list has changed, or
+// cannot be read, the task waits for it as if it had never been read.
+func (l *lists) isFresh(task *v1alpha1.PrefetchTask) bool {
+	if !schedule.FromConfigMap(task) || schedule.Bound(task) {
+		return true
+	}
+	from, hash := sourceOf(task), schedule.HashTargets(task)
+	l.mu.Lock()
+	known, ok := l.seen[from]
+	l.mu.Unlock()
+	if !ok || time.Since(known.at) > l.RecheckInterval {
+		_, _, _ = l.checks.Do(fmt.Sprint(from), func() (any, error) {
+			read, err := l.get(from)
+			l.note(from, read, err)
+			return nil, err
+		})
+		l.mu.Lock()
+		known = l.seen[from]
+		l.mu.Unlock()
+	}
+	if known.hash == hash {
+		return true
+	}
+	l.remove(task)
+	l.versions.dropTargets(task)
+	return false
 }
 
 // answer gives tasks their targets, or says why they cannot have them.

@@ -394,3 +394,52 @@ func TestATaskWithoutItsTargetsKeepsWhatItsStatusSays(t *testing.T) {
 		t.Errorf("adopted: %+v", s)
 	}
 }
+
+// A task may be held for hours after its list was read.
+func TestARunStartsWithTheListThatTheConfigMapHasThen(t *testing.T) {
+	for _, tt := range []struct {
+		name, text string
+		want       []string
+	}{
+		{"the same", "https://h/first\n", []string{"https://h/first"}},
+		{"corrected", "https://h/corrected\n", []string{"https://h/corrected"}},
+		{"invalid by now", "no URL\n", nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				edgeOne := unitEdgeOne(nil)
+				defer edgeOne.Close()
+				u := newListUnit(t, listTask("a", "urls"))
+				u.edgeOne = newUnit(t, edgeOne.RoundTripper(), nil).edgeOne
+				u.put("urls", "https://h/first\n")
+				u.learnTime()
+				s, l := u.submitter(u.get("a"))
+				pass(time.Second)
+				l.mu.Lock()
+				l.queue.SetQuota(unitZone, 0, 0, time.Now())
+				l.mu.Unlock()
+				pass(12 * time.Hour)
+				u.put("urls", tt.text)
+				l.mu.Lock()
+				l.queue.SetQuota(unitZone, 0, 100, time.Now())
+				l.mu.Unlock()
+				for range 20 {
+					if _, err := s.Reconcile(t.Context(), account{}); err != nil {
+						t.Fatal(err)
+					}
+					pass(time.Second)
+				}
+				var executed []string
+				for _, execution := range edgeOne.Ledger() {
+					executed = append(executed, execution.Accepted...)
+				}
+				if !slices.Equal(executed, tt.want) {
+					t.Errorf("executed is %v, want %v", executed, tt.want)
+				}
+				if reason := readyReason(u.get("a")); tt.want == nil && reason != v1alpha1.ReasonTargetsInvalid {
+					t.Errorf("the reason is %s", reason)
+				}
+			})
+		})
+	}
+}

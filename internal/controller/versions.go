@@ -100,6 +100,17 @@ func (v *versions) learnDeleted(task *v1alpha1.PrefetchTask) {
 	})
 }
 
+// dropTargets forgets the targets of a task that are not in its spec, so that they are
+// read again.
+func (v *versions) dropTargets(task *v1alpha1.PrefetchTask) {
+	key := client.ObjectKeyFromObject(task)
+	known := v.newest(key)
+	if known == nil || known.UID != task.UID || !schedule.FromConfigMap(known) {
+		return
+	}
+	v.change(key, withTargets(known, nil), func(newest *v1alpha1.PrefetchTask) bool { return newest == known })
+}
+
 // change puts next in place of the version that is known, if that is accepted, and
 // tells the subscribers. It returns the newest version.
 func (v *versions) change(key client.ObjectKey, next *v1alpha1.PrefetchTask, accept func(known *v1alpha1.PrefetchTask) bool) *v1alpha1.PrefetchTask {
