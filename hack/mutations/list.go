@@ -13,8 +13,8 @@ var mutations = []mutation{
 	// What an upgrade must not do.
 	{
 		name: "a run has another name than in the statuses of earlier versions", file: "internal/schedule/run.go",
-		old:    `	return hash(task.Spec.ZoneID, targets, Semantics(task), task.Spec.EncodeURL, task.Spec.Revision)`,
-		new:    `	return hash(task.Spec.ZoneID, targets, Semantics(task), task.Spec.EncodeURL, task.Spec.Revision, "")`,
+		old:    `		return hash(task.Spec.ZoneID, targets, Semantics(task), task.Spec.EncodeURL, task.Spec.Revision)`,
+		new:    `		return hash(task.Spec.ZoneID, targets, Semantics(task), task.Spec.EncodeURL, task.Spec.Revision, "")`,
 		suites: []string{line},
 	},
 	{
@@ -1159,7 +1159,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a task whose list is read again is elided while calls are open", file: "internal/controller/cache.go",
-		old:    `task.Status.Submission != nil ||
+		old: `task.Status.Submission != nil ||
 		schedule.RetryDue(task) || slices.ContainsFunc(task.Status.Jobs, underWay) {`,
 		new:    `schedule.RetryDue(task) {`,
 		suites: []string{controller},

@@ -114,7 +114,10 @@ func largeTask() *v1alpha1.PrefetchTask {
 
 // BenchmarkLargeTask is what the list of a large task costs at each look at it.
 func BenchmarkLargeTask(b *testing.B) {
-	task := largeTask()
+	task, manyJobs := largeTask(), largeTask()
+	for i := range 5000 {
+		manyJobs.Status.Jobs = append(manyJobs.Status.Jobs, v1alpha1.Job{ID: fmt.Sprint(i), Targets: fmt.Sprintf("%d-%d", 2*i, 2*i+1)})
+	}
 	for _, c := range []struct {
 		name string
 		do   func()
@@ -123,6 +126,7 @@ func BenchmarkLargeTask(b *testing.B) {
 		{"Run", func() { Run(task) }},
 		{"Open", func() { Open(task) }},
 		{"Waiting", func() { Waiting(task) }},
+		{"HandedOver by 5000 jobs", func() { HandedOver(manyJobs) }},
 		{"Set", func() { NewQueue(newWorld(nil).q.limits).Set(task, time.Now()) }},
 	} {
 		b.Run(c.name, func(b *testing.B) {

@@ -13,18 +13,8 @@ import (
 )
 
 // Targets are the distinct targets of a task in list order. Positions count in
-// this list.
-func Targets(task *v1alpha1.PrefetchTask) []string {
-	seen := make(map[v1alpha1.Target]bool, len(task.Spec.Targets))
-	targets := make([]string, 0, len(task.Spec.Targets))
-	for _, target := range task.Spec.Targets {
-		if !seen[target] {
-			seen[target] = true
-			targets = append(targets, string(target))
-		}
-	}
-	return targets
-}
+// this list. It is shared: nobody may change it.
+func Targets(task *v1alpha1.PrefetchTask) []string { return derive(task.Spec.Targets).targets }
 
 // Run names what a task submits. Nothing else starts a new run: not suspend, not
 // credentials, no label. Of targets in a ConfigMap it names the place: what is
@@ -33,11 +23,17 @@ func Run(task *v1alpha1.PrefetchTask) string {
 	if IsElided(task) {
 		return task.Annotations[elidedRun]
 	}
-	var targets any = task.Spec.TargetsFrom
-	if !FromConfigMap(task) {
-		targets = Targets(task)
+	name := func(targets any) string {
+		return hash(task.Spec.ZoneID, targets, Semantics(task), task.Spec.EncodeURL, task.Spec.Revision)
 	}
-	return hash(task.Spec.ZoneID, targets, Semantics(task), task.Spec.EncodeURL, task.Spec.Revision)
+	switch {
+	case FromConfigMap(task):
+		return name(task.Spec.TargetsFrom)
+	case len(task.Spec.Targets) < longList:
+		return name(Targets(task))
+	}
+	list := derive(task.Spec.Targets)
+	return list.run(name(nil), func() string { return name(list.targets) })
 }
 
 // FromConfigMap says whether the task takes its targets from a ConfigMap. In

@@ -1,6 +1,8 @@
 package schedule
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -115,3 +117,32 @@ func revise(p *v1alpha1.PrefetchTask)  { p.Spec.Revision += "+"; p.Generation++ 
 func suspend(p *v1alpha1.PrefetchTask) { p.Spec.Suspend = ptr.To(true); p.Generation++ }
 func resume(p *v1alpha1.PrefetchTask)  { p.Spec.Suspend = nil; p.Generation++ }
 func edge(p *v1alpha1.PrefetchTask)    { p.Spec.Mode = v1alpha1.ModeEdge; p.Generation++ }
+
+// What follows from a long list is found out once, and must not be another list's.
+func TestRunsOfLongListsDifferAsThoseOfShortOnes(t *testing.T) {
+	long := make([]v1alpha1.Target, 2*longList)
+	for i := range long {
+		long[i] = v1alpha1.Target(fmt.Sprintf("https://h/%d", i))
+	}
+	one := newTask("one", long...)
+	other := newTask("other", append(slices.Clone(long[:len(long)-1]), "https://h/other")...)
+	revised := newTask("revised", long...)
+	revised.Spec.Revision = "2"
+	part := newTask("part", long[:longList]...)
+	names := map[string]string{}
+	for range 2 { // the second time from memory
+		for _, task := range []*v1alpha1.PrefetchTask{one, other, revised, part} {
+			run := Run(task)
+			if known, ok := names[run]; ok && known != task.Name {
+				t.Errorf("%s and %s have the run %s", known, task.Name, run)
+			}
+			names[run] = task.Name
+		}
+	}
+	if len(names) != 4 || len(Targets(part)) != longList {
+		t.Errorf("runs: %v", names)
+	}
+	if fresh := newTask("one", slices.Clone(long)...); Run(fresh) != Run(one) {
+		t.Error("the same list in another place is another run")
+	}
+}
