@@ -425,6 +425,12 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
+		name: "what is tried by halves does not wait for a claim that may have its URLs", file: "internal/schedule/isolate.go",
+		old:    `g = q.waitForClaims(l, slices.DeleteFunc(g, func(s suspect) bool { return !s.valid() }))`,
+		new:    `g = slices.DeleteFunc(g, func(s suspect) bool { return !s.valid() })`,
+		suites: []string{line},
+	},
+	{
 		name: "a task does not wait for a claim that may have its URLs", file: "internal/schedule/queue.go",
 		old:    `if len(q.wanted) == 0 {`,
 		new:    `if len(q.wanted) >= 0 {`,

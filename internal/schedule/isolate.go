@@ -103,14 +103,40 @@ func (q *Queue) listSuspicious(l *lane) {
 
 // postpone has a group tried at a time, behind all others.
 func (q *Queue) postpone(l *lane, g group, until time.Time) {
+	l.setAside(&g)
+	q.expireAt(until, func(time.Time) { q.resume(l, &g) })
+}
+
+// waitForClaims sets the members of a group aside that share a URL with a call of unknown
+// outcome, until that is settled, and returns the others.
+func (q *Queue) waitForClaims(l *lane, g group) (free group) {
+	blocked := map[*claim]group{}
+	for _, s := range g {
+		if c := q.claimOn(s.item, s.positions.in(Open(s.item.task)), Targets(s.item.task)); c != nil {
+			blocked[c] = append(blocked[c], s)
+		} else {
+			free = append(free, s)
+		}
+	}
+	for c, waiting := range blocked {
+		l.setAside(&waiting)
+		c.resume = append(c.resume, func() { q.resume(l, &waiting) })
+	}
+	return free
+}
+
+// setAside keeps a group from being tried until it is resumed.
+func (l *lane) setAside(g *group) {
 	if l.postponed == nil {
 		l.postponed = map[*group]bool{}
 	}
-	l.postponed[&g] = true
-	q.expireAt(until, func(time.Time) {
-		delete(l.postponed, &g)
-		q.suspectLast(l, g)
-	})
+	l.postponed[g] = true
+}
+
+// resume puts a group that was set aside behind all others.
+func (q *Queue) resume(l *lane, g *group) {
+	delete(l.postponed, g)
+	q.suspectLast(l, *g)
 }
 
 // lanesLookedAt bounds what one decision costs where many lanes have suspects that
@@ -171,7 +197,7 @@ func (q *Queue) nextGroup(l *lane, now time.Time) *Call {
 
 // try makes a call of a group, or records its refusal where that is known.
 func (q *Queue) try(l *lane, g group, now time.Time) *Call {
-	g = slices.DeleteFunc(g, func(s suspect) bool { return !s.valid() })
+	g = q.waitForClaims(l, slices.DeleteFunc(g, func(s suspect) bool { return !s.valid() }))
 	refusal := &Call{Lane: l.Lane, lane: l}
 	for _, s := range g {
 		open, targets := s.positions.in(Open(s.item.task)), Targets(s.item.task)

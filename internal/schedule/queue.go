@@ -275,6 +275,7 @@ type claim struct {
 	zoneID  string
 	urls    []string // as Normalize gives them
 	parked  []*item
+	resume  []func()  // for groups of suspects that wait for it
 	holders int       // tasks that carry it
 	lane    *lane     // of a call of this queue whose answer was lost
 	until   time.Time // when it ends without being settled
@@ -381,24 +382,36 @@ func (q *Queue) Settled(claimID string, now time.Time) {
 			q.place(it, it.task, Waiting(it.task), now)
 		}
 	}
+	for _, resume := range c.resume {
+		resume()
+	}
 }
 
-// park takes an item out of the line if a claim may have one of its URLs; one of
-// its own does not count, it is of the run before.
+// park takes an item out of the line if a claim may have one of its URLs.
 func (q *Queue) park(it *item, open Positions, targets []string) bool {
-	if len(q.wanted) == 0 {
+	c := q.claimOn(it, open, targets)
+	if c == nil {
 		return false
 	}
-	own, l := it.task.Status.Submission, it.lane
+	q.take(it)
+	it.parked = true
+	c.parked = append(c.parked, it)
+	return true
+}
+
+// claimOn returns a claim that may have one of an item's URLs; nil if there is none. One
+// of its own does not count, it is of the run before.
+func (q *Queue) claimOn(it *item, open Positions, targets []string) *claim {
+	if len(q.wanted) == 0 {
+		return nil
+	}
+	own := it.task.Status.Submission
 	for _, i := range open {
 		for _, c := range q.wanted[q.limits.Normalize(targets[i])] {
-			if l.SharesZone(Lane{ZoneID: c.zoneID}) && (own == nil || own.ClaimID != c.id) {
-				q.take(it)
-				it.parked = true
-				c.parked = append(c.parked, it)
-				return true
+			if it.lane.SharesZone(Lane{ZoneID: c.zoneID}) && (own == nil || own.ClaimID != c.id) {
+				return c
 			}
 		}
 	}
-	return false
+	return nil
 }

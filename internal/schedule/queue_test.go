@@ -164,6 +164,27 @@ func TestOverlappingURLsWaitUntilAClaimIsSettled(t *testing.T) {
 		w.answer(w.expect(w.next(), "b e"))
 		w.expect(w.next(), "c")
 	})
+	t.Run("also where it is tried by halves", func(t *testing.T) {
+		w := newWorld(t)
+		w.set(newTask("a", urls("x", 4)...))
+		claimID, tasks := w.lose(w.next())
+		w.find(tasks, claimID, false)
+		b := newTask("b", "https://a.example/x/1", "https://a.example/y/1")
+		edge(b)
+		w.set(b)
+		theirs, others := w.lose(w.expect(w.next(), "b"))
+		w.now = w.now.Add(time.Second)
+		w.answer(w.expect(w.next(), "a")) // the half without the URL
+		if open := Open(w.get("a")); open.String() != "0-1" {
+			t.Fatalf("a's open targets are %s, want those that share a URL with b", open)
+		}
+		w.none()
+		w.find(others, theirs, true)
+		w.drive(time.Minute)
+		if w.open() != 0 {
+			t.Errorf("%d targets are open", w.open())
+		}
+	})
 	t.Run("of another process", func(t *testing.T) {
 		w := newWorld(t)
 		a := newTask("a", urls("x", 1)...)

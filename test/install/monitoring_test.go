@@ -5,7 +5,9 @@ import (
 	"maps"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -110,6 +112,19 @@ func (s *site) kept(manifest string) {
 	}
 }
 
+// number returns a number as text in one notation, whichever type a decoder gave it,
+// and anything else as it prints.
+func number(value any) string {
+	v := reflect.ValueOf(value)
+	switch {
+	case v.CanInt():
+		return strconv.FormatFloat(float64(v.Int()), 'f', -1, 64)
+	case v.CanFloat():
+		return strconv.FormatFloat(v.Float(), 'f', -1, 64)
+	}
+	return fmt.Sprint(value)
+}
+
 // missing returns the path of something that was given and not kept, "" if all was.
 func missing(given, kept any, path string) string {
 	switch given := given.(type) {
@@ -131,7 +146,7 @@ func missing(given, kept any, path string) string {
 			}
 		}
 	default:
-		if fmt.Sprint(given) != fmt.Sprint(kept) { // numbers are of several types
+		if number(given) != number(kept) {
 			return path
 		}
 	}
