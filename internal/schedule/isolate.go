@@ -27,7 +27,7 @@ func (s suspect) valid() bool { return s.trial == s.item.trial && !s.item.delete
 // this: that URL's refusal is to be recorded, and Refused and Accepted told.
 func (q *Queue) Rejected(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Time) {
 	q.answered(call, now)
-	q.suspectFirst(call.lane, halve(call.Parts)...)
+	q.suspectFirst(call.lane, q.halve(call.Parts)...)
 	q.finish(call, tasks, now)
 }
 
@@ -37,7 +37,7 @@ func (q *Queue) Rejected(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Ti
 // alone, longer each time.
 func (q *Queue) CutOff(call *Call, tasks []*v1alpha1.PrefetchTask, why Why, now time.Time) {
 	if len(call.URLs) > 1 {
-		q.suspectLast(call.lane, halve(call.Parts)...)
+		q.suspectLast(call.lane, q.halve(call.Parts)...)
 		q.lastTest = now // who stands in line goes first
 		q.finish(call, tasks, now)
 		return
@@ -57,18 +57,41 @@ func (q *Queue) CutOff(call *Call, tasks []*v1alpha1.PrefetchTask, why Why, now 
 }
 
 // halve makes groups of what shared a call: of halves of the tasks, or of the
-// targets of the only task. A single target is one group.
-func halve(parts []Part) []group {
+// targets of the only task. All spellings of a URL are in one group, and a single URL
+// is one group.
+func (q *Queue) halve(parts []Part) []group {
 	if n := len(parts); n > 1 {
 		return []group{accuse(parts[:n/2]), accuse(parts[n/2:])}
 	}
-	first, second := parts[0], parts[0]
-	half := len(first.Positions) / 2
-	if half == 0 {
+	part, targets := parts[0], Targets(parts[0].Task)
+	urls := q.distinct(part)
+	first, second := part, part
+	first.Positions, second.Positions = nil, nil
+	order := map[string]int{}
+	for _, i := range part.Positions {
+		u := q.limits.Normalize(targets[i])
+		if _, ok := order[u]; !ok {
+			order[u] = len(order)
+		}
+		if order[u] < urls/2 {
+			first.Positions = append(first.Positions, i)
+		} else {
+			second.Positions = append(second.Positions, i)
+		}
+	}
+	if len(first.Positions) == 0 {
 		return []group{accuse(parts)}
 	}
-	first.Positions, second.Positions = first.Positions[:half], first.Positions[half:]
 	return []group{accuse([]Part{first}), accuse([]Part{second})}
+}
+
+// distinct is how many URLs a part has, in however many spellings.
+func (q *Queue) distinct(part Part) int {
+	urls, targets := q.newURLSet(), Targets(part.Task)
+	for _, i := range part.Positions {
+		urls.add(targets[i])
+	}
+	return urls.len()
 }
 
 // accuse makes a group of parts. An item is out of line while it is in a group.

@@ -43,6 +43,18 @@ func TestOneBadURLIn2000(t *testing.T) {
 	}
 }
 
+// Spellings that are tried apart would be as many calls for one URL.
+func TestHalvesHaveAllSpellingsOfAURL(t *testing.T) {
+	w := newWorld(t)
+	w.set(newTask("a", "https://a.example/1", "https://a.example/x", "HTTPS://a.example/x", "https://A.example/x"))
+	claimID, tasks := w.lose(w.next())
+	w.find(tasks, claimID, false)
+	w.drive(time.Minute)
+	if w.calls != 2 || w.open() != 0 {
+		t.Errorf("%d calls were made and %d targets are open, want 2 and none", w.calls, w.open())
+	}
+}
+
 func TestAForeignHostCostsTensOfCalls(t *testing.T) {
 	for _, tasks := range []int{1, 5000} {
 		t.Run(fmt.Sprintf("%d tasks", tasks), func(t *testing.T) {

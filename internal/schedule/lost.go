@@ -129,9 +129,9 @@ func (q *Queue) split(lost *lostCall, now time.Time) {
 	q.lastTest = now // who stands in line goes first
 	l := parts[0].item.lane
 	q.suspectLast(l, others...)
-	if len(parts) == 1 && len(parts[0].Positions) == 1 && OftenLost(parts[0].Task) {
+	if len(parts) == 1 && q.distinct(parts[0]) == 1 && OftenLost(parts[0].Task) {
 		q.postpone(l, accuse(parts), lost.at.Add(2*q.limits.SettleTime))
 		return
 	}
-	q.suspectLast(l, halve(parts)...)
+	q.suspectLast(l, q.halve(parts)...)
 }
