@@ -208,8 +208,30 @@ func (r *jobReader) readByID(job followedJob) error {
 		return err
 	}
 	r.rejected[job.id] = err
+	if windowErr := r.readAround(job); windowErr != nil {
+		return windowErr
+	}
 	if len(r.rejected) >= fewRejected && len(r.listing)+len(r.whole) == 0 && teo.KindOf(err) == teo.Rejected && r.areAlike() {
 		return err
+	}
+	return nil
+}
+
+// readAround reads the time in which a job can have been made that EdgeOne does not show
+// by its ID.
+// What it has of the job counts; what it lacks is evidence of nothing.
+func (r *jobReader) readAround(job followedJob) error {
+	window := teo.DescribePrefetchTasksRequest{
+		ZoneID: r.zoneID, StartTime: job.signed.Add(-clockSkew), MaxPages: maxRecords / historyPage,
+		EndTime: earliest(job.signed.Add(r.SignatureValidity+r.SettleMargin), r.now().Add(-clockSkew)),
+	}
+	tasks, err := r.edgeOne.DescribePrefetchTasks(r.ctx, r.creds, window)
+	r.calls += 1 + len(tasks)/historyPage
+	if err != nil && !concernsOnly(err) {
+		return err
+	}
+	if err == nil {
+		r.add(slices.DeleteFunc(tasks, func(task teo.PrefetchTask) bool { return task.JobID != job.id }))
 	}
 	return nil
 }

@@ -223,6 +223,19 @@ func TestAJobThatCannotBeReadConcernsOnlyItsTasks(t *testing.T) {
 	})
 }
 
+// EdgeOne rejects the ID of a job, but shows the time in which it was made.
+func TestAJobThatIsNotShownByItsIDIsReadByItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(func(c *simulator.Config) { c.RejectedJobIDs = "." })
+		task := handedOver(t, edgeOne, "a", 3, 3)
+		u := newUnit(t, edgeOne.RoundTripper(), nil, task)
+		u.lookUntil(u.poller(u.get("a")), unitZone, time.Now().Add(time.Minute))
+		if now := u.get("a"); readyReason(now) != v1alpha1.ReasonSucceeded || now.Status.Jobs[0].Succeeded != 3 {
+			t.Errorf("the task is %s with %+v", readyReason(now), now.Status.Jobs)
+		}
+	})
+}
+
 func TestWhileOutcomesMayNotBeReadTheTaskSaysSo(t *testing.T) {
 	const unread = "-Finished=PermissionDenied -Ready=PermissionDenied Stalled=PermissionDenied Submitted=Submitted"
 	const ended = "Finished=NotFollowed ?Ready=NotFollowed Stalled=NotFollowed Submitted=Submitted"

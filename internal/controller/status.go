@@ -233,6 +233,9 @@ func stalledFor(task *v1alpha1.PrefetchTask, reason string) bool {
 // back as soon as they can; see followJobs.
 func blind(why schedule.Why) change {
 	return func(task *v1alpha1.PrefetchTask) {
+		if over(task) { // what was read was enough
+			return
+		}
 		message := unreadMessage + why.Message
 		notReady(task, why.Reason, message)
 		stall(task, true, why.Reason, message)
