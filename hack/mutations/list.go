@@ -425,6 +425,12 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
+		name: "halves have different spellings of a URL", file: "internal/schedule/isolate.go",
+		old:    `if order[u] < urls/2 {`,
+		new:    `if order[u] < urls && i < part.Positions[len(part.Positions)/2] {`,
+		suites: []string{line},
+	},
+	{
 		name: "what is tried by halves does not wait for a claim that may have its URLs", file: "internal/schedule/isolate.go",
 		old:    `g = q.waitForClaims(l, slices.DeleteFunc(g, func(s suspect) bool { return !s.valid() }))`,
 		new:    `g = slices.DeleteFunc(g, func(s suspect) bool { return !s.valid() })`,
@@ -490,7 +496,7 @@ var mutations = []mutation{
 	// Blame.
 	{
 		name: "what shared a call that was not executed shares the next one", file: "internal/schedule/lost.go",
-		old:    `q.suspectLast(l, halve(parts)...)`,
+		old:    `q.suspectLast(l, q.halve(parts)...)`,
 		new:    `q.suspectLast(l, accuse(parts))`,
 		suites: []string{line, controller},
 	},
@@ -1104,33 +1110,28 @@ var mutations = []mutation{
 		name: "a run begins with a list that was read before the task was seen", file: "internal/controller/targets.go",
 		old: `		asked := r.next
 		r.next = nil
-		if len(asked) == 0 || err != nil { // or the process ends
-			delete(l.readers, from)
-			l.mu.Unlock()
-			if err == nil {
-				l.reading.Release(1)
-			}
-			return
-		}
 		l.mu.Unlock()
 		read, err := l.get(from)
 `,
-		new: `		asked := r.next
-		if len(asked) == 0 || err != nil { // or the process ends
-			delete(l.readers, from)
-			l.mu.Unlock()
-			if err == nil {
-				l.reading.Release(1)
-			}
-			return
-		}
-		l.mu.Unlock()
+		new: `		l.mu.Unlock()
 		read, err := l.get(from)
 		l.mu.Lock()
-		asked = r.next
+		asked := r.next
 		r.next = nil
 		l.mu.Unlock()
 `,
+		suites: []string{controller},
+	},
+	{
+		name: "lists from ConfigMaps are all kept", file: "internal/controller/targets.go",
+		old:    `if l.size >= maxListed && !l.makeRoom() {`,
+		new:    `if l.size < 0 && !l.makeRoom() {`,
+		suites: []string{controller},
+	},
+	{
+		name: "a list from a ConfigMap that made room is not read again", file: "internal/controller/targets.go",
+		old:    `go l.drop(w, w.task)`,
+		new:    `go l.versions.dropTargets(w.task)`,
 		suites: []string{controller},
 	},
 	{
@@ -1164,10 +1165,27 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a task whose list is read again is elided while calls are open", file: "internal/controller/cache.go",
-		old: `task.Status.Submission != nil ||
-		schedule.RetryDue(task) || slices.ContainsFunc(task.Status.Jobs, underWay) {`,
-		new:    `schedule.RetryDue(task) {`,
+		name: "long lists of all tasks that wait are kept", file: "internal/controller/loader.go",
+		old:    `return l.size >= maxLoaded, idlest, since`,
+		new:    `return false, idlest, since`,
+		suites: []string{controller},
+	},
+	{
+		name: "a long list is kept although nothing happens to its task", file: "internal/controller/loader.go",
+		old:    `if wait := maxLoadedIdle - time.Since(since); wait > 0 {`,
+		new:    `if wait := time.Hour - time.Since(since); wait > 0 {`,
+		suites: []string{controller},
+	},
+	{
+		name: "a long list that could not be read is not read again", file: "internal/controller/loader.go",
+		old:    `again = !l.read(key, task)`,
+		new:    `l.read(key, task)`,
+		suites: []string{controller},
+	},
+	{
+		name: "a job whose ID is rejected is not looked for by its time", file: "internal/controller/history.go",
+		old:    `r.add(slices.DeleteFunc(tasks, func(task teo.PrefetchTask) bool { return task.JobID != job.id }))`,
+		new:    `r.add(nil)`,
 		suites: []string{controller},
 	},
 	{

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"slices"
 	"time"
 	"unique"
 
@@ -127,35 +126,40 @@ const (
 	// maxAnnotation is how long, in bytes, an annotation may be that is kept. Those that
 	// the operator reads are shorter, but for the one that asks for a retry.
 	maxAnnotation = 1024
-	// maxDormantList is how many bytes of targets are kept of a task that is not going
-	// to be submitted.
-	maxDormantList = 8 << 10
+	// maxList is how many bytes of targets the cache keeps of a task. Longer lists are
+	// read when they are needed: see loader.
+	maxList = 16 << 10
 )
 
 // whole drops only what the operator does not read now.
 func whole(task *v1alpha1.PrefetchTask) client.Object {
-	task.ManagedFields = nil
-	maps.DeleteFunc(task.Annotations, func(name, value string) bool {
-		return name == corev1.LastAppliedConfigAnnotation || len(value) > maxAnnotation && name != v1alpha1.RetryAnnotation
-	})
-	if isDormant(task) {
+	prune(task)
+	if hasLongList(task) {
 		return schedule.Elide(task)
 	}
 	return task
 }
 
-// isDormant says whether a task has a long list that nobody reads: it is suspended and
-// has nothing open. What resumes it, asks for a retry or claims it brings the list again.
-func isDormant(task *v1alpha1.PrefetchTask) bool {
-	if !schedule.Suspended(task) || schedule.FromConfigMap(task) || task.Status.Submission != nil ||
-		schedule.RetryDue(task) || slices.ContainsFunc(task.Status.Jobs, underWay) {
-		return false
-	}
-	size := 0
+// prune drops what the operator never reads.
+func prune(task *v1alpha1.PrefetchTask) {
+	task.ManagedFields = nil
+	maps.DeleteFunc(task.Annotations, func(name, value string) bool {
+		return name == corev1.LastAppliedConfigAnnotation || len(value) > maxAnnotation && name != v1alpha1.RetryAnnotation
+	})
+}
+
+// hasLongList says whether the task has a list in its spec that is not kept. A retry
+// needs the list at once, and is rare.
+func hasLongList(task *v1alpha1.PrefetchTask) bool {
+	return !schedule.FromConfigMap(task) && !schedule.RetryDue(task) && listSize(task) > maxList
+}
+
+// listSize is how many bytes the task's targets take.
+func listSize(task *v1alpha1.PrefetchTask) (size int) {
 	for _, u := range task.Spec.Targets {
 		size += len(u)
 	}
-	return size > maxDormantList
+	return size
 }
 
 // slim drops what nobody reads from the cache's copy of a task. Of a finished one

@@ -96,6 +96,14 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 	op.versions.lists = op.lists
 	poller := newPoller(op, jobs)
 	submitter := newSubmitter(op, poller)
+	loader := newLoader(op, mgr.GetAPIReader(), mgr.Elected())
+	go func() {
+		select {
+		case <-mgr.Elected():
+			loader.next()
+		case <-ctx.Done():
+		}
+	}()
 	tasks := newTally()
 	feed := newFeed(mgr.GetCache(), op.versions, tasks.change)
 	if err := errors.Join(mgr.Add(feed), mgr.Add(forgetting{poller, feed.wait, submitter.forgetLines}), setupReaper(mgr)); err != nil {

@@ -99,13 +99,18 @@ func (j *judge) sent(process string, req *http.Request, body []byte, lost bool) 
 	}
 }
 
+// brief is a URL as the log of a history has it.
+func brief(target string) string {
+	return strings.ReplaceAll(strings.TrimPrefix(target, "https://"), longQuery, "?long")
+}
+
 func shorten(targets []string) string {
 	var b strings.Builder
 	for i, target := range targets {
 		if i == 6 {
 			return b.String() + "…"
 		}
-		b.WriteString(strings.TrimPrefix(target, "https://") + " ")
+		b.WriteString(brief(target) + " ")
 	}
 	return b.String()
 }

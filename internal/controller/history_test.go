@@ -60,12 +60,8 @@ var faultKinds = []string{
 	"dial", "lose-request", "lose-answer", "late-request", "spoil", "throttle", "listing", "clock",
 	"quota", "secrets", "lists", "bad-urls", "small-calls",
 	"foreign-traffic", "duplicate-spellings", "capped-counts", "rejected-jobs", "skew", "future-windows",
-	"body-limit", "unknown-codes", "squatters", "churn",
+	"body-limit", "unknown-codes", "squatters", "churn", "long-lists",
 }
-
-// pendingKinds are left out unless -with names them: what they need of the operator
-// is not there yet.
-var pendingKinds = []string{"duplicate-spellings", "capped-counts", "rejected-jobs", "skew", "future-windows"}
 
 // plan is what a seed makes of a history.
 type plan struct {
@@ -82,7 +78,7 @@ func newPlan(seed uint64) plan {
 	if *tasksFlag > 0 {
 		p.tasks = min(p.tasks, *tasksFlag)
 	}
-	without := append(strings.Split(*withoutFlag, ","), pendingKinds...)
+	without := strings.Split(*withoutFlag, ",")
 	for _, kind := range faultKinds {
 		if on, intensity := r.IntN(5) < 2, r.Float64(); on && !slices.Contains(without, kind) {
 			p.faults[kind] = 0.1 + 0.9*intensity

@@ -330,6 +330,9 @@ func (u *users) semantics(s *v1alpha1.PrefetchTaskSpec, r *rand.Rand) {
 	}
 }
 
+// longQuery makes lists too long to be kept in memory, most of the time.
+var longQuery = "?" + strings.Repeat("long", 400)
+
 // targets draws new targets. Most of them no other run has.
 func (u *users) targets(task *userTask, run int, r *rand.Rand) {
 	host := strings.TrimPrefix(task.spec.ZoneID, "zone-") + ".example.com"
@@ -339,9 +342,14 @@ func (u *users) targets(task *userTask, run int, r *rand.Rand) {
 		n = 5 + r.IntN(25)
 	}
 	bad := u.h.plan.faults["bad-urls"] > 0
+	long := ""
+	if u.h.plan.faults["long-lists"] > 0 && u.h.dice.roll("long").IntN(2) == 0 {
+		u.h.count("long-lists")
+		n, long = n+maxList/len(longQuery), longQuery
+	}
 	task.spec.Targets = nil
 	for i := range n {
-		target := fmt.Sprintf("%s/%d", own, i)
+		target := fmt.Sprintf("%s/%d%s", own, i, long)
 		switch k := r.IntN(24); {
 		case k < 4:
 			target = fmt.Sprintf("https://%s/shared/%d", host, r.IntN(6))
@@ -552,7 +560,7 @@ func describe(spec v1alpha1.PrefetchTaskSpec) string {
 	}
 	targets := make([]string, len(spec.Targets))
 	for i, target := range spec.Targets {
-		targets[i] = strings.TrimPrefix(string(target), "https://")
+		targets[i] = brief(string(target))
 	}
 	return text + " " + strings.Join(targets, " ")
 }

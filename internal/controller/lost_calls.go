@@ -236,11 +236,16 @@ func (s settler) settleAll(ctx context.Context, z zone, l *look, isFenced bool) 
 // settle writes what became of the call of a task, if the look tells.
 func (p *Poller) settle(ctx context.Context, task *v1alpha1.PrefetchTask, l *look) {
 	claim := task.Status.Submission
-	c := p.settleClaim(task, claim, l)
+	listed, done := p.borrowList(ctx, task)
+	defer done()
+	if listed == nil {
+		return // the next look knows
+	}
+	c := p.settleClaim(listed, claim, l)
 	if c == nil {
 		return
 	}
-	after := p.write(ctx, task, func(task *v1alpha1.PrefetchTask) {
+	after := p.write(ctx, listed, func(task *v1alpha1.PrefetchTask) {
 		c(task)
 		if !schedule.NewRun(task) { // of what was found the listing may tell more
 			followJobs(l.reading, p.limits(), time.Now(), false)(task)

@@ -2,7 +2,9 @@ package controller
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -26,7 +28,8 @@ type jobLook struct {
 type wanted struct {
 	version *v1alpha1.PrefetchTask
 	jobs    []followedJob
-	isRare  bool // nothing is expected of them
+	isRare  bool   // nothing is expected of them
+	shown   string // what the last look showed of them whose result is written
 	// failures are what was read for a retry, by job.
 	failures map[string]failures
 }
@@ -220,6 +223,15 @@ func (p *Poller) update(ctx context.Context, task *v1alpha1.PrefetchTask, z zone
 		return
 	}
 	unread, why := p.unreadOf(task, z)
+	shown := p.shownOf(task, z, seen)
+	if why == nil && schedule.IsElided(task) && shown == p.shown(task, z, nil) {
+		return // nothing that is worth reading its list for
+	}
+	listed, done := p.borrowList(ctx, task)
+	defer done()
+	if listed == nil {
+		return // the next look knows
+	}
 	changes := []change{followJobs(seen, p.limits(), time.Now(), unread.isRead)}
 	switch step := unread.step(p.RecheckInterval, p.JobDeadline); {
 	case schedule.RetryDue(task):
@@ -232,14 +244,66 @@ func (p *Poller) update(ctx context.Context, task *v1alpha1.PrefetchTask, z zone
 	case step == forgetUnread:
 		changes = append(changes, forgetOutcomes(time.Now()))
 	}
-	after := p.write(ctx, task, func(task *v1alpha1.PrefetchTask) {
+	after := p.write(ctx, listed, func(task *v1alpha1.PrefetchTask) {
 		for _, c := range changes {
 			c(task)
 		}
 	})
-	if after != nil {
-		p.readAgainByID(after, z, seen)
+	if after == nil {
+		return
 	}
+	if newest := p.versions.newest(client.ObjectKeyFromObject(task)); newest != nil && newest.ResourceVersion == after.ResourceVersion {
+		after = newest // without its list
+	}
+	p.shown(after, z, &shown)
+	p.readAgainByID(after, z, seen)
+}
+
+// shownOf is what a look shows of a task's jobs, as far as it may change the status.
+func (p *Poller) shownOf(task *v1alpha1.PrefetchTask, z zone, seen *reading) string {
+	var b strings.Builder
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	work := p.zones[z]
+	if work == nil {
+		return ""
+	}
+	for _, job := range work.wantedOf(client.ObjectKeyFromObject(task), task).jobs {
+		ended := 0
+		for _, record := range seen.listing[job.id] {
+			if record.Ended() {
+				ended++
+			}
+		}
+		fmt.Fprintln(&b, job.id, len(seen.listing[job.id]), ended, seen.whole[job.id], seen.at.Sub(job.signed) > p.JobDeadline)
+	}
+	return b.String()
+}
+
+// shown returns what the last look showed of a version of a task whose result is written,
+// after it has noted what this one did, if that is given.
+func (p *Poller) shown(task *v1alpha1.PrefetchTask, z zone, now *string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	work := p.zones[z]
+	if work == nil {
+		return ""
+	}
+	w := work.wantedOf(client.ObjectKeyFromObject(task), task)
+	if now != nil {
+		w.shown = *now
+	}
+	return w.shown
+}
+
+// borrowList returns the task with its targets until done is called; nil if they cannot
+// be read. Only a few long lists are in memory at a time.
+func (p *Poller) borrowList(ctx context.Context, task *v1alpha1.PrefetchTask) (listed *v1alpha1.PrefetchTask, done func()) {
+	if !schedule.IsElided(task) {
+		return task, func() {}
+	}
+	p.longLists <- struct{}{}
+	return p.store.withList(ctx, task), func() { <-p.longLists }
 }
 
 func (p *Poller) limits() limits { return limits{p.JobDeadline, p.HistoryRetention} }

@@ -20,7 +20,7 @@ import (
 // writes (claim, record, outcome), one Event, a share of a look, and nothing at all
 // once it is finished, be it for hours or across a restart.
 func TestTasksShareCallsAndCostLittleAndNothingOnceFinished(t *testing.T) {
-	const n = 1000
+	const n = 900 // fewer than a page of the history has
 	// A prefetch takes half an hour at most, which is when it is looked at most often.
 	inCalm(t, simulator.Config{JobDuration: 30 * time.Minute}, func(t *testing.T, w *calm) {
 		w.createMany("n", n, nil)

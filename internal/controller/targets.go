@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -31,14 +30,17 @@ import (
 // targets when they are there.
 type lists struct {
 	*operator
-	live    client.Reader
-	leads   <-chan struct{}     // closed once this process may write
-	reading *semaphore.Weighted // by ConfigMaps, of up to 1 MiB each
+	live  client.Reader
+	leads <-chan struct{} // closed once this process may write
 
 	mu      sync.Mutex
 	wants   map[client.ObjectKey]*want
 	known   map[string]*list // by hash: one for all tasks that have the same targets
+	size    int              // of all that are known, in bytes
 	readers map[listSource]*reader
+	waiting inTurn[listSource]      // sources to be read
+	reading int                     // sources that are being read
+	again   *time.Timer             // to look for lists that are idle
 	seen    map[listSource]seenList // of sources that were read lately
 
 	checks singleflight.Group // by source
@@ -65,7 +67,9 @@ type want struct {
 type list struct {
 	hash    string
 	targets []v1alpha1.Target
+	size    int // in bytes
 	users   int
+	at      time.Time // when something happened to one of its tasks last
 }
 
 // listSource is where tasks take their targets from.
@@ -80,14 +84,19 @@ func sourceOf(task *v1alpha1.PrefetchTask) listSource {
 // the one under way finds may be older than the task.
 type reader struct{ next []*want }
 
-// readers is how many ConfigMaps are read at once.
-const readers = 8
+const (
+	// readers is how many ConfigMaps, of up to 1 MiB each, are read at once.
+	readers = 8
+	// maxListed is how many bytes of targets from ConfigMaps are kept before another
+	// ConfigMap is read.
+	maxListed = 32 << 20
+)
 
 func newLists(op *operator, live client.Reader, leads <-chan struct{}) *lists {
 	return &lists{
-		operator: op, live: live, leads: leads, reading: semaphore.NewWeighted(readers),
+		operator: op, live: live, leads: leads,
 		wants: map[client.ObjectKey]*want{}, known: map[string]*list{}, readers: map[listSource]*reader{},
-		seen: map[listSource]seenList{},
+		waiting: inTurn[listSource]{of: map[string][]listSource{}}, seen: map[listSource]seenList{},
 	}
 }
 
@@ -121,6 +130,7 @@ func (l *lists) resolve(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	if w.list == nil || !fits(task, w.list.hash) {
 		return task
 	}
+	w.list.at = time.Now()
 	return withTargets(task, w.list.targets)
 }
 
@@ -157,10 +167,18 @@ func (l *lists) forget(key client.ObjectKey) {
 		w.again.Stop()
 	}
 	if w.list != nil {
-		if w.list.users--; w.list.users == 0 {
-			delete(l.known, w.list.hash)
-		}
+		l.letGo(w)
+		l.next()
 	}
+}
+
+// letGo takes a task's list away, and forgets it if no other task has it.
+func (l *lists) letGo(w *want) {
+	if w.list.users--; w.list.users == 0 {
+		delete(l.known, w.list.hash)
+		l.size -= w.list.size
+	}
+	w.list = nil
 }
 
 // ask has the source of a task read.
@@ -170,32 +188,79 @@ func (l *lists) ask(w *want) {
 	if r == nil {
 		r = &reader{}
 		l.readers[from] = r
-		go l.read(from, r)
+		l.waiting.push(from.namespace, from)
 	}
 	r.next = append(r.next, w)
+	l.next()
+}
+
+// next starts to read sources while there is room, those of all namespaces in turn.
+func (l *lists) next() {
+	for !l.waiting.isEmpty() && l.reading < readers && l.critical.Err() == nil {
+		if l.size >= maxListed && !l.makeRoom() {
+			return
+		}
+		l.reading++
+		go l.read(l.waiting.pop())
+	}
+}
+
+// makeRoom lets go of the list to whose tasks nothing has happened for longest: their
+// zone may be held for hours. They ask for it again, behind the others. It returns false
+// if something has happened to all of them a moment ago.
+func (l *lists) makeRoom() bool {
+	var idlest *list
+	for _, known := range l.known {
+		if idlest == nil || known.at.Before(idlest.at) {
+			idlest = known
+		}
+	}
+	if wait := maxLoadedIdle - time.Since(idlest.at); wait > 0 {
+		if l.again != nil {
+			l.again.Stop()
+		}
+		l.again = time.AfterFunc(wait, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.next()
+		})
+		return false
+	}
+	for _, w := range l.wants {
+		if w.list == idlest {
+			l.letGo(w)
+			go l.drop(w, w.task)
+		}
+	}
+	return true
+}
+
+// drop takes the targets away that a task has in memory, and has them read again.
+func (l *lists) drop(w *want, task *v1alpha1.PrefetchTask) {
+	l.versions.dropTargets(task)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.wants[client.ObjectKeyFromObject(w.task)] == w && w.list == nil {
+		l.ask(w)
+	}
 }
 
 // read reads a source for as long as somebody asks.
-func (l *lists) read(from listSource, r *reader) {
-	for {
-		err := l.reading.Acquire(l.critical, 1)
-		l.mu.Lock()
+func (l *lists) read(from listSource) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for r := l.readers[from]; len(r.next) > 0 && l.critical.Err() == nil; { // or the process ends
 		asked := r.next
 		r.next = nil
-		if len(asked) == 0 || err != nil { // or the process ends
-			delete(l.readers, from)
-			l.mu.Unlock()
-			if err == nil {
-				l.reading.Release(1)
-			}
-			return
-		}
 		l.mu.Unlock()
 		read, err := l.get(from)
-		l.reading.Release(1)
 		l.note(from, read, err)
 		l.answer(asked, read, err)
+		l.mu.Lock()
 	}
+	delete(l.readers, from)
+	l.reading--
+	l.next()
 }
 
 // note remembers what a source has, and forgets what others had a while ago.
@@ -250,8 +315,10 @@ func (l *lists) answer(asked []*want, read *list, err error) {
 		case err == nil && fits(w.task, read.hash):
 			if l.known[read.hash] == nil {
 				l.known[read.hash] = read
+				l.size += read.size
 			}
 			w.list = l.known[read.hash]
+			w.list.at = time.Now()
 			w.list.users++
 			resolved = append(resolved, withTargets(w.task, w.list.targets))
 		default:
@@ -370,7 +437,8 @@ func (l *lists) get(from listSource) (*list, error) {
 	if err != nil {
 		return nil, invalid(from, "%w", err)
 	}
-	return &list{hash: schedule.HashTargets(&v1alpha1.PrefetchTask{Spec: v1alpha1.PrefetchTaskSpec{Targets: targets}}), targets: targets}, nil
+	spec := v1alpha1.PrefetchTaskSpec{Targets: targets}
+	return &list{hash: schedule.HashTargets(&v1alpha1.PrefetchTask{Spec: spec}), targets: targets, size: len(text)}, nil
 }
 
 // parseTargets reads a list of URLs, one a line, and returns the distinct ones in

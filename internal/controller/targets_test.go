@@ -180,6 +180,55 @@ func TestTasksOfOneListShareItsReadAndItsMemory(t *testing.T) {
 	})
 }
 
+// Anybody can make any number of ConfigMaps. A few of their lists are in memory, of all
+// namespaces in turn.
+func TestListsFromConfigMapsTakeBoundedMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const many, size = 60, 900 << 10
+		u := newListUnit(t)
+		for i := range many {
+			var text strings.Builder
+			for k := range size / 1000 {
+				fmt.Fprintf(&text, "https://h/%d/%d/%s\n", i, k, strings.Repeat("x", 980))
+			}
+			u.put(fmt.Sprint("list-", i), text.String())
+		}
+		u.texts["quiet"] = "https://h/quiet"
+		for i := range many {
+			u.versions.see(listTask(fmt.Sprint("task-", i), fmt.Sprint("list-", i)))
+		}
+		quiet := listTask("quiet", "quiet")
+		quiet.Namespace = "quiet"
+		u.versions.see(quiet)
+		kept := func() (bytes int) {
+			for _, task := range u.versions.all() {
+				bytes += listSize(task)
+			}
+			return bytes
+		}
+		pass(5 * time.Second)
+		if _, fed := u.seen(); fed["quiet"] == nil {
+			t.Error("a list of another namespace waits for all of one")
+		}
+		for range 2 {
+			pass(maxLoadedIdle + 10*time.Second)
+			if bytes := kept(); bytes < maxListed/2 || bytes > maxListed+readers*size {
+				t.Fatalf("lists of %d bytes are in memory, want %d", bytes, maxListed)
+			}
+		}
+		if _, fed := u.seen(); len(fed) < many*3/4 {
+			t.Errorf("%d of %d lists were read", len(fed), many)
+		}
+		for _, task := range u.versions.all() {
+			u.versions.remove(task)
+		}
+		pass(time.Minute)
+		if l := u.lists; l.size != 0 || len(l.known)+len(l.wants)+len(l.readers)+l.reading+len(l.waiting.of) > 0 || !l.waiting.isEmpty() {
+			t.Errorf("of tasks that are gone %d bytes in %d lists stay, %d readers", l.size, len(l.known), len(l.readers))
+		}
+	})
+}
+
 func TestAListIsReadAfterTheTaskWasSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newListUnit(t)

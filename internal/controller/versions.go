@@ -23,10 +23,11 @@ import (
 // Subscribers are told that a task has changed, without a lock and in any order, and
 // get its newest version from here while they hold their own lock. So the last one
 // to look sees the newest version, whoever brought it. The lock of versions comes
-// after every other lock, except that of lists.
+// after every other lock, except those of lists and of loader.
 type versions struct {
 	subscribers []func(before, after *v1alpha1.PrefetchTask)
-	lists       *lists // adds targets that are not in the spec; nil adds none
+	lists       *lists  // adds targets that are not in the spec; nil adds none
+	loader      *loader // says which long lists are kept; nil keeps all
 
 	mu       sync.Mutex
 	tasks    map[client.ObjectKey]*v1alpha1.PrefetchTask
@@ -111,6 +112,13 @@ func (v *versions) dropTargets(task *v1alpha1.PrefetchTask) {
 	v.change(key, withTargets(known, nil), func(newest *v1alpha1.PrefetchTask) bool { return newest == known })
 }
 
+// elide forgets the targets of a task that are in its spec.
+func (v *versions) elide(key client.ObjectKey) {
+	if known := v.newest(key); known != nil && hasLongList(known) {
+		v.change(key, schedule.Elide(known), func(newest *v1alpha1.PrefetchTask) bool { return newest == known })
+	}
+}
+
 // change puts next in place of the version that is known, if that is accepted, and
 // tells the subscribers. It returns the newest version.
 func (v *versions) change(key client.ObjectKey, next *v1alpha1.PrefetchTask, accept func(known *v1alpha1.PrefetchTask) bool) *v1alpha1.PrefetchTask {
@@ -125,6 +133,9 @@ func (v *versions) change(key client.ObjectKey, next *v1alpha1.PrefetchTask, acc
 	}
 	if next != nil && v.lists != nil {
 		next = v.lists.resolve(next)
+	}
+	if next != nil && v.loader != nil {
+		next = v.loader.fit(known, next)
 	}
 	v.put(key, known, next)
 	v.mu.Unlock()
@@ -180,5 +191,9 @@ func (v *versions) hasAccount(a account) bool {
 // written.
 func isNewer(a, b *v1alpha1.PrefetchTask) bool {
 	order, err := resourceversion.CompareResourceVersion(a.ResourceVersion, b.ResourceVersion)
-	return err != nil || order > 0 || order == 0 && schedule.Unresolved(b) && !schedule.Unresolved(a)
+	return err != nil || order > 0 || order == 0 && lacksTargets(b) && !lacksTargets(a)
+}
+
+func lacksTargets(task *v1alpha1.PrefetchTask) bool {
+	return schedule.Unresolved(task) || schedule.IsElided(task)
 }

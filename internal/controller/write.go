@@ -143,7 +143,26 @@ func (s store) read(ctx context.Context, task *v1alpha1.PrefetchTask) (*v1alpha1
 	if schedule.FromConfigMap(&now) && schedule.Run(&now) == schedule.Run(task) && fits(&now, schedule.HashTargets(task)) {
 		now.Spec.Targets = task.Spec.Targets
 	}
-	return s.versions.learn(&now), nil
+	prune(&now)
+	if newest := s.versions.learn(&now); newest.ResourceVersion != now.ResourceVersion {
+		return newest, nil
+	}
+	return &now, nil // with its targets, however long they are
+}
+
+// withList returns the task with the targets in its spec that are left out in memory, or
+// nil if they cannot be read, or the spec has changed.
+func (s store) withList(ctx context.Context, task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
+	if !schedule.IsElided(task) {
+		return task
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	var now v1alpha1.PrefetchTask
+	if err := s.live.Get(ctx, client.ObjectKeyFromObject(task), &now); err != nil || now.UID != task.UID || now.Generation != task.Generation {
+		return nil
+	}
+	return withTargets(task, now.Spec.Targets)
 }
 
 // claim writes the claim to a task as the cache has it, and returns the newest

@@ -333,7 +333,7 @@ func (q *Queue) trackClaim(key types.NamespacedName, task *v1alpha1.PrefetchTask
 			return true
 		}
 		return false
-	case q.holders[key].claim == submission.ClaimID || NewRun(task) || Unresolved(task):
+	case q.holders[key].claim == submission.ClaimID || NewRun(task) || Unresolved(task) || IsElided(task):
 		return false // the task does not say which URLs the claim is for
 	}
 	q.letGo(key, now)

@@ -174,7 +174,10 @@ func Open(task *v1alpha1.PrefetchTask) Positions {
 // earlier run counts only if that call fetched the targets in another way and can
 // still be executed: then the new run waits, lest it takes the old call's job for
 // its own.
-func Waiting(task *v1alpha1.PrefetchTask) bool { return mayStart(task) && len(Open(task)) > 0 }
+func Waiting(task *v1alpha1.PrefetchTask) bool { return !IsElided(task) && WantsCall(task) }
+
+// WantsCall is Waiting for a task whose list may be left out in memory.
+func WantsCall(task *v1alpha1.PrefetchTask) bool { return mayStart(task) && len(Open(task)) > 0 }
 
 // mayStart is Waiting for one that has something to hand over.
 func mayStart(task *v1alpha1.PrefetchTask) bool {

@@ -1,0 +1,270 @@
+package controller
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+)
+
+const (
+	// maxLoaded is how many bytes of long lists are kept for calls. A list of 1.5 MB, the
+	// longest that fits into etcd, fits in twenty times.
+	maxLoaded = 32 << 20
+	// loads is how many long lists are read at once.
+	loads = 4
+	// maxLoadedIdle is how long a list is kept that others wait for while nothing happens
+	// to its task: its zone may be held for hours.
+	maxLoadedIdle = 30 * time.Second
+	// loadAgain is when a list is asked for again that could not be read.
+	loadAgain = 2 * time.Second
+)
+
+// loader reads the long lists of tasks that want a call, and says which of them the
+// versions keep. The cache has them without: what all tenants write at once does not fit
+// into memory. Namespaces take turns, and tasks of one go in the order they came. The
+// queues know a task once its list is here, so those with short lists go on meanwhile.
+type loader struct {
+	*operator
+	live  client.Reader
+	leads <-chan struct{} // closed once this process may submit
+
+	mu      sync.Mutex
+	waiting inTurn[client.ObjectKey]
+	queued  map[client.ObjectKey]bool // those of waiting, and those that are being read
+	reading int
+	again   *time.Timer // to look for lists that are idle
+
+	loaded loadedLists
+}
+
+// loadedLists are the long lists that are kept. Its lock comes after that of versions.
+type loadedLists struct {
+	mu   sync.Mutex
+	list map[client.ObjectKey]loadedList
+	size int // of all, in bytes
+}
+
+type loadedList struct {
+	uid  types.UID
+	size int
+	at   time.Time // when something happened to its task last
+}
+
+func (l *loadedLists) add(key client.ObjectKey, task *v1alpha1.PrefetchTask) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.size -= l.list[key].size
+	l.list[key] = loadedList{task.UID, listSize(task), time.Now()}
+	l.size += l.list[key].size
+}
+
+// remove makes room for another list, and says whether this one was there.
+func (l *loadedLists) remove(key client.ObjectKey) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	known, ok := l.list[key]
+	l.size -= known.size
+	delete(l.list, key)
+	return ok
+}
+
+// touch notes that something happened to a task.
+func (l *loadedLists) touch(key client.ObjectKey) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if known, ok := l.list[key]; ok {
+		known.at = time.Now()
+		l.list[key] = known
+	}
+}
+
+func (l *loadedLists) has(task *v1alpha1.PrefetchTask) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	known, ok := l.list[client.ObjectKeyFromObject(task)]
+	return ok && known.uid == task.UID
+}
+
+// isFull says whether there is no room for another list, and if so to which task nothing
+// has happened for longest.
+func (l *loadedLists) isFull() (full bool, idlest client.ObjectKey, since time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for key, list := range l.list {
+		if since.IsZero() || list.at.Before(since) {
+			idlest, since = key, list.at
+		}
+	}
+	return l.size >= maxLoaded, idlest, since
+}
+
+// inTurn is what waits in each namespace, of which one has its turn after the other.
+type inTurn[T any] struct {
+	of   map[string][]T
+	turn []string // the namespaces of which something waits
+}
+
+func (q *inTurn[T]) isEmpty() bool { return len(q.turn) == 0 }
+
+func (q *inTurn[T]) push(namespace string, what T) {
+	if len(q.of[namespace]) == 0 {
+		q.turn = append(q.turn, namespace)
+	}
+	q.of[namespace] = append(q.of[namespace], what)
+}
+
+// pop returns what waits longest in the namespace whose turn it is.
+func (q *inTurn[T]) pop() T {
+	namespace := q.turn[0]
+	first := q.of[namespace][0]
+	q.turn = q.turn[1:]
+	if q.of[namespace] = q.of[namespace][1:]; len(q.of[namespace]) > 0 {
+		q.turn = append(q.turn, namespace)
+	} else {
+		delete(q.of, namespace)
+	}
+	return first
+}
+
+func newLoader(op *operator, live client.Reader, leads <-chan struct{}) *loader {
+	l := &loader{
+		operator: op, live: live, leads: leads,
+		waiting: inTurn[client.ObjectKey]{of: map[string][]client.ObjectKey{}}, queued: map[client.ObjectKey]bool{},
+		loaded: loadedLists{list: map[client.ObjectKey]loadedList{}},
+	}
+	op.versions.loader = l
+	op.versions.subscribe(l.onChange)
+	return l
+}
+
+// fit returns a version of a task with its long list if that is kept, and else without
+// it. The watch brings it without: then it has the list of the version that was known, if
+// both are of one run.
+func (l *loader) fit(known, next *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
+	isKept := l.loaded.has(next)
+	switch {
+	case hasLongList(next) && !isKept:
+		return schedule.Elide(next)
+	case isKept && schedule.IsElided(next) && known != nil && !schedule.IsElided(known) && schedule.Run(known) == schedule.Run(next):
+		return withTargets(next, known.Spec.Targets)
+	}
+	return next
+}
+
+// onChange asks for the list of a task that wants a call, and lets go of the list of one
+// that does not.
+func (l *loader) onChange(before, after *v1alpha1.PrefetchTask) {
+	changed := before
+	if after != nil {
+		changed = after
+	}
+	key := client.ObjectKeyFromObject(changed)
+	l.mu.Lock()
+	task, isDropped := l.versions.newest(key), false
+	switch {
+	case task == nil || task.Status.Submission == nil && !schedule.WantsCall(task):
+		isDropped = l.loaded.remove(key)
+	case schedule.IsElided(task):
+		l.loaded.remove(key)
+		if schedule.WantsCall(task) {
+			l.ask(key)
+		}
+	default:
+		l.loaded.touch(key)
+	}
+	l.mu.Unlock()
+	if isDropped {
+		l.versions.elide(key)
+	}
+	l.next()
+}
+
+// ask puts a task behind the others of its namespace, unless it is there. The caller has
+// the lock.
+func (l *loader) ask(key client.ObjectKey) {
+	if l.queued[key] {
+		return
+	}
+	l.queued[key] = true
+	l.waiting.push(key.Namespace, key)
+}
+
+// next starts to read lists while there is room.
+func (l *loader) next() {
+	select {
+	case <-l.leads:
+	default:
+		return
+	}
+	var idle []client.ObjectKey
+	l.mu.Lock()
+	for !l.waiting.isEmpty() && l.reading < loads {
+		if full, key, since := l.loaded.isFull(); full {
+			if wait := maxLoadedIdle - time.Since(since); wait > 0 {
+				l.nextAfter(wait)
+				break
+			}
+			l.loaded.remove(key)
+			idle = append(idle, key)
+			continue
+		}
+		l.reading++
+		go l.load(l.waiting.pop())
+	}
+	l.mu.Unlock()
+	for _, key := range idle {
+		l.versions.elide(key) // and onChange asks for it again, behind the others
+	}
+}
+
+// nextAfter has next called in a while. The caller has the lock.
+func (l *loader) nextAfter(wait time.Duration) {
+	if l.again != nil {
+		l.again.Stop()
+	}
+	l.again = time.AfterFunc(wait, l.next)
+}
+
+// load reads the list of a task, if it still wants a call.
+func (l *loader) load(key client.ObjectKey) {
+	again := false
+	if task := l.versions.newest(key); task != nil && schedule.IsElided(task) && schedule.WantsCall(task) {
+		again = !l.read(key, task)
+	}
+	l.mu.Lock()
+	l.reading--
+	delete(l.queued, key)
+	if again {
+		time.AfterFunc(loadAgain, func() {
+			l.onChange(&v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}, nil)
+		})
+	}
+	l.mu.Unlock()
+	l.next()
+}
+
+// read returns whether the list was read, or need not be.
+func (l *loader) read(key client.ObjectKey, task *v1alpha1.PrefetchTask) bool {
+	ctx, cancel := context.WithTimeout(l.critical, l.WriteTimeout)
+	defer cancel()
+	var now v1alpha1.PrefetchTask
+	if err := l.live.Get(ctx, key, &now); err != nil || now.UID != task.UID {
+		return apierrors.IsNotFound(err) || err == nil // the watch will say so
+	}
+	prune(&now)
+	l.loaded.add(key, &now)
+	l.versions.learn(&now)
+	if newest := l.versions.newest(key); newest == nil || lacksTargets(newest) { // it has changed meanwhile
+		l.loaded.remove(key)
+		return newest == nil
+	}
+	return true
+}
