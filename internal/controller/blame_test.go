@@ -177,3 +177,38 @@ func TestAPlanWithoutADailyQuotaNeedsAPerson(t *testing.T) {
 		}
 	})
 }
+
+// Keys that never worked cost others nothing, however many tasks name them: one call of
+// each account is tried, and what its tasks are told gives way to everything else.
+func TestBogusSecretsDoNotDelayTheOthers(t *testing.T) {
+	const secrets, tasks = 40, 150
+	inCalm(t, simulator.Config{JobDuration: -1}, func(t *testing.T, w *calm) {
+		for i := range secrets {
+			namespace := fmt.Sprint("bogus-", i)
+			w.server.setSecret(client.ObjectKey{Namespace: namespace, Name: "key"}, map[string][]byte{
+				"secretId": fmt.Append(nil, "AKIDbogus", i), "secretKey": []byte("guessed"),
+			})
+			w.createMany(namespace, tasks, func(_ int, spec *v1alpha1.PrefetchTaskSpec) { spec.CredentialsSecretRef.Name = "key" })
+		}
+		w.start()
+		time.Sleep(500 * time.Millisecond) // all of them are at work
+		worst := time.Duration(0)
+		for i := range 20 {
+			key, began := w.create("own", fmt.Sprint("t", i), urls(fmt.Sprint("own/", i), 1)), time.Now()
+			if !w.await(time.Minute, func() bool { return len(w.server.get(key).Status.Jobs) > 0 }) {
+				t.Fatalf("after a minute task %d is %s", i, statusLine(w.server.get(key)))
+			}
+			worst = max(worst, time.Since(began))
+		}
+		if worst > 2*time.Second {
+			t.Errorf("a task of the operator's own account waited %s for its job", worst)
+		}
+		refused := func(task *v1alpha1.PrefetchTask) bool { return readyReason(task) == v1alpha1.ReasonCredentialsRefused }
+		if !w.await(5*time.Minute, func() bool { return w.countTasks(refused) == secrets*tasks }) {
+			t.Errorf("%d of %d tasks say that their credentials are refused", w.countTasks(refused), secrets*tasks)
+		}
+		if calls := len(w.submissions()); calls > 20+20*secrets {
+			t.Errorf("%d calls were made, of %d keys that do not work", calls, secrets)
+		}
+	})
+}

@@ -22,6 +22,10 @@ import (
 // them.
 const writers = 32
 
+// longWriters is how many of them are of tasks with long lists: the answer to each has the
+// list, and the API server works on it for a tenth of a second.
+const longWriters = 4
+
 // store writes statuses. Each write carries the resourceVersion of the task it
 // changes, so that the API server, not our cache, decides between two writers.
 // What it writes and reads becomes known to the versions.
@@ -31,14 +35,15 @@ type store struct {
 	versions *versions
 	timeout  time.Duration // of one request
 	turns    *turns
-	patient  bool // its writes give way to others
+	long     chan struct{} // has those that write to tasks with long lists
+	patient  bool          // its writes give way to others
 	refused  *refusals
 }
 
 func newStore(c client.Client, live client.Reader, versions *versions, timeout time.Duration) store {
 	return store{
 		Client: c, live: live, versions: versions, timeout: timeout,
-		turns: &turns{free: writers, patientFree: patientWriters}, refused: &refusals{},
+		turns: &turns{free: writers, patientFree: patientWriters}, long: make(chan struct{}, longWriters), refused: &refusals{},
 	}
 }
 
@@ -103,6 +108,14 @@ func (s store) writeWhole(ctx context.Context, task *v1alpha1.PrefetchTask, c ch
 
 // put writes the status of changed to the version of the task that was read.
 func (s store) put(ctx context.Context, task, changed *v1alpha1.PrefetchTask) (*v1alpha1.PrefetchTask, error) {
+	if schedule.IsElided(task) || listSize(task) > maxList && !schedule.FromConfigMap(task) {
+		select {
+		case s.long <- struct{}{}:
+			defer func() { <-s.long }()
+		case <-ctx.Done():
+			return task, ctx.Err()
+		}
+	}
 	if err := s.turns.take(ctx, s.patient); err != nil {
 		return task, err
 	}

@@ -83,7 +83,10 @@ func TestAQuietNamespaceKeepsItsPaceUnderAttack(t *testing.T) {
 		a.must(a.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}))
 	}
 	a.must(a.Create(t.Context(), secretIn("victim", "edgeone", victimID, victimKey)))
-	a.process = a.manager("--watch-namespaces=", "--zap-log-level=error")
+	a.process = a.managerWith([]string{
+		"TENCENTCLOUD_SECRET_ID=" + keyID, "TENCENTCLOUD_SECRET_KEY=" + keyValue,
+		fmt.Sprint("GOMEMLIMIT=", memoryLimit/10*9), // as the manager sets it by the limit of its container
+	}, "--watch-namespaces=", "--zap-log-level=error")
 	a.watchQuiet(t.Context())
 	before := a.resident()
 	calm := a.measure("calm")
