@@ -16,14 +16,14 @@ import (
 
 // limitMemory sets what the environment does not. Most of the memory is the cache's, and
 // it makes little garbage. Near the container's limit garbage is collected more eagerly:
-// what is left of the limit is for what Go does not count, and for garbage that is made
-// while it is collected.
+// what is left of the limit is for what Go does not count, such as the program itself, and
+// for garbage that is made while it is collected.
 func limitMemory(root fs.FS) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}
 	if limit := containerLimit(root); limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(limit / 10 * 9)
+		debug.SetMemoryLimit(limit / 4 * 3)
 	}
 }
 

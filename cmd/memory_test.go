@@ -14,8 +14,8 @@ func TestTheMemoryLimitFollowsTheContainers(t *testing.T) {
 		name, file, text, env string
 		want                  int64
 	}{
-		{"of cgroups version 2", v2, "536870912\n", "", 536870912 / 10 * 9},
-		{"of cgroups version 1", v1, "536870912\n", "", 536870912 / 10 * 9},
+		{"of cgroups version 2", v2, "536870912\n", "", 536870912 / 4 * 3},
+		{"of cgroups version 1", v1, "536870912\n", "", 536870912 / 4 * 3},
 		{"the environment has one", v2, "536870912\n", "100MiB", math.MaxInt64},
 		{"no limit in version 2", v2, "max\n", "", math.MaxInt64},
 		{"no limit in version 1", v1, "9223372036854771712\n", "", math.MaxInt64},
