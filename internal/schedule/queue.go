@@ -100,6 +100,7 @@ func (q *Queue) Len() int { return len(q.items) }
 // IsIdle says whether the queue has no tasks, and remembers nothing of their calls.
 func (q *Queue) IsIdle(now time.Time) bool {
 	q.expire(now)
+	q.dropIdle(now)
 	return len(q.items) == 0 && len(q.claims) == 0 && !q.account.at(now)
 }
 
