@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -374,6 +375,36 @@ func TestALookForALostCallHoldsABoundedPartOfTheHistory(t *testing.T) {
 		}
 		if kept > 2*maxRecords {
 			t.Errorf("%d records of others are in memory, for a call of one URL", kept)
+		}
+	})
+}
+
+// A retry of a task whose list is not kept submits what failed, once.
+func TestARetryOfALongListIsSubmittedOnce(t *testing.T) {
+	inCalm(t, simulator.Config{JobDuration: -1}, func(t *testing.T, w *calm) {
+		long := make([]v1alpha1.Target, 100)
+		for i := range long {
+			long[i] = v1alpha1.Target(fmt.Sprintf("https://a1.example.com/%d/%s", i, strings.Repeat("x", 300)))
+		}
+		key := w.create("n", "a", long)
+		task := w.server.get(key).DeepCopy()
+		claim(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-a1", SignedAt: metav1.Now(), Targets: "0-99", Semantics: schedule.Semantics(task)}, time.Now())(task)
+		record("job-1", nil, time.Now())(task)
+		task.Status.Jobs[0].Failed = 100
+		sum(task, time.Now())
+		task.Annotations = map[string]string{v1alpha1.RetryAnnotation: "1"}
+		if !schedule.RetryDue(task) {
+			t.Fatal("no retry is due")
+		}
+		w.server.restore(task)
+		w.start()
+		if !w.await(10*time.Minute, func() bool { return readyReason(w.server.get(key)) == v1alpha1.ReasonSucceeded }) {
+			t.Errorf("the task is %s", statusLine(w.server.get(key)))
+		}
+		for i, u := range long {
+			if n := w.edgeOne.Executed(string(u)); n != 1 {
+				t.Fatalf("URL %d was executed %d times", i, n)
+			}
 		}
 	})
 }

@@ -154,10 +154,9 @@ func prune(task *v1alpha1.PrefetchTask) {
 	maps.DeleteFunc(task.Labels, func(name, _ string) bool { return !slices.Contains(ownerLabels, name) })
 }
 
-// hasLongList says whether the task has a list in its spec that is not kept. A retry
-// needs the list at once, and is rare.
+// hasLongList says whether the task has a list in its spec that is not kept.
 func hasLongList(task *v1alpha1.PrefetchTask) bool {
-	return !schedule.FromConfigMap(task) && !schedule.RetryDue(task) && listSize(task) > maxList
+	return !schedule.FromConfigMap(task) && listSize(task) > maxList
 }
 
 // listSize is how many bytes the task's targets take.

@@ -183,14 +183,14 @@ func (l *loader) onChange(before, after *v1alpha1.PrefetchTask) {
 	l.mu.Lock()
 	task, isDropped := l.versions.newest(key), false
 	switch {
-	case task == nil || task.Status.Submission == nil && !schedule.WantsCall(task):
+	case task == nil || task.Status.Submission == nil && !wantsList(task):
 		isDropped = l.loaded.remove(key)
 		if l.queued[key] && l.waiting.remove(key.Namespace, key) {
 			delete(l.queued, key)
 		}
 	case schedule.IsElided(task):
 		l.loaded.remove(key)
-		if schedule.WantsCall(task) {
+		if wantsList(task) {
 			l.ask(key)
 		}
 	case before != nil && after != nil && hasMoved(before, after):
@@ -201,6 +201,12 @@ func (l *loader) onChange(before, after *v1alpha1.PrefetchTask) {
 		l.versions.elide(key)
 	}
 	l.next()
+}
+
+// wantsList says whether the URLs of a task are to be known: to submit them, or to find out
+// which of them a retry is of.
+func wantsList(task *v1alpha1.PrefetchTask) bool {
+	return schedule.WantsCall(task) || schedule.RetryDue(task)
 }
 
 // hasMoved says whether a call of a task began or ended between two versions. Only that
@@ -264,14 +270,14 @@ func (l *loader) nextAfter(wait time.Duration) {
 
 // load reads the list of a task, if it still wants a call.
 func (l *loader) load(key client.ObjectKey) {
-	if task := l.versions.newest(key); task != nil && schedule.IsElided(task) && schedule.WantsCall(task) {
+	if task := l.versions.newest(key); task != nil && schedule.IsElided(task) && wantsList(task) {
 		l.read(key, task)
 	}
 	l.mu.Lock()
 	l.reading--
 	delete(l.queued, key)
 	// It could not be read, or there is another version or another task meanwhile.
-	if task := l.versions.newest(key); task != nil && schedule.IsElided(task) && schedule.WantsCall(task) {
+	if task := l.versions.newest(key); task != nil && schedule.IsElided(task) && wantsList(task) {
 		time.AfterFunc(loadAgain, func() {
 			l.onChange(&v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}, nil)
 		})

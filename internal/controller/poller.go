@@ -86,7 +86,7 @@ func openIn(task *v1alpha1.PrefetchTask) (zone, bool) {
 		return zone{accountOf(task), claim.ZoneID}, schedule.Claimed(task)
 	}
 	if schedule.RetryDue(task) {
-		return zone{accountOf(task), task.Spec.ZoneID}, true
+		return zone{accountOf(task), task.Spec.ZoneID}, !schedule.IsElided(task)
 	}
 	if over(task) && !schedule.Unseen(task) || schedule.NewRun(task) {
 		return zone{}, false
