@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"time"
 	"unique"
 
@@ -124,7 +125,8 @@ func (p pages) ListWithContext(ctx context.Context, options metav1.ListOptions) 
 
 const (
 	// maxAnnotation is how long, in bytes, an annotation may be that is kept. Those that
-	// the operator reads are shorter, but for the one that asks for a retry.
+	// the operator reads are shorter, but for the one that asks for a retry, of which its
+	// hash is kept then.
 	maxAnnotation = 1024
 	// maxList is how many bytes of targets the cache keeps of a task. Longer lists are
 	// read when they are needed: see loader.
@@ -142,16 +144,19 @@ func whole(task *v1alpha1.PrefetchTask) client.Object {
 
 // prune drops what the operator never reads.
 func prune(task *v1alpha1.PrefetchTask) {
-	task.ManagedFields = nil
+	task.ManagedFields, task.OwnerReferences, task.Finalizers = nil, nil, nil
+	if len(task.Annotations[v1alpha1.RetryAnnotation]) > maxAnnotation {
+		task.Annotations[v1alpha1.RetryAnnotation] = schedule.Retry(task) // which stays the same
+	}
 	maps.DeleteFunc(task.Annotations, func(name, value string) bool {
-		return name == corev1.LastAppliedConfigAnnotation || len(value) > maxAnnotation && name != v1alpha1.RetryAnnotation
+		return name == corev1.LastAppliedConfigAnnotation || len(value) > maxAnnotation
 	})
+	maps.DeleteFunc(task.Labels, func(name, _ string) bool { return !slices.Contains(ownerLabels, name) })
 }
 
-// hasLongList says whether the task has a list in its spec that is not kept. A retry
-// needs the list at once, and is rare.
+// hasLongList says whether the task has a list in its spec that is not kept.
 func hasLongList(task *v1alpha1.PrefetchTask) bool {
-	return !schedule.FromConfigMap(task) && !schedule.RetryDue(task) && listSize(task) > maxList
+	return !schedule.FromConfigMap(task) && listSize(task) > maxList
 }
 
 // listSize is how many bytes the task's targets take.

@@ -35,6 +35,11 @@ func expiry(task *v1alpha1.PrefetchTask) (time.Time, bool) {
 	return task.Status.CompletionTime.Add(time.Duration(ttl) * time.Second), true
 }
 
+// ownerLabels are the labels that madeAgainBy looks at.
+var ownerLabels = []string{
+	"kustomize.toolkit.fluxcd.io/name", "helm.toolkit.fluxcd.io/name", "argocd.argoproj.io/instance", "app.kubernetes.io/instance",
+}
+
 // madeAgainBy names who would make the task again if it were deleted, by the marks
 // that they put on what they keep as it is in their sources. What they run as a
 // hook they make anew each time anyway, and of a generated name nobody makes another.

@@ -2,10 +2,10 @@ package controller
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -107,7 +107,7 @@ func (l *loadedLists) isFull() (full bool, idlest client.ObjectKey, since time.T
 }
 
 // inTurn is what waits in each namespace, of which one has its turn after the other.
-type inTurn[T any] struct {
+type inTurn[T comparable] struct {
 	of   map[string][]T
 	turn []string // the namespaces of which something waits
 }
@@ -132,6 +132,19 @@ func (q *inTurn[T]) pop() T {
 		delete(q.of, namespace)
 	}
 	return first
+}
+
+// remove takes out what waits, and says whether it was there.
+func (q *inTurn[T]) remove(namespace string, what T) bool {
+	i := slices.Index(q.of[namespace], what)
+	if i < 0 {
+		return false
+	}
+	if q.of[namespace] = slices.Delete(q.of[namespace], i, i+1); len(q.of[namespace]) == 0 {
+		delete(q.of, namespace)
+		q.turn = slices.DeleteFunc(q.turn, func(name string) bool { return name == namespace })
+	}
+	return true
 }
 
 func newLoader(op *operator, live client.Reader, leads <-chan struct{}) *loader {
@@ -170,14 +183,17 @@ func (l *loader) onChange(before, after *v1alpha1.PrefetchTask) {
 	l.mu.Lock()
 	task, isDropped := l.versions.newest(key), false
 	switch {
-	case task == nil || task.Status.Submission == nil && !schedule.WantsCall(task):
+	case task == nil || task.Status.Submission == nil && !wantsList(task):
 		isDropped = l.loaded.remove(key)
+		if l.queued[key] && l.waiting.remove(key.Namespace, key) {
+			delete(l.queued, key)
+		}
 	case schedule.IsElided(task):
 		l.loaded.remove(key)
-		if schedule.WantsCall(task) {
+		if wantsList(task) {
 			l.ask(key)
 		}
-	default:
+	case before != nil && after != nil && hasMoved(before, after):
 		l.loaded.touch(key)
 	}
 	l.mu.Unlock()
@@ -185,6 +201,25 @@ func (l *loader) onChange(before, after *v1alpha1.PrefetchTask) {
 		l.versions.elide(key)
 	}
 	l.next()
+}
+
+// wantsList says whether the URLs of a task are to be known: to submit them, or to find out
+// which of them a retry is of.
+func wantsList(task *v1alpha1.PrefetchTask) bool {
+	return schedule.WantsCall(task) || schedule.RetryDue(task)
+}
+
+// hasMoved says whether a call of a task began or ended between two versions. Only that
+// keeps its list in memory: what its users write must not keep others' lists out.
+func hasMoved(before, after *v1alpha1.PrefetchTask) bool {
+	claimOf := func(task *v1alpha1.PrefetchTask) string {
+		if task.Status.Submission == nil {
+			return ""
+		}
+		return task.Status.Submission.ClaimID
+	}
+	return claimOf(before) != claimOf(after) || len(before.Status.Jobs) != len(after.Status.Jobs) ||
+		before.Status.RefusedTargets != after.Status.RefusedTargets
 }
 
 // ask puts a task behind the others of its namespace, unless it is there. The caller has
@@ -235,14 +270,14 @@ func (l *loader) nextAfter(wait time.Duration) {
 
 // load reads the list of a task, if it still wants a call.
 func (l *loader) load(key client.ObjectKey) {
-	again := false
-	if task := l.versions.newest(key); task != nil && schedule.IsElided(task) && schedule.WantsCall(task) {
-		again = !l.read(key, task)
+	if task := l.versions.newest(key); task != nil && schedule.IsElided(task) && wantsList(task) {
+		l.read(key, task)
 	}
 	l.mu.Lock()
 	l.reading--
 	delete(l.queued, key)
-	if again {
+	// It could not be read, or there is another version or another task meanwhile.
+	if task := l.versions.newest(key); task != nil && schedule.IsElided(task) && wantsList(task) {
 		time.AfterFunc(loadAgain, func() {
 			l.onChange(&v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}, nil)
 		})
@@ -251,20 +286,18 @@ func (l *loader) load(key client.ObjectKey) {
 	l.next()
 }
 
-// read returns whether the list was read, or need not be.
-func (l *loader) read(key client.ObjectKey, task *v1alpha1.PrefetchTask) bool {
+// read reads the list of a task, if that is possible now.
+func (l *loader) read(key client.ObjectKey, task *v1alpha1.PrefetchTask) {
 	ctx, cancel := context.WithTimeout(l.critical, l.WriteTimeout)
 	defer cancel()
 	var now v1alpha1.PrefetchTask
 	if err := l.live.Get(ctx, key, &now); err != nil || now.UID != task.UID {
-		return apierrors.IsNotFound(err) || err == nil // the watch will say so
+		return // the watch says if it is gone
 	}
 	prune(&now)
 	l.loaded.add(key, &now)
 	l.versions.learn(&now)
 	if newest := l.versions.newest(key); newest == nil || lacksTargets(newest) { // it has changed meanwhile
 		l.loaded.remove(key)
-		return newest == nil
 	}
-	return true
 }

@@ -3,7 +3,9 @@ package controller
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -236,13 +238,22 @@ func (s settler) settleAll(ctx context.Context, z zone, l *look, isFenced bool) 
 // settle writes what became of the call of a task, if the look tells.
 func (p *Poller) settle(ctx context.Context, task *v1alpha1.PrefetchTask, l *look) {
 	claim := task.Status.Submission
-	listed, done := p.borrowList(ctx, task)
-	defer done()
-	if listed == nil {
-		return // the next look knows
+	listed, shown := task, p.shownOfClaim(task, l)
+	if shown != "" {
+		if schedule.IsElided(task) && p.settlerShown(task, "") == shown {
+			shown = "" // its list has told nothing then
+		} else {
+			var done func()
+			listed, done = p.borrow(ctx, task, p.claimLists)
+			defer done()
+			if listed == nil {
+				return // the next look knows
+			}
+		}
 	}
 	c := p.settleClaim(listed, claim, l)
 	if c == nil {
+		p.settlerShown(task, shown)
 		return
 	}
 	after := p.write(ctx, listed, func(task *v1alpha1.PrefetchTask) {
@@ -251,6 +262,9 @@ func (p *Poller) settle(ctx context.Context, task *v1alpha1.PrefetchTask, l *loo
 			followJobs(l.reading, p.limits(), time.Now(), false)(task)
 		}
 	})
+	if after != nil && after.Status.Submission != nil {
+		p.settlerShown(task, shown)
+	}
 	if after != nil && after.Status.Submission == nil {
 		found := len(after.Status.Jobs) > len(task.Status.Jobs)
 		log.FromContext(ctx).Info("Settled a call whose answer was lost", "task", client.ObjectKeyFromObject(task), "claim", claim.ClaimID, "found", found)
@@ -258,6 +272,41 @@ func (p *Poller) settle(ctx context.Context, task *v1alpha1.PrefetchTask, l *loo
 		defer l.mu.Unlock()
 		l.settled[claim.ClaimID] = l.settled[claim.ClaimID] || found
 	}
+}
+
+// shownOfClaim is what a look shows of the time of a task's call, as far as only the URLs
+// of the task tell what it means; "" if nothing.
+func (p *Poller) shownOfClaim(task *v1alpha1.PrefetchTask, l *look) string {
+	claim := task.Status.Submission
+	if schedule.NewRun(task) || l.unread[claim.ClaimID] != nil {
+		return ""
+	}
+	if l.fenced[claim.ClaimID] {
+		return fmt.Sprint("fenced ", l.at) // decided now
+	}
+	history := l.listing.window(claim.SignedAt.Time, p.complete(claim), func(string) bool { return false })
+	var b strings.Builder
+	for _, id := range slices.Sorted(maps.Keys(history)) {
+		fmt.Fprintln(&b, id, len(history[id]))
+	}
+	return b.String()
+}
+
+// settlerShown returns what a look has shown of a task's call that told nothing, after it
+// has noted what this one did, if that is given.
+func (p *Poller) settlerShown(task *v1alpha1.PrefetchTask, now string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := client.ObjectKeyFromObject(task)
+	work := p.zones[p.places[key]]
+	if work == nil || work.tasks[key] != task {
+		return ""
+	}
+	w := work.wantedOf(key, task)
+	if now != "" {
+		w.shownOfClaim = now
+	}
+	return w.shownOfClaim
 }
 
 // countSettled counts the calls that no task waits to hear of any more.

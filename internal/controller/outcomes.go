@@ -30,6 +30,8 @@ type wanted struct {
 	jobs    []followedJob
 	isRare  bool   // nothing is expected of them
 	shown   string // what the last look showed of them whose result is written
+	// shownOfClaim is what the last look showed of the time of its call, which told nothing.
+	shownOfClaim string
 	// failures are what was read for a retry, by job.
 	failures map[string]failures
 }
@@ -299,11 +301,19 @@ func (p *Poller) shown(task *v1alpha1.PrefetchTask, z zone, now *string) string 
 // borrowList returns the task with its targets until done is called; nil if they cannot
 // be read. Only a few long lists are in memory at a time.
 func (p *Poller) borrowList(ctx context.Context, task *v1alpha1.PrefetchTask) (listed *v1alpha1.PrefetchTask, done func()) {
+	return p.borrow(ctx, task, p.longLists)
+}
+
+func (p *Poller) borrow(ctx context.Context, task *v1alpha1.PrefetchTask, slots chan struct{}) (listed *v1alpha1.PrefetchTask, done func()) {
 	if !schedule.IsElided(task) {
 		return task, func() {}
 	}
-	p.longLists <- struct{}{}
-	return p.store.withList(ctx, task), func() { <-p.longLists }
+	select {
+	case slots <- struct{}{}:
+		return p.store.withList(ctx, task), func() { <-slots }
+	case <-ctx.Done():
+		return nil, func() {}
+	}
 }
 
 func (p *Poller) limits() limits { return limits{p.JobDeadline, p.HistoryRetention} }

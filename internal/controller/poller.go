@@ -36,8 +36,9 @@ type Poller struct {
 	places map[client.ObjectKey]zone
 	proven map[zone]time.Time // when a look into the zone succeeded last
 
-	unproven  chan struct{} // the looks into other zones that are made at once
-	longLists chan struct{} // those that are read for what looks have found out
+	unproven   chan struct{} // the looks into other zones that are made at once
+	longLists  chan struct{} // those that are read for outcomes that looks have found
+	claimLists chan struct{} // and for lost calls
 }
 
 // unprovenLooks is how many of the looks that are made at once are into zones of which
@@ -48,6 +49,7 @@ func newPoller(op *operator, jobs *Jobs) *Poller {
 	p := &Poller{
 		operator: op, jobs: jobs, zones: map[zone]*openWork{}, places: map[client.ObjectKey]zone{},
 		proven: map[zone]time.Time{}, unproven: make(chan struct{}, unprovenLooks), longLists: make(chan struct{}, loads),
+		claimLists: make(chan struct{}, loads),
 	}
 	op.versions.subscribe(p.onChange)
 	return p
@@ -84,7 +86,7 @@ func openIn(task *v1alpha1.PrefetchTask) (zone, bool) {
 		return zone{accountOf(task), claim.ZoneID}, schedule.Claimed(task)
 	}
 	if schedule.RetryDue(task) {
-		return zone{accountOf(task), task.Spec.ZoneID}, true
+		return zone{accountOf(task), task.Spec.ZoneID}, !schedule.IsElided(task)
 	}
 	if over(task) && !schedule.Unseen(task) || schedule.NewRun(task) {
 		return zone{}, false

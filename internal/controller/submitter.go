@@ -174,7 +174,8 @@ func (s *Submitter) forgetLines() {
 	defer s.mu.Unlock()
 	for a, l := range s.lines {
 		l.mu.Lock()
-		isIdle := !s.versions.hasAccount(a) && !l.telling && l.claiming == 0 && len(l.unsent) == 0 && l.queue.IsIdle(time.Now())
+		// The queue is asked first: where another process leads, nothing else has it forget.
+		isIdle := l.queue.IsIdle(time.Now()) && !s.versions.hasAccount(a) && !l.telling && l.claiming == 0 && len(l.unsent) == 0
 		if isIdle && l.idle {
 			l.gone = true
 			delete(s.lines, a)

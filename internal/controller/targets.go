@@ -121,6 +121,9 @@ func (l *lists) resolve(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 		l.wants[key] = w
 		l.ask(w)
 	default:
+		if w.list != nil && hasMoved(w.task, task) {
+			w.list.at = time.Now()
+		}
 		w.task = task
 		if w.list == nil && w.told > 0 && w.told != task.Generation {
 			w.told = 0
@@ -130,7 +133,6 @@ func (l *lists) resolve(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	if w.list == nil || !fits(task, w.list.hash) {
 		return task
 	}
-	w.list.at = time.Now()
 	return withTargets(task, w.list.targets)
 }
 
@@ -197,8 +199,10 @@ func (l *lists) ask(w *want) {
 // next starts to read sources while there is room, those of all namespaces in turn.
 func (l *lists) next() {
 	for !l.waiting.isEmpty() && l.reading < readers && l.critical.Err() == nil {
-		if l.size >= maxListed && !l.makeRoom() {
-			return
+		for l.size >= maxListed {
+			if !l.makeRoom() {
+				return
+			}
 		}
 		l.reading++
 		go l.read(l.waiting.pop())
@@ -332,7 +336,9 @@ func (l *lists) answer(asked []*want, read *list, err error) {
 	for _, task := range resolved {
 		l.versions.learn(task)
 	}
-	forEach(len(failed), func(i int) { l.fail(failed[i], why[i]) })
+	if len(failed) > 0 { // other sources are read meanwhile
+		go forEach(len(failed), func(i int) { l.fail(failed[i], why[i]) })
+	}
 }
 
 // fail tells a task why it cannot have its targets, and asks again later.

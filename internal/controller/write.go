@@ -129,7 +129,7 @@ func (s store) put(ctx context.Context, task, changed *v1alpha1.PrefetchTask) (*
 	if err := s.Status().Update(ctx, written); err != nil {
 		return task, err
 	}
-	written.ManagedFields = nil // as in the cache
+	prune(written) // as in the cache
 	if schedule.IsElided(task) {
 		written = schedule.Elide(written)
 	} else {

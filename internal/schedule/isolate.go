@@ -36,6 +36,13 @@ func (q *Queue) Rejected(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Ti
 // halves, behind all others. A single target that cannot be sent waits for itself
 // alone, longer each time.
 func (q *Queue) CutOff(call *Call, tasks []*v1alpha1.PrefetchTask, why Why, now time.Time) {
+	if len(call.group) == 0 { // what its tasks have beyond the call does not wait for it
+		for _, part := range call.Parts {
+			if rest := Open(part.Task).Minus(part.Positions); len(rest) > 0 {
+				q.suspectLast(call.lane, accuse([]Part{{part.Task, rest, part.item}}))
+			}
+		}
+	}
 	if len(call.URLs) > 1 {
 		q.suspectLast(call.lane, q.halve(call.Parts)...)
 		q.lastTest = now // who stands in line goes first

@@ -87,6 +87,30 @@ func (q *Queue) settle(key types.NamespacedName, now time.Time) {
 	}
 }
 
+// setAway notes that the list of a task of a call that was not executed is out of memory:
+// the others of its call do not wait for it. comeBack has it tried by halves when the
+// list is here again.
+func (q *Queue) setAway(key types.NamespacedName) {
+	lost := q.returned[key]
+	if lost == nil {
+		return
+	}
+	delete(q.returned, key)
+	for _, part := range lost.parts {
+		if part.key == key {
+			q.away[key] = &lostCall{parts: []lostPart{part}, at: lost.at}
+		}
+	}
+}
+
+func (q *Queue) comeBack(key types.NamespacedName) {
+	if lost := q.away[key]; lost != nil {
+		delete(q.away, key)
+		q.returned[key] = lost
+		q.settled = append(q.settled, lost)
+	}
+}
+
 // splitLost makes groups of the tasks of calls that were not executed.
 func (q *Queue) splitLost(now time.Time) {
 	for len(q.settled) > 0 {

@@ -66,6 +66,7 @@ type Queue struct {
 	suspicious []*lane                            // lanes with suspects, taken in turn
 	lost       map[string]*lostCall               // by claim
 	returned   map[types.NamespacedName]*lostCall // tasks of calls that were not executed, until those are split
+	away       map[types.NamespacedName]*lostCall // the part of such a task whose list is out of memory
 	settled    []*lostCall                        // to be split
 	expiries   expiries
 	reads      reads
@@ -89,6 +90,7 @@ func NewQueue(limits Limits) *Queue {
 		postponed:  map[*item]bool{},
 		lost:       map[string]*lostCall{},
 		returned:   map[types.NamespacedName]*lostCall{},
+		away:       map[types.NamespacedName]*lostCall{},
 	}
 }
 
@@ -98,6 +100,7 @@ func (q *Queue) Len() int { return len(q.items) }
 // IsIdle says whether the queue has no tasks, and remembers nothing of their calls.
 func (q *Queue) IsIdle(now time.Time) bool {
 	q.expire(now)
+	q.dropIdle(now)
 	return len(q.items) == 0 && len(q.claims) == 0 && !q.account.at(now)
 }
 
@@ -118,6 +121,14 @@ func (q *Queue) Set(task *v1alpha1.PrefetchTask, now time.Time) bool {
 	}
 	settled := q.trackClaim(key, task, now)
 	waits, tell := Waiting(task), mustTell(task)
+	switch {
+	case IsElided(task) && WantsCall(task):
+		q.setAway(key)
+	case waits:
+		q.comeBack(key)
+	default:
+		delete(q.away, key)
+	}
 	if !waits && !tell {
 		q.remove(it, now)
 		return settled
@@ -202,6 +213,7 @@ func (p *pool) inLineSince(task *v1alpha1.PrefetchTask) time.Time {
 func (q *Queue) Delete(key types.NamespacedName, now time.Time) {
 	q.letGo(key, now)
 	delete(q.returned, key)
+	delete(q.away, key)
 	it := q.items[key]
 	if it == nil {
 		return
