@@ -408,3 +408,63 @@ func TestARetryOfALongListIsSubmittedOnce(t *testing.T) {
 		}
 	})
 }
+
+// A task with a long list costs as many writes as any other, and no delay.
+func TestALongListCostsNoMoreWritesThanAShortOne(t *testing.T) {
+	inCalm(t, simulator.Config{JobDuration: -1}, func(t *testing.T, w *calm) {
+		long := make([]v1alpha1.Target, 100)
+		for i := range long {
+			long[i] = v1alpha1.Target(fmt.Sprintf("https://a1.example.com/%d/%s", i, strings.Repeat("x", 300)))
+		}
+		w.start()
+		time.Sleep(time.Minute)
+		for i := range 5 {
+			key := w.create("n", fmt.Sprint("a", i), long)
+			started := time.Now()
+			w.await(time.Minute, func() bool { return len(w.server.get(key).Status.Jobs) > 0 })
+			if took := time.Since(started); took > 1500*time.Millisecond { // the first waits for a slot
+				t.Errorf("it is submitted after %s", took)
+			}
+			w.awaitAll(10 * time.Minute)
+			w.mu.Lock()
+			if n := len(w.writes[key]); n > 3 {
+				t.Errorf("%d writes", n)
+			}
+			w.mu.Unlock()
+		}
+	})
+}
+
+// What waits is counted, whether its list is in memory or not.
+func TestTasksWhoseListsAreAwayAreCountedAmongThoseThatWait(t *testing.T) {
+	u := newUnit(t, nil, nil)
+	leads := make(chan struct{})
+	newLoader(u.operator, u.store, leads)
+	s, _ := u.submitter()
+	task := unitTask("a", 0)
+	task.ResourceVersion = "1"
+	task.Spec.Targets = longTargets("a", 2*maxList>>10)
+	task.Status.ObservedGeneration = task.Generation
+	u.versions.see(cached(slim(task)))
+	n := 0
+	for _, line := range s.zones(time.Now())[unitZone].Waiting {
+		n += line.Targets
+	}
+	if n != 2*maxList>>10 {
+		t.Errorf("%d targets are said to wait, want %d", n, 2*maxList>>10)
+	}
+}
+
+// An answer that is recorded late tells what EdgeOne refused, though the list was let go of.
+func TestAnAnswerThatIsRecordedLateTellsWhatWasRefused(t *testing.T) {
+	task := claimedAt(unitTask("a", 3), t0)
+	u := newUnit(t, nil, nil, task)
+	elided := schedule.Elide(u.get("a"))
+	change := record("job", map[string]string{schedule.Targets(task)[1]: "no"}, t0)
+	if _, err := u.store.settle(t.Context(), elided, "claim of a", change, fewTries); err != nil {
+		t.Fatal(err)
+	}
+	if s := u.get("a").Status; s.RefusedTargets != "1" || len(s.FailedTargets) != 1 {
+		t.Errorf("refused are %q, named %v; the job has %s", s.RefusedTargets, s.FailedTargets, s.Jobs[0].Targets)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -51,6 +52,16 @@ func newReading(at time.Time) *reading {
 func (r *reading) add(tasks []teo.PrefetchTask) {
 	r.listing.add(tasks)
 	r.records += len(tasks)
+}
+
+// addWanted adds the jobs that have a URL for which isWanted. Others may be any number, and
+// say nothing about it.
+func (r *reading) addWanted(tasks []teo.PrefetchTask, isWanted func(identity string) bool) {
+	jobs := map[string]bool{}
+	for _, task := range tasks {
+		jobs[task.JobID] = jobs[task.JobID] || r.listing[task.JobID] != nil || isWanted(target.Identity(task.Target))
+	}
+	r.add(slices.DeleteFunc(tasks, func(task teo.PrefetchTask) bool { return !jobs[task.JobID] }))
 }
 
 // has says whether the look has anything to say about a job.

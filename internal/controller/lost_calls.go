@@ -15,6 +15,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -114,6 +115,7 @@ type look struct {
 	claims  map[string]*v1alpha1.Submission
 	fenced  map[string]bool  // claims that were past the fence before the look
 	unread  map[string]error // claims whose window cannot be read
+	wanted  map[string]bool  // the URLs that the claims may have; nil if they are not known
 	account string           // hash of the SecretId that looks
 
 	mu      sync.Mutex
@@ -145,7 +147,32 @@ func (p *Poller) plan(tasks []*v1alpha1.PrefetchTask) *look {
 		l.claims[claim.ClaimID] = claim
 		l.fenced[claim.ClaimID] = l.timed && serverNow.After(p.complete(claim)) && !p.forgotten(claim, serverNow)
 	}
+	l.wanted = wantedURLs(tasks)
 	return l
+}
+
+// wantedURLs are the URLs of which the claims of tasks may have some; nil if the list of
+// one is not in memory.
+func wantedURLs(tasks []*v1alpha1.PrefetchTask) map[string]bool {
+	wanted := map[string]bool{}
+	for _, task := range tasks {
+		if schedule.NewRun(task) {
+			continue // whatever became of its call
+		}
+		if lacksTargets(task) {
+			return nil
+		}
+		targets := schedule.Targets(task)
+		for _, i := range schedule.Covered(task.Status.Submission.Targets, len(targets)) {
+			wanted[target.Identity(targets[i])] = true
+		}
+	}
+	return wanted
+}
+
+// add keeps of what was read what may concern the claims.
+func (l *look) add(tasks []teo.PrefetchTask) {
+	l.addWanted(tasks, func(identity string) bool { return l.wanted == nil || l.wanted[identity] })
 }
 
 // fence is when EdgeOne refuses a request signed for the claim.

@@ -214,10 +214,14 @@ func (s store) settle(ctx context.Context, task *v1alpha1.PrefetchTask, claimID 
 	newest = task
 	backoff := wait.Backoff{Duration: 20 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 16, Cap: 5 * time.Second}
 	ended := backoff.DelayFunc().Until(ctx, true, true, func(ctx context.Context) (bool, error) {
-		written, err := s.write(ctx, newest, c)
-		if trouble = err; err == nil || isRefused(err) {
-			newest = written
-			return true, nil
+		if listed := s.withList(ctx, newest); listed != nil { // EdgeOne tells by URLs what it refused
+			written, err := s.write(ctx, listed, c)
+			if trouble = err; err == nil || isRefused(err) {
+				newest = written
+				return true, nil
+			}
+		} else {
+			trouble = errStale
 		}
 		tries--
 		// A conflict, or a write whose answer was lost: the live task tells.

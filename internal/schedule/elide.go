@@ -33,6 +33,9 @@ func IsElided(task *v1alpha1.PrefetchTask) bool {
 	return len(task.Spec.Targets) == 0 && task.Annotations[elidedRun] != ""
 }
 
+// isAway says whether a task wants a call as soon as its list is in memory.
+func isAway(task *v1alpha1.PrefetchTask) bool { return IsElided(task) && WantsCall(task) }
+
 // Count is the number of distinct targets of a task, 0 if it is not known.
 func Count(task *v1alpha1.PrefetchTask) int {
 	if IsElided(task) {

@@ -307,9 +307,25 @@ func (q *Queue) Refused(call *Call, way, message string, aboutTarget bool) {
 		case aboutTarget || v.taken:
 		case v.way != way:
 			v.way, v.url = way, url
+			call.lane.reverse(part.item)
 		case v.url != url:
 			v.refusal = message
 		}
+	}
+}
+
+// reverse has the groups of an item tried in the reverse order. Halving finds neighbours
+// one after the other, and neighbours may well be wrong in the same way. The witness for
+// the rest is looked for where most of the rest is.
+func (l *lane) reverse(it *item) {
+	var at []int
+	for i, g := range l.suspects {
+		if slices.ContainsFunc(g, func(s suspect) bool { return s.item == it && s.valid() }) {
+			at = append(at, i)
+		}
+	}
+	for i, j := 0, len(at)-1; i < j; i, j = i+1, j-1 {
+		l.suspects[at[i]], l.suspects[at[j]] = l.suspects[at[j]], l.suspects[at[i]]
 	}
 }
 

@@ -60,6 +60,17 @@ func reason(task *v1alpha1.PrefetchTask) string {
 	return ""
 }
 
+// sayIf has a task told that must be: at once, or in a while if its call would tell it and
+// only its list is to be read before.
+func (q *Queue) sayIf(it *item, must bool, now time.Time) {
+	switch {
+	case must && isAway(it.task):
+		q.sayLater(it, now)
+	case must:
+		q.sayNow(it)
+	}
+}
+
 func (q *Queue) sayNow(it *item) {
 	if !it.unsaid {
 		it.unsaid = true

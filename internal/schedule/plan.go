@@ -360,11 +360,9 @@ func (q *Queue) finish(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Time
 		if it.suspects > 0 && (task.UID != part.Task.UID || Run(task) != Run(part.Task)) {
 			q.acquit(it) // it was edited in flight
 		}
-		if waits, tell := Waiting(task), mustTell(task); waits || tell {
+		if waits, tell := Waiting(task), mustTell(task); waits || tell || isAway(task) {
 			q.place(it, task, waits, now)
-			if tell {
-				q.sayNow(it)
-			}
+			q.sayIf(it, tell, now)
 		} else {
 			it.task = task
 			q.remove(it, now)

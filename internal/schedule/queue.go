@@ -120,16 +120,16 @@ func (q *Queue) Set(task *v1alpha1.PrefetchTask, now time.Time) bool {
 		}
 	}
 	settled := q.trackClaim(key, task, now)
-	waits, tell := Waiting(task), mustTell(task)
+	waits, tell, away := Waiting(task), mustTell(task), isAway(task)
 	switch {
-	case IsElided(task) && WantsCall(task):
+	case away:
 		q.setAway(key)
 	case waits:
 		q.comeBack(key)
 	default:
 		delete(q.away, key)
 	}
-	if !waits && !tell {
+	if !waits && !tell && !away {
 		q.remove(it, now)
 		return settled
 	}
@@ -138,9 +138,7 @@ func (q *Queue) Set(task *v1alpha1.PrefetchTask, now time.Time) bool {
 		q.items[key] = it
 	}
 	q.place(it, task, waits, now)
-	if tell {
-		q.sayNow(it)
-	}
+	q.sayIf(it, tell, now)
 	return true
 }
 

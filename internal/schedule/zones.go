@@ -44,7 +44,7 @@ func (q *Queue) Zones(now time.Time) map[string]ZoneUse {
 		return ZoneUse{Waiting: map[string]Line{}, Left: -1}
 	}
 	for _, it := range q.items {
-		if it.inFlight || it.strand == nil && !it.parked && it.suspects == 0 && !q.postponed[it] {
+		if it.inFlight || it.strand == nil && !it.parked && it.suspects == 0 && !q.postponed[it] && !isAway(it.task) {
 			continue // it is called for, or only has to be told something
 		}
 		zone := of(it.lane.ZoneID)
