@@ -18,6 +18,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -217,7 +218,13 @@ func (w *world) task(name string, targets ...string) *v1alpha1.PrefetchTask {
 func (w *world) create(tasks ...*v1alpha1.PrefetchTask) {
 	w.t.Helper()
 	for _, task := range tasks {
-		w.must(w.Create(w.t.Context(), task))
+		err := w.Create(w.t.Context(), task)
+		for tries := 0; apierrors.IsTimeout(err) && tries < 3; tries++ { // the API server had too much to do
+			if err = w.Create(w.t.Context(), task); apierrors.IsAlreadyExists(err) {
+				err = w.Get(w.t.Context(), client.ObjectKeyFromObject(task), task)
+			}
+		}
+		w.must(err)
 	}
 }
 
