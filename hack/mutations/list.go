@@ -425,6 +425,30 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
+		name: "the second witness is looked for next to the first", file: "internal/schedule/isolate.go",
+		old:    `call.lane.reverse(part.item)`,
+		new:    `_ = call.lane.reverse`,
+		suites: []string{line},
+	},
+	{
+		name: "what a task has beyond a call that was cut off waits for it", file: "internal/schedule/isolate.go",
+		old:    `if rest := Open(part.Task).Minus(part.Positions); len(rest) > 0 {`,
+		new:    `if rest := Open(part.Task).Minus(part.Positions); len(rest) < 0 {`,
+		suites: []string{line},
+	},
+	{
+		name: "edits of a task keep its list in memory", file: "internal/controller/loader.go",
+		old:    `case before != nil && after != nil && hasMoved(before, after):`,
+		new:    `case before != nil && after != nil:`,
+		suites: []string{controller},
+	},
+	{
+		name: "a look for a lost call keeps all that others did", file: "internal/controller/lost_calls.go",
+		old:    `return l.wanted == nil || l.wanted[identity]`,
+		new:    `return true`,
+		suites: []string{controller},
+	},
+	{
 		name: "halves have different spellings of a URL", file: "internal/schedule/isolate.go",
 		old:    `if order[u] < urls/2 {`,
 		new:    `if order[u] < urls && i < part.Positions[len(part.Positions)/2] {`,
@@ -1124,8 +1148,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "lists from ConfigMaps are all kept", file: "internal/controller/targets.go",
-		old:    `if l.size >= maxListed && !l.makeRoom() {`,
-		new:    `if l.size < 0 && !l.makeRoom() {`,
+		old:    `for l.size >= maxListed {`,
+		new:    `for l.size < 0 {`,
 		suites: []string{controller},
 	},
 	{
@@ -1178,8 +1202,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a long list that could not be read is not read again", file: "internal/controller/loader.go",
-		old:    `again = !l.read(key, task)`,
-		new:    `l.read(key, task)`,
+		old:    `time.AfterFunc(loadAgain, func() {`,
+		new:    `time.AfterFunc(loadAgain<<20, func() {`,
 		suites: []string{controller},
 	},
 	{
