@@ -449,6 +449,12 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
+		name: "a lost call is halved in a lane that was forgotten", file: "internal/schedule/lost.go",
+		old:    `part.item.lane = q.lane(part.item.lane.Lane)`,
+		new:    `_ = q.lane(part.item.lane.Lane)`,
+		suites: []string{line},
+	},
+	{
 		name: "halves have different spellings of a URL", file: "internal/schedule/isolate.go",
 		old:    `if order[u] < urls/2 {`,
 		new:    `if order[u] < urls && i < part.Positions[len(part.Positions)/2] {`,
@@ -456,8 +462,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "what is tried by halves does not wait for a claim that may have its URLs", file: "internal/schedule/isolate.go",
-		old:    `s.valid() && q.isBlocked(s)`,
-		new:    `false && q.isBlocked(s)`,
+		old:    `g = q.waitForClaims(l, slices.DeleteFunc(g, func(s suspect) bool { return !s.valid() }))`,
+		new:    `g = slices.DeleteFunc(g, func(s suspect) bool { return !s.valid() })`,
 		suites: []string{line},
 	},
 	{

@@ -137,6 +137,24 @@ func (q *Queue) postpone(l *lane, g group, until time.Time) {
 	q.expireAt(until, func(time.Time) { q.resume(l, &g) })
 }
 
+// waitForClaims sets the members of a group aside that share a URL with a call of unknown
+// outcome, until that is settled, and returns the others.
+func (q *Queue) waitForClaims(l *lane, g group) (free group) {
+	blocked := map[*claim]group{}
+	for _, s := range g {
+		if c := q.claimOn(s.item, s.positions.in(Open(s.item.task)), Targets(s.item.task)); c != nil {
+			blocked[c] = append(blocked[c], s)
+		} else {
+			free = append(free, s)
+		}
+	}
+	for c, waiting := range blocked {
+		l.setAside(&waiting)
+		c.resume = append(c.resume, func() { q.resume(l, &waiting) })
+	}
+	return free
+}
+
 // setAside keeps a group from being tried until it is resumed.
 func (l *lane) setAside(g *group) {
 	if l.postponed == nil {
@@ -194,16 +212,12 @@ func (q *Queue) nextSuspects(now time.Time) (decision Decision, found bool, at t
 
 // nextGroup makes a call of the first group of a lane that has something to try.
 func (q *Queue) nextGroup(l *lane, now time.Time) *Call {
-	for range len(l.suspects) {
+	for len(l.suspects) > 0 {
 		g := l.suspects[0]
 		if slices.ContainsFunc(g, func(s suspect) bool { return s.valid() && s.item.inFlight }) {
 			return nil
 		}
 		l.suspects = l.suspects[1:]
-		if slices.ContainsFunc(g, func(s suspect) bool { return s.valid() && q.isBlocked(s) }) {
-			l.suspects = append(l.suspects, g) // others go meanwhile
-			continue
-		}
 		if call := q.try(l, g, now); call != nil {
 			return call
 		}
@@ -211,14 +225,9 @@ func (q *Queue) nextGroup(l *lane, now time.Time) *Call {
 	return nil
 }
 
-// isBlocked says whether a call of unknown outcome may have a URL of a suspect.
-func (q *Queue) isBlocked(s suspect) bool {
-	return q.claimOn(s.item, s.positions.in(Open(s.item.task)), Targets(s.item.task)) != nil
-}
-
 // try makes a call of a group, or records its refusal where that is known.
 func (q *Queue) try(l *lane, g group, now time.Time) *Call {
-	g = slices.DeleteFunc(g, func(s suspect) bool { return !s.valid() })
+	g = q.waitForClaims(l, slices.DeleteFunc(g, func(s suspect) bool { return !s.valid() }))
 	refusal := &Call{Lane: l.Lane, lane: l}
 	for _, s := range g {
 		open, targets := s.positions.in(Open(s.item.task)), Targets(s.item.task)

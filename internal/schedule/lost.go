@@ -151,6 +151,9 @@ func (q *Queue) split(lost *lostCall, now time.Time) {
 		return
 	}
 	q.lastTest = now // who stands in line goes first
+	for _, part := range parts {
+		part.item.lane = q.lane(part.item.lane.Lane) // nobody used it, so it may have been forgotten
+	}
 	l := parts[0].item.lane
 	q.suspectLast(l, others...)
 	if len(parts) == 1 && q.distinct(parts[0]) == 1 && OftenLost(parts[0].Task) {

@@ -219,6 +219,9 @@ func (m *model) settleOne() {
 func (m *model) check() {
 	count := map[*item]int{}
 	for _, l := range m.q.suspicious {
+		if len(l.suspects)+len(l.postponed) > 0 && m.q.lanes[l.Lane] != l {
+			m.Errorf("a lane with %d groups is forgotten", len(l.suspects)+len(l.postponed))
+		}
 		for _, g := range l.suspects {
 			for _, s := range g {
 				if s.valid() {

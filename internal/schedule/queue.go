@@ -285,6 +285,7 @@ type claim struct {
 	zoneID  string
 	urls    []string // as Normalize gives them
 	parked  []*item
+	resume  []func()  // for groups of suspects that wait for it
 	holders int       // tasks that carry it
 	lane    *lane     // of a call of this queue whose answer was lost
 	until   time.Time // when it ends without being settled
@@ -390,6 +391,9 @@ func (q *Queue) Settled(claimID string, now time.Time) {
 		if it.parked && q.items[it.key] == it {
 			q.place(it, it.task, Waiting(it.task), now)
 		}
+	}
+	for _, resume := range c.resume {
+		resume()
 	}
 }
 
