@@ -135,15 +135,15 @@ const (
 
 // whole drops only what the operator does not read now.
 func whole(task *v1alpha1.PrefetchTask) client.Object {
-	prune(task)
+	pruneMetadata(task)
 	if hasLongList(task) {
 		return schedule.Elide(task)
 	}
 	return task
 }
 
-// prune drops what the operator never reads.
-func prune(task *v1alpha1.PrefetchTask) {
+// pruneMetadata drops what the operator never reads.
+func pruneMetadata(task *v1alpha1.PrefetchTask) {
 	task.ManagedFields, task.OwnerReferences, task.Finalizers = nil, nil, nil
 	if len(task.Annotations[v1alpha1.RetryAnnotation]) > maxAnnotation {
 		task.Annotations[v1alpha1.RetryAnnotation] = schedule.Retry(task) // which stays the same

@@ -271,3 +271,61 @@ func TestTheOldestRecordedJobsAreForgottenWhereThereAreTooMany(t *testing.T) {
 		}
 	}
 }
+
+// What a write brings back is no larger in memory than what the watch brings.
+func TestWhatAWriteBringsBackIsPruned(t *testing.T) {
+	task := unitTask("a", 1)
+	task.Annotations = map[string]string{"example.com/large": strings.Repeat("x", 200_000)}
+	u := newUnit(t, nil, nil, task)
+	u.versions.see(cached(slim(u.get("a"))))
+	if _, err := u.store.write(t.Context(), u.versions.newest(client.ObjectKeyFromObject(task)), unknown("a change", false)); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(u.versions.newest(client.ObjectKeyFromObject(task)).Annotations["example.com/large"]); n > 0 {
+		t.Errorf("after a status write, %d bytes of an annotation are kept", n)
+	}
+}
+
+// No annotation and no labels of a task take more memory than the operator needs.
+func TestALargeRetryAnnotationIsNotKeptAndCountsAllTheSame(t *testing.T) {
+	task := unitTask("a", 1)
+	task.Annotations = map[string]string{v1alpha1.RetryAnnotation: strings.Repeat("x", 200_000)}
+	want := schedule.Retry(task)
+	kept := slim(task.DeepCopy()).(*v1alpha1.PrefetchTask)
+	if n := len(kept.Annotations[v1alpha1.RetryAnnotation]); n > maxAnnotation || schedule.Retry(kept) != want {
+		t.Errorf("%d bytes are kept, retry %.20s", n, schedule.Retry(kept))
+	}
+}
+
+func TestLabelsAreNotKept(t *testing.T) {
+	task := unitTask("a", 1)
+	task.Labels = map[string]string{"helm.toolkit.fluxcd.io/name": "r"}
+	for i := range 10_000 {
+		task.Labels[fmt.Sprintf("%s.example.com/%d", strings.Repeat("x", 50), i)] = "v"
+	}
+	kept := slim(task.DeepCopy()).(*v1alpha1.PrefetchTask)
+	if len(kept.Labels) > 10 || madeAgainBy(kept) != "Flux" {
+		t.Errorf("%d labels are kept", len(kept.Labels))
+	}
+}
+
+// Retries that cannot begin keep no long lists in memory.
+func TestLongListsOfTasksThatAskForARetryTakeBoundedMemory(t *testing.T) {
+	kept := 0
+	for i := range 100 {
+		task := unitTask(fmt.Sprint("t", i), 0)
+		task.Spec.Targets = longTargets(task.Name, 1024)
+		claimedAt(task, t0)
+		record("job", nil, t0)(task)
+		task.Status.Jobs[0].Failed = 1024
+		sum(task, t0)
+		task.Annotations = map[string]string{v1alpha1.RetryAnnotation: "1"}
+		if !schedule.RetryDue(task) {
+			t.Fatal("no retry is due")
+		}
+		kept += listSize(cached(slim(task)))
+	}
+	if kept > maxLoaded {
+		t.Errorf("the cache keeps %d MiB of lists of 100 tasks", kept>>20)
+	}
+}

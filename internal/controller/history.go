@@ -229,8 +229,7 @@ func (r *jobReader) readByID(job followedJob) error {
 }
 
 // readAround reads the time in which a job can have been made that EdgeOne does not show
-// by its ID.
-// What it has of the job counts; what it lacks is evidence of nothing.
+// by its ID. What it has of the job counts; what it lacks is evidence of nothing.
 func (r *jobReader) readAround(job followedJob) error {
 	window := teo.DescribePrefetchTasksRequest{
 		ZoneID: r.zoneID, StartTime: job.signed.Add(-clockSkew), MaxPages: maxRecords / historyPage,

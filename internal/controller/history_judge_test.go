@@ -99,8 +99,8 @@ func (j *judge) sent(process string, req *http.Request, body []byte, lost bool) 
 	}
 }
 
-// brief is a URL as the log of a history has it.
-func brief(target string) string {
+// shortenURL returns a URL as the log of a history has it.
+func shortenURL(target string) string {
 	return strings.ReplaceAll(strings.TrimPrefix(target, "https://"), longQuery, "?long")
 }
 
@@ -110,7 +110,7 @@ func shorten(targets []string) string {
 		if i == 6 {
 			return b.String() + "…"
 		}
-		b.WriteString(brief(target) + " ")
+		b.WriteString(shortenURL(target) + " ")
 	}
 	return b.String()
 }

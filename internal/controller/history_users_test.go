@@ -560,7 +560,7 @@ func describe(spec v1alpha1.PrefetchTaskSpec) string {
 	}
 	targets := make([]string, len(spec.Targets))
 	for i, target := range spec.Targets {
-		targets[i] = brief(string(target))
+		targets[i] = shortenURL(string(target))
 	}
 	return text + " " + strings.Join(targets, " ")
 }

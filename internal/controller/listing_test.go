@@ -55,3 +55,37 @@ func TestAURLThatAJobHasTwiceHasOneOutcome(t *testing.T) {
 		}
 	}
 }
+
+// A look for lost calls holds a bounded part of a busy zone's history.
+func TestALookForALostCallHoldsABoundedPartOfTheHistory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(func(c *simulator.Config) { c.Zones[0].Daily, c.Zones[0].Batch = 1<<30, 5000 })
+		task := claimedAt(unitTask("a", 1), time.Now())
+		u := newUnit(t, edgeOne.RoundTripper(), nil, task)
+		p := u.poller(u.get("a"))
+		for i := range 24 {
+			time.Sleep(10 * time.Second)
+			urls := make([]string, 5000)
+			for k := range urls {
+				urls[k] = fmt.Sprintf("https://h/other/%d/%d", i, k)
+			}
+			execute(t, edgeOne, urls...)
+		}
+		time.Sleep(5 * time.Minute)
+		tasks, _ := settler{p}.claimsIn(zone{ID: unitZone})
+		seen := p.plan(tasks)
+		if !seen.fenced["claim of a"] {
+			seen.fenced["claim of a"] = true
+		}
+		if err := p.lookForClaims(t.Context(), unitCreds, zone{ID: unitZone}, seen, true); err != nil {
+			t.Fatal(err)
+		}
+		kept := 0
+		for _, job := range seen.listing {
+			kept += len(job)
+		}
+		if kept > 2*maxRecords {
+			t.Errorf("%d records of others are in memory, for a call of one URL", kept)
+		}
+	})
+}

@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
@@ -37,7 +36,7 @@ type loader struct {
 	leads <-chan struct{} // closed once this process may submit
 
 	mu      sync.Mutex
-	waiting inTurn[client.ObjectKey]
+	waiting schedule.InTurn[client.ObjectKey]
 	queued  map[client.ObjectKey]bool // those of waiting, and those that are being read
 	reading int
 	again   *time.Timer // to look for lists that are idle
@@ -106,51 +105,10 @@ func (l *loadedLists) isFull() (full bool, idlest client.ObjectKey, since time.T
 	return l.size >= maxLoaded, idlest, since
 }
 
-// inTurn is what waits in each namespace, of which one has its turn after the other.
-type inTurn[T comparable] struct {
-	of   map[string][]T
-	turn []string // the namespaces of which something waits
-}
-
-func (q *inTurn[T]) isEmpty() bool { return len(q.turn) == 0 }
-
-func (q *inTurn[T]) push(namespace string, what T) {
-	if len(q.of[namespace]) == 0 {
-		q.turn = append(q.turn, namespace)
-	}
-	q.of[namespace] = append(q.of[namespace], what)
-}
-
-// pop returns what waits longest in the namespace whose turn it is.
-func (q *inTurn[T]) pop() T {
-	namespace := q.turn[0]
-	first := q.of[namespace][0]
-	q.turn = q.turn[1:]
-	if q.of[namespace] = q.of[namespace][1:]; len(q.of[namespace]) > 0 {
-		q.turn = append(q.turn, namespace)
-	} else {
-		delete(q.of, namespace)
-	}
-	return first
-}
-
-// remove takes out what waits, and says whether it was there.
-func (q *inTurn[T]) remove(namespace string, what T) bool {
-	i := slices.Index(q.of[namespace], what)
-	if i < 0 {
-		return false
-	}
-	if q.of[namespace] = slices.Delete(q.of[namespace], i, i+1); len(q.of[namespace]) == 0 {
-		delete(q.of, namespace)
-		q.turn = slices.DeleteFunc(q.turn, func(name string) bool { return name == namespace })
-	}
-	return true
-}
-
 func newLoader(op *operator, live client.Reader, leads <-chan struct{}) *loader {
 	l := &loader{
 		operator: op, live: live, leads: leads,
-		waiting: inTurn[client.ObjectKey]{of: map[string][]client.ObjectKey{}}, queued: map[client.ObjectKey]bool{},
+		queued: map[client.ObjectKey]bool{},
 		loaded: loadedLists{list: map[client.ObjectKey]loadedList{}},
 	}
 	op.versions.loader = l
@@ -185,7 +143,7 @@ func (l *loader) onChange(before, after *v1alpha1.PrefetchTask) {
 	switch {
 	case task == nil || task.Status.Submission == nil && !wantsList(task):
 		isDropped = l.loaded.remove(key)
-		if l.queued[key] && l.waiting.remove(key.Namespace, key) {
+		if l.queued[key] && l.waiting.Remove(key.Namespace, key) {
 			delete(l.queued, key)
 		}
 	case schedule.IsElided(task):
@@ -229,7 +187,7 @@ func (l *loader) ask(key client.ObjectKey) {
 		return
 	}
 	l.queued[key] = true
-	l.waiting.push(key.Namespace, key)
+	l.waiting.Push(key.Namespace, key)
 }
 
 // next starts to read lists while there is room.
@@ -241,7 +199,7 @@ func (l *loader) next() {
 	}
 	var idle []client.ObjectKey
 	l.mu.Lock()
-	for !l.waiting.isEmpty() && l.reading < loads {
+	for !l.waiting.IsEmpty() && l.reading < loads {
 		if full, key, since := l.loaded.isFull(); full {
 			if wait := maxLoadedIdle - time.Since(since); wait > 0 {
 				l.nextAfter(wait)
@@ -252,7 +210,7 @@ func (l *loader) next() {
 			continue
 		}
 		l.reading++
-		go l.load(l.waiting.pop())
+		go l.load(l.waiting.Pop())
 	}
 	l.mu.Unlock()
 	for _, key := range idle {
@@ -294,7 +252,7 @@ func (l *loader) read(key client.ObjectKey, task *v1alpha1.PrefetchTask) {
 	if err := l.live.Get(ctx, key, &now); err != nil || now.UID != task.UID {
 		return // the watch says if it is gone
 	}
-	prune(&now)
+	pruneMetadata(&now)
 	l.loaded.add(key, &now)
 	l.versions.learn(&now)
 	if newest := l.versions.newest(key); newest == nil || lacksTargets(newest) { // it has changed meanwhile

@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
@@ -24,6 +26,16 @@ func longTargets(prefix string, kib int) []v1alpha1.Target {
 		targets[i] = v1alpha1.Target(u + strings.Repeat("x", 1024-len(u)))
 	}
 	return targets
+}
+
+// watch brings a task as the API server has it.
+func (u *unit) watch(task *v1alpha1.PrefetchTask) {
+	u.t.Helper()
+	var stored v1alpha1.PrefetchTask
+	if err := u.store.Get(context.Background(), client.ObjectKeyFromObject(task), &stored); err != nil {
+		u.t.Fatal(err)
+	}
+	u.versions.see(cached(slim(&stored)))
 }
 
 // keptLists is how many bytes of long lists are in memory, and of which tasks.
@@ -57,11 +69,7 @@ func TestLongListsOfTasksThatWaitTakeBoundedMemory(t *testing.T) {
 		l := newLoader(u.operator, u.store, leads)
 		u.submitter()
 		for _, task := range tasks {
-			var stored v1alpha1.PrefetchTask
-			if err := u.store.Get(t.Context(), client.ObjectKeyFromObject(task), &stored); err != nil {
-				t.Fatal(err)
-			}
-			u.versions.see(cached(slim(&stored)))
+			u.watch(task)
 		}
 		synctest.Wait()
 		if size, names := u.keptLists(); size > 0 {
@@ -96,7 +104,7 @@ func TestLongListsOfTasksThatWaitTakeBoundedMemory(t *testing.T) {
 		}
 		time.Sleep(maxLoadedIdle + time.Second)
 		synctest.Wait()
-		if size, _ := u.keptLists(); size > 0 || l.loaded.size > 0 || len(l.loaded.list)+len(l.waiting.of)+len(l.queued) > 0 || !l.waiting.isEmpty() {
+		if size, _ := u.keptLists(); size > 0 || l.loaded.size > 0 || len(l.loaded.list)+len(l.queued) > 0 || !l.waiting.IsEmpty() {
 			t.Errorf("of deleted tasks %d bytes are kept, %+v", size, l)
 		}
 	})
@@ -202,4 +210,258 @@ func (r *countingReader) Get(ctx context.Context, key client.ObjectKey, obj clie
 	r.n++
 
 	return r.Reader.Get(ctx, key, obj, opts...)
+}
+
+// A tenant who edits tasks that wait for ever keeps nobody else's long list out.
+func TestEditsOfATenantDoNotKeepOthersListsOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const many, kib = 40, 1024
+		var tasks []*v1alpha1.PrefetchTask
+		for i := range many {
+			task := unitTask(fmt.Sprintf("t%02d", i), 0)
+			task.Spec.Targets = longTargets(task.Name, kib)
+			tasks = append(tasks, task)
+		}
+		quiet := unitTask("quiet", 0)
+		quiet.Namespace, quiet.Spec.Targets = "quiet", longTargets("quiet", 2*maxList>>10)
+		u := newUnit(t, nil, nil, append(tasks, quiet)...)
+		leads := make(chan struct{})
+		close(leads)
+		newLoader(u.operator, u.store, leads)
+		u.submitter()
+		for _, task := range tasks {
+			u.watch(task)
+		}
+		synctest.Wait()
+		u.watch(quiet)
+		for round := range 30 {
+			for _, task := range tasks {
+				var stored v1alpha1.PrefetchTask
+				if err := u.store.Get(t.Context(), client.ObjectKeyFromObject(task), &stored); err != nil {
+					t.Fatal(err)
+				}
+				stored.Labels = map[string]string{"round": fmt.Sprint(round)}
+				if err := u.store.Update(t.Context(), &stored); err != nil {
+					t.Fatal(err)
+				}
+				u.versions.see(cached(slim(&stored)))
+			}
+			time.Sleep(20 * time.Second)
+			synctest.Wait()
+			if _, names := u.keptLists(); names["quiet/quiet"] {
+				u.removeAll()
+				return
+			}
+		}
+		t.Error("the list of another namespace was not read in 10 minutes")
+		u.removeAll()
+	})
+}
+
+// removeAll takes all tasks away and lets what is under way end.
+func (u *unit) removeAll() {
+	for _, task := range u.versions.all() {
+		u.versions.remove(task)
+	}
+	pass(2 * time.Minute)
+}
+
+// A call that is looked for every 1.5 seconds does not cost a read of 1.5 MB each time.
+func TestTheListOfATaskIsNotReadAtEachLookForItsCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		task := unitTask("a", 0)
+		task.Spec.Targets = longTargets("a", 2*maxList>>10)
+		claimedAt(task, time.Now())
+		u := newUnit(t, edgeOne.RoundTripper(), nil, task)
+		newLoader(u.operator, u.store, make(chan struct{}))
+		reads := &countingReader{Reader: u.store.live}
+		u.store.live = reads
+		p := u.poller(schedule.Elide(u.get("a")))
+		execute(t, edgeOne, "https://h/somebody-elses")
+		u.lookUntil(p, unitZone, time.Now().Add(5*time.Minute))
+		if reads.n > 5 {
+			t.Errorf("the list was read %d times in 5 minutes in which nothing was to be seen", reads.n)
+		}
+		u.lookUntil(p, unitZone, time.Now().Add(time.Minute))
+		if now := u.get("a"); now.Status.Submission != nil || now.Status.LostCalls != 1 {
+			t.Errorf("the claim is not settled: %+v", now.Status)
+		}
+	})
+}
+
+// Writing what became of long lists does not keep lost calls of others waiting.
+func TestOutcomesOfLongListsDoNotKeepLostCallsWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edgeOne := unitEdgeOne(nil)
+		lost := claimedAt(unitTask("lost", 50), time.Now())
+		u := newUnit(t, edgeOne.RoundTripper(), nil, lost)
+		p := u.poller(schedule.Elide(u.get("lost")))
+		execute(t, edgeOne, schedule.Targets(lost)...)
+		for range loads { // outcomes are being written, slowly
+			_, done := p.borrowList(t.Context(), schedule.Elide(lost))
+			go func() { time.Sleep(time.Minute); done() }()
+		}
+		started := time.Now()
+		u.lookUntil(p, unitZone, time.Now().Add(10*time.Second))
+		if u.get("lost").Status.Submission != nil || time.Since(started) > 30*time.Second {
+			t.Errorf("the lost call is settled after %s: %v", time.Since(started), u.get("lost").Status.Submission == nil)
+		}
+		time.Sleep(2 * time.Minute)
+	})
+}
+
+// A process that stands by forgets what is gone as well.
+func TestAProcessThatStandsByForgetsTasksWithLongListsThatAreGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnit(t, nil, nil)
+		l := newLoader(u.operator, u.store, make(chan struct{}))
+		u.submitter()
+		for i := range 5000 {
+			task := unitTask(fmt.Sprint("t", i), 0)
+			task.Spec.Targets, task.ResourceVersion = longTargets("x", 2*maxList>>10), fmt.Sprint(i+1)
+			task = cached(slim(task))
+			u.versions.see(task)
+			u.versions.remove(task)
+		}
+		if n := len(l.queued) + l.waiting.Len("default"); n > 100 {
+			t.Errorf("%d keys of tasks that are gone are kept", n)
+		}
+	})
+}
+
+// A task that is made again while the list of the one before is read gets its list.
+func TestATaskMadeAgainWhileItsListIsReadGetsItsList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		task := unitTask("a", 0)
+		task.Spec.Targets = longTargets("a", 2*maxList>>10)
+		u := newUnit(t, nil, nil, task)
+		leads := make(chan struct{})
+		close(leads)
+		var old *v1alpha1.PrefetchTask
+		reader := &madeAgain{Reader: u.store, then: func() {
+			again := unitTask("a", 0)
+			again.UID, again.Spec.Targets, again.Status.ObservedGeneration = types.UID("again"), task.Spec.Targets, 1
+			if err := u.store.Delete(t.Context(), u.get("a")); err != nil {
+				t.Fatal(err)
+			}
+			if err := u.store.Create(t.Context(), again); err != nil {
+				t.Fatal(err)
+			}
+			u.versions.remove(old)
+			u.versions.see(cached(slim(u.get("a"))))
+		}}
+		newLoader(u.operator, reader, leads)
+		_, line := u.submitter()
+		old = cached(slim(u.get("a")))
+		u.versions.see(old)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if newest := u.versions.newest(client.ObjectKeyFromObject(task)); newest == nil || schedule.IsElided(newest) || line.queue.Len() != 1 {
+			t.Error("the list of the new task is not read")
+		}
+	})
+}
+
+type madeAgain struct {
+	client.Reader
+	then func()
+}
+
+func (r *madeAgain) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+	if then := r.then; then != nil {
+		r.then = nil
+		then()
+	}
+	return r.Reader.Get(ctx, key, obj, opts...)
+}
+
+// A retry of a task whose list is not kept submits what failed, once.
+func TestARetryOfALongListIsSubmittedOnce(t *testing.T) {
+	inCalm(t, simulator.Config{JobDuration: -1}, func(t *testing.T, w *calm) {
+		long := make([]v1alpha1.Target, 100)
+		for i := range long {
+			long[i] = v1alpha1.Target(fmt.Sprintf("https://a1.example.com/%d/%s", i, strings.Repeat("x", 300)))
+		}
+		key := w.create("n", "a", long)
+		task := w.server.get(key).DeepCopy()
+		claim(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-a1", SignedAt: metav1.Now(), Targets: "0-99", Semantics: schedule.Semantics(task)}, time.Now())(task)
+		record("job-1", nil, time.Now())(task)
+		task.Status.Jobs[0].Failed = 100
+		sum(task, time.Now())
+		task.Annotations = map[string]string{v1alpha1.RetryAnnotation: "1"}
+		if !schedule.RetryDue(task) {
+			t.Fatal("no retry is due")
+		}
+		w.server.restore(task)
+		w.start()
+		if !w.await(10*time.Minute, func() bool { return readyReason(w.server.get(key)) == v1alpha1.ReasonSucceeded }) {
+			t.Errorf("the task is %s", statusLine(w.server.get(key)))
+		}
+		for i, u := range long {
+			if n := w.edgeOne.Executed(string(u)); n != 1 {
+				t.Fatalf("URL %d was executed %d times", i, n)
+			}
+		}
+	})
+}
+
+// A task with a long list costs as many writes as any other, and no delay.
+func TestALongListCostsNoMoreWritesThanAShortOne(t *testing.T) {
+	inCalm(t, simulator.Config{JobDuration: -1}, func(t *testing.T, w *calm) {
+		long := make([]v1alpha1.Target, 100)
+		for i := range long {
+			long[i] = v1alpha1.Target(fmt.Sprintf("https://a1.example.com/%d/%s", i, strings.Repeat("x", 300)))
+		}
+		w.start()
+		time.Sleep(time.Minute)
+		for i := range 5 {
+			key := w.create("n", fmt.Sprint("a", i), long)
+			started := time.Now()
+			w.await(time.Minute, func() bool { return len(w.server.get(key).Status.Jobs) > 0 })
+			if took := time.Since(started); took > 1500*time.Millisecond { // the first waits for a slot
+				t.Errorf("it is submitted after %s", took)
+			}
+			w.awaitAll(10 * time.Minute)
+			w.mu.Lock()
+			if n := len(w.writes[key]); n > 3 {
+				t.Errorf("%d writes", n)
+			}
+			w.mu.Unlock()
+		}
+	})
+}
+
+// What waits is counted, whether its list is in memory or not.
+func TestTasksWhoseListsAreAwayAreCountedAmongThoseThatWait(t *testing.T) {
+	u := newUnit(t, nil, nil)
+	leads := make(chan struct{})
+	newLoader(u.operator, u.store, leads)
+	s, _ := u.submitter()
+	task := unitTask("a", 0)
+	task.ResourceVersion = "1"
+	task.Spec.Targets = longTargets("a", 2*maxList>>10)
+	task.Status.ObservedGeneration = task.Generation
+	u.versions.see(cached(slim(task)))
+	n := 0
+	for _, line := range s.zones(time.Now())[unitZone].Waiting {
+		n += line.Targets
+	}
+	if n != 2*maxList>>10 {
+		t.Errorf("%d targets are said to wait, want %d", n, 2*maxList>>10)
+	}
+}
+
+// An answer that is recorded late tells what EdgeOne refused, though the list was let go of.
+func TestAnAnswerThatIsRecordedLateTellsWhatWasRefused(t *testing.T) {
+	task := claimedAt(unitTask("a", 3), t0)
+	u := newUnit(t, nil, nil, task)
+	elided := schedule.Elide(u.get("a"))
+	change := record("job", map[string]string{schedule.Targets(task)[1]: "no"}, t0)
+	if _, err := u.store.settle(t.Context(), elided, "claim of a", change, fewTries); err != nil {
+		t.Fatal(err)
+	}
+	if s := u.get("a").Status; s.RefusedTargets != "1" || len(s.FailedTargets) != 1 {
+		t.Errorf("refused are %q, named %v; the job has %s", s.RefusedTargets, s.FailedTargets, s.Jobs[0].Targets)
+	}
 }

@@ -38,10 +38,10 @@ type lists struct {
 	known   map[string]*list // by hash: one for all tasks that have the same targets
 	size    int              // of all that are known, in bytes
 	readers map[listSource]*reader
-	waiting inTurn[listSource]      // sources to be read
-	reading int                     // sources that are being read
-	again   *time.Timer             // to look for lists that are idle
-	seen    map[listSource]seenList // of sources that were read lately
+	waiting schedule.InTurn[listSource] // sources to be read
+	reading int                         // sources that are being read
+	again   *time.Timer                 // to look for lists that are idle
+	seen    map[listSource]seenList     // of sources that were read lately
 
 	checks singleflight.Group // by source
 }
@@ -96,7 +96,7 @@ func newLists(op *operator, live client.Reader, leads <-chan struct{}) *lists {
 	return &lists{
 		operator: op, live: live, leads: leads,
 		wants: map[client.ObjectKey]*want{}, known: map[string]*list{}, readers: map[listSource]*reader{},
-		waiting: inTurn[listSource]{of: map[string][]listSource{}}, seen: map[listSource]seenList{},
+		seen: map[listSource]seenList{},
 	}
 }
 
@@ -190,7 +190,7 @@ func (l *lists) ask(w *want) {
 	if r == nil {
 		r = &reader{}
 		l.readers[from] = r
-		l.waiting.push(from.namespace, from)
+		l.waiting.Push(from.namespace, from)
 	}
 	r.next = append(r.next, w)
 	l.next()
@@ -198,14 +198,14 @@ func (l *lists) ask(w *want) {
 
 // next starts to read sources while there is room, those of all namespaces in turn.
 func (l *lists) next() {
-	for !l.waiting.isEmpty() && l.reading < readers && l.critical.Err() == nil {
+	for !l.waiting.IsEmpty() && l.reading < readers && l.critical.Err() == nil {
 		for l.size >= maxListed {
 			if !l.makeRoom() {
 				return
 			}
 		}
 		l.reading++
-		go l.read(l.waiting.pop())
+		go l.read(l.waiting.Pop())
 	}
 }
 

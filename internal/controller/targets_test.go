@@ -180,6 +180,15 @@ func TestTasksOfOneListShareItsReadAndItsMemory(t *testing.T) {
 	})
 }
 
+// longText is a list of about this many bytes, which no other ConfigMap has.
+func longText(i, size int) string {
+	var text strings.Builder
+	for k := range size / 1000 {
+		fmt.Fprintf(&text, "https://h/%d/%d/%s\n", i, k, strings.Repeat("x", 980))
+	}
+	return text.String()
+}
+
 // Anybody can make any number of ConfigMaps. A few of their lists are in memory, of all
 // namespaces in turn.
 func TestListsFromConfigMapsTakeBoundedMemory(t *testing.T) {
@@ -187,11 +196,7 @@ func TestListsFromConfigMapsTakeBoundedMemory(t *testing.T) {
 		const many, size = 60, 900 << 10
 		u := newListUnit(t)
 		for i := range many {
-			var text strings.Builder
-			for k := range size / 1000 {
-				fmt.Fprintf(&text, "https://h/%d/%d/%s\n", i, k, strings.Repeat("x", 980))
-			}
-			u.put(fmt.Sprint("list-", i), text.String())
+			u.put(fmt.Sprint("list-", i), longText(i, size))
 		}
 		u.texts["quiet"] = "https://h/quiet"
 		for i := range many {
@@ -223,7 +228,7 @@ func TestListsFromConfigMapsTakeBoundedMemory(t *testing.T) {
 			u.versions.remove(task)
 		}
 		pass(time.Minute)
-		if l := u.lists; l.size != 0 || len(l.known)+len(l.wants)+len(l.readers)+l.reading+len(l.waiting.of) > 0 || !l.waiting.isEmpty() {
+		if l := u.lists; l.size != 0 || len(l.known)+len(l.wants)+len(l.readers)+l.reading > 0 || !l.waiting.IsEmpty() {
 			t.Errorf("of tasks that are gone %d bytes in %d lists stay, %d readers", l.size, len(l.known), len(l.readers))
 		}
 	})
@@ -491,4 +496,95 @@ func TestARunStartsWithTheListThatTheConfigMapHasThen(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Small lists that make room do not let large ones take more than the budget.
+func TestSmallListsThatMakeRoomDoNotLetLargeOnesExceedTheBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const small, large, size = 200, 100, 900 << 10
+		u := newListUnit(t)
+		for i := range small {
+			u.put(fmt.Sprint("small-", i), fmt.Sprint("https://h/", i))
+			u.versions.see(listTask(fmt.Sprint("small-", i), fmt.Sprint("small-", i)))
+		}
+		pass(40 * time.Second)
+		for i := range large {
+			u.put(fmt.Sprint("large-", i), longText(i, size))
+			u.versions.see(listTask(fmt.Sprint("large-", i), fmt.Sprint("large-", i)))
+		}
+		pass(25 * time.Second)
+		kept := 0
+		for _, task := range u.versions.all() {
+			kept += listSize(task)
+		}
+		if kept > maxListed+readers*size {
+			t.Errorf("lists of %d MiB are in memory, want %d", kept>>20, maxListed>>20)
+		}
+		u.removeAll()
+	})
+}
+
+func TestEditsOfATenantDoNotKeepOthersConfigMapsOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const many, size = 50, 900 << 10
+		u := newListUnit(t)
+		for i := range many {
+			u.put(fmt.Sprint("list-", i), longText(i, size))
+			u.versions.see(listTask(fmt.Sprint("task-", i), fmt.Sprint("list-", i)))
+		}
+		pass(20 * time.Second)
+		u.put("quiet", "https://h/quiet")
+		quiet := listTask("quiet", "quiet")
+		quiet.Namespace = "quiet"
+		u.versions.see(quiet)
+		version := 100
+		for range 30 {
+			for i := range many {
+				version++
+				edited := listTask(fmt.Sprint("task-", i), fmt.Sprint("list-", i))
+				edited.ResourceVersion = fmt.Sprint(version)
+				u.versions.see(edited)
+			}
+			pass(20 * time.Second)
+			if _, fed := u.seen(); fed["quiet"] != nil {
+				u.removeAll()
+				return
+			}
+		}
+		t.Error("the list of another namespace was not read in 10 minutes")
+		u.removeAll()
+	})
+}
+
+// What refuses a list is written beside the reading of other lists.
+func TestTellingOfABadListKeepsNoReaderBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var tasks []*v1alpha1.PrefetchTask
+		for k := range readers {
+			for i := range 300 {
+				tasks = append(tasks, listTask(fmt.Sprintf("t-%d-%d", k, i), fmt.Sprint("bad-", k)))
+			}
+		}
+		slow := newUnit(t, nil, func(write func() error) error { time.Sleep(time.Second); return write() }, tasks...)
+		u := &listUnit{slow, &configMaps{texts: map[string]string{}}, map[string]*v1alpha1.PrefetchTask{}}
+		u.lists = newLists(u.operator, u.configMaps, u.lists.leads)
+		u.versions.lists = u.lists
+		for k := range readers {
+			u.put(fmt.Sprint("bad-", k), "no URL")
+		}
+		u.put("quiet", "https://h/quiet")
+		for _, task := range tasks {
+			u.versions.see(u.get(task.Name))
+		}
+		pass(2 * time.Second)
+		quiet := listTask("quiet", "quiet")
+		quiet.Namespace = "quiet"
+		u.versions.see(quiet)
+		pass(5 * time.Second)
+		if schedule.Unresolved(u.versions.newest(client.ObjectKeyFromObject(quiet))) {
+			t.Error("the list of another namespace waits for statuses to be written")
+		}
+		pass(10 * time.Minute)
+		u.removeAll()
+	})
 }

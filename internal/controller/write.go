@@ -129,7 +129,7 @@ func (s store) put(ctx context.Context, task, changed *v1alpha1.PrefetchTask) (*
 	if err := s.Status().Update(ctx, written); err != nil {
 		return task, err
 	}
-	prune(written) // as in the cache
+	pruneMetadata(written) // as in the cache
 	if schedule.IsElided(task) {
 		written = schedule.Elide(written)
 	} else {
@@ -156,7 +156,7 @@ func (s store) read(ctx context.Context, task *v1alpha1.PrefetchTask) (*v1alpha1
 	if schedule.FromConfigMap(&now) && schedule.Run(&now) == schedule.Run(task) && fits(&now, schedule.HashTargets(task)) {
 		now.Spec.Targets = task.Spec.Targets
 	}
-	prune(&now)
+	pruneMetadata(&now)
 	if newest := s.versions.learn(&now); newest.ResourceVersion != now.ResourceVersion {
 		return newest, nil
 	}

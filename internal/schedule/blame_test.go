@@ -253,6 +253,7 @@ func TestGeneralWordsFailATaskOnlyOnTwoWitnesses(t *testing.T) {
 	}{
 		{"one bad URL", func(i int) bool { return i == 21 }, false, 1, 2*6 + 3},
 		{"the first URL is bad", func(i int) bool { return i == 0 }, false, 1, 2*6 + 3},
+		{"two neighbours are bad", func(i int) bool { return i < 2 }, false, 2, 2*6 + 5},
 		{"all, as a header is wrong", func(int) bool { return true }, false, n, 1 + 2*6},
 		{"all, each for itself", func(int) bool { return true }, true, n, 2 * n},
 	} {

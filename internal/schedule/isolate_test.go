@@ -158,3 +158,82 @@ func TestSuspects(t *testing.T) {
 		})
 	}
 }
+
+// A URL that the path never takes waits for itself. What its task has beyond the call
+// that was cut off goes out.
+func TestTheRestOfATaskGoesOnBesideAURLThatIsCutOff(t *testing.T) {
+	for _, n := range []int{1, 3} { // URLs in a call
+		w := newWorld(t)
+		w.batch = n
+		w.q.limits.Batch = n
+		why := Why{Reason: v1alpha1.ReasonUnavailable, Message: "cut off"}
+		w.set(newTask("a", append([]v1alpha1.Target{"https://a.example/never"}, urls("x", 10)...)...))
+		for end := w.now.Add(2 * time.Hour); w.now.Before(end); {
+			d := w.q.Next(w.now)
+			switch {
+			case d.ReadQuota != "":
+				w.readQuota(d.ReadQuota)
+				continue
+			case d.Call == nil:
+				w.now = w.now.Add(max(d.Wait, time.Second))
+				continue
+			}
+			never := false
+			for _, u := range d.Call.URLs {
+				never = never || u == "https://a.example/never"
+			}
+			if !never {
+				w.answer(d.Call)
+				continue
+			}
+			w.release(d.Call, func(tasks []*v1alpha1.PrefetchTask) { w.q.CutOff(d.Call, tasks, why, w.now) })
+			w.now = w.now.Add(10 * time.Millisecond)
+		}
+		if len(w.accepted) != 10 {
+			t.Errorf("with %d URLs in a call, %d of 10 good URLs were accepted in 2 hours", n, len(w.accepted))
+		}
+	}
+}
+
+// A task whose list is out of memory when its lost call is settled is tried by halves all
+// the same, once the list is here again.
+func TestALostCallIsHalvedThoughTheListWasAwayWhenItWasSettled(t *testing.T) {
+	for _, isAway := range []bool{false, true} {
+		w := newWorld(t)
+		const n, poison = 64, "https://a.example/x/0"
+		w.set(newTask("a", urls("x", n)...))
+		lost := 0
+		for range 200 {
+			call := w.next()
+			if call == nil {
+				w.now = w.now.Add(time.Minute)
+				continue
+			}
+			isBad := false
+			for _, u := range call.URLs {
+				isBad = isBad || u == poison
+			}
+			if !isBad {
+				w.answer(call)
+				continue
+			}
+			lost++
+			claimID, tasks := w.claim(call)
+			w.q.Lost(call, claimID, w.newest(call), w.now)
+			w.now = w.now.Add(330 * time.Second)
+			if isAway {
+				w.q.Set(Elide(w.get("a")), w.now)
+				w.settle(tasks, claimID, func(task *v1alpha1.PrefetchTask) { task.Status.LostCalls++ })
+				w.q.Set(Elide(w.get("a")), w.now)
+				w.none()
+				w.now = w.now.Add(time.Second)
+				w.q.Set(w.get("a"), w.now)
+			} else {
+				w.find(tasks, claimID, false)
+			}
+		}
+		if len(w.accepted) != n-1 {
+			t.Errorf("away %v: %d of %d good URLs were accepted after %d lost calls", isAway, len(w.accepted), n-1, lost)
+		}
+	}
+}

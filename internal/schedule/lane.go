@@ -210,7 +210,7 @@ func (q *Queue) add(it *item) {
 		l.turn = append(l.turn, s)
 		ns.strands++
 		if l.pool.queued {
-			q.reads.wait(ns.name, l.pool)
+			q.reads.others.Push(ns.name, l.pool)
 		}
 	}
 	heap.Push(s, it)

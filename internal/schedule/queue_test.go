@@ -414,3 +414,29 @@ func TestALaneOfManyNamespacesIsNotSquare(t *testing.T) {
 		t.Errorf("%d calls, %d open", w.calls, w.open())
 	}
 }
+
+// The queue of a process that stands by plans no calls. It forgets what is gone all the
+// same, when it is asked whether it is idle.
+func TestAQueueThatPlansNothingForgetsWhatIsGone(t *testing.T) {
+	w := newWorld(t)
+	w.set(newTask("stays", urls("stays", 1)...))
+	for i := range 2000 {
+		name := fmt.Sprintf("n%d/t", i)
+		w.set(newTask(name, urls(name, 1)...))
+		w.edit(name, func(task *v1alpha1.PrefetchTask) {
+			task.Status.Run = Run(task)
+			task.Status.Submission = &v1alpha1.Submission{ClaimID: name, ZoneID: task.Spec.ZoneID, Targets: "0", Semantics: Semantics(task)}
+		})
+		w.edit(name, func(task *v1alpha1.PrefetchTask) { task.Status.Submission = nil })
+		w.delete(name)
+		if w.now = w.now.Add(time.Second); i%100 == 0 {
+			w.q.IsIdle(w.now)
+		}
+	}
+	w.now = w.now.Add(time.Hour)
+	w.q.IsIdle(w.now)
+	if n := len(w.q.expiries) + len(w.q.idle) + len(w.q.namespaces) + len(w.q.claims) + len(w.q.wanted); n > 10 {
+		t.Errorf("%d expiries, %d idle of %d namespaces, %d claims of %d URLs are kept",
+			len(w.q.expiries), len(w.q.idle), len(w.q.namespaces), len(w.q.claims), len(w.q.wanted))
+	}
+}

@@ -12,8 +12,7 @@ const maxReads = 4
 type reads struct {
 	underWay map[string]bool // by zone
 	proven   []*pool
-	turn     []string
-	waiting  map[string][]*pool
+	others   InTurn[*pool]
 }
 
 // queueRead has the quota of a zone read when its turn comes.
@@ -28,23 +27,12 @@ func (q *Queue) queueRead(p *pool) {
 	}
 	for l := range p.lanes {
 		for name := range l.strands {
-			q.reads.wait(name, p)
+			q.reads.others.Push(name, p)
 		}
 		for _, g := range l.suspects {
-			q.reads.wait(g[0].item.key.Namespace, p)
+			q.reads.others.Push(g[0].item.key.Namespace, p)
 		}
 	}
-}
-
-// wait puts a zone behind the others of a namespace.
-func (r *reads) wait(namespace string, p *pool) {
-	if r.waiting == nil {
-		r.waiting = map[string][]*pool{}
-	}
-	if len(r.waiting[namespace]) == 0 {
-		r.turn = append(r.turn, namespace)
-	}
-	r.waiting[namespace] = append(r.waiting[namespace], p)
 }
 
 // nextRead is the next reading, if there may be one more.
@@ -88,18 +76,10 @@ func (r *reads) next() *pool {
 		r.proven = r.proven[1:]
 		return p
 	}
-	if len(r.turn) == 0 {
+	if r.others.IsEmpty() {
 		return nil
 	}
-	name := r.turn[0]
-	p := r.waiting[name][0]
-	r.turn = r.turn[1:]
-	if r.waiting[name] = r.waiting[name][1:]; len(r.waiting[name]) > 0 {
-		r.turn = append(r.turn, name)
-	} else {
-		delete(r.waiting, name)
-	}
-	return p
+	return r.others.Pop()
 }
 
 func (r *reads) ended(zoneID string) { delete(r.underWay, zoneID) }
