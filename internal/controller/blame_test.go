@@ -190,6 +190,7 @@ func TestBogusSecretsDoNotDelayTheOthers(t *testing.T) {
 			})
 			w.createMany(namespace, tasks, func(_ int, spec *v1alpha1.PrefetchTaskSpec) { spec.CredentialsSecretRef.Name = "key" })
 		}
+		w.ways.api = 50 * time.Millisecond // the API server has a lot to do
 		w.start()
 		time.Sleep(500 * time.Millisecond) // all of them are at work
 		worst := time.Duration(0)

@@ -756,6 +756,7 @@ func (h *simulation) end() {
 	}
 	h.strays.Wait()
 	h.edgeOne.Close()
+	time.Sleep(time.Second) // until every retry has noticed
 }
 
 // run is the whole of a history.

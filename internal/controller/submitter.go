@@ -276,7 +276,7 @@ func (s *Submitter) tellOne(note schedule.Note) (told bool) {
 	s.notes.count(note.Task)
 	var task *v1alpha1.PrefetchTask
 	trouble := func(err error) bool {
-		return !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !isRefused(err)
+		return s.critical.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !isRefused(err)
 	}
 	err := retry.OnError(retry.DefaultBackoff, trouble, func() (err error) {
 		task, err = s.store.giveWay().write(s.critical, note.Task, waits(note, time.Now()))
