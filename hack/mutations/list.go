@@ -455,6 +455,12 @@ var mutations = []mutation{
 		suites: []string{line},
 	},
 	{
+		name: "what tasks are told does not give way to new ones", file: "internal/controller/submitter.go",
+		old:    `s.store.giveWay().write(s.critical, note.Task, waits(note, time.Now()))`,
+		new:    `s.store.write(s.critical, note.Task, waits(note, time.Now()))`,
+		suites: []string{controller},
+	},
+	{
 		name: "halves have different spellings of a URL", file: "internal/schedule/isolate.go",
 		old:    `if order[u] < urls/2 {`,
 		new:    `if order[u] < urls && i < part.Positions[len(part.Positions)/2] {`,
