@@ -319,21 +319,26 @@ func (j *judge) otherwise(target string) bool {
 func (j *judge) accounted(e simulator.Execution, url string) {
 	askers := j.h.users.asks[workDone(e, url)]
 	for _, run := range askers {
-		if !run.current() || j.h.users.lacksCredentials(run.task) || j.h.users.severalAccounts(url) {
+		if !run.current() || j.h.users.lacksCredentials(run.task) || j.recordedFor(run, e.JobID, url) || j.h.users.severalAccounts(url) {
 			return
-		}
-		now := j.h.users.now(run.task)
-		position := slices.IndexFunc(schedule.Targets(now), sameURL(url))
-		for _, job := range now.Status.Jobs {
-			positions, _ := schedule.ParsePositions(job.Targets)
-			if job.ID == e.JobID && slices.Contains(positions, position) && !schedule.NewRun(now) {
-				return
-			}
 		}
 	}
 	if len(askers) > 0 {
 		j.errorf("job %s executed %s, but no task that asked for it has recorded that", e.JobID, url)
 	}
+}
+
+// recordedFor says whether a job is recorded for a URL in the task of a run.
+func (j *judge) recordedFor(run *userRun, id, url string) bool {
+	now := j.h.users.now(run.task)
+	if schedule.NewRun(now) {
+		return false
+	}
+	position := slices.IndexFunc(schedule.Targets(now), sameURL(url))
+	return slices.ContainsFunc(now.Status.Jobs, func(job v1alpha1.Job) bool {
+		positions, _ := schedule.ParsePositions(job.Targets)
+		return job.ID == id && slices.Contains(positions, position)
+	})
 }
 
 // sameURL says of a text whether it is a spelling of a URL.

@@ -343,7 +343,7 @@ func (u *users) targets(task *userTask, run int, r *rand.Rand) {
 	}
 	bad := u.h.plan.faults["bad-urls"] > 0
 	long := ""
-	if u.h.plan.faults["long-lists"] > 0 && u.h.dice.roll("long").IntN(2) == 0 {
+	if u.h.plan.faults["long-lists"] > 0 && u.h.dice.roll("long").IntN(3) == 0 {
 		u.h.count("long-lists")
 		n, long = n+maxList/len(longQuery), longQuery
 	}

@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"maps"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -126,7 +125,6 @@ func (f forgetting) Start(ctx context.Context) error {
 	if f.synced(ctx) != nil {
 		return nil // the process ends, or does without
 	}
-	debug.FreeOSMemory() // the list of all tasks takes more than what is kept of it
 	wait.UntilWithContext(ctx, func(context.Context) {
 		f.jobs.forget(f.mayBeAsked(), maxRecordedJobs)
 		f.forgetZones()

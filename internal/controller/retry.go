@@ -170,6 +170,7 @@ func sayOfRetry(task *v1alpha1.PrefetchTask, message string) {
 			set(task, conditionType, c.Status, c.Reason, message)
 		}
 	}
+	observe(task)
 }
 
 // reopenKnown begins the retries in a zone of which the status tells what failed, and

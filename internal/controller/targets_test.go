@@ -345,6 +345,30 @@ func TestARunIsTiedToItsListOnceSomethingIsSubmitted(t *testing.T) {
 	}
 }
 
+// That a retry waits for its list is said of the version that asks for it.
+func TestARetryThatWaitsForItsListSpeaksOfTheNewestGeneration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		task := listTask("task", "list")
+		task.Spec.Targets = []v1alpha1.Target{"https://h/a", "https://h/b"}
+		record("job-1", nil, time.Now())(claimedAt(task, time.Now()))
+		finish(task, 1, 1, time.Now())
+		task.Spec.Targets = nil
+		task.Annotations, task.Generation = map[string]string{v1alpha1.RetryAnnotation: "1"}, 2
+		u := newListUnit(t, task)
+		u.put("list", "https://h/other")
+		u.versions.see(u.get("task"))
+		pass(time.Minute)
+		status := u.get("task").Status
+		ready := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
+		if ready == nil || !strings.Contains(ready.Message, "has other URLs than when this run started") {
+			t.Errorf("Ready %+v", ready)
+		}
+		if status.ObservedGeneration != 2 || ready.ObservedGeneration != 2 {
+			t.Errorf("the status is of generation %d, Ready of %d, want 2", status.ObservedGeneration, ready.ObservedGeneration)
+		}
+	})
+}
+
 func TestAMissingListIsToldOnceAndLookedForAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newListUnit(t, listTask("task", "list"))
