@@ -246,7 +246,7 @@ func TestAnOldClaimKeepsTheJobsOfItsWindowInMemoryAndNoOthers(t *testing.T) {
 				t.Errorf("a job recorded %s is kept: %v", id, kept)
 			}
 		}
-		time.Sleep(time.Until(begin.Add(p.HistoryRetention + time.Hour)))
+		pass(time.Until(begin.Add(p.HistoryRetention + time.Hour)))
 		if n := len(p.jobs.claims); n != 0 {
 			t.Errorf("%d jobs are kept for a claim that EdgeOne has forgotten", n)
 		}

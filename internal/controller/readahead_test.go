@@ -199,13 +199,18 @@ func TestFewPagesAreKeptAndNoneForLong(t *testing.T) {
 				t.Fatal(body)
 			}
 		}
-		synctest.Wait()
-		if n := asked.Load(); n != 100+maxAhead || len(ahead.next) != maxAhead {
-			t.Errorf("%d pages were asked for, and %d are kept", n, len(ahead.next))
+		kept := func() int {
+			ahead.mu.Lock()
+			defer ahead.mu.Unlock()
+			return len(ahead.next)
 		}
-		time.Sleep(2*pageTimeout + time.Second)
-		if len(ahead.next) != 0 {
-			t.Errorf("%d pages are kept of lists that ended early", len(ahead.next))
+		synctest.Wait()
+		if asked, kept := asked.Load(), kept(); asked != 100+maxAhead || kept != maxAhead {
+			t.Errorf("%d pages were asked for, and %d are kept", asked, kept)
+		}
+		pass(2*pageTimeout + time.Second)
+		if n := kept(); n != 0 {
+			t.Errorf("%d pages are kept of lists that ended early", n)
 		}
 	})
 }

@@ -335,10 +335,18 @@ func TestFreeSlotsAreSharedWithTheLinesThatWait(t *testing.T) {
 func TestWhoPlansByFreeIsToldOfAnyAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := warm(2)
+		var mu sync.Mutex
 		told := map[string]int{}
+		tell := func(line string) func() {
+			return func() {
+				mu.Lock()
+				defer mu.Unlock()
+				told[line]++
+			}
+		}
 		subscribe := func(line string, want time.Duration) {
 			t.Helper()
-			if n, more := l.Free(line, 0, func() { told[line]++ }); n != 0 || more != want {
+			if n, more := l.Free(line, 0, tell(line)); n != 0 || more != want {
 				t.Fatalf("%d slots, one more in %v", n, more)
 			}
 		}
@@ -361,7 +369,7 @@ func TestWhoPlansByFreeIsToldOfAnyAnswer(t *testing.T) {
 		if told["a"] != 1 || len(l.changed) != 0 {
 			t.Errorf("told %v", told)
 		}
-		if n, more := l.Free("a", 0, func() { told["a"]++ }); n != 2 || more != 0 || len(l.changed) != 0 {
+		if n, more := l.Free("a", 0, tell("a")); n != 2 || more != 0 || len(l.changed) != 0 {
 			t.Errorf("%d slots, one more in %v, %d are to be told of an answer that does not come", n, more, len(l.changed))
 		}
 	})
