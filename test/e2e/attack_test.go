@@ -88,8 +88,8 @@ func TestAQuietNamespaceKeepsItsPaceUnderAttack(t *testing.T) {
 		fmt.Sprint("GOMEMLIMIT=", memoryLimit/4*3), // as the manager sets it by the limit of its container
 	}, "--watch-namespaces=", "--zap-log-level=error")
 	a.watchQuiet(t.Context())
-	before := a.resident()
 	calm := a.measure("calm")
+	before := a.memory("RssAnon:")
 	a.strike()
 	struck := a.measure("struck")
 	a.untilBystandersSucceed()
@@ -102,10 +102,15 @@ func TestAQuietNamespaceKeepsItsPaceUnderAttack(t *testing.T) {
 	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintf(w, "attack\t%d squatting Secrets, %d invented zones, %d poisoned tasks, %d tasks of %d KB\n", a.squatters, a.zones, a.poisoned, a.large, a.size>>10)
 	for _, namespace := range []string{"quiet", "victim"} {
-		_, _ = fmt.Fprintf(w, "JobId in namespace %s, before\t%s\n", namespace, spread(calm[namespace]))
-		_, _ = fmt.Fprintf(w, "JobId in namespace %s, under attack\t%s\n", namespace, spread(struck[namespace]))
+		for _, m := range []struct {
+			when  string
+			times map[string][]waited
+		}{{"before", calm}, {"under attack", struck}} {
+			_, _ = fmt.Fprintf(w, "namespace %s, %s: created\t%s\n", namespace, m.when, spread(m.times[namespace], func(w waited) time.Duration { return w.created }))
+			_, _ = fmt.Fprintf(w, "namespace %s, %s: JobId after that\t%s\n", namespace, m.when, spread(m.times[namespace], func(w waited) time.Duration { return w.submitted }))
+		}
 	}
-	_, _ = fmt.Fprintf(w, "memory\t%d MiB before, %d MiB at most, %d MiB a minute after\n", before>>20, high>>20, after>>20)
+	_, _ = fmt.Fprintf(w, "memory\t%d MiB at most, with the program; without it %d MiB before, %d MiB within a minute after\n", high>>20, before>>20, after>>20)
 	_ = w.Flush()
 	t.Logf("\n%s", table.String())
 	if high > memoryLimit {
@@ -247,12 +252,17 @@ func (a *attack) watchQuiet(ctx context.Context) {
 	}
 }
 
+// waited is how long the API server took to create a task, and the manager, from then on,
+// to submit it. All that is attacked shares a machine here, the API server too.
+type waited struct{ created, submitted time.Duration }
+
 // measure creates single quiet tasks, one after the other, in the two namespaces in
 // turn, and returns how long each took to get its JobId. A task that takes longer
 // than others is awaited; that it gets one at all is asserted, not how soon.
-func (a *attack) measure(name string) (took map[string][]time.Duration) {
+func (a *attack) measure(name string) (took map[string][]waited) {
 	a.t.Helper()
-	took = map[string][]time.Duration{}
+	took = map[string][]waited{}
+	start := time.Now()
 	for i := range a.quiet {
 		task := taskIn("quiet", fmt.Sprint(name, i), quietZone, fmt.Sprintf("https://quiet.example.org/%s/%d", name, i))
 		if i%2 == 1 {
@@ -261,6 +271,7 @@ func (a *attack) measure(name string) (took map[string][]time.Duration) {
 		}
 		began := time.Now()
 		a.must(a.Create(a.t.Context(), task))
+		created := time.Now()
 		var ready time.Time
 		a.must(a.poll(5*time.Millisecond, func(context.Context) (bool, error) {
 			a.mu.Lock()
@@ -268,14 +279,22 @@ func (a *attack) measure(name string) (took map[string][]time.Duration) {
 			ready = a.ready[client.ObjectKeyFromObject(task)]
 			return !ready.IsZero(), nil
 		}))
-		took[task.Namespace] = append(took[task.Namespace], ready.Sub(began))
+		w := waited{created.Sub(began), max(ready.Sub(created), 0)}
+		if w.created+w.submitted > 2*time.Second {
+			a.t.Logf("%s after %s: created in %s, submitted in %s", task.Name, began.Sub(start).Round(time.Second), w.created, w.submitted)
+		}
+		took[task.Namespace] = append(took[task.Namespace], w)
 	}
 	return took
 }
 
 // spread sums times up.
-func spread(times []time.Duration) string {
-	sorted := slices.Sorted(slices.Values(times))
+func spread(waits []waited, of func(waited) time.Duration) string {
+	var sorted []time.Duration
+	for _, w := range waits {
+		sorted = append(sorted, of(w))
+	}
+	slices.Sort(sorted)
 	at := func(percent int) time.Duration {
 		return sorted[min(len(sorted)*percent/100, len(sorted)-1)].Round(time.Millisecond)
 	}
@@ -355,7 +374,7 @@ func (a *attack) untilMemoryFalls(before int) (now int) {
 	a.t.Helper()
 	const slack = 48 << 20
 	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Second) {
-		if now = a.resident(); now <= before+slack {
+		if now = a.memory("RssAnon:"); now <= before+slack {
 			return now
 		}
 		if time.Now().After(end) {
@@ -364,8 +383,6 @@ func (a *attack) untilMemoryFalls(before int) (now int) {
 		}
 	}
 }
-
-func (a *attack) resident() int { return a.memory("VmRSS:") }
 
 // memory reads a figure of the manager's process, in bytes.
 func (a *attack) memory(field string) int {
