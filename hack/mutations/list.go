@@ -406,10 +406,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "that a task is gone removes the one that was made since", file: "internal/controller/versions.go",
-		old: `return known != nil && known.UID == task.UID
-`,
-		new: `return known != nil
-`,
+		old:    `return known != nil && known.UID == task.UID })`,
+		new:    `return known != nil })`,
 		suites: []string{controller},
 	},
 	{

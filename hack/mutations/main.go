@@ -20,11 +20,12 @@ import (
 	"time"
 )
 
-// mutation removes one safeguard: it puts new in the place of old, which stands
-// in the file exactly once.
+// mutation removes one safeguard: it puts new in the place of old. Old is a fragment of Go
+// that fits the code whatever its variables, functions and types are called there, and
+// wherever they stand, so that it survives renames and moves: see match.
 type mutation struct {
 	name     string // what is broken then
-	file     string
+	file     string // where old is, if it fits several files equally well
 	old, new string
 	// suites are arguments of `go test`, fastest first. The first that fails has
 	// caught the mutation.
@@ -43,8 +44,13 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	pattern := flag.String("run", "", "try only the mutations whose name or file matches this regular expression")
+	update := flag.Bool("update", false, "only write the names and files of today's code into the list of mutations")
 	flag.Parse()
-	if err := run(ctx, *pattern); err != nil {
+	do := run
+	if *update {
+		do = func(context.Context, string) error { return updateList(".") }
+	}
+	if err := do(ctx, *pattern); err != nil {
 		fmt.Fprintln(os.Stderr, "mutations:", err)
 		os.Exit(1)
 	}
@@ -63,7 +69,11 @@ func run(ctx context.Context, pattern string) error {
 	if err := copyTree(ctx, dir); err != nil {
 		return err
 	}
-	t := tree{dir}
+	sources, err := readSources(dir)
+	if err != nil {
+		return err
+	}
+	t := tree{dir, sources}
 	start := time.Now()
 	if err := t.sound(ctx, selected); err != nil {
 		return err
@@ -123,7 +133,10 @@ func copyTree(ctx context.Context, to string) error {
 }
 
 // tree is the copy that is broken and mended again.
-type tree struct{ dir string }
+type tree struct {
+	dir     string
+	sources []source
+}
 
 // sound fails if a suite fails without any mutation: then it proves nothing.
 func (t tree) sound(ctx context.Context, selected []mutation) error {
@@ -151,35 +164,26 @@ func (t tree) try(ctx context.Context, m mutation) (r result) {
 	start := time.Now()
 	defer func() { r.took = time.Since(start) }()
 	r = result{mutation: m}
-	path := filepath.Join(t.dir, m.file)
-	original, err := os.ReadFile(path)
+	at, err := m.locate(t.sources)
 	if err != nil {
 		r.invalid = err
 		return r
 	}
-	broken, err := m.apply(string(original))
+	broken, err := m.apply(at)
 	if err == nil {
-		err = os.WriteFile(path, []byte(broken), 0o644)
+		err = os.WriteFile(filepath.Join(t.dir, at.path), []byte(broken), 0o644)
 	}
 	if err != nil {
 		r.invalid = err
 		return r
 	}
-	defer func() { _ = os.WriteFile(path, original, 0o644) }()
+	defer func() { _ = os.WriteFile(filepath.Join(t.dir, at.path), []byte(at.text), 0o644) }()
 	for _, suite := range m.suites {
 		if r.caughtBy, r.invalid = t.test(ctx, suite); r.caughtBy != "" || r.invalid != nil {
 			break
 		}
 	}
 	return r
-}
-
-// apply returns the file's text with the safeguard removed.
-func (m mutation) apply(text string) (string, error) {
-	if n := strings.Count(text, m.old); n != 1 {
-		return "", fmt.Errorf("the old text is in %s %d times, not once", m.file, n)
-	}
-	return strings.Replace(text, m.old, m.new, 1), nil
 }
 
 var (

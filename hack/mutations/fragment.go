@@ -1,0 +1,211 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"go/scanner"
+	"go/token"
+	"go/types"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// lexeme is a token of Go code, and where its text stands.
+type lexeme struct {
+	token      token.Token
+	text       string
+	start, end int
+	// qualified says that the name follows a dot, so that it is a field or a method.
+	qualified bool
+}
+
+// scan returns the tokens of code. Comments and line breaks do not count.
+func scan(code string) ([]lexeme, error) {
+	var s scanner.Scanner
+	var failed scanner.ErrorList
+	file := token.NewFileSet().AddFile("", -1, len(code))
+	s.Init(file, []byte(code), failed.Add, 0)
+	var lexemes []lexeme
+	for {
+		pos, tok, text := s.Scan()
+		switch {
+		case tok == token.EOF:
+			return lexemes, failed.Err()
+		case tok == token.SEMICOLON && text == "\n":
+			continue
+		case text == "":
+			text = tok.String()
+		}
+		start := file.Offset(pos)
+		qualified := len(lexemes) > 0 && lexemes[len(lexemes)-1].token == token.PERIOD
+		lexemes = append(lexemes, lexeme{tok, text, start, start + len(text), qualified})
+	}
+}
+
+// match is a place where a fragment fits code, whatever the names are there.
+type match struct {
+	start, end int
+	names      map[string]string // name in the fragment -> name in the code
+	same       int               // how many names are the same
+}
+
+// find returns the places where a fragment fits. All but names must be the same; names may
+// differ as long as one in the fragment is one in the code, and the other way round. Names
+// that Go declares never differ.
+func find(fragment, code []lexeme) []match {
+	var matches []match
+	for at := 0; at+len(fragment) <= len(code); at++ {
+		if m, ok := fit(fragment, code[at:at+len(fragment)]); ok {
+			matches = append(matches, m)
+		}
+	}
+	return matches
+}
+
+func fit(fragment, code []lexeme) (match, bool) {
+	m := match{start: code[0].start, end: code[len(code)-1].end, names: map[string]string{}}
+	back := map[string]string{}
+	for i, want := range fragment {
+		have := code[i]
+		if want.token != have.token {
+			return m, false
+		}
+		if want.token != token.IDENT {
+			if want.text != have.text {
+				return m, false
+			}
+			continue
+		}
+		if want.text == have.text {
+			m.same++
+		} else if isPredeclared(want.text) || isPredeclared(have.text) || want.qualified != have.qualified || token.IsExported(want.text) != token.IsExported(have.text) && !want.qualified {
+			return m, false
+		}
+		if known, ok := m.names[want.text]; ok && known != have.text {
+			return m, false
+		}
+		if known, ok := back[have.text]; ok && known != want.text {
+			return m, false
+		}
+		m.names[want.text], back[have.text] = have.text, want.text
+	}
+	return m, true
+}
+
+func isPredeclared(name string) bool { return types.Universe.Lookup(name) != nil || name == "_" }
+
+var errAmbiguous = errors.New("the old text fits in several places")
+
+// best returns the place with most of the fragment's names. Two that have as many are none.
+func best(places []place) (place, error) {
+	var found place
+	n := 0
+	for _, p := range places {
+		switch {
+		case n == 0 || p.same > found.same:
+			found, n = p, 1
+		case p.same == found.same:
+			n++
+		}
+	}
+	switch n {
+	case 0:
+		return found, errors.New("the old text fits nowhere")
+	case 1:
+		return found, nil
+	}
+	return found, fmt.Errorf("%w: %d", errAmbiguous, n)
+}
+
+// renamed returns code with the names that a match has for them.
+func (m match) renamed(code string) (string, error) {
+	lexemes, err := scan(code)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	end := 0
+	for _, l := range lexemes {
+		name, ok := m.names[l.text]
+		if l.token != token.IDENT || !ok {
+			continue
+		}
+		b.WriteString(code[end:l.start] + name)
+		end = l.end
+	}
+	return b.String() + code[end:], nil
+}
+
+// source is a file of the shipped code.
+type source struct {
+	path    string // from the repository's root
+	text    string
+	lexemes []lexeme
+}
+
+// readSources reads what ships: all code of internal and cmd that is no test.
+func readSources(root string) ([]source, error) {
+	var sources []source
+	for _, dir := range []string{"cmd", "internal"} {
+		err := fs.WalkDir(os.DirFS(root), dir, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(filepath.Join(root, path))
+			if err != nil {
+				return err
+			}
+			lexemes, err := scan(string(text))
+			if err != nil {
+				return fmt.Errorf("%s: %w", path, err)
+			}
+			sources = append(sources, source{path, string(text), lexemes})
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return sources, nil
+}
+
+// place is where a mutation fits.
+type place struct {
+	source
+	match
+}
+
+// locate finds the one place where the mutation fits best: in its file, or else in any.
+func (m mutation) locate(sources []source) (place, error) {
+	fragment, err := scan(m.old)
+	if err != nil {
+		return place{}, err
+	}
+	var here, all []place
+	for _, s := range sources {
+		for _, found := range find(fragment, s.lexemes) {
+			all = append(all, place{s, found})
+			if s.path == m.file {
+				here = append(here, place{s, found})
+			}
+		}
+	}
+	at, err := best(all)
+	if errors.Is(err, errAmbiguous) {
+		if in, errHere := best(here); errHere == nil && in.same == at.same {
+			return in, nil
+		}
+	}
+	return at, err
+}
+
+// apply returns the file's text with the safeguard removed.
+func (m mutation) apply(at place) (string, error) {
+	broken, err := at.renamed(strings.TrimSpace(m.new))
+	if err != nil {
+		return "", err
+	}
+	return at.text[:at.start] + broken + at.text[at.end:], nil
+}
