@@ -20,7 +20,7 @@ func finishedTask(targets []string, jobs ...v1alpha1.Job) v1alpha1.PrefetchTask 
 	for _, target := range targets {
 		task.Spec.Targets = append(task.Spec.Targets, v1alpha1.Target(target))
 	}
-	task.Status.Run = schedule.Run(&task)
+	task.Status.Run = schedule.RunHash(&task)
 	task.Status.Jobs = jobs
 	task.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionFinished, Status: metav1.ConditionTrue}}
 	return task

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -17,9 +18,15 @@ type lexeme struct {
 	token      token.Token
 	text       string
 	start, end int
-	// qualified says that the name follows a dot, so that it is a field or a method.
-	qualified bool
+	// qualifier is the package before a name, with its dot: the same code has one or not,
+	// depending on where it stands.
+	qualifier string
+	// isMember says that the name follows a dot, so that it is a field or a method.
+	isMember bool
 }
+
+// packages are those whose names qualify what other packages take from them.
+var packages = []string{"queue", "schedule", "tasks", "kube", "teo", "target", "metrics", "submit", "follow", "ttl"}
 
 // scan returns the tokens of code. Comments and line breaks do not count.
 func scan(code string) ([]lexeme, error) {
@@ -39,21 +46,28 @@ func scan(code string) ([]lexeme, error) {
 			text = tok.String()
 		}
 		start := file.Offset(pos)
-		qualified := len(lexemes) > 0 && lexemes[len(lexemes)-1].token == token.PERIOD
-		lexemes = append(lexemes, lexeme{tok, text, start, start + len(text), qualified})
+		l := lexeme{token: tok, text: text, start: start, end: start + len(text)}
+		if n := len(lexemes); n > 0 && lexemes[n-1].token == token.PERIOD {
+			l.isMember = true
+			if n > 1 && token.IsExported(text) && slices.Contains(packages, lexemes[n-2].text) && !lexemes[n-2].isMember {
+				l.isMember, l.qualifier, l.start = false, lexemes[n-2].text+".", lexemes[n-2].start
+				lexemes = lexemes[:n-2]
+			}
+		}
+		lexemes = append(lexemes, l)
 	}
 }
 
 // match is a place where a fragment fits code, whatever the names are there.
 type match struct {
 	start, end int
-	names      map[string]string // name in the fragment -> name in the code
+	names      map[string]string // key of a name in the fragment -> name in the code
 	same       int               // how many names are the same
 }
 
-// find returns the places where a fragment fits. All but names must be the same; names may
-// differ as long as one in the fragment is one in the code, and the other way round. Names
-// that Go declares never differ.
+// find returns the places where a fragment fits. All but names must be the same. Names may
+// differ as long as one in the fragment is one in the code, and the other way round; those
+// of fields and methods in any way. Names that Go declares never differ.
 func find(fragment, code []lexeme) []match {
 	var matches []match
 	for at := 0; at+len(fragment) <= len(code); at++ {
@@ -69,29 +83,41 @@ func fit(fragment, code []lexeme) (match, bool) {
 	back := map[string]string{}
 	for i, want := range fragment {
 		have := code[i]
-		if want.token != have.token {
+		if want.token != have.token || want.token != token.IDENT && want.text != have.text {
 			return m, false
 		}
 		if want.token != token.IDENT {
-			if want.text != have.text {
-				return m, false
-			}
 			continue
 		}
 		if want.text == have.text {
 			m.same++
-		} else if isPredeclared(want.text) || isPredeclared(have.text) || want.qualified != have.qualified || token.IsExported(want.text) != token.IsExported(have.text) && !want.qualified {
+		} else if isPredeclared(want.text) || isPredeclared(have.text) || want.isMember != have.isMember {
 			return m, false
 		}
-		if known, ok := m.names[want.text]; ok && known != have.text {
+		key, name := want.key(), have.qualifier+have.text
+		if want.isMember { // fields and methods of several types may have had one name
+			if _, ok := m.names[key]; !ok {
+				m.names[key] = name
+			}
+			continue
+		}
+		if known, ok := m.names[key]; ok && known != name {
 			return m, false
 		}
-		if known, ok := back[have.text]; ok && known != want.text {
+		if known, ok := back[name]; ok && known != key {
 			return m, false
 		}
-		m.names[want.text], back[have.text] = have.text, want.text
+		m.names[key], back[name] = name, key
 	}
 	return m, true
+}
+
+// key tells a field or a method from what else has its name.
+func (l lexeme) key() string {
+	if l.isMember {
+		return "." + l.text
+	}
+	return l.text
 }
 
 func isPredeclared(name string) bool { return types.Universe.Lookup(name) != nil || name == "_" }
@@ -128,7 +154,7 @@ func (m match) renamed(code string) (string, error) {
 	var b strings.Builder
 	end := 0
 	for _, l := range lexemes {
-		name, ok := m.names[l.text]
+		name, ok := m.names[l.key()]
 		if l.token != token.IDENT || !ok {
 			continue
 		}

@@ -13,14 +13,14 @@ var mutations = []mutation{
 	// What an upgrade must not do.
 	{
 		name: "a run has another name than in the statuses of earlier versions", file: "internal/schedule/run.go",
-		old:    `		return hash(task.Spec.ZoneID, targets, Semantics(task), task.Spec.EncodeURL, task.Spec.Revision)`,
-		new:    `		return hash(task.Spec.ZoneID, targets, Semantics(task), task.Spec.EncodeURL, task.Spec.Revision, "")`,
+		old:    `		return hashParts(task.Spec.ZoneID, targets, HashSemantics(task), task.Spec.EncodeURL, task.Spec.Revision)`,
+		new:    `		return hashParts(task.Spec.ZoneID, targets, HashSemantics(task), task.Spec.EncodeURL, task.Spec.Revision, "")`,
 		suites: []string{line},
 	},
 	{
 		name: "a retry that was handled is due again after an upgrade", file: "internal/schedule/run.go",
-		old:    `retry != task.Status.LastHandledRetry && finished(task)`,
-		new:    `finished(task)`,
+		old:    `retry != task.Status.LastHandledRetry && IsFinished(task)`,
+		new:    `IsFinished(task)`,
 		suites: []string{line, controller},
 	},
 	// What an answer means.
@@ -239,13 +239,13 @@ var mutations = []mutation{
 	// The rate.
 	{
 		name: "what waits for a slot goes in the order it was planned", file: "internal/controller/call.go",
-		old:    `teo.Turn{Line: l.account.String(), Number: call.Turn}`,
+		old:    `teo.Turn{Line: l.account.String(), Number: call.Sequence}`,
 		new:    `teo.Turn{Line: l.account.String()}`,
 		suites: []string{controller},
 	},
 	{
 		name: "what is claimed is sent though its account is held", file: "internal/controller/call.go",
-		old:    `if held = l.queue.Held(call, time.Now()); !held {`,
+		old:    `if held = l.queue.IsBackedOff(call, time.Now()); !held {`,
 		new:    `if !held {`,
 		suites: []string{controller},
 	},
@@ -348,8 +348,8 @@ var mutations = []mutation{
 	// The line.
 	{
 		name: "what a job covers counts as not handed over", file: "internal/schedule/run.go",
-		old:    `range Covered(job.Targets, n).Minus(Retried(job, n)) {`,
-		new:    `range Covered(job.Targets, n).Minus(All(n)) {`,
+		old:    `range CoveredPositions(job.Targets, n).Minus(RetriedPositions(job, n)) {`,
+		new:    `range CoveredPositions(job.Targets, n).Minus(All(n)) {`,
 		suites: []string{line},
 	},
 	{
@@ -360,8 +360,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a suspended task is submitted", file: "internal/schedule/run.go",
-		old:    `if Slimmed(task) || !task.DeletionTimestamp.IsZero() || Suspended(task) {`,
-		new:    `if Slimmed(task) || !task.DeletionTimestamp.IsZero() {`,
+		old:    `if IsSlimmed(task) || !task.DeletionTimestamp.IsZero() || IsSuspended(task) {`,
+		new:    `if IsSlimmed(task) || !task.DeletionTimestamp.IsZero() {`,
 		suites: []string{line},
 	},
 	{
@@ -372,8 +372,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "an event ends a hold of the account", file: "internal/schedule/plan.go",
-		old:    `if q.account.at(now) {`,
-		new:    `if q.account.at(now) && q.account.probe && q.probing {`,
+		old:    `if q.accountBackOff.isActive(now) {`,
+		new:    `if q.accountBackOff.isActive(now) && q.accountBackOff.probe && q.probing {`,
 		suites: []string{line},
 	},
 	{
@@ -424,14 +424,14 @@ var mutations = []mutation{
 	},
 	{
 		name: "the second witness is looked for next to the first", file: "internal/schedule/isolate.go",
-		old:    `call.lane.reverse(part.item)`,
-		new:    `_ = call.lane.reverse`,
+		old:    `call.lane.reverseSuspects(part.item)`,
+		new:    `_ = call.lane.reverseSuspects`,
 		suites: []string{line},
 	},
 	{
 		name: "what a task has beyond a call that was cut off waits for it", file: "internal/schedule/isolate.go",
-		old:    `if rest := Open(part.Task).Minus(part.Positions); len(rest) > 0 {`,
-		new:    `if rest := Open(part.Task).Minus(part.Positions); len(rest) < 0 {`,
+		old:    `if rest := OpenPositions(part.Task).Minus(part.Positions); len(rest) > 0 {`,
+		new:    `if rest := OpenPositions(part.Task).Minus(part.Positions); len(rest) < 0 {`,
 		suites: []string{line},
 	},
 	{
@@ -448,8 +448,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a lost call is halved in a lane that was forgotten", file: "internal/schedule/lost.go",
-		old:    `part.item.lane = q.lane(part.item.lane.Lane)`,
-		new:    `_ = q.lane(part.item.lane.Lane)`,
+		old:    `part.item.lane = q.lane(part.item.lane.BatchKey)`,
+		new:    `_ = q.lane(part.item.lane.BatchKey)`,
 		suites: []string{line},
 	},
 	{
@@ -466,40 +466,40 @@ var mutations = []mutation{
 	},
 	{
 		name: "what is tried by halves does not wait for a claim that may have its URLs", file: "internal/schedule/isolate.go",
-		old:    `g = q.waitForClaims(l, slices.DeleteFunc(g, func(s suspect) bool { return !s.valid() }))`,
-		new:    `g = slices.DeleteFunc(g, func(s suspect) bool { return !s.valid() })`,
+		old:    `g = q.setAsideBlocked(l, slices.DeleteFunc(g, func(s suspect) bool { return !s.isCurrent() }))`,
+		new:    `g = slices.DeleteFunc(g, func(s suspect) bool { return !s.isCurrent() })`,
 		suites: []string{line},
 	},
 	{
 		name: "a task does not wait for a claim that may have its URLs", file: "internal/schedule/queue.go",
-		old:    `if len(q.wanted) == 0 {`,
-		new:    `if len(q.wanted) >= 0 {`,
+		old:    `if len(q.reservedURLs) == 0 {`,
+		new:    `if len(q.reservedURLs) >= 0 {`,
 		suites: []string{line},
 	},
 	{
 		name: "claims that another process made hold no URLs", file: "internal/schedule/queue.go",
-		old: `	q.Hold(submission.ClaimID, submission.ZoneID, urls, now)
+		old: `	q.ReserveURLs(submission.ClaimID, submission.ZoneID, urls, now)
 `,
-		new: `	q.Hold(submission.ClaimID, submission.ZoneID, nil, now)
+		new: `	q.ReserveURLs(submission.ClaimID, submission.ZoneID, nil, now)
 `,
 		suites: []string{line},
 	},
 	{
 		name: "a deleted task's call holds its URLs no longer", file: "internal/schedule/queue.go",
-		old: `	q.letGo(key, now)
-	delete(q.returned, key)
+		old: `	q.detachClaim(key, now)
+	delete(q.returnedCalls, key)
 `,
-		new: `	if c := q.letGo(key, now); c != nil {
+		new: `	if c := q.detachClaim(key, now); c != nil {
 		q.Settled(c.id, now)
 	}
-	delete(q.returned, key)
+	delete(q.returnedCalls, key)
 `,
 		suites: []string{line},
 	},
 	{
 		name: "a new run does not wait for the claim of one that fetched in another way", file: "internal/schedule/run.go",
-		old:    `return !Claimed(task) || NewRun(task) && claim.Semantics == Semantics(task)`,
-		new:    `return NewRun(task)`,
+		old:    `return !HasClaim(task) || IsNewRun(task) && claim.Semantics == HashSemantics(task)`,
+		new:    `return IsNewRun(task)`,
 		suites: []string{line},
 	},
 	{
@@ -510,13 +510,13 @@ var mutations = []mutation{
 	},
 	{
 		name: "nonsense in a status counts as not handed over", file: "internal/schedule/positions.go",
-		old:    `return All(n)`,
+		old:    `return AllPositions(n)`,
 		new:    `return p`,
 		suites: []string{line},
 	},
 	{
 		name: "a URL of two tasks is sent twice in a call", file: "internal/schedule/plan.go",
-		old:    `if !urls.has(u) {`,
+		old:    `if !urls.contains(u) {`,
 		new:    `if len(u) > 0 {`,
 		suites: []string{line},
 	},
@@ -530,20 +530,20 @@ var mutations = []mutation{
 	// Blame.
 	{
 		name: "what shared a call that was not executed shares the next one", file: "internal/schedule/lost.go",
-		old:    `q.suspectLast(l, q.halve(parts)...)`,
-		new:    `q.suspectLast(l, accuse(parts))`,
+		old:    `q.queueSuspectsLast(l, q.splitParts(parts)...)`,
+		new:    `q.queueSuspectsLast(l, accuse(parts))`,
 		suites: []string{line, controller},
 	},
 	{
 		name: "targets of a task wait for one of it that EdgeOne cannot take", file: "internal/schedule/lost.go",
-		old: `	q.suspectLast(l, others...)
+		old: `	q.queueSuspectsLast(l, others...)
 `,
 		new:    ``,
 		suites: []string{controller},
 	},
 	{
 		name: "a namespace whose calls get lost shares the next ones with others", file: "internal/schedule/lost.go",
-		old: `	q.keepApart(call, now)
+		old: `	q.separateTenants(call, now)
 `,
 		new:    ``,
 		suites: []string{line},
@@ -558,14 +558,14 @@ var mutations = []mutation{
 	},
 	{
 		name: "the quotas of a namespace's zones are read before another's", file: "internal/schedule/reads.go",
-		old:    `for len(r.underWay) < maxReads {`,
+		old:    `for len(r.underWay) < maxQuotaReads {`,
 		new:    `for len(r.underWay) < 1<<30 {`,
 		suites: []string{line},
 	},
 	{
 		name: "a key that may not work is tried with all tasks", file: "internal/schedule/queue.go",
-		old:    `account:    hold{probe: true},`,
-		new:    `account:    hold{},`,
+		old:    `accountBackOff:    backOff{probe: true},`,
+		new:    `accountBackOff:    backOff{},`,
 		suites: []string{line},
 	},
 	{
@@ -576,8 +576,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a namespace may have any number of lanes refused", file: "internal/schedule/blame.go",
-		old:    `troubles[way].calls < deniedLanes:`,
-		new:    `troubles[way].calls < 1<<30:`,
+		old:    `.failures[way].calls < deniedLanes:`,
+		new:    `.failures[way].calls < 1<<30:`,
 		suites: []string{line},
 	},
 	{
@@ -614,8 +614,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a task is stalled for what shared its calls", file: "internal/controller/status.go",
-		old:    `if len(jobs) == 0 && single && schedule.OftenLost(task)`,
-		new:    `if len(jobs) == 0 && (single || task != nil) && schedule.OftenLost(task)`,
+		old:    `if len(jobs) == 0 && single && schedule.HasRepeatedLosses(task)`,
+		new:    `if len(jobs) == 0 && (single || task != nil) && schedule.HasRepeatedLosses(task)`,
 		suites: []string{controller},
 	},
 
@@ -687,13 +687,13 @@ var mutations = []mutation{
 	},
 	{
 		name: "the cache slims a finished task whose spec asks for another run", file: "internal/controller/cache.go",
-		old:    ` || schedule.NewRun(task) || `,
-		new:    ` || schedule.NewRun(task) && task.Name == "" || `,
+		old:    ` || schedule.IsNewRun(task) || `,
+		new:    ` || schedule.IsNewRun(task) && task.Name == "" || `,
 		suites: []string{controller, histories},
 	},
 	{
 		name: "the cache slims a finished task that asks for a retry", file: "internal/controller/cache.go",
-		old:    ` || schedule.RetryDue(task) {`,
+		old:    ` || schedule.IsRetryDue(task) {`,
 		new:    ` {`,
 		suites: []string{controller},
 	},
@@ -751,8 +751,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a claim that is not taken is tried again at once", file: "internal/schedule/postpone.go",
-		old:    `func (it *item) isPostponed(now time.Time) bool { return now.Before(it.postponed.until) }`,
-		new:    `func (it *item) isPostponed(time.Time) bool { return false }`,
+		old:    `func (it *queueItem) isPostponed(now time.Time) bool { return now.Before(it.postponed.until) }`,
+		new:    `func (it *queueItem) isPostponed(time.Time) bool { return false }`,
 		suites: []string{controller},
 	},
 	{
@@ -776,8 +776,8 @@ var mutations = []mutation{
 	// Retries.
 	{
 		name: "a retry is not noted with what it opens", file: "internal/controller/retry.go",
-		old:    "\ts.LastHandledRetry = schedule.Retry(task)",
-		new:    "\t_ = schedule.Retry(task)",
+		old:    "\ts.LastHandledRetry = schedule.RequestedRetry(task)",
+		new:    "\t_ = schedule.RequestedRetry(task)",
 		suites: []string{controller},
 	},
 	{
@@ -788,7 +788,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a new run leaves a retry to do that was asked for before", file: "internal/controller/status.go",
-		old:    `, LastHandledRetry: schedule.Retry(task)}`,
+		old:    `, LastHandledRetry: schedule.RequestedRetry(task)}`,
 		new:    `}`,
 		suites: []string{controller},
 	},
@@ -1108,7 +1108,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a call that may have been executed is not looked for once its run is back", file: "internal/schedule/run.go",
-		old:    `return claim != nil && !(claim.Expired && NewRun(task))`,
+		old:    `return claim != nil && !(claim.Expired && IsNewRun(task))`,
 		new:    `return claim != nil && !claim.Expired`,
 		suites: []string{line, controller, histories},
 	},
@@ -1136,7 +1136,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a run goes on with another list than it began with", file: "internal/controller/targets.go",
-		old:    `return !schedule.Bound(task) || task.Status.TargetsHash == hash`,
+		old:    `return !schedule.IsBoundToList(task) || task.Status.TargetsHash == hash`,
 		new:    `return true`,
 		suites: []string{controller, histories},
 	},
@@ -1170,20 +1170,20 @@ var mutations = []mutation{
 	},
 	{
 		name: "what is not known of a task's targets is taken for nothing to do", file: "internal/controller/status.go",
-		old:    `return !schedule.NewRun(task) && !schedule.Unresolved(task)`,
-		new:    `return !schedule.NewRun(task)`,
+		old:    `return !schedule.IsNewRun(task) && !schedule.IsUnresolved(task)`,
+		new:    `return !schedule.IsNewRun(task)`,
 		suites: []string{controller, histories},
 	},
 	{
 		name: "a task whose targets are not known is looked for", file: "internal/controller/poller.go",
-		old:    `|| schedule.Unresolved(task) && !schedule.NewRun(task) {`,
-		new:    `|| schedule.Unresolved(task) && task.Name == "" {`,
+		old:    `|| schedule.IsUnresolved(task) && !schedule.IsNewRun(task) {`,
+		new:    `|| schedule.IsUnresolved(task) && task.Name == "" {`,
 		suites: []string{controller, histories},
 	},
 	{
 		name: "a task that is being deleted is looked for", file: "internal/controller/poller.go",
-		old:    `if !task.DeletionTimestamp.IsZero() || schedule`,
-		new:    `if schedule`,
+		old:    `if !task.DeletionTimestamp.IsZero() || schedule.IsUnresolved`,
+		new:    `if schedule.IsUnresolved`,
 		suites: []string{controller},
 	},
 	{
@@ -1194,7 +1194,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a write to a task without its list in memory forgets which run it is", file: "internal/controller/write.go",
-		old:    `written = schedule.Elide(written)`,
+		old:    `written = schedule.ElideTargets(written)`,
 		new:    `written.Spec.Targets = nil`,
 		suites: []string{controller},
 	},

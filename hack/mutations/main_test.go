@@ -51,6 +51,7 @@ func TestAMutationSurvivesARename(t *testing.T) {
 	}{
 		{"as it was", "if q.sealed {\nreturn err\n}", "if q.sealed && len(q.rest) == 0 { return err }"},
 		{"renamed", "if body.closed {\nreturn failure\n}", "if body.closed && len(body.rest) == 0 { return failure }"},
+		{"in another package", "if teo.Sealed {\nreturn teo.Err\n}", ""},
 		{"with another condition", "if !q.sealed {\nreturn err\n}", ""},
 		{"with two names for one", "if q.sealed {\nreturn q\n}", ""},
 		{"with one that Go declares", "if q.sealed {\nreturn nil\n}", ""},
@@ -77,6 +78,23 @@ func TestAMutationSurvivesARename(t *testing.T) {
 				t.Errorf("got %q, %v, want %q", got, err, tt.want)
 			}
 		})
+	}
+}
+
+// What a fragment calls stands in another package after a move.
+func TestAMutationSurvivesAMoveOfWhatItCalls(t *testing.T) {
+	m := mutation{old: "if isOver(task) { return errStale }", new: "if isOver(task) && errStale == nil { return errStale }"}
+	code := "if tasks.IsOver(task) {\nreturn kube.ErrStale\n}"
+	lexemes, err := scan(code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := m.locate([]source{{"internal/a.go", code, lexemes}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := m.apply(at); err != nil || got != "if tasks.IsOver(task) && kube.ErrStale == nil { return kube.ErrStale }" {
+		t.Errorf("got %q, %v", got, err)
 	}
 }
 

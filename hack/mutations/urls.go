@@ -7,8 +7,8 @@ const urls = "./internal/target"
 var spellings = []mutation{
 	{
 		name: "spellings of a URL are told apart in a call", file: "internal/schedule/plan.go",
-		old:    `func (s urlSet) has(u string) bool { return s.seen[s.normalize(u)] }`,
-		new:    `func (s urlSet) has(u string) bool { return s.seen[u] }`,
+		old:    `func (s urlSet) contains(u string) bool { return s.seen[s.normalize(u)] }`,
+		new:    `func (s urlSet) contains(u string) bool { return s.seen[u] }`,
 		suites: []string{controller},
 	},
 	{

@@ -165,7 +165,7 @@ func TestAPlanWithoutADailyQuotaNeedsAPerson(t *testing.T) {
 		defer edgeOne.Close()
 		u := newUnit(t, edgeOne.RoundTripper(), nil, unitTask("a", 1))
 		s, l := u.submitter(u.get("a"))
-		if decision := l.queue.Next(time.Now()); decision.ReadQuota != unitZone {
+		if decision := l.queue.PlanNext(time.Now()); decision.ReadQuota != unitZone {
 			t.Fatalf("%+v", decision)
 		}
 		s.readQuota(l, unitCreds, unitZone)

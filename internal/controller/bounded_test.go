@@ -47,7 +47,7 @@ func TestEditsInQuickSuccessionCostWritesAndEventsByTime(t *testing.T) {
 					t.Errorf("480 edits within a minute cost %d writes, %d Events and %d calls", writes, events, len(w.submissions())-calls)
 				}
 				after := w.server.get(key)
-				if c.rule.Refuse == "" && (schedule.NewRun(after) || !over(after)) || schedule.RetryDue(after) || !over(after) {
+				if c.rule.Refuse == "" && (schedule.IsNewRun(after) || !over(after)) || schedule.IsRetryDue(after) || !over(after) {
 					t.Errorf("what was asked for last is not done: %s", summary(after))
 				}
 			})

@@ -137,7 +137,7 @@ const (
 func whole(task *v1alpha1.PrefetchTask) client.Object {
 	pruneMetadata(task)
 	if hasLongList(task) {
-		return schedule.Elide(task)
+		return schedule.ElideTargets(task)
 	}
 	return task
 }
@@ -146,7 +146,7 @@ func whole(task *v1alpha1.PrefetchTask) client.Object {
 func pruneMetadata(task *v1alpha1.PrefetchTask) {
 	task.ManagedFields, task.OwnerReferences, task.Finalizers = nil, nil, nil
 	if len(task.Annotations[v1alpha1.RetryAnnotation]) > maxAnnotation {
-		task.Annotations[v1alpha1.RetryAnnotation] = schedule.Retry(task) // which stays the same
+		task.Annotations[v1alpha1.RetryAnnotation] = schedule.RequestedRetry(task) // which stays the same
 	}
 	maps.DeleteFunc(task.Annotations, func(name, value string) bool {
 		return name == corev1.LastAppliedConfigAnnotation || len(value) > maxAnnotation
@@ -156,7 +156,7 @@ func pruneMetadata(task *v1alpha1.PrefetchTask) {
 
 // hasLongList says whether the task has a list in its spec that is not kept.
 func hasLongList(task *v1alpha1.PrefetchTask) bool {
-	return !schedule.FromConfigMap(task) && listSize(task) > maxList
+	return !schedule.IsFromConfigMap(task) && listSize(task) > maxList
 }
 
 // listSize is how many bytes the task's targets take.
@@ -172,7 +172,7 @@ func listSize(task *v1alpha1.PrefetchTask) (size int) {
 // not pay for their URLs. Nothing is ever written from such a copy, and a change
 // of the spec or a retry that is asked for brings the whole task again.
 func slim(task *v1alpha1.PrefetchTask) client.Object {
-	if !over(task) || task.Status.Submission != nil || task.Status.ObservedGeneration != task.Generation || schedule.NewRun(task) || schedule.RetryDue(task) {
+	if !over(task) || task.Status.Submission != nil || task.Status.ObservedGeneration != task.Generation || schedule.IsNewRun(task) || schedule.IsRetryDue(task) {
 		return whole(task)
 	}
 	kept := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{

@@ -24,12 +24,12 @@ import (
 func (s *Submitter) goCall(ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call) bool {
 	claimID := strings.ToLower(rand.Text()[:16])
 	if !s.calls.start(claimID) { // stopping: nothing new
-		l.queue.Released(call, s.newest(l, call), time.Now())
+		l.queue.RecordReleased(call, s.newest(l, call), time.Now())
 		return false
 	}
-	l.queue.Hold(claimID, call.Lane.ZoneID, call.URLs, time.Now())
+	l.queue.ReserveURLs(claimID, call.Lane.ZoneID, call.URLs, time.Now())
 	l.claiming += len(call.Parts)
-	l.unsent[claimID] = call.Turn
+	l.unsent[claimID] = call.Sequence
 	go func() {
 		s.call(log.IntoContext(s.critical, log.FromContext(ctx).WithValues("claim", claimID, "zone", call.Lane.ZoneID)), l, creds, call, claimID)
 		s.calls.end(claimID)
@@ -55,7 +55,7 @@ func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, ca
 			if err != nil {
 				s.pause(l, call, fmt.Errorf("%w: %w", errNotClaimed, err))
 			}
-			l.queue.Released(call, s.newest(l, call), time.Now())
+			l.queue.RecordReleased(call, s.newest(l, call), time.Now())
 		})
 		return
 	}
@@ -81,12 +81,12 @@ func (s *Submitter) postpone(l *line, call *schedule.Call, troubles []error, som
 		switch {
 		case err == nil:
 		case errors.Is(err, errTooSoon):
-			l.queue.PostponeUntil(call.Parts[i], tooSoon, time.Now().Add(s.runs.wait(call.Parts[i].Task)))
+			l.queue.PostponeTaskUntil(call.Parts[i], tooSoon, time.Now().Add(s.runs.wait(call.Parts[i].Task)))
 		case isRefused(err):
-			l.queue.Postpone(call.Parts[i], whyRefused(err), time.Now())
+			l.queue.PostponeTask(call.Parts[i], whyRefused(err), time.Now())
 		case someClaimed || tried == 1:
-			why := pauseAfter(fmt.Errorf("%w: %w", errNotClaimed, err), 1, 0).Why
-			l.queue.Postpone(call.Parts[i], why, time.Now())
+			why := pauseAfter(fmt.Errorf("%w: %w", errNotClaimed, err), 1, 0).Cause
+			l.queue.PostponeTask(call.Parts[i], why, time.Now())
 		default:
 			shared = err
 		}
@@ -133,7 +133,7 @@ func (s *Submitter) claimAll(
 			return
 		}
 		part := call.Parts[i]
-		newRun := schedule.NewRun(part.Task)
+		newRun := schedule.IsNewRun(part.Task)
 		if newRun && s.runs.wait(part.Task) > 0 {
 			troubles[i] = errTooSoon
 			return
@@ -148,7 +148,7 @@ func (s *Submitter) claimAll(
 			SignedAt:    metav1.NewTime(signedAt),
 			Targets:     part.Positions.String(),
 			CallHash:    planned,
-			Semantics:   schedule.Semantics(part.Task),
+			Semantics:   schedule.HashSemantics(part.Task),
 			EarlierJobs: append(earlierJobs(part.Task, signedAt.Add(-s.SignatureValidity)), foreign(part)...),
 		}
 		var err error
@@ -170,7 +170,7 @@ func (s *Submitter) claimAll(
 // earlierJobs are the jobs that were signed after a time and had the targets that
 // are now submitted again: those of the run before, or of this one what a retry is of.
 func earlierJobs(task *v1alpha1.PrefetchTask, after time.Time) []string {
-	newRun := schedule.NewRun(task)
+	newRun := schedule.IsNewRun(task)
 	var ids []string
 	for _, job := range slices.Backward(task.Status.Jobs) {
 		if (newRun || job.Retried != "") && job.SubmitTime.After(after) && len(ids) < maxEarlierJobs/2 {
@@ -182,7 +182,7 @@ func earlierJobs(task *v1alpha1.PrefetchTask, after time.Time) []string {
 
 // answered is a call that EdgeOne answered just now.
 type answered struct {
-	lane  schedule.Lane
+	lane  schedule.BatchKey
 	jobID string
 	urls  map[string]bool
 	at    time.Time
@@ -196,16 +196,16 @@ const answerMemory = clockSkew + 2*time.Second
 // answeredBeside returns a function that names the jobs that other calls got for a
 // task's URLs just now: they were made before the claim, so they are not its own. Those
 // of other lanes fetched the URLs in another way, and the history does not tell in which.
-func (l *line) answeredBeside(lane schedule.Lane) func(schedule.Part) []string {
+func (l *line) answeredBeside(lane schedule.BatchKey) func(schedule.CallPart) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.answered = slices.DeleteFunc(l.answered, func(a answered) bool { return time.Since(a.at) > answerMemory })
 	beside := slices.DeleteFunc(slices.Clone(l.answered), func(a answered) bool { return !a.lane.SharesZone(lane) })
-	return func(part schedule.Part) (ids []string) {
+	return func(part schedule.CallPart) (ids []string) {
 		if len(beside) == 0 {
 			return nil
 		}
-		targets := schedule.Targets(part.Task)
+		targets := schedule.DistinctTargets(part.Task)
 		for _, a := range beside {
 			if len(ids) < maxEarlierJobs/2 && slices.ContainsFunc(part.Positions, func(i int) bool { return a.urls[target.Identity(targets[i])] }) {
 				ids = append(ids, a.jobID)
@@ -233,7 +233,7 @@ func claimedURLs(call *schedule.Call, claimed []bool) []string {
 		if !claimed[i] {
 			continue
 		}
-		targets := schedule.Targets(part.Task)
+		targets := schedule.DistinctTargets(part.Task)
 		for _, p := range part.Positions {
 			if u := targets[p]; !seen[target.Identity(u)] {
 				seen[target.Identity(u)] = true
@@ -252,12 +252,12 @@ var errNotSent = errors.New("not sent")
 func (s *Submitter) send(
 	ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, claimID string, urls []string, signedAt time.Time,
 ) (teo.CreatePrefetchTaskResponse, error) {
-	slot, err := s.slot(ctx, creds, teo.Turn{Line: l.account.String(), Number: call.Turn})
+	slot, err := s.slot(ctx, creds, teo.Turn{Line: l.account.String(), Number: call.Sequence})
 	held := false
 	s.tellLine(l, func() {
 		delete(l.unsent, claimID)
-		if held = l.queue.Held(call, time.Now()); !held {
-			l.queue.Sent(call)
+		if held = l.queue.IsBackedOff(call, time.Now()); !held {
+			l.queue.MarkSent(call)
 		}
 	})
 	switch {
@@ -284,7 +284,7 @@ func (s *Submitter) slot(ctx context.Context, creds teo.Credentials, turn teo.Tu
 
 // request is the call as EdgeOne wants it: lower-case values, and nothing that
 // the user left unset.
-func request(lane schedule.Lane, urls []string) teo.CreatePrefetchTaskRequest {
+func request(lane schedule.BatchKey, urls []string) teo.CreatePrefetchTaskRequest {
 	req := teo.CreatePrefetchTaskRequest{ZoneID: lane.ZoneID, EncodeURL: lane.EncodeURL(), Targets: make([]string, len(urls))}
 	for i, u := range urls {
 		if req.Targets[i] = target.Encode(u); req.EncodeURL != nil && *req.EncodeURL {
@@ -318,7 +318,7 @@ func (s *Submitter) conclude(
 	switch kind := teo.KindOf(err); {
 	case errors.Is(err, errNotSent):
 		settleAll(release(noReason, now))
-		l.done(claimID, func() { q.Released(call, s.newest(l, call), time.Now()) })
+		l.done(claimID, func() { q.RecordReleased(call, s.newest(l, call), time.Now()) })
 	case err == nil:
 		refused := map[string]string{}
 		for _, failed := range response.Failed {
@@ -330,7 +330,7 @@ func (s *Submitter) conclude(
 		l.done(claimID, func() {
 			l.failures = 0
 			l.answered = append(l.answered, answered{call.Lane, response.JobID, urlSet(call.URLs), now})
-			q.Accepted(call, s.newest(l, call), max(0, sent-len(refused)), time.Now())
+			q.RecordAccepted(call, s.newest(l, call), max(0, sent-len(refused)), time.Now())
 			l.use(call.Lane.ZoneID, 0, time.Now())
 		})
 	case kind == teo.Ambiguous:
@@ -342,20 +342,20 @@ func (s *Submitter) conclude(
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		s.pause(l, call, err)
-		q.Lost(call, claimID, s.newest(l, call), time.Now())
+		q.TrackLostCall(call, claimID, s.newest(l, call), time.Now())
 	case kind == teo.Rejected && !teo.IsBatchQuota(err) && len(call.URLs) == 1:
 		l.mu.Lock()
 		if teo.IsDomainNotFound(err) {
-			q.BadHost(call.Lane.ZoneID, target.Encode(call.URLs[0]), teo.Message(err), now.Add(badHostMemory))
+			q.RefuseHost(call.Lane.ZoneID, target.Encode(call.URLs[0]), teo.Message(err), now.Add(badHostMemory))
 		}
-		q.Refused(call, teo.Code(err), teo.Message(err), aboutTargets(err))
+		q.RecordRejection(call, teo.Code(err), teo.Message(err), aboutTargets(err))
 		l.mu.Unlock()
 		refused := map[string]string{}
 		for _, u := range call.URLs {
 			refused[target.Identity(u)] = teo.Message(err)
 		}
 		settleAll(record("", refused, now))
-		l.done(claimID, func() { q.Accepted(call, s.newest(l, call), 0, time.Now()) })
+		l.done(claimID, func() { q.RecordAccepted(call, s.newest(l, call), 0, time.Now()) })
 	default:
 		settleAll(release(noReason, now))
 		l.done(claimID, func() { s.released(l, call, err) })
@@ -382,26 +382,26 @@ func (s *Submitter) released(l *line, call *schedule.Call, err error) {
 	q, tasks, now := l.queue, s.newest(l, call), time.Now()
 	switch {
 	case teo.IsBatchQuota(err):
-		q.TooLarge(call, now)
-		q.Released(call, tasks, now)
+		q.RecordTooLarge(call, now)
+		q.RecordReleased(call, tasks, now)
 	case teo.KindOf(err) == teo.Rejected:
-		q.Rejected(call, tasks, now)
+		q.BisectRejected(call, tasks, now)
 	case teo.KindOf(err) == teo.Exhausted:
-		q.Exhausted(call, now)
-		q.Released(call, tasks, now)
+		q.RecordQuotaExhausted(call, now)
+		q.RecordReleased(call, tasks, now)
 	case errors.Is(err, teo.ErrCutOff):
-		reach, failures := q.Blame(call, "cut off", now)
+		reach, failures := q.AttributeFailure(call, "cut off", now)
 		p := pauseAfter(err, failures, s.RecheckInterval)
-		if reach == schedule.ReachAccount {
-			q.HoldAccount(p.Why, now, now.Add(p.Duration))
+		if reach == schedule.ScopeAccount {
+			q.BackOffAccount(p.Cause, now, now.Add(p.Duration))
 		}
-		q.CutOff(call, tasks, p.Why, now)
+		q.BisectCutOff(call, tasks, p.Cause, now)
 	default:
 		if errors.Is(err, teo.ErrTooOld) {
-			q.TooSlow(call)
+			q.LimitTasksPerCall(call)
 		}
 		s.pause(l, call, err)
-		q.Released(call, tasks, now)
+		q.RecordReleased(call, tasks, now)
 	}
 }
 
@@ -409,7 +409,7 @@ func (s *Submitter) released(l *line, call *schedule.Call, err error) {
 func (l *line) done(claimID string, tell func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.queue.Settled(claimID, time.Now())
+	l.queue.ReleaseURLs(claimID, time.Now())
 	tell()
 }
 
@@ -431,7 +431,7 @@ func (s *Submitter) goRefuse(l *line, call *schedule.Call) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		_ = s.postpone(l, call, troubles, true)
-		l.queue.Accepted(call, s.newest(l, call), 0, time.Now())
+		l.queue.RecordAccepted(call, s.newest(l, call), 0, time.Now())
 	}()
 }
 

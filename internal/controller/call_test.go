@@ -286,7 +286,7 @@ func TestATaskWithoutAnAcknowledgedClaimIsNotSent(t *testing.T) {
 		u := newUnit(t, edgeOne, nil, a, b)
 		s, l := u.submitter(u.get("a"), u.get("b"))
 		call := u.planned(l)
-		if _, err := u.store.write(t.Context(), u.get("b"), refuse(schedule.All(1), "meanwhile", t0)); err != nil {
+		if _, err := u.store.write(t.Context(), u.get("b"), refuse(schedule.AllPositions(1), "meanwhile", t0)); err != nil {
 			t.Fatal(err)
 		}
 		s.call(context.Background(), l, unitCreds, call, "mine")
@@ -343,11 +343,11 @@ func TestNoCallIsPlannedBeforeEdgeOneHasToldItsTime(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				u := newUnit(t, seen(func(*http.Request, []string) (string, error) { return answer, nil }), nil, unitTask("a", 1))
 				s, l := u.submitter(u.get("a"))
-				if decision := l.queue.Next(time.Now()); decision.ReadQuota != unitZone {
+				if decision := l.queue.PlanNext(time.Now()); decision.ReadQuota != unitZone {
 					t.Fatalf("%+v", decision)
 				}
 				s.readQuota(l, unitCreds, unitZone)
-				if decision := l.queue.Next(time.Now()); decision.Call != nil || decision.Wait == 0 {
+				if decision := l.queue.PlanNext(time.Now()); decision.Call != nil || decision.Wait == 0 {
 					t.Errorf("a call is planned, or nothing is waited for: %+v", decision)
 				}
 			})
@@ -362,7 +362,7 @@ func TestAnAnswerThatComesAfterAnEditCountsIfTheEditIsTakenBack(t *testing.T) {
 	task.Spec.Targets = []v1alpha1.Target{"https://h/9", "https://h/8"}
 	record("job", map[string]string{"https://h/9": "no"}, t0)(task)
 	task.Spec = *before
-	if open := schedule.Open(task); len(open) > 0 {
+	if open := schedule.OpenPositions(task); len(open) > 0 {
 		t.Errorf("targets %v would be submitted again", open)
 	}
 }

@@ -23,7 +23,7 @@ func expired() *v1alpha1.PrefetchTask {
 	task := unitTask("a", 1)
 	task.ResourceVersion = "1"
 	task.Spec.TTLSecondsAfterFinished = 60
-	refuse(schedule.All(1), "no", t0)(task)
+	refuse(schedule.AllPositions(1), "no", t0)(task)
 	return task
 }
 

@@ -72,11 +72,11 @@ func FuzzHandEditedStatus(f *testing.F) {
 	f.Fuzz(func(t *testing.T, n uint8, refused, had, claimed string, succeeded, failed int32, listedBits uint8) {
 		targets := 1 + int(n%8)
 		edited := taskOf(targets)
-		edited.Status.Run, edited.Status.RefusedTargets = schedule.Run(edited), refused
+		edited.Status.Run, edited.Status.RefusedTargets = schedule.RunHash(edited), refused
 		edited.Status.Jobs = []v1alpha1.Job{{ID: "job", ClaimID: "before", Targets: had, Retried: refused, SubmitTime: metav1.NewTime(t0), Succeeded: max(0, succeeded), Failed: max(0, failed)}}
 		edited.Status.Submission = &v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: claimed, SignedAt: metav1.NewTime(t0)}
 		handedOver := func(task *v1alpha1.PrefetchTask) schedule.Positions {
-			return schedule.All(targets).Minus(schedule.Open(task))
+			return schedule.AllPositions(targets).Minus(schedule.OpenPositions(task))
 		}
 		after := func(c change) *v1alpha1.PrefetchTask {
 			task := edited.DeepCopy()
@@ -91,7 +91,7 @@ func FuzzHandEditedStatus(f *testing.F) {
 			}
 			return task
 		}
-		asked := schedule.Covered(claimed, targets)
+		asked := schedule.CoveredPositions(claimed, targets)
 		for _, id := range []string{"job", "new"} {
 			if missing := asked.Minus(handedOver(after(record(id, nil, t0)))); len(missing) > 0 {
 				t.Errorf("EdgeOne took the call of %q, and targets %v wait", claimed, missing)
@@ -100,9 +100,9 @@ func FuzzHandEditedStatus(f *testing.F) {
 		after(record("", map[string]string{"https://h/0": "no"}, t0))
 		after(release(noReason, t0))
 		after(unknown("lost", true))
-		after(waits(schedule.Note{Why: schedule.Why{Reason: v1alpha1.ReasonWaiting}}, t0))
+		after(waits(schedule.WaitingStatus{Cause: schedule.Cause{Reason: v1alpha1.ReasonWaiting}}, t0))
 		after(notFollowed("no", t0))
-		after(refuse(schedule.All(1), "no", t0))
+		after(refuse(schedule.AllPositions(1), "no", t0))
 
 		l := listing{}
 		var shown schedule.Positions
@@ -113,7 +113,7 @@ func FuzzHandEditedStatus(f *testing.F) {
 			}
 		}
 		for _, fenced := range []bool{false, true} {
-			decision, jobs := settle(edited.Status.Submission, schedule.Targets(edited), l, fenced, func(string) string { return "" })
+			decision, jobs := settle(edited.Status.Submission, schedule.DistinctTargets(edited), l, fenced, func(string) string { return "" })
 			if decision == undecided {
 				continue
 			}
@@ -125,7 +125,7 @@ func FuzzHandEditedStatus(f *testing.F) {
 			}
 		}
 		late := after(follow(l, time.Hour, t0, t0.Add(2*time.Hour)))
-		if len(schedule.Open(late)) == 0 && late.Status.Submission == nil && !over(late) {
+		if len(schedule.OpenPositions(late)) == 0 && late.Status.Submission == nil && !over(late) {
 			t.Errorf("without an end after the deadline: %+v", late.Status)
 		}
 	})

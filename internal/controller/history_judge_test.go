@@ -222,14 +222,14 @@ func (j *judge) stuck(task *userTask) string {
 	switch {
 	case now.Status.ObservedGeneration != now.Generation:
 		return "the status speaks of an old generation"
-	case schedule.RetryDue(now) && (!task.list || now.Status.TargetsHash == schedule.HashTargets(&v1alpha1.PrefetchTask{Spec: task.spec})):
+	case schedule.IsRetryDue(now) && (!task.list || now.Status.TargetsHash == schedule.HashTargets(&v1alpha1.PrefetchTask{Spec: task.spec})):
 		return "a retry is not handled"
-	case finished != nil && finished.Status == metav1.ConditionTrue && !schedule.NewRun(now):
+	case finished != nil && finished.Status == metav1.ConditionTrue && !schedule.IsNewRun(now):
 		return ""
 	case ptr.Deref(task.spec.Suspend, false):
 		if claim := now.Status.Submission; claim != nil && !claim.Expired && !j.h.users.lacksCredentials(task) {
 			return "suspended, but a call is not settled"
-		} else if claim == nil && len(schedule.Open(now)) > 0 && (ready == nil || ready.Reason != v1alpha1.ReasonSuspended) {
+		} else if claim == nil && len(schedule.OpenPositions(now)) > 0 && (ready == nil || ready.Reason != v1alpha1.ReasonSuspended) {
 			return "does not say that it is suspended"
 		}
 		return ""
@@ -277,11 +277,11 @@ func (j *judge) judge() {
 // complete checks the run of a finished task URL by URL.
 func (j *judge) complete(task *userTask, executed map[string]int) {
 	now := j.h.users.now(task)
-	if !meta.IsStatusConditionTrue(now.Status.Conditions, v1alpha1.ConditionFinished) || schedule.NewRun(now) {
+	if !meta.IsStatusConditionTrue(now.Status.Conditions, v1alpha1.ConditionFinished) || schedule.IsNewRun(now) {
 		return
 	}
 	succeeded, failed := 0, 0
-	for _, target := range schedule.Targets(now) {
+	for _, target := range schedule.DistinctTargets(now) {
 		taken := !strings.Contains(target, "/refuse/") && !strings.Contains(target, "unknown.example.net")
 		if taken && executed[workOf(task.spec, target)] == 0 {
 			if !j.otherwise(target) {
@@ -331,10 +331,10 @@ func (j *judge) accounted(e simulator.Execution, url string) {
 // recordedFor says whether a job is recorded for a URL in the task of a run.
 func (j *judge) recordedFor(run *userRun, id, url string) bool {
 	now := j.h.users.now(run.task)
-	if schedule.NewRun(now) {
+	if schedule.IsNewRun(now) {
 		return false
 	}
-	position := slices.IndexFunc(schedule.Targets(now), sameURL(url))
+	position := slices.IndexFunc(schedule.DistinctTargets(now), sameURL(url))
 	return slices.ContainsFunc(now.Status.Jobs, func(job v1alpha1.Job) bool {
 		positions, _ := schedule.ParsePositions(job.Targets)
 		return job.ID == id && slices.Contains(positions, position)

@@ -502,7 +502,7 @@ func (u *users) lacksCredentials(task *userTask) bool {
 }
 
 func runOf(spec v1alpha1.PrefetchTaskSpec) string {
-	return schedule.Run(&v1alpha1.PrefetchTask{Spec: spec})
+	return schedule.RunHash(&v1alpha1.PrefetchTask{Spec: spec})
 }
 
 // severalAccounts says whether tasks with different Secrets asked for a target.

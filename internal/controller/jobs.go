@@ -84,7 +84,7 @@ func (j *Jobs) keepUnseen(retention time.Duration) {
 func (j *Jobs) mayStillBeSeen(task *v1alpha1.PrefetchTask) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return schedule.Unseen(task) && !isBeyond(task, j.retention, time.Now())
+	return schedule.IsUnseen(task) && !isBeyond(task, j.retention, time.Now())
 }
 
 // maxRecordedJobs bounds how many jobs are remembered. EdgeOne takes 20 calls a

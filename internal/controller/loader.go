@@ -36,7 +36,7 @@ type loader struct {
 	leads <-chan struct{} // closed once this process may submit
 
 	mu      sync.Mutex
-	waiting schedule.InTurn[client.ObjectKey]
+	waiting schedule.RoundRobin[client.ObjectKey]
 	queued  map[client.ObjectKey]bool // those of waiting, and those that are being read
 	reading int
 	again   *time.Timer // to look for lists that are idle
@@ -123,8 +123,8 @@ func (l *loader) fit(known, next *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask 
 	isKept := l.loaded.has(next)
 	switch {
 	case hasLongList(next) && !isKept:
-		return schedule.Elide(next)
-	case isKept && schedule.IsElided(next) && known != nil && !schedule.IsElided(known) && schedule.Run(known) == schedule.Run(next):
+		return schedule.ElideTargets(next)
+	case isKept && schedule.IsElided(next) && known != nil && !schedule.IsElided(known) && schedule.RunHash(known) == schedule.RunHash(next):
 		return withTargets(next, known.Spec.Targets)
 	}
 	return next
@@ -164,7 +164,7 @@ func (l *loader) onChange(before, after *v1alpha1.PrefetchTask) {
 // wantsList says whether the URLs of a task are to be known: to submit them, or to find out
 // which of them a retry is of.
 func wantsList(task *v1alpha1.PrefetchTask) bool {
-	return schedule.WantsCall(task) || schedule.RetryDue(task)
+	return schedule.NeedsCall(task) || schedule.IsRetryDue(task)
 }
 
 // hasMoved says whether a call of a task began or ended between two versions. Only that

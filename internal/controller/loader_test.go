@@ -189,7 +189,7 @@ func TestTheListOfATaskIsReadOnlyWhenItsOutcomesAreNews(t *testing.T) {
 		u := newUnit(t, edgeOne.RoundTripper(), nil, task)
 		reads := &countingReader{Reader: u.store.live}
 		u.store.live = reads
-		p := u.poller(schedule.Elide(u.get("a")))
+		p := u.poller(schedule.ElideTargets(u.get("a")))
 		u.lookUntil(p, unitZone, time.Now().Add(9*time.Minute))
 		if reads.n > 2 {
 			t.Errorf("the list was read %d times while nothing had ended", reads.n)
@@ -277,7 +277,7 @@ func TestTheListOfATaskIsNotReadAtEachLookForItsCall(t *testing.T) {
 		newLoader(u.operator, u.store, make(chan struct{}))
 		reads := &countingReader{Reader: u.store.live}
 		u.store.live = reads
-		p := u.poller(schedule.Elide(u.get("a")))
+		p := u.poller(schedule.ElideTargets(u.get("a")))
 		execute(t, edgeOne, "https://h/somebody-elses")
 		u.lookUntil(p, unitZone, time.Now().Add(5*time.Minute))
 		if reads.n > 5 {
@@ -296,10 +296,10 @@ func TestOutcomesOfLongListsDoNotKeepLostCallsWaiting(t *testing.T) {
 		edgeOne := unitEdgeOne(nil)
 		lost := claimedAt(unitTask("lost", 50), time.Now())
 		u := newUnit(t, edgeOne.RoundTripper(), nil, lost)
-		p := u.poller(schedule.Elide(u.get("lost")))
-		execute(t, edgeOne, schedule.Targets(lost)...)
+		p := u.poller(schedule.ElideTargets(u.get("lost")))
+		execute(t, edgeOne, schedule.DistinctTargets(lost)...)
 		for range loads { // outcomes are being written, slowly
-			_, done := p.borrowList(t.Context(), schedule.Elide(lost))
+			_, done := p.borrowList(t.Context(), schedule.ElideTargets(lost))
 			go func() { time.Sleep(time.Minute); done() }()
 		}
 		started := time.Now()
@@ -385,12 +385,12 @@ func TestARetryOfALongListIsSubmittedOnce(t *testing.T) {
 		}
 		key := w.create("n", "a", long)
 		task := w.server.get(key).DeepCopy()
-		claim(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-a1", SignedAt: metav1.Now(), Targets: "0-99", Semantics: schedule.Semantics(task)}, time.Now())(task)
+		claim(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-a1", SignedAt: metav1.Now(), Targets: "0-99", Semantics: schedule.HashSemantics(task)}, time.Now())(task)
 		record("job-1", nil, time.Now())(task)
 		task.Status.Jobs[0].Failed = 100
 		sum(task, time.Now())
 		task.Annotations = map[string]string{v1alpha1.RetryAnnotation: "1"}
-		if !schedule.RetryDue(task) {
+		if !schedule.IsRetryDue(task) {
 			t.Fatal("no retry is due")
 		}
 		w.server.restore(task)
@@ -456,8 +456,8 @@ func TestTasksWhoseListsAreAwayAreCountedAmongThoseThatWait(t *testing.T) {
 func TestAnAnswerThatIsRecordedLateTellsWhatWasRefused(t *testing.T) {
 	task := claimedAt(unitTask("a", 3), t0)
 	u := newUnit(t, nil, nil, task)
-	elided := schedule.Elide(u.get("a"))
-	change := record("job", map[string]string{schedule.Targets(task)[1]: "no"}, t0)
+	elided := schedule.ElideTargets(u.get("a"))
+	change := record("job", map[string]string{schedule.DistinctTargets(task)[1]: "no"}, t0)
 	if _, err := u.store.settle(t.Context(), elided, "claim of a", change, fewTries); err != nil {
 		t.Fatal(err)
 	}

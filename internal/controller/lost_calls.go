@@ -156,14 +156,14 @@ func (p *Poller) plan(tasks []*v1alpha1.PrefetchTask) *look {
 func wantedURLs(tasks []*v1alpha1.PrefetchTask) map[string]bool {
 	wanted := map[string]bool{}
 	for _, task := range tasks {
-		if schedule.NewRun(task) {
+		if schedule.IsNewRun(task) {
 			continue // whatever became of its call
 		}
 		if lacksTargets(task) {
 			return nil
 		}
-		targets := schedule.Targets(task)
-		for _, i := range schedule.Covered(task.Status.Submission.Targets, len(targets)) {
+		targets := schedule.DistinctTargets(task)
+		for _, i := range schedule.CoveredPositions(task.Status.Submission.Targets, len(targets)) {
 			wanted[target.Identity(targets[i])] = true
 		}
 	}
@@ -285,7 +285,7 @@ func (p *Poller) settle(ctx context.Context, task *v1alpha1.PrefetchTask, l *loo
 	}
 	after := p.write(ctx, listed, func(task *v1alpha1.PrefetchTask) {
 		c(task)
-		if !schedule.NewRun(task) { // of what was found the listing may tell more
+		if !schedule.IsNewRun(task) { // of what was found the listing may tell more
 			followJobs(l.reading, p.limits(), time.Now(), false)(task)
 		}
 	})
@@ -305,7 +305,7 @@ func (p *Poller) settle(ctx context.Context, task *v1alpha1.PrefetchTask, l *loo
 // of the task tell what it means; "" if nothing.
 func (p *Poller) shownOfClaim(task *v1alpha1.PrefetchTask, l *look) string {
 	claim := task.Status.Submission
-	if schedule.NewRun(task) || l.unread[claim.ClaimID] != nil {
+	if schedule.IsNewRun(task) || l.unread[claim.ClaimID] != nil {
 		return ""
 	}
 	if l.fenced[claim.ClaimID] {
@@ -365,7 +365,7 @@ func (p *Poller) countSettled(z zone, l *look) {
 // settleClaim decides about a claimed task; nil is to wait.
 func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submission, l *look) change {
 	fenced, serverNow := l.fenced[claim.ClaimID], p.edgeOne.ServerTime()
-	if schedule.NewRun(task) {
+	if schedule.IsNewRun(task) {
 		// The spec no longer says which URLs the claim was for, and the new run
 		// only has to wait until that call cannot happen any more. The claim
 		// stays: if the spec is changed back, what became of the call counts.
@@ -386,7 +386,7 @@ func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submis
 	for _, id := range claim.EarlierJobs {
 		delete(history, id)
 	}
-	result, jobs := settle(claim, schedule.Targets(task), history, fenced, func(jobID string) string { return p.jobs.owner(jobID, claim.ClaimID) })
+	result, jobs := settle(claim, schedule.DistinctTargets(task), history, fenced, func(jobID string) string { return p.jobs.owner(jobID, claim.ClaimID) })
 	switch {
 	case result != undecided:
 		return adopt(jobs, time.Now())
@@ -427,7 +427,7 @@ func (s settler) sayUnsettled(ctx context.Context, tasks []*v1alpha1.PrefetchTas
 	forEach(len(tasks), func(i int) {
 		task := tasks[i]
 		claim := task.Status.Submission
-		if schedule.NewRun(task) {
+		if schedule.IsNewRun(task) {
 			if s.expired(claim) {
 				s.write(ctx, task, expire)
 			}

@@ -227,7 +227,7 @@ func capZones(zones map[string]zoneUse, unsettled map[string]time.Time) (map[str
 		return cmp.Or(-cmp.Compare(zones[a].accepted, zones[b].accepted), cmp.Compare(a, b))
 	})
 	cappedZones, cappedUnsettled := map[string]zoneUse{}, map[string]time.Time{}
-	rest := zoneUse{ZoneUse: schedule.ZoneUse{Waiting: map[string]schedule.Line{}, Left: -1}}
+	rest := zoneUse{ZoneStats: schedule.ZoneStats{Waiting: map[string]schedule.Backlog{}, Left: -1}}
 	for i, id := range ids {
 		zone, used := zones[id]
 		since, open := unsettled[id]
@@ -259,7 +259,7 @@ func ageAt(now, since time.Time) float64 {
 
 // zoneUse is what the lines of all accounts know of a zone.
 type zoneUse struct {
-	schedule.ZoneUse
+	schedule.ZoneStats
 	daily    int // the quota of a day; 0 is not known
 	accepted acceptedFrom
 }
@@ -311,10 +311,10 @@ func (s *Submitter) zones(now time.Time) map[string]zoneUse {
 func (l *line) zones(now time.Time) map[string]zoneUse {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	known, zones := l.queue.Zones(now), map[string]zoneUse{}
+	known, zones := l.queue.StatsByZone(now), map[string]zoneUse{}
 	for id, zone := range known {
 		if len(zone.Waiting) > 0 {
-			zones[id] = zoneUse{ZoneUse: zone}
+			zones[id] = zoneUse{ZoneStats: zone}
 		}
 	}
 	accepted := tenant
@@ -331,7 +331,7 @@ func (l *line) zones(now time.Time) map[string]zoneUse {
 			zone.Left = -1
 		}
 		if len(zone.Waiting) == 0 {
-			zone.Waiting = map[string]schedule.Line{v1alpha1.ReasonWaiting: {}}
+			zone.Waiting = map[string]schedule.Backlog{v1alpha1.ReasonWaiting: {}}
 		}
 		zones[id] = zoneUse{zone, used.daily, accepted}
 	}
@@ -342,7 +342,7 @@ func (l *line) zones(now time.Time) map[string]zoneUse {
 func (z zoneUse) with(other zoneUse) zoneUse {
 	z.Waiting = maps.Clone(z.Waiting)
 	for reason, line := range other.Waiting {
-		z.Waiting[reason] = z.Waiting[reason].With(line)
+		z.Waiting[reason] = z.Waiting[reason].Merge(line)
 	}
 	if z.Left < 0 || other.Left >= 0 && other.Left < z.Left {
 		z.Left = other.Left

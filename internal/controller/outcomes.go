@@ -20,7 +20,7 @@ import (
 type jobLook struct {
 	at      time.Time // of the last one, whatever it found
 	refused time.Time // since when all of them were refused; zero if the last was not
-	why     schedule.Why
+	why     schedule.Cause
 	byID    bool // a window does not tell enough
 }
 
@@ -39,11 +39,11 @@ type wanted struct {
 // wantedJobs are the jobs of a task that are to be read: those of which outcomes are
 // missing, and for a retry those of which the status does not tell what failed.
 func wantedJobs(task *v1alpha1.PrefetchTask) *wanted {
-	w := &wanted{version: task, isRare: over(task) && !schedule.RetryDue(task), failures: map[string]failures{}}
-	if schedule.NewRun(task) {
+	w := &wanted{version: task, isRare: over(task) && !schedule.IsRetryDue(task), failures: map[string]failures{}}
+	if schedule.IsNewRun(task) {
 		return w
 	}
-	isRetry := schedule.RetryDue(task)
+	isRetry := schedule.IsRetryDue(task)
 	for i := range task.Status.Jobs {
 		job := &task.Status.Jobs[i]
 		if isRetry && !tellsFailures(task, job) || !isRetry && underWay(*job) {
@@ -65,7 +65,7 @@ func (p *Poller) jobDue(work *openWork, w *wanted, job followedJob) time.Time {
 	if !look.at.IsZero() {
 		return look.at.Add(interval)
 	}
-	if look.byID || schedule.RetryDue(w.version) {
+	if look.byID || schedule.IsRetryDue(w.version) {
 		return time.Now()
 	}
 	age := p.edgeOne.ServerTime().Sub(job.signed)
@@ -77,7 +77,7 @@ func (p *Poller) jobInterval(w *wanted, job followedJob, look jobLook) time.Dura
 		return rareLooks * p.RecheckInterval
 	}
 	interval := p.PollInterval
-	if !schedule.RetryDue(w.version) {
+	if !schedule.IsRetryDue(w.version) {
 		age := p.edgeOne.ServerTime().Sub(job.signed)
 		interval = min(max(age/4, p.PollInterval), 12*p.PollInterval)
 	}
@@ -178,7 +178,7 @@ func (p *Poller) noteLook(z zone, jobs []followedJob, seen *reading, err error) 
 	if work == nil {
 		return nil
 	}
-	why, isRefused := schedule.Why{}, false
+	why, isRefused := schedule.Cause{}, false
 	if err != nil {
 		why, isRefused = whyUnread(err, p.RecheckInterval)
 	}
@@ -221,7 +221,7 @@ func (p *Poller) noteLook(z zone, jobs []followedJob, seen *reading, err error) 
 
 // update writes what a look has found out about a task.
 func (p *Poller) update(ctx context.Context, task *v1alpha1.PrefetchTask, z zone, seen *reading) {
-	if schedule.NewRun(task) {
+	if schedule.IsNewRun(task) {
 		return
 	}
 	unread, why := p.unreadOf(task, z)
@@ -236,7 +236,7 @@ func (p *Poller) update(ctx context.Context, task *v1alpha1.PrefetchTask, z zone
 	}
 	changes := []change{followJobs(seen, p.limits(), time.Now(), unread.isRead)}
 	switch step := unread.step(p.RecheckInterval, p.JobDeadline); {
-	case schedule.RetryDue(task):
+	case schedule.IsRetryDue(task):
 		changes = []change{p.retryStep(task, z, seen, unread, why)}
 	case why == nil:
 	case step == sayUnread:
@@ -320,8 +320,8 @@ func (p *Poller) limits() limits { return limits{p.JobDeadline, p.HistoryRetenti
 
 // unreadOf says what is known of the jobs of a task that EdgeOne does not let us read,
 // and why; nil if there are none.
-func (p *Poller) unreadOf(task *v1alpha1.PrefetchTask, z zone) (u unread, why *schedule.Why) {
-	u.isHandedOver = task.Status.Submission == nil && len(schedule.Open(task)) == 0
+func (p *Poller) unreadOf(task *v1alpha1.PrefetchTask, z zone) (u unread, why *schedule.Cause) {
+	u.isHandedOver = task.Status.Submission == nil && len(schedule.OpenPositions(task)) == 0
 	u.isOver, u.isBeyond = over(task), isBeyond(task, p.HistoryRetention, p.edgeOne.ServerTime())
 	if stalled := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionStalled); stalled != nil && saysUnread(task) {
 		u.said = max(time.Since(stalled.LastTransitionTime.Time), 1)
@@ -356,7 +356,7 @@ func (p *Poller) readAgainByID(task *v1alpha1.PrefetchTask, z zone, seen *readin
 	w := work.wantedOf(key, task)
 	for _, job := range w.jobs {
 		look, isKnown := work.looks[job.id]
-		isLate := schedule.RetryDue(task) || seen.at.Sub(job.signed) > p.JobDeadline
+		isLate := schedule.IsRetryDue(task) || seen.at.Sub(job.signed) > p.JobDeadline
 		if isKnown && isLate && seen.listing[job.id] != nil && !seen.whole[job.id] && !look.byID {
 			work.looks[job.id] = jobLook{byID: true}
 		}

@@ -47,7 +47,7 @@ var runRate = rate{burst: 6, every: 10 * time.Second}
 var noteRate = rate{burst: 6, every: 10 * time.Second}
 
 // tooSoon is what a task says that waits for its rate.
-var tooSoon = schedule.Why{
+var tooSoon = schedule.Cause{
 	Reason: v1alpha1.ReasonWaiting, Message: "Many runs started within a minute; the newest is submitted when 10 seconds have passed since the last one",
 }
 

@@ -78,17 +78,17 @@ type looks struct {
 // not ended, or a claim. Without its targets nothing can be made of what is seen,
 // and of a task that is being deleted nobody will read it.
 func openIn(task *v1alpha1.PrefetchTask) (zone, bool) {
-	if !task.DeletionTimestamp.IsZero() || schedule.Unresolved(task) && !schedule.NewRun(task) {
+	if !task.DeletionTimestamp.IsZero() || schedule.IsUnresolved(task) && !schedule.IsNewRun(task) {
 		return zone{}, false
 	}
 	if claim := task.Status.Submission; claim != nil {
 		// With the keys that the task has now: those of the call may be gone.
-		return zone{accountOf(task), claim.ZoneID}, schedule.Claimed(task)
+		return zone{accountOf(task), claim.ZoneID}, schedule.HasClaim(task)
 	}
-	if schedule.RetryDue(task) {
+	if schedule.IsRetryDue(task) {
 		return zone{accountOf(task), task.Spec.ZoneID}, !schedule.IsElided(task)
 	}
-	if over(task) && !schedule.Unseen(task) || schedule.NewRun(task) {
+	if over(task) && !schedule.IsUnseen(task) || schedule.IsNewRun(task) {
 		return zone{}, false
 	}
 	return zone{accountOf(task), task.Spec.ZoneID}, slices.ContainsFunc(task.Status.Jobs, underWay)
@@ -119,7 +119,7 @@ func (p *Poller) onChange(before, after *v1alpha1.PrefetchTask) {
 	z, open := zone{}, false
 	if task != nil {
 		z, open = openIn(task)
-		if schedule.Unseen(task) && !schedule.RetryDue(task) && isBeyond(task, p.HistoryRetention, p.edgeOne.ServerTime()) {
+		if schedule.IsUnseen(task) && !schedule.IsRetryDue(task) && isBeyond(task, p.HistoryRetention, p.edgeOne.ServerTime()) {
 			open = false // nobody will know any more
 		}
 	}
@@ -160,7 +160,7 @@ func (p *Poller) wakeFor(z zone, work *openWork, task *v1alpha1.PrefetchTask) {
 		p.lostCalls.wake(z, max(0, time.Until(latest(p.claimDue(work, task), work.claims.notBefore))))
 	}
 	w := work.wantedOf(client.ObjectKeyFromObject(task), task)
-	if schedule.RetryDue(task) && len(w.jobs) == 0 {
+	if schedule.IsRetryDue(task) && len(w.jobs) == 0 {
 		p.wake(z, 0)
 	}
 	var due time.Time

@@ -232,7 +232,7 @@ func TestACallIsLookedForIfTheEditThatCameAfterItIsTakenBack(t *testing.T) {
 		defer edgeOne.Close()
 		task := claimedAt(unitTask("a", 1), time.Now())
 		task.Status.Submission.Expired = true
-		if schedule.Waiting(task) {
+		if schedule.IsWaiting(task) {
 			t.Error("its targets would be submitted again")
 		}
 		u, p := settling(t, edgeOne.RoundTripper(), task)
@@ -332,7 +332,7 @@ func TestATaskThatIsFirstSeenDuringALookIsNotTakenForLate(t *testing.T) {
 		var tasks []*v1alpha1.PrefetchTask
 		for _, name := range []string{"a", "b"} {
 			task := claimedAt(unitTask(name, 1), time.Now())
-			record(execute(t, edgeOne, schedule.Targets(task)...), nil, time.Now())(task)
+			record(execute(t, edgeOne, schedule.DistinctTargets(task)...), nil, time.Now())(task)
 			tasks = append(tasks, task)
 			time.Sleep(25 * time.Hour) // the deadline is 24
 		}
@@ -389,7 +389,7 @@ func TestACallIsFoundWhereClocksOfEdgeOneDiffer(t *testing.T) {
 				l.queue.SetQuota(unitZone, 0, -1, time.Now())
 				time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(1600 * time.Millisecond)))
 				call := u.planned(l)
-				l.queue.Hold("claim", unitZone, call.URLs, time.Now())
+				l.queue.ReserveURLs("claim", unitZone, call.URLs, time.Now())
 				s.call(t.Context(), l, unitCreds, call, "claim")
 				lose = false
 				s.versions.see(u.get("a"))
@@ -409,7 +409,7 @@ func TestAJobThatWasMadeBeforeAClaimIsNotItsOwnIfItIsKnown(t *testing.T) {
 				edgeOne := unitEdgeOne(nil)
 				defer edgeOne.Close()
 				other := claimedAt(unitTask("other", 1), time.Now())
-				job := execute(t, edgeOne, schedule.Targets(other)...)
+				job := execute(t, edgeOne, schedule.DistinctTargets(other)...)
 				time.Sleep(2 * time.Second)
 				signedAt := time.Now()
 				u, p := settling(t, edgeOne.RoundTripper(), claimedAt(unitTask("a", 1), signedAt))

@@ -25,10 +25,10 @@ const (
 type pause struct {
 	scope scope
 	time.Duration
-	schedule.Why
+	schedule.Cause
 }
 
-var noReason schedule.Why
+var noReason schedule.Cause
 
 const (
 	// maxBackoff bounds how long EdgeOne is left alone after it could not be
@@ -61,28 +61,28 @@ func pauseAfter(err error, failures int, lookAgain time.Duration) pause {
 	var answer *teo.Error
 	switch {
 	case errors.Is(err, errMissing):
-		return pause{theAccount, lookAgain, schedule.Why{Reason: v1alpha1.ReasonCredentialsMissing, Message: upperFirst(err.Error()), Person: true}}
+		return pause{theAccount, lookAgain, schedule.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: upperFirst(err.Error()), NeedsUser: true}}
 	case errors.Is(err, errNotClaimed):
-		return pause{theLane, backoff(failures), schedule.Why{Reason: v1alpha1.ReasonUnavailable, Message: upperFirst(err.Error())}}
+		return pause{theLane, backoff(failures), schedule.Cause{Reason: v1alpha1.ReasonUnavailable, Message: upperFirst(err.Error())}}
 	case !errors.As(err, &answer): // the Kubernetes API did not give the Secret
-		return pause{theAccount, backoff(failures), schedule.Why{Reason: v1alpha1.ReasonUnavailable, Message: upperFirst(err.Error())}}
+		return pause{theAccount, backoff(failures), schedule.Cause{Reason: v1alpha1.ReasonUnavailable, Message: upperFirst(err.Error())}}
 	case errors.Is(err, teo.ErrTooOld):
-		return pause{theLane, backoff(failures), schedule.Why{Reason: v1alpha1.ReasonUnavailable, Message: message}}
+		return pause{theLane, backoff(failures), schedule.Cause{Reason: v1alpha1.ReasonUnavailable, Message: message}}
 	case teo.IsSignatureExpire(err):
 		// The answer has told EdgeOne's time, by which the next call is signed.
-		return pause{theAccount, backoff(failures), schedule.Why{
-			Reason: v1alpha1.ReasonCredentialsRefused, Person: true,
+		return pause{theAccount, backoff(failures), schedule.Cause{
+			Reason: v1alpha1.ReasonCredentialsRefused, NeedsUser: true,
 			Message: message + " (the operator's clock differs from EdgeOne's by minutes: set it right)",
 		}}
 	}
 	switch teo.KindOf(err) {
 	case teo.Throttled:
 		if failures <= fewThrottles {
-			return pause{theLane, 100 * time.Millisecond, schedule.Why{Reason: v1alpha1.ReasonThrottled, Message: message}}
+			return pause{theLane, 100 * time.Millisecond, schedule.Cause{Reason: v1alpha1.ReasonThrottled, Message: message}}
 		}
-		return pause{theAccount, backoff(failures - fewThrottles), schedule.Why{Reason: v1alpha1.ReasonThrottled, Message: message}}
+		return pause{theAccount, backoff(failures - fewThrottles), schedule.Cause{Reason: v1alpha1.ReasonThrottled, Message: message}}
 	case teo.Denied:
-		why := schedule.Why{Reason: v1alpha1.ReasonPermissionDenied, Person: true, Message: message +
+		why := schedule.Cause{Reason: v1alpha1.ReasonPermissionDenied, NeedsUser: true, Message: message +
 			" (check spec.zoneID, and that the key may call teo:CreatePrefetchTask, teo:DescribePrefetchTasks and teo:DescribeContentQuota in this zone)"}
 		if teo.DeniedAccount(err) {
 			why.Reason, why.Message = v1alpha1.ReasonCredentialsRefused, message+" (replace the secretId and secretKey)"
@@ -90,10 +90,10 @@ func pauseAfter(err error, failures int, lookAgain time.Duration) pause {
 		}
 		return pause{theBlamed, max(lookAgain, min(maxRecheck, lookAgain<<min(max(failures-1, 0), 10))), why}
 	case teo.Unavailable:
-		return pause{theAccount, backoff(failures), schedule.Why{Reason: v1alpha1.ReasonUnavailable, Message: message}}
+		return pause{theAccount, backoff(failures), schedule.Cause{Reason: v1alpha1.ReasonUnavailable, Message: message}}
 	case teo.Ambiguous:
 		if failures > fewLost {
-			return pause{theBlamed, backoff(failures - fewLost), schedule.Why{Reason: v1alpha1.ReasonUnavailable, Message: message}}
+			return pause{theBlamed, backoff(failures - fewLost), schedule.Cause{Reason: v1alpha1.ReasonUnavailable, Message: message}}
 		}
 	}
 	return pause{}
@@ -101,20 +101,20 @@ func pauseAfter(err error, failures int, lookAgain time.Duration) pause {
 
 // blame counts a failure and says whom it concerns and how often in a row that has
 // failed. A failure that says nothing about what was asked for is the account's.
-func (s *Submitter) blame(l *line, call *schedule.Call, err error, now time.Time) (schedule.Reach, int) {
+func (s *Submitter) blame(l *line, call *schedule.Call, err error, now time.Time) (schedule.Scope, int) {
 	way := cmp.Or(teo.Code(err), "no answer")
 	switch kind := teo.KindOf(err); {
 	case call == nil:
 	case kind == teo.Ambiguous:
-		return l.queue.Blame(call, way, now)
+		return l.queue.AttributeFailure(call, way, now)
 	case kind == teo.Denied && !teo.DeniedAccount(err):
-		return l.queue.BlameDenial(call, way, now)
+		return l.queue.AttributeDenial(call, way, now)
 	}
 	if call == nil || call.Planned.After(l.failedAt) {
 		l.failures++
 		l.failedAt = now
 	}
-	return schedule.ReachAccount, l.failures
+	return schedule.ScopeAccount, l.failures
 }
 
 func backoff(failures int) time.Duration {

@@ -38,7 +38,7 @@ func TestPauseAfter(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := pauseAfter(c.err, c.failures, again)
-			if p.scope != c.scope || p.Duration != c.wait || p.Reason != c.reason || p.Person != c.person || p.Quota {
+			if p.scope != c.scope || p.Duration != c.wait || p.Reason != c.reason || p.NeedsUser != c.person || p.Quota {
 				t.Errorf("%+v", p)
 			}
 		})

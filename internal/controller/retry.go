@@ -22,9 +22,9 @@ import (
 // namedFailures are the positions of a job that failed and were not retried yet, as far
 // as the status names them, how many there are, and what could be one of them.
 func namedFailures(task *v1alpha1.PrefetchTask, job *v1alpha1.Job) (named, rest schedule.Positions, count int, isCertain bool) {
-	targets := schedule.Targets(task)
-	retried := schedule.Retried(job, len(targets))
-	rest = schedule.Covered(job.Targets, len(targets)).Minus(retried)
+	targets := schedule.DistinctTargets(task)
+	retried := schedule.RetriedPositions(job, len(targets))
+	rest = schedule.CoveredPositions(job.Targets, len(targets)).Minus(retried)
 	count = int(job.Failed) - len(retried)
 	reasons := make(map[string]string, len(task.Status.FailedTargets))
 	for _, f := range task.Status.FailedTargets {
@@ -70,7 +70,7 @@ func failuresOf(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, seen *reading) f
 		return failures{rest, len(rest) == count}
 	}
 	var failed schedule.Positions
-	targets := schedule.Targets(task)
+	targets := schedule.DistinctTargets(task)
 	for _, i := range rest {
 		if seen.listing[job.ID][target.Identity(targets[i])].Status != teo.StatusSuccess {
 			failed = append(failed, i)
@@ -87,7 +87,7 @@ func (r *reading) showsAll(task *v1alpha1.PrefetchTask, job *v1alpha1.Job) bool 
 		return r.whole[job.ID]
 	}
 	_, rest, _, _ := namedFailures(task, job)
-	targets := schedule.Targets(task)
+	targets := schedule.DistinctTargets(task)
 	return !slices.ContainsFunc(rest, func(i int) bool {
 		_, isListed := r.listing[job.ID][target.Identity(targets[i])]
 		return !isListed
@@ -116,7 +116,7 @@ func reopenFailed(read map[string]failures, now time.Time) change {
 			isOpen = isOpen || len(f.positions) > 0
 			isNews = isNews || succeededSince(task, &s.Jobs[i], f.positions) > 0
 		}
-		s.LastHandledRetry = schedule.Retry(task)
+		s.LastHandledRetry = schedule.RequestedRetry(task)
 		if !isOpen && !isNews {
 			return
 		}
@@ -126,7 +126,7 @@ func reopenFailed(read map[string]failures, now time.Time) change {
 			job := &opened.Jobs[i]
 			late := succeededSince(task, job, positions)
 			job.Failed, job.Succeeded = job.Failed-late, job.Succeeded+late
-			job.Retried = schedule.Retried(job, len(schedule.Targets(task))).Union(positions).String()
+			job.Retried = schedule.RetriedPositions(job, len(schedule.DistinctTargets(task))).Union(positions).String()
 		}
 		// What is retried adds its positions up to three times, of 24 KB each at most.
 		if isOpen && jsonSize(opened) > maxStatus {
@@ -143,14 +143,14 @@ func reopenFailed(read map[string]failures, now time.Time) change {
 // succeededSince is how many targets of a job counted as failed and have succeeded
 // since, if those at these positions failed.
 func succeededSince(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, failed schedule.Positions) int32 {
-	retried := schedule.Retried(job, len(schedule.Targets(task)))
+	retried := schedule.RetriedPositions(job, len(schedule.DistinctTargets(task)))
 	return max(0, job.Failed-int32(len(retried)+len(failed)))
 }
 
 // retryRefused says why a retry does nothing. That it was asked for is handled.
 func retryRefused(why string) change {
 	return func(task *v1alpha1.PrefetchTask) {
-		task.Status.LastHandledRetry = schedule.Retry(task)
+		task.Status.LastHandledRetry = schedule.RequestedRetry(task)
 		sayOfRetry(task, "they cannot be tried again by themselves, as "+why+"; set spec.revision to a new value to submit everything again")
 	}
 }
@@ -184,7 +184,7 @@ func (p *Poller) reopenKnown(ctx context.Context, z zone) bool {
 		for key, task := range work.tasks {
 			w := work.wantedOf(key, task)
 			switch {
-			case !schedule.RetryDue(task) || len(w.jobs) > 0:
+			case !schedule.IsRetryDue(task) || len(w.jobs) > 0:
 			case p.runs.wait(task) > 0:
 				failed.Store(true)
 			default:
@@ -204,7 +204,7 @@ func (p *Poller) reopenKnown(ctx context.Context, z zone) bool {
 // retryStep begins a retry once EdgeOne's history has told what failed of all jobs of
 // which the status does not. It may take several looks to read them. If the history has
 // not been readable for a while, the status says so; nothing is submitted on a guess.
-func (p *Poller) retryStep(task *v1alpha1.PrefetchTask, z zone, seen *reading, u unread, why *schedule.Why) change {
+func (p *Poller) retryStep(task *v1alpha1.PrefetchTask, z zone, seen *reading, u unread, why *schedule.Cause) change {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	work := p.zones[z]

@@ -70,7 +70,7 @@ const (
 // that job; one that none lists was not. That a job is recorded elsewhere is
 // never evidence that something was not executed.
 func settle(submission *v1alpha1.Submission, targets []string, history listing, pastFence bool, takenBy func(jobID string) (claimID string)) (decision, []adoption) {
-	positions := schedule.Covered(submission.Targets, len(targets))
+	positions := schedule.CoveredPositions(submission.Targets, len(targets))
 	var candidates []candidate
 	for id, job := range history {
 		c := candidate{id: id, job: job, exact: hashJob(job) == submission.CallHash}

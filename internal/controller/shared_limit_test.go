@@ -102,7 +102,7 @@ func TestLinesOfOneKeyAreServedInTurnHoweverManyCallsEachHasMade(t *testing.T) {
 				for _, l := range []*line{a, b} {
 					l.queue.SetQuota(unitZone, 0, -1, time.Now())
 				}
-				a.queue.Sent(&schedule.Call{Turn: earlier})
+				a.queue.MarkSent(&schedule.Call{Sequence: earlier})
 				for _, task := range tasks[1:] {
 					s.versions.see(u.get(task.Name))
 				}

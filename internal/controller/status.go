@@ -45,11 +45,11 @@ func claim(submission v1alpha1.Submission, now time.Time) change {
 // begin makes the status one of the run that the task asks for, unless it is. As
 // long as nothing was submitted, a run may begin again with other targets.
 func begin(task *v1alpha1.PrefetchTask, now time.Time) {
-	if schedule.Bound(task) {
+	if schedule.IsBoundToList(task) {
 		return
 	}
-	begun := v1alpha1.PrefetchTaskStatus{Run: schedule.Run(task), StartTime: metav1.NewTime(now), LastHandledRetry: schedule.Retry(task)}
-	if schedule.FromConfigMap(task) {
+	begun := v1alpha1.PrefetchTaskStatus{Run: schedule.RunHash(task), StartTime: metav1.NewTime(now), LastHandledRetry: schedule.RequestedRetry(task)}
+	if schedule.IsFromConfigMap(task) {
 		begun.TargetsHash = schedule.HashTargets(task)
 	}
 	if s := task.Status; s.Run != begun.Run || s.TargetsHash != begun.TargetsHash {
@@ -62,7 +62,7 @@ func begin(task *v1alpha1.PrefetchTask, now time.Time) {
 func record(jobID string, refused map[string]string, now time.Time) change {
 	return func(task *v1alpha1.PrefetchTask) {
 		submission := task.Status.Submission
-		positions, targets := covered(task, submission.Targets), schedule.Targets(task)
+		positions, targets := covered(task, submission.Targets), schedule.DistinctTargets(task)
 		var no schedule.Positions
 		switch {
 		case jobID == "":
@@ -94,7 +94,7 @@ func record(jobID string, refused map[string]string, now time.Time) change {
 func refuse(positions schedule.Positions, message string, now time.Time) change {
 	return func(task *v1alpha1.PrefetchTask) {
 		begin(task, now)
-		targets := schedule.Targets(task)
+		targets := schedule.DistinctTargets(task)
 		for _, i := range positions {
 			fail(task, targets[i], v1alpha1.FailedRefused, message)
 		}
@@ -105,7 +105,7 @@ func refuse(positions schedule.Positions, message string, now time.Time) change 
 }
 
 // release gives up the claim of a call that was certainly not executed.
-func release(why schedule.Why, now time.Time) change {
+func release(why schedule.Cause, now time.Time) change {
 	return func(task *v1alpha1.PrefetchTask) {
 		task.Status.Submission = nil
 		sum(task, now)
@@ -141,7 +141,7 @@ func adopt(jobs []adoption, now time.Time) change {
 		task.Status.Submission = nil
 		troubleOver(task)
 		sum(task, now)
-		if len(jobs) == 0 && single && schedule.OftenLost(task) && !over(task) {
+		if len(jobs) == 0 && single && schedule.HasRepeatedLosses(task) && !over(task) {
 			message := oftenLost(&claim)
 			notReady(task, v1alpha1.ReasonOutcomeUnknown, message)
 			stall(task, true, v1alpha1.ReasonOutcomeUnknown, message)
@@ -155,7 +155,7 @@ func isSingle(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submission) bool {
 	if len(positions) != 1 || !knowsTargets(task) {
 		return false
 	}
-	return claim.CallHash == "" || claim.CallHash == hashCall([]string{schedule.Targets(task)[positions[0]]})
+	return claim.CallHash == "" || claim.CallHash == hashCall([]string{schedule.DistinctTargets(task)[positions[0]]})
 }
 
 // unanswered begins a message about a call of unknown outcome: with EdgeOne's words
@@ -192,7 +192,7 @@ func noteWords(words string) change {
 // cannot be, and what a person can do then.
 func unknown(message string, stalled bool) change {
 	return func(task *v1alpha1.PrefetchTask) {
-		stalled := stalled || schedule.OftenLost(task) && stalledFor(task, v1alpha1.ReasonOutcomeUnknown)
+		stalled := stalled || schedule.HasRepeatedLosses(task) && stalledFor(task, v1alpha1.ReasonOutcomeUnknown)
 		notReady(task, v1alpha1.ReasonOutcomeUnknown, message)
 		set(task, v1alpha1.ConditionSubmitted, metav1.ConditionUnknown, v1alpha1.ReasonOutcomeUnknown, message)
 		stall(task, stalled, v1alpha1.ReasonOutcomeUnknown, message)
@@ -202,7 +202,7 @@ func unknown(message string, stalled bool) change {
 
 // targetless says why the targets of a run are not known, which then neither
 // starts nor goes on.
-func targetless(why schedule.Why, stalled bool) change {
+func targetless(why schedule.Cause, stalled bool) change {
 	return func(task *v1alpha1.PrefetchTask) {
 		if over(task) { // and asks for a retry
 			retryWaits(why.Message)(task)
@@ -211,7 +211,7 @@ func targetless(why schedule.Why, stalled bool) change {
 		stalled = stalled || stalledFor(task, why.Reason)
 		notReady(task, why.Reason, why.Message)
 		switch {
-		case !schedule.Bound(task):
+		case !schedule.IsBoundToList(task):
 			set(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, why.Reason, why.Message)
 		case task.Status.Submission != nil: // of which nothing is found out now
 			set(task, v1alpha1.ConditionSubmitted, metav1.ConditionUnknown, why.Reason, why.Message)
@@ -231,7 +231,7 @@ func stalledFor(task *v1alpha1.PrefetchTask, reason string) bool {
 
 // blind says why the outcomes of a run that is handed over cannot be read. It is taken
 // back as soon as they can; see followJobs.
-func blind(why schedule.Why) change {
+func blind(why schedule.Cause) change {
 	return func(task *v1alpha1.PrefetchTask) {
 		if over(task) { // what was read was enough
 			return
@@ -253,9 +253,9 @@ func saysUnread(task *v1alpha1.PrefetchTask) bool {
 }
 
 // waits says why a task waits.
-func waits(note schedule.Note, now time.Time) change {
+func waits(note schedule.WaitingStatus, now time.Time) change {
 	return func(task *v1alpha1.PrefetchTask) {
-		if schedule.NewRun(task) && !schedule.Claimed(task) {
+		if schedule.IsNewRun(task) && !schedule.HasClaim(task) {
 			// What the status says of the run before stays until the new one is
 			// claimed; only that it is over is no longer true.
 			notReady(task, v1alpha1.ReasonWaiting, "A new run is submitted when its turn comes")
@@ -263,12 +263,12 @@ func waits(note schedule.Note, now time.Time) change {
 			sum(task, now)
 		}
 		observe(task)
-		if note.Reason == "" || !schedule.NewRun(task) && over(task) {
+		if note.Reason == "" || !schedule.IsNewRun(task) && over(task) {
 			return
 		}
 		notReady(task, note.Reason, note.Message)
 		submitted := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionSubmitted)
-		if submitted == nil || submitted.Status != metav1.ConditionUnknown || !schedule.Claimed(task) {
+		if submitted == nil || submitted.Status != metav1.ConditionUnknown || !schedule.HasClaim(task) {
 			set(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, note.Reason, note.Message)
 		}
 		stall(task, note.Stalled, note.Reason, note.Message)
@@ -284,7 +284,7 @@ func waits(note schedule.Note, now time.Time) change {
 // the status no longer says that they cannot.
 func followJobs(seen *reading, limits limits, now time.Time, isRead bool) change {
 	return func(task *v1alpha1.PrefetchTask) {
-		targets := schedule.Targets(task)
+		targets := schedule.DistinctTargets(task)
 		forgotten, missing := 0, 0 // jobs
 		for i := range task.Status.Jobs {
 			job := &task.Status.Jobs[i]
@@ -316,7 +316,7 @@ var failedReasons = map[string]string{
 // followJob counts the outcomes of a job, and says whether EdgeOne has forgotten what
 // became of the rest of it. What was counted once never becomes less.
 func followJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, targets []string, seen *reading, limits limits) (isForgotten bool) {
-	positions := schedule.Covered(job.Targets, len(targets))
+	positions := schedule.CoveredPositions(job.Targets, len(targets))
 	if int(job.Succeeded+job.Failed) >= len(positions) || seen.listing[job.ID] == nil && !seen.whole[job.ID] {
 		return false
 	}
@@ -361,14 +361,14 @@ func notFollowed(why string, now time.Time) change {
 // forgetOutcomes ends a run of which EdgeOne's history no longer shows what became.
 func forgetOutcomes(now time.Time) change {
 	return func(task *v1alpha1.PrefetchTask) {
-		if !over(task) || schedule.Unseen(task) {
+		if !over(task) || schedule.IsUnseen(task) {
 			endUnseen(task, "Every target was handed over, but EdgeOne's history no longer shows the outcomes of all", now)
 		}
 	}
 }
 
 func endUnseen(task *v1alpha1.PrefetchTask, message string, now time.Time) {
-	if task.Status.Submission != nil || len(schedule.Open(task)) > 0 {
+	if task.Status.Submission != nil || len(schedule.OpenPositions(task)) > 0 {
 		return
 	}
 	if task.Status.CompletionTime.IsZero() {
@@ -381,24 +381,24 @@ func endUnseen(task *v1alpha1.PrefetchTask, message string, now time.Time) {
 
 // sum derives counts and conditions from what the status holds of the run.
 func sum(task *v1alpha1.PrefetchTask, now time.Time) {
-	if schedule.NewRun(task) || schedule.Unresolved(task) {
+	if schedule.IsNewRun(task) || schedule.IsUnresolved(task) {
 		return
 	}
 	s := &task.Status
-	total := schedule.Count(task)
-	handed, refused := schedule.HandedOver(task)
+	total := schedule.CountTargets(task)
+	handed, refused := schedule.HandedOverPositions(task)
 	succeeded, failed := int32(0), int32(len(refused))
 	for i := range s.Jobs {
 		job := &s.Jobs[i]
 		succeeded += job.Succeeded
-		failed += job.Failed - int32(len(schedule.Retried(job, total)))
+		failed += job.Failed - int32(len(schedule.RetriedPositions(job, total)))
 	}
 	s.Targets = v1alpha1.TargetCounts{
 		Total: count(total), Submitted: count(len(handed)), Succeeded: ptr.To(succeeded), Failed: ptr.To(failed),
 	}
 	s.JobCount = int32(len(s.Jobs))
 	observe(task)
-	if over(task) && !schedule.Unseen(task) {
+	if over(task) && !schedule.IsUnseen(task) {
 		return
 	}
 	switch {
@@ -428,13 +428,13 @@ func inTrouble(task *v1alpha1.PrefetchTask) bool {
 		v1alpha1.ReasonCredentialsMissing, v1alpha1.ReasonCredentialsRefused, v1alpha1.ReasonPermissionDenied, v1alpha1.ReasonTooLarge:
 		return true
 	case v1alpha1.ReasonOutcomeUnknown:
-		return stalledFor(task, v1alpha1.ReasonOutcomeUnknown) && schedule.OftenLost(task)
+		return stalledFor(task, v1alpha1.ReasonOutcomeUnknown) && schedule.HasRepeatedLosses(task)
 	}
 	return false
 }
 
 func saysSuspended(task *v1alpha1.PrefetchTask) bool {
-	return readyReason(task) == v1alpha1.ReasonSuspended && schedule.Suspended(task)
+	return readyReason(task) == v1alpha1.ReasonSuspended && schedule.IsSuspended(task)
 }
 
 func readyReason(task *v1alpha1.PrefetchTask) string {
@@ -481,13 +481,13 @@ const retryHint = "; a new value of the annotation " + v1alpha1.RetryAnnotation 
 
 // over says whether the status's run is finished.
 func over(task *v1alpha1.PrefetchTask) bool {
-	return schedule.Slimmed(task) || meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished)
+	return schedule.IsSlimmed(task) || meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished)
 }
 
 // knowsTargets says whether the targets of the status's run are known: not if the
 // spec no longer asks for it, or they are in a ConfigMap that has other ones.
 func knowsTargets(task *v1alpha1.PrefetchTask) bool {
-	return !schedule.NewRun(task) && !schedule.Unresolved(task) && !schedule.IsElided(task)
+	return !schedule.IsNewRun(task) && !schedule.IsUnresolved(task) && !schedule.IsElided(task)
 }
 
 // covered reads positions in the status. Those of a run that the spec no longer
@@ -498,7 +498,7 @@ func covered(task *v1alpha1.PrefetchTask, text string) schedule.Positions {
 		positions, _ := schedule.ParsePositions(text)
 		return positions
 	}
-	return schedule.Covered(text, schedule.Count(task))
+	return schedule.CoveredPositions(text, schedule.CountTargets(task))
 }
 
 func addJob(task *v1alpha1.PrefetchTask, jobID string, positions schedule.Positions) {

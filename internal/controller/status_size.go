@@ -104,12 +104,12 @@ func isRefused(err error) bool {
 }
 
 // whyRefused says what a person can do about a task whose status is refused.
-func whyRefused(err error) schedule.Why {
+func whyRefused(err error) schedule.Cause {
 	if isTooLarge(err) {
-		return schedule.Why{Reason: v1alpha1.ReasonTooLarge, Message: tooLarge, Person: true}
+		return schedule.Cause{Reason: v1alpha1.ReasonTooLarge, Message: tooLarge, NeedsUser: true}
 	}
-	return schedule.Why{
-		Reason: v1alpha1.ReasonUnavailable, Person: true,
+	return schedule.Cause{
+		Reason: v1alpha1.ReasonUnavailable, NeedsUser: true,
 		Message: cut("The Kubernetes API refuses the status of this task: "+err.Error(), maxMessage/2),
 	}
 }

@@ -50,8 +50,8 @@ func listed(id, status string, positions ...int) listing {
 }
 
 func TestTransitions(t *testing.T) {
-	quota := schedule.Why{Reason: v1alpha1.ReasonDailyQuota, Message: "no quota", Quota: true}
-	person := schedule.Why{Reason: v1alpha1.ReasonCredentialsMissing, Message: "no Secret", Person: true}
+	quota := schedule.Cause{Reason: v1alpha1.ReasonDailyQuota, Message: "no quota", Quota: true}
+	person := schedule.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "no Secret", NeedsUser: true}
 	revise := func(task *v1alpha1.PrefetchTask) { task.Spec.Revision = "2"; task.Generation++ }
 	following := func(l listing, after time.Duration) change { return follow(l, time.Hour, t0, t0.Add(after)) }
 	for _, c := range []struct {
@@ -64,17 +64,17 @@ func TestTransitions(t *testing.T) {
 		{"submitted", []change{claiming("0-1"), record("j", nil, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
 		{"submitted in part", []change{claiming("0"), record("j", nil, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 1 0 0"},
 		{"refused in part", []change{claiming("0-1"), record("j", map[string]string{"https://h/1": "no"}, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 1"},
-		{"refused as a whole", []change{refuse(schedule.All(2), "no", t0)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
+		{"refused as a whole", []change{refuse(schedule.AllPositions(2), "no", t0)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
 		{"released", []change{claiming("0-1"), release(noReason, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 0 0 0"},
 		{"unknown", []change{claiming("0-1"), unknown("lost", false)}, "-Finished=OutcomeUnknown -Ready=OutcomeUnknown ?Submitted=OutcomeUnknown", "2 0 0 0"},
-		{"found", []change{claiming("0-1"), unknown("lost", false), adopt([]adoption{{"j", schedule.All(2)}}, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
-		{"found in part", []change{claiming("0-1"), adopt([]adoption{{"j", schedule.All(1)}}, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 1 0 0"},
+		{"found", []change{claiming("0-1"), unknown("lost", false), adopt([]adoption{{"j", schedule.AllPositions(2)}}, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
+		{"found in part", []change{claiming("0-1"), adopt([]adoption{{"j", schedule.AllPositions(1)}}, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 1 0 0"},
 		{"lost three times with others", []change{claiming("0-1"), adopt(nil, t0), claiming("0-1"), adopt(nil, t0), claiming("0-1"), adopt(nil, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 0 0 0"},
 		{"lost three times, the last one alone", []change{claiming("0-1"), adopt(nil, t0), claiming("0-1"), adopt(nil, t0), claiming("0"), adopt(nil, t0)}, "-Finished=OutcomeUnknown -Ready=OutcomeUnknown Stalled=OutcomeUnknown -Submitted=Waiting", "2 0 0 0"},
-		{"waiting for quota", []change{waits(schedule.Note{Why: quota}, t0)}, "-Finished=DailyQuota QuotaExceeded=DailyQuota -Ready=DailyQuota -Submitted=DailyQuota", ""},
-		{"half done and waiting for quota, while the other half is followed", []change{claiming("0"), record("j", nil, t0), waits(schedule.Note{Why: quota}, t0), following(listed("j", "success", 0), 0)}, "-Finished=DailyQuota QuotaExceeded=DailyQuota -Ready=DailyQuota -Submitted=DailyQuota", "2 1 1 0"},
-		{"stalled", []change{waits(schedule.Note{Why: person, Stalled: true}, t0)}, "-Finished=CredentialsMissing -Ready=CredentialsMissing Stalled=CredentialsMissing -Submitted=CredentialsMissing", ""},
-		{"mended", []change{waits(schedule.Note{Why: person, Stalled: true}, t0), claiming("0-1"), record("j", nil, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
+		{"waiting for quota", []change{waits(schedule.WaitingStatus{Cause: quota}, t0)}, "-Finished=DailyQuota QuotaExceeded=DailyQuota -Ready=DailyQuota -Submitted=DailyQuota", ""},
+		{"half done and waiting for quota, while the other half is followed", []change{claiming("0"), record("j", nil, t0), waits(schedule.WaitingStatus{Cause: quota}, t0), following(listed("j", "success", 0), 0)}, "-Finished=DailyQuota QuotaExceeded=DailyQuota -Ready=DailyQuota -Submitted=DailyQuota", "2 1 1 0"},
+		{"stalled", []change{waits(schedule.WaitingStatus{Cause: person, Stalled: true}, t0)}, "-Finished=CredentialsMissing -Ready=CredentialsMissing Stalled=CredentialsMissing -Submitted=CredentialsMissing", ""},
+		{"mended", []change{waits(schedule.WaitingStatus{Cause: person, Stalled: true}, t0), claiming("0-1"), record("j", nil, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
 		{"succeeded", []change{claiming("0-1"), record("j", nil, t0), following(listed("j", "success", 0, 1), 0)}, "Finished=Succeeded Ready=Succeeded Submitted=Submitted", "2 2 2 0"},
 		{"failed in part", []change{claiming("0"), record("i", nil, t0), claiming("1"), record("j", nil, t0), following(listed("i", "success", 0), 0), following(listed("j", "failed", 1), 0)}, "Finished=PartiallyFailed -Ready=PartiallyFailed Stalled=PartiallyFailed Submitted=Submitted", "2 2 1 1"},
 		{"not to be seen", []change{claiming("0-1"), record("j", nil, t0), blind(person)}, "-Finished=CredentialsMissing -Ready=CredentialsMissing Stalled=CredentialsMissing Submitted=Submitted", "2 2 0 0"},
@@ -82,7 +82,7 @@ func TestTransitions(t *testing.T) {
 		{"under way", []change{claiming("0-1"), record("j", nil, t0), following(listed("j", "processing", 0, 1), 0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
 		{"without an outcome", []change{claiming("0-1"), record("j", nil, t0), following(listing{}, 2*time.Hour)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
 		{"not followed", []change{claiming("0-1"), record("j", nil, t0), notFollowed("denied", t0)}, "Finished=NotFollowed ?Ready=NotFollowed Stalled=NotFollowed Submitted=Submitted", "2 2 0 0"},
-		{"a new run after the end", []change{refuse(schedule.All(2), "no", t0), revise, claiming("0-1")}, "-Finished=Submitting -Ready=Submitting -Submitted=Submitting", "2 0 0 0"},
+		{"a new run after the end", []change{refuse(schedule.AllPositions(2), "no", t0), revise, claiming("0-1")}, "-Finished=Submitting -Ready=Submitting -Submitted=Submitting", "2 0 0 0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			task := taskOf(2)
@@ -119,12 +119,12 @@ func TestTransitions(t *testing.T) {
 }
 
 func TestTellingTheSameAgainWritesNothing(t *testing.T) {
-	quota := schedule.Why{Reason: v1alpha1.ReasonBatchQuota, Message: "none", Quota: true, Person: true}
+	quota := schedule.Cause{Reason: v1alpha1.ReasonBatchQuota, Message: "none", Quota: true, NeedsUser: true}
 	for name, tell := range map[string]change{
-		"held for quota": waits(schedule.Note{Why: quota, Stalled: true, NextAttempt: t0}, t0),
-		"stalled":        waits(schedule.Note{Why: schedule.Why{Reason: v1alpha1.ReasonCredentialsMissing, Message: "none", Person: true}, Stalled: true}, t0),
+		"held for quota": waits(schedule.WaitingStatus{Cause: quota, Stalled: true, NextAttempt: t0}, t0),
+		"stalled":        waits(schedule.WaitingStatus{Cause: schedule.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "none", NeedsUser: true}, Stalled: true}, t0),
 		"unknown":        unknown("lost", true),
-		"not to be seen": blind(schedule.Why{Reason: v1alpha1.ReasonCredentialsMissing, Message: "none", Person: true}),
+		"not to be seen": blind(schedule.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "none", NeedsUser: true}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			task := taskOf(2)

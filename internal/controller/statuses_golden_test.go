@@ -111,7 +111,7 @@ func newUpgrade(t *testing.T, name string) (*simulation, *v1alpha1.PrefetchTask)
 	time.Sleep(time.Until(statusesWrittenAt.Add(10 * time.Second)))
 	h := newSimulation(t, plan{}, 1)
 
-	urls := schedule.Targets(task)
+	urls := schedule.DistinctTargets(task)
 	if from := task.Spec.TargetsFrom.ConfigMapKeyRef.Name; from != "" {
 		for _, part := range []string{"1", "2", "3"} {
 			urls = append(urls, "https://a1.example.com/"+name+"/"+part)

@@ -102,7 +102,7 @@ func (s *Submitter) Reconcile(ctx context.Context, a account) (reconcile.Result,
 		if free, wait := limiter.Free(a.String(), lookahead, wake); len(l.unsent) >= free && !s.overtakes(l) {
 			return sooner(again, wait), nil // 0: the end of a call wakes the line, whosever call it is
 		}
-		decision := l.queue.Next(time.Now())
+		decision := l.queue.PlanNext(time.Now())
 		switch {
 		case decision.Call != nil && decision.Call.Refusal != "":
 			s.goRefuse(l, decision.Call)
@@ -121,7 +121,7 @@ func (s *Submitter) Reconcile(ctx context.Context, a account) (reconcile.Result,
 // overtakes says whether the next call would be sent before one that is planned
 // already, and may be claimed without a slot for both.
 func (s *Submitter) overtakes(l *line) bool {
-	turn, ok := l.queue.Turn()
+	turn, ok := l.queue.NextSequence()
 	if !ok || len(l.unsent) >= 2*s.QPS {
 		return false
 	}
@@ -210,9 +210,9 @@ func (s *Submitter) update(a account, key client.ObjectKey) {
 	l.idle = false
 	due := true // those who waited for a URL of its claim may go
 	if task := s.newestOf(l, key); task != nil {
-		due = l.queue.Set(task, time.Now())
+		due = l.queue.UpsertTask(task, time.Now())
 	} else {
-		l.queue.Delete(key, time.Now())
+		l.queue.RemoveTask(key, time.Now())
 	}
 	if due {
 		s.wake(a, 0)
@@ -243,7 +243,7 @@ func (s *Submitter) tell(l *line) time.Duration {
 	if l.telling {
 		return 0
 	}
-	notes, next := l.queue.Notes(notesAtOnce, time.Now())
+	notes, next := l.queue.WaitingStatuses(notesAtOnce, time.Now())
 	if len(notes) > 0 {
 		l.telling = true
 		go func() {
@@ -255,7 +255,7 @@ func (s *Submitter) tell(l *line) time.Duration {
 			l.telling = false
 			for i, told := range told {
 				if !told {
-					l.queue.Untold(notes[i], time.Now())
+					l.queue.RequeueStatus(notes[i], time.Now())
 				}
 			}
 		}()
@@ -269,7 +269,7 @@ func (s *Submitter) tell(l *line) time.Duration {
 
 // tellOne writes one note, unless it cannot or may not yet. A conflict means that the
 // task has changed, and its event will make the queue think again.
-func (s *Submitter) tellOne(note schedule.Note) (told bool) {
+func (s *Submitter) tellOne(note schedule.WaitingStatus) (told bool) {
 	if s.notes.wait(note.Task) > 0 {
 		return false
 	}
@@ -303,14 +303,14 @@ func (s *Submitter) pause(l *line, call *schedule.Call, err error) time.Duration
 	}
 	switch p.scope {
 	case theAccount:
-		l.queue.HoldAccount(p.Why, now, now.Add(p.Duration))
+		l.queue.BackOffAccount(p.Cause, now, now.Add(p.Duration))
 	case theBlamed:
-		l.queue.HoldReach(reach, call, p.Why, now, now.Add(p.Duration))
+		l.queue.BackOffScope(reach, call, p.Cause, now, now.Add(p.Duration))
 	case theLane:
-		l.queue.HoldLane(call.Lane, p.Why, now, now.Add(p.Duration))
+		l.queue.BackOffLane(call.Lane, p.Cause, now, now.Add(p.Duration))
 	case nothing:
 	}
-	if p.Person || teo.DeniedAccount(err) {
+	if p.NeedsUser || teo.DeniedAccount(err) {
 		s.credentials.forget(l.account)
 	}
 	return p.Duration
@@ -332,7 +332,7 @@ func (s *Submitter) readQuota(l *line, creds teo.Credentials, zoneID string) {
 	now := time.Now()
 	switch {
 	case !s.edgeOne.ServerTimeKnown():
-		l.queue.QuotaUnread(zoneID, now)
+		l.queue.RetryQuotaRead(zoneID, now)
 		if err == nil || pauseAfter(err, 1, s.RecheckInterval).scope == nothing {
 			err = errNoServerTime
 		}
@@ -341,14 +341,14 @@ func (s *Submitter) readQuota(l *line, creds teo.Credentials, zoneID string) {
 		l.queue.SetQuota(zoneID, quota.Batch, quota.DailyAvailable, now)
 		l.use(zoneID, quota.Daily, now)
 	case teo.DeniedAccount(err): // found out without a claim
-		l.queue.QuotaUnread(zoneID, now)
+		l.queue.RetryQuotaRead(zoneID, now)
 		s.pause(l, nil, err)
 	case errors.Is(err, teo.ErrZeroQuota):
-		l.queue.NoQuota(zoneID, now)
+		l.queue.RecordNoQuota(zoneID, now)
 	case refusesLooking(err):
 		l.queue.SetQuota(zoneID, 0, -1, now)
 	default:
-		l.queue.QuotaFailed(zoneID, now)
+		l.queue.SetQuotaUnknown(zoneID, now)
 	}
 	s.wake(l.account, 0)
 }
@@ -359,7 +359,7 @@ func (o *operator) finished(before, after *v1alpha1.PrefetchTask) {
 		return
 	}
 	isAgain := over(before) && before.Status.Run == after.Status.Run
-	if !over(after) || isAgain && (!schedule.Unseen(before) || schedule.Unseen(after)) {
+	if !over(after) || isAgain && (!schedule.IsUnseen(before) || schedule.IsUnseen(after)) {
 		return
 	}
 	for _, condition := range after.Status.Conditions {

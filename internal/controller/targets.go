@@ -38,10 +38,10 @@ type lists struct {
 	known   map[string]*list // by hash: one for all tasks that have the same targets
 	size    int              // of all that are known, in bytes
 	readers map[listSource]*reader
-	waiting schedule.InTurn[listSource] // sources to be read
-	reading int                         // sources that are being read
-	again   *time.Timer                 // to look for lists that are idle
-	seen    map[listSource]seenList     // of sources that were read lately
+	waiting schedule.RoundRobin[listSource] // sources to be read
+	reading int                             // sources that are being read
+	again   *time.Timer                     // to look for lists that are idle
+	seen    map[listSource]seenList         // of sources that were read lately
 
 	checks singleflight.Group // by source
 }
@@ -107,12 +107,12 @@ func (l *lists) resolve(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	defer l.mu.Unlock()
 	key := client.ObjectKeyFromObject(task)
 	w := l.wants[key]
-	if w == nil && !schedule.FromConfigMap(task) {
+	if w == nil && !schedule.IsFromConfigMap(task) {
 		return task
 	}
-	run := schedule.Run(task)
+	run := schedule.RunHash(task)
 	switch {
-	case !schedule.WantsTargets(task):
+	case !schedule.NeedsTargetList(task):
 		l.forget(key)
 		return task
 	case w == nil || w.task.UID != task.UID || w.run != run || w.list != nil && !fits(task, w.list.hash):
@@ -138,7 +138,7 @@ func (l *lists) resolve(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 
 // fits says whether the task's run may go on with targets of this hash.
 func fits(task *v1alpha1.PrefetchTask, hash string) bool {
-	return !schedule.Bound(task) || task.Status.TargetsHash == hash
+	return !schedule.IsBoundToList(task) || task.Status.TargetsHash == hash
 }
 
 // withTargets returns the task with targets from a ConfigMap. The task itself may
@@ -282,7 +282,7 @@ func (l *lists) note(from listSource, read *list, err error) {
 // again if that was longer ago than credentials may be old. If the list has changed, or
 // cannot be read, the task waits for it as if it had never been read.
 func (l *lists) isFresh(task *v1alpha1.PrefetchTask) bool {
-	if !schedule.FromConfigMap(task) || schedule.Bound(task) {
+	if !schedule.IsFromConfigMap(task) || schedule.IsBoundToList(task) {
 		return true
 	}
 	from, hash := sourceOf(task), schedule.HashTargets(task)
@@ -390,7 +390,7 @@ func (l *lists) tell(task *v1alpha1.PrefetchTask, why *targetsError, stalled boo
 	default:
 		return true // as far as this process may
 	}
-	after, err := l.store.write(l.critical, task, targetless(schedule.Why{Reason: why.reason, Message: upperFirst(why.Error())}, stalled))
+	after, err := l.store.write(l.critical, task, targetless(schedule.Cause{Reason: why.reason, Message: upperFirst(why.Error())}, stalled))
 	l.reportRefused(task, after, err)
 	if err == nil && stalled && !stalledFor(task, why.reason) {
 		l.event(after, corev1.EventTypeWarning, why.reason, "ReadTargets", upperFirst(why.Error()))

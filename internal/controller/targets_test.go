@@ -117,7 +117,7 @@ func newListUnit(t *testing.T, tasks ...*v1alpha1.PrefetchTask) *listUnit {
 	u.versions.subscribe(func(_, task *v1alpha1.PrefetchTask) {
 		u.mu.Lock()
 		defer u.mu.Unlock()
-		if task != nil && !schedule.Unresolved(task) {
+		if task != nil && !schedule.IsUnresolved(task) {
 			u.fed[task.Name] = task
 		}
 	})
@@ -169,7 +169,7 @@ func TestTasksOfOneListShareItsReadAndItsMemory(t *testing.T) {
 			again := task.DeepCopy()
 			again.ResourceVersion = "5000"
 			u.versions.see(again)
-			if schedule.Unresolved(u.versions.newest(client.ObjectKeyFromObject(task))) {
+			if schedule.IsUnresolved(u.versions.newest(client.ObjectKeyFromObject(task))) {
 				t.Fatalf("%s has to be read again", task.Name)
 			}
 			u.versions.remove(task)
@@ -245,7 +245,7 @@ func TestAListIsReadAfterTheTaskWasSeen(t *testing.T) {
 		pass(time.Minute)
 		_, fed := u.seen()
 		for name, want := range map[string]string{"before": "https://h/old", "after": "https://h/new"} {
-			if got := schedule.Targets(fed[name]); !slices.Equal(got, []string{want}) {
+			if got := schedule.DistinctTargets(fed[name]); !slices.Equal(got, []string{want}) {
 				t.Errorf("%s has %q, want %s", name, got, want)
 			}
 		}
@@ -334,7 +334,7 @@ func TestARunIsTiedToItsListOnceSomethingIsSubmitted(t *testing.T) {
 				u.put("list", "# as it was\nhttps://h/a\nhttps://h/b")
 				pass(time.Minute)
 				_, fed = u.seen()
-				if fed := fed["task"]; fed == nil || !slices.Equal(schedule.Targets(fed), []string{"https://h/a", "https://h/b"}) {
+				if fed := fed["task"]; fed == nil || !slices.Equal(schedule.DistinctTargets(fed), []string{"https://h/a", "https://h/b"}) {
 					t.Errorf("with its list restored, fed %v", fed)
 				}
 				if after := u.get("task").Status; after.Run != before.Run || len(after.Jobs) != len(before.Jobs) || (after.Submission == nil) != (before.Submission == nil) {
@@ -452,7 +452,7 @@ func TestATaskWithoutItsTargetsKeepsWhatItsStatusSays(t *testing.T) {
 	claimedAt(task, now)
 	task.Status.Submission.Targets = "0-1"
 	task.Spec.Targets = nil
-	if schedule.Waiting(task) || !schedule.WantsTargets(task) {
+	if schedule.IsWaiting(task) || !schedule.NeedsTargetList(task) {
 		t.Error("it is not waiting for its targets")
 	}
 	if _, open := openIn(task); open {
@@ -605,7 +605,7 @@ func TestTellingOfABadListKeepsNoReaderBusy(t *testing.T) {
 		quiet.Namespace = "quiet"
 		u.versions.see(quiet)
 		pass(5 * time.Second)
-		if schedule.Unresolved(u.versions.newest(client.ObjectKeyFromObject(quiet))) {
+		if schedule.IsUnresolved(u.versions.newest(client.ObjectKeyFromObject(quiet))) {
 			t.Error("the list of another namespace waits for statuses to be written")
 		}
 		pass(10 * time.Minute)

@@ -111,7 +111,7 @@ func (u *unit) get(name string) *v1alpha1.PrefetchTask {
 func claimedAt(task *v1alpha1.PrefetchTask, signedAt time.Time) *v1alpha1.PrefetchTask {
 	claim(v1alpha1.Submission{
 		ClaimID: "claim of " + task.Name, ZoneID: task.Spec.ZoneID, AccountHash: unitCreds.Hash(), SignedAt: metav1.NewTime(signedAt.Truncate(time.Second)),
-		Targets: schedule.All(len(schedule.Targets(task))).String(), Semantics: schedule.Semantics(task),
+		Targets: schedule.AllPositions(len(schedule.DistinctTargets(task))).String(), Semantics: schedule.HashSemantics(task),
 	}, signedAt)(task)
 	return task
 }
@@ -157,10 +157,10 @@ func (u *unit) submitter(tasks ...*v1alpha1.PrefetchTask) (*Submitter, *line) {
 // planned is the line's next call.
 func (u *unit) planned(l *line) *schedule.Call {
 	u.t.Helper()
-	decision := l.queue.Next(time.Now())
+	decision := l.queue.PlanNext(time.Now())
 	if decision.ReadQuota != "" {
 		l.queue.SetQuota(decision.ReadQuota, 0, -1, time.Now())
-		decision = l.queue.Next(time.Now())
+		decision = l.queue.PlanNext(time.Now())
 	}
 	if decision.Call == nil {
 		u.t.Fatalf("no call is planned: %+v", decision)

@@ -12,11 +12,11 @@ import (
 // whyUnread is why EdgeOne's history cannot be read: what to tell, and whether only a
 // person can change that. Other trouble, such as a connection that fails, says nothing
 // about the next look.
-func whyUnread(err error, recheck time.Duration) (why schedule.Why, isRefused bool) {
-	why = pauseAfter(err, 1, recheck).Why
+func whyUnread(err error, recheck time.Duration) (why schedule.Cause, isRefused bool) {
+	why = pauseAfter(err, 1, recheck).Cause
 	why.Message = explain(err, why.Message)
 	switch {
-	case why.Person:
+	case why.NeedsUser:
 		return why, true
 	case concernsOnly(err):
 		why.Reason = v1alpha1.ReasonNotFollowed

@@ -60,7 +60,7 @@ func (v *versions) see(task *v1alpha1.PrefetchTask) {
 			return false
 		}
 		delete(v.deleted, key)
-		return known == nil || isNewer(task, known) || schedule.Slimmed(task) && task.ResourceVersion == known.ResourceVersion
+		return known == nil || isNewer(task, known) || schedule.IsSlimmed(task) && task.ResourceVersion == known.ResourceVersion
 	})
 }
 
@@ -106,7 +106,7 @@ func (v *versions) learnDeleted(task *v1alpha1.PrefetchTask) {
 func (v *versions) dropTargets(task *v1alpha1.PrefetchTask) {
 	key := client.ObjectKeyFromObject(task)
 	known := v.newest(key)
-	if known == nil || known.UID != task.UID || !schedule.FromConfigMap(known) {
+	if known == nil || known.UID != task.UID || !schedule.IsFromConfigMap(known) {
 		return
 	}
 	v.change(key, withTargets(known, nil), func(newest *v1alpha1.PrefetchTask) bool { return newest == known })
@@ -115,7 +115,7 @@ func (v *versions) dropTargets(task *v1alpha1.PrefetchTask) {
 // elide forgets the targets of a task that are in its spec.
 func (v *versions) elide(key client.ObjectKey) {
 	if known := v.newest(key); known != nil && hasLongList(known) {
-		v.change(key, schedule.Elide(known), func(newest *v1alpha1.PrefetchTask) bool { return newest == known })
+		v.change(key, schedule.ElideTargets(known), func(newest *v1alpha1.PrefetchTask) bool { return newest == known })
 	}
 }
 
@@ -128,7 +128,7 @@ func (v *versions) change(key client.ObjectKey, next *v1alpha1.PrefetchTask, acc
 		v.mu.Unlock()
 		return known
 	}
-	if next != nil && schedule.Slimmed(next) {
+	if next != nil && schedule.IsSlimmed(next) {
 		next = nil
 	}
 	if next != nil && v.lists != nil {
@@ -195,5 +195,5 @@ func isNewer(a, b *v1alpha1.PrefetchTask) bool {
 }
 
 func lacksTargets(task *v1alpha1.PrefetchTask) bool {
-	return schedule.Unresolved(task) || schedule.IsElided(task)
+	return schedule.IsUnresolved(task) || schedule.IsElided(task)
 }

@@ -145,7 +145,7 @@ func TestATaskThatMovesToAnotherSecretIsNotSentWithTheOldOne(t *testing.T) {
 		call := u.planned(l)
 		l.claiming += len(call.Parts)
 		s.call(t.Context(), l, unitCreds, call, "claim")
-		if decision := l.queue.Next(time.Now()); decision.Call != nil {
+		if decision := l.queue.PlanNext(time.Now()); decision.Call != nil {
 			t.Errorf("the line of the old Secret plans a call for a task that names %q", decision.Call.Parts[0].Task.Spec.CredentialsSecretRef.Name)
 		}
 		if got := standsIn(s); !slices.Equal(got, []string{"new"}) || len(edgeOne.Ledger()) != 0 {
@@ -196,7 +196,7 @@ func TestAStatusWriteToATaskThatIsGoneLeavesNothingInLine(t *testing.T) {
 				if uid := call.Parts[0].Task.UID; uid != made.UID {
 					t.Errorf("the call is planned for the task that is gone (%s)", uid)
 				}
-				l.queue.Released(call, s.newest(l, call), time.Now())
+				l.queue.RecordReleased(call, s.newest(l, call), time.Now())
 				if l.queue.Len() != 1 {
 					t.Error("the new task is not in line any more")
 				}
@@ -215,7 +215,7 @@ func TestALostCallHoldsItsURLsWhenItsTaskWasMadeAgain(t *testing.T) {
 				old := versionOf("old", "100")
 				s.versions.see(old)
 				call := u.planned(l)
-				l.queue.Hold("c", unitZone, call.URLs, time.Now())
+				l.queue.ReserveURLs("c", unitZone, call.URLs, time.Now())
 				claimed := claimedAt(old.DeepCopy(), time.Now())
 				claimed.Status.Submission.ClaimID, claimed.ResourceVersion = "c", "101"
 				s.versions.learn(claimed)
@@ -223,12 +223,12 @@ func TestALostCallHoldsItsURLsWhenItsTaskWasMadeAgain(t *testing.T) {
 				made := unitTask(name, 1) // the same URL
 				made.UID, made.ResourceVersion = "new", "103"
 				s.versions.see(made)
-				l.queue.Lost(call, "c", s.newest(l, call), time.Now())
-				if next := l.queue.Next(time.Now()); next.Call != nil {
+				l.queue.TrackLostCall(call, "c", s.newest(l, call), time.Now())
+				if next := l.queue.PlanNext(time.Now()); next.Call != nil {
 					t.Error("the URL goes out again at once, while the lost call may be executed")
 				}
 				time.Sleep(7 * time.Minute)
-				if next := l.queue.Next(time.Now()); next.Call == nil {
+				if next := l.queue.PlanNext(time.Now()); next.Call == nil {
 					t.Error("the URL never goes out again")
 				}
 			})
@@ -307,7 +307,7 @@ func TestATaskThatIsBeingDeletedIsLeftAlone(t *testing.T) {
 		}
 		other := unitTask("other", 1) // the URL that the lost call may have submitted
 		s.versions.see(other)
-		if next := l.queue.Next(time.Now()); next.Call != nil {
+		if next := l.queue.PlanNext(time.Now()); next.Call != nil {
 			t.Error("a URL of a lost call goes out again while that call may be executed")
 		}
 	})

@@ -108,7 +108,7 @@ func (s store) writeWhole(ctx context.Context, task *v1alpha1.PrefetchTask, c ch
 
 // put writes the status of changed to the version of the task that was read.
 func (s store) put(ctx context.Context, task, changed *v1alpha1.PrefetchTask) (*v1alpha1.PrefetchTask, error) {
-	if schedule.IsElided(task) || listSize(task) > maxList && !schedule.FromConfigMap(task) {
+	if schedule.IsElided(task) || listSize(task) > maxList && !schedule.IsFromConfigMap(task) {
 		select {
 		case s.long <- struct{}{}:
 			defer func() { <-s.long }()
@@ -131,7 +131,7 @@ func (s store) put(ctx context.Context, task, changed *v1alpha1.PrefetchTask) (*
 	}
 	pruneMetadata(written) // as in the cache
 	if schedule.IsElided(task) {
-		written = schedule.Elide(written)
+		written = schedule.ElideTargets(written)
 	} else {
 		written.Spec.Targets = task.Spec.Targets
 	}
@@ -153,7 +153,7 @@ func (s store) read(ctx context.Context, task *v1alpha1.PrefetchTask) (*v1alpha1
 	if err != nil {
 		return nil, err
 	}
-	if schedule.FromConfigMap(&now) && schedule.Run(&now) == schedule.Run(task) && fits(&now, schedule.HashTargets(task)) {
+	if schedule.IsFromConfigMap(&now) && schedule.RunHash(&now) == schedule.RunHash(task) && fits(&now, schedule.HashTargets(task)) {
 		now.Spec.Targets = task.Spec.Targets
 	}
 	pruneMetadata(&now)

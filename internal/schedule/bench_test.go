@@ -20,12 +20,12 @@ func waitingBeside(waiting, finished int) *Queue {
 		task.ResourceVersion = "1"
 		begun("0")(task)
 		finish(task)
-		q.Set(task, now)
+		q.UpsertTask(task, now)
 	}
 	for i := range waiting {
 		task := newTask(fmt.Sprintf("ns%d/%d", i%10, i), v1alpha1.Target(fmt.Sprintf("https://a.example/%d", i)))
 		task.ResourceVersion = "1"
-		q.Set(task, now)
+		q.UpsertTask(task, now)
 	}
 	q.SetQuota("zone-1", 500, 1<<30, now)
 	return q
@@ -35,9 +35,9 @@ func waitingBeside(waiting, finished int) *Queue {
 func planAll(q *Queue, waiting int) (calls int) {
 	now := time.Now()
 	for planned := 0; planned < waiting; calls++ {
-		call := q.Next(now).Call
+		call := q.PlanNext(now).Call
 		planned += len(call.Parts)
-		q.Accepted(call, make([]*v1alpha1.PrefetchTask, len(call.Parts)), 0, now)
+		q.RecordAccepted(call, make([]*v1alpha1.PrefetchTask, len(call.Parts)), 0, now)
 	}
 	return calls
 }
@@ -85,14 +85,14 @@ func BenchmarkPlanOneCall(b *testing.B) {
 			q, now := waitingBeside(beside.waiting, beside.finished), time.Now()
 			b.ReportAllocs()
 			for b.Loop() {
-				call := q.Next(now).Call
+				call := q.PlanNext(now).Call
 				if len(call.Parts) != 500 {
 					b.Fatal(len(call.Parts))
 				}
-				q.Released(call, make([]*v1alpha1.PrefetchTask, len(call.Parts)), now)
+				q.RecordReleased(call, make([]*v1alpha1.PrefetchTask, len(call.Parts)), now)
 				b.StopTimer()
 				for _, part := range call.Parts {
-					q.Set(part.Task, now)
+					q.UpsertTask(part.Task, now)
 				}
 				b.StartTimer()
 			}
@@ -122,12 +122,12 @@ func BenchmarkLargeTask(b *testing.B) {
 		name string
 		do   func()
 	}{
-		{"Targets", func() { Targets(task) }},
-		{"Run", func() { Run(task) }},
-		{"Open", func() { Open(task) }},
-		{"Waiting", func() { Waiting(task) }},
-		{"HandedOver by 5000 jobs", func() { HandedOver(manyJobs) }},
-		{"Set", func() { NewQueue(newWorld(nil).q.limits).Set(task, time.Now()) }},
+		{"Targets", func() { DistinctTargets(task) }},
+		{"Run", func() { RunHash(task) }},
+		{"Open", func() { OpenPositions(task) }},
+		{"Waiting", func() { IsWaiting(task) }},
+		{"HandedOver by 5000 jobs", func() { HandedOverPositions(manyJobs) }},
+		{"Set", func() { NewQueue(newWorld(nil).q.limits).UpsertTask(task, time.Now()) }},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()

@@ -9,22 +9,22 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
-var denied = Why{Reason: v1alpha1.ReasonPermissionDenied, Message: "denied", Person: true}
+var denied = Cause{Reason: v1alpha1.ReasonPermissionDenied, Message: "denied", NeedsUser: true}
 
 // release plays that a call was certainly not executed.
 func (w *world) release(call *Call, tell func(tasks []*v1alpha1.PrefetchTask)) {
 	claimID, tasks := w.claim(call)
 	w.settle(tasks, claimID, unchanged)
-	w.q.Settled(claimID, w.now)
+	w.q.ReleaseURLs(claimID, w.now)
 	tell(tasks)
 }
 
 // deny plays that EdgeOne refuses a call for want of a permission.
 func (w *world) deny(call *Call) {
 	w.release(call, func(tasks []*v1alpha1.PrefetchTask) {
-		reach, _ := w.q.BlameDenial(call, "NoPermission", w.now)
-		w.q.HoldReach(reach, call, denied, w.now, w.now.Add(30*time.Second))
-		w.q.Released(call, w.newest(call), w.now)
+		reach, _ := w.q.AttributeDenial(call, "NoPermission", w.now)
+		w.q.BackOffScope(reach, call, denied, w.now, w.now.Add(30*time.Second))
+		w.q.RecordReleased(call, w.newest(call), w.now)
 	})
 }
 
@@ -34,7 +34,7 @@ func withHeader(value string) func(*v1alpha1.PrefetchTask) {
 	}
 }
 
-// add makes a task of one URL of its own.
+// countFailure makes a task of one URL of its own.
 func (w *world) add(name string, changes ...func(*v1alpha1.PrefetchTask)) {
 	task := newTask(name, "https://a.example/"+v1alpha1.Target(name))
 	for _, change := range changes {
@@ -69,7 +69,7 @@ func TestARefusalHoldsWhatWasRefused(t *testing.T) {
 		w := newWorld(t)
 		w.add("a/1", withHeader("1"))
 		w.add("b/2", withHeader("2"))
-		w.deny(w.next()) // in either order
+		w.deny(w.next()) // IsSubsetOf either order
 		w.deny(w.next())
 		w.add("c/plain")
 		w.add("c/edge", edge)
@@ -116,7 +116,7 @@ func TestLostCallsOfANamespaceKeepOthersWaitingOnce(t *testing.T) {
 		for call := w.next(); call != nil; call = w.next() {
 			switch call.Parts[0].Task.Namespace {
 			case "poison":
-				w.q.Blame(call, "no answer", w.now)
+				w.q.AttributeFailure(call, "no answer", w.now)
 				w.lose(call)
 			default:
 				served = true
@@ -143,23 +143,23 @@ func TestFailuresConcernTheAccountOnlyWhereUnrelatedOnesFailInTheSameWay(t *test
 		name  string
 		tasks func(w *world)
 		ways  []string
-		want  Reach
+		want  Scope
 	}{
-		{"one namespace in one lane", func(w *world) { w.add("a/1"); w.add("a/2") }, []string{"x"}, ReachLane},
-		{"one namespace in two lanes", func(w *world) { w.add("a/1"); w.add("a/2", withHeader("2")) }, []string{"x", "x"}, ReachTenant},
-		{"one namespace in two zones", func(w *world) { w.add("a/1"); w.add("a/2", zone("zone-2")) }, []string{"x", "x"}, ReachLane},
-		{"two namespaces in one zone", func(w *world) { w.add("a/1", withHeader("1")); w.add("b/2", withHeader("2")) }, []string{"x", "x"}, ReachMode},
-		{"two namespaces in two zones", func(w *world) { w.add("a/1"); w.add("b/2", zone("zone-2")) }, []string{"x", "x"}, ReachAccount},
-		{"two namespaces in two zones in different ways", func(w *world) { w.add("a/1"); w.add("b/2", zone("zone-2")) }, []string{"x", "y"}, ReachLane},
+		{"one namespace in one lane", func(w *world) { w.add("a/1"); w.add("a/2") }, []string{"x"}, ScopeLane},
+		{"one namespace in two lanes", func(w *world) { w.add("a/1"); w.add("a/2", withHeader("2")) }, []string{"x", "x"}, ScopeTenant},
+		{"one namespace in two zones", func(w *world) { w.add("a/1"); w.add("a/2", zone("zone-2")) }, []string{"x", "x"}, ScopeLane},
+		{"two namespaces in one zone", func(w *world) { w.add("a/1", withHeader("1")); w.add("b/2", withHeader("2")) }, []string{"x", "x"}, ScopeMode},
+		{"two namespaces in two zones", func(w *world) { w.add("a/1"); w.add("b/2", zone("zone-2")) }, []string{"x", "x"}, ScopeAccount},
+		{"two namespaces in two zones in different ways", func(w *world) { w.add("a/1"); w.add("b/2", zone("zone-2")) }, []string{"x", "y"}, ScopeLane},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
 			c.tasks(w)
-			var reach Reach
+			var reach Scope
 			for _, way := range c.ways {
 				call := w.next()
 				w.now = w.now.Add(time.Millisecond)
-				reach, _ = w.q.Blame(call, way, w.now)
+				reach, _ = w.q.AttributeFailure(call, way, w.now)
 			}
 			if reach != c.want {
 				t.Errorf("it concerns %d, want %d", reach, c.want)
@@ -195,12 +195,12 @@ func TestAZoneAndAllZonesWaitForEachOthersLostCalls(t *testing.T) {
 func TestACallThatThePathDoesNotTakeIsSentInParts(t *testing.T) {
 	w := newWorld(t)
 	const takes = 7
-	why := Why{Reason: v1alpha1.ReasonUnavailable, Message: "cut off"}
+	why := Cause{Reason: v1alpha1.ReasonUnavailable, Message: "cut off"}
 	w.set(newTask("large", append(urls("x", 40), "https://a.example/never")...))
 	w.set(newTask("small", urls("y", 1)...))
 	tries, alone := 0, 0
 	for end := w.now.Add(6 * time.Hour); w.now.Before(end); {
-		d := w.q.Next(w.now)
+		d := w.q.PlanNext(w.now)
 		switch {
 		case d.ReadQuota != "":
 			w.readQuota(d.ReadQuota)
@@ -223,7 +223,7 @@ func TestACallThatThePathDoesNotTakeIsSentInParts(t *testing.T) {
 		if len(d.Call.URLs) == 1 {
 			alone++
 		}
-		w.release(d.Call, func(tasks []*v1alpha1.PrefetchTask) { w.q.CutOff(d.Call, tasks, why, w.now) })
+		w.release(d.Call, func(tasks []*v1alpha1.PrefetchTask) { w.q.BisectCutOff(d.Call, tasks, why, w.now) })
 		w.now = w.now.Add(10 * time.Millisecond)
 	}
 	if len(w.accepted) != 41 {
@@ -284,21 +284,21 @@ func TestGeneralWordsFailATaskOnlyOnTwoWitnesses(t *testing.T) {
 				switch {
 				case bad && len(call.URLs) == 1:
 					w.settle(tasks, claimID, refusedAll)
-					w.q.Settled(claimID, w.now)
-					w.q.Refused(call, "ParameterError", "wrong", c.aboutTarget)
-					w.q.Accepted(call, tasks, 0, w.now)
+					w.q.ReleaseURLs(claimID, w.now)
+					w.q.RecordRejection(call, "ParameterError", "wrong", c.aboutTarget)
+					w.q.RecordAccepted(call, tasks, 0, w.now)
 				case bad:
 					w.settle(tasks, claimID, unchanged)
-					w.q.Settled(claimID, w.now)
-					w.q.Rejected(call, w.newest(call), w.now)
+					w.q.ReleaseURLs(claimID, w.now)
+					w.q.BisectRejected(call, w.newest(call), w.now)
 				default:
 					w.execute(call, claimID, tasks)
 					w.settle(tasks, claimID, w.adopted(claimID))
-					w.q.Settled(claimID, w.now)
-					w.q.Accepted(call, tasks, len(call.URLs), w.now)
+					w.q.ReleaseURLs(claimID, w.now)
+					w.q.RecordAccepted(call, tasks, len(call.URLs), w.now)
 				}
 			}
-			_, refused := HandedOver(w.get("a"))
+			_, refused := HandedOverPositions(w.get("a"))
 			if len(refused) != c.refused || w.open() != 0 {
 				t.Errorf("%d URLs are refused, want %d; %d open", len(refused), c.refused, w.open())
 			}
@@ -313,21 +313,21 @@ func TestAHostIsRefusedUnaskedOnlyByItsExactName(t *testing.T) {
 	for _, odd := range []string{"https://a.example:8443/x", "https://user@a.example/x", "https://A.EXAMPLE/x", "https://İ.example/x", "https://a_b.example/x"} {
 		w := newWorld(t)
 		w.add("a")
-		w.q.pool("zone-1", false)
-		w.q.BadHost("zone-1", odd, "not known", w.now.Add(time.Minute))
+		w.q.zoneQuotaFor("zone-1", false)
+		w.q.RefuseHost("zone-1", odd, "not known", w.now.Add(time.Minute))
 		if call := w.next(); call == nil || call.Refusal != "" {
 			t.Errorf("after %s was refused, https://a.example is refused unasked", odd)
 		}
-		if n := len(w.q.pool("zone-1", false).badHosts); n != 0 {
+		if n := len(w.q.zoneQuotaFor("zone-1", false).refusedHosts); n != 0 {
 			t.Errorf("%d hosts are remembered for %s", n, odd)
 		}
 	}
 	w := newWorld(t)
-	p := w.q.pool("zone-1", false)
-	for i := range 3 * maxBadHosts {
-		w.q.BadHost("zone-1", fmt.Sprintf("https://h%d.example/x", i), "not known", w.now.Add(time.Duration(i)*time.Millisecond))
+	p := w.q.zoneQuotaFor("zone-1", false)
+	for i := range 3 * maxRefusedHosts {
+		w.q.RefuseHost("zone-1", fmt.Sprintf("https://h%d.example/x", i), "not known", w.now.Add(time.Duration(i)*time.Millisecond))
 	}
-	if n := len(p.badHosts); n > maxBadHosts {
+	if n := len(p.refusedHosts); n > maxRefusedHosts {
 		t.Errorf("%d hosts are remembered", n)
 	}
 }
@@ -356,25 +356,25 @@ func TestQuotasAreReadAFewAtATimeNamespacesInTurn(t *testing.T) {
 	}
 	var underWay []string
 	read := func() {
-		for d := w.q.Next(w.now); d.ReadQuota != ""; d = w.q.Next(w.now) {
+		for d := w.q.PlanNext(w.now); d.ReadQuota != ""; d = w.q.PlanNext(w.now) {
 			underWay = append(underWay, d.ReadQuota)
 		}
 	}
 	read()
-	if len(underWay) != maxReads {
-		t.Fatalf("%d quotas are read at once, want %d", len(underWay), maxReads)
+	if len(underWay) != maxQuotaReads {
+		t.Fatalf("%d quotas are read at once, want %d", len(underWay), maxQuotaReads)
 	}
 	w.add("modest/a", inZone("real"))
 	for reads := 0; ; reads++ {
-		if reads > maxReads+2 {
+		if reads > maxQuotaReads+2 {
 			t.Fatalf("%d quotas are read before that of the other namespace's zone", reads)
 		}
 		zone := underWay[0]
 		underWay = underWay[1:]
-		if w.q.QuotaFailed(zone, w.now); zone == "real" {
+		if w.q.SetQuotaUnknown(zone, w.now); zone == "real" {
 			break
 		}
-		w.q.HoldZone(zone, denied, w.now, w.now.Add(time.Hour))
+		w.q.BackOffZone(zone, denied, w.now, w.now.Add(time.Hour))
 		read()
 	}
 }
@@ -387,11 +387,11 @@ func TestAKeyThatMayNotWorkIsTriedWithOneTask(t *testing.T) {
 		for i := range 10 {
 			w.add(fmt.Sprint("t", i))
 		}
-		w.q.Next(w.now)
+		w.q.PlanNext(w.now)
 		if known {
 			w.q.SetQuota("zone-1", 0, -1, w.now)
 		} else {
-			w.q.QuotaFailed("zone-1", w.now)
+			w.q.SetQuotaUnknown("zone-1", w.now)
 		}
 		call := w.next()
 		if n := len(call.Parts); n != map[bool]int{false: 1, true: 10}[known] {
@@ -414,7 +414,7 @@ func TestWhatIsKeyedByTenantsTextIsForgotten(t *testing.T) {
 			w.deny(call)
 		} else {
 			w.lose(call)
-			w.q.Blame(call, "no answer", w.now)
+			w.q.AttributeFailure(call, "no answer", w.now)
 		}
 		w.delete(name)
 		w.now = w.now.Add(time.Millisecond)
@@ -423,8 +423,8 @@ func TestWhatIsKeyedByTenantsTextIsForgotten(t *testing.T) {
 		w.none()
 	}
 	q := w.q
-	if n := len(q.items) + len(q.lanes) + len(q.pools) + len(q.claims) + len(q.wanted) + len(q.holders) + len(q.lost) + len(q.returned) + len(q.expiries); n != 0 {
-		t.Errorf("%d lanes, %d pools, %d claims, %d lost calls, %d expiries are remembered", len(q.lanes), len(q.pools), len(q.claims), len(q.lost), len(q.expiries))
+	if n := len(q.items) + len(q.lanes) + len(q.zoneQuotas) + len(q.reservations) + len(q.reservedURLs) + len(q.holders) + len(q.lostCalls) + len(q.returnedCalls) + len(q.timers); n != 0 {
+		t.Errorf("%d lanes, %d pools, %d claims, %d lost calls, %d expiries are remembered", len(q.lanes), len(q.zoneQuotas), len(q.reservations), len(q.lostCalls), len(q.timers))
 	}
 	if n := len(q.namespaces); n > 1 {
 		t.Errorf("%d namespaces are remembered", n)

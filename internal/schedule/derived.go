@@ -12,9 +12,9 @@ import (
 // event of a task asks for it a dozen times.
 const longList = 256
 
-// derived is what follows from a list of targets. All copies of a task in memory share
+// derivedList is what follows from a list of targets. All copies of a task in memory share
 // one list, which nobody changes, so this is found out once for each.
-type derived struct {
+type derivedList struct {
 	targets []string // the distinct ones
 
 	mu   sync.Mutex
@@ -33,23 +33,23 @@ type listKey struct {
 	length int
 }
 
-// derive returns what follows from a list.
-func derive(list []v1alpha1.Target) *derived {
+// deriveList returns what follows from a list.
+func deriveList(list []v1alpha1.Target) *derivedList {
 	if len(list) < longList {
-		return &derived{targets: distinct(list)}
+		return &derivedList{targets: distinctURLs(list)}
 	}
 	key := listKey{weak.Make(&list[0]), len(list)}
 	if known, ok := derivedOf.Load(key); ok {
-		return known.(*derived)
+		return known.(*derivedList)
 	}
-	found, isKnown := derivedOf.LoadOrStore(key, &derived{targets: distinct(list)})
+	found, isKnown := derivedOf.LoadOrStore(key, &derivedList{targets: distinctURLs(list)})
 	if !isKnown {
 		runtime.AddCleanup(&list[0], func(key listKey) { derivedOf.Delete(key) }, key)
 	}
-	return found.(*derived)
+	return found.(*derivedList)
 }
 
-func distinct(list []v1alpha1.Target) []string {
+func distinctURLs(list []v1alpha1.Target) []string {
 	seen := make(map[v1alpha1.Target]bool, len(list))
 	targets := make([]string, 0, len(list))
 	for _, target := range list {
@@ -61,8 +61,8 @@ func distinct(list []v1alpha1.Target) []string {
 	return targets
 }
 
-// run returns the hash of the list and what else a run is of, which compute finds out.
-func (d *derived) run(rest string, compute func() string) string {
+// runHash returns the hash of the list and what else a run is of, which compute finds out.
+func (d *derivedList) runHash(rest string, compute func() string) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if known, ok := d.runs[rest]; ok {

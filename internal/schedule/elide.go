@@ -15,15 +15,15 @@ const (
 	elidedCount = "\x00targets"
 )
 
-// Elide returns a copy of a task whose spec has targets, without them. NewRun, Open and
+// ElideTargets returns a copy of a task whose spec has targets, without them. IsNewRun, Open and
 // the counts of its status are the same for both; only the URLs are unknown.
-func Elide(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
+func ElideTargets(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	elided := *task
 	elided.Annotations = maps.Clone(task.Annotations)
 	if elided.Annotations == nil {
 		elided.Annotations = map[string]string{}
 	}
-	elided.Annotations[elidedRun], elided.Annotations[elidedCount] = Run(task), strconv.Itoa(len(Targets(task)))
+	elided.Annotations[elidedRun], elided.Annotations[elidedCount] = RunHash(task), strconv.Itoa(len(DistinctTargets(task)))
 	elided.Spec.Targets = nil
 	return &elided
 }
@@ -33,14 +33,14 @@ func IsElided(task *v1alpha1.PrefetchTask) bool {
 	return len(task.Spec.Targets) == 0 && task.Annotations[elidedRun] != ""
 }
 
-// isAway says whether a task wants a call as soon as its list is in memory.
-func isAway(task *v1alpha1.PrefetchTask) bool { return IsElided(task) && WantsCall(task) }
+// AwaitsList says whether a task wants a call as soon as its list is in memory.
+func AwaitsList(task *v1alpha1.PrefetchTask) bool { return IsElided(task) && NeedsCall(task) }
 
-// Count is the number of distinct targets of a task, 0 if it is not known.
-func Count(task *v1alpha1.PrefetchTask) int {
+// CountTargets is the number of distinct targets of a task, 0 if it is not known.
+func CountTargets(task *v1alpha1.PrefetchTask) int {
 	if IsElided(task) {
-		n, _ := strconv.Atoi(task.Annotations[elidedCount]) // Elide wrote it
+		n, _ := strconv.Atoi(task.Annotations[elidedCount]) // ElideTargets wrote it
 		return n
 	}
-	return len(Targets(task))
+	return len(DistinctTargets(task))
 }

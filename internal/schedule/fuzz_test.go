@@ -52,7 +52,7 @@ func FuzzHandEditedStatus(f *testing.F) {
 	f.Fuzz(func(t *testing.T, n uint8, refused, jobs, claimed string, lost int32, sameRun bool) {
 		task := newTask("a", urls("x", 1+int(n%20))...)
 		if sameRun {
-			task.Status.Run = Run(task)
+			task.Status.Run = RunHash(task)
 		}
 		task.Status.RefusedTargets, task.Status.LostCalls = refused, max(0, lost)
 		if jobs != "" {
@@ -61,7 +61,7 @@ func FuzzHandEditedStatus(f *testing.F) {
 			}
 		}
 		if claimed != "" {
-			task.Status.Submission = &v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: claimed, Semantics: Semantics(task)}
+			task.Status.Submission = &v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: claimed, Semantics: HashSemantics(task)}
 		}
 		meta.SetStatusCondition(&task.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionReady, Status: "False", Reason: "Waiting"})
 
@@ -75,12 +75,12 @@ func FuzzHandEditedStatus(f *testing.F) {
 			}
 		}
 		q, now := NewQueue(Limits{Batch: 5, TasksPerCall: 5, QuotaInterval: time.Hour, QPS: 20, StallAfter: time.Minute, Normalize: strings.ToLower}), t0
-		q.Set(task, now)
-		q.Notes(10, now)
-		decision := q.Next(now)
+		q.UpsertTask(task, now)
+		q.WaitingStatuses(10, now)
+		decision := q.PlanNext(now)
 		if decision.ReadQuota != "" {
 			q.SetQuota(decision.ReadQuota, 0, -1, now)
-			decision = q.Next(now)
+			decision = q.PlanNext(now)
 		}
 		if decision.Call == nil {
 			if sameRun && claimed == "" && task.Status.LostCalls < MaxLostCalls && len(covered) < len(task.Spec.Targets) {

@@ -71,7 +71,7 @@ func TestHashesInStatusesNeverChange(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			task := &v1alpha1.PrefetchTask{Spec: c.spec}
-			if run, targets, semantics := Run(task), HashTargets(task), Semantics(task); run != c.run || targets != c.targets || semantics != c.semantics {
+			if run, targets, semantics := RunHash(task), HashTargets(task), HashSemantics(task); run != c.run || targets != c.targets || semantics != c.semantics {
 				t.Errorf("the hashes of run, targets and semantics are\n\t%q, %q, %q, want\n\t%q, %q, %q", run, targets, semantics, c.run, c.targets, c.semantics)
 			}
 		})

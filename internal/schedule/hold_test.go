@@ -17,8 +17,8 @@ func TestQuota(t *testing.T) {
 		w := newWorld(t)
 		w.quota = 120
 		w.set(newTask("a", urls("a", 200)...))
-		d := w.q.Next(w.now)
-		if d.ReadQuota != "zone-1" || w.q.Next(w.now) != (Decision{}) {
+		d := w.q.PlanNext(w.now)
+		if d.ReadQuota != "zone-1" || w.q.PlanNext(w.now) != (Decision{}) {
 			t.Fatalf("%+v", d)
 		}
 		w.readQuota("zone-1")
@@ -48,7 +48,7 @@ func TestQuota(t *testing.T) {
 		edge(edgeTask)
 		w.edgeQuota = 100
 		w.set(newTask("b", urls("b", 80)...), edgeTask)
-		if d := w.q.Next(w.now); d.ReadQuota != "zone-1" || w.q.Next(w.now) != (Decision{}) {
+		if d := w.q.PlanNext(w.now); d.ReadQuota != "zone-1" || w.q.PlanNext(w.now) != (Decision{}) {
 			t.Errorf("%+v, and the other mode does not wait for the answer", d)
 		}
 		w.readQuota("zone-1")
@@ -66,10 +66,10 @@ func TestQuota(t *testing.T) {
 	t.Run("a read that failed is made again after an interval, and calls do not wait for it", func(t *testing.T) {
 		w := newWorld(t)
 		w.set(newTask("a", urls("a", 2)...))
-		if d := w.q.Next(w.now); d.ReadQuota != "zone-1" {
+		if d := w.q.PlanNext(w.now); d.ReadQuota != "zone-1" {
 			t.Fatalf("%+v", d)
 		}
-		w.q.QuotaFailed("zone-1", w.now)
+		w.q.SetQuotaUnknown("zone-1", w.now)
 		w.drive(time.Minute)
 		w.set(newTask("b", urls("b", 2)...))
 		w.drive(time.Minute)
@@ -163,9 +163,9 @@ func TestQuota(t *testing.T) {
 			}
 			claimID, tasks := w.claim(call)
 			w.settle(tasks, claimID, unchanged)
-			w.q.Settled(claimID, w.now)
-			w.q.TooLarge(call, w.now)
-			w.q.Released(call, w.newest(call), w.now)
+			w.q.ReleaseURLs(claimID, w.now)
+			w.q.RecordTooLarge(call, w.now)
+			w.q.RecordReleased(call, w.newest(call), w.now)
 		}
 		notes := w.notes()
 		if len(notes) != 1 || notes[0].Reason != v1alpha1.ReasonBatchQuota || !notes[0].Stalled {
@@ -207,16 +207,16 @@ func TestATaskThatTakesManyDaysKeepsNobodyWaitingForLongerThanOne(t *testing.T) 
 }
 
 func TestHoldsAndTheirProbe(t *testing.T) {
-	trouble := Why{Reason: v1alpha1.ReasonUnavailable, Message: "trouble"}
+	trouble := Cause{Reason: v1alpha1.ReasonUnavailable, Message: "trouble"}
 	for _, c := range []struct {
 		name  string
 		hold  func(w *world, until time.Time)
 		probe bool
 		other bool // the other zone goes on
 	}{
-		{"the account", func(w *world, until time.Time) { w.q.HoldAccount(trouble, w.now, until) }, true, false},
-		{"the zone", func(w *world, until time.Time) { w.q.HoldZone("zone-1", trouble, w.now, until) }, true, true},
-		{"the lane", func(w *world, until time.Time) { w.q.HoldLane(laneOf(w.get("a0")), trouble, w.now, until) }, false, true},
+		{"the account", func(w *world, until time.Time) { w.q.BackOffAccount(trouble, w.now, until) }, true, false},
+		{"the zone", func(w *world, until time.Time) { w.q.BackOffZone("zone-1", trouble, w.now, until) }, true, true},
+		{"the lane", func(w *world, until time.Time) { w.q.BackOffLane(batchKeyOf(w.get("a0")), trouble, w.now, until) }, false, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -236,7 +236,7 @@ func TestHoldsAndTheirProbe(t *testing.T) {
 			w.none()
 			w.edit("a1", revise)
 			w.none()
-			if d := w.q.Next(w.now); d.Wait != time.Second {
+			if d := w.q.PlanNext(w.now); d.Wait != time.Second {
 				t.Errorf("comes back in %v", d.Wait)
 			}
 			w.now = until
@@ -255,8 +255,8 @@ func TestHoldsAndTheirProbe(t *testing.T) {
 		w.set(newTask("a", urls("a", 1)...))
 		call := w.next()
 		w.set(newTask("b", urls("b", 1)...))
-		w.q.HoldAccount(trouble, w.now, w.now.Add(time.Minute))
-		w.q.HoldZone("zone-1", trouble, w.now, w.now.Add(time.Minute))
+		w.q.BackOffAccount(trouble, w.now, w.now.Add(time.Minute))
+		w.q.BackOffZone("zone-1", trouble, w.now, w.now.Add(time.Minute))
 		w.answer(call)
 		w.none()
 		w.now = w.now.Add(time.Minute)
@@ -288,7 +288,7 @@ func TestNotes(t *testing.T) {
 		for range 5 {
 			w.now = w.now.Add(10 * time.Second)
 			say(w, "")
-			if _, next := w.q.Notes(1, w.now); !next.Equal(w.now.Add(10 * time.Second)) {
+			if _, next := w.q.WaitingStatuses(1, w.now); !next.Equal(w.now.Add(10 * time.Second)) {
 				t.Errorf("comes back at %v", next)
 			}
 		}
@@ -301,7 +301,7 @@ func TestNotes(t *testing.T) {
 	t.Run("who waits for another's claim for ten seconds is told so", func(t *testing.T) {
 		w := newWorld(t)
 		w.set(newTask("a", urls("a", 1)...))
-		w.q.Hold("claim", laneOf(newTask("a")).ZoneID, []string{string(urls("a", 1)[0])}, w.now)
+		w.q.ReserveURLs("claim", batchKeyOf(newTask("a")).ZoneID, []string{string(urls("a", 1)[0])}, w.now)
 		w.none()
 		w.now = w.now.Add(10 * time.Second)
 		say(w, "a Waiting;")
@@ -311,7 +311,7 @@ func TestNotes(t *testing.T) {
 		w.set(newTask("a", urls("a", 1)...))
 		call := w.next()
 		w.set(newTask("b", urls("b", 1)...))
-		w.q.HoldZone(call.Lane.ZoneID, Why{Reason: "Unavailable"}, w.now, w.now.Add(time.Hour))
+		w.q.BackOffZone(call.Lane.ZoneID, Cause{Reason: "Unavailable"}, w.now, w.now.Add(time.Hour))
 		w.now = w.now.Add(9 * time.Second)
 		say(w, "")
 		w.now = w.now.Add(time.Second)
@@ -334,10 +334,10 @@ func TestNotes(t *testing.T) {
 	t.Run("what needs a person stalls after a minute", func(t *testing.T) {
 		w := newWorld(t)
 		w.set(newTask("a", urls("a", 1)...))
-		why := Why{Reason: v1alpha1.ReasonCredentialsMissing, Message: "no Secret", Person: true}
+		why := Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "no Secret", NeedsUser: true}
 		var got []string
 		for range 10 {
-			w.q.HoldAccount(why, w.now, w.now.Add(30*time.Second))
+			w.q.BackOffAccount(why, w.now, w.now.Add(30*time.Second))
 			for _, wait := range []time.Duration{0, 10 * time.Second, 20 * time.Second} {
 				w.now = w.now.Add(wait)
 				for _, note := range w.notes() {
@@ -353,7 +353,7 @@ func TestNotes(t *testing.T) {
 	t.Run("short trouble is not told", func(t *testing.T) {
 		w := newWorld(t)
 		w.set(newTask("a", urls("a", 1)...))
-		w.q.HoldAccount(Why{Reason: v1alpha1.ReasonThrottled}, w.now, w.now.Add(time.Second))
+		w.q.BackOffAccount(Cause{Reason: v1alpha1.ReasonThrottled}, w.now, w.now.Add(time.Second))
 		say(w, "")
 		w.drive(time.Minute)
 		say(w, "")
@@ -379,16 +379,16 @@ func TestNotes(t *testing.T) {
 	})
 }
 
-// told writes a note as the controller does, as far as it matters here.
-func told(note Note) func(*v1alpha1.PrefetchTask) {
+// isWritten writes a note as the controller does, as far as it matters here.
+func told(note WaitingStatus) func(*v1alpha1.PrefetchTask) {
 	return func(task *v1alpha1.PrefetchTask) {
 		task.Status.ObservedGeneration = task.Generation
 		if note.Reason == "" {
 			return
 		}
 		task.Status.NextAttemptTime = metav1.NewTime(note.NextAttempt)
-		condition(task, v1alpha1.ConditionReady, false, note.Why)
-		condition(task, v1alpha1.ConditionStalled, note.Stalled, note.Why)
+		condition(task, v1alpha1.ConditionReady, false, note.Cause)
+		condition(task, v1alpha1.ConditionStalled, note.Stalled, note.Cause)
 	}
 }
 
@@ -396,13 +396,13 @@ func TestANoteThatCouldNotBeWrittenIsToldAgain(t *testing.T) {
 	w := newWorld(t)
 	w.set(newTask("a", urls("x", 1)...))
 	w.edit("a", suspend)
-	notes, _ := w.q.Notes(10, w.now)
+	notes, _ := w.q.WaitingStatuses(10, w.now)
 	if len(notes) != 1 {
 		t.Fatalf("%d notes, want 1", len(notes))
 	}
-	w.q.Untold(notes[0], w.now)
-	_, next := w.q.Notes(10, w.now)
-	if again, _ := w.q.Notes(10, next); len(again) != 1 || again[0].Reason != v1alpha1.ReasonSuspended {
+	w.q.RequeueStatus(notes[0], w.now)
+	_, next := w.q.WaitingStatuses(10, w.now)
+	if again, _ := w.q.WaitingStatuses(10, next); len(again) != 1 || again[0].Reason != v1alpha1.ReasonSuspended {
 		t.Errorf("told again: %+v", again)
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
-func condition(task *v1alpha1.PrefetchTask, name string, yes bool, why Why) {
+func condition(task *v1alpha1.PrefetchTask, name string, yes bool, why Cause) {
 	c := metav1.Condition{Type: name, Status: metav1.ConditionFalse, Reason: why.Reason, Message: why.Message}
 	if yes {
 		c.Status = metav1.ConditionTrue
@@ -136,7 +136,7 @@ func TestSuspects(t *testing.T) {
 			w.edit("a", func(p *v1alpha1.PrefetchTask) { p.Spec.Targets = urls("z", 4) })
 		}, 8},
 		{"are tried in smaller calls when the zone takes less", func(w *world) {
-			w.q.pool("zone-1", false).batch, w.batch = 3, 3
+			w.q.zoneQuotaFor("zone-1", false).batch, w.batch = 3, 3
 		}, 7},
 		{"may be deleted", func(w *world) { w.delete("a") }, 4},
 		{"may be suspended and resumed", func(w *world) { w.edit("a", suspend); w.drive(time.Minute); w.edit("a", resume) }, 7},
@@ -144,8 +144,8 @@ func TestSuspects(t *testing.T) {
 			call := w.expect(w.next(), "a")
 			claimID, tasks := w.claim(call)
 			w.settle(tasks, claimID, unchanged)
-			w.q.Settled(claimID, w.now)
-			w.q.Released(call, w.newest(call), w.now)
+			w.q.ReleaseURLs(claimID, w.now)
+			w.q.RecordReleased(call, w.newest(call), w.now)
 		}, 7},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -166,10 +166,10 @@ func TestTheRestOfATaskGoesOnBesideAURLThatIsCutOff(t *testing.T) {
 		w := newWorld(t)
 		w.batch = n
 		w.q.limits.Batch = n
-		why := Why{Reason: v1alpha1.ReasonUnavailable, Message: "cut off"}
+		why := Cause{Reason: v1alpha1.ReasonUnavailable, Message: "cut off"}
 		w.set(newTask("a", append([]v1alpha1.Target{"https://a.example/never"}, urls("x", 10)...)...))
 		for end := w.now.Add(2 * time.Hour); w.now.Before(end); {
-			d := w.q.Next(w.now)
+			d := w.q.PlanNext(w.now)
 			switch {
 			case d.ReadQuota != "":
 				w.readQuota(d.ReadQuota)
@@ -186,7 +186,7 @@ func TestTheRestOfATaskGoesOnBesideAURLThatIsCutOff(t *testing.T) {
 				w.answer(d.Call)
 				continue
 			}
-			w.release(d.Call, func(tasks []*v1alpha1.PrefetchTask) { w.q.CutOff(d.Call, tasks, why, w.now) })
+			w.release(d.Call, func(tasks []*v1alpha1.PrefetchTask) { w.q.BisectCutOff(d.Call, tasks, why, w.now) })
 			w.now = w.now.Add(10 * time.Millisecond)
 		}
 		if len(w.accepted) != 10 {
@@ -219,15 +219,15 @@ func TestALostCallIsHalvedThoughTheListWasAwayWhenItWasSettled(t *testing.T) {
 			}
 			lost++
 			claimID, tasks := w.claim(call)
-			w.q.Lost(call, claimID, w.newest(call), w.now)
+			w.q.TrackLostCall(call, claimID, w.newest(call), w.now)
 			w.now = w.now.Add(330 * time.Second)
 			if isAway {
-				w.q.Set(Elide(w.get("a")), w.now)
+				w.q.UpsertTask(ElideTargets(w.get("a")), w.now)
 				w.settle(tasks, claimID, func(task *v1alpha1.PrefetchTask) { task.Status.LostCalls++ })
-				w.q.Set(Elide(w.get("a")), w.now)
+				w.q.UpsertTask(ElideTargets(w.get("a")), w.now)
 				w.none()
 				w.now = w.now.Add(time.Second)
-				w.q.Set(w.get("a"), w.now)
+				w.q.UpsertTask(w.get("a"), w.now)
 			} else {
 				w.find(tasks, claimID, false)
 			}

@@ -14,36 +14,36 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
-// Lane is what all targets of one call have in common.
-type Lane struct {
+// BatchKey is what all targets of one call have in common.
+type BatchKey struct {
 	ZoneID        string
 	Edge          bool
 	MediaSegments bool
 	Encode        string // EncodeUrl as "true" or "false", "" to leave it out
-	headers       string // in canonical form, so that lanes compare by ==
-	// lost keeps tasks whose calls were lost among themselves: if something in
+	headers       string // IsSubsetOf canonical form, so that lanes compare by ==
+	// lostCalls keeps tasks whose calls were lost among themselves: if something in
 	// them makes calls fail, others do not share it.
 	lost int32
-	// apart is the namespace that alone uses the lane, as it is kept apart; "" if all
+	// separateUntil is the namespace that alone uses the lane, as it is kept apart; "" if all
 	// may.
 	apart string
 }
 
-// Same says whether calls of two lanes fetch URLs in the same way.
-func (l Lane) Same(other Lane) bool {
+// IsSameIgnoringTenant says whether calls of two lanes fetch URLs in the same way.
+func (l BatchKey) IsSameIgnoringTenant(other BatchKey) bool {
 	l.lost, l.apart = other.lost, other.apart
 	return l == other
 }
 
 // SharesZone says whether calls of two lanes may be for the same zone: zone * is all.
-func (l Lane) SharesZone(other Lane) bool {
+func (l BatchKey) SharesZone(other BatchKey) bool {
 	return l.ZoneID == other.ZoneID || l.ZoneID == "*" || other.ZoneID == "*"
 }
 
-func laneOf(task *v1alpha1.PrefetchTask) Lane {
-	lane := Lane{
+func batchKeyOf(task *v1alpha1.PrefetchTask) BatchKey {
+	lane := BatchKey{
 		ZoneID:        task.Spec.ZoneID,
-		Edge:          isEdge(task),
+		Edge:          IsEdgeMode(task),
 		MediaSegments: task.Spec.MediaSegments == v1alpha1.MediaSegmentsPrefetch,
 	}
 	if encode := task.Spec.EncodeURL; encode != nil {
@@ -54,56 +54,56 @@ func laneOf(task *v1alpha1.PrefetchTask) Lane {
 		for i := range headers { // names that differ by case only are one header
 			headers[i].Name = textproto.CanonicalMIMEHeaderKey(headers[i].Name)
 		}
-		slices.SortStableFunc(headers, byName)
+		slices.SortStableFunc(headers, compareNames)
 		text, err := json.Marshal(headers)
 		if err != nil {
 			panic(err) // two strings each
 		}
 		lane.headers = string(text)
 	}
-	if !NewRun(task) {
+	if !IsNewRun(task) {
 		lane.lost = min(task.Status.LostCalls, MaxLostCalls)
 	}
 	return lane
 }
 
 // Headers are the headers that calls of the lane carry, sorted by name.
-func (l Lane) Headers() []v1alpha1.HTTPHeader {
+func (l BatchKey) Headers() []v1alpha1.HTTPHeader {
 	var headers []v1alpha1.HTTPHeader
 	if l.headers != "" {
 		if err := json.Unmarshal([]byte(l.headers), &headers); err != nil {
-			panic(err) // laneOf wrote it
+			panic(err) // batchKeyOf wrote it
 		}
 	}
 	return headers
 }
 
-func byName(a, b v1alpha1.HTTPHeader) int { return cmp.Compare(a.Name, b.Name) }
+func compareNames(a, b v1alpha1.HTTPHeader) int { return cmp.Compare(a.Name, b.Name) }
 
-// item is a task in the queue.
-type item struct {
+// queueItem is a task in the queue.
+type queueItem struct {
 	key    types.NamespacedName
 	task   *v1alpha1.PrefetchTask // the newest version seen
-	lane   *lane
-	joined time.Time // when it came into the queue
-	since  time.Time // when it joined the lane's line: see inLineSince; of a task whose call was lost: after that was found out
-	strand *strand   // where it stands in line; nil while it does not
-	index  int       // in the strand's heap
+	lane   *laneState
+	joined time.Time       // when it came into the queue
+	since  time.Time       // when it joined the lane's line: see queuedSince; of a task whose call was lost: after that was found out
+	queue  *namespaceQueue // where it stands in line; nil while it does not
+	index  int             // IsSubsetOf the strand's heap
 
-	inFlight bool // in a call that has not come back
-	deleted  bool // while in flight
-	parked   bool // waits for a claim that may have one of its URLs
-	suspects int  // in how many groups of suspects it is; out of line if any
-	trial    int  // tells those groups from earlier ones
-	unsaid   bool // stands in the list of those to be told something at once
+	inFlight      bool // IsSubsetOf a call that has not come back
+	deleted       bool // while in flight
+	blocked       bool // isBackedOff for a claim that may have one of its URLs
+	suspectGroups int  // IsSubsetOf how many groups of suspects it is; out of line if any
+	trial         int  // tells those groups from earlier ones
+	isReported    bool // stands in the list of those to be told something at once
 
 	postponed postponement
 	failed    time.Time // when its last call failed: it goes behind those who came before
-	hold      hold      // of a target that cannot be sent
-	verdict   verdict
+	backOff   backOff   // of a target that cannot be sent
+	verdict   rejectionRecord
 }
 
-func older(a, b *item) bool {
+func isOlder(a, b *queueItem) bool {
 	return cmp.Or(
 		a.since.Compare(b.since),
 		cmp.Compare(a.key.Name, b.key.Name),
@@ -111,115 +111,115 @@ func older(a, b *item) bool {
 	) < 0
 }
 
-// lane is a Lane with those who wait in it, by namespace.
-type lane struct {
-	Lane
-	pool    *pool
-	tenant  *tenant            // whose own lane it is, if any
-	strands map[string]*strand // those with tasks
-	// turn has the namespaces of the lane, taken in turn to fill a call, and
+// laneForKey is a Lane with those who wait in it, by namespace.
+type laneState struct {
+	BatchKey
+	pool   *zoneQuota
+	tenant *tenantState               // whose own lane it is, if any
+	queues map[string]*namespaceQueue // those with tasks
+	// rotation has the namespaces of the lane, taken in turn to fill a call, and
 	// strands that ran empty until they are skipped.
-	turn []*strand
+	rotation []*namespaceQueue
 
-	busy       bool // a call is unanswered: what arrives meanwhile shares the next
-	hold       hold
-	ready      bool // its strands are offered to their namespaces
-	unknown    int  // calls of unknown outcome
-	troubles   troubles
-	suspects   []group         // what shared a call that failed, to be sent apart
-	testing    bool            // a group of suspects is under way
-	suspicious bool            // it stands in the list of lanes with suspects
-	postponed  map[*group]bool // groups that are to be tried later
+	inFlight     bool // a call is unanswered: what arrives meanwhile shares the next
+	backOff      backOff
+	ready        bool // its strands are offered to their namespaces
+	unknownCalls int  // calls of unknown outcome
+	failures     failureCounts
+	suspects     []suspectGroup         // what shared a call that failed, to be sent apart
+	testInFlight bool                   // a group of suspects is under way
+	isListed     bool                   // it stands in the list of lanes with suspects
+	postponed    map[*suspectGroup]bool // groups that are to be tried later
 }
 
-// strand is one namespace's line in a lane, oldest first.
-type strand struct {
-	lane      *lane
-	namespace *namespace
-	items     []*item
-	index     int // in the namespace's heap; -1 while the lane is not ready
+// queue is one namespace's line in a lane, oldest first.
+type namespaceQueue struct {
+	lane      *laneState
+	namespace *namespaceState
+	items     []*queueItem
+	index     int // IsSubsetOf the namespace's heap; -1 while the lane is not ready
 }
 
-func (s *strand) Len() int           { return len(s.items) }
-func (s *strand) Less(i, j int) bool { return older(s.items[i], s.items[j]) }
-func (s *strand) Swap(i, j int) {
+func (s *namespaceQueue) Len() int           { return len(s.items) }
+func (s *namespaceQueue) Less(i, j int) bool { return isOlder(s.items[i], s.items[j]) }
+func (s *namespaceQueue) Swap(i, j int) {
 	s.items[i], s.items[j] = s.items[j], s.items[i]
 	s.items[i].index, s.items[j].index = i, j
 }
-func (s *strand) Push(x any) {
-	it := x.(*item)
-	it.index, it.strand = len(s.items), s
+func (s *namespaceQueue) Push(x any) {
+	it := x.(*queueItem)
+	it.index, it.queue = len(s.items), s
 	s.items = append(s.items, it)
 }
-func (s *strand) Pop() any {
+func (s *namespaceQueue) Pop() any {
 	last := len(s.items) - 1
 	it := s.items[last]
 	s.items[last] = nil
 	s.items = s.items[:last]
-	it.strand = nil
+	it.queue = nil
 	return it
 }
 
-// namespace holds the strands of its ready lanes, the one with the oldest task
+// namespaceState holds the strands of its ready lanes, the one with the oldest task
 // first.
-type namespace struct {
-	name  string
-	ready []*strand
-	turn  int64 // of its next call
-	since int64 // orders namespaces of the same turn: the one goes first that has waited longer
-	index int   // in the line; -1 while it is not in it
+type namespaceState struct {
+	name        string
+	readyQueues []*namespaceQueue
+	sequence    int64 // of its next call
+	since       int64 // orders namespaces of the same turn: the one goes first that has waited longer
+	index       int   // IsSubsetOf the line; -1 while it is not in it
 
-	strands   int       // in all lanes
-	idleSince time.Time // when the last one went
+	queueCount int       // IsSubsetOf all lanes
+	idleSince  time.Time // when the last one went
 }
 
-func (n *namespace) Len() int { return len(n.ready) }
-func (n *namespace) Less(i, j int) bool {
-	return older(n.ready[i].items[0], n.ready[j].items[0])
+func (n *namespaceState) Len() int { return len(n.readyQueues) }
+func (n *namespaceState) Less(i, j int) bool {
+	return isOlder(n.readyQueues[i].items[0], n.readyQueues[j].items[0])
 }
-func (n *namespace) Swap(i, j int) {
-	n.ready[i], n.ready[j] = n.ready[j], n.ready[i]
-	n.ready[i].index, n.ready[j].index = i, j
+func (n *namespaceState) Swap(i, j int) {
+	n.readyQueues[i], n.readyQueues[j] = n.readyQueues[j], n.readyQueues[i]
+	n.readyQueues[i].index, n.readyQueues[j].index = i, j
 }
-func (n *namespace) Push(x any) {
-	s := x.(*strand)
-	s.index = len(n.ready)
-	n.ready = append(n.ready, s)
+func (n *namespaceState) Push(x any) {
+	s := x.(*namespaceQueue)
+	s.index = len(n.readyQueues)
+	n.readyQueues = append(n.readyQueues, s)
 }
-func (n *namespace) Pop() any {
-	last := len(n.ready) - 1
-	s := n.ready[last]
-	n.ready[last] = nil
-	n.ready = n.ready[:last]
+func (n *namespaceState) Pop() any {
+	last := len(n.readyQueues) - 1
+	s := n.readyQueues[last]
+	n.readyQueues[last] = nil
+	n.readyQueues = n.readyQueues[:last]
 	s.index = -1
 	return s
 }
 
-// add puts the item in line.
-func (q *Queue) add(it *item) {
+// countFailure puts the item in line.
+func (q *Queue) enqueueItem(it *queueItem) {
 	l := it.lane
-	s := l.strands[it.key.Namespace]
+	s := l.queues[it.key.Namespace]
 	if s == nil {
 		ns := q.namespaces[it.key.Namespace]
 		if ns == nil {
-			ns = &namespace{name: it.key.Namespace, index: -1}
+			ns = &namespaceState{name: it.key.Namespace, index: -1}
 			q.namespaces[ns.name] = ns
 		}
-		s = &strand{lane: l, namespace: ns, index: -1}
-		l.strands[ns.name] = s
-		l.turn = append(l.turn, s)
-		ns.strands++
-		if l.pool.queued {
-			q.reads.others.Push(ns.name, l.pool)
+		s = &namespaceQueue{lane: l, namespace: ns, index: -1}
+		l.queues[ns.name] = s
+		l.rotation = append(l.rotation, s)
+		ns.queueCount++
+		if l.pool.readQueued {
+			q.quotaReads.others.Push(ns.name, l.pool)
 		}
 	}
 	heap.Push(s, it)
-	q.offer(s)
+	q.offerQueue(s)
 }
 
-// take removes the item from its line.
-func (q *Queue) take(it *item) {
-	s := it.strand
+// removeFromLine removes the item from its line.
+func (q *Queue) removeFromLine(it *queueItem) {
+	s := it.queue
 	if s == nil {
 		return
 	}
@@ -231,42 +231,42 @@ func (q *Queue) take(it *item) {
 			heap.Remove(s.namespace, s.index)
 			s.items = s.items[:0]
 		}
-		delete(s.lane.strands, s.namespace.name)
-		if s.namespace.strands--; s.namespace.strands == 0 {
+		delete(s.lane.queues, s.namespace.name)
+		if s.namespace.queueCount--; s.namespace.queueCount == 0 {
 			s.namespace.idleSince = q.now
-			q.idle = append(q.idle, idle{s.namespace, q.now})
+			q.idle = append(q.idle, idleNamespace{s.namespace, q.now})
 		}
-		s.lane.tidy()
+		s.lane.dropEmptyQueues()
 		return
 	}
-	q.offer(s)
+	q.offerQueue(s)
 }
 
-// tidy forgets empty strands, once they are the most: to look for one at each
+// dropEmptyQueues forgets empty strands, once they are the most: to look for one at each
 // time would make a call of many namespaces cost their square.
-func (l *lane) tidy() {
-	if len(l.turn) > 2*len(l.strands)+16 || len(l.strands) == 0 {
-		l.turn = slices.DeleteFunc(l.turn, func(s *strand) bool { return len(s.items) == 0 })
+func (l *laneState) dropEmptyQueues() {
+	if len(l.rotation) > 2*len(l.queues)+16 || len(l.queues) == 0 {
+		l.rotation = slices.DeleteFunc(l.rotation, func(s *namespaceQueue) bool { return len(s.items) == 0 })
 	}
 }
 
-// offer lets the namespace choose the strand, while its lane is ready.
-func (q *Queue) offer(s *strand) {
+// offerQueue lets the namespace choose the strand, while its lane is ready.
+func (q *Queue) offerQueue(s *namespaceQueue) {
 	switch {
 	case !s.lane.ready || len(s.items) == 0:
 	case s.index >= 0:
 		heap.Fix(s.namespace, s.index)
 	default:
 		heap.Push(s.namespace, s)
-		if len(s.namespace.ready) == 1 { // it saves no turns for later while it has nothing to submit
-			q.stand(s.namespace, max(s.namespace.turn, q.turn))
+		if len(s.namespace.readyQueues) == 1 { // it saves no turns for later while it has nothing to submit
+			q.enqueueNamespace(s.namespace, max(s.namespace.sequence, q.sequence))
 		}
 	}
 }
 
-// idle is a namespace that nothing waits of, since a time.
-type idle struct {
-	*namespace
+// idleNamespace is a namespace that nothing waits of, since a time.
+type idleNamespace struct {
+	*namespaceState
 	since time.Time
 }
 
@@ -274,34 +274,34 @@ type idle struct {
 // one that came back sooner would have its next turn too early.
 const idleMemory = time.Minute
 
-func (q *Queue) dropIdle(now time.Time) {
+func (q *Queue) dropIdleNamespaces(now time.Time) {
 	for len(q.idle) > 0 && now.Sub(q.idle[0].since) >= idleMemory {
 		ns := q.idle[0]
 		q.idle = q.idle[1:]
-		if ns.strands == 0 && ns.idleSince.Equal(ns.since) && q.namespaces[ns.name] == ns.namespace {
+		if ns.queueCount == 0 && ns.idleSince.Equal(ns.since) && q.namespaces[ns.name] == ns.namespaceState {
 			delete(q.namespaces, ns.name)
 		}
 	}
 }
 
-// line has the namespaces with something ready, and those that have run empty until
+// readyNamespaces has the namespaces with something ready, and those that have run empty until
 // they come first.
-type line []*namespace
+type namespaceHeap []*namespaceState
 
-func (l line) Len() int { return len(l) }
-func (l line) Less(i, j int) bool {
-	return cmp.Or(cmp.Compare(l[i].turn, l[j].turn), cmp.Compare(l[i].since, l[j].since)) < 0
+func (l namespaceHeap) Len() int { return len(l) }
+func (l namespaceHeap) Less(i, j int) bool {
+	return cmp.Or(cmp.Compare(l[i].sequence, l[j].sequence), cmp.Compare(l[i].since, l[j].since)) < 0
 }
-func (l line) Swap(i, j int) {
+func (l namespaceHeap) Swap(i, j int) {
 	l[i], l[j] = l[j], l[i]
 	l[i].index, l[j].index = i, j
 }
-func (l *line) Push(x any) {
-	ns := x.(*namespace)
+func (l *namespaceHeap) Push(x any) {
+	ns := x.(*namespaceState)
 	ns.index = len(*l)
 	*l = append(*l, ns)
 }
-func (l *line) Pop() any {
+func (l *namespaceHeap) Pop() any {
 	last := len(*l) - 1
 	ns := (*l)[last]
 	(*l)[last] = nil
@@ -310,37 +310,37 @@ func (l *line) Pop() any {
 	return ns
 }
 
-// stand puts a namespace where its next turn belongs.
-func (q *Queue) stand(ns *namespace, turn int64) {
-	q.stood++
-	ns.turn, ns.since = turn, q.stood
+// enqueueNamespace puts a namespace where its next turn belongs.
+func (q *Queue) enqueueNamespace(ns *namespaceState, turn int64) {
+	q.arrivals++
+	ns.sequence, ns.since = turn, q.arrivals
 	if ns.index < 0 {
-		heap.Push(&q.line, ns)
+		heap.Push(&q.readyNamespaces, ns)
 	} else {
-		heap.Fix(&q.line, ns.index)
+		heap.Fix(&q.readyNamespaces, ns.index)
 	}
 }
 
-// first is the namespace whose turn comes next, nil if none has anything ready.
-func (q *Queue) first() *namespace {
-	for len(q.line) > 0 {
-		if ns := q.line[0]; len(ns.ready) > 0 {
+// firstNamespace is the namespace whose turn comes next, nil if none has anything ready.
+func (q *Queue) firstNamespace() *namespaceState {
+	for len(q.readyNamespaces) > 0 {
+		if ns := q.readyNamespaces[0]; len(ns.readyQueues) > 0 {
 			return ns
 		}
-		heap.Pop(&q.line)
+		heap.Pop(&q.readyNamespaces)
 	}
 	return nil
 }
 
-// setReady offers or withdraws all strands of a lane.
-func (q *Queue) setReady(l *lane, ready bool) {
+// setLaneReady offers or withdraws all strands of a lane.
+func (q *Queue) setLaneReady(l *laneState, ready bool) {
 	if l.ready == ready {
 		return
 	}
 	l.ready = ready
-	for _, s := range l.turn {
+	for _, s := range l.rotation {
 		if ready {
-			q.offer(s)
+			q.offerQueue(s)
 		} else if s.index >= 0 {
 			heap.Remove(s.namespace, s.index)
 		}
@@ -348,7 +348,7 @@ func (q *Queue) setReady(l *lane, ready bool) {
 }
 
 // EncodeURL is the value of EncodeUrl that calls of the lane carry, nil for none.
-func (l Lane) EncodeURL() *bool {
+func (l BatchKey) EncodeURL() *bool {
 	if l.Encode == "" {
 		return nil
 	}

@@ -14,7 +14,7 @@ import (
 // their status keeps them apart from others.
 type lostCall struct {
 	parts []lostPart
-	open  map[types.NamespacedName]bool // tasks that still carry the claim
+	open  map[types.NamespacedName]bool // taskLimit that still carry the claim
 	at    time.Time
 	due   bool // to be split soon
 }
@@ -29,9 +29,9 @@ type lostPart struct {
 // splitPatience is how long tasks that are settled wait for the others of their call.
 const splitPatience = 10 * time.Second
 
-// Lost tells that nobody knows what became of the call. Its tasks keep their claim.
-func (q *Queue) Lost(call *Call, claimID string, tasks []*v1alpha1.PrefetchTask, now time.Time) {
-	q.Hold(claimID, call.Lane.ZoneID, call.URLs, now)
+// TrackLostCall tells that nobody knows what became of the call. Its tasks keep their claim.
+func (q *Queue) TrackLostCall(call *Call, claimID string, tasks []*v1alpha1.PrefetchTask, now time.Time) {
+	q.ReserveURLs(claimID, call.Lane.ZoneID, call.URLs, now)
 	lost := &lostCall{open: map[types.NamespacedName]bool{}, at: now}
 	for i, task := range tasks {
 		part := call.Parts[i]
@@ -45,120 +45,120 @@ func (q *Queue) Lost(call *Call, claimID string, tasks []*v1alpha1.PrefetchTask,
 		}
 	}
 	if len(lost.open) > 0 {
-		q.lost[claimID] = lost
+		q.lostCalls[claimID] = lost
 	}
-	q.keepApart(call, now)
-	if c := q.claims[claimID]; c.lane == nil && !call.test {
-		c.lane = q.ownLane(call)
-		c.lane.unknown++
+	q.separateTenants(call, now)
+	if c := q.reservations[claimID]; c.lane == nil && !call.test {
+		c.lane = q.splitLane(call)
+		c.lane.unknownCalls++
 	}
-	q.finish(call, tasks, now)
+	q.finishCall(call, tasks, now)
 }
 
-// ownLane is the lane that a call of unknown outcome counts in: where all tasks are of
+// splitLane is the lane that a call of unknown outcome counts in: where all tasks are of
 // one namespace, that which it has for itself.
-func (q *Queue) ownLane(call *Call) *lane {
+func (q *Queue) splitLane(call *Call) *laneState {
 	key := call.Lane
 	if names := call.namespaces(); len(names) == 1 {
 		key.apart = names[0]
 	}
-	return q.lane(key)
+	return q.laneForKey(key)
 }
 
-// settle notes that a task of a lost call carries its claim no more.
-func (q *Queue) settle(key types.NamespacedName, now time.Time) {
+// settlePart notes that a task of a lost call carries its claim no more.
+func (q *Queue) settlePart(key types.NamespacedName, now time.Time) {
 	id := q.holders[key].claim
-	lost := q.lost[id]
+	lost := q.lostCalls[id]
 	if lost == nil || !lost.open[key] {
 		return
 	}
 	delete(lost.open, key)
-	q.returned[key] = lost
+	q.returnedCalls[key] = lost
 	switch {
 	case len(lost.open) == 0:
-		delete(q.lost, id)
-		q.settled = append(q.settled, lost)
+		delete(q.lostCalls, id)
+		q.settledCalls = append(q.settledCalls, lost)
 	case !lost.due:
 		lost.due = true
-		q.expireAt(now.Add(splitPatience), func(time.Time) {
+		q.runAt(now.Add(splitPatience), func(time.Time) {
 			lost.due = false
-			q.settled = append(q.settled, lost)
+			q.settledCalls = append(q.settledCalls, lost)
 		})
 	}
 }
 
-// setAway notes that the list of a task of a call that was not executed is out of memory:
-// the others of its call do not wait for it. comeBack has it tried by halves when the
+// markListAway notes that the list of a task of a call that was not executed is out of memory:
+// the others of its call do not wait for it. markListLoaded has it tried by halves when the
 // list is here again.
-func (q *Queue) setAway(key types.NamespacedName) {
-	lost := q.returned[key]
+func (q *Queue) markListAway(key types.NamespacedName) {
+	lost := q.returnedCalls[key]
 	if lost == nil {
 		return
 	}
-	delete(q.returned, key)
+	delete(q.returnedCalls, key)
 	for _, part := range lost.parts {
 		if part.key == key {
-			q.away[key] = &lostCall{parts: []lostPart{part}, at: lost.at}
+			q.awaitingLists[key] = &lostCall{parts: []lostPart{part}, at: lost.at}
 		}
 	}
 }
 
-func (q *Queue) comeBack(key types.NamespacedName) {
-	if lost := q.away[key]; lost != nil {
-		delete(q.away, key)
-		q.returned[key] = lost
-		q.settled = append(q.settled, lost)
+func (q *Queue) markListLoaded(key types.NamespacedName) {
+	if lost := q.awaitingLists[key]; lost != nil {
+		delete(q.awaitingLists, key)
+		q.returnedCalls[key] = lost
+		q.settledCalls = append(q.settledCalls, lost)
 	}
 }
 
-// splitLost makes groups of the tasks of calls that were not executed.
-func (q *Queue) splitLost(now time.Time) {
-	for len(q.settled) > 0 {
-		lost := q.settled[0]
-		q.settled = q.settled[1:]
-		q.split(lost, now)
+// bisectSettledCalls makes groups of the tasks of calls that were not executed.
+func (q *Queue) bisectSettledCalls(now time.Time) {
+	for len(q.settledCalls) > 0 {
+		lost := q.settledCalls[0]
+		q.settledCalls = q.settledCalls[1:]
+		q.bisectLostCall(lost, now)
 	}
 }
 
-func (q *Queue) split(lost *lostCall, now time.Time) {
-	var parts []Part
-	var others []group // targets of the tasks that the call did not have
+func (q *Queue) bisectLostCall(lost *lostCall, now time.Time) {
+	var parts []CallPart
+	var others []suspectGroup // targets of the tasks that the call did not have
 	for _, part := range lost.parts {
 		it := q.items[part.key]
-		if q.returned[part.key] != lost {
+		if q.returnedCalls[part.key] != lost {
 			continue
 		}
-		delete(q.returned, part.key)
-		if it == nil || it.inFlight || it.parked || it.strand != nil {
+		delete(q.returnedCalls, part.key)
+		if it == nil || it.inFlight || it.blocked || it.queue != nil {
 			continue
 		}
-		same := it.task.UID == part.uid && it.task.Status.Run == part.run && Waiting(it.task) && !NewRun(it.task)
+		same := it.task.UID == part.uid && it.task.Status.Run == part.run && IsWaiting(it.task) && !IsNewRun(it.task)
 		var open, tried Positions
 		if same {
-			open = Open(it.task)
-			tried = part.positions.in(open)
+			open = OpenPositions(it.task)
+			tried = part.positions.IsSubsetOf(open)
 		}
 		if len(tried) == 0 {
-			q.place(it, it.task, Waiting(it.task), now)
+			q.placeItem(it, it.task, IsWaiting(it.task), now)
 			continue
 		}
-		parts = append(parts, Part{it.task, tried, it})
+		parts = append(parts, CallPart{it.task, tried, it})
 		if rest := open.Minus(tried); len(rest) > 0 {
-			others = append(others, accuse([]Part{{it.task, rest, it}}))
+			others = append(others, markSuspects([]CallPart{{it.task, rest, it}}))
 		}
 	}
 	if len(parts) == 0 {
 		return
 	}
-	q.lastTest = now // who stands in line goes first
+	q.lastTestAt = now // who stands in line goes first
 	for _, part := range parts {
-		part.item.lane = q.lane(part.item.lane.Lane) // nobody used it, so it may have been forgotten
+		part.item.lane = q.laneForKey(part.item.lane.BatchKey) // nobody used it, so it may have been forgotten
 	}
 	l := parts[0].item.lane
-	q.suspectLast(l, others...)
-	if len(parts) == 1 && q.distinct(parts[0]) == 1 && OftenLost(parts[0].Task) {
-		q.postpone(l, accuse(parts), lost.at.Add(2*q.limits.SettleTime))
+	q.queueSuspectsLast(l, others...)
+	if len(parts) == 1 && q.countDistinctURLs(parts[0]) == 1 && HasRepeatedLosses(parts[0].Task) {
+		q.postponeGroup(l, markSuspects(parts), lost.at.Add(2*q.limits.SettleTime))
 		return
 	}
-	q.suspectLast(l, q.halve(parts)...)
+	q.queueSuspectsLast(l, q.splitParts(parts)...)
 }

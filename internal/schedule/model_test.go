@@ -83,7 +83,7 @@ func (m *model) step() {
 	case n == 5:
 		if task := m.any(); task != nil {
 			delete(m.live, keyOf(task))
-			m.q.Delete(keyOf(task), m.now)
+			m.q.RemoveTask(keyOf(task), m.now)
 			if m.r.IntN(2) == 0 { // made again at once
 				again := task.DeepCopy()
 				again.UID, again.Status = types.UID(fmt.Sprint("again", m.rv)), v1alpha1.PrefetchTaskStatus{ObservedGeneration: -1}
@@ -93,7 +93,7 @@ func (m *model) step() {
 	case n == 6:
 		m.hold()
 	case n == 7:
-		m.q.Notes(3, m.now)
+		m.q.WaitingStatuses(3, m.now)
 	case n == 8:
 		m.settleOne()
 	case n < 14:
@@ -105,15 +105,15 @@ func (m *model) step() {
 
 func (m *model) hold() {
 	until := m.now.Add(time.Duration(m.r.IntN(3000)) * time.Millisecond)
-	why := Why{Reason: "Trouble", Message: "trouble", Person: m.r.IntN(2) == 0}
+	why := Cause{Reason: "Trouble", Message: "trouble", NeedsUser: m.r.IntN(2) == 0}
 	switch m.r.IntN(4) {
 	case 0:
-		m.q.HoldAccount(why, m.now, until)
+		m.q.BackOffAccount(why, m.now, until)
 	case 1:
-		m.q.HoldZone("zone-1", why, m.now, until)
+		m.q.BackOffZone("zone-1", why, m.now, until)
 	case 2:
 		for lane := range m.q.lanes {
-			m.q.HoldLane(lane, why, m.now, until)
+			m.q.BackOffLane(lane, why, m.now, until)
 			break
 		}
 	case 3:
@@ -135,7 +135,7 @@ func (m *model) any() *v1alpha1.PrefetchTask {
 }
 
 func (m *model) plan() (Decision, bool) {
-	d := m.q.Next(m.now)
+	d := m.q.PlanNext(m.now)
 	switch {
 	case d.ReadQuota != "":
 		m.readQuota(d.ReadQuota)
@@ -177,7 +177,7 @@ func (m *model) land() {
 	call := m.flights[i].call
 	m.flights = slices.Delete(m.flights, i, i+1)
 	m.bad, m.foreign = map[string]bool{bads[0]: true}, ""
-	if len(call.URLs) > 0 && slices.ContainsFunc(call.URLs, func(u string) bool { return hostOf(u) == "foreign.example" }) {
+	if len(call.URLs) > 0 && slices.ContainsFunc(call.URLs, func(u string) bool { return hostOfURL(u) == "foreign.example" }) {
 		m.foreign = "foreign.example"
 	}
 	switch n := m.r.IntN(10); {
@@ -185,24 +185,24 @@ func (m *model) land() {
 		m.answer(call)
 	case n == 0: // the answer is lost
 		claimID, tasks := m.claim(call)
-		wrong := slices.ContainsFunc(call.URLs, func(u string) bool { return u == bads[0] || hostOf(u) == "foreign.example" })
+		wrong := slices.ContainsFunc(call.URLs, func(u string) bool { return u == bads[0] || hostOfURL(u) == "foreign.example" })
 		executed := m.r.IntN(2) == 0 && !wrong
 		if executed {
 			m.execute(call, claimID, tasks)
 		}
 		if !slices.ContainsFunc(tasks, func(task *v1alpha1.PrefetchTask) bool { return has(task, claimID) }) {
-			m.q.Settled(claimID, m.now)
-			m.q.Released(call, m.newest(call), m.now)
+			m.q.ReleaseURLs(claimID, m.now)
+			m.q.RecordReleased(call, m.newest(call), m.now)
 			return
 		}
 		m.lost = append(m.lost, lostFlight{slices.Clone(tasks), claimID, executed})
-		m.q.Lost(call, claimID, m.newest(call), m.now)
+		m.q.TrackLostCall(call, claimID, m.newest(call), m.now)
 	default: // not executed
 		claimID, tasks := m.claim(call)
 		m.settle(tasks, claimID, unchanged)
-		m.q.Settled(claimID, m.now)
-		m.q.HoldLane(call.Lane, Why{Reason: "Throttled"}, m.now, m.now.Add(100*time.Millisecond))
-		m.q.Released(call, m.newest(call), m.now)
+		m.q.ReleaseURLs(claimID, m.now)
+		m.q.BackOffLane(call.Lane, Cause{Reason: "Throttled"}, m.now, m.now.Add(100*time.Millisecond))
+		m.q.RecordReleased(call, m.newest(call), m.now)
 	}
 }
 
@@ -217,14 +217,14 @@ func (m *model) settleOne() {
 
 // check is what holds at all times.
 func (m *model) check() {
-	count := map[*item]int{}
-	for _, l := range m.q.suspicious {
-		if len(l.suspects)+len(l.postponed) > 0 && m.q.lanes[l.Lane] != l {
+	count := map[*queueItem]int{}
+	for _, l := range m.q.lanesWithSuspects {
+		if len(l.suspects)+len(l.postponed) > 0 && m.q.lanes[l.BatchKey] != l {
 			m.Errorf("a lane with %d groups is forgotten", len(l.suspects)+len(l.postponed))
 		}
 		for _, g := range l.suspects {
 			for _, s := range g {
-				if s.valid() {
+				if s.isCurrent() {
 					count[s.item]++
 				}
 			}
@@ -233,33 +233,33 @@ func (m *model) check() {
 	for _, l := range m.q.lanes {
 		for g := range l.postponed {
 			for _, s := range *g {
-				if s.valid() {
+				if s.isCurrent() {
 					count[s.item]++
 				}
 			}
 		}
 	}
 	for _, f := range m.flights {
-		for _, s := range f.call.group {
-			if s.valid() {
+		for _, s := range f.call.suspects {
+			if s.isCurrent() {
 				count[s.item]++
 			}
 		}
 	}
 	for key, it := range m.q.items {
 		places := 0
-		for _, in := range []bool{it.strand != nil, it.inFlight, it.parked, it.suspects > 0 && !it.inFlight} {
+		for _, in := range []bool{it.queue != nil, it.inFlight, it.blocked, it.suspectGroups > 0 && !it.inFlight} {
 			if in {
 				places++
 			}
 		}
-		if places > 1 || places == 0 && Waiting(it.task) && m.q.returned[key] == nil {
-			m.Errorf("%s is in %d places: line %v, in flight %v, parked %v, suspects %d", key, places, it.strand != nil, it.inFlight, it.parked, it.suspects)
+		if places > 1 || places == 0 && IsWaiting(it.task) && m.q.returnedCalls[key] == nil {
+			m.Errorf("%s is in %d places: line %v, in flight %v, parked %v, suspects %d", key, places, it.queue != nil, it.inFlight, it.blocked, it.suspectGroups)
 		}
-		if it.suspects != count[it] {
-			m.Errorf("%s counts %d groups and is in %d", key, it.suspects, count[it])
+		if it.suspectGroups != count[it] {
+			m.Errorf("%s counts %d groups and is in %d", key, it.suspectGroups, count[it])
 		}
-		if it.strand != nil && m.q.lanes[it.lane.Lane] != it.lane {
+		if it.queue != nil && m.q.lanes[it.lane.BatchKey] != it.lane {
 			m.Errorf("%s stands in a lane that is forgotten", key)
 		}
 	}
@@ -277,7 +277,7 @@ func (m *model) calm() {
 			f := m.flights[0]
 			m.flights = m.flights[1:]
 			m.bad, m.foreign = map[string]bool{bads[0]: true}, ""
-			if slices.ContainsFunc(f.call.URLs, func(u string) bool { return hostOf(u) == "foreign.example" }) {
+			if slices.ContainsFunc(f.call.URLs, func(u string) bool { return hostOfURL(u) == "foreign.example" }) {
 				m.foreign = "foreign.example"
 			}
 			m.answer(f.call)
@@ -297,11 +297,11 @@ func (m *model) calm() {
 			m.now = m.now.Add(d.Wait)
 		default:
 			for key, task := range m.live {
-				if Waiting(task) {
+				if IsWaiting(task) {
 					m.Errorf("%s waits for ever: %+v", key, m.q.items[key])
 				}
 			}
-			if n := len(m.q.claims) + len(m.q.wanted); n > 0 {
+			if n := len(m.q.reservations) + len(m.q.reservedURLs); n > 0 {
 				m.Errorf("%d claims and URLs are held for ever", n)
 			}
 			return

@@ -10,8 +10,8 @@ import (
 // Positions are places in a task's distinct targets, ascending, counted from 0.
 type Positions []int
 
-// All returns the first n positions.
-func All(n int) Positions {
+// AllPositions returns the first n positions.
+func AllPositions(n int) Positions {
 	p := make(Positions, n)
 	for i := range p {
 		p[i] = i
@@ -67,14 +67,14 @@ func ParsePositions(text string) (Positions, error) {
 	return p, nil
 }
 
-// Covered reads positions that the operator itself wrote of a run of n targets. A
+// CoveredPositions reads positions that the operator itself wrote of a run of n targets. A
 // status that was edited into nonsense, positions beyond n included, counts as
 // all of them: such targets are taken for handed over, as submitting twice would
 // be worse than not at all.
-func Covered(text string, n int) Positions {
+func CoveredPositions(text string, n int) Positions {
 	p, err := ParsePositions(text)
 	if err != nil || len(p) > 0 && p[len(p)-1] >= n {
-		return All(n)
+		return AllPositions(n)
 	}
 	return p
 }
@@ -92,8 +92,8 @@ func (p Positions) Union(q Positions) Positions {
 	return slices.Compact(u)
 }
 
-// in returns the positions of p that are in q.
-func (p Positions) in(q Positions) Positions { return p.Minus(p.Minus(q)) }
+// IsSubsetOf returns the positions of p that are in q.
+func (p Positions) IsSubsetOf(q Positions) Positions { return p.Minus(p.Minus(q)) }
 
 // Minus returns the positions of p that are not in q.
 func (p Positions) Minus(q Positions) Positions {

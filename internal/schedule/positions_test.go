@@ -35,7 +35,7 @@ func TestPositionsText(t *testing.T) {
 		})
 	}
 	for _, nonsense := range []string{"nonsense", "1-3", "5000-6000"} {
-		if got := Covered(nonsense, 3); !slices.Equal(got, All(3)) {
+		if got := CoveredPositions(nonsense, 3); !slices.Equal(got, AllPositions(3)) {
 			t.Errorf("a status edited into %s is %v, want all: submitting twice is worse", nonsense, got)
 		}
 	}
@@ -74,6 +74,6 @@ func TestPositionsAreSets(t *testing.T) {
 		check("round trip", again, func(i int) bool { return inA[i] })
 		check("union", a.Union(b), func(i int) bool { return inA[i] || inB[i] })
 		check("minus", a.Minus(b), func(i int) bool { return inA[i] && !inB[i] })
-		check("in", a.in(b), func(i int) bool { return inA[i] && inB[i] })
+		check("in", a.IsSubsetOf(b), func(i int) bool { return inA[i] && inB[i] })
 	}
 }

@@ -45,52 +45,52 @@ type Limits struct {
 
 // Queue is one account's line. It is not safe for concurrent use.
 type Queue struct {
-	limits     Limits
-	items      map[types.NamespacedName]*item
-	lanes      map[Lane]*lane
-	pools      map[poolKey]*pool
-	namespaces map[string]*namespace
-	line       line
-	idle       []idle
-	now        time.Time // of the latest decision
-	turn       int64     // the latest of those whose call was sent
-	stood      int64     // counts who stood in line
-	account    hold
-	probing    bool                            // the call that tries the account again is under way
-	tasks      int                             // per call, learned from calls that took too long to claim; 0 is no limit
-	claims     map[string]*claim               // of unknown or not yet known outcome
-	wanted     map[string][]*claim             // URL -> claims that may have it
-	holders    map[types.NamespacedName]holder // task -> claim it carries
-	postponed  map[*item]bool
-	troubles   troubles
-	suspicious []*lane                            // lanes with suspects, taken in turn
-	lost       map[string]*lostCall               // by claim
-	returned   map[types.NamespacedName]*lostCall // tasks of calls that were not executed, until those are split
-	away       map[types.NamespacedName]*lostCall // the part of such a task whose list is out of memory
-	settled    []*lostCall                        // to be split
-	expiries   expiries
-	reads      reads
-	lastTest   time.Time // of a group of suspects
-	soon       []*item   // to be told something at once
-	later      []later   // to be told in a while why they still wait
+	limits            Limits
+	items             map[types.NamespacedName]*queueItem
+	lanes             map[BatchKey]*laneState
+	zoneQuotas        map[zoneMode]*zoneQuota
+	namespaces        map[string]*namespaceState
+	readyNamespaces   namespaceHeap
+	idle              []idleNamespace
+	now               time.Time // of the latest decision
+	sequence          int64     // the latest of those whose call was sent
+	arrivals          int64     // counts who stood in line
+	accountBackOff    backOff
+	probeInFlight     bool                                 // the call that tries the account again is under way
+	taskLimit         int                                  // per call, learned from calls that took too long to claim; 0 is no limit
+	reservations      map[string]*reservation              // of unknown or not yet known outcome
+	reservedURLs      map[string][]*reservation            // URL -> claims that may have it
+	holders           map[types.NamespacedName]claimHolder // task -> claim it carries
+	postponed         map[*queueItem]bool
+	failures          failureCounts
+	lanesWithSuspects []*laneState                       // lanes with suspects, taken in turn
+	lostCalls         map[string]*lostCall               // by claim
+	returnedCalls     map[types.NamespacedName]*lostCall // taskLimit of calls that were not executed, until those are split
+	awaitingLists     map[types.NamespacedName]*lostCall // the part of such a task whose list is out of memory
+	settledCalls      []*lostCall                        // to be split
+	timers            timerHeap
+	quotaReads        quotaReads
+	lastTestAt        time.Time       // of a group of suspects
+	reportsDue        []*queueItem    // to be told something at once
+	delayedReports    []delayedReport // to be told in a while why they still wait
 }
 
 // NewQueue returns an empty Queue.
 func NewQueue(limits Limits) *Queue {
 	return &Queue{
-		limits:     limits,
-		account:    hold{probe: true}, // whether its key is any good is tried with one task
-		items:      map[types.NamespacedName]*item{},
-		lanes:      map[Lane]*lane{},
-		pools:      map[poolKey]*pool{},
-		namespaces: map[string]*namespace{},
-		claims:     map[string]*claim{},
-		wanted:     map[string][]*claim{},
-		holders:    map[types.NamespacedName]holder{},
-		postponed:  map[*item]bool{},
-		lost:       map[string]*lostCall{},
-		returned:   map[types.NamespacedName]*lostCall{},
-		away:       map[types.NamespacedName]*lostCall{},
+		limits:         limits,
+		accountBackOff: backOff{probe: true}, // whether its key is any good is tried with one task
+		items:          map[types.NamespacedName]*queueItem{},
+		lanes:          map[BatchKey]*laneState{},
+		zoneQuotas:     map[zoneMode]*zoneQuota{},
+		namespaces:     map[string]*namespaceState{},
+		reservations:   map[string]*reservation{},
+		reservedURLs:   map[string][]*reservation{},
+		holders:        map[types.NamespacedName]claimHolder{},
+		postponed:      map[*queueItem]bool{},
+		lostCalls:      map[string]*lostCall{},
+		returnedCalls:  map[types.NamespacedName]*lostCall{},
+		awaitingLists:  map[types.NamespacedName]*lostCall{},
 	}
 }
 
@@ -99,15 +99,15 @@ func (q *Queue) Len() int { return len(q.items) }
 
 // IsIdle says whether the queue has no tasks, and remembers nothing of their calls.
 func (q *Queue) IsIdle(now time.Time) bool {
-	q.expire(now)
-	q.dropIdle(now)
-	return len(q.items) == 0 && len(q.claims) == 0 && !q.account.at(now)
+	q.runDueTimers(now)
+	q.dropIdleNamespaces(now)
+	return len(q.items) == 0 && len(q.reservations) == 0 && !q.accountBackOff.isActive(now)
 }
 
-// Set tells the queue of a task, or of its newest version: which one that is, others
+// UpsertTask tells the queue of a task, or of its newest version: which one that is, others
 // decide. It returns whether there is something to do: for it, or for those who
 // waited for its claim.
-func (q *Queue) Set(task *v1alpha1.PrefetchTask, now time.Time) bool {
+func (q *Queue) UpsertTask(task *v1alpha1.PrefetchTask, now time.Time) bool {
 	key := types.NamespacedName{Namespace: task.Namespace, Name: task.Name}
 	it := q.items[key]
 	if it != nil {
@@ -120,33 +120,33 @@ func (q *Queue) Set(task *v1alpha1.PrefetchTask, now time.Time) bool {
 		}
 	}
 	settled := q.trackClaim(key, task, now)
-	waits, tell, away := Waiting(task), mustTell(task), isAway(task)
+	waits, tell, away := IsWaiting(task), needsStatusWrite(task), AwaitsList(task)
 	switch {
 	case away:
-		q.setAway(key)
+		q.markListAway(key)
 	case waits:
-		q.comeBack(key)
+		q.markListLoaded(key)
 	default:
-		delete(q.away, key)
+		delete(q.awaitingLists, key)
 	}
 	if !waits && !tell && !away {
-		q.remove(it, now)
+		q.removeItem(it, now)
 		return settled
 	}
 	if it == nil {
-		it = &item{key: key, joined: now}
+		it = &queueItem{key: key, joined: now}
 		q.items[key] = it
 	}
-	q.place(it, task, waits, now)
-	q.sayIf(it, tell, now)
+	q.placeItem(it, task, waits, now)
+	q.reportIf(it, tell, now)
 	return true
 }
 
-// place puts an item where the newest version of its task belongs.
-func (q *Queue) place(it *item, task *v1alpha1.PrefetchTask, waits bool, now time.Time) {
-	lane := q.laneFor(task, now)
-	if it.task != nil && (it.task.UID != task.UID || Run(it.task) != Run(task)) {
-		q.acquit(it)
+// placeItem puts an item where the newest version of its task belongs.
+func (q *Queue) placeItem(it *queueItem, task *v1alpha1.PrefetchTask, waits bool, now time.Time) {
+	lane := q.laneForTask(task, now)
+	if it.task != nil && (it.task.UID != task.UID || RunHash(it.task) != RunHash(task)) {
+		q.clearSuspect(it)
 	}
 	if it.isPostponed(now) && !it.postponed.firm && it.task != nil && isEdited(it.task, task) {
 		it.postponed = postponement{}
@@ -155,107 +155,107 @@ func (q *Queue) place(it *item, task *v1alpha1.PrefetchTask, waits bool, now tim
 		delete(q.postponed, it)
 	}
 	before := it.lane
-	q.take(it)
+	q.removeFromLine(it)
 	switch {
 	case lane.lost == 0:
-		it.since = lane.pool.inLineSince(task)
+		it.since = lane.pool.queuedSince(task)
 	case before != lane:
 		it.since = now // behind all who wait now, but not behind those who come later
 	}
 	if it.failed.After(it.since) {
 		it.since = it.failed
 	}
-	it.task, it.lane, it.parked = task, lane, false
+	it.task, it.lane, it.blocked = task, lane, false
 	if before != nil && before != lane {
-		q.drop(before, now)
+		q.dropLane(before, now)
 	}
 	switch {
 	case waits && it.isPostponed(now):
-		if it.postponed.Person {
-			q.sayNow(it)
+		if it.postponed.NeedsUser {
+			q.reportNow(it)
 		} else {
-			q.sayLater(it, now)
+			q.reportLater(it, now)
 		}
-	case waits && q.returned[it.key] != nil: // the others of its call are to be settled first
-	case waits && it.suspects == 0:
-		q.add(it)
-		q.refresh(lane, now)
-		if h := lane.pool.hold; h.Quota && h.at(now) {
-			q.sayNow(it) // it will be a while
+	case waits && q.returnedCalls[it.key] != nil: // the others of its call are to be settled first
+	case waits && it.suspectGroups == 0:
+		q.enqueueItem(it)
+		q.refreshLane(lane, now)
+		if h := lane.pool.backOff; h.Quota && h.isActive(now) {
+			q.reportNow(it) // it will be a while
 		} else {
-			q.sayLater(it, now)
+			q.reportLater(it, now)
 		}
 	case !waits:
-		q.acquit(it)
+		q.clearSuspect(it)
 	}
 }
 
-// inLineSince is when a task joined the line: when it was created, or when its last
+// queuedSince is when a task joined the line: when it was created, or when its last
 // call was made. So a task that takes many calls lets those who came meanwhile go
 // before its next, and none who come later. One that the rest of the day's quota
 // is not enough for lets those go as well who come within a day of its last call:
 // they would wait for two days else, while it has all of each.
-func (p *pool) inLineSince(task *v1alpha1.PrefetchTask) time.Time {
+func (p *zoneQuota) queuedSince(task *v1alpha1.PrefetchTask) time.Time {
 	jobs := task.Status.Jobs
-	if len(jobs) == 0 || NewRun(task) {
+	if len(jobs) == 0 || IsNewRun(task) {
 		return task.CreationTimestamp.Time
 	}
 	since := jobs[len(jobs)-1].SubmitTime.Time
-	if p.left >= 0 && p.left < len(Open(task)) || p.hold.Quota {
+	if p.remaining >= 0 && p.remaining < len(OpenPositions(task)) || p.backOff.Quota {
 		since = since.Add(24 * time.Hour)
 	}
 	return since
 }
 
-// Delete tells the queue that a task is gone.
-func (q *Queue) Delete(key types.NamespacedName, now time.Time) {
-	q.letGo(key, now)
-	delete(q.returned, key)
-	delete(q.away, key)
+// RemoveTask tells the queue that a task is gone.
+func (q *Queue) RemoveTask(key types.NamespacedName, now time.Time) {
+	q.detachClaim(key, now)
+	delete(q.returnedCalls, key)
+	delete(q.awaitingLists, key)
 	it := q.items[key]
 	if it == nil {
 		return
 	}
 	if it.inFlight {
 		it.deleted = true
-		q.acquit(it)
+		q.clearSuspect(it)
 		return
 	}
-	q.remove(it, now)
+	q.removeItem(it, now)
 }
 
-func (q *Queue) remove(it *item, now time.Time) {
+func (q *Queue) removeItem(it *queueItem, now time.Time) {
 	if it == nil {
 		return
 	}
-	q.acquit(it)
-	q.take(it)
+	q.clearSuspect(it)
+	q.removeFromLine(it)
 	it.deleted = true
 	delete(q.items, it.key)
 	delete(q.postponed, it)
-	delete(q.returned, it.key)
+	delete(q.returnedCalls, it.key)
 	if it.lane != nil {
-		q.drop(it.lane, now)
+		q.dropLane(it.lane, now)
 	}
 }
 
-// laneFor is the lane that a task belongs in: one of its namespace alone while that is
+// laneForTask is the lane that a task belongs in: one of its namespace alone while that is
 // kept apart.
-func (q *Queue) laneFor(task *v1alpha1.PrefetchTask, now time.Time) *lane {
-	key := laneOf(task)
-	if p := q.pools[poolKey{key.ZoneID, key.Edge}]; p != nil && p.tenants[task.Namespace].isApart(now) {
+func (q *Queue) laneForTask(task *v1alpha1.PrefetchTask, now time.Time) *laneState {
+	key := batchKeyOf(task)
+	if p := q.zoneQuotas[zoneMode{key.ZoneID, key.Edge}]; p != nil && p.tenants[task.Namespace].isSeparated(now) {
 		key.apart = task.Namespace
 	}
-	return q.lane(key)
+	return q.laneForKey(key)
 }
 
-func (q *Queue) lane(key Lane) *lane {
+func (q *Queue) laneForKey(key BatchKey) *laneState {
 	l := q.lanes[key]
 	if l == nil {
-		l = &lane{Lane: key, pool: q.pool(key.ZoneID, key.Edge), strands: map[string]*strand{}}
+		l = &laneState{BatchKey: key, pool: q.zoneQuotaFor(key.ZoneID, key.Edge), queues: map[string]*namespaceQueue{}}
 		l.pool.lanes[l] = true
 		if key.apart != "" {
-			l.tenant = q.tenant(l.pool, key.apart)
+			l.tenant = q.tenantFor(l.pool, key.apart)
 			l.tenant.lanes[l] = true
 		}
 		q.lanes[key] = l
@@ -263,66 +263,66 @@ func (q *Queue) lane(key Lane) *lane {
 	return l
 }
 
-// drop forgets a lane that nobody uses and nothing is remembered about.
-func (q *Queue) drop(l *lane, now time.Time) {
-	used := len(l.strands) > 0 || l.busy || l.testing || len(l.suspects) > 0 || len(l.postponed) > 0
-	if q.lanes[l.Lane] == l && !used && l.unknown == 0 && !l.hold.at(now) {
-		q.setReady(l, false)
-		delete(q.lanes, l.Lane)
+// dropLane forgets a lane that nobody uses and nothing is remembered about.
+func (q *Queue) dropLane(l *laneState, now time.Time) {
+	used := len(l.queues) > 0 || l.inFlight || l.testInFlight || len(l.suspects) > 0 || len(l.postponed) > 0
+	if q.lanes[l.BatchKey] == l && !used && l.unknownCalls == 0 && !l.backOff.isActive(now) {
+		q.setLaneReady(l, false)
+		delete(q.lanes, l.BatchKey)
 		delete(l.pool.lanes, l)
 		if l.tenant != nil {
 			delete(l.tenant.lanes, l)
 			q.dropTenant(l.tenant, now)
 		}
-		q.dropPool(l.pool, now)
+		q.dropZoneQuota(l.pool, now)
 	}
 }
 
-// claim is a call whose outcome is open: the URLs it may have submitted, and the
+// reservation is a call whose outcome is open: the URLs it may have submitted, and the
 // tasks that wait for it because they want one of them.
-type claim struct {
-	id      string
-	zoneID  string
-	urls    []string // as Normalize gives them
-	parked  []*item
-	resume  []func()  // for groups of suspects that wait for it
-	holders int       // tasks that carry it
-	lane    *lane     // of a call of this queue whose answer was lost
-	until   time.Time // when it ends without being settled
+type reservation struct {
+	id        string
+	zoneID    string
+	urls      []string // as Normalize gives them
+	blocked   []*queueItem
+	onRelease []func()   // for groups of suspects that wait for it
+	holders   int        // taskLimit that carry it
+	lane      *laneState // of a call of this queue whose answer was lost
+	until     time.Time  // when it ends without being settled
 }
 
-// holder is a task that carries a claim. Another task of the same name tells nothing
+// claimHolder is a task that carries a claim. Another task of the same name tells nothing
 // of what became of that claim.
-type holder struct {
+type claimHolder struct {
 	uid   types.UID
 	claim string
 }
 
-// Hold keeps tasks that share a URL with the claim out of calls until Settled,
+// ReserveURLs keeps tasks that share a URL with the claim out of calls until Settled,
 // so that a job found later is this claim's beyond doubt. A claim that is not
 // settled in time, because only a person can settle it, ends by itself: jobs made
 // from then on are too late to be taken for its own.
-func (q *Queue) Hold(claimID, zoneID string, urls []string, now time.Time) {
-	c := q.claims[claimID]
+func (q *Queue) ReserveURLs(claimID, zoneID string, urls []string, now time.Time) {
+	c := q.reservations[claimID]
 	if c == nil {
-		c = &claim{id: claimID, zoneID: zoneID}
-		q.claims[claimID] = c
+		c = &reservation{id: claimID, zoneID: zoneID}
+		q.reservations[claimID] = c
 	}
 	c.until = now.Add(q.limits.SettleTime)
-	q.expireAt(c.until, func(now time.Time) { q.endClaim(claimID, now) })
+	q.runAt(c.until, func(now time.Time) { q.expireReservation(claimID, now) })
 	for _, u := range urls {
 		u = q.limits.Normalize(u)
-		if !slices.Contains(q.wanted[u], c) {
-			q.wanted[u] = append(q.wanted[u], c)
+		if !slices.Contains(q.reservedURLs[u], c) {
+			q.reservedURLs[u] = append(q.reservedURLs[u], c)
 			c.urls = append(c.urls, u)
 		}
 	}
 }
 
-// endClaim ends the effect of a claim that was not settled in time.
-func (q *Queue) endClaim(claimID string, now time.Time) {
-	if c := q.claims[claimID]; c != nil && !now.Before(c.until) {
-		q.Settled(claimID, now)
+// expireReservation ends the effect of a claim that was not settled in time.
+func (q *Queue) expireReservation(claimID string, now time.Time) {
+	if c := q.reservations[claimID]; c != nil && !now.Before(c.until) {
+		q.ReleaseURLs(claimID, now)
 	}
 }
 
@@ -334,34 +334,34 @@ func (q *Queue) endClaim(claimID string, now time.Time) {
 func (q *Queue) trackClaim(key types.NamespacedName, task *v1alpha1.PrefetchTask, now time.Time) (ended bool) {
 	submission := task.Status.Submission
 	if q.holders[key].uid != task.UID {
-		q.letGo(key, now) // it was made again
+		q.detachClaim(key, now) // it was made again
 	}
 	switch {
 	case submission == nil:
-		if c := q.letGo(key, now); c != nil && c.holders == 0 {
-			q.Settled(c.id, now)
+		if c := q.detachClaim(key, now); c != nil && c.holders == 0 {
+			q.ReleaseURLs(c.id, now)
 			return true
 		}
 		return false
-	case q.holders[key].claim == submission.ClaimID || NewRun(task) || Unresolved(task) || IsElided(task):
+	case q.holders[key].claim == submission.ClaimID || IsNewRun(task) || IsUnresolved(task) || IsElided(task):
 		return false // the task does not say which URLs the claim is for
 	}
-	q.letGo(key, now)
-	targets := Targets(task)
+	q.detachClaim(key, now)
+	targets := DistinctTargets(task)
 	var urls []string
-	for _, i := range Covered(submission.Targets, len(targets)) {
+	for _, i := range CoveredPositions(submission.Targets, len(targets)) {
 		urls = append(urls, targets[i])
 	}
-	q.Hold(submission.ClaimID, submission.ZoneID, urls, now)
-	q.holders[key] = holder{task.UID, submission.ClaimID}
-	q.claims[submission.ClaimID].holders++
+	q.ReserveURLs(submission.ClaimID, submission.ZoneID, urls, now)
+	q.holders[key] = claimHolder{task.UID, submission.ClaimID}
+	q.reservations[submission.ClaimID].holders++
 	return false
 }
 
-// letGo forgets which claim a task carries, and returns that claim.
-func (q *Queue) letGo(key types.NamespacedName, now time.Time) *claim {
-	q.settle(key, now)
-	c := q.claims[q.holders[key].claim]
+// detachClaim forgets which claim a task carries, and returns that claim.
+func (q *Queue) detachClaim(key types.NamespacedName, now time.Time) *reservation {
+	q.settlePart(key, now)
+	c := q.reservations[q.holders[key].claim]
 	if c != nil {
 		c.holders--
 	}
@@ -369,56 +369,56 @@ func (q *Queue) letGo(key types.NamespacedName, now time.Time) *claim {
 	return c
 }
 
-// Settled ends the effect of a claim.
-func (q *Queue) Settled(claimID string, now time.Time) {
-	c := q.claims[claimID]
+// ReleaseURLs ends the effect of a claim.
+func (q *Queue) ReleaseURLs(claimID string, now time.Time) {
+	c := q.reservations[claimID]
 	if c == nil {
 		return
 	}
-	delete(q.claims, claimID)
+	delete(q.reservations, claimID)
 	for _, u := range c.urls {
-		q.wanted[u] = slices.DeleteFunc(q.wanted[u], func(other *claim) bool { return other == c })
-		if len(q.wanted[u]) == 0 {
-			delete(q.wanted, u)
+		q.reservedURLs[u] = slices.DeleteFunc(q.reservedURLs[u], func(other *reservation) bool { return other == c })
+		if len(q.reservedURLs[u]) == 0 {
+			delete(q.reservedURLs, u)
 		}
 	}
 	if l := c.lane; l != nil {
-		l.unknown--
-		q.refresh(l, now)
-		q.drop(l, now)
+		l.unknownCalls--
+		q.refreshLane(l, now)
+		q.dropLane(l, now)
 	}
-	for _, it := range c.parked {
-		if it.parked && q.items[it.key] == it {
-			q.place(it, it.task, Waiting(it.task), now)
+	for _, it := range c.blocked {
+		if it.blocked && q.items[it.key] == it {
+			q.placeItem(it, it.task, IsWaiting(it.task), now)
 		}
 	}
-	for _, resume := range c.resume {
+	for _, resume := range c.onRelease {
 		resume()
 	}
 }
 
-// park takes an item out of the line if a claim may have one of its URLs.
-func (q *Queue) park(it *item, open Positions, targets []string) bool {
-	c := q.claimOn(it, open, targets)
+// blockItem takes an item out of the line if a claim may have one of its URLs.
+func (q *Queue) blockItem(it *queueItem, open Positions, targets []string) bool {
+	c := q.findReservation(it, open, targets)
 	if c == nil {
 		return false
 	}
-	q.take(it)
-	it.parked = true
-	c.parked = append(c.parked, it)
+	q.removeFromLine(it)
+	it.blocked = true
+	c.blocked = append(c.blocked, it)
 	return true
 }
 
-// claimOn returns a claim that may have one of an item's URLs; nil if there is none. One
+// findReservation returns a claim that may have one of an item's URLs; nil if there is none. One
 // of its own does not count, it is of the run before.
-func (q *Queue) claimOn(it *item, open Positions, targets []string) *claim {
-	if len(q.wanted) == 0 {
+func (q *Queue) findReservation(it *queueItem, open Positions, targets []string) *reservation {
+	if len(q.reservedURLs) == 0 {
 		return nil
 	}
 	own := it.task.Status.Submission
 	for _, i := range open {
-		for _, c := range q.wanted[q.limits.Normalize(targets[i])] {
-			if it.lane.SharesZone(Lane{ZoneID: c.zoneID}) && (own == nil || own.ClaimID != c.id) {
+		for _, c := range q.reservedURLs[q.limits.Normalize(targets[i])] {
+			if it.lane.SharesZone(BatchKey{ZoneID: c.zoneID}) && (own == nil || own.ClaimID != c.id) {
 				return c
 			}
 		}

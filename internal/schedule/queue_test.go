@@ -118,7 +118,7 @@ func TestInFlight(t *testing.T) {
 		{"a label is not", func(w *world) { w.edit("a", func(p *v1alpha1.PrefetchTask) { p.Labels = map[string]string{"a": "b"} }) }, ""},
 		{"a deleted task is forgotten", func(w *world) { w.delete("a") }, ""},
 		{"one made again is submitted", func(w *world) { w.delete("a"); w.set(newTask("a", urls("z", 1)...)) }, "a"},
-		{"one that moved to another account and back stays", func(w *world) { w.q.Delete(keyOf(w.get("a")), w.now); w.edit("a", revise) }, "a"},
+		{"one that moved to another account and back stays", func(w *world) { w.q.RemoveTask(keyOf(w.get("a")), w.now); w.edit("a", revise) }, "a"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -128,8 +128,8 @@ func TestInFlight(t *testing.T) {
 			c.do(w)
 			w.none()
 			w.settle(tasks, claimID, w.adopted(claimID))
-			w.q.Settled(claimID, w.now)
-			w.q.Accepted(call, w.newest(call), 2, w.now)
+			w.q.ReleaseURLs(claimID, w.now)
+			w.q.RecordAccepted(call, w.newest(call), 2, w.now)
 			if c.then == "" {
 				w.none()
 				for _, note := range w.notes() {
@@ -138,15 +138,15 @@ func TestInFlight(t *testing.T) {
 			} else {
 				w.answer(w.expect(w.next(), c.then))
 			}
-			if len(w.q.lanes) != 0 || len(w.q.claims) != 0 {
-				t.Errorf("%d tasks, %d lanes, %d claims are left", w.q.Len(), len(w.q.lanes), len(w.q.claims))
+			if len(w.q.lanes) != 0 || len(w.q.reservations) != 0 {
+				t.Errorf("%d tasks, %d lanes, %d claims are left", w.q.Len(), len(w.q.lanes), len(w.q.reservations))
 			}
 		})
 	}
 }
 
-func (w *world) notes() []Note {
-	notes, _ := w.q.Notes(1<<20, w.now)
+func (w *world) notes() []WaitingStatus {
+	notes, _ := w.q.WaitingStatuses(1<<20, w.now)
 	return notes
 }
 
@@ -175,7 +175,7 @@ func TestOverlappingURLsWaitUntilAClaimIsSettled(t *testing.T) {
 		theirs, others := w.lose(w.expect(w.next(), "b"))
 		w.now = w.now.Add(time.Second)
 		w.answer(w.expect(w.next(), "a")) // the half without the URL
-		if open := Open(w.get("a")); open.String() != "0-1" {
+		if open := OpenPositions(w.get("a")); open.String() != "0-1" {
 			t.Fatalf("a's open targets are %s, want those that share a URL with b", open)
 		}
 		w.none()
@@ -189,13 +189,13 @@ func TestOverlappingURLsWaitUntilAClaimIsSettled(t *testing.T) {
 		w := newWorld(t)
 		a := newTask("a", urls("x", 1)...)
 		begun("")(a)
-		a.Status.Submission = &v1alpha1.Submission{ClaimID: "theirs", ZoneID: "zone-1", Targets: "0", Semantics: Semantics(a)}
+		a.Status.Submission = &v1alpha1.Submission{ClaimID: "theirs", ZoneID: "zone-1", Targets: "0", Semantics: HashSemantics(a)}
 		w.set(a, newTask("b", urls("x", 1)...))
 		w.none()
 		done := a.DeepCopy()
 		w.adopted("theirs")(done)
 		done.Status.Submission = nil
-		if !w.q.Set(w.store(done), w.now) {
+		if !w.q.UpsertTask(w.store(done), w.now) {
 			t.Error("nobody is told that b may go")
 		}
 		w.expect(w.next(), "b")
@@ -206,7 +206,7 @@ func TestOverlappingURLsWaitUntilAClaimIsSettled(t *testing.T) {
 		call := w.next()
 		claimID, _ := w.claim(call)
 		w.delete("a")
-		w.q.Lost(call, claimID, w.newest(call), w.now)
+		w.q.TrackLostCall(call, claimID, w.newest(call), w.now)
 		w.set(newTask("b", urls("x", 1)...))
 		w.none()
 		w.now = w.now.Add(w.q.limits.SettleTime)
@@ -266,7 +266,7 @@ func TestCallsThatAreNeverSettledDoNotHoldTheLaneForEver(t *testing.T) {
 	}
 	w.set(newTask("same", urls("0", 1)...), newTask("other", urls("x", 1)...))
 	w.none()
-	w.now = w.now.Add(w.q.Next(w.now).Wait)
+	w.now = w.now.Add(w.q.PlanNext(w.now).Wait)
 	w.expect(w.next(), "same other")
 	w.none()
 }
@@ -291,7 +291,7 @@ func TestATaskWhoseCallsAreLostAgainAndAgainIsTriedSeldom(t *testing.T) {
 	w.none()
 	var call *Call
 	for call == nil {
-		d := w.q.Next(w.now)
+		d := w.q.PlanNext(w.now)
 		call, w.now = d.Call, w.now.Add(d.Wait)
 	}
 	if got, want := w.now.Sub(lost), 2*w.q.limits.SettleTime; got != want {
@@ -315,7 +315,7 @@ func TestANamespaceWhoseCallsWereNotSentIsNotPutBehind(t *testing.T) {
 	add("a")
 	for range 20 {
 		call := w.next()
-		w.q.Released(call, []*v1alpha1.PrefetchTask{call.Parts[0].Task}, w.now)
+		w.q.RecordReleased(call, []*v1alpha1.PrefetchTask{call.Parts[0].Task}, w.now)
 	}
 	add("b")
 	order := ""
@@ -330,7 +330,7 @@ func TestANamespaceWhoseCallsWereNotSentIsNotPutBehind(t *testing.T) {
 // A process that does not lead only listens: what it would tell must not pile up.
 func TestListeningAloneNeedsNoMemoryForWhatIsOver(t *testing.T) {
 	w := newWorld(t)
-	for i := range 10 * spare {
+	for i := range 10 * spareReports {
 		w.set(newTask("a", urls("x", 1)...))
 		w.edit("a", suspend)
 		w.delete("a")
@@ -339,7 +339,7 @@ func TestListeningAloneNeedsNoMemoryForWhatIsOver(t *testing.T) {
 		}
 		w.edit("stays", revise)
 	}
-	if soon, later := len(w.q.soon), len(w.q.later); soon > 2*spare || later > 2*spare {
+	if soon, later := len(w.q.reportsDue), len(w.q.delayedReports); soon > 2*spareReports || later > 2*spareReports {
 		t.Errorf("%d and %d things to tell of 1 task", soon, later)
 	}
 }
@@ -424,8 +424,8 @@ func TestAQueueThatPlansNothingForgetsWhatIsGone(t *testing.T) {
 		name := fmt.Sprintf("n%d/t", i)
 		w.set(newTask(name, urls(name, 1)...))
 		w.edit(name, func(task *v1alpha1.PrefetchTask) {
-			task.Status.Run = Run(task)
-			task.Status.Submission = &v1alpha1.Submission{ClaimID: name, ZoneID: task.Spec.ZoneID, Targets: "0", Semantics: Semantics(task)}
+			task.Status.Run = RunHash(task)
+			task.Status.Submission = &v1alpha1.Submission{ClaimID: name, ZoneID: task.Spec.ZoneID, Targets: "0", Semantics: HashSemantics(task)}
 		})
 		w.edit(name, func(task *v1alpha1.PrefetchTask) { task.Status.Submission = nil })
 		w.delete(name)
@@ -435,8 +435,8 @@ func TestAQueueThatPlansNothingForgetsWhatIsGone(t *testing.T) {
 	}
 	w.now = w.now.Add(time.Hour)
 	w.q.IsIdle(w.now)
-	if n := len(w.q.expiries) + len(w.q.idle) + len(w.q.namespaces) + len(w.q.claims) + len(w.q.wanted); n > 10 {
+	if n := len(w.q.timers) + len(w.q.idle) + len(w.q.namespaces) + len(w.q.reservations) + len(w.q.reservedURLs); n > 10 {
 		t.Errorf("%d expiries, %d idle of %d namespaces, %d claims of %d URLs are kept",
-			len(w.q.expiries), len(w.q.idle), len(w.q.namespaces), len(w.q.claims), len(w.q.wanted))
+			len(w.q.timers), len(w.q.idle), len(w.q.namespaces), len(w.q.reservations), len(w.q.reservedURLs))
 	}
 }

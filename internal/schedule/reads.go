@@ -2,53 +2,53 @@ package schedule
 
 import "time"
 
-// maxReads is how many quotas of an account are read at once. What one namespace asks
+// maxQuotaReads is how many quotas of an account are read at once. What one namespace asks
 // for does not keep another's zone waiting for longer than that.
-const maxReads = 4
+const maxQuotaReads = 4
 
-// reads are the readings of quotas: those under way, and the zones whose turn is to come,
+// quotaReads are the readings of quotas: those under way, and the zones whose turn is to come,
 // by the namespaces that have tasks there. Namespaces are taken in turn; zones in which
 // EdgeOne has accepted a call go first.
-type reads struct {
+type quotaReads struct {
 	underWay map[string]bool // by zone
-	proven   []*pool
-	others   InTurn[*pool]
+	proven   []*zoneQuota
+	others   RoundRobin[*zoneQuota]
 }
 
-// queueRead has the quota of a zone read when its turn comes.
-func (q *Queue) queueRead(p *pool) {
-	if p.queued || q.reads.underWay[p.zoneID] {
+// enqueueQuotaRead has the quota of a zone read when its turn comes.
+func (q *Queue) enqueueQuotaRead(p *zoneQuota) {
+	if p.readQueued || q.quotaReads.underWay[p.zoneID] {
 		return
 	}
-	p.queued = true
+	p.readQueued = true
 	if p.proven {
-		q.reads.proven = append(q.reads.proven, p)
+		q.quotaReads.proven = append(q.quotaReads.proven, p)
 		return
 	}
 	for l := range p.lanes {
-		for name := range l.strands {
-			q.reads.others.Push(name, p)
+		for name := range l.queues {
+			q.quotaReads.others.Push(name, p)
 		}
 		for _, g := range l.suspects {
-			q.reads.others.Push(g[0].item.key.Namespace, p)
+			q.quotaReads.others.Push(g[0].item.key.Namespace, p)
 		}
 	}
 }
 
-// nextRead is the next reading, if there may be one more.
-func (q *Queue) nextRead(now time.Time) Decision {
-	r := &q.reads
-	for len(r.underWay) < maxReads {
-		p := r.next()
+// planQuotaRead is the next reading, if there may be one more.
+func (q *Queue) planQuotaRead(now time.Time) Decision {
+	r := &q.quotaReads
+	for len(r.underWay) < maxQuotaReads {
+		p := r.popMode()
 		if p == nil {
 			return Decision{}
 		}
-		if !p.queued || q.pools[p.poolKey] != p {
+		if !p.readQueued || q.zoneQuotas[p.zoneMode] != p {
 			continue // it was the turn of another namespace with tasks in the zone
 		}
-		if p.queued = false; !q.hasTasks(p.zoneID) {
-			q.reading(p.zoneID, false, now)
-			q.dropPool(p, now)
+		if p.readQueued = false; !q.hasTasks(p.zoneID) {
+			q.setQuotaReading(p.zoneID, false, now)
+			q.dropZoneQuota(p, now)
 			continue
 		}
 		if r.underWay == nil {
@@ -63,14 +63,14 @@ func (q *Queue) nextRead(now time.Time) Decision {
 // hasTasks says whether tasks of a zone are in the queue, in either mode.
 func (q *Queue) hasTasks(zoneID string) bool {
 	for _, edge := range []bool{false, true} {
-		if p := q.pools[poolKey{zoneID, edge}]; p != nil && len(p.lanes) > 0 {
+		if p := q.zoneQuotas[zoneMode{zoneID, edge}]; p != nil && len(p.lanes) > 0 {
 			return true
 		}
 	}
 	return false
 }
 
-func (r *reads) next() *pool {
+func (r *quotaReads) popMode() *zoneQuota {
 	if len(r.proven) > 0 {
 		p := r.proven[0]
 		r.proven = r.proven[1:]
@@ -82,4 +82,4 @@ func (r *reads) next() *pool {
 	return r.others.Pop()
 }
 
-func (r *reads) ended(zoneID string) { delete(r.underWay, zoneID) }
+func (r *quotaReads) endRead(zoneID string) { delete(r.underWay, zoneID) }

@@ -12,77 +12,79 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
-// Targets are the distinct targets of a task in list order. Positions count in
+// DistinctTargets are the distinct targets of a task in list order. Positions count in
 // this list. It is shared: nobody may change it.
-func Targets(task *v1alpha1.PrefetchTask) []string { return derive(task.Spec.Targets).targets }
+func DistinctTargets(task *v1alpha1.PrefetchTask) []string {
+	return deriveList(task.Spec.Targets).targets
+}
 
-// Run names what a task submits. Nothing else starts a new run: not suspend, not
+// RunHash names what a task submits. Nothing else starts a new run: not suspend, not
 // credentials, no label. Of targets in a ConfigMap it names the place: what is
 // there, HashTargets tells.
-func Run(task *v1alpha1.PrefetchTask) string {
+func RunHash(task *v1alpha1.PrefetchTask) string {
 	if IsElided(task) {
 		return task.Annotations[elidedRun]
 	}
 	name := func(targets any) string {
-		return hash(task.Spec.ZoneID, targets, Semantics(task), task.Spec.EncodeURL, task.Spec.Revision)
+		return hashParts(task.Spec.ZoneID, targets, HashSemantics(task), task.Spec.EncodeURL, task.Spec.Revision)
 	}
 	switch {
-	case FromConfigMap(task):
+	case IsFromConfigMap(task):
 		return name(task.Spec.TargetsFrom)
 	case len(task.Spec.Targets) < longList:
-		return name(Targets(task))
+		return name(DistinctTargets(task))
 	}
-	list := derive(task.Spec.Targets)
-	return list.run(name(nil), func() string { return name(list.targets) })
+	list := deriveList(task.Spec.Targets)
+	return list.runHash(name(nil), func() string { return name(list.targets) })
 }
 
-// FromConfigMap says whether the task takes its targets from a ConfigMap. In
+// IsFromConfigMap says whether the task takes its targets from a ConfigMap. In
 // memory they are in its spec as well, once they are known.
-func FromConfigMap(task *v1alpha1.PrefetchTask) bool {
+func IsFromConfigMap(task *v1alpha1.PrefetchTask) bool {
 	return task.Spec.TargetsFrom != v1alpha1.TargetsSource{}
 }
 
-// Unresolved says whether the task's targets are in a ConfigMap and not known.
+// IsUnresolved says whether the task's targets are in a ConfigMap and not known.
 // Nothing can be said of its positions then.
-func Unresolved(task *v1alpha1.PrefetchTask) bool {
-	return FromConfigMap(task) && len(task.Spec.Targets) == 0
+func IsUnresolved(task *v1alpha1.PrefetchTask) bool {
+	return IsFromConfigMap(task) && len(task.Spec.Targets) == 0
 }
 
-// Bound says whether something of the task's run was submitted, or may have been.
+// IsBoundToList says whether something of the task's run was submitted, or may have been.
 // Then the run is tied to its targets, by whose order positions count.
-func Bound(task *v1alpha1.PrefetchTask) bool {
+func IsBoundToList(task *v1alpha1.PrefetchTask) bool {
 	s := &task.Status
-	return (s.Submission != nil || len(s.Jobs) > 0 || s.RefusedTargets != "") && !NewRun(task)
+	return (s.Submission != nil || len(s.Jobs) > 0 || s.RefusedTargets != "") && !IsNewRun(task)
 }
 
-// WantsTargets says whether the task's targets are in a ConfigMap and are needed:
+// NeedsTargetList says whether the task's targets are in a ConfigMap and are needed:
 // to start a run, or to follow one that is not over.
-func WantsTargets(task *v1alpha1.PrefetchTask) bool {
-	if !FromConfigMap(task) || !task.DeletionTimestamp.IsZero() {
+func NeedsTargetList(task *v1alpha1.PrefetchTask) bool {
+	if !IsFromConfigMap(task) || !task.DeletionTimestamp.IsZero() {
 		return false
 	}
-	if Bound(task) {
-		return !finished(task) || RetryDue(task) || Unseen(task)
+	if IsBoundToList(task) {
+		return !IsFinished(task) || IsRetryDue(task) || IsUnseen(task)
 	}
-	return mayStart(task)
+	return mayStartCall(task)
 }
 
 // HashTargets names the targets of a task, and their order.
-func HashTargets(task *v1alpha1.PrefetchTask) string { return hash(Targets(task)) }
+func HashTargets(task *v1alpha1.PrefetchTask) string { return hashParts(DistinctTargets(task)) }
 
-// Semantics names how a target is fetched, apart from which ones. An old call
+// HashSemantics names how a target is fetched, apart from which ones. An old call
 // with other semantics must not be taken for a new one.
-func Semantics(task *v1alpha1.PrefetchTask) string {
+func HashSemantics(task *v1alpha1.PrefetchTask) string {
 	headers := slices.Clone(task.Spec.Headers)
-	slices.SortFunc(headers, byName)
-	return hash(isEdge(task), headers, task.Spec.MediaSegments == v1alpha1.MediaSegmentsPrefetch)
+	slices.SortFunc(headers, compareNames)
+	return hashParts(IsEdgeMode(task), headers, task.Spec.MediaSegments == v1alpha1.MediaSegmentsPrefetch)
 }
 
-func isEdge(task *v1alpha1.PrefetchTask) bool { return task.Spec.Mode == v1alpha1.ModeEdge }
+func IsEdgeMode(task *v1alpha1.PrefetchTask) bool { return task.Spec.Mode == v1alpha1.ModeEdge }
 
-// hash is short enough for a status, and long enough that two runs of a task
+// hashParts is short enough for a status, and long enough that two runs of a task
 // never share one.
-func hash(parts ...any) string {
+func hashParts(parts ...any) string {
 	text, err := json.Marshal(parts)
 	if err != nil {
 		panic(err) // strings, booleans and headers always marshal
@@ -94,31 +96,31 @@ func hash(parts ...any) string {
 // HashURLs names a set of URLs, whatever their order.
 func HashURLs(urls []string) string {
 	sorted := slices.Sorted(slices.Values(urls))
-	return hash(slices.Compact(sorted))
+	return hashParts(slices.Compact(sorted))
 }
 
-// NewRun says whether the task asks for a run that its status does not speak of.
-func NewRun(task *v1alpha1.PrefetchTask) bool {
-	return !Slimmed(task) && (task.Status.Run == "" || task.Status.Run != Run(task))
+// IsNewRun says whether the task asks for a run that its status does not speak of.
+func IsNewRun(task *v1alpha1.PrefetchTask) bool {
+	return !IsSlimmed(task) && (task.Status.Run == "" || task.Status.Run != RunHash(task))
 }
 
-// Slimmed says whether this is what the cache keeps of a finished task: no spec,
+// IsSlimmed says whether this is what the cache keeps of a finished task: no spec,
 // as nothing is left to do for it.
-func Slimmed(task *v1alpha1.PrefetchTask) bool { return task.Spec.ZoneID == "" }
+func IsSlimmed(task *v1alpha1.PrefetchTask) bool { return task.Spec.ZoneID == "" }
 
-// HandedOver are the positions of the status's run that EdgeOne has answered
+// HandedOverPositions are the positions of the status's run that EdgeOne has answered
 // for, and those of them that it refused. A run may have thousands of jobs, so
 // positions are marked, not joined job by job.
-func HandedOver(task *v1alpha1.PrefetchTask) (all, refused Positions) {
-	n := Count(task)
-	refused = Covered(task.Status.RefusedTargets, n)
+func HandedOverPositions(task *v1alpha1.PrefetchTask) (all, refused Positions) {
+	n := CountTargets(task)
+	refused = CoveredPositions(task.Status.RefusedTargets, n)
 	isHandedOver := make([]bool, n)
 	for _, i := range refused {
 		isHandedOver[i] = true
 	}
 	for k := range task.Status.Jobs {
 		job := &task.Status.Jobs[k]
-		for _, i := range Covered(job.Targets, n).Minus(Retried(job, n)) {
+		for _, i := range CoveredPositions(job.Targets, n).Minus(RetriedPositions(job, n)) {
 			isHandedOver[i] = true
 		}
 	}
@@ -130,10 +132,10 @@ func HandedOver(task *v1alpha1.PrefetchTask) (all, refused Positions) {
 	return all, refused
 }
 
-// Retried are the positions of a job of a run of n targets that failed and that a
+// RetriedPositions are the positions of a job of a run of n targets that failed and that a
 // retry opened again. A status that was edited into nonsense has none: such targets
 // stay handed over.
-func Retried(job *v1alpha1.Job, n int) Positions {
+func RetriedPositions(job *v1alpha1.Job, n int) Positions {
 	p, err := ParsePositions(job.Retried)
 	if err != nil || len(p) > int(job.Failed) || len(p) > 0 && p[len(p)-1] >= n {
 		return nil
@@ -141,73 +143,75 @@ func Retried(job *v1alpha1.Job, n int) Positions {
 	return p
 }
 
-// Retry is the retry that the task asks for, as its status notes it once it is
+// RequestedRetry is the retry that the task asks for, as its status notes it once it is
 // handled; "" if it asks for none.
-func Retry(task *v1alpha1.PrefetchTask) string {
-	const room = 256 // in the status
+func RequestedRetry(task *v1alpha1.PrefetchTask) string {
+	const room = 256 // IsSubsetOf the status
 	if asked := task.Annotations[v1alpha1.RetryAnnotation]; len(asked) <= room {
 		return asked
 	}
-	return hash(task.Annotations[v1alpha1.RetryAnnotation])
+	return hashParts(task.Annotations[v1alpha1.RetryAnnotation])
 }
 
-// RetryDue says whether the task asks for what failed of its run to be submitted
+// IsRetryDue says whether the task asks for what failed of its run to be submitted
 // again. Before the run is over nobody can tell what that is.
-func RetryDue(task *v1alpha1.PrefetchTask) bool {
-	retry := Retry(task)
-	return retry != "" && retry != task.Status.LastHandledRetry && finished(task) && task.Status.Submission == nil && task.DeletionTimestamp.IsZero()
+func IsRetryDue(task *v1alpha1.PrefetchTask) bool {
+	retry := RequestedRetry(task)
+	return retry != "" && retry != task.Status.LastHandledRetry && IsFinished(task) && task.Status.Submission == nil && task.DeletionTimestamp.IsZero()
 }
 
-// Open are the positions that the task still wants handed over: everything for
+// OpenPositions are the positions that the task still wants handed over: everything for
 // a new run, and what no job and no refusal covers for the one under way.
-func Open(task *v1alpha1.PrefetchTask) Positions {
-	all := All(Count(task))
-	if NewRun(task) {
+func OpenPositions(task *v1alpha1.PrefetchTask) Positions {
+	all := AllPositions(CountTargets(task))
+	if IsNewRun(task) {
 		return all
 	}
-	done, _ := HandedOver(task)
+	done, _ := HandedOverPositions(task)
 	return all.Minus(done)
 }
 
-// Waiting says whether the task wants a call now: it has something to hand over,
+// IsWaiting says whether the task wants a call now: it has something to hand over,
 // nothing holds it back, and no call of it has an unknown outcome. A claim of an
 // earlier run counts only if that call fetched the targets in another way and can
 // still be executed: then the new run waits, lest it takes the old call's job for
 // its own.
-func Waiting(task *v1alpha1.PrefetchTask) bool { return !IsElided(task) && WantsCall(task) }
+func IsWaiting(task *v1alpha1.PrefetchTask) bool { return !IsElided(task) && NeedsCall(task) }
 
-// WantsCall is Waiting for a task whose list may be left out in memory.
-func WantsCall(task *v1alpha1.PrefetchTask) bool { return mayStart(task) && len(Open(task)) > 0 }
+// NeedsCall is Waiting for a task whose list may be left out in memory.
+func NeedsCall(task *v1alpha1.PrefetchTask) bool {
+	return mayStartCall(task) && len(OpenPositions(task)) > 0
+}
 
-// mayStart is Waiting for one that has something to hand over.
-func mayStart(task *v1alpha1.PrefetchTask) bool {
-	if Slimmed(task) || !task.DeletionTimestamp.IsZero() || Suspended(task) {
+// mayStartCall is Waiting for one that has something to hand over.
+func mayStartCall(task *v1alpha1.PrefetchTask) bool {
+	if IsSlimmed(task) || !task.DeletionTimestamp.IsZero() || IsSuspended(task) {
 		return false
 	}
 	if claim := task.Status.Submission; claim != nil {
-		return !Claimed(task) || NewRun(task) && claim.Semantics == Semantics(task)
+		return !HasClaim(task) || IsNewRun(task) && claim.Semantics == HashSemantics(task)
 	}
-	return !finished(task)
+	return !IsFinished(task)
 }
 
-// finished says whether the run that the task asks for is over.
-func finished(task *v1alpha1.PrefetchTask) bool {
-	return meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished) && !NewRun(task)
+// IsFinished says whether the run that the task asks for is over.
+func IsFinished(task *v1alpha1.PrefetchTask) bool {
+	return meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished) && !IsNewRun(task)
 }
 
-// Unseen says whether the run has ended because nobody could read its outcomes. As long
+// IsUnseen says whether the run has ended because nobody could read its outcomes. As long
 // as EdgeOne's history shows them they may still be read.
-func Unseen(task *v1alpha1.PrefetchTask) bool {
+func IsUnseen(task *v1alpha1.PrefetchTask) bool {
 	ended := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionFinished)
 	ready := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionReady)
-	return finished(task) && ended.Reason == v1alpha1.ReasonNotFollowed && ready != nil && ready.Status == metav1.ConditionUnknown
+	return IsFinished(task) && ended.Reason == v1alpha1.ReasonNotFollowed && ready != nil && ready.Status == metav1.ConditionUnknown
 }
 
-// Claimed says whether a call of the task has an unknown outcome that matters. That
+// HasClaim says whether a call of the task has an unknown outcome that matters. That
 // of a run which the spec no longer asks for does not, once it cannot be executed.
-func Claimed(task *v1alpha1.PrefetchTask) bool {
+func HasClaim(task *v1alpha1.PrefetchTask) bool {
 	claim := task.Status.Submission
-	return claim != nil && !(claim.Expired && NewRun(task))
+	return claim != nil && !(claim.Expired && IsNewRun(task))
 }
 
 // MaxLostCalls is how many lost calls of a run there may be before a person is
@@ -215,12 +219,12 @@ func Claimed(task *v1alpha1.PrefetchTask) bool {
 // executed is certain by then, so trying again sends nothing twice.
 const MaxLostCalls = 3
 
-// OftenLost says whether the run lost so many calls that it is tried seldom.
-func OftenLost(task *v1alpha1.PrefetchTask) bool {
-	return !NewRun(task) && task.Status.LostCalls >= MaxLostCalls
+// HasRepeatedLosses says whether the run lost so many calls that it is tried seldom.
+func HasRepeatedLosses(task *v1alpha1.PrefetchTask) bool {
+	return !IsNewRun(task) && task.Status.LostCalls >= MaxLostCalls
 }
 
-// Suspended says whether the task asks not to be submitted.
-func Suspended(task *v1alpha1.PrefetchTask) bool {
+// IsSuspended says whether the task asks not to be submitted.
+func IsSuspended(task *v1alpha1.PrefetchTask) bool {
 	return task.Spec.Suspend != nil && *task.Spec.Suspend
 }

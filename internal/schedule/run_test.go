@@ -43,13 +43,13 @@ func TestWhatStartsANewRun(t *testing.T) {
 			a.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "B", Value: "1"}, {Name: "A", Value: "2"}}
 			b := a.DeepCopy()
 			c.edit(b)
-			if got := Run(a) != Run(b); got != c.run {
+			if got := RunHash(a) != RunHash(b); got != c.run {
 				t.Errorf("it starts a new run: %v", got)
 			}
-			if got := Semantics(a) != Semantics(b); got != c.semantics {
+			if got := HashSemantics(a) != HashSemantics(b); got != c.semantics {
 				t.Errorf("it changes how targets are fetched: %v", got)
 			}
-			if c.run == false && laneOf(a) != laneOf(b) {
+			if c.run == false && batchKeyOf(a) != batchKeyOf(b) {
 				t.Error("it changes the lane")
 			}
 		})
@@ -58,7 +58,7 @@ func TestWhatStartsANewRun(t *testing.T) {
 
 func TestWaiting(t *testing.T) {
 	claimed := func(p *v1alpha1.PrefetchTask) {
-		p.Status.Submission = &v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: "0-3", Semantics: Semantics(p)}
+		p.Status.Submission = &v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: "0-3", Semantics: HashSemantics(p)}
 	}
 	type edit = func(*v1alpha1.PrefetchTask)
 	for _, c := range []struct {
@@ -86,10 +86,10 @@ func TestWaiting(t *testing.T) {
 			for _, edit := range c.edits {
 				edit(task)
 			}
-			if got := Waiting(task); got != c.waits {
+			if got := IsWaiting(task); got != c.waits {
 				t.Errorf("it waits: %v", got)
 			}
-			if got := Open(task).String(); got != c.open {
+			if got := OpenPositions(task).String(); got != c.open {
 				t.Errorf("open is %q, want %q", got, c.open)
 			}
 		})
@@ -98,7 +98,7 @@ func TestWaiting(t *testing.T) {
 
 func begun(positions string) func(*v1alpha1.PrefetchTask) {
 	return func(p *v1alpha1.PrefetchTask) {
-		p.Status.Run, p.Status.ObservedGeneration = Run(p), p.Generation
+		p.Status.Run, p.Status.ObservedGeneration = RunHash(p), p.Generation
 		if positions != "" {
 			p.Status.Jobs = []v1alpha1.Job{{ID: "job", ClaimID: "old", Targets: positions}}
 		}
@@ -132,17 +132,17 @@ func TestRunsOfLongListsDifferAsThoseOfShortOnes(t *testing.T) {
 	names := map[string]string{}
 	for range 2 { // the second time from memory
 		for _, task := range []*v1alpha1.PrefetchTask{one, other, revised, part} {
-			run := Run(task)
+			run := RunHash(task)
 			if known, ok := names[run]; ok && known != task.Name {
 				t.Errorf("%s and %s have the run %s", known, task.Name, run)
 			}
 			names[run] = task.Name
 		}
 	}
-	if len(names) != 4 || len(Targets(part)) != longList {
+	if len(names) != 4 || len(DistinctTargets(part)) != longList {
 		t.Errorf("runs: %v", names)
 	}
-	if fresh := newTask("one", slices.Clone(long)...); Run(fresh) != Run(one) {
+	if fresh := newTask("one", slices.Clone(long)...); RunHash(fresh) != RunHash(one) {
 		t.Error("the same list in another place is another run")
 	}
 }

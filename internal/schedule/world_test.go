@@ -23,7 +23,7 @@ type world struct {
 	rv   int
 
 	batch     int             // EdgeOne's limit of a call; 0 is none
-	quota     int             // left today; -1 is no end
+	quota     int             // remaining today; -1 is no end
 	edgeQuota int             // the same in mode edge
 	unread    bool            // the quota cannot be read
 	bad       map[string]bool // URLs that EdgeOne refuses
@@ -31,7 +31,7 @@ type world struct {
 
 	calls, reads, extra int            // made; extra are those not accepted, and tests
 	accepted            map[string]int // by task, run and URL
-	order               []string       // tasks in the order their calls were made
+	order               []string       // taskLimit in the order their calls were made
 	claims              int
 }
 
@@ -85,7 +85,7 @@ func (w *world) store(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 
 func (w *world) set(tasks ...*v1alpha1.PrefetchTask) {
 	for _, task := range tasks {
-		w.q.Set(w.store(task), w.now)
+		w.q.UpsertTask(w.store(task), w.now)
 	}
 }
 
@@ -114,14 +114,14 @@ func (w *world) delete(name string) {
 	w.Helper()
 	key := keyOf(w.get(name))
 	delete(w.live, key)
-	w.q.Delete(key, w.now)
+	w.q.RemoveTask(key, w.now)
 }
 
-// next is the next call; quotas are read on the way.
+// popMode is the next call; quotas are read on the way.
 func (w *world) next() *Call {
 	w.Helper()
 	for {
-		d := w.q.Next(w.now)
+		d := w.q.PlanNext(w.now)
 		if d.ReadQuota == "" {
 			return d.Call
 		}
@@ -171,11 +171,11 @@ func (w *world) expect(call *Call, want string) *Call {
 	return call
 }
 
-// claim writes claims to the tasks of a call, except those that changed.
+// reservation writes claims to the tasks of a call, except those that changed.
 func (w *world) claim(call *Call) (claimID string, tasks []*v1alpha1.PrefetchTask) {
 	w.claims++
 	claimID = "claim-" + strconv.Itoa(w.claims)
-	w.q.Hold(claimID, call.Lane.ZoneID, call.URLs, w.now)
+	w.q.ReserveURLs(claimID, call.Lane.ZoneID, call.URLs, w.now)
 	for _, part := range call.Parts {
 		live := w.live[keyOf(part.Task)]
 		if live != nil && live.UID != part.Task.UID {
@@ -183,11 +183,11 @@ func (w *world) claim(call *Call) (claimID string, tasks []*v1alpha1.PrefetchTas
 		}
 		if live != nil && live.ResourceVersion == part.Task.ResourceVersion {
 			live = live.DeepCopy()
-			if NewRun(live) {
-				live.Status = v1alpha1.PrefetchTaskStatus{Run: Run(live), ObservedGeneration: live.Generation}
+			if IsNewRun(live) {
+				live.Status = v1alpha1.PrefetchTaskStatus{Run: RunHash(live), ObservedGeneration: live.Generation}
 			}
 			live.Status.Submission = &v1alpha1.Submission{
-				ClaimID: claimID, ZoneID: call.Lane.ZoneID, Targets: part.Positions.String(), Semantics: Semantics(live),
+				ClaimID: claimID, ZoneID: call.Lane.ZoneID, Targets: part.Positions.String(), Semantics: HashSemantics(live),
 			}
 			w.store(live)
 		}
@@ -213,9 +213,9 @@ func has(task *v1alpha1.PrefetchTask, claimID string) bool {
 func (w *world) execute(call *Call, claimID string, tasks []*v1alpha1.PrefetchTask) {
 	for i, part := range call.Parts {
 		if has(tasks[i], claimID) {
-			targets := Targets(part.Task)
+			targets := DistinctTargets(part.Task)
 			for _, p := range part.Positions {
-				key := fmt.Sprintf("%s %s %s %s", part.Task.UID, keyOf(part.Task), Run(part.Task), targets[p])
+				key := fmt.Sprintf("%s %s %s %s", part.Task.UID, keyOf(part.Task), RunHash(part.Task), targets[p])
 				if w.accepted[key]++; w.accepted[key] > 1 {
 					w.Errorf("%s was accepted twice", key)
 				}
@@ -224,7 +224,7 @@ func (w *world) execute(call *Call, claimID string, tasks []*v1alpha1.PrefetchTa
 	}
 }
 
-// settle changes the status of those that still carry the claim.
+// settlePart changes the status of those that still carry the claim.
 func (w *world) settle(tasks []*v1alpha1.PrefetchTask, claimID string, f func(*v1alpha1.PrefetchTask)) {
 	for i, task := range tasks {
 		if task == nil {
@@ -267,15 +267,15 @@ func (w *world) answer(call *Call) {
 			live := w.live[keyOf(part.Task)]
 			if live != nil && live.ResourceVersion == part.Task.ResourceVersion {
 				live = live.DeepCopy()
-				if NewRun(live) {
-					live.Status = v1alpha1.PrefetchTaskStatus{Run: Run(live), ObservedGeneration: live.Generation}
+				if IsNewRun(live) {
+					live.Status = v1alpha1.PrefetchTaskStatus{Run: RunHash(live), ObservedGeneration: live.Generation}
 				}
 				have, _ := ParsePositions(live.Status.RefusedTargets)
 				live.Status.RefusedTargets = have.Union(part.Positions).String()
 				w.store(live)
 			}
 		}
-		w.q.Accepted(call, w.newest(call), 0, w.now)
+		w.q.RecordAccepted(call, w.newest(call), 0, w.now)
 		return
 	}
 	w.calls++
@@ -299,40 +299,40 @@ func (w *world) conclude(call *Call) {
 	switch {
 	case w.batch > 0 && n > w.batch:
 		w.settle(tasks, claimID, unchanged)
-		w.q.Settled(claimID, w.now)
-		w.q.TooLarge(call, w.now)
-		w.q.Released(call, w.newest(call), w.now)
+		w.q.ReleaseURLs(claimID, w.now)
+		w.q.RecordTooLarge(call, w.now)
+		w.q.RecordReleased(call, w.newest(call), w.now)
 	case wrong && n == 1:
 		if w.foreign != "" {
-			w.q.BadHost(call.Lane.ZoneID, call.URLs[0], "not known", w.now.Add(10*time.Minute))
+			w.q.RefuseHost(call.Lane.ZoneID, call.URLs[0], "not known", w.now.Add(10*time.Minute))
 		}
 		w.settle(tasks, claimID, refusedAll)
-		w.q.Settled(claimID, w.now)
-		w.q.Accepted(call, w.newest(call), 0, w.now)
+		w.q.ReleaseURLs(claimID, w.now)
+		w.q.RecordAccepted(call, w.newest(call), 0, w.now)
 	case wrong:
 		w.settle(tasks, claimID, unchanged)
-		w.q.Settled(claimID, w.now)
-		w.q.Rejected(call, w.newest(call), w.now)
+		w.q.ReleaseURLs(claimID, w.now)
+		w.q.BisectRejected(call, w.newest(call), w.now)
 	case *quota >= 0 && n > *quota:
 		w.settle(tasks, claimID, unchanged)
-		w.q.Settled(claimID, w.now)
-		w.q.Exhausted(call, w.now)
-		w.q.Released(call, w.newest(call), w.now)
+		w.q.ReleaseURLs(claimID, w.now)
+		w.q.RecordQuotaExhausted(call, w.now)
+		w.q.RecordReleased(call, w.newest(call), w.now)
 	default:
 		if *quota >= 0 {
 			*quota -= n
 		}
 		w.execute(call, claimID, tasks)
 		w.settle(tasks, claimID, w.adopted(claimID))
-		w.q.Settled(claimID, w.now)
-		w.q.Accepted(call, w.newest(call), n, w.now)
+		w.q.ReleaseURLs(claimID, w.now)
+		w.q.RecordAccepted(call, w.newest(call), n, w.now)
 	}
 }
 
 // lose makes the call's answer go missing.
 func (w *world) lose(call *Call) (claimID string, tasks []*v1alpha1.PrefetchTask) {
 	claimID, tasks = w.claim(call)
-	w.q.Lost(call, claimID, w.newest(call), w.now)
+	w.q.TrackLostCall(call, claimID, w.newest(call), w.now)
 	return claimID, tasks
 }
 
@@ -345,7 +345,7 @@ func (w *world) find(tasks []*v1alpha1.PrefetchTask, claimID string, executed bo
 	w.settle(tasks, claimID, f)
 	for _, task := range tasks {
 		if task != nil {
-			w.q.Set(task, w.now)
+			w.q.UpsertTask(task, w.now)
 		}
 	}
 }
@@ -355,7 +355,7 @@ func (w *world) find(tasks []*v1alpha1.PrefetchTask, claimID string, executed bo
 func (w *world) drive(limit time.Duration) {
 	w.Helper()
 	for end := w.now.Add(limit); !w.now.After(end); {
-		switch d := w.q.Next(w.now); {
+		switch d := w.q.PlanNext(w.now); {
 		case d.Call != nil:
 			w.answer(d.Call)
 			if d.Call.Refusal == "" {
@@ -373,7 +373,7 @@ func (w *world) drive(limit time.Duration) {
 
 func (w *world) open() (n int) {
 	for _, task := range w.live {
-		if Waiting(task) || task.Status.Submission != nil {
+		if IsWaiting(task) || task.Status.Submission != nil {
 			n++
 		}
 	}

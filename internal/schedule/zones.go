@@ -6,25 +6,25 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
-// ZoneUse is what a queue knows of a zone, for metrics.
-type ZoneUse struct {
-	// Waiting is what waits for a call, by what holds it: the reason of the condition
+// ZoneStats is what a queue knows of a zone, for metrics.
+type ZoneStats struct {
+	// IsWaiting is what waits for a call, by what holds it: the reason of the condition
 	// Ready, which is Waiting where nothing does.
-	Waiting map[string]Line
+	Waiting map[string]Backlog
 	// Left is what is left of the day's quota in the default mode; -1 is not known.
 	Left int
 }
 
-// Line is a part of what waits.
-type Line struct {
-	// Targets is how many URLs that is.
+// Backlog is a part of what waits.
+type Backlog struct {
+	// DistinctTargets is how many URLs that is.
 	Targets int
 	// Since is from when the task waits that has waited longest.
 	Since time.Time
 }
 
-// With joins two parts.
-func (l Line) With(other Line) Line {
+// Merge joins two parts.
+func (l Backlog) Merge(other Backlog) Backlog {
 	if l.Since.IsZero() || !other.Since.IsZero() && other.Since.Before(l.Since) {
 		l.Since = other.Since
 	}
@@ -32,43 +32,43 @@ func (l Line) With(other Line) Line {
 	return l
 }
 
-// Zones tells of the zones in which tasks wait or whose quota is known. It looks
+// StatsByZone tells of the zones in which tasks wait or whose quota is known. It looks
 // once at each task that waits, and at no status longer than it takes to read two
 // numbers.
-func (q *Queue) Zones(now time.Time) map[string]ZoneUse {
-	zones := map[string]ZoneUse{}
-	of := func(id string) ZoneUse {
+func (q *Queue) StatsByZone(now time.Time) map[string]ZoneStats {
+	zones := map[string]ZoneStats{}
+	of := func(id string) ZoneStats {
 		if zone, known := zones[id]; known {
 			return zone
 		}
-		return ZoneUse{Waiting: map[string]Line{}, Left: -1}
+		return ZoneStats{Waiting: map[string]Backlog{}, Left: -1}
 	}
 	for _, it := range q.items {
-		if it.inFlight || it.strand == nil && !it.parked && it.suspects == 0 && !q.postponed[it] && !isAway(it.task) {
+		if it.inFlight || it.queue == nil && !it.blocked && it.suspectGroups == 0 && !q.postponed[it] && !AwaitsList(it.task) {
 			continue // it is called for, or only has to be told something
 		}
 		zone := of(it.lane.ZoneID)
-		reason := q.holder(it)
-		zone.Waiting[reason] = zone.Waiting[reason].With(Line{wanted(it.task), it.waitsSince()})
+		reason := q.waitReason(it)
+		zone.Waiting[reason] = zone.Waiting[reason].Merge(Backlog{countOpenTargets(it.task), it.waitingSince()})
 		zones[it.lane.ZoneID] = zone
 	}
-	for key, p := range q.pools {
-		if !key.edge && p.left >= 0 && !p.readAt.Before(q.lastReset(now)) { // else it is yesterday's
+	for key, p := range q.zoneQuotas {
+		if !key.edge && p.remaining >= 0 && !p.readAt.Before(q.lastReset(now)) { // else it is yesterday's
 			zone := of(key.zoneID)
-			zone.Left = p.left
+			zone.Left = p.remaining
 			zones[key.zoneID] = zone
 		}
 	}
 	return zones
 }
 
-// holder is the reason of what holds a waiting task. A hold that is over counts until a
+// claimHolder is the reason of what holds a waiting task. A hold that is over counts until a
 // call or a look has shown that the trouble is.
-func (q *Queue) holder(it *item) string {
+func (q *Queue) waitReason(it *queueItem) string {
 	if q.postponed[it] {
 		return it.postponed.Reason
 	}
-	for _, h := range append(q.holds(it.lane), &it.hold) {
+	for _, h := range append(q.activeBackOffs(it.lane), &it.backOff) {
 		if h.Reason != "" {
 			return h.Reason
 		}
@@ -76,25 +76,25 @@ func (q *Queue) holder(it *item) string {
 	return v1alpha1.ReasonWaiting
 }
 
-// wanted is about how many targets a waiting task has yet to hand over, without
+// reservedURLs is about how many targets a waiting task has yet to hand over, without
 // reading its list: what its status counts, or all if that speaks of another spec.
-func wanted(task *v1alpha1.PrefetchTask) int {
+func countOpenTargets(task *v1alpha1.PrefetchTask) int {
 	s := &task.Status
 	if s.ObservedGeneration == task.Generation && s.Targets.Total != nil && s.Targets.Submitted != nil && *s.Targets.Total > *s.Targets.Submitted {
 		return int(*s.Targets.Total - *s.Targets.Submitted)
 	}
 	if IsElided(task) {
-		return Count(task)
+		return CountTargets(task)
 	}
 	return len(task.Spec.Targets)
 }
 
-// waitsSince is from when a task waits for a call: since its last one, or since it
+// waitingSince is from when a task waits for a call: since its last one, or since it
 // joined the line. One that was never called for waits since it was created, also if
 // this process came later, unless it was suspended.
-func (it *item) waitsSince() time.Time {
+func (it *queueItem) waitingSince() time.Time {
 	task, since := it.task, it.joined
-	if task.Status.Run == "" && reason(task) != v1alpha1.ReasonSuspended {
+	if task.Status.Run == "" && readyReason(task) != v1alpha1.ReasonSuspended {
 		since = task.CreationTimestamp.Time
 	}
 	if n := len(task.Status.Jobs); n > 0 && task.Status.Jobs[n-1].SubmitTime.After(since) {

@@ -15,13 +15,13 @@ func TestWhatAQueueTellsOfAZone(t *testing.T) {
 	w.quota = 1000
 	want := func(what, zoneID string, waiting, left int, age time.Duration) {
 		t.Helper()
-		zone, known := w.q.Zones(w.now)[zoneID]
+		zone, known := w.q.StatsByZone(w.now)[zoneID]
 		if !known {
 			zone.Left = -1
 		}
-		var all Line
+		var all Backlog
 		for _, line := range zone.Waiting {
-			all = all.With(line)
+			all = all.Merge(line)
 		}
 		got := time.Duration(0)
 		if !all.Since.IsZero() {
@@ -33,7 +33,7 @@ func TestWhatAQueueTellsOfAZone(t *testing.T) {
 	}
 	wantReason := func(what, reason string) {
 		t.Helper()
-		if waiting := w.q.Zones(w.now)["zone-1"].Waiting; len(waiting) != 1 || waiting[reason].Targets == 0 {
+		if waiting := w.q.StatsByZone(w.now)["zone-1"].Waiting; len(waiting) != 1 || waiting[reason].Targets == 0 {
 			t.Errorf("%s: it waits for %v, want %s", what, waiting, reason)
 		}
 	}
@@ -52,7 +52,7 @@ func TestWhatAQueueTellsOfAZone(t *testing.T) {
 	suspend(suspended)
 	w.set(suspended)
 	w.next()
-	notes, _ := w.q.Notes(10, w.now)
+	notes, _ := w.q.WaitingStatuses(10, w.now)
 	for _, note := range notes {
 		task := note.Task.DeepCopy()
 		task.Status.ObservedGeneration = task.Generation
@@ -88,7 +88,7 @@ func TestWhatAQueueTellsOfAZone(t *testing.T) {
 	w.now = w.now.Add(11 * time.Hour) // past midnight
 	want("what was left yesterday says nothing", "zone-1", 223, -1, 11*time.Hour+10*time.Minute)
 	wantReason("nobody has looked whether it is back", v1alpha1.ReasonDailyQuota)
-	w.q.HoldAccount(Why{Reason: v1alpha1.ReasonCredentialsRefused, Person: true}, w.now, w.now.Add(time.Minute))
+	w.q.BackOffAccount(Cause{Reason: v1alpha1.ReasonCredentialsRefused, NeedsUser: true}, w.now, w.now.Add(time.Minute))
 	wantReason("all of the account are held", v1alpha1.ReasonCredentialsRefused)
 	want("other zones", "zone-2", 0, -1, 0)
 	w.delete("large")
@@ -104,7 +104,7 @@ func TestTargetsThatWaitForAnotherTasksCallCountAsWaiting(t *testing.T) {
 	w.set(other)
 	w.lose(call)
 	w.none()
-	if zone := w.q.Zones(w.now)["zone-1"]; zone.Waiting[v1alpha1.ReasonWaiting].Targets != 2 {
+	if zone := w.q.StatsByZone(w.now)["zone-1"]; zone.Waiting[v1alpha1.ReasonWaiting].Targets != 2 {
 		t.Errorf("%v wait, want 2 targets", zone.Waiting)
 	}
 }

@@ -274,7 +274,7 @@ func (w *world) compare(tasks []v1alpha1.PrefetchTask, r *row) (complaints []str
 		for _, job := range task.Status.Jobs {
 			positions[job.ID], _ = schedule.ParsePositions(job.Targets)
 		}
-		for i, target := range schedule.Targets(&task) {
+		for i, target := range schedule.DistinctTargets(&task) {
 			wanted[target] = true
 			for _, job := range jobs[target] {
 				if !slices.Contains(positions[job], i) {
