@@ -260,8 +260,8 @@ func run(ctx context.Context, o *options) error {
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.logging)))
 	config.QPS, config.Burst = 2000, 4000 // the API server has its own fairness; the default would throttle us
 	config.DisableCompression = true      // it takes the API server longer than a list takes to send
-	config.Wrap(controller.ReadAhead)
-	jobs := controller.NewJobs()
+	config.Wrap(controller.NewReadAhead)
+	jobs := controller.NewRecordedJobs()
 	grace := o.controller.ShutdownGrace + 5*time.Second
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                        scheme,
@@ -327,7 +327,7 @@ func (o *options) serve(mgr manager.Manager) error {
 	if o.probeAddress == "0" {
 		return nil
 	}
-	server, err := endpoint.NewProbes(o.probeAddress, map[string]healthz.Checker{"tasks": controller.Synced(mgr.GetCache())})
+	server, err := endpoint.NewProbes(o.probeAddress, map[string]healthz.Checker{"tasks": controller.TasksSynced(mgr.GetCache())})
 	if err != nil {
 		return fmt.Errorf("--health-probe-bind-address: %w", err)
 	}

@@ -400,8 +400,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a task that is gone comes back with a late write", file: "internal/controller/versions.go",
-		old:    `return known != nil && known.UID == task.UID && isNewer(task, known)`,
-		new:    `return known == nil || isNewer(task, known)`,
+		old:    `return known != nil && known.UID == task.UID && isNewerVersion(task, known)`,
+		new:    `return known == nil || isNewerVersion(task, known)`,
 		suites: []string{controller},
 	},
 	{
@@ -412,7 +412,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a task of another Secret goes back into the line after a call", file: "internal/controller/submitter.go",
-		old:    `task != nil && accountOf(task) == l.account {`,
+		old:    `task != nil && secretKeyOf(task) == l.account {`,
 		new:    `task != nil {`,
 		suites: []string{controller},
 	},
@@ -436,7 +436,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "edits of a task keep its list in memory", file: "internal/controller/loader.go",
-		old:    `case before != nil && after != nil && hasMoved(before, after):`,
+		old:    `case before != nil && after != nil && hasProgress(before, after):`,
 		new:    `case before != nil && after != nil:`,
 		suites: []string{controller},
 	},
@@ -454,8 +454,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "what tasks are told does not give way to new ones", file: "internal/controller/submitter.go",
-		old:    `s.store.giveWay().write(s.critical, note.Task, waits(note, time.Now()))`,
-		new:    `s.store.write(s.critical, note.Task, waits(note, time.Now()))`,
+		old:    `s.store.withLowPriority().writeStatus(s.critical, note.Task, reportWaiting(note, time.Now()))`,
+		new:    `s.store.writeStatus(s.critical, note.Task, reportWaiting(note, time.Now()))`,
 		suites: []string{controller},
 	},
 	{
@@ -639,18 +639,18 @@ var mutations = []mutation{
 	},
 	{
 		name: "a claim that lost a conflict is made on what is there now", file: "internal/controller/write.go",
-		old: `	claimed, err := s.writeWhole(ctx, task, c)
+		old: `	claimed, err := s.writeWholeStatus(ctx, task, c)
 `,
-		new: `	claimed, err := s.writeWhole(ctx, task, c)
+		new: `	claimed, err := s.writeWholeStatus(ctx, task, c)
 	if now, _ := s.read(ctx, task); err != nil && now != nil {
-		claimed, err = s.writeWhole(ctx, now, c)
+		claimed, err = s.writeWholeStatus(ctx, now, c)
 	}
 `,
 		suites: []string{controller, histories},
 	},
 	{
 		name: "an answer is recorded on a task that no longer carries the claim", file: "internal/controller/write.go",
-		old:    `now == nil || !claimedBy(now, claimID) {`,
+		old:    `now == nil || !isClaimedBy(now, claimID) {`,
 		new:    `now == nil || now.Status.Submission == nil {`,
 		suites: []string{controller, histories},
 	},
@@ -662,7 +662,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a claim whose write was not acknowledged stays on the task", file: "internal/controller/write.go",
-		old:    `if now != nil && claimedBy(now, submission.ClaimID) {`,
+		old:    `if now != nil && isClaimedBy(now, submission.ClaimID) {`,
 		new:    `if now != nil && now == task {`,
 		suites: []string{controller, histories},
 	},
@@ -680,7 +680,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a write is known only when an event of it comes", file: "internal/controller/write.go",
-		old: `	s.versions.learn(written)
+		old: `	s.versions.learnVersion(written)
 `,
 		new:    ``,
 		suites: []string{controller},
@@ -699,7 +699,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "what Argo CD, Flux or Helm would make again is deleted", file: "internal/controller/expiry.go",
-		old:    ` || madeAgainBy(task) != "" {`,
+		old:    ` || recreatedBy(task) != "" {`,
 		new:    ` {`,
 		suites: []string{controller},
 	},
@@ -739,14 +739,14 @@ var mutations = []mutation{
 	},
 	{
 		name: "a record that is not taken keeps its lane", file: "internal/controller/unsettled.go",
-		old:    `s.store.settle(ctx, before, claimID, c, fewTries)`,
-		new:    `s.store.settle(ctx, before, claimID, c, forever)`,
+		old:    `after, err := s.store.settleClaim(ctx, before, claimID, c, maxSettleTries)`,
+		new:    `after, err := s.store.settleClaim(ctx, before, claimID, c, unlimitedTries)`,
 		suites: []string{controller},
 	},
 	{
 		name: "an answer that a task does not take is forgotten", file: "internal/controller/unsettled.go",
-		old:    `s.unrecorded.keep(after, unrecorded{`,
-		new:    `_ = (unrecorded{`,
+		old:    `s.unrecorded.addOutcome(after, unrecordedOutcome{`,
+		new:    `_ = (unrecordedOutcome{`,
 		suites: []string{controller},
 	},
 	{
@@ -757,14 +757,14 @@ var mutations = []mutation{
 	},
 	{
 		name: "a task starts as many runs as its revision has values", file: "internal/controller/call.go",
-		old:    `if newRun && s.runs.wait(part.Task) > 0 {`,
+		old:    `if newRun && s.runs.waitTime(part.Task) > 0 {`,
 		new:    `if newRun && part.Task == nil {`,
 		suites: []string{controller},
 	},
 	{
 		name: "each stalled task has an Event", file: "internal/controller/events.go",
-		old:    `if o.eventLimits.allow(task, reason) {`,
-		new:    `if o.eventLimits.allow(task, reason) || task != nil {`,
+		old:    `if o.eventLimits.allowEvent(task, reason) {`,
+		new:    `if o.eventLimits.allowEvent(task, reason) || task != nil {`,
 		suites: []string{controller},
 	},
 	{
@@ -794,13 +794,13 @@ var mutations = []mutation{
 	},
 	{
 		name: "a retry goes by a listing that EdgeOne has forgotten", file: "internal/controller/retry.go",
-		old:    `return failures{failed, len(failed) <= count}`,
-		new:    `return failures{failed, true}`,
+		old:    `return jobFailures{failed, len(failed) <= count}`,
+		new:    `return jobFailures{failed, true}`,
 		suites: []string{controller},
 	},
 	{
 		name: "a look that was begun before a retry was asked for tells what failed", file: "internal/controller/retry.go",
-		old:    `seen.showsAll(task, job) {`,
+		old:    `seen.hasWholeJob(task, job) {`,
 		new:    `seen != nil {`,
 		suites: []string{controller},
 	},
@@ -824,7 +824,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "who recorded a job is forgotten while a claim may ask", file: "internal/controller/jobs.go",
-		old:    `claim != nil && !f.forgotten(claim, now) {`,
+		old:    `claim != nil && !f.isForgotten(claim, now) {`,
 		new:    `claim != nil && f.zones == nil {`,
 		suites: []string{controller, histories},
 	},
@@ -842,10 +842,10 @@ var mutations = []mutation{
 	},
 	{
 		name: "the claim is written after the call", file: "internal/controller/call.go",
-		old: `	signedAt, tasks, claimed, troubles, err := s.claimInTurn(ctx, l, creds, call, claimID)
+		old: `	signedAt, tasks, claimed, troubles, err := s.claimInOrder(ctx, l, creds, call, claimID)
 `,
 		new: `	early, earlyErr := s.send(ctx, l, creds, call, claimID, call.URLs, s.edgeOne.ServerTime().Truncate(time.Second))
-	signedAt, tasks, claimed, troubles, err := s.claimInTurn(ctx, l, creds, call, claimID)
+	signedAt, tasks, claimed, troubles, err := s.claimInOrder(ctx, l, creds, call, claimID)
 	if ctx != nil {
 		s.tellLine(l, func() { l.claiming -= len(call.Parts) })
 		s.conclude(ctx, l, call, claimID, tasks, claimed, len(call.URLs), early, earlyErr)
@@ -856,14 +856,14 @@ var mutations = []mutation{
 	},
 	{
 		name: "a call is signed when it is sent, not when it is claimed", file: "internal/controller/call.go",
-		old:    `s.edgeOne.CreatePrefetchTask(slot.For(ctx), creds, signedAt, request(call.Lane, urls))`,
-		new:    `s.edgeOne.CreatePrefetchTask(slot.For(ctx), creds, s.edgeOne.ServerTime(), request(call.Lane, urls))`,
+		old:    `s.edgeOne.CreatePrefetchTask(slot.For(ctx), creds, signedAt, createRequest(call.Lane, urls))`,
+		new:    `s.edgeOne.CreatePrefetchTask(slot.For(ctx), creds, s.edgeOne.ServerTime(), createRequest(call.Lane, urls))`,
 		suites: []string{controller, histories},
 	},
 	{
 		name: "a call ends with the pass that started it", file: "internal/controller/call.go",
-		old:    `s.call(log.IntoContext(s.critical, log`,
-		new:    `s.call(log.IntoContext(ctx, log`,
+		old:    `s.makeCall(log.IntoContext(s.critical, log`,
+		new:    `s.makeCall(log.IntoContext(ctx, log`,
 		suites: []string{controller, histories},
 	},
 	{
@@ -916,8 +916,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "outcomes are read in a window that does not hold still", file: "internal/controller/history.go",
-		old:    `EndTime:  earliest(jobs[len(jobs)-1].signed.Add(r.CallTimeout+clockSkew), r.now().Add(-clockSkew)),`,
-		new:    `EndTime:  r.now().Add(time.Minute),`,
+		old:    `EndTime:  earliest(jobs[len(jobs)-1].signed.Add(r.CallTimeout+clockSkew), r.historyTime().Add(-clockSkew)),`,
+		new:    `EndTime:  r.historyTime().Add(time.Minute),`,
 		suites: []string{controller},
 	},
 	{
@@ -946,13 +946,13 @@ var mutations = []mutation{
 	},
 	{
 		name: "a run that nobody could read is Ready", file: "internal/controller/status.go",
-		old:    `set(task, v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonNotFollowed, message)`,
-		new:    `set(task, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonNotFollowed, message)`,
+		old:    `setCondition(task, v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonNotFollowed, message)`,
+		new:    `setCondition(task, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonNotFollowed, message)`,
 		suites: []string{controller},
 	},
 	{
 		name: "that outcomes cannot be read is said when they can", file: "internal/controller/status.go",
-		old:    `if isRead && saysUnread(task) {`,
+		old:    `if isRead && isUnreadReported(task) {`,
 		new:    `if isRead && task == nil {`,
 		suites: []string{controller},
 	},
@@ -970,8 +970,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "the window of a claim starts at its signature", file: "internal/controller/lost_calls.go",
-		old:    `claimsWindow{claim.SignedAt.Add(-clockSkew), p.complete(claim), []string{id}}`,
-		new:    `claimsWindow{claim.SignedAt.Time, p.complete(claim), []string{id}}`,
+		old:    `historyWindow{claim.SignedAt.Add(-clockSkew), p.completeTime(claim), []string{id}}`,
+		new:    `historyWindow{claim.SignedAt.Time, p.completeTime(claim), []string{id}}`,
 		suites: []string{controller},
 	},
 	{
@@ -998,20 +998,20 @@ var mutations = []mutation{
 	// Settling.
 	{
 		name: "the fence is not waited for", file: "internal/controller/lost_calls.go",
-		old:    `return p.fence(claim).Add(p.SettleMargin)`,
+		old:    `return p.fenceTime(claim).Add(p.SettleMargin)`,
 		new:    `return claim.SignedAt.Add(p.SettleMargin)`,
 		suites: []string{controller, histories},
 	},
 	{
 		name: "EdgeOne's history is taken for complete at the fence", file: "internal/controller/lost_calls.go",
-		old:    `return p.fence(claim).Add(p.SettleMargin)`,
-		new:    `return p.fence(claim)`,
+		old:    `return p.fenceTime(claim).Add(p.SettleMargin)`,
+		new:    `return p.fenceTime(claim)`,
 		suites: []string{controller, histories},
 	},
 	{
 		name: "EdgeOne's clock is believed before it has told it", file: "internal/controller/lost_calls.go",
-		old:    `l.timed && serverNow.After(p.complete(claim)) && !p.forgotten`,
-		new:    `serverNow.After(p.complete(claim)) && !p.forgotten`,
+		old:    `l.timed && serverNow.After(p.completeTime(claim)) && !p.isForgotten`,
+		new:    `serverNow.After(p.completeTime(claim)) && !p.isForgotten`,
 		suites: []string{controller, histories},
 	},
 	{
@@ -1028,10 +1028,10 @@ var mutations = []mutation{
 	},
 	{
 		name: "the look comes first and the fence second", file: "internal/controller/lost_calls.go",
-		old: `			s.settleAll(ctx, z, seen, isFenced)
+		old: `			s.settleClaims(ctx, z, seen, isFenced)
 `,
 		new: `			seen.fenced = s.plan(tasks).fenced
-			s.settleAll(ctx, z, seen, isFenced)
+			s.settleClaims(ctx, z, seen, isFenced)
 `,
 		suites: []string{controller, histories},
 	},
@@ -1049,8 +1049,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "windows of claims that overlap are read to the end of the first", file: "internal/controller/lost_calls.go",
-		old:    `merged[last].end = latest(merged[last].end, w.end)`,
-		new:    `merged[last].end = latest(merged[last].end)`,
+		old:    `merged[last].end = latestTime(merged[last].end, w.end)`,
+		new:    `merged[last].end = latestTime(merged[last].end)`,
 		suites: []string{controller, histories},
 	},
 	{
@@ -1068,8 +1068,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "jobs from before or after a claim's window are taken for the claim's", file: "internal/controller/lost_calls.go",
-		old:    `history := l.listing.window(claim.SignedAt.Time, p.complete(claim), isOthers)`,
-		new:    `history := l.listing.window(time.Time{}, time.Now().Add(time.Hour), isOthers)`,
+		old:    `history := l.listing.selectWindow(claim.SignedAt.Time, p.completeTime(claim), isOthers)`,
+		new:    `history := l.listing.selectWindow(time.Time{}, time.Now().Add(time.Hour), isOthers)`,
 		suites: []string{controller, histories},
 	},
 	{
@@ -1092,18 +1092,18 @@ var mutations = []mutation{
 	},
 	{
 		name: "a new run goes out while the call of the one before may still come", file: "internal/controller/lost_calls.go",
-		old: `		if p.expired(claim) {
-			return expire
+		old: `		if p.isExpired(claim) {
+			return expireClaim
 `,
 		new: `		if p.edgeOne.ServerTimeKnown() {
-			return expire
+			return expireClaim
 `,
 		suites: []string{controller, histories},
 	},
 	{
 		name: "the claim of an earlier run is given up without a look", file: "internal/controller/lost_calls.go",
-		old:    `return expire`,
-		new:    `return release(noReason, time.Now())`,
+		old:    `if p.isExpired(claim) { return expireClaim }`,
+		new:    `if p.isExpired(claim) { return releaseClaim(noReason, time.Now()) }`,
 		suites: []string{controller, histories},
 	},
 	{
@@ -1120,8 +1120,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a claim does not say which jobs are the run's before", file: "internal/controller/call.go",
-		old:    `earlierJobs(part.Task, signedAt.Add(-s.SignatureValidity)),`,
-		new:    `earlierJobs(part.Task, signedAt),`,
+		old:    `jobsSince(part.Task, signedAt.Add(-s.SignatureValidity)),`,
+		new:    `jobsSince(part.Task, signedAt),`,
 		suites: []string{controller, histories},
 	},
 	{
@@ -1145,10 +1145,10 @@ var mutations = []mutation{
 		old: `		asked := r.next
 		r.next = nil
 		l.mu.Unlock()
-		read, err := l.get(from)
+		read, err := l.getList(from)
 `,
 		new: `		l.mu.Unlock()
-		read, err := l.get(from)
+		read, err := l.getList(from)
 		l.mu.Lock()
 		asked := r.next
 		r.next = nil
@@ -1164,7 +1164,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a list from a ConfigMap that made room is not read again", file: "internal/controller/targets.go",
-		old:    `go l.drop(w, w.task)`,
+		old:    `go l.dropList(w, w.task)`,
 		new:    `go l.versions.dropTargets(w.task)`,
 		suites: []string{controller},
 	},
@@ -1218,8 +1218,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a job whose ID is rejected is not looked for by its time", file: "internal/controller/history.go",
-		old:    `r.add(slices.DeleteFunc(tasks, func(task teo.PrefetchTask) bool { return task.JobID != job.id }))`,
-		new:    `r.add(nil)`,
+		old:    `r.addTasks(slices.DeleteFunc(tasks, func(task teo.PrefetchTask) bool { return task.JobID != job.id }))`,
+		new:    `r.addTasks(nil)`,
 		suites: []string{controller},
 	},
 	{
@@ -1230,7 +1230,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a list with a bad line is submitted without it", file: "internal/controller/targets.go",
-		old:    `return nil, fmt.Errorf("line %d, %q: %s", number, start(line), problem)`,
+		old:    `return nil, fmt.Errorf("line %d, %q: %s", number, startOfLine(line), problem)`,
 		new:    `continue`,
 		suites: []string{controller},
 	},
@@ -1242,7 +1242,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a call that this process still makes is settled", file: "internal/controller/lost_calls.go",
-		old: `		if !p.underWay(task) {
+		old: `		if !p.isCallInFlight(task) {
 `,
 		new: `		if task != nil {
 `,

@@ -47,7 +47,7 @@ func TestEditsInQuickSuccessionCostWritesAndEventsByTime(t *testing.T) {
 					t.Errorf("480 edits within a minute cost %d writes, %d Events and %d calls", writes, events, len(w.submissions())-calls)
 				}
 				after := w.server.get(key)
-				if c.rule.Refuse == "" && (schedule.IsNewRun(after) || !over(after)) || schedule.IsRetryDue(after) || !over(after) {
+				if c.rule.Refuse == "" && (schedule.IsNewRun(after) || !isFinished(after)) || schedule.IsRetryDue(after) || !isFinished(after) {
 					t.Errorf("what was asked for last is not done: %s", summary(after))
 				}
 			})
@@ -63,7 +63,7 @@ func TestManyStalledTasksAreFewEvents(t *testing.T) {
 		other := w.create("other", "one", urls("other", 1), func(spec *v1alpha1.PrefetchTaskSpec) { spec.CredentialsSecretRef.Name = "missing" })
 		w.start()
 		if !w.await(10*time.Minute, func() bool {
-			return w.countTasks(func(task *v1alpha1.PrefetchTask) bool { return stalledFor(task, v1alpha1.ReasonCredentialsMissing) }) == n+1
+			return w.countTasks(func(task *v1alpha1.PrefetchTask) bool { return isStalledFor(task, v1alpha1.ReasonCredentialsMissing) }) == n+1
 		}) {
 			t.Fatal("not all are stalled")
 		}

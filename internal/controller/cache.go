@@ -26,14 +26,14 @@ import (
 // CacheOptions are those of the manager's cache: of the tasks of these
 // namespaces, or of all if there are none, it keeps what is still needed. It is
 // not for reading: its copies of finished tasks are their metadata alone.
-func CacheOptions(jobs *Jobs, namespaces ...string) cache.Options {
+func CacheOptions(jobs *RecordedJobs, namespaces ...string) cache.Options {
 	transform := func(obj any) (any, error) {
 		if task, ok := obj.(*v1alpha1.PrefetchTask); ok {
-			jobs.see(task)
+			jobs.observeTask(task)
 			if jobs.mayStillBeSeen(task) {
-				return whole(task), nil
+				return pruneTask(task), nil
 			}
-			return slim(task), nil
+			return pruneFinishedTask(task), nil
 		}
 		return stripManagedFields(obj)
 	}
@@ -41,7 +41,7 @@ func CacheOptions(jobs *Jobs, namespaces ...string) cache.Options {
 		DefaultTransform: transform,
 		NewInformer: func(lw toolscache.ListerWatcher, example runtime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
 			if _, ok := example.(*v1alpha1.PrefetchTask); ok {
-				lw = pages{toolscache.ToListerWatcherWithContext(lw), transform}
+				lw = pagedLister{toolscache.ToListerWatcherWithContext(lw), transform}
 			}
 			return toolscache.NewSharedIndexInformer(lw, example, resync, indexers)
 		},
@@ -55,10 +55,10 @@ func CacheOptions(jobs *Jobs, namespaces ...string) cache.Options {
 	return options
 }
 
-// Synced is ready once the tasks have been read from the API server: a manager that may
+// TasksSynced is ready once the tasks have been read from the API server: a manager that may
 // not read them, or finds no CRD, would look at work for ever, and a rollout should stop
 // at it.
-func Synced(tasks cache.Cache) healthz.Checker {
+func TasksSynced(tasks cache.Cache) healthz.Checker {
 	return func(req *http.Request) error {
 		informer, err := tasks.GetInformer(req.Context(), &v1alpha1.PrefetchTask{}, cache.BlockUntilSynced(false))
 		if err == nil && !informer.HasSynced() {
@@ -70,34 +70,34 @@ func Synced(tasks cache.Cache) healthz.Checker {
 
 var stripManagedFields toolscache.TransformFunc = cache.TransformStripManagedFields()
 
-// pages lists tasks page by page and slims each page at once. To have all of a
+// pagedLister lists tasks page by page and slims each page at once. To have all of a
 // hundred thousand tasks in memory for a moment takes several times what the cache
 // keeps of them, and to have the API server stream them takes twice the CPU: each
 // event of a stream is parsed as one, and then as what it holds.
-type pages struct {
+type pagedLister struct {
 	toolscache.ListerWatcherWithContext
 	transform toolscache.TransformFunc
 }
 
-// pageSize is in tasks. Of large ones a page has fewer: see ReadAhead.
+// pageSize is in tasks. Of large ones a page has fewer: see NewReadAhead.
 const pageSize = 1000
 
 // IsWatchListSemanticsUnSupported tells the informer to list.
-func (pages) IsWatchListSemanticsUnSupported() bool { return true }
+func (pagedLister) IsWatchListSemanticsUnSupported() bool { return true }
 
 // List lists without a context.
-func (p pages) List(options metav1.ListOptions) (runtime.Object, error) {
+func (p pagedLister) List(options metav1.ListOptions) (runtime.Object, error) {
 	return p.ListWithContext(context.Background(), options)
 }
 
 // Watch watches without a context.
-func (p pages) Watch(options metav1.ListOptions) (watch.Interface, error) {
+func (p pagedLister) Watch(options metav1.ListOptions) (watch.Interface, error) {
 	return p.WatchWithContext(context.Background(), options)
 }
 
 // ListWithContext returns all tasks as the cache keeps them, and as they are now:
 // for any resourceVersion the API server would give them in one page.
-func (p pages) ListWithContext(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+func (p pagedLister) ListWithContext(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 	options.ResourceVersion, options.ResourceVersionMatch, options.Limit = "", "", pageSize
 	all := &metav1.List{}
 	for {
@@ -128,13 +128,13 @@ const (
 	// the operator reads are shorter, but for the one that asks for a retry, of which its
 	// hash is kept then.
 	maxAnnotation = 1024
-	// maxList is how many bytes of targets the cache keeps of a task. Longer lists are
+	// maxCachedTargets is how many bytes of targets the cache keeps of a task. Longer lists are
 	// read when they are needed: see loader.
-	maxList = 16 << 10
+	maxCachedTargets = 16 << 10
 )
 
-// whole drops only what the operator does not read now.
-func whole(task *v1alpha1.PrefetchTask) client.Object {
+// pruneTask drops only what the operator does not read now.
+func pruneTask(task *v1alpha1.PrefetchTask) client.Object {
 	pruneMetadata(task)
 	if hasLongList(task) {
 		return schedule.ElideTargets(task)
@@ -156,44 +156,44 @@ func pruneMetadata(task *v1alpha1.PrefetchTask) {
 
 // hasLongList says whether the task has a list in its spec that is not kept.
 func hasLongList(task *v1alpha1.PrefetchTask) bool {
-	return !schedule.IsFromConfigMap(task) && listSize(task) > maxList
+	return !schedule.IsFromConfigMap(task) && targetsSize(task) > maxCachedTargets
 }
 
-// listSize is how many bytes the task's targets take.
-func listSize(task *v1alpha1.PrefetchTask) (size int) {
+// targetsSize is how many bytes the task's targets take.
+func targetsSize(task *v1alpha1.PrefetchTask) (size int) {
 	for _, u := range task.Spec.Targets {
 		size += len(u)
 	}
 	return size
 }
 
-// slim drops what nobody reads from the cache's copy of a task. Of a finished one
+// pruneFinishedTask drops what nobody reads from the cache's copy of a task. Of a finished one
 // hardly anything is left: a cluster that keeps a hundred thousand of them shall
 // not pay for their URLs. Nothing is ever written from such a copy, and a change
 // of the spec or a retry that is asked for brings the whole task again.
-func slim(task *v1alpha1.PrefetchTask) client.Object {
-	if !over(task) || task.Status.Submission != nil || task.Status.ObservedGeneration != task.Generation || schedule.IsNewRun(task) || schedule.IsRetryDue(task) {
-		return whole(task)
+func pruneFinishedTask(task *v1alpha1.PrefetchTask) client.Object {
+	if !isFinished(task) || task.Status.Submission != nil || task.Status.ObservedGeneration != task.Generation || schedule.IsNewRun(task) || schedule.IsRetryDue(task) {
+		return pruneTask(task)
 	}
 	kept := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
-		GenerateName: unique.Make(readyReason(task)).Value(), // see outcomeOf
+		GenerateName: unique.Make(readyReason(task)).Value(), // observeTask keptOutcome
 		Name:         task.Name, Namespace: unique.Make(task.Namespace).Value(), UID: task.UID,
 		ResourceVersion: task.ResourceVersion, Generation: task.Generation,
 	}}
-	if at, ok := expiry(task); ok {
+	if at, ok := expiryOf(task); ok {
 		kept.Annotations = map[string]string{expiryAnnotation: at.UTC().Format(time.RFC3339)}
 	}
 	return kept
 }
 
-// outcomeOf is the reason of the condition Ready of a task that is slimmed, for
+// keptOutcome is the reason of the condition Ready of a task that is slimmed, for
 // metrics. It stands in a field that means nothing once an object has a name: any
 // more would be megabytes for a hundred thousand of them.
-func outcomeOf(kept *metav1.PartialObjectMetadata) string { return kept.GenerateName }
+func keptOutcome(kept *metav1.PartialObjectMetadata) string { return kept.GenerateName }
 
-// cached is what the cache has of a task; of one that is slimmed, a task that
+// cachedTask is what the cache has of a task; of one that is slimmed, a task that
 // has nothing but its metadata.
-func cached(obj client.Object) *v1alpha1.PrefetchTask {
+func cachedTask(obj client.Object) *v1alpha1.PrefetchTask {
 	if task, ok := obj.(*v1alpha1.PrefetchTask); ok {
 		return task
 	}

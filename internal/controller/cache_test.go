@@ -22,11 +22,11 @@ func TestTheCacheKeepsHardlyAnythingOfATaskThatIsOverAndAllOfOthers(t *testing.T
 	finished := func() *v1alpha1.PrefetchTask {
 		now := time.Now()
 		task := claimedAt(unitTask("a", 2), now)
-		record("job-1", nil, now)(task)
+		recordJob("job-1", nil, now)(task)
 		for i := range task.Status.Jobs {
 			task.Status.Jobs[i].Succeeded = 2
 		}
-		sum(task, now)
+		updateSummary(task, now)
 		task.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
 		task.Annotations = map[string]string{"kubectl.kubernetes.io/last-applied-configuration": "all of it", "theirs": "too"}
 		return task
@@ -51,7 +51,7 @@ func TestTheCacheKeepsHardlyAnythingOfATaskThatIsOverAndAllOfOthers(t *testing.T
 			task := finished()
 			tt.change(task)
 			want := task.DeepCopy()
-			kept := cached(slim(task))
+			kept := cachedTask(pruneFinishedTask(task))
 			if len(kept.ManagedFields) > 0 || kept.Annotations["kubectl.kubernetes.io/last-applied-configuration"] != "" {
 				t.Error("what only others read is kept")
 			}
@@ -61,7 +61,7 @@ func TestTheCacheKeepsHardlyAnythingOfATaskThatIsOverAndAllOfOthers(t *testing.T
 			if kept.UID != want.UID || kept.ResourceVersion != want.ResourceVersion || kept.Generation != want.Generation || kept.Name != want.Name {
 				t.Errorf("it is another one: %+v", kept.ObjectMeta)
 			}
-			if tt.slim && (schedule.IsWaiting(kept) || schedule.IsNewRun(kept) || schedule.HasClaim(kept) || !over(kept)) {
+			if tt.slim && (schedule.IsWaiting(kept) || schedule.IsNewRun(kept) || schedule.HasClaim(kept) || !isFinished(kept)) {
 				t.Error("something seems left to do")
 			}
 		})
@@ -89,8 +89,8 @@ func TestLongListsOfSuspendedTasksAreNotKept(t *testing.T) {
 		for k := range 2000 {
 			task.Spec.Targets = append(task.Spec.Targets, v1alpha1.Target(fmt.Sprintf("https://h/%d/%d/%s", i, k, strings.Repeat("x", 100))))
 		}
-		cache = append(cache, slim(task))
-		s.versions.see(cached(cache[i]))
+		cache = append(cache, pruneFinishedTask(task))
+		s.versions.observeTask(cachedTask(cache[i]))
 	}
 	if grown := int64(heap()) - int64(before); grown > n<<14 {
 		t.Errorf("%d suspended tasks with 240 KB of URLs take %d KB each", n, grown/n>>10)
@@ -106,7 +106,7 @@ func TestAWriteToATaskWhoseListIsNotKeptKnowsItsRun(t *testing.T) {
 	u := newUnit(t, nil, nil, task)
 	whole := u.get("a")
 	elided := schedule.ElideTargets(whole)
-	written, err := u.store.write(t.Context(), elided, unknown("a change", false))
+	written, err := u.store.writeStatus(t.Context(), elided, outcomeUnknown("a change", false))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,10 +128,10 @@ func TestAListThatIsNotKeptIsSubmittedOnceWhenTheTaskIsResumed(t *testing.T) {
 		fresh := w.create("n", "fresh", long[:100], func(spec *v1alpha1.PrefetchTaskSpec) { spec.Suspend = ptr.To(true) })
 		half := w.create("n", "half", long[100:], func(spec *v1alpha1.PrefetchTaskSpec) { spec.Suspend = ptr.To(true) })
 		task := w.server.get(half).DeepCopy()
-		claim(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-a1", SignedAt: metav1.Now(), Targets: "0-49", Semantics: schedule.HashSemantics(task)}, time.Now())(task)
-		record("job-1", nil, time.Now())(task)
+		claimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-a1", SignedAt: metav1.Now(), Targets: "0-49", Semantics: schedule.HashSemantics(task)}, time.Now())(task)
+		recordJob("job-1", nil, time.Now())(task)
 		task.Status.Jobs[0].Succeeded = 50
-		sum(task, time.Now())
+		updateSummary(task, time.Now())
 		w.server.restore(task)
 		w.start()
 		time.Sleep(10 * time.Minute)
@@ -164,18 +164,18 @@ func TestAFinishedTaskHasNoPlaceInMemory(t *testing.T) {
 	u := newUnit(t, nil, nil, unitTask("a", 1))
 	s, l := u.submitter(u.get("a"))
 	task := claimedAt(u.get("a"), time.Now())
-	record("job-1", map[string]string{schedule.DistinctTargets(task)[0]: "no"}, time.Now())(task)
+	recordJob("job-1", map[string]string{schedule.DistinctTargets(task)[0]: "no"}, time.Now())(task)
 	task.Status.ObservedGeneration, task.ResourceVersion = task.Generation, "1000000"
-	sum(task, time.Now())
-	kept := cached(slim(task))
-	s.versions.see(kept)
-	if len(s.versions.all()) != 0 || l.queue.Len() != 0 || len(s.poller.places) != 0 {
-		t.Errorf("it is kept as %v, stands at %v, in a line of %d", s.versions.all(), s.poller.places, l.queue.Len())
+	updateSummary(task, time.Now())
+	kept := cachedTask(pruneFinishedTask(task))
+	s.versions.observeTask(kept)
+	if len(s.versions.allTasks()) != 0 || l.queue.Len() != 0 || len(s.poller.places) != 0 {
+		t.Errorf("it is kept as %v, stands at %v, in a line of %d", s.versions.allTasks(), s.poller.places, l.queue.Len())
 	}
-	s.waker.early = nil
-	s.versions.see(kept)
-	s.versions.remove(kept)
-	if due := s.waker.early; due != nil {
+	s.delayedQueue.early = nil
+	s.versions.observeTask(kept)
+	s.versions.removeTask(kept)
+	if due := s.delayedQueue.early; due != nil {
 		t.Errorf("that it is seen again and deleted makes %v due", due)
 	}
 }
@@ -187,28 +187,28 @@ func TestWhoRecordedAJobIsRememberedForAsLongAsAClaimMayAsk(t *testing.T) {
 		see := CacheOptions(p.jobs).DefaultTransform
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- forgetting{p, func(context.Context) error { return nil }, func() {}}.Start(ctx) }()
+		go func() { done <- stateCollector{p, func(context.Context) error { return nil }, func() {}}.Start(ctx) }()
 		finish := func(name string) {
 			task := claimedAt(unitTask(name, 1), time.Now())
-			record("job of "+name, nil, time.Now())(task)
+			recordJob("job of "+name, nil, time.Now())(task)
 			task.Status.Jobs[0].Succeeded = 1
-			sum(task, time.Now())
-			if kept, err := see(task); err != nil || !schedule.IsSlimmed(cached(kept.(client.Object))) {
+			updateSummary(task, time.Now())
+			if kept, err := see(task); err != nil || !schedule.IsSlimmed(cachedTask(kept.(client.Object))) {
 				t.Errorf("the cache keeps %v (%v)", kept, err)
 			}
 		}
 		finish("old")
 		time.Sleep(time.Hour)
 		claimed := claimedAt(unitTask("claimed", 1), time.Now())
-		p.versions.see(claimed)
+		p.versions.observeTask(claimed)
 		finish("beside")
 		time.Sleep(time.Hour)
-		if p.jobs.owner("job of old", "") != "" || p.jobs.owner("job of beside", "") != "claim of beside" {
+		if p.jobs.ownerOf("job of old", "") != "" || p.jobs.ownerOf("job of beside", "") != "claim of beside" {
 			t.Errorf("remembered: %v", p.jobs.claims)
 		}
-		p.versions.remove(claimed)
+		p.versions.removeTask(claimed)
 		time.Sleep(time.Hour)
-		if p.jobs.owner("job of beside", "") != "" {
+		if p.jobs.ownerOf("job of beside", "") != "" {
 			t.Errorf("remembered, though nobody can ask: %v", p.jobs.claims)
 		}
 		stop()
@@ -226,12 +226,12 @@ func TestAnOldClaimKeepsTheJobsOfItsWindowInMemoryAndNoOthers(t *testing.T) {
 		u.learnTime()
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- forgetting{p, func(context.Context) error { return nil }, func() {}}.Start(ctx) }()
+		go func() { done <- stateCollector{p, func(context.Context) error { return nil }, func() {}}.Start(ctx) }()
 		begin := time.Now()
 		record := func(id string) {
 			other := unitTask("other", 1)
 			other.Status.Jobs = []v1alpha1.Job{{ID: id, ClaimID: "claim of " + id, SubmitTime: metav1.Now()}}
-			p.jobs.see(other)
+			p.jobs.observeTask(other)
 		}
 		record("at once")
 		time.Sleep(p.SignatureValidity + p.SettleMargin)
@@ -242,7 +242,7 @@ func TestAnOldClaimKeepsTheJobsOfItsWindowInMemoryAndNoOthers(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		for id, want := range map[string]bool{"at once": true, "at the end of the window": true, "after hours: 1": false, "after hours: 46": false, "after hours: 47": true} {
-			if kept := p.jobs.owner(id, "") != ""; kept != want {
+			if kept := p.jobs.ownerOf(id, "") != ""; kept != want {
 				t.Errorf("a job recorded %s is kept: %v", id, kept)
 			}
 		}
@@ -258,15 +258,15 @@ func TestAnOldClaimKeepsTheJobsOfItsWindowInMemoryAndNoOthers(t *testing.T) {
 }
 
 func TestTheOldestRecordedJobsAreForgottenWhereThereAreTooMany(t *testing.T) {
-	jobs := NewJobs()
+	jobs := NewRecordedJobs()
 	for i := range 5 {
 		task := unitTask("a", 1)
 		task.Status.Jobs = []v1alpha1.Job{{ID: fmt.Sprint(i), ClaimID: "c", SubmitTime: metav1.NewTime(t0.Add(time.Duration(i) * time.Second))}}
-		jobs.see(task)
+		jobs.observeTask(task)
 	}
-	jobs.forget(func(time.Time) bool { return true }, 3)
+	jobs.collectGarbage(func(time.Time) bool { return true }, 3)
 	for i := range 5 {
-		if kept := jobs.owner(fmt.Sprint(i), "") != ""; kept != (i >= 2) {
+		if kept := jobs.ownerOf(fmt.Sprint(i), "") != ""; kept != (i >= 2) {
 			t.Errorf("job %d is kept: %v", i, kept)
 		}
 	}
@@ -277,11 +277,11 @@ func TestWhatAWriteBringsBackIsPruned(t *testing.T) {
 	task := unitTask("a", 1)
 	task.Annotations = map[string]string{"example.com/large": strings.Repeat("x", 200_000)}
 	u := newUnit(t, nil, nil, task)
-	u.versions.see(cached(slim(u.get("a"))))
-	if _, err := u.store.write(t.Context(), u.versions.newest(client.ObjectKeyFromObject(task)), unknown("a change", false)); err != nil {
+	u.versions.observeTask(cachedTask(pruneFinishedTask(u.get("a"))))
+	if _, err := u.store.writeStatus(t.Context(), u.versions.newestVersion(client.ObjectKeyFromObject(task)), outcomeUnknown("a change", false)); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(u.versions.newest(client.ObjectKeyFromObject(task)).Annotations["example.com/large"]); n > 0 {
+	if n := len(u.versions.newestVersion(client.ObjectKeyFromObject(task)).Annotations["example.com/large"]); n > 0 {
 		t.Errorf("after a status write, %d bytes of an annotation are kept", n)
 	}
 }
@@ -291,7 +291,7 @@ func TestALargeRetryAnnotationIsNotKeptAndCountsAllTheSame(t *testing.T) {
 	task := unitTask("a", 1)
 	task.Annotations = map[string]string{v1alpha1.RetryAnnotation: strings.Repeat("x", 200_000)}
 	want := schedule.RequestedRetry(task)
-	kept := slim(task.DeepCopy()).(*v1alpha1.PrefetchTask)
+	kept := pruneFinishedTask(task.DeepCopy()).(*v1alpha1.PrefetchTask)
 	if n := len(kept.Annotations[v1alpha1.RetryAnnotation]); n > maxAnnotation || schedule.RequestedRetry(kept) != want {
 		t.Errorf("%d bytes are kept, retry %.20s", n, schedule.RequestedRetry(kept))
 	}
@@ -303,8 +303,8 @@ func TestLabelsAreNotKept(t *testing.T) {
 	for i := range 10_000 {
 		task.Labels[fmt.Sprintf("%s.example.com/%d", strings.Repeat("x", 50), i)] = "v"
 	}
-	kept := slim(task.DeepCopy()).(*v1alpha1.PrefetchTask)
-	if len(kept.Labels) > 10 || madeAgainBy(kept) != "Flux" {
+	kept := pruneFinishedTask(task.DeepCopy()).(*v1alpha1.PrefetchTask)
+	if len(kept.Labels) > 10 || recreatedBy(kept) != "Flux" {
 		t.Errorf("%d labels are kept", len(kept.Labels))
 	}
 }
@@ -316,14 +316,14 @@ func TestLongListsOfTasksThatAskForARetryTakeBoundedMemory(t *testing.T) {
 		task := unitTask(fmt.Sprint("t", i), 0)
 		task.Spec.Targets = longTargets(task.Name, 1024)
 		claimedAt(task, t0)
-		record("job", nil, t0)(task)
+		recordJob("job", nil, t0)(task)
 		task.Status.Jobs[0].Failed = 1024
-		sum(task, t0)
+		updateSummary(task, t0)
 		task.Annotations = map[string]string{v1alpha1.RetryAnnotation: "1"}
 		if !schedule.IsRetryDue(task) {
 			t.Fatal("no retry is due")
 		}
-		kept += listSize(cached(slim(task)))
+		kept += targetsSize(cachedTask(pruneFinishedTask(task)))
 	}
 	if kept > maxLoaded {
 		t.Errorf("the cache keeps %d MiB of lists of 100 tasks", kept>>20)

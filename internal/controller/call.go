@@ -19,58 +19,58 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// goCall makes a planned call beside the pass. It returns false if the process is
+// startCall makes a planned call beside the pass. It returns false if the process is
 // stopping: then nothing new starts.
-func (s *Submitter) goCall(ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call) bool {
+func (s *Submitter) startCall(ctx context.Context, l *accountQueue, creds teo.Credentials, call *schedule.Call) bool {
 	claimID := strings.ToLower(rand.Text()[:16])
-	if !s.calls.start(claimID) { // stopping: nothing new
-		l.queue.RecordReleased(call, s.newest(l, call), time.Now())
+	if !s.calls.startCall(claimID) { // stopping: nothing new
+		l.queue.RecordReleased(call, s.newestVersions(l, call), time.Now())
 		return false
 	}
 	l.queue.ReserveURLs(claimID, call.Lane.ZoneID, call.URLs, time.Now())
 	l.claiming += len(call.Parts)
 	l.unsent[claimID] = call.Sequence
 	go func() {
-		s.call(log.IntoContext(s.critical, log.FromContext(ctx).WithValues("claim", claimID, "zone", call.Lane.ZoneID)), l, creds, call, claimID)
-		s.calls.end(claimID)
-		s.wake(l.account, 0)
+		s.makeCall(log.IntoContext(s.critical, log.FromContext(ctx).WithValues("claim", claimID, "zone", call.Lane.ZoneID)), l, creds, call, claimID)
+		s.calls.endCall(claimID)
+		s.enqueueAfter(l.account, 0)
 	}()
 	return true
 }
 
-// call claims the tasks, calls EdgeOne once and records the answer. Every step
+// makeCall claims the tasks, calls EdgeOne once and records the answer. Every step
 // may be the last one of this process: what it leaves behind is settled later.
-func (s *Submitter) call(ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, claimID string) {
-	signedAt, tasks, claimed, troubles, err := s.claimInTurn(ctx, l, creds, call, claimID)
+func (s *Submitter) makeCall(ctx context.Context, l *accountQueue, creds teo.Credentials, call *schedule.Call, claimID string) {
+	signedAt, tasks, claimed, troubles, err := s.claimInOrder(ctx, l, creds, call, claimID)
 	urls := claimedURLs(call, claimed)
-	s.tellLine(l, func() {
+	s.updateQueue(l, func() {
 		l.claiming -= len(call.Parts)
 		if err == nil {
-			err = s.postpone(l, call, troubles, len(urls) > 0)
+			err = s.postponeUnclaimed(l, call, troubles, len(urls) > 0)
 		}
 	})
 	if len(urls) == 0 {
-		s.tellLine(l, func() { delete(l.unsent, claimID) })
-		l.done(claimID, func() {
+		s.updateQueue(l, func() { delete(l.unsent, claimID) })
+		l.endCall(claimID, func() {
 			if err != nil {
-				s.pause(l, call, fmt.Errorf("%w: %w", errNotClaimed, err))
+				s.backOffCall(l, call, fmt.Errorf("%w: %w", errNotClaimed, err))
 			}
-			l.queue.RecordReleased(call, s.newest(l, call), time.Now())
+			l.queue.RecordReleased(call, s.newestVersions(l, call), time.Now())
 		})
 		return
 	}
-	response, err := s.send(ctx, l, creds, call, claimID, urls, signedAt)
-	unsettled, c := s.conclude(ctx, l, call, claimID, tasks, claimed, len(urls), response, err)
-	s.settleBeside(ctx, claimID, unsettled, c)
+	response, err := s.sendCall(ctx, l, creds, call, claimID, urls, signedAt)
+	unsettled, c := s.recordOutcome(ctx, l, call, claimID, tasks, claimed, len(urls), response, err)
+	s.recordInBackground(ctx, claimID, unsettled, c)
 }
 
 // errTooSoon: the task has started too many runs within a minute.
 var errTooSoon = errors.New("too many runs within a minute")
 
-// postpone keeps tasks waiting that took no claim, if that is their own trouble: it is
+// postponeUnclaimed keeps tasks waiting that took no claim, if that is their own trouble: it is
 // where others were claimed, where there are no others, and where the API server refuses
 // the write for what the task is. Else it returns the trouble, which is the API server's.
-func (s *Submitter) postpone(l *line, call *schedule.Call, troubles []error, someClaimed bool) (shared error) {
+func (s *Submitter) postponeUnclaimed(l *accountQueue, call *schedule.Call, troubles []error, someClaimed bool) (shared error) {
 	tried := 0
 	for _, err := range troubles {
 		if err != nil && !isRefused(err) && !errors.Is(err, errTooSoon) {
@@ -81,11 +81,11 @@ func (s *Submitter) postpone(l *line, call *schedule.Call, troubles []error, som
 		switch {
 		case err == nil:
 		case errors.Is(err, errTooSoon):
-			l.queue.PostponeTaskUntil(call.Parts[i], tooSoon, time.Now().Add(s.runs.wait(call.Parts[i].Task)))
+			l.queue.PostponeTaskUntil(call.Parts[i], tooSoon, time.Now().Add(s.runs.waitTime(call.Parts[i].Task)))
 		case isRefused(err):
-			l.queue.PostponeTask(call.Parts[i], whyRefused(err), time.Now())
+			l.queue.PostponeTask(call.Parts[i], refusalCause(err), time.Now())
 		case someClaimed || tried == 1:
-			why := pauseAfter(fmt.Errorf("%w: %w", errNotClaimed, err), 1, 0).Cause
+			why := planBackOff(fmt.Errorf("%w: %w", errNotClaimed, err), 1, 0).Cause
 			l.queue.PostponeTask(call.Parts[i], why, time.Now())
 		default:
 			shared = err
@@ -94,47 +94,47 @@ func (s *Submitter) postpone(l *line, call *schedule.Call, troubles []error, som
 	return shared
 }
 
-// tellLine changes what the line knows of its calls, which may let the next one go.
-func (s *Submitter) tellLine(l *line, what func()) {
+// updateQueue changes what the line knows of its calls, which may let the next one go.
+func (s *Submitter) updateQueue(l *accountQueue, what func()) {
 	l.mu.Lock()
 	what()
 	l.mu.Unlock()
-	s.wake(l.account, 0)
+	s.enqueueAfter(l.account, 0)
 }
 
-// claimInTurn claims the tasks of a call when it is the call's turn to write, and
+// claimInOrder claims the tasks of a call when it is the call's turn to write, and
 // signs the claim then. On a slow API server calls that all claimed at once would
 // each take so long that none could be sent in time.
-func (s *Submitter) claimInTurn(ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, claimID string) (
+func (s *Submitter) claimInOrder(ctx context.Context, l *accountQueue, creds teo.Credentials, call *schedule.Call, claimID string) (
 	signedAt time.Time, tasks []*v1alpha1.PrefetchTask, claimed []bool, troubles []error, err error,
 ) {
-	n := int64(min(len(call.Parts), writers))
+	n := int64(min(len(call.Parts), maxStatusWriters))
 	if err := s.claiming.Acquire(ctx, n); err != nil {
 		return time.Time{}, tasksOf(call), make([]bool, len(call.Parts)), nil, err
 	}
 	defer s.claiming.Release(n)
 	signedAt = s.edgeOne.ServerTime().Truncate(time.Second)
-	tasks, claimed, troubles = s.claimAll(ctx, l, creds, call, claimID, signedAt)
+	tasks, claimed, troubles = s.writeClaims(ctx, l, creds, call, claimID, signedAt)
 	return signedAt, tasks, claimed, troubles, nil
 }
 
-// claimAll writes the claim to the tasks of the call and returns their newest
+// writeClaims writes the claim to the tasks of the call and returns their newest
 // versions, which of them carry it, and what the Kubernetes API says of the others
 // if it did not take it. It takes no longer than the signature or a process that stops can
 // wait: what is not claimed by then goes into a later call.
-func (s *Submitter) claimAll(
-	ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, claimID string, signedAt time.Time,
+func (s *Submitter) writeClaims(
+	ctx context.Context, l *accountQueue, creds teo.Credentials, call *schedule.Call, claimID string, signedAt time.Time,
 ) (tasks []*v1alpha1.PrefetchTask, claimed []bool, troubles []error) {
 	tasks, claimed, troubles = tasksOf(call), make([]bool, len(call.Parts)), make([]error, len(call.Parts))
-	planned, foreign := hashCall(call.URLs), l.answeredBeside(call.Lane)
+	planned, foreign := hashCall(call.URLs), l.jobsAnsweredMeanwhile(call.Lane)
 	end := time.Now().Add(min(s.WriteTimeout, s.SignatureValidity/4))
-	forEach(len(call.Parts), func(i int) {
-		if time.Now().After(end) || s.calls.stops() {
+	writeInParallel(len(call.Parts), func(i int) {
+		if time.Now().After(end) || s.calls.stopCalls() {
 			return
 		}
 		part := call.Parts[i]
 		newRun := schedule.IsNewRun(part.Task)
-		if newRun && s.runs.wait(part.Task) > 0 {
+		if newRun && s.runs.waitTime(part.Task) > 0 {
 			troubles[i] = errTooSoon
 			return
 		}
@@ -149,27 +149,27 @@ func (s *Submitter) claimAll(
 			Targets:     part.Positions.String(),
 			CallHash:    planned,
 			Semantics:   schedule.HashSemantics(part.Task),
-			EarlierJobs: append(earlierJobs(part.Task, signedAt.Add(-s.SignatureValidity)), foreign(part)...),
+			EarlierJobs: append(jobsSince(part.Task, signedAt.Add(-s.SignatureValidity)), foreign(part)...),
 		}
 		var err error
-		tasks[i], err = s.store.claim(ctx, part.Task, submission, claim(submission, time.Now()))
+		tasks[i], err = s.store.writeClaim(ctx, part.Task, submission, claimTargets(submission, time.Now()))
 		if claimed[i] = err == nil; newRun && claimed[i] {
-			s.runs.count(part.Task)
+			s.runs.countRun(part.Task)
 		}
 		if err != nil && !errors.Is(err, errStale) {
 			troubles[i] = err
 		}
 		if old := part.Task.Status.Submission; claimed[i] && old != nil {
-			s.event(tasks[i], corev1.EventTypeWarning, "RunSuperseded", "Submit",
+			s.recordEvent(tasks[i], corev1.EventTypeWarning, "RunSuperseded", "Submit",
 				"A new run started while the outcome of call "+old.ClaimID+" of the run before was unknown; what EdgeOne executed of that call is not followed")
 		}
 	})
 	return tasks, claimed, troubles
 }
 
-// earlierJobs are the jobs that were signed after a time and had the targets that
+// jobsSince are the jobs that were signed after a time and had the targets that
 // are now submitted again: those of the run before, or of this one what a retry is of.
-func earlierJobs(task *v1alpha1.PrefetchTask, after time.Time) []string {
+func jobsSince(task *v1alpha1.PrefetchTask, after time.Time) []string {
 	newRun := schedule.IsNewRun(task)
 	var ids []string
 	for _, job := range slices.Backward(task.Status.Jobs) {
@@ -180,27 +180,27 @@ func earlierJobs(task *v1alpha1.PrefetchTask, after time.Time) []string {
 	return ids
 }
 
-// answered is a call that EdgeOne answered just now.
-type answered struct {
+// answeredCall is a call that EdgeOne answered just now.
+type answeredCall struct {
 	lane  schedule.BatchKey
 	jobID string
 	urls  map[string]bool
 	at    time.Time
 }
 
-// answerMemory is how long after a call was answered its job may be in the window of a
+// answerRetention is how long after a call was answered its job may be in the window of a
 // claim that was signed later: that begins clockSkew before its signature, which is
 // truncated to the second, as EdgeOne's times are.
-const answerMemory = clockSkew + 2*time.Second
+const answerRetention = clockSkew + 2*time.Second
 
-// answeredBeside returns a function that names the jobs that other calls got for a
+// jobsAnsweredMeanwhile returns a function that names the jobs that other calls got for a
 // task's URLs just now: they were made before the claim, so they are not its own. Those
 // of other lanes fetched the URLs in another way, and the history does not tell in which.
-func (l *line) answeredBeside(lane schedule.BatchKey) func(schedule.CallPart) []string {
+func (l *accountQueue) jobsAnsweredMeanwhile(lane schedule.BatchKey) func(schedule.CallPart) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.answered = slices.DeleteFunc(l.answered, func(a answered) bool { return time.Since(a.at) > answerMemory })
-	beside := slices.DeleteFunc(slices.Clone(l.answered), func(a answered) bool { return !a.lane.SharesZone(lane) })
+	l.answered = slices.DeleteFunc(l.answered, func(a answeredCall) bool { return time.Since(a.at) > answerRetention })
+	beside := slices.DeleteFunc(slices.Clone(l.answered), func(a answeredCall) bool { return !a.lane.SharesZone(lane) })
 	return func(part schedule.CallPart) (ids []string) {
 		if len(beside) == 0 {
 			return nil
@@ -215,7 +215,7 @@ func (l *line) answeredBeside(lane schedule.BatchKey) func(schedule.CallPart) []
 	}
 }
 
-func urlSet(urls []string) map[string]bool {
+func urlIdentities(urls []string) map[string]bool {
 	set := make(map[string]bool, len(urls))
 	for _, u := range urls {
 		set[target.Identity(u)] = true
@@ -248,13 +248,13 @@ func claimedURLs(call *schedule.Call, claimed []bool) []string {
 // there was no slot in time, or what other calls have met keeps it from being sent.
 var errNotSent = errors.New("not sent")
 
-// send makes the call when it is its turn and there is a slot.
-func (s *Submitter) send(
-	ctx context.Context, l *line, creds teo.Credentials, call *schedule.Call, claimID string, urls []string, signedAt time.Time,
+// sendEvent makes the call when it is its turn and there is a slot.
+func (s *Submitter) sendCall(
+	ctx context.Context, l *accountQueue, creds teo.Credentials, call *schedule.Call, claimID string, urls []string, signedAt time.Time,
 ) (teo.CreatePrefetchTaskResponse, error) {
-	slot, err := s.slot(ctx, creds, teo.Turn{Line: l.account.String(), Number: call.Sequence})
+	slot, err := s.acquireSlot(ctx, creds, teo.Turn{Line: l.account.String(), Number: call.Sequence})
 	held := false
-	s.tellLine(l, func() {
+	s.updateQueue(l, func() {
 		delete(l.unsent, claimID)
 		if held = l.queue.IsBackedOff(call, time.Now()); !held {
 			l.queue.MarkSent(call)
@@ -269,22 +269,22 @@ func (s *Submitter) send(
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.CallTimeout)
 	defer cancel()
-	response, err := s.edgeOne.CreatePrefetchTask(slot.For(ctx), creds, signedAt, request(call.Lane, urls))
+	response, err := s.edgeOne.CreatePrefetchTask(slot.For(ctx), creds, signedAt, createRequest(call.Lane, urls))
 	slot.Done(teo.KindOf(err) == teo.Throttled)
 	log.FromContext(ctx).V(1).Info("Called CreatePrefetchTask",
 		"tasks", len(call.Parts), "urls", len(urls), "job", response.JobID, "error", teo.Message(err))
 	return response, err
 }
 
-func (s *Submitter) slot(ctx context.Context, creds teo.Credentials, turn teo.Turn) (*teo.Slot, error) {
+func (s *Submitter) acquireSlot(ctx context.Context, creds teo.Credentials, turn teo.Turn) (*teo.Slot, error) {
 	ctx, cancel := context.WithTimeout(ctx, slotTimeout)
 	defer cancel()
 	return s.edgeOne.Limiter(creds, teo.ActionCreatePrefetchTask).Wait(ctx, turn)
 }
 
-// request is the call as EdgeOne wants it: lower-case values, and nothing that
+// createRequest is the call as EdgeOne wants it: lower-case values, and nothing that
 // the user left unset.
-func request(lane schedule.BatchKey, urls []string) teo.CreatePrefetchTaskRequest {
+func createRequest(lane schedule.BatchKey, urls []string) teo.CreatePrefetchTaskRequest {
 	req := teo.CreatePrefetchTaskRequest{ZoneID: lane.ZoneID, EncodeURL: lane.EncodeURL(), Targets: make([]string, len(urls))}
 	for i, u := range urls {
 		if req.Targets[i] = target.Encode(u); req.EncodeURL != nil && *req.EncodeURL {
@@ -303,22 +303,22 @@ func request(lane schedule.BatchKey, urls []string) teo.CreatePrefetchTaskReques
 	return req
 }
 
-// conclude writes the outcome of a call to its tasks and tells the queue. It returns the
+// recordOutcome writes the outcome of a call to its tasks and tells the queue. It returns the
 // tasks whose status has not taken it in a few tries, and what is to be written: they
 // keep nobody else waiting.
-func (s *Submitter) conclude(
-	ctx context.Context, l *line, call *schedule.Call, claimID string,
+func (s *Submitter) recordOutcome(
+	ctx context.Context, l *accountQueue, call *schedule.Call, claimID string,
 	tasks []*v1alpha1.PrefetchTask, claimed []bool, sent int, response teo.CreatePrefetchTaskResponse, err error,
-) (unsettled []*v1alpha1.PrefetchTask, outcome change) {
+) (unsettled []*v1alpha1.PrefetchTask, outcome transition) {
 	q, now := l.queue, time.Now()
 	if !errors.Is(err, errNotSent) {
 		observeCreate(sent, claimed)
 	}
-	settleAll := func(c change) { unsettled, outcome = s.settleAll(ctx, claimID, tasks, claimed, c), c }
+	settleAll := func(c transition) { unsettled, outcome = s.recordOutcomes(ctx, claimID, tasks, claimed, c), c }
 	switch kind := teo.KindOf(err); {
 	case errors.Is(err, errNotSent):
-		settleAll(release(noReason, now))
-		l.done(claimID, func() { q.RecordReleased(call, s.newest(l, call), time.Now()) })
+		settleAll(releaseClaim(noReason, now))
+		l.endCall(claimID, func() { q.RecordReleased(call, s.newestVersions(l, call), time.Now()) })
 	case err == nil:
 		refused := map[string]string{}
 		for _, failed := range response.Failed {
@@ -326,50 +326,50 @@ func (s *Submitter) conclude(
 				refused[target.Identity(u)] = failed.Reason
 			}
 		}
-		settleAll(record(response.JobID, refused, now))
-		l.done(claimID, func() {
+		settleAll(recordJob(response.JobID, refused, now))
+		l.endCall(claimID, func() {
 			l.failures = 0
-			l.answered = append(l.answered, answered{call.Lane, response.JobID, urlSet(call.URLs), now})
-			q.RecordAccepted(call, s.newest(l, call), max(0, sent-len(refused)), time.Now())
-			l.use(call.Lane.ZoneID, 0, time.Now())
+			l.answered = append(l.answered, answeredCall{call.Lane, response.JobID, urlIdentities(call.URLs), now})
+			q.RecordAccepted(call, s.newestVersions(l, call), max(0, sent-len(refused)), time.Now())
+			l.countZoneUse(call.Lane.ZoneID, 0, time.Now())
 		})
 	case kind == teo.Ambiguous:
 		// The claim stays; the Poller finds out.
 		lostAnswers.Inc()
 		if teo.Code(err) != "" {
-			settleAll(noteWords(teo.Message(err)))
+			settleAll(recordWords(teo.Message(err)))
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		s.pause(l, call, err)
-		q.TrackLostCall(call, claimID, s.newest(l, call), time.Now())
+		s.backOffCall(l, call, err)
+		q.TrackLostCall(call, claimID, s.newestVersions(l, call), time.Now())
 	case kind == teo.Rejected && !teo.IsBatchQuota(err) && len(call.URLs) == 1:
 		l.mu.Lock()
 		if teo.IsDomainNotFound(err) {
-			q.RefuseHost(call.Lane.ZoneID, target.Encode(call.URLs[0]), teo.Message(err), now.Add(badHostMemory))
+			q.RefuseHost(call.Lane.ZoneID, target.Encode(call.URLs[0]), teo.Message(err), now.Add(refusedHostRetention))
 		}
-		q.RecordRejection(call, teo.Code(err), teo.Message(err), aboutTargets(err))
+		q.RecordRejection(call, teo.Code(err), teo.Message(err), isAboutTargets(err))
 		l.mu.Unlock()
 		refused := map[string]string{}
 		for _, u := range call.URLs {
 			refused[target.Identity(u)] = teo.Message(err)
 		}
-		settleAll(record("", refused, now))
-		l.done(claimID, func() { q.RecordAccepted(call, s.newest(l, call), 0, time.Now()) })
+		settleAll(recordJob("", refused, now))
+		l.endCall(claimID, func() { q.RecordAccepted(call, s.newestVersions(l, call), 0, time.Now()) })
 	default:
-		settleAll(release(noReason, now))
-		l.done(claimID, func() { s.released(l, call, err) })
+		settleAll(releaseClaim(noReason, now))
+		l.endCall(claimID, func() { s.backOffReleased(l, call, err) })
 	}
 	return unsettled, outcome
 }
 
-// badHostMemory is how long a host that EdgeOne does not know in a zone is not
+// refusedHostRetention is how long a host that EdgeOne does not know in a zone is not
 // asked for again.
-const badHostMemory = 10 * time.Minute
+const refusedHostRetention = 10 * time.Minute
 
-// aboutTargets says whether EdgeOne rejected a call for one of its targets, and not
+// isAboutTargets says whether EdgeOne rejected a call for one of its targets, and not
 // perhaps for what all of them share, such as a header.
-func aboutTargets(err error) bool {
+func isAboutTargets(err error) bool {
 	switch teo.Code(err) {
 	case "InvalidParameter.Target", "InvalidParameter.TaskNotGenerated", "RequestSizeLimitExceeded":
 		return true
@@ -377,9 +377,9 @@ func aboutTargets(err error) bool {
 	return teo.IsDomainNotFound(err)
 }
 
-// released tells the queue why a call was not executed.
-func (s *Submitter) released(l *line, call *schedule.Call, err error) {
-	q, tasks, now := l.queue, s.newest(l, call), time.Now()
+// backOffReleased tells the queue why a call was not executed.
+func (s *Submitter) backOffReleased(l *accountQueue, call *schedule.Call, err error) {
+	q, tasks, now := l.queue, s.newestVersions(l, call), time.Now()
 	switch {
 	case teo.IsBatchQuota(err):
 		q.RecordTooLarge(call, now)
@@ -391,7 +391,7 @@ func (s *Submitter) released(l *line, call *schedule.Call, err error) {
 		q.RecordReleased(call, tasks, now)
 	case errors.Is(err, teo.ErrCutOff):
 		reach, failures := q.AttributeFailure(call, "cut off", now)
-		p := pauseAfter(err, failures, s.RecheckInterval)
+		p := planBackOff(err, failures, s.RecheckInterval)
 		if reach == schedule.ScopeAccount {
 			q.BackOffAccount(p.Cause, now, now.Add(p.Duration))
 		}
@@ -400,38 +400,38 @@ func (s *Submitter) released(l *line, call *schedule.Call, err error) {
 		if errors.Is(err, teo.ErrTooOld) {
 			q.LimitTasksPerCall(call)
 		}
-		s.pause(l, call, err)
+		s.backOffCall(l, call, err)
 		q.RecordReleased(call, tasks, now)
 	}
 }
 
-// done ends a call whose outcome is known.
-func (l *line) done(claimID string, tell func()) {
+// endCall ends a call whose outcome is known.
+func (l *accountQueue) endCall(claimID string, tell func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.queue.ReleaseURLs(claimID, time.Now())
 	tell()
 }
 
-// goRefuse records targets of which it is known that EdgeOne refuses them.
-func (s *Submitter) goRefuse(l *line, call *schedule.Call) {
+// startRefusal records targets of which it is known that EdgeOne refuses them.
+func (s *Submitter) startRefusal(l *accountQueue, call *schedule.Call) {
 	go func() {
-		defer s.wake(l.account, 0)
+		defer s.enqueueAfter(l.account, 0)
 		tasks, troubles := tasksOf(call), make([]error, len(call.Parts))
-		forEach(len(tasks), func(i int) {
+		writeInParallel(len(tasks), func(i int) {
 			before := tasks[i]
-			after, err := s.store.write(s.critical, before, refuse(call.Parts[i].Positions, call.Refusal, time.Now()))
-			s.reportRefused(before, after, err)
+			after, err := s.store.writeStatus(s.critical, before, refuseTargets(call.Parts[i].Positions, call.Refusal, time.Now()))
+			s.reportRefusedWrite(before, after, err)
 			if troubles[i] = err; err == nil {
-				s.finished(before, after)
+				s.reportFinished(before, after)
 			} else if !isRefused(err) {
-				_, _ = s.store.read(s.critical, before) // it has changed, or is gone
+				_, _ = s.store.readTask(s.critical, before) // it has changed, or is gone
 			}
 		})
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		_ = s.postpone(l, call, troubles, true)
-		l.queue.RecordAccepted(call, s.newest(l, call), 0, time.Now())
+		_ = s.postponeUnclaimed(l, call, troubles, true)
+		l.queue.RecordAccepted(call, s.newestVersions(l, call), 0, time.Now())
 	}()
 }
 

@@ -64,7 +64,7 @@ func TestACallIsClaimedBeforeItIsSentAndSignedWithTheClaimsTime(t *testing.T) {
 		u = newUnit(t, edgeOne, slow, unitTask("a", 2), unitTask("b", 1))
 		s, l := u.submitter(u.get("a"), u.get("b"))
 		call := u.planned(l)
-		s.call(context.Background(), l, unitCreds, call, "mine")
+		s.makeCall(context.Background(), l, unitCreds, call, "mine")
 		if calls != 1 {
 			t.Errorf("%d calls", calls)
 		}
@@ -101,9 +101,9 @@ func TestACallsSlotIsFreeASecondAfterTheAnswerBeganToCome(t *testing.T) {
 		s, l := u.submitter(u.get("a"))
 		call := u.planned(l)
 		limiter := u.edgeOne.Limiter(unitCreds, teo.ActionCreatePrefetchTask)
-		time.Sleep(5 * time.Second) // all slots are free
+		time.Sleep(5 * time.Second) // allTasks slots are free
 		before, _ := limiter.Free("", 0, nil)
-		s.call(t.Context(), l, unitCreds, call, "mine")
+		s.makeCall(t.Context(), l, unitCreds, call, "mine")
 		if task := u.get("a"); len(task.Status.Jobs) != 1 {
 			t.Fatalf("not recorded: %+v", task.Status)
 		}
@@ -123,7 +123,7 @@ func TestACallOutlivesThePassThatStartedIt(t *testing.T) {
 		s, l := u.submitter(u.get("a"))
 		call := u.planned(l)
 		pass, end := context.WithCancel(t.Context())
-		if !s.goCall(pass, l, unitCreds, call) {
+		if !s.startCall(pass, l, unitCreds, call) {
 			t.Error("no call is made")
 		}
 		end()
@@ -178,7 +178,7 @@ func ownURL(namespace, name string) *v1alpha1.PrefetchTask {
 func (u *unit) passes(s *Submitter, end time.Time) {
 	u.t.Helper()
 	for ; time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if _, err := s.Reconcile(context.Background(), account{}); err != nil {
+		if _, err := s.Reconcile(context.Background(), secretKey{}); err != nil {
 			u.t.Fatal(err)
 		}
 	}
@@ -210,7 +210,7 @@ func TestWhatIsClaimedAheadLetsAnotherNamespaceGoFirst(t *testing.T) {
 		if len(order) != 20 || len(l.unsent) != 20 {
 			t.Fatalf("%d calls are sent and %d claimed, want 20 and 20", len(order), len(l.unsent))
 		}
-		s.versions.see(single)
+		s.versions.observeTask(single)
 		u.passes(s, start.Add(2500*time.Millisecond))
 		u.calls.open.Wait()
 		at := slices.IndexFunc(order, func(u string) bool { return strings.HasSuffix(u, "/single") })
@@ -256,7 +256,7 @@ func TestWhatIsClaimedIsNotSentOnceItsAccountIsHeld(t *testing.T) {
 func TestAClaimNamesTheRecentJobsOfTheRunBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		task := claimedAt(unitTask("a", 1), time.Now())
-		record("earlier", nil, time.Now())(task)
+		recordJob("earlier", nil, time.Now())(task)
 		task.Spec.Revision = "2"
 		var u *unit
 		edgeOne := seen(func(*http.Request, []string) (string, error) {
@@ -268,7 +268,7 @@ func TestAClaimNamesTheRecentJobsOfTheRunBefore(t *testing.T) {
 		u = newUnit(t, edgeOne, nil, task)
 		s, l := u.submitter(u.get("a"))
 		call := u.planned(l)
-		s.call(context.Background(), l, unitCreds, call, "mine")
+		s.makeCall(context.Background(), l, unitCreds, call, "mine")
 		if jobs := u.get("a").Status.Jobs; len(jobs) != 1 || jobs[0].ID != "job-1" {
 			t.Errorf("the jobs are %+v", jobs)
 		}
@@ -286,10 +286,10 @@ func TestATaskWithoutAnAcknowledgedClaimIsNotSent(t *testing.T) {
 		u := newUnit(t, edgeOne, nil, a, b)
 		s, l := u.submitter(u.get("a"), u.get("b"))
 		call := u.planned(l)
-		if _, err := u.store.write(t.Context(), u.get("b"), refuse(schedule.AllPositions(1), "meanwhile", t0)); err != nil {
+		if _, err := u.store.writeStatus(t.Context(), u.get("b"), refuseTargets(schedule.AllPositions(1), "meanwhile", t0)); err != nil {
 			t.Fatal(err)
 		}
-		s.call(context.Background(), l, unitCreds, call, "mine")
+		s.makeCall(context.Background(), l, unitCreds, call, "mine")
 		if !slices.Equal(sent, []string{"https://h/0"}) {
 			t.Errorf("sent %v", sent)
 		}
@@ -304,11 +304,11 @@ func TestACallOfUnknownOutcomeKeepsItsClaim(t *testing.T) {
 		u := newUnit(t, seen(func(*http.Request, []string) (string, error) { return "", io.EOF }), nil, unitTask("a", 1))
 		s, l := u.submitter(u.get("a"))
 		call := u.planned(l)
-		s.call(context.Background(), l, unitCreds, call, "mine")
-		if task := u.get("a"); !claimedBy(task, "mine") {
+		s.makeCall(context.Background(), l, unitCreds, call, "mine")
+		if task := u.get("a"); !isClaimedBy(task, "mine") {
 			t.Errorf("the claim is gone: %+v", task.Status)
 		}
-		if tasks, _ := s.poller.open(zone{ID: unitZone}); len(tasks) != 1 {
+		if tasks, _ := s.poller.open(zoneKey{ID: unitZone}); len(tasks) != 1 {
 			t.Error("nobody looks for the call before an event of the claim comes, which may be late")
 		}
 	})
@@ -322,7 +322,7 @@ func TestOneBadURLDoesNotFailTheOthersOfItsCall(t *testing.T) {
 		u := newUnit(t, edgeOne, nil, unitTask("a", 2))
 		s, l := u.submitter(u.get("a"))
 		call := u.planned(l)
-		s.call(context.Background(), l, unitCreds, call, "mine")
+		s.makeCall(context.Background(), l, unitCreds, call, "mine")
 		if task := u.get("a"); task.Status.RefusedTargets != "" || task.Status.Submission != nil {
 			t.Errorf("one of two was bad, and the status is %+v", task.Status)
 		}
@@ -360,7 +360,7 @@ func TestAnAnswerThatComesAfterAnEditCountsIfTheEditIsTakenBack(t *testing.T) {
 	claiming("0-9")(task)
 	before := task.Spec.DeepCopy()
 	task.Spec.Targets = []v1alpha1.Target{"https://h/9", "https://h/8"}
-	record("job", map[string]string{"https://h/9": "no"}, t0)(task)
+	recordJob("job", map[string]string{"https://h/9": "no"}, t0)(task)
 	task.Spec = *before
 	if open := schedule.OpenPositions(task); len(open) > 0 {
 		t.Errorf("targets %v would be submitted again", open)
@@ -372,21 +372,21 @@ func TestTheProcessWaitsForItsCallsAndStartsNone(t *testing.T) {
 		u := newUnit(t, nil, nil)
 		ctx, stop := context.WithCancel(t.Context())
 		critical, cancel := context.WithCancel(context.Background())
-		u.calls.start("mine")
+		u.calls.startCall("mine")
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			_ = (&drain{op: u.operator, cancel: cancel}).Start(ctx)
+			_ = (&shutdownGate{op: u.sharedState, cancel: cancel}).Start(ctx)
 		}()
 		stop()
 		synctest.Wait()
 		if critical.Err() != nil {
 			t.Error("the call in flight was cut off")
 		}
-		if u.calls.start("another") {
+		if u.calls.startCall("another") {
 			t.Error("a call starts while the process is stopping")
 		}
-		u.calls.end("mine")
+		u.calls.endCall("mine")
 		<-done
 		if critical.Err() == nil {
 			t.Error("what is left is not ended")

@@ -49,20 +49,20 @@ type Options struct {
 	Gauges prometheus.Registerer
 }
 
-// operator is what both controllers share.
-type operator struct {
+// sharedState is what both controllers share.
+type sharedState struct {
 	Options
-	versions    *versions
-	store       store
+	versions    *taskStore
+	store       statusWriter
 	edgeOne     *teo.Client
 	credentials *Credentials
 	events      events.EventRecorder
-	eventLimits eventLimits
-	runs        *pace // starts of runs and retries
-	notes       *pace // writes that say why a task waits
-	lists       *lists
+	eventLimits eventLimiter
+	runs        *writeRate // starts of runs and retries
+	notes       *writeRate // writes that say why a task waits
+	lists       *targetsResolver
 
-	calls    calls
+	calls    inFlightCalls
 	claiming *semaphore.Weighted // by claims to write
 	critical context.Context     // of claim, call and record; outlives shutdown
 }
@@ -74,57 +74,57 @@ type operator struct {
 
 // Setup adds both controllers to the manager, whose cache has CacheOptions of the
 // same jobs.
-func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, credentials *Credentials, jobs *Jobs, options Options) error {
+func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, credentials *Credentials, jobs *RecordedJobs, options Options) error {
 	critical, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	op := &operator{
+	op := &sharedState{
 		Options:     options,
-		versions:    newVersions(),
+		versions:    newTaskStore(),
 		edgeOne:     edgeOne,
 		credentials: credentials,
 		events:      mgr.GetEventRecorder("teo-prefetch-operator"),
-		claiming:    semaphore.NewWeighted(writers),
-		runs:        newPace(runRate),
-		notes:       newPace(noteRate),
+		claiming:    semaphore.NewWeighted(maxStatusWriters),
+		runs:        newWriteRate(runRate),
+		notes:       newWriteRate(noteRate),
 		critical:    critical,
 	}
-	op.store = newStore(mgr.GetClient(), mgr.GetAPIReader(), op.versions, options.WriteTimeout)
-	if err := mgr.Add(&drain{op: op, cancel: cancel}); err != nil {
+	op.store = newStatusWriter(mgr.GetClient(), mgr.GetAPIReader(), op.versions, options.WriteTimeout)
+	if err := mgr.Add(&shutdownGate{op: op, cancel: cancel}); err != nil {
 		return err
 	}
-	jobs.keepUnseen(options.HistoryRetention)
-	op.lists = newLists(op, mgr.GetAPIReader(), mgr.Elected())
+	jobs.setRetention(options.HistoryRetention)
+	op.lists = newTargetsResolver(op, mgr.GetAPIReader(), mgr.Elected())
 	op.versions.lists = op.lists
 	poller := newPoller(op, jobs)
 	submitter := newSubmitter(op, poller)
-	loader := newLoader(op, mgr.GetAPIReader(), mgr.Elected())
+	loader := newListLoader(op, mgr.GetAPIReader(), mgr.Elected())
 	go func() {
 		select {
 		case <-mgr.Elected():
-			loader.next()
+			loader.startLoads()
 		case <-ctx.Done():
 		}
 	}()
-	tasks := newTally()
-	feed := newFeed(mgr.GetCache(), op.versions, tasks.change)
-	if err := errors.Join(mgr.Add(feed), mgr.Add(forgetting{poller, feed.wait, submitter.forgetLines}), setupReaper(mgr)); err != nil {
+	tasks := newTaskCounter()
+	feed := newTaskEvents(mgr.GetCache(), op.versions, tasks.countTask)
+	if err := errors.Join(mgr.Add(feed), mgr.Add(stateCollector{poller, feed.waitForSync, submitter.dropIdleQueues}), setupTTLController(mgr)); err != nil {
 		return err
 	}
 	if options.Gauges != nil {
-		if err := options.Gauges.Register(&monitor{options.QPS, mgr.Elected(), tasks, submitter, poller}); err != nil {
+		if err := options.Gauges.Register(&collector{options.QPS, mgr.Elected(), tasks, submitter, poller}); err != nil {
 			return err
 		}
 	}
-	if err := run(mgr, "submitter", submitter, wakes[account]{&submitter.waker, feed}); err != nil {
+	if err := addController(mgr, "submitter", submitter, delayedQueueSource[secretKey]{&submitter.delayedQueue, feed}); err != nil {
 		return err
 	}
-	if err := run(mgr, "settler", settler{poller}, wakes[zone]{&poller.lostCalls, feed}); err != nil {
+	if err := addController(mgr, "settler", lostCallReconciler{poller}, delayedQueueSource[zoneKey]{&poller.lostCalls, feed}); err != nil {
 		return err
 	}
-	return run(mgr, "poller", poller, wakes[zone]{&poller.waker, feed})
+	return addController(mgr, "poller", poller, delayedQueueSource[zoneKey]{&poller.delayedQueue, feed})
 }
 
-// run starts a controller whose keys come from a source.
-func run[key comparable](mgr manager.Manager, name string, reconciler reconcile.TypedReconciler[key], keys source.TypedSource[key]) error {
+// addController starts a controller whose keys come from a source.
+func addController[key comparable](mgr manager.Manager, name string, reconciler reconcile.TypedReconciler[key], keys source.TypedSource[key]) error {
 	warmup := true
 	return builder.TypedControllerManagedBy[key](mgr).
 		Named(name).
@@ -137,17 +137,17 @@ func run[key comparable](mgr manager.Manager, name string, reconciler reconcile.
 		Complete(reconciler)
 }
 
-// calls counts the calls under way, and lets no new one start once the process
+// inFlightCalls counts the calls under way, and lets no new one start once the process
 // is stopping.
-type calls struct {
+type inFlightCalls struct {
 	mu       sync.Mutex
 	stopping bool
 	open     sync.WaitGroup
 	claims   map[string]bool
 }
 
-// start registers a claim, unless the process is stopping.
-func (c *calls) start(claimID string) bool {
+// startOfLine registers a claim, unless the process is stopping.
+func (c *inFlightCalls) startCall(claimID string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopping {
@@ -161,36 +161,36 @@ func (c *calls) start(claimID string) bool {
 	return true
 }
 
-// stops says whether the process is stopping.
-func (c *calls) stops() bool {
+// stopCalls says whether the process is stopping.
+func (c *inFlightCalls) stopCalls() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.stopping
 }
 
-func (c *calls) end(claimID string) {
+func (c *inFlightCalls) endCall(claimID string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.claims, claimID)
 	c.open.Done()
 }
 
-// has says whether the claim's call is still under way in this process.
-func (c *calls) has(claimID string) bool {
+// hasList says whether the claim's call is still under way in this process.
+func (c *inFlightCalls) isInFlight(claimID string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.claims[claimID]
 }
 
-// drain lets calls in flight be answered and recorded before the lease is given
+// shutdownGate lets calls in flight be answered and recorded before the lease is given
 // up, so that a rolling update leaves nothing to settle.
-type drain struct {
-	op     *operator
+type shutdownGate struct {
+	op     *sharedState
 	cancel context.CancelFunc
 }
 
 // Start waits for the end, and then for the calls.
-func (d *drain) Start(ctx context.Context) error {
+func (d *shutdownGate) Start(ctx context.Context) error {
 	<-ctx.Done()
 	d.op.calls.mu.Lock()
 	d.op.calls.stopping = true

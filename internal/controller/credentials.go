@@ -25,17 +25,17 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// account is who pays for a call: a Secret, or the operator itself if empty.
-type account struct{ Namespace, Secret string }
+// secretKey is who pays for a call: a Secret, or the operator itself if empty.
+type secretKey struct{ Namespace, Secret string }
 
 // String names the line in which the account's calls wait for their turn.
-func (a account) String() string { return a.Namespace + "/" + a.Secret }
+func (a secretKey) String() string { return a.Namespace + "/" + a.Secret }
 
-func accountOf(task *v1alpha1.PrefetchTask) account {
+func secretKeyOf(task *v1alpha1.PrefetchTask) secretKey {
 	if name := task.Spec.CredentialsSecretRef.Name; name != "" {
-		return account{task.Namespace, name}
+		return secretKey{task.Namespace, name}
 	}
-	return account{}
+	return secretKey{}
 }
 
 // Credentials reads the keys of accounts.
@@ -49,19 +49,19 @@ type Credentials struct {
 	// operator needs no right to list them.
 	MaxAge time.Duration
 
-	reads readSlots
+	reads secretReadSlots
 	mu    sync.Mutex
-	known map[account]resolved // none older than MaxAge
+	known map[secretKey]cachedCredentials // none older than MaxAge
 }
 
-// readSlots lets at most maxSecretReads through at a time.
-type readSlots struct {
+// secretReadSlots lets at most maxSecretReads through at a time.
+type secretReadSlots struct {
 	once  sync.Once
 	slots chan struct{}
 }
 
-// take waits for a slot, which release gives back.
-func (r *readSlots) take(ctx context.Context) (release func(), err error) {
+// takeOutcome waits for a slot, which release gives back.
+func (r *secretReadSlots) acquireSlot(ctx context.Context) (release func(), err error) {
 	r.once.Do(func() { r.slots = make(chan struct{}, maxSecretReads) })
 	select {
 	case r.slots <- struct{}{}:
@@ -71,8 +71,8 @@ func (r *readSlots) take(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// resolved is what was read of an account, and when.
-type resolved struct {
+// cachedCredentials is what was read of an account, and when.
+type cachedCredentials struct {
 	creds teo.Credentials
 	at    time.Time
 }
@@ -95,32 +95,32 @@ var errMissing = errors.New("credentials missing")
 var ErrNoOwnCredentials = fmt.Errorf("%w: the operator has no credentials of its own; "+
 	"name a Secret in spec.credentialsSecretRef, or give the operator credentials", errMissing)
 
-// get returns the account's credentials. The text of an error is fit for a status.
-func (c *Credentials) get(ctx context.Context, a account) (teo.Credentials, error) {
+// getList returns the account's credentials. The text of an error is fit for a status.
+func (c *Credentials) getCredentials(ctx context.Context, a secretKey) (teo.Credentials, error) {
 	c.mu.Lock()
 	known, ok := c.known[a]
 	c.mu.Unlock()
 	if ok && time.Since(known.at) < c.MaxAge {
 		return known.creds, nil
 	}
-	creds, err := c.read(ctx, a)
+	creds, err := c.readSecret(ctx, a)
 	if err != nil {
 		return teo.Credentials{}, err
 	}
-	c.keep(a, creds)
+	c.cacheCredentials(a, creds)
 	return creds, nil
 }
 
-// keep remembers what was read until it is too old to be used: of an account that is
+// addOutcome remembers what was read until it is too old to be used: of an account that is
 // gone, or is not used any more, nothing stays.
-func (c *Credentials) keep(a account, creds teo.Credentials) {
+func (c *Credentials) cacheCredentials(a secretKey, creds teo.Credentials) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.known == nil {
-		c.known = map[account]resolved{}
+		c.known = map[secretKey]cachedCredentials{}
 	}
 	at := time.Now()
-	c.known[a] = resolved{creds, at}
+	c.known[a] = cachedCredentials{creds, at}
 	time.AfterFunc(c.MaxAge, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -130,20 +130,20 @@ func (c *Credentials) keep(a account, creds teo.Credentials) {
 	})
 }
 
-// forget makes the next get read again.
-func (c *Credentials) forget(a account) {
+// forgetTask makes the next get read again.
+func (c *Credentials) forgetCredentials(a secretKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.known, a)
 }
 
-func (c *Credentials) read(ctx context.Context, a account) (teo.Credentials, error) {
-	if a == (account{}) {
+func (c *Credentials) readSecret(ctx context.Context, a secretKey) (teo.Credentials, error) {
+	if a == (secretKey{}) {
 		return c.Own()
 	}
 	ctx, cancel := context.WithTimeout(ctx, secretTimeout)
 	defer cancel()
-	release, err := c.reads.take(ctx)
+	release, err := c.reads.acquireSlot(ctx)
 	if err != nil {
 		return teo.Credentials{}, fmt.Errorf("reading Secret %q: %w", a.Secret, err)
 	}
@@ -159,11 +159,11 @@ func (c *Credentials) read(ctx context.Context, a account) (teo.Credentials, err
 	case err != nil:
 		return teo.Credentials{}, fmt.Errorf("reading Secret %q: %w", a.Secret, err)
 	}
-	return fromKeys(fmt.Sprintf("Secret %q", a.Secret), secret.Data, itHas(slices.Collect(maps.Keys(secret.Data))))
+	return parseCredentials(fmt.Sprintf("Secret %q", a.Secret), secret.Data, listKeys(slices.Collect(maps.Keys(secret.Data))))
 }
 
-// itHas lists names that may be another spelling of what is missing.
-func itHas(names []string) string {
+// listKeys lists names that may be another spelling of what is missing.
+func listKeys(names []string) string {
 	if len(names) == 0 {
 		return ""
 	}
@@ -195,7 +195,7 @@ func OwnCredentials(dir string) func() (teo.Credentials, error) {
 		if err != nil {
 			err = fmt.Errorf("%w: the files of the operator's own credentials cannot be read; the operator's log says why", errMissing)
 		} else {
-			creds, err = fromKeys("the directory of the operator's own credentials", files, "")
+			creds, err = parseCredentials("the directory of the operator's own credentials", files, "")
 		}
 		if text := fmt.Sprint(err); logged.Swap(text) != text && err != nil {
 			log.Log.WithName("credentials").Info("Cannot use the operator's own credentials", "reason", text, "directory", OwnFiles(dir))
@@ -221,7 +221,7 @@ func environmentCredentials() (teo.Credentials, error) {
 	if os.Getenv("TENCENTCLOUD_SECRET_ID") == "" {
 		return teo.Credentials{}, ErrNoOwnCredentials
 	}
-	return fromKeys("the operator's environment", map[string][]byte{
+	return parseCredentials("the operator's environment", map[string][]byte{
 		"secretId":  []byte(os.Getenv("TENCENTCLOUD_SECRET_ID")),
 		"secretKey": []byte(os.Getenv("TENCENTCLOUD_SECRET_KEY")),
 		"token":     []byte(os.Getenv("TENCENTCLOUD_TOKEN")),
@@ -262,7 +262,7 @@ func readFiles(dir string) (map[string][]byte, error) {
 		}
 		var content []byte
 		if slices.Contains(keyNames, entry.Name()) {
-			if content, err = readStart(filepath.Join(dir, entry.Name())); err != nil {
+			if content, err = readBounded(filepath.Join(dir, entry.Name())); err != nil {
 				return nil, err
 			}
 		}
@@ -271,8 +271,8 @@ func readFiles(dir string) (map[string][]byte, error) {
 	return files, nil
 }
 
-// readStart reads a file, of one that is too long for a key only so much that it shows.
-func readStart(name string) ([]byte, error) {
+// readBounded reads a file, of one that is too long for a key only so much that it shows.
+func readBounded(name string) ([]byte, error) {
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -281,9 +281,9 @@ func readStart(name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(file, maxKeyBytes+1))
 }
 
-// fromKeys makes credentials of the values of keyNames. The hint is added where one of
+// parseCredentials makes credentials of the values of keyNames. The hint is added where one of
 // them is missing.
-func fromKeys(source string, values map[string][]byte, hint string) (teo.Credentials, error) {
+func parseCredentials(source string, values map[string][]byte, hint string) (teo.Credentials, error) {
 	var creds teo.Credentials
 	for i, field := range []*string{&creds.SecretID, &creds.SecretKey, &creds.Token} {
 		value := values[keyNames[i]]

@@ -26,24 +26,24 @@ import (
 // cost nothing more.
 const expiryAnnotation = "expiry"
 
-// expiry is when a task is to be deleted, if ever.
-func expiry(task *v1alpha1.PrefetchTask) (time.Time, bool) {
+// expiryOf is when a task is to be deleted, if ever.
+func expiryOf(task *v1alpha1.PrefetchTask) (time.Time, bool) {
 	ttl := task.Spec.TTLSecondsAfterFinished
-	if ttl == 0 || task.Status.CompletionTime.IsZero() || !task.DeletionTimestamp.IsZero() || madeAgainBy(task) != "" {
+	if ttl == 0 || task.Status.CompletionTime.IsZero() || !task.DeletionTimestamp.IsZero() || recreatedBy(task) != "" {
 		return time.Time{}, false
 	}
 	return task.Status.CompletionTime.Add(time.Duration(ttl) * time.Second), true
 }
 
-// ownerLabels are the labels that madeAgainBy looks at.
+// ownerLabels are the labels that recreatedBy looks at.
 var ownerLabels = []string{
 	"kustomize.toolkit.fluxcd.io/name", "helm.toolkit.fluxcd.io/name", "argocd.argoproj.io/instance", "app.kubernetes.io/instance",
 }
 
-// madeAgainBy names who would make the task again if it were deleted, by the marks
+// recreatedBy names who would make the task again if it were deleted, by the marks
 // that they put on what they keep as it is in their sources. What they run as a
 // hook they make anew each time anyway, and of a generated name nobody makes another.
-func madeAgainBy(task *v1alpha1.PrefetchTask) string {
+func recreatedBy(task *v1alpha1.PrefetchTask) string {
 	has := func(marks map[string]string, names ...string) bool {
 		for _, name := range names {
 			if marks[name] != "" {
@@ -71,23 +71,23 @@ func madeAgainBy(task *v1alpha1.PrefetchTask) string {
 	return ""
 }
 
-// expiring is the newest version of a task that is to be deleted at a time.
-type expiring struct {
+// expiringTask is the newest version of a task that is to be deleted at a time.
+type expiringTask struct {
 	types.NamespacedName
 	uid             types.UID
 	resourceVersion string
 	at              int64 // Unix time
 }
 
-// expiringOf reads what the cache keeps of a task. The annotation of a whole task
+// expiringTaskOf reads what the cache keeps of a task. The annotation of a whole task
 // would be its user's.
-func expiringOf(obj client.Object) (expiring, bool) {
+func expiringTaskOf(obj client.Object) (expiringTask, bool) {
 	kept, slim := obj.(*metav1.PartialObjectMetadata)
 	if !slim || kept.Annotations == nil {
-		return expiring{}, false
+		return expiringTask{}, false
 	}
 	at, err := time.Parse(time.RFC3339, kept.Annotations[expiryAnnotation])
-	return expiring{client.ObjectKeyFromObject(kept), kept.UID, kept.ResourceVersion, at.Unix()}, err == nil
+	return expiringTask{client.ObjectKeyFromObject(kept), kept.UID, kept.ResourceVersion, at.Unix()}, err == nil
 }
 
 // expiryRetry is when a task is tried again that could not be deleted.
@@ -96,31 +96,31 @@ const expiryRetry = time.Minute
 // maxExpiries is how many tasks a pass deletes, so that it does not take long.
 const maxExpiries = 100
 
-// reaper deletes tasks that have expired. It keeps one version of each task that will,
+// ttlController deletes tasks that have expired. It keeps one version of each task that will,
 // and none of a task that is gone: the key of a task in the controller's queue would
 // stay there until the time has come, which may be in ten years. So the queue has one
 // key, due when the next task is.
-type reaper struct {
+type ttlController struct {
 	client.Client
 
 	mu    sync.Mutex // for tasks
-	tasks map[types.UID]expiring
+	tasks map[types.UID]expiringTask
 }
 
-// nextExpiry is the key.
-type nextExpiry struct{}
+// expiryRequest is the key.
+type expiryRequest struct{}
 
-func setupReaper(mgr manager.Manager) error {
-	type queue = workqueue.TypedRateLimitingInterface[nextExpiry]
-	r := &reaper{Client: mgr.GetClient(), tasks: map[types.UID]expiring{}}
+func setupTTLController(mgr manager.Manager) error {
+	type queue = workqueue.TypedRateLimitingInterface[expiryRequest]
+	r := &ttlController{Client: mgr.GetClient(), tasks: map[types.UID]expiringTask{}}
 	observe := func(before, after client.Object, q queue) {
-		if at, ok := r.observe(before, after); ok {
-			q.AddAfter(nextExpiry{}, time.Until(at))
+		if at, ok := r.trackExpiry(before, after); ok {
+			q.AddAfter(expiryRequest{}, time.Until(at))
 		}
 	}
-	return builder.TypedControllerManagedBy[nextExpiry](mgr).
+	return builder.TypedControllerManagedBy[expiryRequest](mgr).
 		Named("reaper").
-		Watches(&v1alpha1.PrefetchTask{}, handler.TypedFuncs[client.Object, nextExpiry]{
+		Watches(&v1alpha1.PrefetchTask{}, handler.TypedFuncs[client.Object, expiryRequest]{
 			CreateFunc: func(_ context.Context, e event.TypedCreateEvent[client.Object], q queue) { observe(nil, e.Object, q) },
 			UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[client.Object], q queue) {
 				observe(e.ObjectOld, e.ObjectNew, q)
@@ -130,9 +130,9 @@ func setupReaper(mgr manager.Manager) error {
 		Complete(r)
 }
 
-// observe takes what an event did to the cache: nil is before a task was there, or after
+// observeGeneration takes what an event did to the cache: nil is before a task was there, or after
 // it is gone. It returns when the task is to be deleted, if ever.
-func (r *reaper) observe(before, after client.Object) (at time.Time, ok bool) {
+func (r *ttlController) trackExpiry(before, after client.Object) (at time.Time, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if before != nil {
@@ -141,7 +141,7 @@ func (r *reaper) observe(before, after client.Object) (at time.Time, ok bool) {
 	if after == nil {
 		return time.Time{}, false
 	}
-	e, ok := expiringOf(after)
+	e, ok := expiringTaskOf(after)
 	if !ok {
 		return time.Time{}, false
 	}
@@ -151,10 +151,10 @@ func (r *reaper) observe(before, after client.Object) (at time.Time, ok bool) {
 
 // Reconcile deletes what has expired, each task if it is still as it was when it was
 // seen to be over. A task that cannot be deleted does not keep the others.
-func (r *reaper) Reconcile(ctx context.Context, _ nextExpiry) (reconcile.Result, error) {
-	expired, next := r.expired(time.Now())
+func (r *ttlController) Reconcile(ctx context.Context, _ expiryRequest) (reconcile.Result, error) {
+	expired, next := r.takeExpired(time.Now())
 	for _, e := range expired {
-		r.delete(ctx, e)
+		r.deleteTask(ctx, e)
 	}
 	if next.IsZero() {
 		return reconcile.Result{}, nil
@@ -162,8 +162,8 @@ func (r *reaper) Reconcile(ctx context.Context, _ nextExpiry) (reconcile.Result,
 	return reconcile.Result{RequeueAfter: max(time.Until(next), time.Second)}, nil // the seconds of Unix time
 }
 
-// expired returns tasks whose time has come, and when to look again, if ever.
-func (r *reaper) expired(now time.Time) (expired []expiring, next time.Time) {
+// isExpired returns tasks whose time has come, and when to look again, if ever.
+func (r *ttlController) takeExpired(now time.Time) (expired []expiringTask, next time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, e := range r.tasks {
@@ -179,7 +179,7 @@ func (r *reaper) expired(now time.Time) (expired []expiring, next time.Time) {
 	return expired, next
 }
 
-func (r *reaper) delete(ctx context.Context, e expiring) {
+func (r *ttlController) deleteTask(ctx context.Context, e expiringTask) {
 	task := &v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: e.Name}}
 	err := r.Delete(ctx, task,
 		client.Preconditions{UID: &e.uid, ResourceVersion: ptr.To(e.resourceVersion)}, client.PropagationPolicy(metav1.DeletePropagationBackground))

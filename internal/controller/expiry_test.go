@@ -18,27 +18,27 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 )
 
-// expired is a task that is over and to be deleted a minute later.
+// isExpired is a task that is over and to be deleted a minute later.
 func expired() *v1alpha1.PrefetchTask {
 	task := unitTask("a", 1)
 	task.ResourceVersion = "1"
 	task.Spec.TTLSecondsAfterFinished = 60
-	refuse(schedule.AllPositions(1), "no", t0)(task)
+	refuseTargets(schedule.AllPositions(1), "no", t0)(task)
 	return task
 }
 
 func TestATaskExpiresUnlessItWouldBeMadeAgain(t *testing.T) {
-	annotated := func(marks ...string) change {
+	annotated := func(marks ...string) transition {
 		return func(task *v1alpha1.PrefetchTask) {
 			for _, mark := range marks {
 				metav1.SetMetaDataAnnotation(&task.ObjectMeta, mark, "x")
 			}
 		}
 	}
-	labelled := func(mark string) change {
+	labelled := func(mark string) transition {
 		return func(task *v1alpha1.PrefetchTask) { metav1.SetMetaDataLabel(&task.ObjectMeta, mark, "x") }
 	}
-	then := func(changes ...change) change {
+	then := func(changes ...transition) transition {
 		return func(task *v1alpha1.PrefetchTask) {
 			for _, c := range changes {
 				c(task)
@@ -47,7 +47,7 @@ func TestATaskExpiresUnlessItWouldBeMadeAgain(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name    string
-		change  change
+		change  transition
 		expires bool
 	}{
 		{"made by hand", then(), true},
@@ -72,8 +72,8 @@ func TestATaskExpiresUnlessItWouldBeMadeAgain(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			task := expired()
 			c.change(task)
-			kept := slim(task)
-			e, ok := expiringOf(kept)
+			kept := pruneFinishedTask(task)
+			e, ok := expiringTaskOf(kept)
 			if ok != c.expires {
 				t.Fatalf("expires: %v, want %v", ok, c.expires)
 			}
@@ -90,17 +90,17 @@ func TestATaskExpiresUnlessItWouldBeMadeAgain(t *testing.T) {
 func TestAUsersAnnotationExpiresNothing(t *testing.T) {
 	task := taskOf(1)
 	metav1.SetMetaDataAnnotation(&task.ObjectMeta, expiryAnnotation, t0.Format(time.RFC3339))
-	if _, ok := expiringOf(slim(task)); ok {
+	if _, ok := expiringTaskOf(pruneFinishedTask(task)); ok {
 		t.Error("it would be deleted")
 	}
 }
 
 // reaperOf is a reaper that has seen what is there, and reconcile a pass of it.
-func reaperOf(t *testing.T, u *unit) (r *reaper, reconcile func() time.Duration) {
-	r = &reaper{Client: u.store.Client, tasks: map[types.UID]expiring{}}
+func reaperOf(t *testing.T, u *unit) (r *ttlController, reconcile func() time.Duration) {
+	r = &ttlController{Client: u.store.Client, tasks: map[types.UID]expiringTask{}}
 	return r, func() time.Duration {
 		t.Helper()
-		result, err := r.Reconcile(context.Background(), nextExpiry{})
+		result, err := r.Reconcile(context.Background(), expiryRequest{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,12 +114,12 @@ func TestATaskIsDeletedWhenItExpiresUnlessItHasChanged(t *testing.T) {
 		r, reconcile := reaperOf(t, u)
 		task := u.get("a")
 		task.Status.CompletionTime = metav1.NewTime(time.Now())
-		seen := func() client.Object { return slim(task.DeepCopy()) }
+		seen := func() client.Object { return pruneFinishedTask(task.DeepCopy()) }
 		exists := func() bool {
 			err := u.store.Get(context.Background(), client.ObjectKeyFromObject(task), &v1alpha1.PrefetchTask{})
 			return !apierrors.IsNotFound(err)
 		}
-		if at, ok := r.observe(nil, seen()); !ok || time.Until(at) != time.Minute {
+		if at, ok := r.trackExpiry(nil, seen()); !ok || time.Until(at) != time.Minute {
 			t.Errorf("it expires at %s, %t", at, ok)
 		}
 		if wait := reconcile(); wait != time.Minute || !exists() {
@@ -134,11 +134,11 @@ func TestATaskIsDeletedWhenItExpiresUnlessItHasChanged(t *testing.T) {
 		}
 		before := seen()
 		task.ResourceVersion = u.get("a").ResourceVersion
-		r.observe(before, seen())
+		r.trackExpiry(before, seen())
 		if reconcile(); exists() {
 			t.Error("not deleted")
 		}
-		r.observe(nil, seen()) // once more, of one that is gone
+		r.trackExpiry(nil, seen()) // once more, of one that is gone
 		reconcile()
 		if len(r.tasks) != 0 {
 			t.Errorf("it keeps %v", r.tasks)
@@ -147,13 +147,13 @@ func TestATaskIsDeletedWhenItExpiresUnlessItHasChanged(t *testing.T) {
 }
 
 func TestNothingIsKeptOfAnExpiringTaskThatChangesOrGoes(t *testing.T) {
-	r := &reaper{tasks: map[types.UID]expiring{}}
+	r := &ttlController{tasks: map[types.UID]expiringTask{}}
 	task := expired()
 	var before client.Object
 	for version := range 120 {
 		task.ResourceVersion = strconv.Itoa(version)
-		after := slim(task.DeepCopy())
-		r.observe(before, after)
+		after := pruneFinishedTask(task.DeepCopy())
+		r.trackExpiry(before, after)
 		before = after
 	}
 	if len(r.tasks) != 1 || r.tasks[task.UID].resourceVersion != "119" {
@@ -161,11 +161,11 @@ func TestNothingIsKeptOfAnExpiringTaskThatChangesOrGoes(t *testing.T) {
 	}
 	again := expired()
 	again.UID = "again"
-	after := slim(again)
-	if r.observe(before, after); len(r.tasks) != 1 || r.tasks["again"].uid != "again" {
+	after := pruneFinishedTask(again)
+	if r.trackExpiry(before, after); len(r.tasks) != 1 || r.tasks["again"].uid != "again" {
 		t.Errorf("of a task that was deleted and made again unseen it keeps %v", r.tasks)
 	}
-	if r.observe(after, nil); len(r.tasks) != 0 {
+	if r.trackExpiry(after, nil); len(r.tasks) != 0 {
 		t.Errorf("of a task that is gone it keeps %v", r.tasks)
 	}
 }
@@ -189,7 +189,7 @@ func TestATaskThatCannotBeDeletedKeepsNoOthers(t *testing.T) {
 			task := expired()
 			task.Name, task.UID = name, types.UID(name)
 			task.Status.CompletionTime = metav1.NewTime(time.Now().Add(-time.Hour))
-			r.observe(nil, slim(task))
+			r.trackExpiry(nil, pruneFinishedTask(task))
 		}
 		if wait := reconcile(); len(tried) != 3 || len(r.tasks) != 1 || wait != expiryRetry {
 			t.Errorf("tried %v, kept %v, and comes again in %s", tried, r.tasks, wait)
@@ -205,7 +205,7 @@ func TestATaskThatCannotBeDeletedKeepsNoOthers(t *testing.T) {
 func TestTheLongestTTLIsNoOverflow(t *testing.T) {
 	task := expired()
 	task.Spec.TTLSecondsAfterFinished = math.MaxInt32
-	e, ok := expiringOf(slim(task))
+	e, ok := expiringTaskOf(pruneFinishedTask(task))
 	if want := t0.Add(math.MaxInt32 * time.Second); !ok || e.at != want.Unix() {
 		t.Errorf("it expires at %s, %t; want %s", time.Unix(e.at, 0), ok, want)
 	}

@@ -31,7 +31,7 @@ func FuzzCredentials(f *testing.F) {
 			return
 		}
 		values := map[string][]byte{"secretId": []byte(id), "secretKey": []byte(key), "token": []byte(token)}
-		creds, err := fromKeys("Secret", values, "")
+		creds, err := parseCredentials("Secret", values, "")
 		want := teo.Credentials{SecretID: strings.TrimSpace(id), SecretKey: strings.TrimSpace(key), Token: strings.TrimSpace(token)}
 		switch usable := want.Validate() == nil; {
 		case usable && (err != nil || creds != want):
@@ -50,7 +50,7 @@ func FuzzCredentials(f *testing.F) {
 		if err == nil {
 			return
 		}
-		why := pauseAfter(err, 1, time.Minute)
+		why := planBackOff(err, 1, time.Minute)
 		for _, value := range values {
 			if len(value) >= 12 && strings.Contains(err.Error()+why.Message, string(value)) {
 				t.Errorf("%q tells a key", err)
@@ -78,7 +78,7 @@ func FuzzHandEditedStatus(f *testing.F) {
 		handedOver := func(task *v1alpha1.PrefetchTask) schedule.Positions {
 			return schedule.AllPositions(targets).Minus(schedule.OpenPositions(task))
 		}
-		after := func(c change) *v1alpha1.PrefetchTask {
+		after := func(c transition) *v1alpha1.PrefetchTask {
 			task := edited.DeepCopy()
 			c(task)
 			if lost := handedOver(edited).Minus(handedOver(task)); len(lost) > 0 {
@@ -93,31 +93,31 @@ func FuzzHandEditedStatus(f *testing.F) {
 		}
 		asked := schedule.CoveredPositions(claimed, targets)
 		for _, id := range []string{"job", "new"} {
-			if missing := asked.Minus(handedOver(after(record(id, nil, t0)))); len(missing) > 0 {
+			if missing := asked.Minus(handedOver(after(recordJob(id, nil, t0)))); len(missing) > 0 {
 				t.Errorf("EdgeOne took the call of %q, and targets %v wait", claimed, missing)
 			}
 		}
-		after(record("", map[string]string{"https://h/0": "no"}, t0))
-		after(release(noReason, t0))
-		after(unknown("lost", true))
-		after(waits(schedule.WaitingStatus{Cause: schedule.Cause{Reason: v1alpha1.ReasonWaiting}}, t0))
-		after(notFollowed("no", t0))
-		after(refuse(schedule.AllPositions(1), "no", t0))
+		after(recordJob("", map[string]string{"https://h/0": "no"}, t0))
+		after(releaseClaim(noReason, t0))
+		after(outcomeUnknown("lost", true))
+		after(reportWaiting(schedule.WaitingStatus{Cause: schedule.Cause{Reason: v1alpha1.ReasonWaiting}}, t0))
+		after(endNotFollowed("no", t0))
+		after(refuseTargets(schedule.AllPositions(1), "no", t0))
 
-		l := listing{}
+		l := jobRecords{}
 		var shown schedule.Positions
 		for i := range targets {
 			if listedBits>>i&1 == 1 {
-				l.add([]teo.PrefetchTask{{JobID: fmt.Sprint("job", i%2), Target: fmt.Sprintf("https://h/%d", i), Status: teo.StatusSuccess, CreateTime: t0}})
+				l.addTasks([]teo.PrefetchTask{{JobID: fmt.Sprint("job", i%2), Target: fmt.Sprintf("https://h/%d", i), Status: teo.StatusSuccess, CreateTime: t0}})
 				shown = append(shown, i)
 			}
 		}
 		for _, fenced := range []bool{false, true} {
-			decision, jobs := settle(edited.Status.Submission, schedule.DistinctTargets(edited), l, fenced, func(string) string { return "" })
+			decision, jobs := matchClaim(edited.Status.Submission, schedule.DistinctTargets(edited), l, fenced, func(string) string { return "" })
 			if decision == undecided {
 				continue
 			}
-			settled := after(adopt(jobs, t0))
+			settled := after(adoptJobs(jobs, t0))
 			for _, i := range shown {
 				if slices.Contains(asked, i) && !slices.Contains(handedOver(settled), i) {
 					t.Errorf("target %d of the call of %q is in EdgeOne's history and waits", i, claimed)
@@ -125,7 +125,7 @@ func FuzzHandEditedStatus(f *testing.F) {
 			}
 		}
 		late := after(follow(l, time.Hour, t0, t0.Add(2*time.Hour)))
-		if len(schedule.OpenPositions(late)) == 0 && late.Status.Submission == nil && !over(late) {
+		if len(schedule.OpenPositions(late)) == 0 && late.Status.Submission == nil && !isFinished(late) {
 			t.Errorf("without an end after the deadline: %+v", late.Status)
 		}
 	})

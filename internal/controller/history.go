@@ -33,11 +33,11 @@ const (
 	historyPage = 1000 // records, see teo.PrefetchTaskPage
 )
 
-// reading is what a look has read of EdgeOne's history.
-type reading struct {
+// historyRead is what a look has read of EdgeOne's history.
+type historyRead struct {
 	at      time.Time // EdgeOne's time before the look
-	listing listing
-	// whole has the jobs that were read by their ID: what their listing lacks, EdgeOne
+	listing jobRecords
+	// pruneTask has the jobs that were read by their ID: what their listing lacks, EdgeOne
 	// did not have. Of other jobs a window may show only a part.
 	whole map[string]bool
 	// rejected has the jobs that EdgeOne does not let us read, or not completely.
@@ -45,34 +45,34 @@ type reading struct {
 	records  int
 }
 
-func newReading(at time.Time) *reading {
-	return &reading{at: at, listing: listing{}, whole: map[string]bool{}, rejected: map[string]error{}}
+func newHistoryRead(at time.Time) *historyRead {
+	return &historyRead{at: at, listing: jobRecords{}, whole: map[string]bool{}, rejected: map[string]error{}}
 }
 
-func (r *reading) add(tasks []teo.PrefetchTask) {
-	r.listing.add(tasks)
+func (r *historyRead) addTasks(tasks []teo.PrefetchTask) {
+	r.listing.addTasks(tasks)
 	r.records += len(tasks)
 }
 
 // addWanted adds the jobs that have a URL for which isWanted. Others may be any number, and
 // say nothing about it.
-func (r *reading) addWanted(tasks []teo.PrefetchTask, isWanted func(identity string) bool) {
+func (r *historyRead) addWanted(tasks []teo.PrefetchTask, isWanted func(identity string) bool) {
 	jobs := map[string]bool{}
 	for _, task := range tasks {
 		jobs[task.JobID] = jobs[task.JobID] || r.listing[task.JobID] != nil || isWanted(target.Identity(task.Target))
 	}
-	r.add(slices.DeleteFunc(tasks, func(task teo.PrefetchTask) bool { return !jobs[task.JobID] }))
+	r.addTasks(slices.DeleteFunc(tasks, func(task teo.PrefetchTask) bool { return !jobs[task.JobID] }))
 }
 
-// has says whether the look has anything to say about a job.
-func (r *reading) has(jobID string) bool {
+// hasList says whether the look has anything to say about a job.
+func (r *historyRead) hasJob(jobID string) bool {
 	return r.whole[jobID] || r.listing[jobID] != nil || r.rejected[jobID] != nil
 }
 
-// concernsOnly says whether an error concerns only the job or the window that was
+// concernsOneJob says whether an error concerns only the job or the window that was
 // asked for: EdgeOne rejects it, or it cannot be read as a whole. All other errors
 // concern everything that is read with the same key, or from the same place.
-func concernsOnly(err error) bool {
+func concernsOneJob(err error) bool {
 	return teo.KindOf(err) == teo.Rejected || errors.Is(err, teo.ErrTooManyPages) || teo.IsTorn(err)
 }
 
@@ -99,7 +99,7 @@ func (p *Poller) readWindow(ctx context.Context, creds teo.Credentials, zoneID s
 // readRecentWindow reads what was created from start until now. Listings of more than
 // a page are read until a little before now only: a window holds still once it is past.
 func (p *Poller) readRecentWindow(ctx context.Context, creds teo.Credentials, zoneID string, start time.Time, add func([]teo.PrefetchTask)) error {
-	now := p.now()
+	now := p.historyTime()
 	if now.Before(start) {
 		return nil
 	}
@@ -120,7 +120,7 @@ func (p *Poller) readRecentWindow(ctx context.Context, creds teo.Credentials, zo
 // followedJob is a job of which outcomes are missing.
 type followedJob struct {
 	id     string
-	signed time.Time // when its call was
+	signed time.Time // requeueAt its call was
 	byID   bool      // a window did not show all of it
 }
 
@@ -130,16 +130,16 @@ type jobReader struct {
 	ctx    context.Context
 	creds  teo.Credentials
 	zoneID string
-	*reading
+	*historyRead
 	calls int
 }
 
 // isSpent says whether the look has read as much as one look may.
 func (r *jobReader) isSpent() bool { return r.calls >= maxCallsForJobs || r.records >= maxRecords }
 
-// read reads jobs until the look is spent, and returns an error that concerns all of
+// readTask reads jobs until the look is spent, and returns an error that concerns all of
 // them. Those that are not read are the next look's.
-func (r *jobReader) read(jobs []followedJob) error {
+func (r *jobReader) readJobs(jobs []followedJob) error {
 	var inWindow, byID []followedJob
 	for _, job := range jobs {
 		if job.byID {
@@ -171,19 +171,19 @@ func (r *jobReader) readByWindow(jobs []followedJob) (missed []followedJob, err 
 	room, worth := max(1, (maxRecords-r.records)/historyPage), len(jobs)-1 // in pages
 	tasks, err := r.edgeOne.DescribePrefetchTasks(r.ctx, r.creds, teo.DescribePrefetchTasksRequest{
 		ZoneID: r.zoneID, StartTime: jobs[0].signed.Add(-clockSkew),
-		EndTime:  earliest(jobs[len(jobs)-1].signed.Add(r.CallTimeout+clockSkew), r.now().Add(-clockSkew)),
+		EndTime:  earliest(jobs[len(jobs)-1].signed.Add(r.CallTimeout+clockSkew), r.historyTime().Add(-clockSkew)),
 		MaxPages: min(room, worth),
 	})
 	r.calls += 1 + len(tasks)/historyPage
 	switch {
 	case errors.Is(err, teo.ErrTooManyPages) && room < worth:
 		return r.readHalves(jobs)
-	case err != nil && concernsOnly(err):
+	case err != nil && concernsOneJob(err):
 		return jobs, nil
 	case err != nil:
 		return nil, err
 	}
-	r.add(tasks)
+	r.addTasks(tasks)
 	return slices.DeleteFunc(slices.Clone(jobs), func(job followedJob) bool { return r.listing[job.id] != nil }), nil
 }
 
@@ -196,8 +196,8 @@ func (r *jobReader) readHalves(jobs []followedJob) (missed []followedJob, err er
 	return append(slices.Clone(missed), rest...), err
 }
 
-// now is EdgeOne's time in whole seconds, as it counts windows.
-func (p *Poller) now() time.Time { return p.edgeOne.ServerTime().Truncate(time.Second) }
+// historyTime is EdgeOne's time in whole seconds, as it counts windows.
+func (p *Poller) historyTime() time.Time { return p.edgeOne.ServerTime().Truncate(time.Second) }
 
 func earliest(times ...time.Time) time.Time { return slices.MinFunc(times, time.Time.Compare) }
 
@@ -212,17 +212,17 @@ func (r *jobReader) readByID(job followedJob) error {
 	r.calls += 1 + len(tasks)/historyPage
 	switch {
 	case err == nil:
-		r.add(tasks)
+		r.addTasks(tasks)
 		r.whole[job.id] = true
 		return nil
-	case !concernsOnly(err):
+	case !concernsOneJob(err):
 		return err
 	}
 	r.rejected[job.id] = err
 	if windowErr := r.readAround(job); windowErr != nil {
 		return windowErr
 	}
-	if len(r.rejected) >= fewRejected && len(r.listing)+len(r.whole) == 0 && teo.KindOf(err) == teo.Rejected && r.areAlike() {
+	if len(r.rejected) >= fewRejected && len(r.listing)+len(r.whole) == 0 && teo.KindOf(err) == teo.Rejected && r.areIdentical() {
 		return err
 	}
 	return nil
@@ -233,21 +233,21 @@ func (r *jobReader) readByID(job followedJob) error {
 func (r *jobReader) readAround(job followedJob) error {
 	window := teo.DescribePrefetchTasksRequest{
 		ZoneID: r.zoneID, StartTime: job.signed.Add(-clockSkew), MaxPages: maxRecords / historyPage,
-		EndTime: earliest(job.signed.Add(r.SignatureValidity+r.SettleMargin), r.now().Add(-clockSkew)),
+		EndTime: earliest(job.signed.Add(r.SignatureValidity+r.SettleMargin), r.historyTime().Add(-clockSkew)),
 	}
 	tasks, err := r.edgeOne.DescribePrefetchTasks(r.ctx, r.creds, window)
 	r.calls += 1 + len(tasks)/historyPage
-	if err != nil && !concernsOnly(err) {
+	if err != nil && !concernsOneJob(err) {
 		return err
 	}
 	if err == nil {
-		r.add(slices.DeleteFunc(tasks, func(task teo.PrefetchTask) bool { return task.JobID != job.id }))
+		r.addTasks(slices.DeleteFunc(tasks, func(task teo.PrefetchTask) bool { return task.JobID != job.id }))
 	}
 	return nil
 }
 
-// areAlike says whether all jobs that were rejected were rejected in the same words.
-func (r *reading) areAlike() bool {
+// areIdentical says whether all jobs that were rejected were rejected in the same words.
+func (r *historyRead) areIdentical() bool {
 	words := map[string]bool{}
 	for _, err := range r.rejected {
 		words[teo.Message(err)] = true
@@ -255,27 +255,27 @@ func (r *reading) areAlike() bool {
 	return len(words) == 1
 }
 
-// outcome is what a look has found out about a target of a job.
-type outcome int
+// jobOutcome is what a look has found out about a target of a job.
+type jobOutcome int
 
 const (
-	targetUnderWay  outcome = iota // or not read
-	targetSucceeded                // as EdgeOne lists it
-	targetFailed                   // as EdgeOne lists it
-	targetNoOutcome                // it has not ended before the deadline
-	targetForgotten                // EdgeOne's history does not go back to it any more
+	targetUnderWay  jobOutcome = iota // or not read
+	targetSucceeded                   // as EdgeOne lists it
+	targetFailed                      // as EdgeOne lists it
+	targetNoOutcome                   // it has not ended before the deadline
+	targetForgotten                   // EdgeOne's history does not go back to it any more
 )
 
-// limits are the times that decide about a job.
-type limits struct {
+// outcomeLimits are the times that decide about a job.
+type outcomeLimits struct {
 	deadline  time.Duration // from the call until a target must have ended
 	retention time.Duration // how long EdgeOne's history shows a call
 }
 
-// judge is the only place that concludes an outcome. A target has ended if a listing
+// judgeTarget is the only place that concludes an outcome. A target has ended if a listing
 // says so. That it has not, or that it is not listed, counts only in a look that read
 // that very job after the deadline: any other look may have missed it.
-func (l limits) judge(r *reading, job *v1alpha1.Job, identity string) outcome {
+func (l outcomeLimits) judgeTarget(r *historyRead, job *v1alpha1.Job, identity string) jobOutcome {
 	record, isListed := r.listing[job.ID][identity]
 	age := r.at.Sub(job.SubmitTime.Time)
 	switch {

@@ -24,14 +24,14 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// judge compares what users asked for, what EdgeOne executed and what the
+// judgeTarget compares what users asked for, what EdgeOne executed and what the
 // statuses say.
 type judge struct {
 	h *simulation
 
 	mu        sync.Mutex
-	disturbed time.Time // when the last fault was over
-	strays    int       // calls that arrived when nobody waited for their answer any more
+	disturbed time.Time // requeueAt the last fault was over
+	strays    int       // inFlightCalls that arrived when nobody waited for their answer any more
 	executed  map[string]time.Time
 	unheard   map[string]bool     // jobs whose call got no answer
 	recorded  map[string]bool     // jobs
@@ -242,7 +242,7 @@ func (j *judge) stuck(task *userTask) string {
 	return "not Finished"
 }
 
-// judge says whether the promise was kept.
+// judgeTarget says whether the promise was kept.
 func (j *judge) judge() {
 	ledger, u := j.h.edgeOne.Ledger(), j.h.users
 	executed := map[string]int{}
@@ -274,7 +274,7 @@ func (j *judge) judge() {
 	j.rates()
 }
 
-// complete checks the run of a finished task URL by URL.
+// completeTime checks the run of a finished task URL by URL.
 func (j *judge) complete(task *userTask, executed map[string]int) {
 	now := j.h.users.now(task)
 	if !meta.IsStatusConditionTrue(now.Status.Conditions, v1alpha1.ConditionFinished) || schedule.IsNewRun(now) {

@@ -63,7 +63,7 @@ var faultKinds = []string{
 	"body-limit", "unknown-codes", "squatters", "churn", "long-lists",
 }
 
-// plan is what a seed makes of a history.
+// planClaimsRead is what a seed makes of a history.
 type plan struct {
 	faults  map[string]float64 // kind -> intensity, 0 to 1; 0 if the history has none
 	tasks   int
@@ -367,7 +367,7 @@ func mapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
 	return m, nil
 }
 
-// start starts a manager.
+// startOfLine starts a manager.
 func (h *simulation) start() *process {
 	h.mu.Lock()
 	h.processes++
@@ -379,7 +379,7 @@ func (h *simulation) start() *process {
 	if *logFlag {
 		logger = funcr.New(func(prefix, args string) { h.logf("      %s: %s %s", p.name, prefix, args) }, funcr.Options{Verbosity: 1})
 	}
-	jobs := NewJobs()
+	jobs := NewRecordedJobs()
 	mgr, err := manager.New(&rest.Config{
 		Host: "http://apiserver", QPS: -1,
 		Transport:     &apiConnection{link: p.link, server: h.server, faults: h, process: p.name},
@@ -746,7 +746,7 @@ func newSimulation(t *testing.T, p plan, seed uint64) *simulation {
 	return h
 }
 
-// end stops all that still runs.
+// endCall stops all that still runs.
 func (h *simulation) end() {
 	h.mu.Lock()
 	running := slices.Clone(h.running)
@@ -759,7 +759,7 @@ func (h *simulation) end() {
 	time.Sleep(time.Second) // until every retry has noticed
 }
 
-// run is the whole of a history.
+// addController is the whole of a history.
 func (h *simulation) run() {
 	stormy, storm := context.WithCancel(context.Background())
 	h.spoil()

@@ -35,7 +35,7 @@ type users struct {
 // userTask is one object; made again under its name, it is another.
 type userTask struct {
 	key     client.ObjectKey
-	spec    v1alpha1.PrefetchTaskSpec // with its targets, wherever they are
+	spec    v1alpha1.PrefetchTaskSpec // withParameter its targets, wherever they are
 	list    bool                      // they are in a ConfigMap, as those that kustomize generates
 	runs    []*userRun
 	deleted bool
@@ -231,7 +231,7 @@ func (t *userTask) listKey() client.ObjectKey {
 	return client.ObjectKey{Namespace: t.key.Namespace, Name: "list-" + schedule.HashTargets(&v1alpha1.PrefetchTask{Spec: t.spec})}
 }
 
-// now is the task as it is, with its targets in the order that its run has.
+// historyTime is the task as it is, with its targets in the order that its run has.
 func (u *users) now(task *userTask) *v1alpha1.PrefetchTask {
 	now := u.h.server.get(task.key)
 	if !task.list {
@@ -280,7 +280,7 @@ func textOf(targets []v1alpha1.Target) string {
 	return text
 }
 
-// list deletes, spoils or restores a ConfigMap. A list in another order is one of
+// targetList deletes, spoils or restores a ConfigMap. A list in another order is one of
 // which every position means something else.
 func (u *users) list(r *rand.Rand) {
 	all := slices.SortedFunc(maps.Keys(u.lists), func(a, b client.ObjectKey) int { return strings.Compare(a.String(), b.String()) })
@@ -308,7 +308,7 @@ func (u *users) list(r *rand.Rand) {
 // with.
 func (u *users) mend() {
 	for _, task := range u.all {
-		if !task.deleted && stalledFor(u.h.server.get(task.key), v1alpha1.ReasonTargetsChanged) && !ptr.Deref(task.spec.Suspend, false) {
+		if !task.deleted && isStalledFor(u.h.server.get(task.key), v1alpha1.ReasonTargetsChanged) && !ptr.Deref(task.spec.Suspend, false) {
 			before := runOf(task.spec)
 			task.spec.Revision = fmt.Sprintf("mended-%d", len(task.runs))
 			u.edited(task, "a new revision for the list as it is", before)
@@ -345,7 +345,7 @@ func (u *users) targets(task *userTask, run int, r *rand.Rand) {
 	long := ""
 	if u.h.plan.faults["long-lists"] > 0 && u.h.dice.roll("long").IntN(3) == 0 {
 		u.h.count("long-lists")
-		n, long = n+maxList/len(longQuery), longQuery
+		n, long = n+maxCachedTargets/len(longQuery), longQuery
 	}
 	task.spec.Targets = nil
 	for i := range n {
@@ -408,7 +408,7 @@ func (u *users) newRun(task *userTask) {
 	}
 }
 
-// touch edits, suspends, deletes or makes a task again.
+// touchList edits, suspends, deletes or makes a task again.
 func (u *users) touch(task *userTask, r *rand.Rand) {
 	before := runOf(task.spec)
 	what := ""

@@ -14,10 +14,10 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 )
 
-// Jobs remembers which claims have recorded which of EdgeOne's jobs lately, those
+// RecordedJobs remembers which claims have recorded which of EdgeOne's jobs lately, those
 // of finished tasks too. Settling asks: a job that another call has recorded is
 // hardly the one that is looked for.
-type Jobs struct {
+type RecordedJobs struct {
 	mu        sync.Mutex
 	claims    map[string]recordedJob // by job
 	retention time.Duration          // how long EdgeOne's history shows a job
@@ -30,11 +30,11 @@ type recordedJob struct {
 	at     time.Time
 }
 
-// NewJobs returns a memory of no jobs.
-func NewJobs() *Jobs { return &Jobs{claims: map[string]recordedJob{}} }
+// NewRecordedJobs returns a memory of no jobs.
+func NewRecordedJobs() *RecordedJobs { return &RecordedJobs{claims: map[string]recordedJob{}} }
 
-// see remembers the jobs of a task.
-func (j *Jobs) see(task *v1alpha1.PrefetchTask) {
+// observeTask remembers the jobs of a task.
+func (j *RecordedJobs) observeTask(task *v1alpha1.PrefetchTask) {
 	if len(task.Status.Jobs) == 0 {
 		return
 	}
@@ -49,9 +49,9 @@ func (j *Jobs) see(task *v1alpha1.PrefetchTask) {
 	}
 }
 
-// owner returns a claim that has recorded the job, preferably another one than the
+// ownerOf returns a claim that has recorded the job, preferably another one than the
 // given; "" if there is none.
-func (j *Jobs) owner(jobID, claimID string) string {
+func (j *RecordedJobs) ownerOf(jobID, claimID string) string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	owner := ""
@@ -63,17 +63,17 @@ func (j *Jobs) owner(jobID, claimID string) string {
 	return owner
 }
 
-// isOthers says whether claims have recorded the job, and the given one has not.
-func (j *Jobs) isOthers(jobID, claimID string) bool {
+// belongsToOthers says whether claims have recorded the job, and the given one has not.
+func (j *RecordedJobs) belongsToOthers(jobID, claimID string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	known, isRecorded := j.claims[jobID]
 	return isRecorded && !slices.Contains(known.claims, claimID)
 }
 
-// keepUnseen has the cache keep tasks whose runs ended unseen while EdgeOne's history
+// setRetention has the cache keep tasks whose runs ended unseen while EdgeOne's history
 // shows their jobs.
-func (j *Jobs) keepUnseen(retention time.Duration) {
+func (j *RecordedJobs) setRetention(retention time.Duration) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.retention = retention
@@ -81,20 +81,20 @@ func (j *Jobs) keepUnseen(retention time.Duration) {
 
 // mayStillBeSeen says whether the run has ended because nobody could read its outcomes,
 // and somebody still may.
-func (j *Jobs) mayStillBeSeen(task *v1alpha1.PrefetchTask) bool {
+func (j *RecordedJobs) mayStillBeSeen(task *v1alpha1.PrefetchTask) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return schedule.IsUnseen(task) && !isBeyond(task, j.retention, time.Now())
+	return schedule.IsUnseen(task) && !isPastRetention(task, j.retention, time.Now())
 }
 
 // maxRecordedJobs bounds how many jobs are remembered. EdgeOne takes 20 calls a
 // second of an account, so this is more than half an hour of its jobs.
 const maxRecordedJobs = 50_000
 
-// forget drops the jobs for which no claim can ask, and the oldest of the others if
+// forgetTask drops the jobs for which no claim can ask, and the oldest of the others if
 // there are more than limit. A job that is forgotten too early may be taken for that
 // of another claim that lists its URLs; nothing is submitted twice for that reason.
-func (j *Jobs) forget(mayBeAsked func(signedAt time.Time) bool, limit int) {
+func (j *RecordedJobs) collectGarbage(mayBeAsked func(signedAt time.Time) bool, limit int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	maps.DeleteFunc(j.claims, func(_ string, job recordedJob) bool { return !mayBeAsked(job.at) })
@@ -108,42 +108,42 @@ func (j *Jobs) forget(mayBeAsked func(signedAt time.Time) bool, limit int) {
 	}
 }
 
-// forgetting forgets what is gone: recorded jobs for which no open claim can ask any
+// stateCollector forgets what is gone: recorded jobs for which no open claim can ask any
 // more (those that were signed outside the windows of all open claims), and zones and
 // lines that have no tasks.
-type forgetting struct {
+type stateCollector struct {
 	*Poller
 	synced func(context.Context) error // returns when all tasks are known
 	lines  func()                      // forgets lines
 }
 
 // NeedLeaderElection is false: the tasks come to those that do not lead as well.
-func (forgetting) NeedLeaderElection() bool { return false }
+func (stateCollector) NeedLeaderElection() bool { return false }
 
 // Start does so from time to time.
-func (f forgetting) Start(ctx context.Context) error {
+func (f stateCollector) Start(ctx context.Context) error {
 	if f.synced(ctx) != nil {
 		return nil // the process ends, or does without
 	}
 	wait.UntilWithContext(ctx, func(context.Context) {
-		f.jobs.forget(f.mayBeAsked(), maxRecordedJobs)
+		f.jobs.collectGarbage(f.isAskedFor(), maxRecordedJobs)
 		f.forgetZones()
 		f.lines()
 	}, f.SignatureValidity)
 	return nil
 }
 
-// mayBeAsked returns whether a claim can ask for a job that was signed at a time.
+// isAskedFor returns whether a claim can ask for a job that was signed at a time.
 // A job can be in a claim's window although it was signed a signature's validity
 // before: that long a request can be under way. A new claim can be signed now, and
 // one that EdgeOne may have forgotten is not looked for.
-func (f forgetting) mayBeAsked() func(signedAt time.Time) bool {
+func (f stateCollector) isAskedFor() func(signedAt time.Time) bool {
 	now := f.edgeOne.ServerTime()
 	signed := []time.Time{now}
 	f.mu.Lock()
 	for _, work := range f.zones {
 		for _, task := range work.tasks {
-			if claim := task.Status.Submission; claim != nil && !f.forgotten(claim, now) {
+			if claim := task.Status.Submission; claim != nil && !f.isForgotten(claim, now) {
 				signed = append(signed, claim.SignedAt.Time)
 			}
 		}

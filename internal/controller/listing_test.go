@@ -47,8 +47,8 @@ func TestAURLThatAJobHasTwiceHasOneOutcome(t *testing.T) {
 		for _, tasks := range [][]teo.PrefetchTask{
 			{record(raw, tt.first), record(encoded, tt.second)}, {record(encoded, tt.second), record(raw, tt.first)},
 		} {
-			history := listing{}
-			history.add(tasks)
+			history := jobRecords{}
+			history.addTasks(tasks)
 			if job := history["job"]; len(job) != 1 || job[target.Identity(raw)].Status != tt.want {
 				t.Errorf("%+v is %+v, want %s", tasks, job, tt.want)
 			}
@@ -72,12 +72,12 @@ func TestALookForALostCallHoldsABoundedPartOfTheHistory(t *testing.T) {
 			execute(t, edgeOne, urls...)
 		}
 		time.Sleep(5 * time.Minute)
-		tasks, _ := settler{p}.claimsIn(zone{ID: unitZone})
-		seen := p.plan(tasks)
+		tasks, _ := lostCallReconciler{p}.claimsIn(zoneKey{ID: unitZone})
+		seen := p.planClaimsRead(tasks)
 		if !seen.fenced["claim of a"] {
 			seen.fenced["claim of a"] = true
 		}
-		if err := p.lookForClaims(t.Context(), unitCreds, zone{ID: unitZone}, seen, true); err != nil {
+		if err := p.readClaimWindows(t.Context(), unitCreds, zoneKey{ID: unitZone}, seen, true); err != nil {
 			t.Fatal(err)
 		}
 		kept := 0

@@ -26,12 +26,12 @@ const (
 	loadAgain = 2 * time.Second
 )
 
-// loader reads the long lists of tasks that want a call, and says which of them the
+// listLoader reads the long lists of tasks that want a call, and says which of them the
 // versions keep. The cache has them without: what all tenants write at once does not fit
 // into memory. Namespaces take turns, and tasks of one go in the order they came. The
 // queues know a task once its list is here, so those with short lists go on meanwhile.
-type loader struct {
-	*operator
+type listLoader struct {
+	*sharedState
 	live  client.Reader
 	leads <-chan struct{} // closed once this process may submit
 
@@ -54,19 +54,19 @@ type loadedLists struct {
 type loadedList struct {
 	uid  types.UID
 	size int
-	at   time.Time // when something happened to its task last
+	at   time.Time // requeueAt something happened to its task last
 }
 
-func (l *loadedLists) add(key client.ObjectKey, task *v1alpha1.PrefetchTask) {
+func (l *loadedLists) addList(key client.ObjectKey, task *v1alpha1.PrefetchTask) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.size -= l.list[key].size
-	l.list[key] = loadedList{task.UID, listSize(task), time.Now()}
+	l.list[key] = loadedList{task.UID, targetsSize(task), time.Now()}
 	l.size += l.list[key].size
 }
 
-// remove makes room for another list, and says whether this one was there.
-func (l *loadedLists) remove(key client.ObjectKey) bool {
+// removeTask makes room for another list, and says whether this one was there.
+func (l *loadedLists) removeList(key client.ObjectKey) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	known, ok := l.list[key]
@@ -75,8 +75,8 @@ func (l *loadedLists) remove(key client.ObjectKey) bool {
 	return ok
 }
 
-// touch notes that something happened to a task.
-func (l *loadedLists) touch(key client.ObjectKey) {
+// touchList notes that something happened to a task.
+func (l *loadedLists) touchList(key client.ObjectKey) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if known, ok := l.list[key]; ok {
@@ -85,7 +85,7 @@ func (l *loadedLists) touch(key client.ObjectKey) {
 	}
 }
 
-func (l *loadedLists) has(task *v1alpha1.PrefetchTask) bool {
+func (l *loadedLists) hasList(task *v1alpha1.PrefetchTask) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	known, ok := l.list[client.ObjectKeyFromObject(task)]
@@ -105,9 +105,9 @@ func (l *loadedLists) isFull() (full bool, idlest client.ObjectKey, since time.T
 	return l.size >= maxLoaded, idlest, since
 }
 
-func newLoader(op *operator, live client.Reader, leads <-chan struct{}) *loader {
-	l := &loader{
-		operator: op, live: live, leads: leads,
+func newListLoader(op *sharedState, live client.Reader, leads <-chan struct{}) *listLoader {
+	l := &listLoader{
+		sharedState: op, live: live, leads: leads,
 		queued: map[client.ObjectKey]bool{},
 		loaded: loadedLists{list: map[client.ObjectKey]loadedList{}},
 	}
@@ -116,11 +116,11 @@ func newLoader(op *operator, live client.Reader, leads <-chan struct{}) *loader 
 	return l
 }
 
-// fit returns a version of a task with its long list if that is kept, and else without
+// reuseList returns a version of a task with its long list if that is kept, and else without
 // it. The watch brings it without: then it has the list of the version that was known, if
 // both are of one run.
-func (l *loader) fit(known, next *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
-	isKept := l.loaded.has(next)
+func (l *listLoader) reuseList(known, next *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
+	isKept := l.loaded.hasList(next)
 	switch {
 	case hasLongList(next) && !isKept:
 		return schedule.ElideTargets(next)
@@ -132,44 +132,44 @@ func (l *loader) fit(known, next *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask 
 
 // onChange asks for the list of a task that wants a call, and lets go of the list of one
 // that does not.
-func (l *loader) onChange(before, after *v1alpha1.PrefetchTask) {
+func (l *listLoader) onChange(before, after *v1alpha1.PrefetchTask) {
 	changed := before
 	if after != nil {
 		changed = after
 	}
 	key := client.ObjectKeyFromObject(changed)
 	l.mu.Lock()
-	task, isDropped := l.versions.newest(key), false
+	task, isDropped := l.versions.newestVersion(key), false
 	switch {
-	case task == nil || task.Status.Submission == nil && !wantsList(task):
-		isDropped = l.loaded.remove(key)
+	case task == nil || task.Status.Submission == nil && !needsList(task):
+		isDropped = l.loaded.removeList(key)
 		if l.queued[key] && l.waiting.Remove(key.Namespace, key) {
 			delete(l.queued, key)
 		}
 	case schedule.IsElided(task):
-		l.loaded.remove(key)
-		if wantsList(task) {
-			l.ask(key)
+		l.loaded.removeList(key)
+		if needsList(task) {
+			l.requestList(key)
 		}
-	case before != nil && after != nil && hasMoved(before, after):
-		l.loaded.touch(key)
+	case before != nil && after != nil && hasProgress(before, after):
+		l.loaded.touchList(key)
 	}
 	l.mu.Unlock()
 	if isDropped {
-		l.versions.elide(key)
+		l.versions.elideTargets(key)
 	}
-	l.next()
+	l.startLoads()
 }
 
-// wantsList says whether the URLs of a task are to be known: to submit them, or to find out
+// needsList says whether the URLs of a task are to be known: to submit them, or to find out
 // which of them a retry is of.
-func wantsList(task *v1alpha1.PrefetchTask) bool {
+func needsList(task *v1alpha1.PrefetchTask) bool {
 	return schedule.NeedsCall(task) || schedule.IsRetryDue(task)
 }
 
-// hasMoved says whether a call of a task began or ended between two versions. Only that
+// hasProgress says whether a call of a task began or ended between two versions. Only that
 // keeps its list in memory: what its users write must not keep others' lists out.
-func hasMoved(before, after *v1alpha1.PrefetchTask) bool {
+func hasProgress(before, after *v1alpha1.PrefetchTask) bool {
 	claimOf := func(task *v1alpha1.PrefetchTask) string {
 		if task.Status.Submission == nil {
 			return ""
@@ -180,9 +180,9 @@ func hasMoved(before, after *v1alpha1.PrefetchTask) bool {
 		before.Status.RefusedTargets != after.Status.RefusedTargets
 }
 
-// ask puts a task behind the others of its namespace, unless it is there. The caller has
+// requestRead puts a task behind the others of its namespace, unless it is there. The caller has
 // the lock.
-func (l *loader) ask(key client.ObjectKey) {
+func (l *listLoader) requestList(key client.ObjectKey) {
 	if l.queued[key] {
 		return
 	}
@@ -190,8 +190,8 @@ func (l *loader) ask(key client.ObjectKey) {
 	l.waiting.Push(key.Namespace, key)
 }
 
-// next starts to read lists while there is room.
-func (l *loader) next() {
+// grantNext starts to read lists while there is room.
+func (l *listLoader) startLoads() {
 	select {
 	case <-l.leads:
 	default:
@@ -202,50 +202,50 @@ func (l *loader) next() {
 	for !l.waiting.IsEmpty() && l.reading < loads {
 		if full, key, since := l.loaded.isFull(); full {
 			if wait := maxLoadedIdle - time.Since(since); wait > 0 {
-				l.nextAfter(wait)
+				l.startLoadsAfter(wait)
 				break
 			}
-			l.loaded.remove(key)
+			l.loaded.removeList(key)
 			idle = append(idle, key)
 			continue
 		}
 		l.reading++
-		go l.load(l.waiting.Pop())
+		go l.loadList(l.waiting.Pop())
 	}
 	l.mu.Unlock()
 	for _, key := range idle {
-		l.versions.elide(key) // and onChange asks for it again, behind the others
+		l.versions.elideTargets(key) // and onChange asks for it again, behind the others
 	}
 }
 
-// nextAfter has next called in a while. The caller has the lock.
-func (l *loader) nextAfter(wait time.Duration) {
+// startLoadsAfter has next called in a while. The caller has the lock.
+func (l *listLoader) startLoadsAfter(wait time.Duration) {
 	if l.again != nil {
 		l.again.Stop()
 	}
-	l.again = time.AfterFunc(wait, l.next)
+	l.again = time.AfterFunc(wait, l.startLoads)
 }
 
-// load reads the list of a task, if it still wants a call.
-func (l *loader) load(key client.ObjectKey) {
-	if task := l.versions.newest(key); task != nil && schedule.IsElided(task) && wantsList(task) {
-		l.read(key, task)
+// loadList reads the list of a task, if it still wants a call.
+func (l *listLoader) loadList(key client.ObjectKey) {
+	if task := l.versions.newestVersion(key); task != nil && schedule.IsElided(task) && needsList(task) {
+		l.readList(key, task)
 	}
 	l.mu.Lock()
 	l.reading--
 	delete(l.queued, key)
 	// It could not be read, or there is another version or another task meanwhile.
-	if task := l.versions.newest(key); task != nil && schedule.IsElided(task) && wantsList(task) {
+	if task := l.versions.newestVersion(key); task != nil && schedule.IsElided(task) && needsList(task) {
 		time.AfterFunc(loadAgain, func() {
 			l.onChange(&v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}, nil)
 		})
 	}
 	l.mu.Unlock()
-	l.next()
+	l.startLoads()
 }
 
-// read reads the list of a task, if that is possible now.
-func (l *loader) read(key client.ObjectKey, task *v1alpha1.PrefetchTask) {
+// readTask reads the list of a task, if that is possible now.
+func (l *listLoader) readList(key client.ObjectKey, task *v1alpha1.PrefetchTask) {
 	ctx, cancel := context.WithTimeout(l.critical, l.WriteTimeout)
 	defer cancel()
 	var now v1alpha1.PrefetchTask
@@ -253,9 +253,9 @@ func (l *loader) read(key client.ObjectKey, task *v1alpha1.PrefetchTask) {
 		return // the watch says if it is gone
 	}
 	pruneMetadata(&now)
-	l.loaded.add(key, &now)
-	l.versions.learn(&now)
-	if newest := l.versions.newest(key); newest == nil || lacksTargets(newest) { // it has changed meanwhile
-		l.loaded.remove(key)
+	l.loaded.addList(key, &now)
+	l.versions.learnVersion(&now)
+	if newest := l.versions.newestVersion(key); newest == nil || lacksTargets(newest) { // it has changed meanwhile
+		l.loaded.removeList(key)
 	}
 }

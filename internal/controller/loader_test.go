@@ -35,14 +35,14 @@ func (u *unit) watch(task *v1alpha1.PrefetchTask) {
 	if err := u.store.Get(context.Background(), client.ObjectKeyFromObject(task), &stored); err != nil {
 		u.t.Fatal(err)
 	}
-	u.versions.see(cached(slim(&stored)))
+	u.versions.observeTask(cachedTask(pruneFinishedTask(&stored)))
 }
 
 // keptLists is how many bytes of long lists are in memory, and of which tasks.
 func (u *unit) keptLists() (size int, names map[string]bool) {
 	names = map[string]bool{}
-	for _, task := range u.versions.all() {
-		if n := listSize(task); n > maxList {
+	for _, task := range u.versions.allTasks() {
+		if n := targetsSize(task); n > maxCachedTargets {
 			size += n
 			names[task.Namespace+"/"+task.Name] = true
 		}
@@ -66,7 +66,7 @@ func TestLongListsOfTasksThatWaitTakeBoundedMemory(t *testing.T) {
 		}
 		u := newUnit(t, nil, nil, tasks...)
 		leads := make(chan struct{})
-		l := newLoader(u.operator, u.store, leads)
+		l := newListLoader(u.sharedState, u.store, leads)
 		u.submitter()
 		for _, task := range tasks {
 			u.watch(task)
@@ -76,7 +76,7 @@ func TestLongListsOfTasksThatWaitTakeBoundedMemory(t *testing.T) {
 			t.Errorf("before it leads, %d bytes of %d lists are in memory", size, len(names))
 		}
 		close(leads)
-		l.next()
+		l.startLoads()
 		synctest.Wait()
 		size, first := u.keptLists()
 		if size < maxLoaded || size > maxLoaded+loads*kib<<10 || !first["quiet/t99"] {
@@ -99,8 +99,8 @@ func TestLongListsOfTasksThatWaitTakeBoundedMemory(t *testing.T) {
 			t.Errorf("%d of %d lists had a turn in %s", len(seen), many, 5*maxLoadedIdle)
 		}
 		// And what is gone leaves nothing.
-		for _, task := range u.versions.all() {
-			u.versions.remove(task)
+		for _, task := range u.versions.allTasks() {
+			u.versions.removeTask(task)
 		}
 		time.Sleep(maxLoadedIdle + time.Second)
 		synctest.Wait()
@@ -126,7 +126,7 @@ func TestLongListsAreSubmittedOnce(t *testing.T) {
 			w.create("long", fmt.Sprint("t", i), tasks[i])
 		}
 		short := w.create("short", "t", urls("short", 1))
-		if !w.await(10*time.Second, func() bool { return over(w.server.get(short)) }) {
+		if !w.await(10*time.Second, func() bool { return isFinished(w.server.get(short)) }) {
 			t.Errorf("the short one is %s", statusLine(w.server.get(short)))
 		}
 		w.awaitAll(10 * time.Minute)
@@ -148,21 +148,21 @@ func TestLongListsAreSubmittedOnce(t *testing.T) {
 func TestALongListThatCannotBeReadIsReadLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		task := unitTask("a", 0)
-		task.Spec.Targets = longTargets("a", 2*maxList>>10)
+		task.Spec.Targets = longTargets("a", 2*maxCachedTargets>>10)
 		u := newUnit(t, nil, nil, task)
 		leads := make(chan struct{})
 		close(leads)
 		reader := &failingReader{Reader: u.store, fails: 3}
-		newLoader(u.operator, reader, leads)
+		newListLoader(u.sharedState, reader, leads)
 		_, line := u.submitter()
-		u.versions.see(cached(slim(u.get("a"))))
+		u.versions.observeTask(cachedTask(pruneFinishedTask(u.get("a"))))
 		time.Sleep(2*3*loadAgain + time.Second)
 		synctest.Wait()
 		if reader.fails > 0 || line.queue.Len() != 1 {
 			t.Fatalf("%d reads are to fail yet, %d tasks are in line", reader.fails, line.queue.Len())
 		}
 		call := u.planned(line)
-		if got := len(call.URLs); got != 2*maxList>>10 || schedule.IsElided(call.Parts[0].Task) {
+		if got := len(call.URLs); got != 2*maxCachedTargets>>10 || schedule.IsElided(call.Parts[0].Task) {
 			t.Errorf("the call has %d URLs", got)
 		}
 	})
@@ -223,11 +223,11 @@ func TestEditsOfATenantDoNotKeepOthersListsOut(t *testing.T) {
 			tasks = append(tasks, task)
 		}
 		quiet := unitTask("quiet", 0)
-		quiet.Namespace, quiet.Spec.Targets = "quiet", longTargets("quiet", 2*maxList>>10)
+		quiet.Namespace, quiet.Spec.Targets = "quiet", longTargets("quiet", 2*maxCachedTargets>>10)
 		u := newUnit(t, nil, nil, append(tasks, quiet)...)
 		leads := make(chan struct{})
 		close(leads)
-		newLoader(u.operator, u.store, leads)
+		newListLoader(u.sharedState, u.store, leads)
 		u.submitter()
 		for _, task := range tasks {
 			u.watch(task)
@@ -244,7 +244,7 @@ func TestEditsOfATenantDoNotKeepOthersListsOut(t *testing.T) {
 				if err := u.store.Update(t.Context(), &stored); err != nil {
 					t.Fatal(err)
 				}
-				u.versions.see(cached(slim(&stored)))
+				u.versions.observeTask(cachedTask(pruneFinishedTask(&stored)))
 			}
 			time.Sleep(20 * time.Second)
 			synctest.Wait()
@@ -260,8 +260,8 @@ func TestEditsOfATenantDoNotKeepOthersListsOut(t *testing.T) {
 
 // removeAll takes all tasks away and lets what is under way end.
 func (u *unit) removeAll() {
-	for _, task := range u.versions.all() {
-		u.versions.remove(task)
+	for _, task := range u.versions.allTasks() {
+		u.versions.removeTask(task)
 	}
 	pass(2 * time.Minute)
 }
@@ -271,10 +271,10 @@ func TestTheListOfATaskIsNotReadAtEachLookForItsCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		edgeOne := unitEdgeOne(nil)
 		task := unitTask("a", 0)
-		task.Spec.Targets = longTargets("a", 2*maxList>>10)
+		task.Spec.Targets = longTargets("a", 2*maxCachedTargets>>10)
 		claimedAt(task, time.Now())
 		u := newUnit(t, edgeOne.RoundTripper(), nil, task)
-		newLoader(u.operator, u.store, make(chan struct{}))
+		newListLoader(u.sharedState, u.store, make(chan struct{}))
 		reads := &countingReader{Reader: u.store.live}
 		u.store.live = reads
 		p := u.poller(schedule.ElideTargets(u.get("a")))
@@ -315,14 +315,14 @@ func TestOutcomesOfLongListsDoNotKeepLostCallsWaiting(t *testing.T) {
 func TestAProcessThatStandsByForgetsTasksWithLongListsThatAreGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUnit(t, nil, nil)
-		l := newLoader(u.operator, u.store, make(chan struct{}))
+		l := newListLoader(u.sharedState, u.store, make(chan struct{}))
 		u.submitter()
 		for i := range 5000 {
 			task := unitTask(fmt.Sprint("t", i), 0)
-			task.Spec.Targets, task.ResourceVersion = longTargets("x", 2*maxList>>10), fmt.Sprint(i+1)
-			task = cached(slim(task))
-			u.versions.see(task)
-			u.versions.remove(task)
+			task.Spec.Targets, task.ResourceVersion = longTargets("x", 2*maxCachedTargets>>10), fmt.Sprint(i+1)
+			task = cachedTask(pruneFinishedTask(task))
+			u.versions.observeTask(task)
+			u.versions.removeTask(task)
 		}
 		if n := len(l.queued) + l.waiting.Len("default"); n > 100 {
 			t.Errorf("%d keys of tasks that are gone are kept", n)
@@ -334,7 +334,7 @@ func TestAProcessThatStandsByForgetsTasksWithLongListsThatAreGone(t *testing.T) 
 func TestATaskMadeAgainWhileItsListIsReadGetsItsList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		task := unitTask("a", 0)
-		task.Spec.Targets = longTargets("a", 2*maxList>>10)
+		task.Spec.Targets = longTargets("a", 2*maxCachedTargets>>10)
 		u := newUnit(t, nil, nil, task)
 		leads := make(chan struct{})
 		close(leads)
@@ -348,16 +348,16 @@ func TestATaskMadeAgainWhileItsListIsReadGetsItsList(t *testing.T) {
 			if err := u.store.Create(t.Context(), again); err != nil {
 				t.Fatal(err)
 			}
-			u.versions.remove(old)
-			u.versions.see(cached(slim(u.get("a"))))
+			u.versions.removeTask(old)
+			u.versions.observeTask(cachedTask(pruneFinishedTask(u.get("a"))))
 		}}
-		newLoader(u.operator, reader, leads)
+		newListLoader(u.sharedState, reader, leads)
 		_, line := u.submitter()
-		old = cached(slim(u.get("a")))
-		u.versions.see(old)
+		old = cachedTask(pruneFinishedTask(u.get("a")))
+		u.versions.observeTask(old)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if newest := u.versions.newest(client.ObjectKeyFromObject(task)); newest == nil || schedule.IsElided(newest) || line.queue.Len() != 1 {
+		if newest := u.versions.newestVersion(client.ObjectKeyFromObject(task)); newest == nil || schedule.IsElided(newest) || line.queue.Len() != 1 {
 			t.Error("the list of the new task is not read")
 		}
 	})
@@ -385,10 +385,10 @@ func TestARetryOfALongListIsSubmittedOnce(t *testing.T) {
 		}
 		key := w.create("n", "a", long)
 		task := w.server.get(key).DeepCopy()
-		claim(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-a1", SignedAt: metav1.Now(), Targets: "0-99", Semantics: schedule.HashSemantics(task)}, time.Now())(task)
-		record("job-1", nil, time.Now())(task)
+		claimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-a1", SignedAt: metav1.Now(), Targets: "0-99", Semantics: schedule.HashSemantics(task)}, time.Now())(task)
+		recordJob("job-1", nil, time.Now())(task)
 		task.Status.Jobs[0].Failed = 100
-		sum(task, time.Now())
+		updateSummary(task, time.Now())
 		task.Annotations = map[string]string{v1alpha1.RetryAnnotation: "1"}
 		if !schedule.IsRetryDue(task) {
 			t.Fatal("no retry is due")
@@ -436,19 +436,19 @@ func TestALongListCostsNoMoreWritesThanAShortOne(t *testing.T) {
 func TestTasksWhoseListsAreAwayAreCountedAmongThoseThatWait(t *testing.T) {
 	u := newUnit(t, nil, nil)
 	leads := make(chan struct{})
-	newLoader(u.operator, u.store, leads)
+	newListLoader(u.sharedState, u.store, leads)
 	s, _ := u.submitter()
 	task := unitTask("a", 0)
 	task.ResourceVersion = "1"
-	task.Spec.Targets = longTargets("a", 2*maxList>>10)
+	task.Spec.Targets = longTargets("a", 2*maxCachedTargets>>10)
 	task.Status.ObservedGeneration = task.Generation
-	u.versions.see(cached(slim(task)))
+	u.versions.observeTask(cachedTask(pruneFinishedTask(task)))
 	n := 0
-	for _, line := range s.zones(time.Now())[unitZone].Waiting {
+	for _, line := range s.statsByZone(time.Now())[unitZone].Waiting {
 		n += line.Targets
 	}
-	if n != 2*maxList>>10 {
-		t.Errorf("%d targets are said to wait, want %d", n, 2*maxList>>10)
+	if n != 2*maxCachedTargets>>10 {
+		t.Errorf("%d targets are said to wait, want %d", n, 2*maxCachedTargets>>10)
 	}
 }
 
@@ -457,8 +457,8 @@ func TestAnAnswerThatIsRecordedLateTellsWhatWasRefused(t *testing.T) {
 	task := claimedAt(unitTask("a", 3), t0)
 	u := newUnit(t, nil, nil, task)
 	elided := schedule.ElideTargets(u.get("a"))
-	change := record("job", map[string]string{schedule.DistinctTargets(task)[1]: "no"}, t0)
-	if _, err := u.store.settle(t.Context(), elided, "claim of a", change, fewTries); err != nil {
+	change := recordJob("job", map[string]string{schedule.DistinctTargets(task)[1]: "no"}, t0)
+	if _, err := u.store.settleClaim(t.Context(), elided, "claim of a", change, maxSettleTries); err != nil {
 		t.Fatal(err)
 	}
 	if s := u.get("a").Status; s.RefusedTargets != "1" || len(s.FailedTargets) != 1 {

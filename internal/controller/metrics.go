@@ -72,7 +72,7 @@ func init() {
 	// A series that begins with its first event hides that event from rate().
 	for _, action := range []string{teo.ActionCreatePrefetchTask, teo.ActionDescribePrefetchTasks, teo.ActionDescribeContentQuota} {
 		for _, kind := range []teo.Kind{"", teo.Throttled, teo.Exhausted, teo.Denied, teo.Rejected, teo.Unavailable, teo.Ambiguous} {
-			apiCalls.WithLabelValues(action, resultOf(kind))
+			apiCalls.WithLabelValues(action, resultLabel(kind))
 		}
 		limiterWait.WithLabelValues(action)
 	}
@@ -80,7 +80,7 @@ func init() {
 	settledCalls.WithLabelValues(outcomeNotExecuted)
 }
 
-func resultOf(kind teo.Kind) string {
+func resultLabel(kind teo.Kind) string {
 	if kind == "" {
 		return "OK"
 	}
@@ -89,7 +89,7 @@ func resultOf(kind teo.Kind) string {
 
 // ObserveCall counts a call of the EdgeOne API. It is meant for teo.Options.
 func ObserveCall(call teo.Call) {
-	apiCalls.WithLabelValues(call.Action, resultOf(call.Kind)).Inc()
+	apiCalls.WithLabelValues(call.Action, resultLabel(call.Kind)).Inc()
 	apiDuration.WithLabelValues(call.Action).Observe(call.Duration.Seconds())
 }
 
@@ -123,13 +123,13 @@ func observeRun(task *v1alpha1.PrefetchTask, reason string) {
 	runDuration.WithLabelValues(reason).Observe(task.Status.CompletionTime.Sub(task.Status.StartTime.Time).Seconds())
 }
 
-// monitor tells how things stand, when it is asked. It asks the lines and the open
+// collector tells how things stand, when it is asked. It asks the lines and the open
 // work, which hold no finished tasks; those are counted event by event. Only the
 // process that leads tells more than that it does not: others see the same tasks.
-type monitor struct {
+type collector struct {
 	limit     int
 	leads     <-chan struct{} // closed once this process does
-	tasks     *tally
+	tasks     *taskCounter
 	submitter *Submitter
 	poller    *Poller
 }
@@ -159,14 +159,14 @@ var (
 )
 
 // Describe names the gauges.
-func (*monitor) Describe(descs chan<- *prometheus.Desc) {
+func (*collector) Describe(descs chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{leaderDesc, limitDesc, tasksDesc, waitingDesc, oldestDesc, leftDesc, dailyDesc, unsettledDesc} {
 		descs <- desc
 	}
 }
 
 // Collect reads them.
-func (m *monitor) Collect(out chan<- prometheus.Metric) {
+func (m *collector) Collect(out chan<- prometheus.Metric) {
 	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 	}
@@ -178,15 +178,15 @@ func (m *monitor) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(leaderDesc, 1)
 	gauge(limitDesc, float64(m.limit))
-	for reason, n := range m.tasks.counts() {
+	for reason, n := range m.tasks.countsByReason() {
 		gauge(tasksDesc, float64(n), reason)
 	}
 	now := time.Now()
-	zones, unsettled := capZones(m.submitter.zones(now), m.poller.unsettled())
+	zones, unsettled := limitZones(m.submitter.statsByZone(now), m.poller.unsettledSince())
 	for id, zone := range zones {
 		for reason, waiting := range zone.Waiting {
 			gauge(waitingDesc, float64(waiting.Targets), id, reason)
-			gauge(oldestDesc, ageAt(now, waiting.Since), id, reason)
+			gauge(oldestDesc, ageOf(now, waiting.Since), id, reason)
 		}
 		if zone.Left >= 0 {
 			gauge(leftDesc, float64(zone.Left), id)
@@ -197,7 +197,7 @@ func (m *monitor) Collect(out chan<- prometheus.Metric) {
 	}
 	serverNow := m.poller.edgeOne.ServerTime()
 	for id, since := range unsettled {
-		gauge(unsettledDesc, ageAt(serverNow, since), id)
+		gauge(unsettledDesc, ageOf(serverNow, since), id)
 	}
 }
 
@@ -205,14 +205,14 @@ func (m *monitor) Collect(out chan<- prometheus.Metric) {
 // not exist, as many as there is room for in the cluster.
 const maxZones = 100
 
-// otherZones is the label of the rest. No zone has such an ID.
-const otherZones = "other"
+// otherZonesLabel is the label of the rest. No zone has such an ID.
+const otherZonesLabel = "other"
 
-// capZones joins all but maxZones of the zones in one. First come those that EdgeOne has
+// limitZones joins all but maxZones of the zones in one. First come those that EdgeOne has
 // accepted from the operator's own account lately, then those from other accounts, then
 // those that it knows nothing of. The quotas of the rest are left out: their sum means
 // nothing.
-func capZones(zones map[string]zoneUse, unsettled map[string]time.Time) (map[string]zoneUse, map[string]time.Time) {
+func limitZones(zones map[string]zoneStats, unsettled map[string]time.Time) (map[string]zoneStats, map[string]time.Time) {
 	all := map[string]bool{}
 	for id := range zones {
 		all[id] = true
@@ -226,19 +226,19 @@ func capZones(zones map[string]zoneUse, unsettled map[string]time.Time) (map[str
 	ids := slices.SortedFunc(maps.Keys(all), func(a, b string) int {
 		return cmp.Or(-cmp.Compare(zones[a].accepted, zones[b].accepted), cmp.Compare(a, b))
 	})
-	cappedZones, cappedUnsettled := map[string]zoneUse{}, map[string]time.Time{}
-	rest := zoneUse{ZoneStats: schedule.ZoneStats{Waiting: map[string]schedule.Backlog{}, Left: -1}}
+	cappedZones, cappedUnsettled := map[string]zoneStats{}, map[string]time.Time{}
+	rest := zoneStats{ZoneStats: schedule.ZoneStats{Waiting: map[string]schedule.Backlog{}, Left: -1}}
 	for i, id := range ids {
 		zone, used := zones[id]
 		since, open := unsettled[id]
 		label := id
 		if i >= maxZones {
-			label, zone.Left, zone.daily = otherZones, -1, 0
+			label, zone.Left, zone.daily = otherZonesLabel, -1, 0
 		}
 		switch {
-		case used && label == otherZones:
-			rest = rest.with(zone)
-			cappedZones[otherZones] = rest
+		case used && label == otherZonesLabel:
+			rest = rest.mergeStats(zone)
+			cappedZones[otherZonesLabel] = rest
 		case used:
 			cappedZones[id] = zone
 		}
@@ -249,16 +249,16 @@ func capZones(zones map[string]zoneUse, unsettled map[string]time.Time) (map[str
 	return cappedZones, cappedUnsettled
 }
 
-// ageAt is in seconds; 0 of what is not, or comes from a clock that is ahead.
-func ageAt(now, since time.Time) float64 {
+// ageOf is in seconds; 0 of what is not, or comes from a clock that is ahead.
+func ageOf(now, since time.Time) float64 {
 	if since.IsZero() {
 		return 0
 	}
 	return max(0, now.Sub(since).Seconds())
 }
 
-// zoneUse is what the lines of all accounts know of a zone.
-type zoneUse struct {
+// zoneStats is what the lines of all accounts know of a zone.
+type zoneStats struct {
 	schedule.ZoneStats
 	daily    int // the quota of a day; 0 is not known
 	accepted acceptedFrom
@@ -273,9 +273,9 @@ const (
 	operatorItself
 )
 
-// zoneMemory is how long a zone is told of after its last call, although nothing
+// zoneRetention is how long a zone is told of after its last call, although nothing
 // waits in it: most tasks wait for less time than passes between two scrapes.
-const zoneMemory = time.Hour
+const zoneRetention = time.Hour
 
 // usedZone is when a line called for a zone last.
 type usedZone struct {
@@ -283,24 +283,24 @@ type usedZone struct {
 	daily int
 }
 
-// use notes a call for a zone, or its quota; a daily of 0 keeps what is known.
-func (l *line) use(zoneID string, daily int, now time.Time) {
+// countZoneUse notes a call for a zone, or its quota; a daily of 0 keeps what is known.
+func (l *accountQueue) countZoneUse(zoneID string, daily int, now time.Time) {
 	if daily == 0 {
 		daily = l.used[zoneID].daily
 	}
 	l.used[zoneID] = usedZone{now, daily}
 }
 
-// zones tells of the zones in which tasks wait, or were called for lately.
-func (s *Submitter) zones(now time.Time) map[string]zoneUse {
+// statsByZone tells of the zones in which tasks wait, or were called for lately.
+func (s *Submitter) statsByZone(now time.Time) map[string]zoneStats {
 	s.mu.Lock()
-	lines := slices.Collect(maps.Values(s.lines))
+	lines := slices.Collect(maps.Values(s.accountQueues))
 	s.mu.Unlock()
-	all := map[string]zoneUse{}
+	all := map[string]zoneStats{}
 	for _, l := range lines {
-		for id, zone := range l.zones(now) {
+		for id, zone := range l.statsByZone(now) {
 			if known, ok := all[id]; ok { // to another account: a tenant's own key, say
-				zone = known.with(zone)
+				zone = known.mergeStats(zone)
 			}
 			all[id] = zone
 		}
@@ -308,21 +308,21 @@ func (s *Submitter) zones(now time.Time) map[string]zoneUse {
 	return all
 }
 
-func (l *line) zones(now time.Time) map[string]zoneUse {
+func (l *accountQueue) statsByZone(now time.Time) map[string]zoneStats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	known, zones := l.queue.StatsByZone(now), map[string]zoneUse{}
+	known, zones := l.queue.StatsByZone(now), map[string]zoneStats{}
 	for id, zone := range known {
 		if len(zone.Waiting) > 0 {
-			zones[id] = zoneUse{ZoneStats: zone}
+			zones[id] = zoneStats{ZoneStats: zone}
 		}
 	}
 	accepted := tenant
-	if l.account == (account{}) {
+	if l.account == (secretKey{}) {
 		accepted = operatorItself
 	}
 	for id, used := range l.used {
-		if now.Sub(used.at) >= zoneMemory {
+		if now.Sub(used.at) >= zoneRetention {
 			delete(l.used, id)
 			continue
 		}
@@ -333,13 +333,13 @@ func (l *line) zones(now time.Time) map[string]zoneUse {
 		if len(zone.Waiting) == 0 {
 			zone.Waiting = map[string]schedule.Backlog{v1alpha1.ReasonWaiting: {}}
 		}
-		zones[id] = zoneUse{zone, used.daily, accepted}
+		zones[id] = zoneStats{zone, used.daily, accepted}
 	}
 	return zones
 }
 
-// with joins what two accounts know of the same zone.
-func (z zoneUse) with(other zoneUse) zoneUse {
+// withParameter joins what two accounts know of the same zone.
+func (z zoneStats) mergeStats(other zoneStats) zoneStats {
 	z.Waiting = maps.Clone(z.Waiting)
 	for reason, line := range other.Waiting {
 		z.Waiting[reason] = z.Waiting[reason].Merge(line)
@@ -351,16 +351,16 @@ func (z zoneUse) with(other zoneUse) zoneUse {
 	return z
 }
 
-// unsettled is from when the oldest call is whose outcome is looked for, by zone;
+// unsettledSince is from when the oldest call is whose outcome is looked for, by zone;
 // zero where there is none among what is open.
-func (p *Poller) unsettled() map[string]time.Time {
+func (p *Poller) unsettledSince() map[string]time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	oldest := map[string]time.Time{}
 	for z, work := range p.zones {
 		since := oldest[z.ID]
 		for _, task := range work.tasks {
-			if claim := task.Status.Submission; claim != nil && !p.underWay(task) && (since.IsZero() || claim.SignedAt.Time.Before(since)) {
+			if claim := task.Status.Submission; claim != nil && !p.isCallInFlight(task) && (since.IsZero() || claim.SignedAt.Time.Before(since)) {
 				since = claim.SignedAt.Time
 			}
 		}
@@ -369,18 +369,18 @@ func (p *Poller) unsettled() map[string]time.Time {
 	return oldest
 }
 
-// tally counts the tasks in the cache, as it changes.
-type tally struct {
+// taskCounter counts the tasks in the cache, as it changes.
+type taskCounter struct {
 	mu       sync.Mutex
 	byReason map[string]int
 }
 
-func newTally() *tally { return &tally{byReason: map[string]int{}} }
+func newTaskCounter() *taskCounter { return &taskCounter{byReason: map[string]int{}} }
 
-// change counts what an event did to the cache: nil is before a task was there, or
+// changeVersion counts what an event did to the cache: nil is before a task was there, or
 // after it is gone.
-func (t *tally) change(before, after client.Object) {
-	from, to := reasonOf(before), reasonOf(after)
+func (t *taskCounter) countTask(before, after client.Object) {
+	from, to := keptReason(before), keptReason(after)
 	if from == to {
 		return
 	}
@@ -396,14 +396,14 @@ func (t *tally) change(before, after client.Object) {
 	}
 }
 
-func (t *tally) counts() map[string]int {
+func (t *taskCounter) countsByReason() map[string]int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return maps.Clone(t.byReason)
 }
 
-// reasonOf is what a version in the cache is counted as; "" of none.
-func reasonOf(obj client.Object) string {
+// keptReason is what a version in the cache is counted as; "" of none.
+func keptReason(obj client.Object) string {
 	switch kept := obj.(type) {
 	case *v1alpha1.PrefetchTask:
 		if reason := readyReason(kept); reason != "" && kept.Status.ObservedGeneration == kept.Generation {
@@ -411,7 +411,7 @@ func reasonOf(obj client.Object) string {
 		}
 		return v1alpha1.ReasonWaiting
 	case *metav1.PartialObjectMetadata:
-		return outcomeOf(kept)
+		return keptOutcome(kept)
 	}
 	return ""
 }

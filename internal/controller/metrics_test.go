@@ -72,10 +72,10 @@ func wantSeries(t *testing.T, what string, got, want map[string]float64) {
 }
 
 // monitorOf tells of these controllers, as the process that leads.
-func monitorOf(s *Submitter, p *Poller) *monitor {
+func monitorOf(s *Submitter, p *Poller) *collector {
 	leads := make(chan struct{})
 	close(leads)
-	return &monitor{limit: 20, leads: leads, tasks: newTally(), submitter: s, poller: p}
+	return &collector{limit: 20, leads: leads, tasks: newTaskCounter(), submitter: s, poller: p}
 }
 
 func TestThePageOfMetricsNamesThoseThatTheManagerServes(t *testing.T) {
@@ -86,7 +86,7 @@ func TestThePageOfMetricsNamesThoseThatTheManagerServes(t *testing.T) {
 		s, l := u.submitter(u.get("a"))
 		s.readQuota(l, unitCreds, unitZone)
 		m := monitorOf(s, u.poller(claimedAt(unitTask("lost", 1), time.Now())))
-		m.tasks.change(nil, u.get("a"))
+		m.tasks.countTask(nil, u.get("a"))
 		ObserveCall(teo.Call{Action: teo.ActionCreatePrefetchTask})
 		runDuration.WithLabelValues(v1alpha1.ReasonSucceeded)
 
@@ -146,8 +146,8 @@ while tasks wait in it or are followed there, and for an hour after its last cal
 `
 
 func TestTasksAreCountedByTheirReasonAsTheyComeChangeAndGo(t *testing.T) {
-	see := CacheOptions(NewJobs()).DefaultTransform
-	version := func(changes ...change) client.Object {
+	see := CacheOptions(NewRecordedJobs()).DefaultTransform
+	version := func(changes ...transition) client.Object {
 		task := unitTask("a", 1)
 		for _, c := range changes {
 			c(task)
@@ -161,13 +161,13 @@ func TestTasksAreCountedByTheirReasonAsTheyComeChangeAndGo(t *testing.T) {
 	now := time.Now()
 	claimed := func(task *v1alpha1.PrefetchTask) { claimedAt(task, now) }
 	succeed := func(task *v1alpha1.PrefetchTask) {
-		record("job-1", nil, now)(task)
+		recordJob("job-1", nil, now)(task)
 		task.Status.Jobs[0].Succeeded = 1
-		sum(task, now)
+		updateSummary(task, now)
 	}
-	fail := func(task *v1alpha1.PrefetchTask) { record("", map[string]string{"https://h/0": "no"}, now)(task) }
+	fail := func(task *v1alpha1.PrefetchTask) { recordJob("", map[string]string{"https://h/0": "no"}, now)(task) }
 	edited := func(task *v1alpha1.PrefetchTask) { task.Generation++; task.Spec.Revision = "2" }
-	tasks := newTally()
+	tasks := newTaskCounter()
 	var last client.Object
 	for _, step := range []struct {
 		name string
@@ -176,17 +176,17 @@ func TestTasksAreCountedByTheirReasonAsTheyComeChangeAndGo(t *testing.T) {
 	}{
 		{"it is new", version(), map[string]int{"Waiting": 1}},
 		{"it is claimed", version(claimed), map[string]int{"Submitting": 1}},
-		{"its answer is lost", version(claimed, unknown("lost", false)), map[string]int{"OutcomeUnknown": 1}},
-		{"it is followed", version(claimed, record("job-1", nil, now)), map[string]int{"Submitted": 1}},
+		{"its answer is lost", version(claimed, outcomeUnknown("lost", false)), map[string]int{"OutcomeUnknown": 1}},
+		{"it is followed", version(claimed, recordJob("job-1", nil, now)), map[string]int{"Submitted": 1}},
 		{"it has succeeded, and is slimmed", version(claimed, succeed), map[string]int{"Succeeded": 1}},
 		{"the same comes again", version(claimed, succeed), map[string]int{"Succeeded": 1}},
 		{"it is edited", version(claimed, succeed, edited), map[string]int{"Waiting": 1}},
 		{"it has failed", version(claimed, fail), map[string]int{"Failed": 1}},
 		{"it is deleted", nil, map[string]int{}},
 	} {
-		tasks.change(last, step.next)
+		tasks.countTask(last, step.next)
 		last = step.next
-		if got := tasks.counts(); !maps.Equal(got, step.want) {
+		if got := tasks.countsByReason(); !maps.Equal(got, step.want) {
 			t.Errorf("%s: %v, want %v", step.name, got, step.want)
 		}
 	}
@@ -206,8 +206,8 @@ func TestAScrapeCostsTheSameHoweverManyTasksAreOver(t *testing.T) {
 		return kept
 	}
 	see := func(i int) {
-		m.tasks.change(nil, over(i))
-		s.versions.see(cached(over(i)))
+		m.tasks.countTask(nil, over(i))
+		s.versions.observeTask(cachedTask(over(i)))
 	}
 	see(0)
 	before := testing.AllocsPerRun(10, scrape)
@@ -217,7 +217,7 @@ func TestAScrapeCostsTheSameHoweverManyTasksAreOver(t *testing.T) {
 	if after := testing.AllocsPerRun(10, scrape); after != before {
 		t.Errorf("a scrape allocates %v times, and %v times beside 10,000 tasks that are over", before, after)
 	}
-	if n := m.tasks.counts()[v1alpha1.ReasonSucceeded]; n != 10001 {
+	if n := m.tasks.countsByReason()[v1alpha1.ReasonSucceeded]; n != 10001 {
 		t.Errorf("%d tasks are counted, want 10001", n)
 	}
 }
@@ -253,14 +253,14 @@ func TestAZoneIsToldOfWhileItIsUsedAndAnHourLonger(t *testing.T) {
 			"waiting_targets Waiting zone-1": 6, "waiting_oldest_age_seconds Waiting zone-1": 61, "quota_left_targets zone-1": 100, "quota_daily_targets zone-1": 100,
 			"waiting_targets Waiting zone-2": 3, "waiting_oldest_age_seconds Waiting zone-2": 61,
 		}))
-		s.call(context.Background(), l, unitCreds, u.planned(l), "mine")
-		s.versions.remove(u.get("elsewhere"))
-		s.versions.remove(u.get("tenant"))
+		s.makeCall(context.Background(), l, unitCreds, u.planned(l), "mine")
+		s.versions.removeTask(u.get("elsewhere"))
+		s.versions.removeTask(u.get("tenant"))
 		wantSeries(t, "one was called for, which is followed, and the others are gone", series(t, m), always(map[string]float64{
 			"waiting_targets Waiting zone-1": 0, "waiting_oldest_age_seconds Waiting zone-1": 0, "quota_left_targets zone-1": 98, "quota_daily_targets zone-1": 100,
 			"unsettled_oldest_age_seconds zone-1": 0,
 		}))
-		s.versions.remove(u.get("a"))
+		s.versions.removeTask(u.get("a"))
 		time.Sleep(59 * time.Minute)
 		if told := series(t, m); told["quota_left_targets zone-1"] != 98 {
 			t.Errorf("within the hour: %v", told)
@@ -287,7 +287,7 @@ func TestInventedZonesShareOneLabelAndRealOnesHaveTheirOwn(t *testing.T) {
 			claimed.Spec.ZoneID = task.Spec.ZoneID
 			claimedAt(claimed, time.Now())
 			for _, task := range []*v1alpha1.PrefetchTask{task, claimed} {
-				s.versions.see(task)
+				s.versions.observeTask(task)
 				tasks = append(tasks, task)
 			}
 		}
@@ -309,7 +309,7 @@ func TestInventedZonesShareOneLabelAndRealOnesHaveTheirOwn(t *testing.T) {
 			t.Errorf("%d series", len(got))
 		}
 		for _, task := range tasks {
-			s.versions.remove(task)
+			s.versions.removeTask(task)
 		}
 		if left := series(t, m); left["waiting_targets Waiting zone-1"] != 2 || len(left) > 7 {
 			t.Errorf("once the tasks are gone: %v", left)
@@ -319,20 +319,20 @@ func TestInventedZonesShareOneLabelAndRealOnesHaveTheirOwn(t *testing.T) {
 
 func TestTwoAccountsOfAZoneAreToldOfAsOne(t *testing.T) {
 	early, late := time.Unix(100, 0), time.Unix(200, 0)
-	use := func(left, daily int, waiting map[string]schedule.Backlog) zoneUse {
-		return zoneUse{ZoneStats: schedule.ZoneStats{Waiting: waiting, Left: left}, daily: daily}
+	use := func(left, daily int, waiting map[string]schedule.Backlog) zoneStats {
+		return zoneStats{ZoneStats: schedule.ZoneStats{Waiting: waiting, Left: left}, daily: daily}
 	}
 	one := use(-1, 10, map[string]schedule.Backlog{v1alpha1.ReasonWaiting: {Targets: 1, Since: late}})
 	two := use(5, 20, map[string]schedule.Backlog{v1alpha1.ReasonWaiting: {Targets: 2, Since: early}, v1alpha1.ReasonThrottled: {Targets: 7, Since: late}})
 	want := use(5, 20, map[string]schedule.Backlog{v1alpha1.ReasonWaiting: {Targets: 3, Since: early}, v1alpha1.ReasonThrottled: {Targets: 7, Since: late}})
-	for _, got := range []zoneUse{one.with(two), two.with(one)} {
+	for _, got := range []zoneStats{one.mergeStats(two), two.mergeStats(one)} {
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%+v", got)
 		}
 	}
 	one = use(3, 10, map[string]schedule.Backlog{v1alpha1.ReasonWaiting: {}}) // where none waits
 	want.Waiting[v1alpha1.ReasonWaiting], want.Left = schedule.Backlog{Targets: 2, Since: early}, 3
-	for _, got := range []zoneUse{one.with(two), two.with(one)} {
+	for _, got := range []zoneStats{one.mergeStats(two), two.mergeStats(one)} {
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%+v", got)
 		}
@@ -344,7 +344,7 @@ func TestOnlyTheProcessThatLeadsTellsOfTasks(t *testing.T) {
 	s, _ := u.submitter(u.get("a"))
 	m := monitorOf(s, s.poller)
 	m.leads = make(chan struct{})
-	m.tasks.change(nil, u.get("a"))
+	m.tasks.countTask(nil, u.get("a"))
 	wantSeries(t, "in line for the lease", series(t, m), map[string]float64{"leader": 0})
 }
 
@@ -355,13 +355,13 @@ func TestCallsAreCountedWithWhatTheyHave(t *testing.T) {
 		u := newUnit(t, edgeOne, nil, unitTask("a", 2), unitTask("b", 1), unitTask("c", 1))
 		s, l := u.submitter(u.get("a"), u.get("b"))
 		before := series(t, counters...)
-		s.call(context.Background(), l, unitCreds, u.planned(l), "mine")
+		s.makeCall(context.Background(), l, unitCreds, u.planned(l), "mine")
 		wantSeries(t, "a call of two tasks", since(before, series(t, counters...)), map[string]float64{"call_targets": 1, "call_tasks": 1})
 
 		lost = io.ErrUnexpectedEOF
-		s.versions.see(u.get("c"))
+		s.versions.observeTask(u.get("c"))
 		before = series(t, counters...)
-		s.call(context.Background(), l, unitCreds, u.planned(l), "lost")
+		s.makeCall(context.Background(), l, unitCreds, u.planned(l), "lost")
 		wantSeries(t, "a call whose answer is lost", since(before, series(t, counters...)),
 			map[string]float64{"call_targets": 1, "call_tasks": 1, "lost_answers_total": 1})
 	})
@@ -405,18 +405,18 @@ func TestARunIsTimedToItsEndOnceAndNotAgainByARetry(t *testing.T) {
 	u := newUnit(t, nil, nil)
 	start := time.Now()
 	task := claimedAt(unitTask("a", 2), start)
-	record("job-1", nil, start)(task)
+	recordJob("job-1", nil, start)(task)
 	over := task.DeepCopy()
 	over.Status.Jobs[0].Succeeded, over.Status.Jobs[0].Failed = 1, 1
-	sum(over, start.Add(time.Minute))
+	updateSummary(over, start.Add(time.Minute))
 	before := series(t, runDuration)
-	u.finished(task, over)
-	u.finished(over, over)
+	u.reportFinished(task, over)
+	u.reportFinished(over, over)
 	wantSeries(t, "a run", since(before, series(t, runDuration)), map[string]float64{"run_duration_seconds PartiallyFailed": 1})
 
 	retried := over.DeepCopy()
 	retried.Status.Jobs[0].Retried = "1"
 	before = series(t, runDuration)
-	u.finished(task, retried)
+	u.reportFinished(task, retried)
 	wantSeries(t, "its retry", since(before, series(t, runDuration)), map[string]float64{})
 }

@@ -34,11 +34,11 @@ func handedOver(t *testing.T, edgeOne *simulator.Simulator, name string, targets
 	urls := schedule.DistinctTargets(task)
 	for from := 0; from < targets; from += perJob {
 		to := min(from+perJob, targets)
-		claim(v1alpha1.Submission{
+		claimTargets(v1alpha1.Submission{
 			ClaimID: fmt.Sprintf("claim of %s %d", name, from), ZoneID: unitZone, AccountHash: unitCreds.Hash(), SignedAt: metav1.NewTime(edgeOne.Now().Truncate(time.Second)),
 			Targets: schedule.AllPositions(to)[from:].String(), Semantics: schedule.HashSemantics(task),
 		}, time.Now())(task)
-		record(execute(t, edgeOne, urls[from:to]...), nil, time.Now())(task)
+		recordJob(execute(t, edgeOne, urls[from:to]...), nil, time.Now())(task)
 	}
 	return task
 }
@@ -160,7 +160,7 @@ func TestOutcomesAreReadInABusyZone(t *testing.T) {
 				u, p := settling(t, &badWay{RoundTripper: edgeOne.RoundTripper(), delay: 100 * time.Millisecond, refuse: check}, task)
 				begin := time.Now()
 				defer foreignTraffic(t, edgeOne, every)()
-				for !over(u.get("a")) && time.Since(begin) < time.Hour {
+				for !isFinished(u.get("a")) && time.Since(begin) < time.Hour {
 					u.lookUntil(p, unitZone, time.Now().Add(time.Second))
 				}
 				if took := time.Since(begin); took > time.Minute {
@@ -185,7 +185,7 @@ func TestAWindowThatDoesNotHoldStillConcernsOnlyItsLostCall(t *testing.T) {
 		u, p := settling(t, &badWay{RoundTripper: edgeOne.RoundTripper(), delay: 100 * time.Millisecond}, lost, done)
 		begin := time.Now()
 		defer foreignTraffic(t, edgeOne, 37*time.Millisecond)()
-		for !over(u.get("done")) && time.Since(begin) < 20*time.Minute {
+		for !isFinished(u.get("done")) && time.Since(begin) < 20*time.Minute {
 			u.lookUntil(p, unitZone, time.Now().Add(time.Second))
 		}
 		if took := time.Since(begin); took > time.Minute {
@@ -200,7 +200,7 @@ func TestAJobThatCannotBeReadConcernsOnlyItsTasks(t *testing.T) {
 		defer edgeOne.Close()
 		good, lost := handedOver(t, edgeOne, "good", 1, 1), claimedAt(unitTask("lost", 1), time.Now())
 		bad := claimedAt(unitTask("bad", 1), time.Now())
-		record("job-that-edgeone-rejects", nil, time.Now())(bad)
+		recordJob("job-that-edgeone-rejects", nil, time.Now())(bad)
 		execute(t, edgeOne, schedule.DistinctTargets(lost)...)
 		refuse := func(body string) string {
 			if strings.Contains(body, "job-that-edgeone-rejects") {
@@ -243,7 +243,7 @@ func TestWhileOutcomesMayNotBeReadTheTaskSaysSo(t *testing.T) {
 	for _, c := range []struct {
 		name        string
 		refused     time.Duration
-		then, later string // when they may be read again, and an hour after
+		then, later string // requeueAt they may be read again, and an hour after
 	}{
 		{"for a moment", 20 * time.Second, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", failed},
 		{"for two minutes", 2 * time.Minute, unread, failed},
@@ -278,7 +278,7 @@ func TestWhileOutcomesMayNotBeReadTheTaskSaysSo(t *testing.T) {
 				if got := summary(u.get("a")); got != c.later {
 					t.Errorf("later it is %s, want %s", got, c.later)
 				}
-				if tasks, _ := p.open(zone{ID: unitZone}); len(tasks) > 0 {
+				if tasks, _ := p.open(zoneKey{ID: unitZone}); len(tasks) > 0 {
 					t.Error("it is still looked at")
 				}
 			})
@@ -290,23 +290,23 @@ func TestUnreadStep(t *testing.T) {
 	const recheck, deadline = 30 * time.Second, 24 * time.Hour
 	for _, c := range []struct {
 		name string
-		is   unread
+		is   unreadState
 		want unreadStep
 	}{
-		{"refused just now", unread{isHandedOver: true}, sayNothing},
-		{"refused for less than two intervals", unread{isHandedOver: true, refused: 2*recheck - 1}, sayNothing},
-		{"refused for two intervals", unread{isHandedOver: true, refused: 2 * recheck}, sayUnread},
-		{"refused for two intervals, and not all is handed over", unread{refused: 2 * recheck}, sayNothing},
-		{"said before, and refused again after a restart", unread{isHandedOver: true, said: time.Hour}, sayUnread},
-		{"refused for days, and said just now", unread{isHandedOver: true, refused: 3 * deadline, said: 1}, sayUnread},
-		{"said for longer than jobs may take", unread{isHandedOver: true, refused: deadline, said: deadline + 1}, endUnread},
-		{"said for longer, and not all is handed over", unread{said: deadline + 1}, sayNothing},
-		{"over", unread{isHandedOver: true, isOver: true, refused: deadline, said: deadline + 1}, sayNothing},
-		{"over, and EdgeOne has forgotten it", unread{isHandedOver: true, isOver: true, isBeyond: true}, forgetUnread},
-		{"under way, and EdgeOne has forgotten it", unread{isHandedOver: true, isBeyond: true, refused: recheck}, sayNothing},
+		{"refused just now", unreadState{isHandedOver: true}, sayNothing},
+		{"refused for less than two intervals", unreadState{isHandedOver: true, refused: 2*recheck - 1}, sayNothing},
+		{"refused for two intervals", unreadState{isHandedOver: true, refused: 2 * recheck}, sayUnread},
+		{"refused for two intervals, and not all is handed over", unreadState{refused: 2 * recheck}, sayNothing},
+		{"said before, and refused again after a restart", unreadState{isHandedOver: true, said: time.Hour}, sayUnread},
+		{"refused for days, and said just now", unreadState{isHandedOver: true, refused: 3 * deadline, said: 1}, sayUnread},
+		{"said for longer than jobs may take", unreadState{isHandedOver: true, refused: deadline, said: deadline + 1}, endUnread},
+		{"said for longer, and not all is handed over", unreadState{said: deadline + 1}, sayNothing},
+		{"over", unreadState{isHandedOver: true, isOver: true, refused: deadline, said: deadline + 1}, sayNothing},
+		{"over, and EdgeOne has forgotten it", unreadState{isHandedOver: true, isOver: true, isBeyond: true}, forgetUnread},
+		{"under way, and EdgeOne has forgotten it", unreadState{isHandedOver: true, isBeyond: true, refused: recheck}, sayNothing},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := c.is.step(recheck, deadline); got != c.want {
+			if got := c.is.nextStep(recheck, deadline); got != c.want {
 				t.Errorf("%v, want %v", got, c.want)
 			}
 		})
@@ -320,7 +320,7 @@ func TestAnOutcomeIsConcludedFromACompleteReadingOnly(t *testing.T) {
 		listed  string // the status in the listing; "" is not listed
 		isWhole bool
 		age     time.Duration
-		want    outcome
+		want    jobOutcome
 	}{
 		{"listed as success", teo.StatusSuccess, false, 0, targetSucceeded},
 		{"listed as failed", teo.StatusFailed, false, 0, targetFailed},
@@ -337,15 +337,15 @@ func TestAnOutcomeIsConcludedFromACompleteReadingOnly(t *testing.T) {
 		{"in a state that nobody knows", "resting", true, day + 1, targetNoOutcome},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			seen := newReading(t0.Add(c.age))
+			seen := newHistoryRead(t0.Add(c.age))
 			if c.isWhole {
 				seen.whole["j"] = true
 			}
 			if c.listed != "" {
-				seen.add([]teo.PrefetchTask{{JobID: "j", Target: "https://h/0", Status: c.listed}})
+				seen.addTasks([]teo.PrefetchTask{{JobID: "j", Target: "https://h/0", Status: c.listed}})
 			}
 			job := &v1alpha1.Job{ID: "j", SubmitTime: metav1.NewTime(t0)}
-			if got := (limits{day, 3 * day}).judge(seen, job, "https://h/0"); got != c.want {
+			if got := (outcomeLimits{day, 3 * day}).judgeTarget(seen, job, "https://h/0"); got != c.want {
 				t.Errorf("%v, want %v", got, c.want)
 			}
 		})
@@ -358,8 +358,8 @@ func TestAURLThatAJobListsTwiceSucceededIfOneOfThemDid(t *testing.T) {
 		{teo.StatusProcessing, teo.StatusFailed, teo.StatusProcessing}, {teo.StatusFailed, teo.StatusProcessing, teo.StatusProcessing},
 		{teo.StatusFailed, teo.StatusInvalid, teo.StatusInvalid}, {teo.StatusProcessing, teo.StatusSuccess, teo.StatusSuccess},
 	} {
-		l := listing{}
-		l.add([]teo.PrefetchTask{{JobID: "j", Target: "https://h/%e4", Status: c.first}, {JobID: "j", Target: "https://h/%E4", Status: c.second}})
+		l := jobRecords{}
+		l.addTasks([]teo.PrefetchTask{{JobID: "j", Target: "https://h/%e4", Status: c.first}, {JobID: "j", Target: "https://h/%E4", Status: c.second}})
 		for _, record := range l["j"] {
 			if record.Status != c.want {
 				t.Errorf("%s and %s are %s, want %s", c.first, c.second, record.Status, c.want)
@@ -439,31 +439,31 @@ func TestALostCallIsSettledWhileOutcomesAreWritten(t *testing.T) {
 		}
 		job := execute(t, edgeOne, urls...)
 		for _, task := range tasks {
-			record(job, nil, time.Now())(task)
+			recordJob(job, nil, time.Now())(task)
 		}
 		time.Sleep(10 * time.Second)
 		lost := claimedAt(unitTask("lost", 1), time.Now())
 		u := newUnit(t, edgeOne.RoundTripper(), func(write func() error) error { time.Sleep(500 * time.Millisecond); return write() }, append(tasks, lost)...)
 		p := u.poller()
 		for _, task := range tasks {
-			p.versions.see(u.get(task.Name))
+			p.versions.observeTask(u.get(task.Name))
 		}
 		end := time.Now().Add(5 * time.Minute)
 		done := make(chan struct{})
-		for _, reconcile := range []func(context.Context, zone) (bool, error){
-			func(ctx context.Context, z zone) (bool, error) {
+		for _, reconcile := range []func(context.Context, zoneKey) (bool, error){
+			func(ctx context.Context, z zoneKey) (bool, error) {
 				r, err := p.Reconcile(ctx, z)
 				return r.RequeueAfter > 0, err
 			},
-			func(ctx context.Context, z zone) (bool, error) {
-				r, err := (settler{p}).Reconcile(ctx, z)
+			func(ctx context.Context, z zoneKey) (bool, error) {
+				r, err := (lostCallReconciler{p}).Reconcile(ctx, z)
 				return r.RequeueAfter > 0, err
 			},
 		} {
 			go func() { // as the two controllers do
 				defer func() { done <- struct{}{} }()
 				for ; time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-					if _, err := reconcile(context.Background(), zone{ID: unitZone}); err != nil {
+					if _, err := reconcile(context.Background(), zoneKey{ID: unitZone}); err != nil {
 						t.Error(err)
 					}
 				}
@@ -472,7 +472,7 @@ func TestALostCallIsSettledWhileOutcomesAreWritten(t *testing.T) {
 		time.Sleep(11 * time.Second)
 		begin := time.Now()
 		execute(t, edgeOne, schedule.DistinctTargets(lost)...) // and the answer is lost
-		p.versions.see(u.get("lost"))
+		p.versions.observeTask(u.get("lost"))
 		for u.get("lost").Status.Submission != nil && time.Since(begin) < 5*time.Minute {
 			time.Sleep(100 * time.Millisecond)
 		}
@@ -482,7 +482,7 @@ func TestALostCallIsSettledWhileOutcomesAreWritten(t *testing.T) {
 		<-done
 		<-done
 		for _, task := range tasks {
-			if !over(u.get(task.Name)) {
+			if !isFinished(u.get(task.Name)) {
 				t.Fatalf("%s is %s", task.Name, summary(u.get(task.Name)))
 			}
 		}
@@ -499,9 +499,9 @@ func TestATaskThatIsBeingDeletedIsNotLookedAt(t *testing.T) {
 		if err := u.store.Delete(t.Context(), u.get("a")); err != nil {
 			t.Fatal(err)
 		}
-		p.versions.see(u.get("a"))
+		p.versions.observeTask(u.get("a"))
 		u.lookUntil(p, unitZone, time.Now().Add(time.Minute))
-		if tasks, _ := p.open(zone{ID: unitZone}); len(tasks) > 0 || len(edgeOne.Calls()) > 1 {
+		if tasks, _ := p.open(zoneKey{ID: unitZone}); len(tasks) > 0 || len(edgeOne.Calls()) > 1 {
 			t.Errorf("%d tasks are followed, after %d calls", len(tasks), len(edgeOne.Calls()))
 		}
 	})
@@ -522,18 +522,18 @@ func TestALookReadsABoundedPartOfTheHistory(t *testing.T) {
 		u.learnTime()
 		looks, most := 0, 0
 		for begin := time.Now(); time.Since(begin) < 2*time.Minute; time.Sleep(time.Second) {
-			jobs, due := p.dueJobs(zone{ID: unitZone})
+			jobs, due := p.dueJobs(zoneKey{ID: unitZone})
 			if len(jobs) == 0 || time.Until(due) > 0 {
 				continue
 			}
-			seen := newReading(p.edgeOne.ServerTime())
-			reader := jobReader{Poller: p, ctx: t.Context(), creds: unitCreds, zoneID: unitZone, reading: seen}
-			if err := reader.read(jobs); err != nil {
+			seen := newHistoryRead(p.edgeOne.ServerTime())
+			reader := jobReader{Poller: p, ctx: t.Context(), creds: unitCreds, zoneID: unitZone, historyRead: seen}
+			if err := reader.readJobs(jobs); err != nil {
 				t.Fatal(err)
 			}
 			most, looks = max(most, seen.records), looks+1
-			for _, task := range p.noteLook(zone{ID: unitZone}, jobs, seen, nil) {
-				p.update(t.Context(), task, zone{ID: unitZone}, seen)
+			for _, task := range p.recordJobsRead(zoneKey{ID: unitZone}, jobs, seen, nil) {
+				p.writeOutcomes(t.Context(), task, zoneKey{ID: unitZone}, seen)
 			}
 		}
 		if most > maxRecords+5000 || looks < 5 {
@@ -553,31 +553,31 @@ func TestZonesOfWhichNothingWasEverReadYieldToOthers(t *testing.T) {
 		defer edgeOne.Close()
 		u := newUnit(t, edgeOne.RoundTripper(), nil)
 		p := u.poller()
-		invented := zone{ID: "zone-invented"}
-		for range unprovenLooks {
-			if leave, _ := p.enter(invented); leave == nil {
+		invented := zoneKey{ID: "zone-invented"}
+		for range maxUnprovenReads {
+			if leave, _ := p.acquireRead(invented); leave == nil {
 				t.Fatal("a look into an invented zone has to wait although none is under way")
 			}
 		}
-		if leave, wait := p.enter(invented); leave != nil || wait <= 0 {
+		if leave, wait := p.acquireRead(invented); leave != nil || wait <= 0 {
 			t.Error("looks into invented zones take all workers")
 		}
-		p.versions.see(handedOver(t, edgeOne, "a", 1, 1))
-		if leave, _ := p.enter(zone{ID: unitZone}); leave == nil {
+		p.versions.observeTask(handedOver(t, edgeOne, "a", 1, 1))
+		if leave, _ := p.acquireRead(zoneKey{ID: unitZone}); leave == nil {
 			t.Error("a zone to which something was submitted has to wait for them")
 		}
 		var waits []time.Duration
-		state, err := &looks{}, &teo.Error{Kind: teo.Denied, Code: "InvalidParameter.ZoneNotFound"}
+		state, err := &readStreak{}, &teo.Error{Kind: teo.Denied, Code: "InvalidParameter.ZoneNotFound"}
 		for range 6 {
-			p.noteResult(invented, state, err)
+			p.recordReadResult(invented, state, err)
 			waits = append(waits, time.Until(state.notBefore))
 		}
 		if fmt.Sprint(waits) != "[30s 1m0s 2m0s 4m0s 8m0s 10m0s]" {
 			t.Errorf("looks that are refused come after %v", waits)
 		}
-		state = &looks{}
+		state = &readStreak{}
 		for range 3 {
-			p.noteResult(zone{ID: unitZone}, state, err)
+			p.recordReadResult(zoneKey{ID: unitZone}, state, err)
 		}
 		if wait := time.Until(state.notBefore); wait != p.RecheckInterval {
 			t.Errorf("a zone to which something was submitted is looked at after %v", wait)
@@ -589,12 +589,12 @@ func TestTheCacheKeepsARunThatNobodyCouldReadWhileItMayBeRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		edgeOne := unitEdgeOne(nil)
 		defer edgeOne.Close()
-		jobs := NewJobs()
-		jobs.keepUnseen(72 * time.Hour)
+		jobs := NewRecordedJobs()
+		jobs.setRetention(72 * time.Hour)
 		keep := CacheOptions(jobs).DefaultTransform
 		task := handedOver(t, edgeOne, "a", 1, 1)
 		task.Generation, task.Status.ObservedGeneration = 1, 1
-		notFollowed("no", time.Now())(task)
+		endNotFollowed("no", time.Now())(task)
 		isWhole := func() bool {
 			kept, err := keep(task.DeepCopy())
 			if err != nil {
@@ -616,17 +616,17 @@ func TestARunThatWasEndedByAnEarlierVersionAsNotFollowedStaysAsItIs(t *testing.T
 	task := taskOf(1)
 	submitted("0", "j")(task)
 	for _, condition := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionFinished} {
-		set(task, condition, metav1.ConditionTrue, v1alpha1.ReasonNotFollowed, "as it was")
+		setCondition(task, condition, metav1.ConditionTrue, v1alpha1.ReasonNotFollowed, "as it was")
 	}
 	before := task.DeepCopy()
-	if _, open := openIn(task); open {
+	if _, open := openZone(task); open {
 		t.Error("it is looked at")
 	}
 	follow(listed("j", "failed", 0), time.Hour, t0, t0)(task)
 	if summary(task) != summary(before) || !meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionReady) {
 		t.Errorf("it became %s", summary(task))
 	}
-	if _, whole := client.Object(slim(task)).(*v1alpha1.PrefetchTask); whole {
+	if _, whole := client.Object(pruneFinishedTask(task)).(*v1alpha1.PrefetchTask); whole {
 		t.Error("the cache keeps all of it")
 	}
 }

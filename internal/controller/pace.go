@@ -11,65 +11,67 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 )
 
-// rate allows a burst, and then one at a time.
-type rate struct {
+// tokenRate allows a burst, and then one at a time.
+type tokenRate struct {
 	burst int
 	every time.Duration
 }
 
-// buckets count by key what a rate limits. Of each key it keeps when the whole burst is
+// tokenBuckets count by key what a rate limits. Of each key it keeps when the whole burst is
 // there again; then the key is forgotten.
-type buckets[K comparable] map[K]time.Time
+type tokenBuckets[K comparable] map[K]time.Time
 
 // maxBuckets bounds the keys. Of more, the oldest is forgotten.
 const maxBuckets = 4096
 
-// wait is how long it takes until the rate allows one more.
-func (b buckets[K]) wait(key K, r rate, now time.Time) time.Duration {
-	return max(0, latest(b[key], now).Sub(now)-time.Duration(r.burst-1)*r.every)
+// waitTime is how long it takes until the rate allows one more.
+func (b tokenBuckets[K]) waitTime(key K, r tokenRate, now time.Time) time.Duration {
+	return max(0, latestTime(b[key], now).Sub(now)-time.Duration(r.burst-1)*r.every)
 }
 
-func (b buckets[K]) take(key K, r rate, now time.Time) {
+func (b tokenBuckets[K]) takeToken(key K, r tokenRate, now time.Time) {
 	if _, known := b[key]; !known && len(b) >= maxBuckets {
 		maps.DeleteFunc(b, func(_ K, full time.Time) bool { return !full.After(now) })
 		dropOldest(b, maxBuckets, key, func(full time.Time) time.Time { return full })
 	}
-	b[key] = latest(b[key], now).Add(r.every)
+	b[key] = latestTime(b[key], now).Add(r.every)
 }
 
 // runRate is of the runs and retries of one task. Whoever changes the revision, or asks
 // for a retry, several times a second gets what he asked for last: each run costs three
 // status writes, a call and quota.
-var runRate = rate{burst: 6, every: 10 * time.Second}
+var runRate = tokenRate{burst: 6, every: 10 * time.Second}
 
 // noteRate is of the writes to one task that only say why it waits, or that an edit of
 // its spec was seen.
-var noteRate = rate{burst: 6, every: 10 * time.Second}
+var noteRate = tokenRate{burst: 6, every: 10 * time.Second}
 
 // tooSoon is what a task says that waits for its rate.
 var tooSoon = schedule.Cause{
 	Reason: v1alpha1.ReasonWaiting, Message: "Many runs started within a minute; the newest is submitted when 10 seconds have passed since the last one",
 }
 
-// pace bounds by time how often something happens to a task.
-type pace struct {
-	rate
+// writeRate bounds by time how often something happens to a task.
+type writeRate struct {
+	tokenRate
 	mu    sync.Mutex
-	tasks buckets[types.UID]
+	tasks tokenBuckets[types.UID]
 }
 
-func newPace(r rate) *pace { return &pace{rate: r, tasks: buckets[types.UID]{}} }
-
-// wait is how long it takes until it may happen again.
-func (p *pace) wait(task *v1alpha1.PrefetchTask) time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.tasks.wait(task.UID, p.rate, time.Now())
+func newWriteRate(r tokenRate) *writeRate {
+	return &writeRate{tokenRate: r, tasks: tokenBuckets[types.UID]{}}
 }
 
-// count notes that it happens.
-func (p *pace) count(task *v1alpha1.PrefetchTask) {
+// waitTime is how long it takes until it may happen again.
+func (p *writeRate) waitTime(task *v1alpha1.PrefetchTask) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.tasks.take(task.UID, p.rate, time.Now())
+	return p.tasks.waitTime(task.UID, p.tokenRate, time.Now())
+}
+
+// countPointer notes that it happens.
+func (p *writeRate) countRun(task *v1alpha1.PrefetchTask) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tasks.takeToken(task.UID, p.tokenRate, time.Now())
 }

@@ -16,9 +16,9 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// zone is what EdgeOne reports on: a zone, read with an account's credentials.
-type zone struct {
-	account
+// zoneKey is what EdgeOne reports on: a zone, read with an account's credentials.
+type zoneKey struct {
+	secretKey
 	ID string
 }
 
@@ -26,47 +26,47 @@ type zone struct {
 // outcomes of jobs (outcomes.go), and for calls whose answer was lost (lost_calls.go).
 // These are two controllers with a queue each, over the same open work.
 type Poller struct {
-	*operator
-	waker[zone]
-	lostCalls waker[zone] // of the settler
-	jobs      *Jobs
+	*sharedState
+	delayedQueue[zoneKey]
+	lostCalls delayedQueue[zoneKey] // of the settler
+	jobs      *RecordedJobs
 
 	mu     sync.Mutex
-	zones  map[zone]*openWork
-	places map[client.ObjectKey]zone
-	proven map[zone]time.Time // when a look into the zone succeeded last
+	zones  map[zoneKey]*zoneState
+	places map[client.ObjectKey]zoneKey
+	proven map[zoneKey]time.Time // requeueAt a look into the zone succeeded last
 
 	unproven   chan struct{} // the looks into other zones that are made at once
 	longLists  chan struct{} // those that are read for outcomes that looks have found
 	claimLists chan struct{} // and for lost calls
 }
 
-// unprovenLooks is how many of the looks that are made at once are into zones of which
+// maxUnprovenReads is how many of the looks that are made at once are into zones of which
 // nothing was ever read. Anybody can invent zones, and a look into one costs a call.
-const unprovenLooks = 4
+const maxUnprovenReads = 4
 
-func newPoller(op *operator, jobs *Jobs) *Poller {
+func newPoller(op *sharedState, jobs *RecordedJobs) *Poller {
 	p := &Poller{
-		operator: op, jobs: jobs, zones: map[zone]*openWork{}, places: map[client.ObjectKey]zone{},
-		proven: map[zone]time.Time{}, unproven: make(chan struct{}, unprovenLooks), longLists: make(chan struct{}, loads),
+		sharedState: op, jobs: jobs, zones: map[zoneKey]*zoneState{}, places: map[client.ObjectKey]zoneKey{},
+		proven: map[zoneKey]time.Time{}, unproven: make(chan struct{}, maxUnprovenReads), longLists: make(chan struct{}, loads),
 		claimLists: make(chan struct{}, loads),
 	}
 	op.versions.subscribe(p.onChange)
 	return p
 }
 
-// openWork is what a zone is looked at for.
-type openWork struct {
+// zoneState is what a zone is looked at for.
+type zoneState struct {
 	tasks     map[client.ObjectKey]*v1alpha1.PrefetchTask
-	wants     map[client.ObjectKey]*wanted
-	looks     map[string]jobLook // by the ID of a job
-	firstLook time.Time          // at jobs; later than at once, so that a restart does not look everywhere at once
-	outcomes  looks
-	claims    looks
+	wants     map[client.ObjectKey]*wantedOutcomes
+	looks     map[string]jobReadState // by the ID of a job
+	firstLook time.Time               // at jobs; later than at once, so that a restart does not look everywhere at once
+	outcomes  readStreak
+	claims    readStreak
 }
 
-// looks is what the looks of one kind into a zone have met.
-type looks struct {
+// readStreak is what the looks of one kind into a zone have met.
+type readStreak struct {
 	at        time.Time // of the last one
 	timed     bool      // it knew EdgeOne's time
 	notBefore time.Time // of the next one, whatever event comes
@@ -74,33 +74,33 @@ type looks struct {
 	refused   time.Time // since when only a person can make them work; zero if the last one did
 }
 
-// openIn says in which zone the task has something to look for: jobs that have
+// openZone says in which zone the task has something to look for: jobs that have
 // not ended, or a claim. Without its targets nothing can be made of what is seen,
 // and of a task that is being deleted nobody will read it.
-func openIn(task *v1alpha1.PrefetchTask) (zone, bool) {
+func openZone(task *v1alpha1.PrefetchTask) (zoneKey, bool) {
 	if !task.DeletionTimestamp.IsZero() || schedule.IsUnresolved(task) && !schedule.IsNewRun(task) {
-		return zone{}, false
+		return zoneKey{}, false
 	}
 	if claim := task.Status.Submission; claim != nil {
 		// With the keys that the task has now: those of the call may be gone.
-		return zone{accountOf(task), claim.ZoneID}, schedule.HasClaim(task)
+		return zoneKey{secretKeyOf(task), claim.ZoneID}, schedule.HasClaim(task)
 	}
 	if schedule.IsRetryDue(task) {
-		return zone{accountOf(task), task.Spec.ZoneID}, !schedule.IsElided(task)
+		return zoneKey{secretKeyOf(task), task.Spec.ZoneID}, !schedule.IsElided(task)
 	}
-	if over(task) && !schedule.IsUnseen(task) || schedule.IsNewRun(task) {
-		return zone{}, false
+	if isFinished(task) && !schedule.IsUnseen(task) || schedule.IsNewRun(task) {
+		return zoneKey{}, false
 	}
-	return zone{accountOf(task), task.Spec.ZoneID}, slices.ContainsFunc(task.Status.Jobs, underWay)
+	return zoneKey{secretKeyOf(task), task.Spec.ZoneID}, slices.ContainsFunc(task.Status.Jobs, isJobOpen)
 }
 
-// isBeyond says whether EdgeOne's history shows none of the task's jobs any more.
-func isBeyond(task *v1alpha1.PrefetchTask, retention time.Duration, now time.Time) bool {
+// isPastRetention says whether EdgeOne's history shows none of the task's jobs any more.
+func isPastRetention(task *v1alpha1.PrefetchTask, retention time.Duration, now time.Time) bool {
 	return !slices.ContainsFunc(task.Status.Jobs, func(job v1alpha1.Job) bool { return now.Sub(job.SubmitTime.Time) <= retention })
 }
 
-// underWay says whether outcomes of a job are missing.
-func underWay(job v1alpha1.Job) bool {
+// isCallInFlight says whether outcomes of a job are missing.
+func isJobOpen(job v1alpha1.Job) bool {
 	positions, _ := schedule.ParsePositions(job.Targets)
 	return int(job.Succeeded+job.Failed) < len(positions)
 }
@@ -109,39 +109,39 @@ func underWay(job v1alpha1.Job) bool {
 func (p *Poller) onChange(before, after *v1alpha1.PrefetchTask) {
 	changed := before
 	if after != nil {
-		p.jobs.see(after)
+		p.jobs.observeTask(after)
 		changed = after
 	}
 	key := client.ObjectKeyFromObject(changed)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	task := p.versions.newest(key)
-	z, open := zone{}, false
+	task := p.versions.newestVersion(key)
+	z, open := zoneKey{}, false
 	if task != nil {
-		z, open = openIn(task)
-		if schedule.IsUnseen(task) && !schedule.IsRetryDue(task) && isBeyond(task, p.HistoryRetention, p.edgeOne.ServerTime()) {
+		z, open = openZone(task)
+		if schedule.IsUnseen(task) && !schedule.IsRetryDue(task) && isPastRetention(task, p.HistoryRetention, p.edgeOne.ServerTime()) {
 			open = false // nobody will know any more
 		}
 	}
 	if before, ok := p.places[key]; ok && (!open || before != z) {
-		p.leave(key)
+		p.removeTask(key)
 	}
 	if !open {
 		return
 	}
 	work := p.zones[z]
 	if work == nil {
-		work = &openWork{
-			tasks: map[client.ObjectKey]*v1alpha1.PrefetchTask{}, wants: map[client.ObjectKey]*wanted{}, looks: map[string]jobLook{},
+		work = &zoneState{
+			tasks: map[client.ObjectKey]*v1alpha1.PrefetchTask{}, wants: map[client.ObjectKey]*wantedOutcomes{}, looks: map[string]jobReadState{},
 			firstLook: time.Now().Add(time.Duration(rand.Int64N(int64(p.PollInterval)))),
 		}
 		p.zones[z] = work
 	}
 	work.tasks[key], p.places[key] = task, z
-	p.wakeFor(z, work, task)
+	p.enqueueTask(z, work, task)
 }
 
-func (p *Poller) leave(key client.ObjectKey) {
+func (p *Poller) removeTask(key client.ObjectKey) {
 	z, ok := p.places[key]
 	if !ok {
 		return
@@ -154,51 +154,51 @@ func (p *Poller) leave(key client.ObjectKey) {
 	}
 }
 
-// wakeFor makes the looks due that the task needs.
-func (p *Poller) wakeFor(z zone, work *openWork, task *v1alpha1.PrefetchTask) {
+// enqueueTask makes the looks due that the task needs.
+func (p *Poller) enqueueTask(z zoneKey, work *zoneState, task *v1alpha1.PrefetchTask) {
 	if task.Status.Submission != nil {
-		p.lostCalls.wake(z, max(0, time.Until(latest(p.claimDue(work, task), work.claims.notBefore))))
+		p.lostCalls.enqueueAfter(z, max(0, time.Until(latestTime(p.claimDueAt(work, task), work.claims.notBefore))))
 	}
-	w := work.wantedOf(client.ObjectKeyFromObject(task), task)
+	w := work.wantedOutcomes(client.ObjectKeyFromObject(task), task)
 	if schedule.IsRetryDue(task) && len(w.jobs) == 0 {
-		p.wake(z, 0)
+		p.enqueueAfter(z, 0)
 	}
 	var due time.Time
 	for _, job := range w.jobs {
-		due = earlier(due, p.jobDue(work, w, job))
+		due = earlierTime(due, p.jobDueAt(work, w, job))
 	}
 	if !due.IsZero() {
-		p.wake(z, max(0, time.Until(latest(due, work.outcomes.notBefore))))
+		p.enqueueAfter(z, max(0, time.Until(latestTime(due, work.outcomes.notBefore))))
 	}
 }
 
-func latest(times ...time.Time) time.Time { return slices.MaxFunc(times, time.Time.Compare) }
+func latestTime(times ...time.Time) time.Time { return slices.MaxFunc(times, time.Time.Compare) }
 
-// when comes back at a time; zero is never.
-func when(due time.Time) reconcile.Result {
+// requeueAt comes back at a time; zero is never.
+func requeueAt(due time.Time) reconcile.Result {
 	if due.IsZero() {
 		return reconcile.Result{}
 	}
 	return reconcile.Result{RequeueAfter: max(time.Until(due), 10*time.Millisecond)}
 }
 
-// underWay says whether this process is making the task's call, and will record
+// isCallInFlight says whether this process is making the task's call, and will record
 // it itself.
-func (p *Poller) underWay(task *v1alpha1.PrefetchTask) bool {
-	return task.Status.Submission != nil && p.calls.has(task.Status.Submission.ClaimID)
+func (p *Poller) isCallInFlight(task *v1alpha1.PrefetchTask) bool {
+	return task.Status.Submission != nil && p.calls.isInFlight(task.Status.Submission.ClaimID)
 }
 
-func earlier(a, b time.Time) time.Time {
+func earlierTime(a, b time.Time) time.Time {
 	if a.IsZero() || b.Before(a) {
 		return b
 	}
 	return a
 }
 
-// noteResult decides when a zone may be looked at again after a look, and remembers
+// recordReadResult decides when a zone may be looked at again after a look, and remembers
 // whether looks are refused. Looks into a zone of which nothing was ever read get
 // rarer each time that they are refused.
-func (p *Poller) noteResult(z zone, l *looks, err error) {
+func (p *Poller) recordReadResult(z zoneKey, l *readStreak, err error) {
 	now := time.Now()
 	l.at = now
 	if err == nil {
@@ -206,20 +206,20 @@ func (p *Poller) noteResult(z zone, l *looks, err error) {
 		p.proven[z] = now
 		return
 	}
-	pause := max(pauseAfter(err, 1, p.RecheckInterval).Duration, settleInterval)
-	if _, isRefused := whyUnread(err, p.RecheckInterval); isRefused {
-		l.refused = earlier(l.refused, now)
+	pause := max(planBackOff(err, 1, p.RecheckInterval).Duration, settleInterval)
+	if _, isRefused := unreadCause(err, p.RecheckInterval); isRefused {
+		l.refused = earlierTime(l.refused, now)
 		pause = max(pause, p.RecheckInterval)
 	}
 	if !p.isProven(z) {
-		pause = min(pause<<min(l.failures, 10), max(pause, rareLooks*p.RecheckInterval))
+		pause = min(pause<<min(l.failures, 10), max(pause, rareReads*p.RecheckInterval))
 	}
 	l.failures++
 	l.notBefore = now.Add(pause)
 }
 
 // isProven says whether something of the zone was ever read, or submitted to it.
-func (p *Poller) isProven(z zone) bool {
+func (p *Poller) isProven(z zoneKey) bool {
 	if _, ok := p.proven[z]; ok {
 		return true
 	}
@@ -235,10 +235,10 @@ func (p *Poller) isProven(z zone) bool {
 	return false
 }
 
-// enter lets a look into a zone begin. Only a few go on at once into zones of which
+// acquireRead lets a look into a zone begin. Only a few go on at once into zones of which
 // nothing is proven, so that the others have workers and calls left: leave is nil if
 // the look has to wait.
-func (p *Poller) enter(z zone) (leave func(), wait time.Duration) {
+func (p *Poller) acquireRead(z zoneKey) (leave func(), wait time.Duration) {
 	p.mu.Lock()
 	isProven := p.isProven(z)
 	p.mu.Unlock()
@@ -253,38 +253,38 @@ func (p *Poller) enter(z zone) (leave func(), wait time.Duration) {
 	}
 }
 
-// provenMemory is how long it is remembered that a zone could be read.
-const provenMemory = time.Hour
+// provenRetention is how long it is remembered that a zone could be read.
+const provenRetention = time.Hour
 
 func (p *Poller) forgetZones() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	maps.DeleteFunc(p.proven, func(z zone, at time.Time) bool { return p.zones[z] == nil && time.Since(at) > provenMemory })
+	maps.DeleteFunc(p.proven, func(z zoneKey, at time.Time) bool { return p.zones[z] == nil && time.Since(at) > provenRetention })
 }
 
-// refusesLooking says whether EdgeOne does not let this key look into the zone. A
+// isReadRefused says whether EdgeOne does not let this key look into the zone. A
 // key that is refused for everything, or missing, says nothing about that.
-func refusesLooking(err error) bool {
+func isReadRefused(err error) bool {
 	kind := teo.KindOf(err)
 	return kind == teo.Denied && !teo.DeniedAccount(err) || kind == teo.Rejected
 }
 
-// write changes a task's status. It returns what it wrote, nil if it could not.
-func (p *Poller) write(ctx context.Context, task *v1alpha1.PrefetchTask, c change) (written *v1alpha1.PrefetchTask) {
+// writeStatus changes a task's status. It returns what it wrote, nil if it could not.
+func (p *Poller) writeStatus(ctx context.Context, task *v1alpha1.PrefetchTask, c transition) (written *v1alpha1.PrefetchTask) {
 	store := p.store
 	if task.Status.Submission == nil { // nobody waits for it but those who look
-		store = store.giveWay()
+		store = store.withLowPriority()
 	}
-	after, err := store.write(ctx, task, c)
-	p.reportRefused(task, after, err)
+	after, err := store.writeStatus(ctx, task, c)
+	p.reportRefusedWrite(task, after, err)
 	if isRefused(err) {
 		return nil
 	}
 	if err != nil {
-		_, _ = p.store.read(ctx, task) // it has changed, or is gone; the next look knows
+		_, _ = p.store.readTask(ctx, task) // it has changed, or is gone; the next look knows
 		return nil
 	}
-	p.finished(task, after)
-	p.retried(task, after)
+	p.reportFinished(task, after)
+	p.reportRetried(task, after)
 	return after
 }

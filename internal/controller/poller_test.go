@@ -83,7 +83,7 @@ func TestALookThatBeganBeforeTheHistoryWasCompleteReleasesNothing(t *testing.T) 
 		defer edgeOne.Close()
 		other := unitTask("other", 1)
 		other.Spec.Targets[0] = "https://h/other"
-		record(execute(t, edgeOne, "https://h/other"), nil, time.Now())(claimedAt(other, time.Now()))
+		recordJob(execute(t, edgeOne, "https://h/other"), nil, time.Now())(claimedAt(other, time.Now()))
 		signedAt := time.Now()
 		complete := signedAt.Truncate(time.Second).Add(validity + margin)
 		u, p := settling(t, slowly{edgeOne.RoundTripper(), func() time.Duration {
@@ -214,12 +214,12 @@ func TestACallIsNotForgottenBetweenTheDecisionAndTheLook(t *testing.T) {
 		execute(t, edgeOne, "https://h/0")
 		time.Sleep(p.HistoryRetention - time.Minute)
 		u.learnTime()
-		seen := p.plan([]*v1alpha1.PrefetchTask{u.get("a")})
+		seen := p.planClaimsRead([]*v1alpha1.PrefetchTask{u.get("a")})
 		time.Sleep(2 * time.Minute)
-		if err := p.lookForClaims(t.Context(), unitCreds, zone{ID: unitZone}, seen, true); err != nil {
+		if err := p.readClaimWindows(t.Context(), unitCreds, zoneKey{ID: unitZone}, seen, true); err != nil {
 			t.Fatal(err)
 		}
-		p.settle(t.Context(), u.get("a"), seen)
+		p.settleTask(t.Context(), u.get("a"), seen)
 		if task := u.get("a"); task.Status.LostCalls > 0 {
 			t.Errorf("executed, and released without a look: %+v", task.Status)
 		}
@@ -264,12 +264,12 @@ func TestACallThatThisProcessMakesIsLeftToIt(t *testing.T) {
 		defer edgeOne.Close()
 		u, p := settling(t, edgeOne.RoundTripper(), claimedAt(unitTask("a", 1), time.Now()))
 		execute(t, edgeOne, "https://h/0")
-		u.calls.start("claim of a")
+		u.calls.startCall("claim of a")
 		u.lookUntil(p, unitZone, time.Now().Add(20*time.Second))
-		if !claimedBy(u.get("a"), "claim of a") {
+		if !isClaimedBy(u.get("a"), "claim of a") {
 			t.Error("settled while the answer may come")
 		}
-		u.calls.end("claim of a")
+		u.calls.endCall("claim of a")
 		u.lookUntil(p, unitZone, time.Now().Add(20*time.Second))
 		if task := u.get("a"); len(task.Status.Jobs) != 1 {
 			t.Errorf("not settled: %+v", task.Status)
@@ -302,22 +302,22 @@ func TestWhatIsKnownOfADeletedTaskDoesNotHideTheOneThatTookItsName(t *testing.T)
 		u := newUnit(t, unitEdgeOne(nil).RoundTripper(), nil)
 		recorded := func(uid, version string) *v1alpha1.PrefetchTask {
 			task := claimedAt(unitTask("a", 1), time.Now())
-			record("job of "+uid, nil, time.Now())(task)
+			recordJob("job of "+uid, nil, time.Now())(task)
 			task.UID, task.ResourceVersion = types.UID(uid), version
 			return task
 		}
 		first, second := recorded("first", "9"), recorded("second", "11")
 		for _, order := range [][]*v1alpha1.PrefetchTask{{first, second}, {second, first}} {
 			p := u.poller(order...)
-			if tasks, _ := p.open(zone{ID: unitZone}); len(tasks) != 1 || tasks[0] != second {
+			if tasks, _ := p.open(zoneKey{ID: unitZone}); len(tasks) != 1 || tasks[0] != second {
 				t.Errorf("%s and then %s: it follows %+v", order[0].UID, order[1].UID, tasks)
 			}
-			p.versions.remove(first)
-			if tasks, _ := p.open(zone{ID: unitZone}); len(tasks) != 1 {
+			p.versions.removeTask(first)
+			if tasks, _ := p.open(zoneKey{ID: unitZone}); len(tasks) != 1 {
 				t.Error("that the first is gone makes the second go")
 			}
-			p.versions.remove(second)
-			if tasks, _ := p.open(zone{ID: unitZone}); len(tasks) != 0 {
+			p.versions.removeTask(second)
+			if tasks, _ := p.open(zoneKey{ID: unitZone}); len(tasks) != 0 {
 				t.Error("it follows one that is gone")
 			}
 		}
@@ -332,7 +332,7 @@ func TestATaskThatIsFirstSeenDuringALookIsNotTakenForLate(t *testing.T) {
 		var tasks []*v1alpha1.PrefetchTask
 		for _, name := range []string{"a", "b"} {
 			task := claimedAt(unitTask(name, 1), time.Now())
-			record(execute(t, edgeOne, schedule.DistinctTargets(task)...), nil, time.Now())(task)
+			recordJob(execute(t, edgeOne, schedule.DistinctTargets(task)...), nil, time.Now())(task)
 			tasks = append(tasks, task)
 			time.Sleep(25 * time.Hour) // the deadline is 24
 		}
@@ -341,7 +341,7 @@ func TestATaskThatIsFirstSeenDuringALookIsNotTakenForLate(t *testing.T) {
 		looks := 0
 		u = newUnit(t, roundTrip(func(req *http.Request) (*http.Response, error) {
 			if looks++; looks == 2 { // the first tells the time
-				p.versions.see(u.get("a"))
+				p.versions.observeTask(u.get("a"))
 			}
 			return edgeOne.RoundTripper().RoundTrip(req)
 		}), nil, tasks...)
@@ -390,9 +390,9 @@ func TestACallIsFoundWhereClocksOfEdgeOneDiffer(t *testing.T) {
 				time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(1600 * time.Millisecond)))
 				call := u.planned(l)
 				l.queue.ReserveURLs("claim", unitZone, call.URLs, time.Now())
-				s.call(t.Context(), l, unitCreds, call, "claim")
+				s.makeCall(t.Context(), l, unitCreds, call, "claim")
 				lose = false
-				s.versions.see(u.get("a"))
+				s.versions.observeTask(u.get("a"))
 				u.lookUntil(s.poller, unitZone, time.Now().Add(7*time.Minute))
 				if task := u.get("a"); task.Status.LostCalls > 0 || len(task.Status.Jobs) != 1 {
 					t.Errorf("executed once, and taken for not executed: %+v", task.Status)
@@ -414,8 +414,8 @@ func TestAJobThatWasMadeBeforeAClaimIsNotItsOwnIfItIsKnown(t *testing.T) {
 				signedAt := time.Now()
 				u, p := settling(t, edgeOne.RoundTripper(), claimedAt(unitTask("a", 1), signedAt))
 				if known {
-					record(job, nil, time.Now())(other)
-					p.jobs.see(other)
+					recordJob(job, nil, time.Now())(other)
+					p.jobs.observeTask(other)
 				}
 				u.lookUntil(p, unitZone, signedAt.Add(validity+margin+10*time.Second))
 				if task := u.get("a"); len(task.Status.Jobs) == 0 != known || task.Status.LostCalls == 1 != known {
@@ -434,14 +434,14 @@ func TestACallThatIsAnsweredBeforeAClaimIsNotTheClaims(t *testing.T) {
 		u := newUnit(t, edgeOne.RoundTripper(), nil, first, second)
 		u.learnTime()
 		s, l := u.submitter(u.get("first"))
-		s.goCall(t.Context(), l, unitCreds, u.planned(l))
+		s.startCall(t.Context(), l, unitCreds, u.planned(l))
 		synctest.Wait()
 		time.Sleep(time.Second)
 		synctest.Wait()
 		job := u.get("first").Status.Jobs[0].ID
-		s.versions.see(u.get("second"))
+		s.versions.observeTask(u.get("second"))
 		edgeOne.AddFault(simulator.Fault{Match: simulator.Matcher{Action: teo.ActionCreatePrefetchTask}, Effect: simulator.Effect{Answer: "close"}})
-		s.goCall(t.Context(), l, unitCreds, u.planned(l))
+		s.startCall(t.Context(), l, unitCreds, u.planned(l))
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if claim := u.get("second").Status.Submission; claim == nil || !slices.Contains(claim.EarlierJobs, job) {

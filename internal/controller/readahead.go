@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// ReadAhead wraps the transport to the API server: while the manager reads one page
+// NewReadAhead wraps the transport to the API server: while the manager reads one page
 // of a list of tasks it asks for the next. Both take about as long for a page, and
 // would wait for each other otherwise, for half of the time that a start beside many
 // tasks takes. A page that was asked for in vain is dropped when a list begins again, or
@@ -20,18 +20,18 @@ import (
 //
 // A page that is too large for the manager's memory is asked for again with fewer
 // tasks: that of a thousand tasks may have a megabyte or a gigabyte.
-func ReadAhead(to http.RoundTripper) http.RoundTripper {
-	return &readAhead{to: to, next: map[string]*page{}}
+func NewReadAhead(to http.RoundTripper) http.RoundTripper {
+	return &readAhead{to: to, next: map[string]*prefetchedPage{}}
 }
 
 type readAhead struct {
 	to   http.RoundTripper
 	mu   sync.Mutex
-	next map[string]*page // by path, the page after the one that was read last
+	next map[string]*prefetchedPage // by path, the page after the one that was read last
 }
 
-// page is an answer that is under way or here.
-type page struct {
+// prefetchedPage is an answer that is under way or here.
+type prefetchedPage struct {
 	url      string // as it was or will be asked for
 	limit    int    // how many tasks it may have
 	here     chan struct{}
@@ -72,8 +72,8 @@ func (r *readAhead) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	if p == nil || p.err != nil || p.url != req.URL.String() {
-		p = newPage(req, limit)
-		if p.get(r.to, req); p.err != nil {
+		p = newPrefetchedPage(req, limit)
+		if p.fetchPage(r.to, req); p.err != nil {
 			return nil, p.err
 		}
 	}
@@ -81,17 +81,17 @@ func (r *readAhead) RoundTrip(req *http.Request) (*http.Response, error) {
 		if len(p.body) < maxPage/4 {
 			p.limit = min(2*p.limit, limit)
 		}
-		r.ahead(req, string(end[1]), p.limit)
+		r.fetchAhead(req, string(end[1]), p.limit)
 	}
 	p.response.Request, p.response.Body = req, io.NopCloser(bytes.NewReader(p.body))
 	return p.response, nil
 }
 
-// ahead asks for the page after one, unless many pages are here that were not read yet.
-func (r *readAhead) ahead(req *http.Request, token string, limit int) {
+// fetchAhead asks for the page after one, unless many pages are here that were not read yet.
+func (r *readAhead) fetchAhead(req *http.Request, token string, limit int) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(req.Context()), pageTimeout)
-	next := with(req.WithContext(ctx), "continue", token)
-	p := newPage(next, limit)
+	next := withParameter(req.WithContext(ctx), "continue", token)
+	p := newPrefetchedPage(next, limit)
 	r.mu.Lock()
 	full := len(r.next) >= maxAhead
 	if !full {
@@ -104,7 +104,7 @@ func (r *readAhead) ahead(req *http.Request, token string, limit int) {
 	}
 	go func() {
 		defer cancel()
-		p.get(r.to, next)
+		p.fetchPage(r.to, next)
 	}()
 	time.AfterFunc(2*pageTimeout, func() { // the list has ended early
 		r.mu.Lock()
@@ -115,8 +115,8 @@ func (r *readAhead) ahead(req *http.Request, token string, limit int) {
 	})
 }
 
-// with returns a copy of a request with one parameter changed.
-func with(req *http.Request, name, value string) *http.Request {
+// withParameter returns a copy of a request with one parameter changed.
+func withParameter(req *http.Request, name, value string) *http.Request {
 	req = req.Clone(req.Context())
 	query := req.URL.Query()
 	query.Set(name, value)
@@ -124,15 +124,15 @@ func with(req *http.Request, name, value string) *http.Request {
 	return req
 }
 
-func newPage(req *http.Request, limit int) *page {
-	return &page{url: req.URL.String(), limit: limit, here: make(chan struct{})}
+func newPrefetchedPage(req *http.Request, limit int) *prefetchedPage {
+	return &prefetchedPage{url: req.URL.String(), limit: limit, here: make(chan struct{})}
 }
 
-// get reads the page, with fewer tasks if they are large.
-func (p *page) get(to http.RoundTripper, req *http.Request) {
+// getList reads the page, with fewer tasks if they are large.
+func (p *prefetchedPage) fetchPage(to http.RoundTripper, req *http.Request) {
 	defer close(p.here)
 	for {
-		p.try(to, with(req, "limit", strconv.Itoa(p.limit)))
+		p.tryFetch(to, withParameter(req, "limit", strconv.Itoa(p.limit)))
 		if len(p.body) <= maxPage || p.limit == 1 {
 			return
 		}
@@ -140,8 +140,8 @@ func (p *page) get(to http.RoundTripper, req *http.Request) {
 	}
 }
 
-// try reads the page, of one that is too large only the beginning.
-func (p *page) try(to http.RoundTripper, req *http.Request) {
+// tryFetch reads the page, of one that is too large only the beginning.
+func (p *prefetchedPage) tryFetch(to http.RoundTripper, req *http.Request) {
 	p.body = nil // before there is another
 	response, err := to.RoundTrip(req)
 	if err != nil {

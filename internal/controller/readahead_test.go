@@ -65,7 +65,7 @@ func askFor(t *testing.T, to http.RoundTripper, path, query string) string {
 func TestTheNextPageIsAskedForWhileOneIsRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int32
-		ahead := ReadAhead(pagesOf(3, &asked, nil))
+		ahead := NewReadAhead(pagesOf(3, &asked, nil))
 		for i, query := range []string{"limit=1", "continue=page-1&limit=1", "continue=page-2&limit=1"} {
 			if body := askFor(t, ahead, "prefetchtasks", query); !strings.Contains(body, fmt.Sprintf(`"name":"%d"`, i)) {
 				t.Errorf("page %d is %s", i, body)
@@ -84,7 +84,7 @@ func TestTheNextPageIsAskedForWhileOneIsRead(t *testing.T) {
 func TestNothingIsReadAheadOfWhatHasNoPages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int32
-		ahead := ReadAhead(pagesOf(3, &asked, nil))
+		ahead := NewReadAhead(pagesOf(3, &asked, nil))
 		for i, request := range [][2]string{{"prefetchtasks", ""}, {"prefetchtasks", "limit=1&watch=true"}, {"secrets", "limit=1"}, {"prefetchtasks/a", "limit=1"}} {
 			askFor(t, ahead, request[0], request[1])
 			synctest.Wait()
@@ -98,7 +98,7 @@ func TestNothingIsReadAheadOfWhatHasNoPages(t *testing.T) {
 func TestAListThatBeginsAgainDoesNotGetThePageOfAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int32
-		ahead := ReadAhead(pagesOf(3, &asked, nil))
+		ahead := NewReadAhead(pagesOf(3, &asked, nil))
 		askFor(t, ahead, "prefetchtasks", "limit=1")
 		for _, query := range []string{"limit=1", "continue=page-2&limit=1"} {
 			want := map[string]string{"limit=1": `"name":"0"`, "continue=page-2&limit=1": `"name":"2"`}[query]
@@ -116,7 +116,7 @@ func TestAPageThatCouldNotBeReadAheadIsAskedForAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int32
 		failed := false
-		ahead := ReadAhead(pagesOf(3, &asked, func(page int) error {
+		ahead := NewReadAhead(pagesOf(3, &asked, func(page int) error {
 			if page == 1 && !failed {
 				failed = true
 				return io.ErrUnexpectedEOF
@@ -156,7 +156,7 @@ func TestAPageOfLargeTasksHasFewerOfThem(t *testing.T) {
 			requests++
 			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(io.MultiReader(append(items, strings.NewReader(end))...))}, nil
 		})
-		ahead, next, query := ReadAhead(api), 0, "limit=1000"
+		ahead, next, query := NewReadAhead(api), 0, "limit=1000"
 		for query != "" {
 			body := askFor(t, ahead, "prefetchtasks", query)
 			most = max(most, len(body))
@@ -193,7 +193,7 @@ func (padding) Read(p []byte) (int, error) {
 func TestFewPagesAreKeptAndNoneForLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int32
-		ahead := ReadAhead(pagesOf(3, &asked, nil)).(*readAhead)
+		ahead := NewReadAhead(pagesOf(3, &asked, nil)).(*readAhead)
 		for namespace := range 100 {
 			if body := askFor(t, ahead, fmt.Sprintf("namespaces/%d/prefetchtasks", namespace), "limit=1"); !strings.Contains(body, `"name":"0"`) {
 				t.Fatal(body)

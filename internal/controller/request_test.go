@@ -34,7 +34,7 @@ func TestTargetsAreSentEncodedOnce(t *testing.T) {
 				task.Spec.Targets, task.Spec.EncodeURL = []v1alpha1.Target{written}, tt.encode
 				u := newUnit(t, edgeOne, nil, task)
 				s, l := u.submitter(u.get("a"))
-				s.call(context.Background(), l, unitCreds, u.planned(l), "mine")
+				s.makeCall(context.Background(), l, unitCreds, u.planned(l), "mine")
 				if !slices.Equal(sent, []string{tt.want}) {
 					t.Errorf("EdgeOne was asked for %q, want %q", sent, tt.want)
 				}
@@ -57,7 +57,7 @@ func TestTheFirstSpellingOfAURLIsSentForAll(t *testing.T) {
 		b.Spec.Targets = []v1alpha1.Target{"https://h/page#library", "https://h/%E4%B8%AD", "https://h/other"}
 		u := newUnit(t, edgeOne, nil, a, b)
 		s, l := u.submitter(u.get("a"), u.get("b"))
-		s.call(context.Background(), l, unitCreds, u.planned(l), "mine")
+		s.makeCall(context.Background(), l, unitCreds, u.planned(l), "mine")
 		if want := []string{"https://h/page", "https://h/%E4%B8%AD", "https://h/other"}; !slices.Equal(sent, want) {
 			t.Errorf("EdgeOne was asked for %q, want %q", sent, want)
 		}

@@ -10,20 +10,20 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// scope is what a failure keeps waiting.
-type scope int
+// backOffScope is what a failure keeps waiting.
+type backOffScope int
 
 const (
-	nothing scope = iota
+	nothing backOffScope = iota
 	theLane
 	theBlamed // whom the queue blames, by what else has failed in the same way
 	theAccount
 )
 
-// pause is what to do about a failed call, apart from its own targets: who waits,
+// backOffCall is what to do about a failed call, apart from its own targets: who waits,
 // how long, and what their status says meanwhile.
-type pause struct {
-	scope scope
+type backOffPlan struct {
+	scope backOffScope
 	time.Duration
 	schedule.Cause
 }
@@ -53,24 +53,24 @@ var (
 	errNoServerTime = errors.New("EdgeOne's answers have no Date header, by which calls are signed and looked up; check the proxies in between")
 )
 
-// pauseAfter is the only place where a failure becomes a wait. Failures is how
+// planBackOff is the only place where a failure becomes a wait. Failures is how
 // many calls failed in a row among those whom it concerns; lookAgain is when what a person has
 // to mend is tried again.
-func pauseAfter(err error, failures int, lookAgain time.Duration) pause {
+func planBackOff(err error, failures int, lookAgain time.Duration) backOffPlan {
 	message := teo.Message(err)
 	var answer *teo.Error
 	switch {
 	case errors.Is(err, errMissing):
-		return pause{theAccount, lookAgain, schedule.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: upperFirst(err.Error()), NeedsUser: true}}
+		return backOffPlan{theAccount, lookAgain, schedule.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: upperFirst(err.Error()), NeedsUser: true}}
 	case errors.Is(err, errNotClaimed):
-		return pause{theLane, backoff(failures), schedule.Cause{Reason: v1alpha1.ReasonUnavailable, Message: upperFirst(err.Error())}}
+		return backOffPlan{theLane, backOffTime(failures), schedule.Cause{Reason: v1alpha1.ReasonUnavailable, Message: upperFirst(err.Error())}}
 	case !errors.As(err, &answer): // the Kubernetes API did not give the Secret
-		return pause{theAccount, backoff(failures), schedule.Cause{Reason: v1alpha1.ReasonUnavailable, Message: upperFirst(err.Error())}}
+		return backOffPlan{theAccount, backOffTime(failures), schedule.Cause{Reason: v1alpha1.ReasonUnavailable, Message: upperFirst(err.Error())}}
 	case errors.Is(err, teo.ErrTooOld):
-		return pause{theLane, backoff(failures), schedule.Cause{Reason: v1alpha1.ReasonUnavailable, Message: message}}
+		return backOffPlan{theLane, backOffTime(failures), schedule.Cause{Reason: v1alpha1.ReasonUnavailable, Message: message}}
 	case teo.IsSignatureExpire(err):
 		// The answer has told EdgeOne's time, by which the next call is signed.
-		return pause{theAccount, backoff(failures), schedule.Cause{
+		return backOffPlan{theAccount, backOffTime(failures), schedule.Cause{
 			Reason: v1alpha1.ReasonCredentialsRefused, NeedsUser: true,
 			Message: message + " (the operator's clock differs from EdgeOne's by minutes: set it right)",
 		}}
@@ -78,30 +78,30 @@ func pauseAfter(err error, failures int, lookAgain time.Duration) pause {
 	switch teo.KindOf(err) {
 	case teo.Throttled:
 		if failures <= fewThrottles {
-			return pause{theLane, 100 * time.Millisecond, schedule.Cause{Reason: v1alpha1.ReasonThrottled, Message: message}}
+			return backOffPlan{theLane, 100 * time.Millisecond, schedule.Cause{Reason: v1alpha1.ReasonThrottled, Message: message}}
 		}
-		return pause{theAccount, backoff(failures - fewThrottles), schedule.Cause{Reason: v1alpha1.ReasonThrottled, Message: message}}
+		return backOffPlan{theAccount, backOffTime(failures - fewThrottles), schedule.Cause{Reason: v1alpha1.ReasonThrottled, Message: message}}
 	case teo.Denied:
 		why := schedule.Cause{Reason: v1alpha1.ReasonPermissionDenied, NeedsUser: true, Message: message +
 			" (check spec.zoneID, and that the key may call teo:CreatePrefetchTask, teo:DescribePrefetchTasks and teo:DescribeContentQuota in this zone)"}
 		if teo.DeniedAccount(err) {
 			why.Reason, why.Message = v1alpha1.ReasonCredentialsRefused, message+" (replace the secretId and secretKey)"
-			return pause{theAccount, lookAgain, why}
+			return backOffPlan{theAccount, lookAgain, why}
 		}
-		return pause{theBlamed, max(lookAgain, min(maxRecheck, lookAgain<<min(max(failures-1, 0), 10))), why}
+		return backOffPlan{theBlamed, max(lookAgain, min(maxRecheck, lookAgain<<min(max(failures-1, 0), 10))), why}
 	case teo.Unavailable:
-		return pause{theAccount, backoff(failures), schedule.Cause{Reason: v1alpha1.ReasonUnavailable, Message: message}}
+		return backOffPlan{theAccount, backOffTime(failures), schedule.Cause{Reason: v1alpha1.ReasonUnavailable, Message: message}}
 	case teo.Ambiguous:
 		if failures > fewLost {
-			return pause{theBlamed, backoff(failures - fewLost), schedule.Cause{Reason: v1alpha1.ReasonUnavailable, Message: message}}
+			return backOffPlan{theBlamed, backOffTime(failures - fewLost), schedule.Cause{Reason: v1alpha1.ReasonUnavailable, Message: message}}
 		}
 	}
-	return pause{}
+	return backOffPlan{}
 }
 
-// blame counts a failure and says whom it concerns and how often in a row that has
+// attributeFailure counts a failure and says whom it concerns and how often in a row that has
 // failed. A failure that says nothing about what was asked for is the account's.
-func (s *Submitter) blame(l *line, call *schedule.Call, err error, now time.Time) (schedule.Scope, int) {
+func (s *Submitter) attributeFailure(l *accountQueue, call *schedule.Call, err error, now time.Time) (schedule.Scope, int) {
 	way := cmp.Or(teo.Code(err), "no answer")
 	switch kind := teo.KindOf(err); {
 	case call == nil:
@@ -117,6 +117,6 @@ func (s *Submitter) blame(l *line, call *schedule.Call, err error, now time.Time
 	return schedule.ScopeAccount, l.failures
 }
 
-func backoff(failures int) time.Duration {
+func backOffTime(failures int) time.Duration {
 	return min(maxBackoff, time.Second<<min(max(failures-1, 0), 10))
 }

@@ -17,7 +17,7 @@ func TestPauseAfter(t *testing.T) {
 		name     string
 		err      error
 		failures int
-		scope    scope
+		scope    backOffScope
 		wait     time.Duration
 		reason   string
 		person   bool
@@ -37,7 +37,7 @@ func TestPauseAfter(t *testing.T) {
 		{"the Secret cannot be read just now", errors.New("x"), 1, theAccount, time.Second, v1alpha1.ReasonUnavailable, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := pauseAfter(c.err, c.failures, again)
+			p := planBackOff(c.err, c.failures, again)
 			if p.scope != c.scope || p.Duration != c.wait || p.Reason != c.reason || p.NeedsUser != c.person || p.Quota {
 				t.Errorf("%+v", p)
 			}

@@ -40,15 +40,15 @@ func namedFailures(task *v1alpha1.PrefetchTask, job *v1alpha1.Job) (named, rest 
 	return named, rest, count, isCertain && len(named) == count
 }
 
-// tellsFailures says whether the status tells what of a job failed: it names all, and
+// namesAllFailures says whether the status tells what of a job failed: it names all, and
 // EdgeOne has said so. What had no outcome may have succeeded since.
-func tellsFailures(task *v1alpha1.PrefetchTask, job *v1alpha1.Job) bool {
+func namesAllFailures(task *v1alpha1.PrefetchTask, job *v1alpha1.Job) bool {
 	_, _, _, isCertain := namedFailures(task, job)
 	return isCertain
 }
 
-// failures is what a retry submits again of a job.
-type failures struct {
+// jobFailures is what a retry submits again of a job.
+type jobFailures struct {
 	positions schedule.Positions
 	isKnown   bool
 }
@@ -57,17 +57,17 @@ type failures struct {
 // that tells it, else by EdgeOne's listing of the job, if that still has what the
 // status counted. The status tells it as well if the whole job failed, but not what of
 // it has succeeded since; without a reading there is no news.
-func failuresOf(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, seen *reading) failures {
+func failuresOf(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, seen *historyRead) jobFailures {
 	named, rest, count, isCertain := namedFailures(task, job)
 	switch {
 	case isCertain:
-		return failures{named, true}
+		return jobFailures{named, true}
 	case count < 0:
-		return failures{}
+		return jobFailures{}
 	case seen == nil && len(named) == count:
-		return failures{named, true}
+		return jobFailures{named, true}
 	case seen == nil:
-		return failures{rest, len(rest) == count}
+		return jobFailures{rest, len(rest) == count}
 	}
 	var failed schedule.Positions
 	targets := schedule.DistinctTargets(task)
@@ -78,11 +78,11 @@ func failuresOf(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, seen *reading) f
 	}
 	// One that was late may have succeeded since. More than were counted have not
 	// failed since: EdgeOne has forgotten them.
-	return failures{failed, len(failed) <= count}
+	return jobFailures{failed, len(failed) <= count}
 }
 
-// showsAll says whether a look has read all of what failed of a job.
-func (r *reading) showsAll(task *v1alpha1.PrefetchTask, job *v1alpha1.Job) bool {
+// hasWholeJob says whether a look has read all of what failed of a job.
+func (r *historyRead) hasWholeJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job) bool {
 	if r.whole[job.ID] || r.listing[job.ID] == nil {
 		return r.whole[job.ID]
 	}
@@ -98,7 +98,7 @@ func (r *reading) showsAll(task *v1alpha1.PrefetchTask, job *v1alpha1.Job) bool 
 // counts as succeeded what has succeeded since. That it was asked for is handled by the
 // same write, so that it never happens twice. What read tells was read of EdgeOne's
 // history, by job.
-func reopenFailed(read map[string]failures, now time.Time) change {
+func reopenFailed(read map[string]jobFailures, now time.Time) transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		s := &task.Status
 		failed := make([]schedule.Positions, len(s.Jobs))
@@ -134,9 +134,9 @@ func reopenFailed(read map[string]failures, now time.Time) change {
 			return
 		}
 		*s = *opened
-		unset(task, v1alpha1.ConditionStalled)
-		notReady(task, v1alpha1.ReasonWaiting, "Submitted when its turn comes")
-		sum(task, now)
+		removeConditions(task, v1alpha1.ConditionStalled)
+		setNotReady(task, v1alpha1.ReasonWaiting, "Submitted when its turn comes")
+		updateSummary(task, now)
 	}
 }
 
@@ -148,44 +148,44 @@ func succeededSince(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, failed sched
 }
 
 // retryRefused says why a retry does nothing. That it was asked for is handled.
-func retryRefused(why string) change {
+func retryRefused(why string) transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		task.Status.LastHandledRetry = schedule.RequestedRetry(task)
-		sayOfRetry(task, "they cannot be tried again by themselves, as "+why+"; set spec.revision to a new value to submit everything again")
+		reportRetry(task, "they cannot be tried again by themselves, as "+why+"; set spec.revision to a new value to submit everything again")
 	}
 }
 
 // retryWaits says why a retry that is asked for has not begun.
-func retryWaits(message string) change {
+func retryWaits(message string) transition {
 	return func(task *v1alpha1.PrefetchTask) {
-		sayOfRetry(task, "that they are tried again waits: "+message)
+		reportRetry(task, "that they are tried again waits: "+message)
 	}
 }
 
-// sayOfRetry adds to the outcome of a run what becomes of a retry.
-func sayOfRetry(task *v1alpha1.PrefetchTask, message string) {
-	message = failedOf(int(ptr.Deref(task.Status.Targets.Failed, 0)), int(ptr.Deref(task.Status.Targets.Total, 0))) + "; " + message
+// reportRetry adds to the outcome of a run what becomes of a retry.
+func reportRetry(task *v1alpha1.PrefetchTask, message string) {
+	message = failedMessage(int(ptr.Deref(task.Status.Targets.Failed, 0)), int(ptr.Deref(task.Status.Targets.Total, 0))) + "; " + message
 	for _, conditionType := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionFinished, v1alpha1.ConditionStalled} {
 		if c := meta.FindStatusCondition(task.Status.Conditions, conditionType); c != nil {
-			set(task, conditionType, c.Status, c.Reason, message)
+			setCondition(task, conditionType, c.Status, c.Reason, message)
 		}
 	}
-	observe(task)
+	observeGeneration(task)
 }
 
-// reopenKnown begins the retries in a zone of which the status tells what failed, and
+// reopenKnownFailures begins the retries in a zone of which the status tells what failed, and
 // says whether all of them have begun.
-func (p *Poller) reopenKnown(ctx context.Context, z zone) bool {
+func (p *Poller) reopenKnownFailures(ctx context.Context, z zoneKey) bool {
 	var tasks []*v1alpha1.PrefetchTask
-	var read []map[string]failures
+	var read []map[string]jobFailures
 	var failed atomic.Bool
 	p.mu.Lock()
 	if work := p.zones[z]; work != nil {
 		for key, task := range work.tasks {
-			w := work.wantedOf(key, task)
+			w := work.wantedOutcomes(key, task)
 			switch {
 			case !schedule.IsRetryDue(task) || len(w.jobs) > 0:
-			case p.runs.wait(task) > 0:
+			case p.runs.waitTime(task) > 0:
 				failed.Store(true)
 			default:
 				tasks, read = append(tasks, task), append(read, maps.Clone(w.failures))
@@ -193,34 +193,34 @@ func (p *Poller) reopenKnown(ctx context.Context, z zone) bool {
 		}
 	}
 	p.mu.Unlock()
-	forEach(len(tasks), func(i int) {
-		if p.write(ctx, tasks[i], reopenFailed(read[i], time.Now())) == nil {
+	writeInParallel(len(tasks), func(i int) {
+		if p.writeStatus(ctx, tasks[i], reopenFailed(read[i], time.Now())) == nil {
 			failed.Store(true)
 		}
 	})
 	return !failed.Load()
 }
 
-// retryStep begins a retry once EdgeOne's history has told what failed of all jobs of
+// planRetry begins a retry once EdgeOne's history has told what failed of all jobs of
 // which the status does not. It may take several looks to read them. If the history has
 // not been readable for a while, the status says so; nothing is submitted on a guess.
-func (p *Poller) retryStep(task *v1alpha1.PrefetchTask, z zone, seen *reading, u unread, why *schedule.Cause) change {
+func (p *Poller) planRetry(task *v1alpha1.PrefetchTask, z zoneKey, seen *historyRead, u unreadState, why *schedule.Cause) transition {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	work := p.zones[z]
 	if work == nil {
 		return func(*v1alpha1.PrefetchTask) {}
 	}
-	w := work.wantedOf(client.ObjectKeyFromObject(task), task)
+	w := work.wantedOutcomes(client.ObjectKeyFromObject(task), task)
 	for i := range task.Status.Jobs {
-		if job := &task.Status.Jobs[i]; seen.showsAll(task, job) {
+		if job := &task.Status.Jobs[i]; seen.hasWholeJob(task, job) {
 			w.failures[job.ID] = failuresOf(task, job, seen)
 		}
 	}
 	w.jobs = slices.DeleteFunc(slices.Clone(w.jobs), func(job followedJob) bool { _, isRead := w.failures[job.id]; return isRead })
 	switch {
-	case len(w.jobs) == 0 && p.runs.wait(task) > 0:
-		p.wake(z, p.PollInterval)
+	case len(w.jobs) == 0 && p.runs.waitTime(task) > 0:
+		p.enqueueAfter(z, p.PollInterval)
 	case len(w.jobs) == 0:
 		return reopenFailed(w.failures, time.Now())
 	case why != nil && u.refused >= 2*p.RecheckInterval:
@@ -230,15 +230,15 @@ func (p *Poller) retryStep(task *v1alpha1.PrefetchTask, z zone, seen *reading, u
 	return func(*v1alpha1.PrefetchTask) {}
 }
 
-// retried reports that a retry was handled, if that means anything.
-func (o *operator) retried(before, after *v1alpha1.PrefetchTask) {
+// reportRetried reports that a retry was handled, if that means anything.
+func (o *sharedState) reportRetried(before, after *v1alpha1.PrefetchTask) {
 	ready := meta.FindStatusCondition(after.Status.Conditions, v1alpha1.ConditionReady)
 	switch {
-	case !over(before) || before.Status.LastHandledRetry == after.Status.LastHandledRetry || ready == nil:
-	case !over(after):
-		o.runs.count(after)
-		o.event(after, corev1.EventTypeNormal, "Retried", "Retry", "What failed is submitted again")
+	case !isFinished(before) || before.Status.LastHandledRetry == after.Status.LastHandledRetry || ready == nil:
+	case !isFinished(after):
+		o.runs.countRun(after)
+		o.recordEvent(after, corev1.EventTypeNormal, "Retried", "Retry", "What failed is submitted again")
 	case ptr.Deref(after.Status.Targets.Failed, 0) > 0:
-		o.event(after, corev1.EventTypeWarning, "NotRetried", "Retry", ready.Message)
+		o.recordEvent(after, corev1.EventTypeWarning, "NotRetried", "Retry", ready.Message)
 	}
 }

@@ -10,10 +10,10 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// listing is EdgeOne's history by job and normalised URL.
-type listing map[string]map[string]teo.PrefetchTask
+// jobRecords is EdgeOne's history by job and normalised URL.
+type jobRecords map[string]map[string]teo.PrefetchTask
 
-func (l listing) add(tasks []teo.PrefetchTask) {
+func (l jobRecords) addTasks(tasks []teo.PrefetchTask) {
 	for _, task := range tasks {
 		job := l[task.JobID]
 		if job == nil {
@@ -28,12 +28,12 @@ func (l listing) add(tasks []teo.PrefetchTask) {
 	}
 }
 
-// window returns the part of the history in which a call can be that was signed at
+// selectWindow returns the part of the history in which a call can be that was signed at
 // start and cannot be executed after end. It begins clockSkew before start, so it can
 // show calls that were made before. Of that time it leaves out the jobs that are known
 // to be another call's.
-func (l listing) window(start, end time.Time, isOthers func(jobID string) bool) listing {
-	part := listing{}
+func (l jobRecords) selectWindow(start, end time.Time, isOthers func(jobID string) bool) jobRecords {
+	part := jobRecords{}
 	start = start.Truncate(time.Second)
 	for id, job := range l {
 		for u, task := range job {
@@ -51,17 +51,17 @@ func (l listing) window(start, end time.Time, isOthers func(jobID string) bool) 
 	return part
 }
 
-// decision is what a look at the history says about one claimed task.
-type decision int
+// claimDecision is what a look at the history says about one claimed task.
+type claimDecision int
 
 const (
-	undecided   decision = iota // look again
-	found                       // adopt the jobs; what they do not cover goes back
-	notExecuted                 // and it never will be
+	undecided   claimDecision = iota // claimsRead again
+	found                            // adoptJobs the jobs; what they do not cover goes back
+	notExecuted                      // and it never will be
 
 )
 
-// settle decides what became of a task's claim.
+// settleClaim decides what became of a task's claim.
 //
 // Before the fence only a job that lists all the task's URLs is taken for its
 // own, and only one that no other claim has recorded. After the fence nothing
@@ -69,11 +69,11 @@ const (
 // URL stands for itself: one that any job lists was executed, whoever recorded
 // that job; one that none lists was not. That a job is recorded elsewhere is
 // never evidence that something was not executed.
-func settle(submission *v1alpha1.Submission, targets []string, history listing, pastFence bool, takenBy func(jobID string) (claimID string)) (decision, []adoption) {
+func matchClaim(submission *v1alpha1.Submission, targets []string, history jobRecords, pastFence bool, takenBy func(jobID string) (claimID string)) (claimDecision, []adoptedJob) {
 	positions := schedule.CoveredPositions(submission.Targets, len(targets))
-	var candidates []candidate
+	var candidates []claimCandidate
 	for id, job := range history {
-		c := candidate{id: id, job: job, exact: hashJob(job) == submission.CallHash}
+		c := claimCandidate{id: id, job: job, exact: hashJob(job) == submission.CallHash}
 		for _, i := range positions {
 			if _, ok := job[target.Identity(targets[i])]; ok {
 				c.covers = append(c.covers, i)
@@ -88,15 +88,15 @@ func settle(submission *v1alpha1.Submission, targets []string, history listing, 
 			candidates = append(candidates, c)
 		}
 	}
-	slices.SortFunc(candidates, candidate.compare)
-	var jobs []adoption
+	slices.SortFunc(candidates, claimCandidate.compareTo)
+	var jobs []adoptedJob
 	for _, c := range candidates {
 		covered := c.covers
 		for _, job := range jobs {
 			covered = covered.Minus(job.positions)
 		}
 		if len(covered) > 0 {
-			jobs = append(jobs, adoption{c.id, covered})
+			jobs = append(jobs, adoptedJob{c.id, covered})
 		}
 	}
 	switch {
@@ -108,8 +108,8 @@ func settle(submission *v1alpha1.Submission, targets []string, history listing, 
 	return undecided, nil
 }
 
-// candidate is a job that may be the claim's.
-type candidate struct {
+// claimCandidate is a job that may be the claim's.
+type claimCandidate struct {
 	id     string
 	job    map[string]teo.PrefetchTask
 	covers schedule.Positions
@@ -117,9 +117,9 @@ type candidate struct {
 	others bool // another claim has recorded it
 }
 
-// compare puts the likeliest job first.
-func (c candidate) compare(d candidate) int {
-	score := func(c candidate) int {
+// compareTo puts the likeliest job first.
+func (c claimCandidate) compareTo(d claimCandidate) int {
+	score := func(c claimCandidate) int {
 		n := 2*len(c.covers) - len(c.job)
 		if c.exact {
 			n += 1 << 24

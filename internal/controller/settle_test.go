@@ -11,11 +11,11 @@ import (
 
 var t0 = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 
-func history(jobs map[string][]string) listing {
-	l := listing{}
+func history(jobs map[string][]string) jobRecords {
+	l := jobRecords{}
 	for id, urls := range jobs {
 		for _, u := range urls {
-			l.add([]teo.PrefetchTask{{JobID: id, Target: u, Status: teo.StatusProcessing, CreateTime: t0}})
+			l.addTasks([]teo.PrefetchTask{{JobID: id, Target: u, Status: teo.StatusProcessing, CreateTime: t0}})
 		}
 	}
 	return l
@@ -29,7 +29,7 @@ func TestSettle(t *testing.T) {
 		jobs   jobs
 		owners map[string]string
 		past   bool
-		want   decision
+		want   claimDecision
 		adopts string
 	}{
 		{"nothing is listed before the fence: look again", nil, nil, false, undecided, "[]"},
@@ -48,7 +48,7 @@ func TestSettle(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			submission := &v1alpha1.Submission{ClaimID: "mine", Targets: "0-1", CallHash: hashCall([]string{a, b, c})}
-			got, adoptions := settle(submission, []string{a, b, c}, history(test.jobs), test.past, func(id string) string { return test.owners[id] })
+			got, adoptions := matchClaim(submission, []string{a, b, c}, history(test.jobs), test.past, func(id string) string { return test.owners[id] })
 			var jobs []string
 			for _, job := range adoptions {
 				jobs = append(jobs, "{"+job.jobID+" "+job.positions.String()+"}")
@@ -69,13 +69,13 @@ func TestWindow(t *testing.T) {
 		{"in the second of the claim", 400 * time.Millisecond, true}, {"as much before as clocks may differ", -clockSkew, true},
 		{"before", -clockSkew - time.Second, false}, {"at the end", time.Minute, true}, {"after", time.Minute + time.Second, false},
 	} {
-		l := listing{}
-		l.add([]teo.PrefetchTask{{JobID: "1", Target: "https://h/a", CreateTime: t0.Add(c.at)}})
-		if _, in := l.window(t0.Add(500*time.Millisecond), t0.Add(time.Minute), func(string) bool { return false })["1"]; in != c.in {
+		l := jobRecords{}
+		l.addTasks([]teo.PrefetchTask{{JobID: "1", Target: "https://h/a", CreateTime: t0.Add(c.at)}})
+		if _, in := l.selectWindow(t0.Add(500*time.Millisecond), t0.Add(time.Minute), func(string) bool { return false })["1"]; in != c.in {
 			t.Errorf("%s: in the window: %v", c.name, in)
 		}
 		isEarly := c.at < 0
-		if _, in := l.window(t0.Add(500*time.Millisecond), t0.Add(time.Minute), func(string) bool { return true })["1"]; in != (c.in && !isEarly) {
+		if _, in := l.selectWindow(t0.Add(500*time.Millisecond), t0.Add(time.Minute), func(string) bool { return true })["1"]; in != (c.in && !isEarly) {
 			t.Errorf("%s, and another call's: in the window: %v", c.name, in)
 		}
 	}

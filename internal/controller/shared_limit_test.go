@@ -32,9 +32,9 @@ func TestALineIsWokenByTheAnswersToAnotherLinesCalls(t *testing.T) {
 		defer edgeOne.Close()
 		u := newUnit(t, edgeOne.RoundTripper(), nil, unitTask("a", 1))
 		s, l := u.submitter(u.get("a"))
-		due := priorityqueue.New[account]("accounts")
+		due := priorityqueue.New[secretKey]("accounts")
 		defer due.ShutDown()
-		s.begin(due)
+		s.useQueue(due)
 		drain := func() (woken int) {
 			for ; due.Len() > 0; woken++ {
 				a, _ := due.Get()
@@ -55,7 +55,7 @@ func TestALineIsWokenByTheAnswersToAnotherLinesCalls(t *testing.T) {
 			slots = append(slots, slot)
 		}
 		for again := time.Duration(1); again > 0; time.Sleep(again) { // until there is nothing more to write
-			result, err := s.Reconcile(t.Context(), account{})
+			result, err := s.Reconcile(t.Context(), secretKey{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -94,21 +94,21 @@ func TestLinesOfOneKeyAreServedInTurnHoweverManyCallsEachHasMade(t *testing.T) {
 				}
 				u := newUnit(t, farAway(edgeOne.RoundTripper(), 50*time.Millisecond), nil, tasks...)
 				s, a := u.submitter()
-				other := account{"default", "b"}
-				known := resolved{creds: unitCreds, at: time.Now().Add(24 * time.Hour)}
-				u.credentials.known = map[account]resolved{other: known, {}: known}
+				other := secretKey{"default", "b"}
+				known := cachedCredentials{creds: unitCreds, at: time.Now().Add(24 * time.Hour)}
+				u.credentials.known = map[secretKey]cachedCredentials{other: known, {}: known}
 				u.learnTime()
-				b := s.line(other)
-				for _, l := range []*line{a, b} {
+				b := s.queueFor(other)
+				for _, l := range []*accountQueue{a, b} {
 					l.queue.SetQuota(unitZone, 0, -1, time.Now())
 				}
 				a.queue.MarkSent(&schedule.Call{Sequence: earlier})
 				for _, task := range tasks[1:] {
-					s.versions.see(u.get(task.Name))
+					s.versions.observeTask(u.get(task.Name))
 				}
 				reconcile := func(end time.Time, done func() bool) {
 					for time.Now().Before(end) && !done() {
-						for _, acc := range []account{other, {}} {
+						for _, acc := range []secretKey{other, {}} {
 							if _, err := s.Reconcile(t.Context(), acc); err != nil {
 								t.Fatal(err)
 							}
@@ -117,7 +117,7 @@ func TestLinesOfOneKeyAreServedInTurnHoweverManyCallsEachHasMade(t *testing.T) {
 					}
 				}
 				reconcile(time.Now().Add(3*time.Second), func() bool { return false })
-				s.versions.see(u.get("old"))
+				s.versions.observeTask(u.get("old"))
 				begin := time.Now()
 				reconcile(begin.Add(10*time.Second), func() bool { return len(u.get("old").Status.Jobs) > 0 })
 				if took := time.Since(begin); took > 2*time.Second {

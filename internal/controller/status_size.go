@@ -30,8 +30,8 @@ const (
 	leastRoom = 4 << 10
 )
 
-// tooLarge is what a person can do about a task that etcd does not take.
-const tooLarge = "The Kubernetes API refuses the status: the task is too large for etcd. " +
+// tooLargeMessage is what a person can do about a task that etcd does not take.
+const tooLargeMessage = "The Kubernetes API refuses the status: the task is too large for etcd. " +
 	"Remove large annotations, split the list, or move it to a ConfigMap with targetsFrom"
 
 // trimStatus drops failed targets from the end of the list until the status has at most
@@ -60,9 +60,9 @@ func shortenStatus(task *v1alpha1.PrefetchTask) {
 	task.Status.FailedTargets = nil
 	for i := range task.Status.Conditions {
 		c := &task.Status.Conditions[i]
-		c.Message = cut(c.Message, shortMessage)
+		c.Message = truncateMessage(c.Message, shortMessage)
 	}
-	stall(task, true, v1alpha1.ReasonTooLarge, tooLarge)
+	setStalled(task, true, v1alpha1.ReasonTooLarge, tooLargeMessage)
 }
 
 func jsonSize(v any) int {
@@ -73,8 +73,8 @@ func jsonSize(v any) int {
 	return len(text)
 }
 
-// cut returns valid UTF-8 of at most so many bytes.
-func cut(message string, most int) string {
+// truncateMessage returns valid UTF-8 of at most so many bytes.
+func truncateMessage(message string, most int) string {
 	message = strings.ToValidUTF8(message, "�")
 	if len(message) <= most {
 		return message
@@ -103,27 +103,27 @@ func isRefused(err error) bool {
 	return isTooLarge(err) || apierrors.IsInvalid(err) || apierrors.IsForbidden(err)
 }
 
-// whyRefused says what a person can do about a task whose status is refused.
-func whyRefused(err error) schedule.Cause {
+// refusalCause says what a person can do about a task whose status is refused.
+func refusalCause(err error) schedule.Cause {
 	if isTooLarge(err) {
-		return schedule.Cause{Reason: v1alpha1.ReasonTooLarge, Message: tooLarge, NeedsUser: true}
+		return schedule.Cause{Reason: v1alpha1.ReasonTooLarge, Message: tooLargeMessage, NeedsUser: true}
 	}
 	return schedule.Cause{
 		Reason: v1alpha1.ReasonUnavailable, NeedsUser: true,
-		Message: cut("The Kubernetes API refuses the status of this task: "+err.Error(), maxMessage/2),
+		Message: truncateMessage("The Kubernetes API refuses the status of this task: "+err.Error(), maxMessage/2),
 	}
 }
 
-// refusals remembers which tasks have a status that the API server did not take. Each
+// refusedWrites remembers which tasks have a status that the API server did not take. Each
 // attempt sends, checks and encodes up to 1.5 MB, so a task's own trouble must not cost
 // one at each look.
-type refusals struct {
+type refusedWrites struct {
 	mu    sync.Mutex
-	tasks map[types.UID]refusal
+	tasks map[types.UID]refusedWrite
 }
 
-// refusal is what is known of one task.
-type refusal struct {
+// refusedWrite is what is known of one task.
+type refusedWrite struct {
 	room    int    // for its status, in bytes
 	short   bool   // only the short form of a status fits
 	err     error  // that version was refused in any form
@@ -139,24 +139,24 @@ const (
 	refusalMemory = 5 * time.Minute
 )
 
-// get returns what is known of a task, with the room that all have if that is nothing.
-func (r *refusals) get(uid types.UID) refusal {
+// getList returns what is known of a task, with the room that all have if that is nothing.
+func (r *refusedWrites) lookUp(uid types.UID) refusedWrite {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	known, ok := r.tasks[uid]
 	if !ok || !time.Now().Before(known.until) {
-		return refusal{room: maxStatus}
+		return refusedWrite{room: maxStatus}
 	}
 	return known
 }
 
-func (r *refusals) note(uid types.UID, known refusal) {
+func (r *refusedWrites) rememberWrite(uid types.UID, known refusedWrite) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.tasks == nil {
-		r.tasks = map[types.UID]refusal{}
+		r.tasks = map[types.UID]refusedWrite{}
 	}
-	dropOldest(r.tasks, maxRefusals, uid, func(known refusal) time.Time { return known.until })
+	dropOldest(r.tasks, maxRefusals, uid, func(known refusedWrite) time.Time { return known.until })
 	known.until = time.Now().Add(refusalMemory)
 	r.tasks[uid] = known
 }

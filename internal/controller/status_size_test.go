@@ -61,7 +61,7 @@ func (u *unit) onWrite(judge func(now, written *v1alpha1.PrefetchTask) error) {
 func (u *unit) reconcileFor(s *Submitter, d time.Duration) {
 	u.t.Helper()
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Second) {
-		if _, err := s.Reconcile(u.t.Context(), account{}); err != nil {
+		if _, err := s.Reconcile(u.t.Context(), secretKey{}); err != nil {
 			u.t.Fatal(err)
 		}
 	}
@@ -110,7 +110,7 @@ func TestARecordThatIsNotTakenKeepsNobodyElseWaiting(t *testing.T) {
 				l.queue.SetQuota(unitZone, 0, -1, time.Now())
 				u.learnTime()
 				u.reconcileFor(s, 2*time.Second)
-				s.versions.see(u.get("good"))
+				s.versions.observeTask(u.get("good"))
 				u.reconcileFor(s, 5*time.Second)
 				if n := len(u.get("good").Status.Jobs); n != 1 {
 					t.Fatalf("5 s later the other task has %d jobs and is %s", n, readyReason(u.get("good")))
@@ -127,7 +127,7 @@ func TestARecordThatIsNotTakenKeepsNobodyElseWaiting(t *testing.T) {
 				if err := u.store.Client.Update(t.Context(), edited); err != nil {
 					t.Fatal(err)
 				}
-				s.versions.see(u.get("bad"))
+				s.versions.observeTask(u.get("bad"))
 				u.reconcileFor(s, 10*time.Second)
 				if status := u.get("bad").Status; status.Submission != nil || len(status.Jobs) != 1 {
 					t.Errorf("the answer is not recorded: %+v", status)
@@ -172,7 +172,7 @@ func TestAClaimThatIsNotTakenKeepsNobodyElseWaiting(t *testing.T) {
 				l.queue.SetQuota(unitZone, 0, -1, time.Now())
 				u.learnTime()
 				u.reconcileFor(s, 30*time.Second)
-				s.versions.see(u.get("good"))
+				s.versions.observeTask(u.get("good"))
 				u.reconcileFor(s, 5*time.Second)
 				if n := len(u.get("good").Status.Jobs); n != 1 {
 					t.Fatalf("5 s later the other task has %d jobs and is %s", n, readyReason(u.get("good")))
@@ -182,16 +182,16 @@ func TestAClaimThatIsNotTakenKeepsNobodyElseWaiting(t *testing.T) {
 				if n := edgeOne.Executed("https://h/0"); n != 0 || readyReason(now) != c.reason || refused > 150 {
 					t.Errorf("submitted %d times, %s, %d claims refused", n, summary(now), refused)
 				}
-				if isRefused(c.trouble) && (!stalledFor(now, c.reason) || refused > 20) {
+				if isRefused(c.trouble) && (!isStalledFor(now, c.reason) || refused > 20) {
 					t.Errorf("%s after %d refused claims", summary(now), refused)
 				}
 				now.Labels = map[string]string{"mended": "yes"}
 				if err := u.store.Client.Update(t.Context(), now); err != nil {
 					t.Fatal(err)
 				}
-				s.versions.see(u.get("bad"))
+				s.versions.observeTask(u.get("bad"))
 				u.reconcileFor(s, 5*time.Second)
-				if now := u.get("bad"); len(now.Status.Jobs) != 1 || stalledFor(now, c.reason) {
+				if now := u.get("bad"); len(now.Status.Jobs) != 1 || isStalledFor(now, c.reason) {
 					t.Errorf("it is mended, and is %s", summary(now))
 				}
 			})

@@ -26,8 +26,8 @@ func taskOf(n int) *v1alpha1.PrefetchTask {
 	return task
 }
 
-func claiming(positions string) change {
-	return claim(v1alpha1.Submission{ClaimID: "c-" + positions, ZoneID: "zone-1", Targets: positions, SignedAt: metav1.NewTime(t0)}, t0)
+func claiming(positions string) transition {
+	return claimTargets(v1alpha1.Submission{ClaimID: "c-" + positions, ZoneID: "zone-1", Targets: positions, SignedAt: metav1.NewTime(t0)}, t0)
 }
 
 // summary is the conditions of a task: "Ready=Reason" if True, "-Ready=Reason" if not.
@@ -41,10 +41,10 @@ func summary(task *v1alpha1.PrefetchTask) string {
 	return strings.Join(all, " ")
 }
 
-func listed(id, status string, positions ...int) listing {
-	l := listing{}
+func listed(id, status string, positions ...int) jobRecords {
+	l := jobRecords{}
 	for _, i := range positions {
-		l.add([]teo.PrefetchTask{{JobID: id, Target: fmt.Sprintf("HTTPS://H:443/%d", i), Status: status, FailType: "originPullFailed"}})
+		l.addTasks([]teo.PrefetchTask{{JobID: id, Target: fmt.Sprintf("HTTPS://H:443/%d", i), Status: status, FailType: "originPullFailed"}})
 	}
 	return l
 }
@@ -53,36 +53,36 @@ func TestTransitions(t *testing.T) {
 	quota := schedule.Cause{Reason: v1alpha1.ReasonDailyQuota, Message: "no quota", Quota: true}
 	person := schedule.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "no Secret", NeedsUser: true}
 	revise := func(task *v1alpha1.PrefetchTask) { task.Spec.Revision = "2"; task.Generation++ }
-	following := func(l listing, after time.Duration) change { return follow(l, time.Hour, t0, t0.Add(after)) }
+	following := func(l jobRecords, after time.Duration) transition { return follow(l, time.Hour, t0, t0.Add(after)) }
 	for _, c := range []struct {
 		name    string
-		changes []change
+		changes []transition
 		want    string
 		counts  string // total, submitted, succeeded, failed
 	}{
-		{"claimed", []change{claiming("0-1")}, "-Finished=Submitting -Ready=Submitting -Submitted=Submitting", "2 0 0 0"},
-		{"submitted", []change{claiming("0-1"), record("j", nil, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
-		{"submitted in part", []change{claiming("0"), record("j", nil, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 1 0 0"},
-		{"refused in part", []change{claiming("0-1"), record("j", map[string]string{"https://h/1": "no"}, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 1"},
-		{"refused as a whole", []change{refuse(schedule.AllPositions(2), "no", t0)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
-		{"released", []change{claiming("0-1"), release(noReason, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 0 0 0"},
-		{"unknown", []change{claiming("0-1"), unknown("lost", false)}, "-Finished=OutcomeUnknown -Ready=OutcomeUnknown ?Submitted=OutcomeUnknown", "2 0 0 0"},
-		{"found", []change{claiming("0-1"), unknown("lost", false), adopt([]adoption{{"j", schedule.AllPositions(2)}}, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
-		{"found in part", []change{claiming("0-1"), adopt([]adoption{{"j", schedule.AllPositions(1)}}, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 1 0 0"},
-		{"lost three times with others", []change{claiming("0-1"), adopt(nil, t0), claiming("0-1"), adopt(nil, t0), claiming("0-1"), adopt(nil, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 0 0 0"},
-		{"lost three times, the last one alone", []change{claiming("0-1"), adopt(nil, t0), claiming("0-1"), adopt(nil, t0), claiming("0"), adopt(nil, t0)}, "-Finished=OutcomeUnknown -Ready=OutcomeUnknown Stalled=OutcomeUnknown -Submitted=Waiting", "2 0 0 0"},
-		{"waiting for quota", []change{waits(schedule.WaitingStatus{Cause: quota}, t0)}, "-Finished=DailyQuota QuotaExceeded=DailyQuota -Ready=DailyQuota -Submitted=DailyQuota", ""},
-		{"half done and waiting for quota, while the other half is followed", []change{claiming("0"), record("j", nil, t0), waits(schedule.WaitingStatus{Cause: quota}, t0), following(listed("j", "success", 0), 0)}, "-Finished=DailyQuota QuotaExceeded=DailyQuota -Ready=DailyQuota -Submitted=DailyQuota", "2 1 1 0"},
-		{"stalled", []change{waits(schedule.WaitingStatus{Cause: person, Stalled: true}, t0)}, "-Finished=CredentialsMissing -Ready=CredentialsMissing Stalled=CredentialsMissing -Submitted=CredentialsMissing", ""},
-		{"mended", []change{waits(schedule.WaitingStatus{Cause: person, Stalled: true}, t0), claiming("0-1"), record("j", nil, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
-		{"succeeded", []change{claiming("0-1"), record("j", nil, t0), following(listed("j", "success", 0, 1), 0)}, "Finished=Succeeded Ready=Succeeded Submitted=Submitted", "2 2 2 0"},
-		{"failed in part", []change{claiming("0"), record("i", nil, t0), claiming("1"), record("j", nil, t0), following(listed("i", "success", 0), 0), following(listed("j", "failed", 1), 0)}, "Finished=PartiallyFailed -Ready=PartiallyFailed Stalled=PartiallyFailed Submitted=Submitted", "2 2 1 1"},
-		{"not to be seen", []change{claiming("0-1"), record("j", nil, t0), blind(person)}, "-Finished=CredentialsMissing -Ready=CredentialsMissing Stalled=CredentialsMissing Submitted=Submitted", "2 2 0 0"},
-		{"seen again", []change{claiming("0-1"), record("j", nil, t0), blind(person), following(listed("j", "success", 0), 0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 1 0"},
-		{"under way", []change{claiming("0-1"), record("j", nil, t0), following(listed("j", "processing", 0, 1), 0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
-		{"without an outcome", []change{claiming("0-1"), record("j", nil, t0), following(listing{}, 2*time.Hour)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
-		{"not followed", []change{claiming("0-1"), record("j", nil, t0), notFollowed("denied", t0)}, "Finished=NotFollowed ?Ready=NotFollowed Stalled=NotFollowed Submitted=Submitted", "2 2 0 0"},
-		{"a new run after the end", []change{refuse(schedule.AllPositions(2), "no", t0), revise, claiming("0-1")}, "-Finished=Submitting -Ready=Submitting -Submitted=Submitting", "2 0 0 0"},
+		{"claimed", []transition{claiming("0-1")}, "-Finished=Submitting -Ready=Submitting -Submitted=Submitting", "2 0 0 0"},
+		{"submitted", []transition{claiming("0-1"), recordJob("j", nil, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
+		{"submitted in part", []transition{claiming("0"), recordJob("j", nil, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 1 0 0"},
+		{"refused in part", []transition{claiming("0-1"), recordJob("j", map[string]string{"https://h/1": "no"}, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 1"},
+		{"refused as a whole", []transition{refuseTargets(schedule.AllPositions(2), "no", t0)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
+		{"released", []transition{claiming("0-1"), releaseClaim(noReason, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 0 0 0"},
+		{"unknown", []transition{claiming("0-1"), outcomeUnknown("lost", false)}, "-Finished=OutcomeUnknown -Ready=OutcomeUnknown ?Submitted=OutcomeUnknown", "2 0 0 0"},
+		{"found", []transition{claiming("0-1"), outcomeUnknown("lost", false), adoptJobs([]adoptedJob{{"j", schedule.AllPositions(2)}}, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
+		{"found in part", []transition{claiming("0-1"), adoptJobs([]adoptedJob{{"j", schedule.AllPositions(1)}}, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 1 0 0"},
+		{"lost three times with others", []transition{claiming("0-1"), adoptJobs(nil, t0), claiming("0-1"), adoptJobs(nil, t0), claiming("0-1"), adoptJobs(nil, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 0 0 0"},
+		{"lost three times, the last one alone", []transition{claiming("0-1"), adoptJobs(nil, t0), claiming("0-1"), adoptJobs(nil, t0), claiming("0"), adoptJobs(nil, t0)}, "-Finished=OutcomeUnknown -Ready=OutcomeUnknown Stalled=OutcomeUnknown -Submitted=Waiting", "2 0 0 0"},
+		{"waiting for quota", []transition{reportWaiting(schedule.WaitingStatus{Cause: quota}, t0)}, "-Finished=DailyQuota QuotaExceeded=DailyQuota -Ready=DailyQuota -Submitted=DailyQuota", ""},
+		{"half done and waiting for quota, while the other half is followed", []transition{claiming("0"), recordJob("j", nil, t0), reportWaiting(schedule.WaitingStatus{Cause: quota}, t0), following(listed("j", "success", 0), 0)}, "-Finished=DailyQuota QuotaExceeded=DailyQuota -Ready=DailyQuota -Submitted=DailyQuota", "2 1 1 0"},
+		{"stalled", []transition{reportWaiting(schedule.WaitingStatus{Cause: person, Stalled: true}, t0)}, "-Finished=CredentialsMissing -Ready=CredentialsMissing Stalled=CredentialsMissing -Submitted=CredentialsMissing", ""},
+		{"mended", []transition{reportWaiting(schedule.WaitingStatus{Cause: person, Stalled: true}, t0), claiming("0-1"), recordJob("j", nil, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
+		{"succeeded", []transition{claiming("0-1"), recordJob("j", nil, t0), following(listed("j", "success", 0, 1), 0)}, "Finished=Succeeded Ready=Succeeded Submitted=Submitted", "2 2 2 0"},
+		{"failed in part", []transition{claiming("0"), recordJob("i", nil, t0), claiming("1"), recordJob("j", nil, t0), following(listed("i", "success", 0), 0), following(listed("j", "failed", 1), 0)}, "Finished=PartiallyFailed -Ready=PartiallyFailed Stalled=PartiallyFailed Submitted=Submitted", "2 2 1 1"},
+		{"not to be seen", []transition{claiming("0-1"), recordJob("j", nil, t0), outcomesUnreadable(person)}, "-Finished=CredentialsMissing -Ready=CredentialsMissing Stalled=CredentialsMissing Submitted=Submitted", "2 2 0 0"},
+		{"seen again", []transition{claiming("0-1"), recordJob("j", nil, t0), outcomesUnreadable(person), following(listed("j", "success", 0), 0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 1 0"},
+		{"under way", []transition{claiming("0-1"), recordJob("j", nil, t0), following(listed("j", "processing", 0, 1), 0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
+		{"without an outcome", []transition{claiming("0-1"), recordJob("j", nil, t0), following(jobRecords{}, 2*time.Hour)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
+		{"not followed", []transition{claiming("0-1"), recordJob("j", nil, t0), endNotFollowed("denied", t0)}, "Finished=NotFollowed ?Ready=NotFollowed Stalled=NotFollowed Submitted=Submitted", "2 2 0 0"},
+		{"a new run after the end", []transition{refuseTargets(schedule.AllPositions(2), "no", t0), revise, claiming("0-1")}, "-Finished=Submitting -Ready=Submitting -Submitted=Submitting", "2 0 0 0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			task := taskOf(2)
@@ -99,7 +99,7 @@ func TestTransitions(t *testing.T) {
 					t.Errorf("counts are %s, want %s", got, c.counts)
 				}
 			}
-			if s.ObservedGeneration != task.Generation || over(task) == s.CompletionTime.IsZero() {
+			if s.ObservedGeneration != task.Generation || isFinished(task) == s.CompletionTime.IsZero() {
 				t.Errorf("observed %d, completed %v", s.ObservedGeneration, s.CompletionTime)
 			}
 			for _, condition := range s.Conditions {
@@ -120,15 +120,15 @@ func TestTransitions(t *testing.T) {
 
 func TestTellingTheSameAgainWritesNothing(t *testing.T) {
 	quota := schedule.Cause{Reason: v1alpha1.ReasonBatchQuota, Message: "none", Quota: true, NeedsUser: true}
-	for name, tell := range map[string]change{
-		"held for quota": waits(schedule.WaitingStatus{Cause: quota, Stalled: true, NextAttempt: t0}, t0),
-		"stalled":        waits(schedule.WaitingStatus{Cause: schedule.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "none", NeedsUser: true}, Stalled: true}, t0),
-		"unknown":        unknown("lost", true),
-		"not to be seen": blind(schedule.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "none", NeedsUser: true}),
+	for name, tell := range map[string]transition{
+		"held for quota": reportWaiting(schedule.WaitingStatus{Cause: quota, Stalled: true, NextAttempt: t0}, t0),
+		"stalled":        reportWaiting(schedule.WaitingStatus{Cause: schedule.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "none", NeedsUser: true}, Stalled: true}, t0),
+		"unknown":        outcomeUnknown("lost", true),
+		"not to be seen": outcomesUnreadable(schedule.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "none", NeedsUser: true}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			task := taskOf(2)
-			claim(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: "0"}, t0)(task)
+			claimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: "0"}, t0)(task)
 			tell(task)
 			for i := range task.Status.Conditions {
 				task.Status.Conditions[i].LastTransitionTime = metav1.NewTime(t0)
@@ -148,7 +148,7 @@ func TestFailedTargetsAreTheFirst100AndCountsAreExact(t *testing.T) {
 	for i := range 300 {
 		all[fmt.Sprintf("https://h/%d", i)] = strings.Repeat("é", 1000)
 	}
-	record("", all, t0)(task)
+	recordJob("", all, t0)(task)
 	s := task.Status
 	if len(s.FailedTargets) != 100 || *s.Targets.Failed != 300 || len(s.Jobs) != 0 || s.RefusedTargets != "0-299" {
 		t.Errorf("%d named, %d counted, %d jobs, refused %s", len(s.FailedTargets), *s.Targets.Failed, len(s.Jobs), s.RefusedTargets)

@@ -21,34 +21,34 @@ import (
 
 // Submitter turns the waiting tasks of an account into calls.
 type Submitter struct {
-	*operator
-	waker[account]
+	*sharedState
+	delayedQueue[secretKey]
 	poller *Poller // follows what is submitted
 
-	mu    sync.Mutex
-	lines map[account]*line
+	mu            sync.Mutex
+	accountQueues map[secretKey]*accountQueue
 
 	unrecorded unrecordedCalls
 }
 
-func newSubmitter(op *operator, poller *Poller) *Submitter {
-	s := &Submitter{operator: op, poller: poller, lines: map[account]*line{}}
+func newSubmitter(op *sharedState, poller *Poller) *Submitter {
+	s := &Submitter{sharedState: op, poller: poller, accountQueues: map[secretKey]*accountQueue{}}
 	op.versions.subscribe(s.onChange)
 	return s
 }
 
-// line is the queue of an account, and what its calls have met lately.
-type line struct {
-	account account
+// queueFor is the queue of an account, and what its calls have met lately.
+type accountQueue struct {
+	account secretKey
 
 	mu       sync.Mutex
 	queue    *schedule.Queue
-	idle     bool // it was when forgetLines came last, and had no task since
+	idle     bool // it was when dropIdleQueues came last, and had no task since
 	gone     bool // another line has taken its place
 	failures int  // in a row, for a reason of the account's; of calls under way together only one counts
 	failedAt time.Time
-	answered []answered
-	recheck  time.Time        // when missing credentials are looked for again
+	answered []answeredCall
+	recheck  time.Time        // requeueAt missing credentials are looked for again
 	telling  bool             // statuses of waiting tasks are being written
 	claiming int              // tasks of calls that are being claimed
 	unsent   map[string]int64 // the turns of calls that are planned and not sent yet, by claim
@@ -63,64 +63,64 @@ const (
 	// claimsAhead is how many claims an account may be about to write when one more
 	// call is planned: about as many as are written at once. Who comes now waits for
 	// those at most, and then its namespace's turn comes.
-	claimsAhead = writers
+	claimsAhead = maxStatusWriters
 	// slotTimeout is how long a claimed call waits for a slot, when there are fewer
 	// than there were.
 	slotTimeout = 5 * time.Second
 )
 
-// notesAtOnce is how many waiting tasks are told why in one go. It is small, so
+// maxStatusWrites is how many waiting tasks are told why in one go. It is small, so
 // that claims and records, which go on beside it, do not wait behind it.
-const notesAtOnce = 64
+const maxStatusWrites = 64
 
 // Reconcile does all that is due for an account now: it tells tasks why they
 // wait, and starts calls while there are a slot and something to submit.
-func (s *Submitter) Reconcile(ctx context.Context, a account) (reconcile.Result, error) {
-	l := s.line(a)
+func (s *Submitter) Reconcile(ctx context.Context, a secretKey) (reconcile.Result, error) {
+	l := s.queueFor(a)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	again := s.tell(l)
+	again := s.writeWaitingStatuses(l)
 	if l.queue.Len() == 0 {
 		return reconcile.Result{}, nil
 	}
 	if wait := time.Until(l.recheck); wait > 0 {
-		return sooner(again, wait), nil
+		return soonerResult(again, wait), nil
 	}
-	l.mu.Unlock() // reading a Secret takes a while, and the feed of tasks must not wait for it
-	creds, err := s.credentials.get(ctx, a)
+	l.mu.Unlock() // historyRead a Secret takes a while, and the feed of tasks must not wait for it
+	creds, err := s.credentials.getCredentials(ctx, a)
 	l.mu.Lock()
 	if err != nil {
-		l.recheck = time.Now().Add(s.pause(l, nil, err))
-		return sooner(s.tell(l), time.Until(l.recheck)), nil
+		l.recheck = time.Now().Add(s.backOffCall(l, nil, err))
+		return soonerResult(s.writeWaitingStatuses(l), time.Until(l.recheck)), nil
 	}
 	limiter := s.edgeOne.Limiter(creds, teo.ActionCreatePrefetchTask)
 	for {
 		if l.claiming >= claimsAhead {
-			return sooner(again, 0), nil // the line is woken when one is claimed
+			return soonerResult(again, 0), nil // the line is woken when one is claimed
 		}
-		wake := func() { s.wake(a, 0) }
-		if free, wait := limiter.Free(a.String(), lookahead, wake); len(l.unsent) >= free && !s.overtakes(l) {
-			return sooner(again, wait), nil // 0: the end of a call wakes the line, whosever call it is
+		wake := func() { s.enqueueAfter(a, 0) }
+		if free, wait := limiter.Free(a.String(), lookahead, wake); len(l.unsent) >= free && !s.isOvertaken(l) {
+			return soonerResult(again, wait), nil // 0: the end of a call wakes the line, whosever call it is
 		}
 		decision := l.queue.PlanNext(time.Now())
 		switch {
 		case decision.Call != nil && decision.Call.Refusal != "":
-			s.goRefuse(l, decision.Call)
+			s.startRefusal(l, decision.Call)
 		case decision.Call != nil:
-			if !s.goCall(ctx, l, creds, decision.Call) {
+			if !s.startCall(ctx, l, creds, decision.Call) {
 				return reconcile.Result{}, nil
 			}
 		case decision.ReadQuota != "":
 			go s.readQuota(l, creds, decision.ReadQuota)
 		default:
-			return sooner(again, decision.Wait), nil
+			return soonerResult(again, decision.Wait), nil
 		}
 	}
 }
 
-// overtakes says whether the next call would be sent before one that is planned
+// isOvertaken says whether the next call would be sent before one that is planned
 // already, and may be claimed without a slot for both.
-func (s *Submitter) overtakes(l *line) bool {
+func (s *Submitter) isOvertaken(l *accountQueue) bool {
 	turn, ok := l.queue.NextSequence()
 	if !ok || len(l.unsent) >= 2*s.QPS {
 		return false
@@ -133,32 +133,32 @@ func (s *Submitter) overtakes(l *line) bool {
 	return false
 }
 
-// sooner comes back at the earlier of two times from now; 0 is never.
-func sooner(a, b time.Duration) reconcile.Result {
+// soonerResult comes back at the earlier of two times from now; 0 is never.
+func soonerResult(a, b time.Duration) reconcile.Result {
 	if a == 0 || b != 0 && b < a {
 		a = b
 	}
 	return reconcile.Result{RequeueAfter: a}
 }
 
-func (s *Submitter) line(a account) *line {
+func (s *Submitter) queueFor(a secretKey) *accountQueue {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := s.lines[a]
+	l := s.accountQueues[a]
 	if l == nil {
-		l = &line{account: a, unsent: map[string]int64{}, used: map[string]usedZone{}, queue: schedule.NewQueue(schedule.Limits{
+		l = &accountQueue{account: a, unsent: map[string]int64{}, used: map[string]usedZone{}, queue: schedule.NewQueue(schedule.Limits{
 			Batch: s.Batch, TasksPerCall: s.TasksPerCall, QuotaInterval: s.QuotaInterval, QuotaReset: s.QuotaReset, QPS: s.QPS,
-			StallAfter: 2 * s.RecheckInterval, SettleTime: s.SignatureValidity + s.SettleMargin + answerMemory, Normalize: target.Identity,
+			StallAfter: 2 * s.RecheckInterval, SettleTime: s.SignatureValidity + s.SettleMargin + answerRetention, Normalize: target.Identity,
 		})}
-		s.lines[a] = l
+		s.accountQueues[a] = l
 	}
 	return l
 }
 
-// lockedLine returns the line of an account, locked.
-func (s *Submitter) lockedLine(a account) *line {
+// lockQueue returns the line of an account, locked.
+func (s *Submitter) lockQueue(a secretKey) *accountQueue {
 	for {
-		l := s.line(a)
+		l := s.queueFor(a)
 		l.mu.Lock()
 		if !l.gone {
 			return l
@@ -167,19 +167,19 @@ func (s *Submitter) lockedLine(a account) *line {
 	}
 }
 
-// forgetLines drops the lines of accounts that have had no task since it was called
+// dropIdleQueues drops the lines of accounts that have had no task since it was called
 // last, with the keys that were read for them: anybody can name any number of Secrets.
-func (s *Submitter) forgetLines() {
+func (s *Submitter) dropIdleQueues() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for a, l := range s.lines {
+	for a, l := range s.accountQueues {
 		l.mu.Lock()
 		// The queue is asked first: where another process leads, nothing else has it forget.
 		isIdle := l.queue.IsIdle(time.Now()) && !s.versions.hasAccount(a) && !l.telling && l.claiming == 0 && len(l.unsent) == 0
 		if isIdle && l.idle {
 			l.gone = true
-			delete(s.lines, a)
-			s.credentials.forget(a)
+			delete(s.accountQueues, a)
+			s.credentials.forgetCredentials(a)
 		}
 		l.idle = isIdle
 		l.mu.Unlock()
@@ -189,67 +189,67 @@ func (s *Submitter) forgetLines() {
 // onChange has the lines of a task's accounts look at its newest version.
 func (s *Submitter) onChange(before, after *v1alpha1.PrefetchTask) {
 	if after != nil {
-		s.recordLate(after)
+		s.recordLateOutcome(after)
 	}
 	switch {
 	case before == nil:
-		s.update(accountOf(after), client.ObjectKeyFromObject(after))
-	case after == nil || accountOf(before) == accountOf(after):
-		s.update(accountOf(before), client.ObjectKeyFromObject(before))
+		s.updateTask(secretKeyOf(after), client.ObjectKeyFromObject(after))
+	case after == nil || secretKeyOf(before) == secretKeyOf(after):
+		s.updateTask(secretKeyOf(before), client.ObjectKeyFromObject(before))
 	default:
-		s.update(accountOf(before), client.ObjectKeyFromObject(before))
-		s.update(accountOf(after), client.ObjectKeyFromObject(after))
+		s.updateTask(secretKeyOf(before), client.ObjectKeyFromObject(before))
+		s.updateTask(secretKeyOf(after), client.ObjectKeyFromObject(after))
 	}
 }
 
-// update has the line of an account look at the newest version of a task, which may
+// updateTask has the line of an account look at the newest version of a task, which may
 // be gone, or another account's by now.
-func (s *Submitter) update(a account, key client.ObjectKey) {
-	l := s.lockedLine(a)
+func (s *Submitter) updateTask(a secretKey, key client.ObjectKey) {
+	l := s.lockQueue(a)
 	defer l.mu.Unlock()
 	l.idle = false
 	due := true // those who waited for a URL of its claim may go
-	if task := s.newestOf(l, key); task != nil {
+	if task := s.newestVersion(l, key); task != nil {
 		due = l.queue.UpsertTask(task, time.Now())
 	} else {
 		l.queue.RemoveTask(key, time.Now())
 	}
 	if due {
-		s.wake(a, 0)
+		s.enqueueAfter(a, 0)
 	}
 }
 
-// newestOf returns the newest version of a task if it is one of the line's account.
-func (s *Submitter) newestOf(l *line, key client.ObjectKey) *v1alpha1.PrefetchTask {
-	if task := s.versions.newest(key); task != nil && accountOf(task) == l.account {
+// newestVersion returns the newest version of a task if it is one of the line's account.
+func (s *Submitter) newestVersion(l *accountQueue, key client.ObjectKey) *v1alpha1.PrefetchTask {
+	if task := s.versions.newestVersion(key); task != nil && secretKeyOf(task) == l.account {
 		return task
 	}
 	return nil
 }
 
-// newest are the newest versions of a call's tasks by part, nil where a task is gone
+// newestVersion are the newest versions of a call's tasks by part, nil where a task is gone
 // or is another account's by now. The line must be locked.
-func (s *Submitter) newest(l *line, call *schedule.Call) []*v1alpha1.PrefetchTask {
+func (s *Submitter) newestVersions(l *accountQueue, call *schedule.Call) []*v1alpha1.PrefetchTask {
 	tasks := make([]*v1alpha1.PrefetchTask, len(call.Parts))
 	for i, part := range call.Parts {
-		tasks[i] = s.newestOf(l, client.ObjectKeyFromObject(part.Task))
+		tasks[i] = s.newestVersion(l, client.ObjectKeyFromObject(part.Task))
 	}
 	return tasks
 }
 
-// tell writes to waiting tasks why they wait, beside the pass, and returns when
+// writeUnavailable writes to waiting tasks why they wait, beside the pass, and returns when
 // there is more to tell.
-func (s *Submitter) tell(l *line) time.Duration {
+func (s *Submitter) writeWaitingStatuses(l *accountQueue) time.Duration {
 	if l.telling {
 		return 0
 	}
-	notes, next := l.queue.WaitingStatuses(notesAtOnce, time.Now())
+	notes, next := l.queue.WaitingStatuses(maxStatusWrites, time.Now())
 	if len(notes) > 0 {
 		l.telling = true
 		go func() {
-			defer s.wake(l.account, 0)
+			defer s.enqueueAfter(l.account, 0)
 			told := make([]bool, len(notes))
-			forEach(len(notes), func(i int) { told[i] = s.tellOne(notes[i]) })
+			writeInParallel(len(notes), func(i int) { told[i] = s.writeWaitingStatus(notes[i]) })
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.telling = false
@@ -267,37 +267,37 @@ func (s *Submitter) tell(l *line) time.Duration {
 	return max(time.Until(next), time.Millisecond)
 }
 
-// tellOne writes one note, unless it cannot or may not yet. A conflict means that the
+// writeWaitingStatus writes one note, unless it cannot or may not yet. A conflict means that the
 // task has changed, and its event will make the queue think again.
-func (s *Submitter) tellOne(note schedule.WaitingStatus) (told bool) {
-	if s.notes.wait(note.Task) > 0 {
+func (s *Submitter) writeWaitingStatus(note schedule.WaitingStatus) (told bool) {
+	if s.notes.waitTime(note.Task) > 0 {
 		return false
 	}
-	s.notes.count(note.Task)
+	s.notes.countRun(note.Task)
 	var task *v1alpha1.PrefetchTask
 	trouble := func(err error) bool {
 		return s.critical.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !isRefused(err)
 	}
 	err := retry.OnError(retry.DefaultBackoff, trouble, func() (err error) {
-		task, err = s.store.giveWay().write(s.critical, note.Task, waits(note, time.Now()))
+		task, err = s.store.withLowPriority().writeStatus(s.critical, note.Task, reportWaiting(note, time.Now()))
 		return err
 	})
 	if err != nil {
-		s.reportRefused(note.Task, nil, err)
+		s.reportRefusedWrite(note.Task, nil, err)
 		return false
 	}
 	if note.Stalled || note.Quota {
-		s.event(task, corev1.EventTypeWarning, note.Reason, "Submit", note.Message)
+		s.recordEvent(task, corev1.EventTypeWarning, note.Reason, "Submit", note.Message)
 	}
 	return true
 }
 
-// pause makes those wait whom a failure concerns, and returns how long. A failure
+// backOffCall makes those wait whom a failure concerns, and returns how long. A failure
 // that was not a call's concerns the account.
-func (s *Submitter) pause(l *line, call *schedule.Call, err error) time.Duration {
+func (s *Submitter) backOffCall(l *accountQueue, call *schedule.Call, err error) time.Duration {
 	now := time.Now()
-	reach, failures := s.blame(l, call, err, now)
-	p := pauseAfter(err, failures, s.RecheckInterval)
+	reach, failures := s.attributeFailure(l, call, err, now)
+	p := planBackOff(err, failures, s.RecheckInterval)
 	if call == nil && p.scope != nothing {
 		p.scope = theAccount
 	}
@@ -311,7 +311,7 @@ func (s *Submitter) pause(l *line, call *schedule.Call, err error) time.Duration
 	case nothing:
 	}
 	if p.NeedsUser || teo.DeniedAccount(err) {
-		s.credentials.forget(l.account)
+		s.credentials.forgetCredentials(l.account)
 	}
 	return p.Duration
 }
@@ -320,7 +320,7 @@ func (s *Submitter) pause(l *line, call *schedule.Call, err error) time.Duration
 // not read it, calls are made without knowing, and learn from refusals. But no
 // call is made before EdgeOne has told its time, by which calls are signed and
 // looked up: a clock that is off by minutes would have us look where no job is.
-func (s *Submitter) readQuota(l *line, creds teo.Credentials, zoneID string) {
+func (s *Submitter) readQuota(l *accountQueue, creds teo.Credentials, zoneID string) {
 	ctx, cancel := context.WithTimeout(s.critical, 30*time.Second)
 	defer cancel()
 	quota, err := s.edgeOne.DescribeContentQuota(teo.InLine(ctx, l.account.String()), creds, zoneID)
@@ -333,33 +333,33 @@ func (s *Submitter) readQuota(l *line, creds teo.Credentials, zoneID string) {
 	switch {
 	case !s.edgeOne.ServerTimeKnown():
 		l.queue.RetryQuotaRead(zoneID, now)
-		if err == nil || pauseAfter(err, 1, s.RecheckInterval).scope == nothing {
+		if err == nil || planBackOff(err, 1, s.RecheckInterval).scope == nothing {
 			err = errNoServerTime
 		}
-		s.pause(l, nil, err)
+		s.backOffCall(l, nil, err)
 	case err == nil:
 		l.queue.SetQuota(zoneID, quota.Batch, quota.DailyAvailable, now)
-		l.use(zoneID, quota.Daily, now)
+		l.countZoneUse(zoneID, quota.Daily, now)
 	case teo.DeniedAccount(err): // found out without a claim
 		l.queue.RetryQuotaRead(zoneID, now)
-		s.pause(l, nil, err)
+		s.backOffCall(l, nil, err)
 	case errors.Is(err, teo.ErrZeroQuota):
 		l.queue.RecordNoQuota(zoneID, now)
-	case refusesLooking(err):
+	case isReadRefused(err):
 		l.queue.SetQuota(zoneID, 0, -1, now)
 	default:
 		l.queue.SetQuotaUnknown(zoneID, now)
 	}
-	s.wake(l.account, 0)
+	s.enqueueAfter(l.account, 0)
 }
 
-// finished reports the end of a run, once, and its outcome if nobody knew it then.
-func (o *operator) finished(before, after *v1alpha1.PrefetchTask) {
+// reportFinished reports the end of a run, once, and its outcome if nobody knew it then.
+func (o *sharedState) reportFinished(before, after *v1alpha1.PrefetchTask) {
 	if after == nil {
 		return
 	}
-	isAgain := over(before) && before.Status.Run == after.Status.Run
-	if !over(after) || isAgain && (!schedule.IsUnseen(before) || schedule.IsUnseen(after)) {
+	isAgain := isFinished(before) && before.Status.Run == after.Status.Run
+	if !isFinished(after) || isAgain && (!schedule.IsUnseen(before) || schedule.IsUnseen(after)) {
 		return
 	}
 	for _, condition := range after.Status.Conditions {
@@ -368,14 +368,14 @@ func (o *operator) finished(before, after *v1alpha1.PrefetchTask) {
 			if condition.Reason != v1alpha1.ReasonSucceeded {
 				eventType = corev1.EventTypeWarning
 			}
-			o.send(after, eventType, condition.Reason, "Prefetch", condition.Message)
+			o.sendEvent(after, eventType, condition.Reason, "Prefetch", condition.Message)
 			if !isAgain {
 				observeRun(after, condition.Reason)
 			}
 		}
 	}
-	if owner := madeAgainBy(after); owner != "" && after.Spec.TTLSecondsAfterFinished > 0 {
-		o.event(after, corev1.EventTypeWarning, "NotDeleted", "Expire", "spec.ttlSecondsAfterFinished has no effect: "+owner+
+	if owner := recreatedBy(after); owner != "" && after.Spec.TTLSecondsAfterFinished > 0 {
+		o.recordEvent(after, corev1.EventTypeWarning, "NotDeleted", "Expire", "spec.ttlSecondsAfterFinished has no effect: "+owner+
 			" would make the task again, and everything would be submitted again")
 	}
 }

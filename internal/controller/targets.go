@@ -20,7 +20,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 )
 
-// lists has the targets of tasks that take them from ConfigMaps, for as long as
+// targetsResolver has the targets of tasks that take them from ConfigMaps, for as long as
 // those are needed. ConfigMaps are read, not watched, so that the operator needs
 // no right to list them: when a run starts, and again after a restart. A run that
 // has submitted something goes on with the same content only.
@@ -28,20 +28,20 @@ import (
 // The versions ask for each new version of a task. One whose targets are known gets
 // them at once. Else the ConfigMap is read, and the versions learn the task with its
 // targets when they are there.
-type lists struct {
-	*operator
+type targetsResolver struct {
+	*sharedState
 	live  client.Reader
 	leads <-chan struct{} // closed once this process may write
 
-	mu      sync.Mutex
-	wants   map[client.ObjectKey]*want
-	known   map[string]*list // by hash: one for all tasks that have the same targets
-	size    int              // of all that are known, in bytes
-	readers map[listSource]*reader
-	waiting schedule.RoundRobin[listSource] // sources to be read
-	reading int                             // sources that are being read
-	again   *time.Timer                     // to look for lists that are idle
-	seen    map[listSource]seenList         // of sources that were read lately
+	mu           sync.Mutex
+	pendingTasks map[client.ObjectKey]*pendingTask
+	known        map[string]*targetList // by hash: one for all tasks that have the same targets
+	size         int                    // of all that are known, in bytes
+	readers      map[configMapKey]*configMapReader
+	waiting      schedule.RoundRobin[configMapKey] // sources to be read
+	reading      int                               // sources that are being read
+	again        *time.Timer                       // to look for lists that are idle
+	seen         map[configMapKey]seenList         // of sources that were read lately
 
 	checks singleflight.Group // by source
 }
@@ -52,37 +52,37 @@ type seenList struct {
 	at   time.Time
 }
 
-// want is a task whose targets are needed.
-type want struct {
+// pendingTask is a task whose targets are needed.
+type pendingTask struct {
 	task *v1alpha1.PrefetchTask // the newest version
 	run  string
-	list *list // nil until it is read
+	list *targetList // nil until it is read
 
 	failures int
-	since    time.Time   // when the trouble began that only a person can end
+	since    time.Time   // requeueAt the trouble began that only a person can end
 	told     int64       // the generation whose status says so
 	again    *time.Timer // to its next try
 }
 
-type list struct {
+type targetList struct {
 	hash    string
 	targets []v1alpha1.Target
 	size    int // in bytes
 	users   int
-	at      time.Time // when something happened to one of its tasks last
+	at      time.Time // requeueAt something happened to one of its tasks last
 }
 
-// listSource is where tasks take their targets from.
-type listSource struct{ namespace, name, key string }
+// configMapKey is where tasks take their targets from.
+type configMapKey struct{ namespace, name, key string }
 
-func sourceOf(task *v1alpha1.PrefetchTask) listSource {
+func configMapKeyOf(task *v1alpha1.PrefetchTask) configMapKey {
 	ref := task.Spec.TargetsFrom.ConfigMapKeyRef
-	return listSource{task.Namespace, ref.Name, ref.Key}
+	return configMapKey{task.Namespace, ref.Name, ref.Key}
 }
 
-// reader reads one source. Those who ask while it reads share its next read: what
+// configMapReader reads one source. Those who ask while it reads share its next read: what
 // the one under way finds may be older than the task.
-type reader struct{ next []*want }
+type configMapReader struct{ next []*pendingTask }
 
 const (
 	// readers is how many ConfigMaps, of up to 1 MiB each, are read at once.
@@ -92,36 +92,36 @@ const (
 	maxListed = 32 << 20
 )
 
-func newLists(op *operator, live client.Reader, leads <-chan struct{}) *lists {
-	return &lists{
-		operator: op, live: live, leads: leads,
-		wants: map[client.ObjectKey]*want{}, known: map[string]*list{}, readers: map[listSource]*reader{},
-		seen: map[listSource]seenList{},
+func newTargetsResolver(op *sharedState, live client.Reader, leads <-chan struct{}) *targetsResolver {
+	return &targetsResolver{
+		sharedState: op, live: live, leads: leads,
+		pendingTasks: map[client.ObjectKey]*pendingTask{}, known: map[string]*targetList{}, readers: map[configMapKey]*configMapReader{},
+		seen: map[configMapKey]seenList{},
 	}
 }
 
-// resolve returns the task with its targets, or as it is if it needs none or they
+// resolveTargets returns the task with its targets, or as it is if it needs none or they
 // are not known. In the latter case they are read. It is asked for newer versions only.
-func (l *lists) resolve(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
+func (l *targetsResolver) resolveTargets(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	key := client.ObjectKeyFromObject(task)
-	w := l.wants[key]
+	w := l.pendingTasks[key]
 	if w == nil && !schedule.IsFromConfigMap(task) {
 		return task
 	}
 	run := schedule.RunHash(task)
 	switch {
 	case !schedule.NeedsTargetList(task):
-		l.forget(key)
+		l.forgetTask(key)
 		return task
-	case w == nil || w.task.UID != task.UID || w.run != run || w.list != nil && !fits(task, w.list.hash):
-		l.forget(key)
-		w = &want{task: task, run: run}
-		l.wants[key] = w
-		l.ask(w)
+	case w == nil || w.task.UID != task.UID || w.run != run || w.list != nil && !matchesRun(task, w.list.hash):
+		l.forgetTask(key)
+		w = &pendingTask{task: task, run: run}
+		l.pendingTasks[key] = w
+		l.requestRead(w)
 	default:
-		if w.list != nil && hasMoved(w.task, task) {
+		if w.list != nil && hasProgress(w.task, task) {
 			w.list.at = time.Now()
 		}
 		w.task = task
@@ -130,14 +130,14 @@ func (l *lists) resolve(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 			w.again.Reset(0) // its user may have mended the ConfigMap, too
 		}
 	}
-	if w.list == nil || !fits(task, w.list.hash) {
+	if w.list == nil || !matchesRun(task, w.list.hash) {
 		return task
 	}
 	return withTargets(task, w.list.targets)
 }
 
-// fits says whether the task's run may go on with targets of this hash.
-func fits(task *v1alpha1.PrefetchTask, hash string) bool {
+// matchesRun says whether the task's run may go on with targets of this hash.
+func matchesRun(task *v1alpha1.PrefetchTask, hash string) bool {
 	return !schedule.IsBoundToList(task) || task.Status.TargetsHash == hash
 }
 
@@ -149,33 +149,33 @@ func withTargets(task *v1alpha1.PrefetchTask, targets []v1alpha1.Target) *v1alph
 	return &resolved
 }
 
-// remove forgets a task that is gone.
-func (l *lists) remove(task *v1alpha1.PrefetchTask) {
+// removeTask forgets a task that is gone.
+func (l *targetsResolver) removeTask(task *v1alpha1.PrefetchTask) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	key := client.ObjectKeyFromObject(task)
-	if w := l.wants[key]; w != nil && w.task.UID == task.UID {
-		l.forget(key)
+	if w := l.pendingTasks[key]; w != nil && w.task.UID == task.UID {
+		l.forgetTask(key)
 	}
 }
 
-func (l *lists) forget(key client.ObjectKey) {
-	w := l.wants[key]
+func (l *targetsResolver) forgetTask(key client.ObjectKey) {
+	w := l.pendingTasks[key]
 	if w == nil {
 		return
 	}
-	delete(l.wants, key)
+	delete(l.pendingTasks, key)
 	if w.again != nil {
 		w.again.Stop()
 	}
 	if w.list != nil {
-		l.letGo(w)
-		l.next()
+		l.releaseList(w)
+		l.startReads()
 	}
 }
 
-// letGo takes a task's list away, and forgets it if no other task has it.
-func (l *lists) letGo(w *want) {
+// releaseList takes a task's list away, and forgets it if no other task has it.
+func (l *targetsResolver) releaseList(w *pendingTask) {
 	if w.list.users--; w.list.users == 0 {
 		delete(l.known, w.list.hash)
 		l.size -= w.list.size
@@ -183,37 +183,37 @@ func (l *lists) letGo(w *want) {
 	w.list = nil
 }
 
-// ask has the source of a task read.
-func (l *lists) ask(w *want) {
-	from := sourceOf(w.task)
+// requestRead has the source of a task read.
+func (l *targetsResolver) requestRead(w *pendingTask) {
+	from := configMapKeyOf(w.task)
 	r := l.readers[from]
 	if r == nil {
-		r = &reader{}
+		r = &configMapReader{}
 		l.readers[from] = r
 		l.waiting.Push(from.namespace, from)
 	}
 	r.next = append(r.next, w)
-	l.next()
+	l.startReads()
 }
 
-// next starts to read sources while there is room, those of all namespaces in turn.
-func (l *lists) next() {
+// grantNext starts to read sources while there is room, those of all namespaces in turn.
+func (l *targetsResolver) startReads() {
 	for !l.waiting.IsEmpty() && l.reading < readers && l.critical.Err() == nil {
 		for l.size >= maxListed {
-			if !l.makeRoom() {
+			if !l.evictIdlest() {
 				return
 			}
 		}
 		l.reading++
-		go l.read(l.waiting.Pop())
+		go l.readConfigMap(l.waiting.Pop())
 	}
 }
 
-// makeRoom lets go of the list to whose tasks nothing has happened for longest: their
+// evictIdlest lets go of the list to whose tasks nothing has happened for longest: their
 // zone may be held for hours. They ask for it again, behind the others. It returns false
 // if something has happened to all of them a moment ago.
-func (l *lists) makeRoom() bool {
-	var idlest *list
+func (l *targetsResolver) evictIdlest() bool {
+	var idlest *targetList
 	for _, known := range l.known {
 		if idlest == nil || known.at.Before(idlest.at) {
 			idlest = known
@@ -226,52 +226,52 @@ func (l *lists) makeRoom() bool {
 		l.again = time.AfterFunc(wait, func() {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			l.next()
+			l.startReads()
 		})
 		return false
 	}
-	for _, w := range l.wants {
+	for _, w := range l.pendingTasks {
 		if w.list == idlest {
-			l.letGo(w)
-			go l.drop(w, w.task)
+			l.releaseList(w)
+			go l.dropList(w, w.task)
 		}
 	}
 	return true
 }
 
-// drop takes the targets away that a task has in memory, and has them read again.
-func (l *lists) drop(w *want, task *v1alpha1.PrefetchTask) {
+// dropList takes the targets away that a task has in memory, and has them read again.
+func (l *targetsResolver) dropList(w *pendingTask, task *v1alpha1.PrefetchTask) {
 	l.versions.dropTargets(task)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.wants[client.ObjectKeyFromObject(w.task)] == w && w.list == nil {
-		l.ask(w)
+	if l.pendingTasks[client.ObjectKeyFromObject(w.task)] == w && w.list == nil {
+		l.requestRead(w)
 	}
 }
 
-// read reads a source for as long as somebody asks.
-func (l *lists) read(from listSource) {
+// readTask reads a source for as long as somebody asks.
+func (l *targetsResolver) readConfigMap(from configMapKey) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for r := l.readers[from]; len(r.next) > 0 && l.critical.Err() == nil; { // or the process ends
 		asked := r.next
 		r.next = nil
 		l.mu.Unlock()
-		read, err := l.get(from)
-		l.note(from, read, err)
-		l.answer(asked, read, err)
+		read, err := l.getList(from)
+		l.rememberRead(from, read, err)
+		l.deliverTargets(asked, read, err)
 		l.mu.Lock()
 	}
 	delete(l.readers, from)
 	l.reading--
-	l.next()
+	l.startReads()
 }
 
-// note remembers what a source has, and forgets what others had a while ago.
-func (l *lists) note(from listSource, read *list, err error) {
+// rememberRead remembers what a source has, and forgets what others had a while ago.
+func (l *targetsResolver) rememberRead(from configMapKey, read *targetList, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	maps.DeleteFunc(l.seen, func(_ listSource, known seenList) bool { return time.Since(known.at) > l.RecheckInterval })
+	maps.DeleteFunc(l.seen, func(_ configMapKey, known seenList) bool { return time.Since(known.at) > l.RecheckInterval })
 	if err == nil {
 		l.seen[from] = seenList{read.hash, time.Now()}
 	}
@@ -281,18 +281,18 @@ func (l *lists) note(from listSource, read *list, err error) {
 // Its ConfigMap may have been read hours ago, while the task was held. So it is read
 // again if that was longer ago than credentials may be old. If the list has changed, or
 // cannot be read, the task waits for it as if it had never been read.
-func (l *lists) isFresh(task *v1alpha1.PrefetchTask) bool {
+func (l *targetsResolver) isFresh(task *v1alpha1.PrefetchTask) bool {
 	if !schedule.IsFromConfigMap(task) || schedule.IsBoundToList(task) {
 		return true
 	}
-	from, hash := sourceOf(task), schedule.HashTargets(task)
+	from, hash := configMapKeyOf(task), schedule.HashTargets(task)
 	l.mu.Lock()
 	known, ok := l.seen[from]
 	l.mu.Unlock()
 	if !ok || time.Since(known.at) > l.RecheckInterval {
 		_, _, _ = l.checks.Do(fmt.Sprint(from), func() (any, error) {
-			read, err := l.get(from)
-			l.note(from, read, err)
+			read, err := l.getList(from)
+			l.rememberRead(from, read, err)
 			return nil, err
 		})
 		l.mu.Lock()
@@ -302,21 +302,21 @@ func (l *lists) isFresh(task *v1alpha1.PrefetchTask) bool {
 	if known.hash == hash {
 		return true
 	}
-	l.remove(task)
+	l.removeTask(task)
 	l.versions.dropTargets(task)
 	return false
 }
 
-// answer gives tasks their targets, or says why they cannot have them.
-func (l *lists) answer(asked []*want, read *list, err error) {
+// deliverTargets gives tasks their targets, or says why they cannot have them.
+func (l *targetsResolver) deliverTargets(asked []*pendingTask, read *targetList, err error) {
 	var resolved []*v1alpha1.PrefetchTask
-	var failed []*want
+	var failed []*pendingTask
 	var why []error
 	l.mu.Lock()
 	for _, w := range asked {
 		switch {
-		case l.wants[client.ObjectKeyFromObject(w.task)] != w || w.list != nil: // things have changed meanwhile
-		case err == nil && fits(w.task, read.hash):
+		case l.pendingTasks[client.ObjectKeyFromObject(w.task)] != w || w.list != nil: // things have changed meanwhile
+		case err == nil && matchesRun(w.task, read.hash):
 			if l.known[read.hash] == nil {
 				l.known[read.hash] = read
 				l.size += read.size
@@ -328,21 +328,21 @@ func (l *lists) answer(asked []*want, read *list, err error) {
 		default:
 			failed, why = append(failed, w), append(why, err)
 			if err == nil {
-				why[len(why)-1] = changed(sourceOf(w.task))
+				why[len(why)-1] = changedError(configMapKeyOf(w.task))
 			}
 		}
 	}
 	l.mu.Unlock()
 	for _, task := range resolved {
-		l.versions.learn(task)
+		l.versions.learnVersion(task)
 	}
 	if len(failed) > 0 { // other sources are read meanwhile
-		go forEach(len(failed), func(i int) { l.fail(failed[i], why[i]) })
+		go writeInParallel(len(failed), func(i int) { l.reportFailure(failed[i], why[i]) })
 	}
 }
 
-// fail tells a task why it cannot have its targets, and asks again later.
-func (l *lists) fail(w *want, err error) {
+// reportFailure tells a task why it cannot have its targets, and asks again later.
+func (l *targetsResolver) reportFailure(w *pendingTask, err error) {
 	l.mu.Lock()
 	w.failures++
 	task := w.task
@@ -354,12 +354,12 @@ func (l *lists) fail(w *want, err error) {
 	case w.since.IsZero():
 		w.since = time.Now()
 	}
-	wait := backoff(w.failures)
+	wait := backOffTime(w.failures)
 	// A ConfigMap is often applied together with its task, or a little later.
 	stalled := person && (why.reason != v1alpha1.ReasonTargetsMissing || time.Since(w.since) >= 2*l.RecheckInterval)
 	tell := person || wait > patience
 	l.mu.Unlock()
-	told := tell && l.tell(task, why, stalled)
+	told := tell && l.writeUnavailable(task, why, stalled)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if told {
@@ -377,23 +377,23 @@ func (l *lists) fail(w *want, err error) {
 	w.again = time.AfterFunc(wait, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if l.wants[client.ObjectKeyFromObject(w.task)] == w && l.critical.Err() == nil {
-			l.ask(w)
+		if l.pendingTasks[client.ObjectKeyFromObject(w.task)] == w && l.critical.Err() == nil {
+			l.requestRead(w)
 		}
 	})
 }
 
-// tell returns whether the task's status says why it has no targets.
-func (l *lists) tell(task *v1alpha1.PrefetchTask, why *targetsError, stalled bool) bool {
+// writeUnavailable returns whether the task's status says why it has no targets.
+func (l *targetsResolver) writeUnavailable(task *v1alpha1.PrefetchTask, why *targetsError, stalled bool) bool {
 	select {
 	case <-l.leads:
 	default:
 		return true // as far as this process may
 	}
-	after, err := l.store.write(l.critical, task, targetless(schedule.Cause{Reason: why.reason, Message: upperFirst(why.Error())}, stalled))
-	l.reportRefused(task, after, err)
-	if err == nil && stalled && !stalledFor(task, why.reason) {
-		l.event(after, corev1.EventTypeWarning, why.reason, "ReadTargets", upperFirst(why.Error()))
+	after, err := l.store.writeStatus(l.critical, task, targetsUnavailable(schedule.Cause{Reason: why.reason, Message: upperFirst(why.Error())}, stalled))
+	l.reportRefusedWrite(task, after, err)
+	if err == nil && stalled && !isStalledFor(task, why.reason) {
+		l.recordEvent(after, corev1.EventTypeWarning, why.reason, "ReadTargets", upperFirst(why.Error()))
 	}
 	return err == nil
 }
@@ -404,47 +404,47 @@ type targetsError struct {
 	error
 }
 
-func missing(format string, args ...any) error {
+func missingError(format string, args ...any) error {
 	return &targetsError{v1alpha1.ReasonTargetsMissing, fmt.Errorf(format, args...)}
 }
 
-func invalid(from listSource, format string, args ...any) error {
+func invalidError(from configMapKey, format string, args ...any) error {
 	return &targetsError{v1alpha1.ReasonTargetsInvalid, fmt.Errorf("key %q of ConfigMap %q: %w", from.key, from.name, fmt.Errorf(format, args...))}
 }
 
-func changed(from listSource) error {
+func changedError(from configMapKey) error {
 	return &targetsError{v1alpha1.ReasonTargetsChanged, fmt.Errorf("key %q of ConfigMap %q has other URLs than when this run started, which cannot go on with them. "+
 		"Restore the list, or set spec.revision to a new value to submit the new one as a new run", from.key, from.name)}
 }
 
-// get reads a source and checks every line of it: nothing of a list with a
+// getList reads a source and checks every line of it: nothing of a list with a
 // mistake is submitted.
-func (l *lists) get(from listSource) (*list, error) {
+func (l *targetsResolver) getList(from configMapKey) (*targetList, error) {
 	ctx, cancel := context.WithTimeout(l.critical, l.WriteTimeout)
 	defer cancel()
 	var configMap corev1.ConfigMap
 	err := l.live.Get(ctx, types.NamespacedName{Namespace: from.namespace, Name: from.name}, &configMap)
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil, missing("ConfigMap %q does not exist in namespace %q; create it with the key %s", from.name, from.namespace, from.key)
+		return nil, missingError("ConfigMap %q does not exist in namespace %q; create it with the key %s", from.name, from.namespace, from.key)
 	case apierrors.IsForbidden(err):
-		return nil, missing("the operator may not read ConfigMap %q in namespace %q; grant it get on it", from.name, from.namespace)
+		return nil, missingError("the operator may not read ConfigMap %q in namespace %q; grant it get on it", from.name, from.namespace)
 	case err != nil:
 		return nil, fmt.Errorf("the Kubernetes API does not give ConfigMap %q", from.name) // not why, which may differ each time
 	}
 	text, ok := configMap.Data[from.key]
 	if _, binary := configMap.BinaryData[from.key]; binary {
-		return nil, invalid(from, "it is binary data; the list must be text in UTF-8")
+		return nil, invalidError(from, "it is binary data; the list must be text in UTF-8")
 	}
 	if !ok {
-		return nil, missing("ConfigMap %q in namespace %q has no key %s; add it", from.name, from.namespace, from.key)
+		return nil, missingError("ConfigMap %q in namespace %q has no key %s; add it", from.name, from.namespace, from.key)
 	}
 	targets, err := parseTargets(text)
 	if err != nil {
-		return nil, invalid(from, "%w", err)
+		return nil, invalidError(from, "%w", err)
 	}
 	spec := v1alpha1.PrefetchTaskSpec{Targets: targets}
-	return &list{hash: schedule.HashTargets(&v1alpha1.PrefetchTask{Spec: spec}), targets: targets, size: len(text)}, nil
+	return &targetList{hash: schedule.HashTargets(&v1alpha1.PrefetchTask{Spec: spec}), targets: targets, size: len(text)}, nil
 }
 
 // parseTargets reads a list of URLs, one a line, and returns the distinct ones in
@@ -461,7 +461,7 @@ func parseTargets(text string) ([]v1alpha1.Target, error) {
 			continue
 		}
 		if problem := target.Check(line); problem != "" {
-			return nil, fmt.Errorf("line %d, %q: %s", number, start(line), problem)
+			return nil, fmt.Errorf("line %d, %q: %s", number, startOfLine(line), problem)
 		}
 		if len(targets) == schedule.MaxTargets {
 			return nil, fmt.Errorf("line %d: a task has at most %d URLs; split the list", number, schedule.MaxTargets)
@@ -475,8 +475,8 @@ func parseTargets(text string) ([]v1alpha1.Target, error) {
 	return targets, nil
 }
 
-// start is as much of a line as a message has room for.
-func start(line string) string {
+// startOfLine is as much of a line as a message has room for.
+func startOfLine(line string) string {
 	const room = 80
 	if len(line) <= room {
 		return line

@@ -112,7 +112,7 @@ type listUnit struct {
 
 func newListUnit(t *testing.T, tasks ...*v1alpha1.PrefetchTask) *listUnit {
 	u := &listUnit{newUnit(t, nil, nil, tasks...), &configMaps{texts: map[string]string{}}, map[string]*v1alpha1.PrefetchTask{}}
-	u.lists = newLists(u.operator, u.configMaps, u.lists.leads)
+	u.lists = newTargetsResolver(u.sharedState, u.configMaps, u.lists.leads)
 	u.versions.lists = u.lists
 	u.versions.subscribe(func(_, task *v1alpha1.PrefetchTask) {
 		u.mu.Lock()
@@ -152,7 +152,7 @@ func TestTasksOfOneListShareItsReadAndItsMemory(t *testing.T) {
 		var tasks []*v1alpha1.PrefetchTask
 		for i := range 1000 {
 			tasks = append(tasks, listTask(fmt.Sprint("task-", i), "list"))
-			u.versions.see(tasks[i])
+			u.versions.observeTask(tasks[i])
 		}
 		pass(time.Minute)
 		reads, fed := u.seen()
@@ -168,14 +168,14 @@ func TestTasksOfOneListShareItsReadAndItsMemory(t *testing.T) {
 		for _, task := range tasks {
 			again := task.DeepCopy()
 			again.ResourceVersion = "5000"
-			u.versions.see(again)
-			if schedule.IsUnresolved(u.versions.newest(client.ObjectKeyFromObject(task))) {
+			u.versions.observeTask(again)
+			if schedule.IsUnresolved(u.versions.newestVersion(client.ObjectKeyFromObject(task))) {
 				t.Fatalf("%s has to be read again", task.Name)
 			}
-			u.versions.remove(task)
+			u.versions.removeTask(task)
 		}
-		if len(u.lists.known) != 0 || len(u.lists.wants) != 0 || len(u.lists.readers) != 0 {
-			t.Errorf("%d lists, %d tasks and %d readers stay behind", len(u.lists.known), len(u.lists.wants), len(u.lists.readers))
+		if len(u.lists.known) != 0 || len(u.lists.pendingTasks) != 0 || len(u.lists.readers) != 0 {
+			t.Errorf("%d lists, %d tasks and %d readers stay behind", len(u.lists.known), len(u.lists.pendingTasks), len(u.lists.readers))
 		}
 	})
 }
@@ -200,14 +200,14 @@ func TestListsFromConfigMapsTakeBoundedMemory(t *testing.T) {
 		}
 		u.texts["quiet"] = "https://h/quiet"
 		for i := range many {
-			u.versions.see(listTask(fmt.Sprint("task-", i), fmt.Sprint("list-", i)))
+			u.versions.observeTask(listTask(fmt.Sprint("task-", i), fmt.Sprint("list-", i)))
 		}
 		quiet := listTask("quiet", "quiet")
 		quiet.Namespace = "quiet"
-		u.versions.see(quiet)
+		u.versions.observeTask(quiet)
 		kept := func() (bytes int) {
-			for _, task := range u.versions.all() {
-				bytes += listSize(task)
+			for _, task := range u.versions.allTasks() {
+				bytes += targetsSize(task)
 			}
 			return bytes
 		}
@@ -224,11 +224,11 @@ func TestListsFromConfigMapsTakeBoundedMemory(t *testing.T) {
 		if _, fed := u.seen(); len(fed) < many*3/4 {
 			t.Errorf("%d of %d lists were read", len(fed), many)
 		}
-		for _, task := range u.versions.all() {
-			u.versions.remove(task)
+		for _, task := range u.versions.allTasks() {
+			u.versions.removeTask(task)
 		}
 		pass(time.Minute)
-		if l := u.lists; l.size != 0 || len(l.known)+len(l.wants)+len(l.readers)+l.reading > 0 || !l.waiting.IsEmpty() {
+		if l := u.lists; l.size != 0 || len(l.known)+len(l.pendingTasks)+len(l.readers)+l.reading > 0 || !l.waiting.IsEmpty() {
 			t.Errorf("of tasks that are gone %d bytes in %d lists stay, %d readers", l.size, len(l.known), len(l.readers))
 		}
 	})
@@ -238,10 +238,10 @@ func TestAListIsReadAfterTheTaskWasSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newListUnit(t)
 		u.put("list", "https://h/old")
-		u.versions.see(listTask("before", "list"))
+		u.versions.observeTask(listTask("before", "list"))
 		synctest.Wait() // the read is under way
 		u.put("list", "https://h/new")
-		u.versions.see(listTask("after", "list"))
+		u.versions.observeTask(listTask("after", "list"))
 		pass(time.Minute)
 		_, fed := u.seen()
 		for name, want := range map[string]string{"before": "https://h/old", "after": "https://h/new"} {
@@ -257,13 +257,13 @@ func TestAFinishedOrSuspendedTaskReadsNoList(t *testing.T) {
 		u := newListUnit(t)
 		done := listTask("done", "list")
 		done.Spec.Targets = []v1alpha1.Target{"https://h/a"}
-		record("job-1", nil, time.Now())(claimedAt(done, time.Now()))
-		finish(done, 1, 0, time.Now())
+		recordJob("job-1", nil, time.Now())(claimedAt(done, time.Now()))
+		finishRun(done, 1, 0, time.Now())
 		done.Spec.Targets = nil
 		suspended := listTask("suspended", "list")
 		suspended.Spec.Suspend = ptr.To(true)
 		for _, task := range []*v1alpha1.PrefetchTask{done, suspended} {
-			u.versions.see(task)
+			u.versions.observeTask(task)
 			if u.fed[task.Name] != nil {
 				t.Errorf("%s got targets", task.Name)
 			}
@@ -276,7 +276,7 @@ func TestAFinishedOrSuspendedTaskReadsNoList(t *testing.T) {
 		again := done.DeepCopy()
 		again.Spec.Revision, again.ResourceVersion = "v2", "1000"
 		u.put("list", "https://h/b")
-		u.versions.see(again)
+		u.versions.observeTask(again)
 		pass(time.Minute)
 		reads, fed := u.seen()
 		if reads != 1 || fed["done"] == nil {
@@ -296,14 +296,14 @@ func TestARunIsTiedToItsListOnceSomethingIsSubmitted(t *testing.T) {
 	}{
 		{"new", func(*v1alpha1.PrefetchTask) {}, false},
 		{"claimed", claimed, true},
-		{"released", func(task *v1alpha1.PrefetchTask) { claimed(task); release(noReason, time.Now())(task) }, false},
+		{"released", func(task *v1alpha1.PrefetchTask) { claimed(task); releaseClaim(noReason, time.Now())(task) }, false},
 		{"submitted in part", func(task *v1alpha1.PrefetchTask) {
 			claimed(task)
 			task.Status.Submission.Targets = "0"
-			record("job-1", nil, time.Now())(task)
+			recordJob("job-1", nil, time.Now())(task)
 		}, true},
 		{"refused in part", func(task *v1alpha1.PrefetchTask) {
-			refuse(schedule.Positions{0}, "no", time.Now())(task)
+			refuseTargets(schedule.Positions{0}, "no", time.Now())(task)
 		}, true},
 	}
 	for _, tt := range tests {
@@ -316,7 +316,7 @@ func TestARunIsTiedToItsListOnceSomethingIsSubmitted(t *testing.T) {
 				u := newListUnit(t, task)
 				task = u.get("task")
 				u.put("list", "https://h/b\nhttps://h/a")
-				u.versions.see(task)
+				u.versions.observeTask(task)
 				pass(time.Minute)
 				_, fed := u.seen()
 				ready := meta.FindStatusCondition(u.get("task").Status.Conditions, v1alpha1.ConditionReady)
@@ -324,7 +324,7 @@ func TestARunIsTiedToItsListOnceSomethingIsSubmitted(t *testing.T) {
 					t.Errorf("with another list: Ready %+v, fed %v; want tied: %v", ready, fed["task"], tt.tied)
 				}
 				if !tt.tied {
-					begin(fed["task"], time.Now())
+					beginRun(fed["task"], time.Now())
 					if got := fed["task"].Status; got.TargetsHash != schedule.HashTargets(fed["task"]) || got.LostCalls != 0 {
 						t.Errorf("the run does not begin with the new list: %+v", got)
 					}
@@ -350,13 +350,13 @@ func TestARetryThatWaitsForItsListSpeaksOfTheNewestGeneration(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		task := listTask("task", "list")
 		task.Spec.Targets = []v1alpha1.Target{"https://h/a", "https://h/b"}
-		record("job-1", nil, time.Now())(claimedAt(task, time.Now()))
-		finish(task, 1, 1, time.Now())
+		recordJob("job-1", nil, time.Now())(claimedAt(task, time.Now()))
+		finishRun(task, 1, 1, time.Now())
 		task.Spec.Targets = nil
 		task.Annotations, task.Generation = map[string]string{v1alpha1.RetryAnnotation: "1"}, 2
 		u := newListUnit(t, task)
 		u.put("list", "https://h/other")
-		u.versions.see(u.get("task"))
+		u.versions.observeTask(u.get("task"))
 		pass(time.Minute)
 		status := u.get("task").Status
 		ready := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
@@ -372,13 +372,13 @@ func TestARetryThatWaitsForItsListSpeaksOfTheNewestGeneration(t *testing.T) {
 func TestAMissingListIsToldOnceAndLookedForAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newListUnit(t, listTask("task", "list"))
-		feed := func() { u.versions.see(u.get("task")) }
+		feed := func() { u.versions.observeTask(u.get("task")) }
 		feed()
 		pass(10 * time.Second)
 		first := u.get("task")
 		feed()
 		ready := meta.FindStatusCondition(first.Status.Conditions, v1alpha1.ConditionReady)
-		if ready == nil || ready.Reason != v1alpha1.ReasonTargetsMissing || first.Status.ObservedGeneration != 1 || stalledFor(first, ready.Reason) {
+		if ready == nil || ready.Reason != v1alpha1.ReasonTargetsMissing || first.Status.ObservedGeneration != 1 || isStalledFor(first, ready.Reason) {
 			t.Fatalf("at first: %+v", first.Status)
 		}
 		for range 10 {
@@ -387,7 +387,7 @@ func TestAMissingListIsToldOnceAndLookedForAgain(t *testing.T) {
 		}
 		reads, _ := u.seen()
 		stalled := u.get("task")
-		if !stalledFor(stalled, v1alpha1.ReasonTargetsMissing) {
+		if !isStalledFor(stalled, v1alpha1.ReasonTargetsMissing) {
 			t.Errorf("after a while: %+v", stalled.Status)
 		}
 		if reads < 10 || reads > 12 {
@@ -401,7 +401,7 @@ func TestAMissingListIsToldOnceAndLookedForAgain(t *testing.T) {
 		edited := stalled.DeepCopy()
 		edited.Generation, edited.ResourceVersion = 2, "2000"
 		u.put("list", "https://h/a")
-		u.versions.see(edited)
+		u.versions.observeTask(edited)
 		pass(2 * time.Second)
 		if after, fed := u.seen(); after != reads+1 || fed["task"] == nil {
 			t.Errorf("after an edit: %d reads, fed %v", after-reads, fed["task"])
@@ -417,19 +417,19 @@ func TestTargetsOutliveWritesAndReads(t *testing.T) {
 		u := newListUnit(t, stored)
 		targets := []v1alpha1.Target{"https://h/a", "https://h/b"}
 		task := withTargets(u.get("task"), targets)
-		written, err := u.store.write(context.Background(), task, func(task *v1alpha1.PrefetchTask) { claimedAt(task, time.Now()) })
+		written, err := u.store.writeStatus(context.Background(), task, func(task *v1alpha1.PrefetchTask) { claimedAt(task, time.Now()) })
 		if err != nil || !slices.Equal(written.Spec.Targets, targets) || written.Status.TargetsHash != schedule.HashTargets(task) {
 			t.Fatalf("written: %v, %+v", err, written)
 		}
 		if got := u.get("task"); len(got.Spec.Targets) != 0 || got.Status.TargetsHash == "" || *got.Status.Targets.Total != 2 {
 			t.Errorf("the API server has %+v", got)
 		}
-		read, err := u.store.read(context.Background(), task)
+		read, err := u.store.readTask(context.Background(), task)
 		if err != nil || !slices.Equal(read.Spec.Targets, targets) {
 			t.Errorf("read: %v, %+v", err, read)
 		}
 		other := withTargets(task, []v1alpha1.Target{"https://h/c"})
-		if read, err := u.store.read(context.Background(), other); err != nil || len(read.Spec.Targets) != 0 {
+		if read, err := u.store.readTask(context.Background(), other); err != nil || len(read.Spec.Targets) != 0 {
 			t.Errorf("a run with another list: %v, %+v", err, read)
 		}
 		edited := u.get("task")
@@ -437,7 +437,7 @@ func TestTargetsOutliveWritesAndReads(t *testing.T) {
 		if err := u.store.Update(context.Background(), edited); err != nil {
 			t.Fatal(err)
 		}
-		if read, err := u.store.read(context.Background(), task); err != nil || len(read.Spec.Targets) != 0 {
+		if read, err := u.store.readTask(context.Background(), task); err != nil || len(read.Spec.Targets) != 0 {
 			t.Errorf("a new run: %v, %+v", err, read)
 		}
 	})
@@ -455,20 +455,20 @@ func TestATaskWithoutItsTargetsKeepsWhatItsStatusSays(t *testing.T) {
 	if schedule.IsWaiting(task) || !schedule.NeedsTargetList(task) {
 		t.Error("it is not waiting for its targets")
 	}
-	if _, open := openIn(task); open {
+	if _, open := openZone(task); open {
 		t.Error("it is looked for")
 	}
-	record("job-1", map[string]string{"https://h/a": "no"}, now)(task)
-	if s := task.Status; len(s.Jobs) != 1 || s.Jobs[0].Targets != "0-1" || over(task) {
+	recordJob("job-1", map[string]string{"https://h/a": "no"}, now)(task)
+	if s := task.Status; len(s.Jobs) != 1 || s.Jobs[0].Targets != "0-1" || isFinished(task) {
 		t.Errorf("recorded: %+v", s)
 	}
-	follow(listing{}, 0, now, now.Add(time.Hour))(task)
-	if s := task.Status; s.Jobs[0].Failed != 0 || over(task) || !s.CompletionTime.IsZero() {
+	follow(jobRecords{}, 0, now, now.Add(time.Hour))(task)
+	if s := task.Status; s.Jobs[0].Failed != 0 || isFinished(task) || !s.CompletionTime.IsZero() {
 		t.Errorf("followed: %+v", s)
 	}
 	task.Status.Submission = &v1alpha1.Submission{ClaimID: "x", Targets: "2", SignedAt: metav1.NewTime(now)}
-	adopt([]adoption{{"job-2", schedule.Positions{2}}}, now)(task)
-	if s := task.Status; len(s.Jobs) != 2 || s.Jobs[1].Targets != "2" || over(task) {
+	adoptJobs([]adoptedJob{{"job-2", schedule.Positions{2}}}, now)(task)
+	if s := task.Status; len(s.Jobs) != 2 || s.Jobs[1].Targets != "2" || isFinished(task) {
 		t.Errorf("adopted: %+v", s)
 	}
 }
@@ -502,7 +502,7 @@ func TestARunStartsWithTheListThatTheConfigMapHasThen(t *testing.T) {
 				l.queue.SetQuota(unitZone, 0, 100, time.Now())
 				l.mu.Unlock()
 				for range 20 {
-					if _, err := s.Reconcile(t.Context(), account{}); err != nil {
+					if _, err := s.Reconcile(t.Context(), secretKey{}); err != nil {
 						t.Fatal(err)
 					}
 					pass(time.Second)
@@ -529,17 +529,17 @@ func TestSmallListsThatMakeRoomDoNotLetLargeOnesExceedTheBudget(t *testing.T) {
 		u := newListUnit(t)
 		for i := range small {
 			u.put(fmt.Sprint("small-", i), fmt.Sprint("https://h/", i))
-			u.versions.see(listTask(fmt.Sprint("small-", i), fmt.Sprint("small-", i)))
+			u.versions.observeTask(listTask(fmt.Sprint("small-", i), fmt.Sprint("small-", i)))
 		}
 		pass(40 * time.Second)
 		for i := range large {
 			u.put(fmt.Sprint("large-", i), longText(i, size))
-			u.versions.see(listTask(fmt.Sprint("large-", i), fmt.Sprint("large-", i)))
+			u.versions.observeTask(listTask(fmt.Sprint("large-", i), fmt.Sprint("large-", i)))
 		}
 		pass(25 * time.Second)
 		kept := 0
-		for _, task := range u.versions.all() {
-			kept += listSize(task)
+		for _, task := range u.versions.allTasks() {
+			kept += targetsSize(task)
 		}
 		if kept > maxListed+readers*size {
 			t.Errorf("lists of %d MiB are in memory, want %d", kept>>20, maxListed>>20)
@@ -554,20 +554,20 @@ func TestEditsOfATenantDoNotKeepOthersConfigMapsOut(t *testing.T) {
 		u := newListUnit(t)
 		for i := range many {
 			u.put(fmt.Sprint("list-", i), longText(i, size))
-			u.versions.see(listTask(fmt.Sprint("task-", i), fmt.Sprint("list-", i)))
+			u.versions.observeTask(listTask(fmt.Sprint("task-", i), fmt.Sprint("list-", i)))
 		}
 		pass(20 * time.Second)
 		u.put("quiet", "https://h/quiet")
 		quiet := listTask("quiet", "quiet")
 		quiet.Namespace = "quiet"
-		u.versions.see(quiet)
+		u.versions.observeTask(quiet)
 		version := 100
 		for range 30 {
 			for i := range many {
 				version++
 				edited := listTask(fmt.Sprint("task-", i), fmt.Sprint("list-", i))
 				edited.ResourceVersion = fmt.Sprint(version)
-				u.versions.see(edited)
+				u.versions.observeTask(edited)
 			}
 			pass(20 * time.Second)
 			if _, fed := u.seen(); fed["quiet"] != nil {
@@ -591,21 +591,21 @@ func TestTellingOfABadListKeepsNoReaderBusy(t *testing.T) {
 		}
 		slow := newUnit(t, nil, func(write func() error) error { time.Sleep(time.Second); return write() }, tasks...)
 		u := &listUnit{slow, &configMaps{texts: map[string]string{}}, map[string]*v1alpha1.PrefetchTask{}}
-		u.lists = newLists(u.operator, u.configMaps, u.lists.leads)
+		u.lists = newTargetsResolver(u.sharedState, u.configMaps, u.lists.leads)
 		u.versions.lists = u.lists
 		for k := range readers {
 			u.put(fmt.Sprint("bad-", k), "no URL")
 		}
 		u.put("quiet", "https://h/quiet")
 		for _, task := range tasks {
-			u.versions.see(u.get(task.Name))
+			u.versions.observeTask(u.get(task.Name))
 		}
 		pass(2 * time.Second)
 		quiet := listTask("quiet", "quiet")
 		quiet.Namespace = "quiet"
-		u.versions.see(quiet)
+		u.versions.observeTask(quiet)
 		pass(5 * time.Second)
-		if schedule.IsUnresolved(u.versions.newest(client.ObjectKeyFromObject(quiet))) {
+		if schedule.IsUnresolved(u.versions.newestVersion(client.ObjectKeyFromObject(quiet))) {
 			t.Error("the list of another namespace waits for statuses to be written")
 		}
 		pass(10 * time.Minute)

@@ -6,12 +6,12 @@ import (
 	"sync"
 )
 
-// turns lets so many writes go on at once. Of those that wait the urgent go first,
+// writePriority lets so many writes go on at once. Of those that wait the urgent go first,
 // in the order they came. Patient ones go a few at a time, so that an urgent one
 // that comes finds the API server idle enough; but one turn in every patientShare
 // goes to them, so that a flood of new tasks does not hide for ever what became of
 // the old ones.
-type turns struct {
+type writePriority struct {
 	mu          sync.Mutex
 	free        int
 	patientFree int // of free, for patient writes
@@ -25,8 +25,8 @@ const (
 	patientWriters = 4
 )
 
-// take waits for a turn, or until ctx ends. It is given back by give.
-func (t *turns) take(ctx context.Context, patient bool) error {
+// takeOutcome waits for a turn, or until ctx ends. It is given back by give.
+func (t *writePriority) acquireSlot(ctx context.Context, patient bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func (t *turns) take(ctx context.Context, patient bool) error {
 	}
 	t.mu.Lock()
 	*line = append(*line, mine)
-	t.next()
+	t.grantNext()
 	t.mu.Unlock()
 	select {
 	case <-mine:
@@ -52,18 +52,18 @@ func (t *turns) take(ctx context.Context, patient bool) error {
 	return nil // the turn came just now
 }
 
-func (t *turns) give(patient bool) {
+func (t *writePriority) releaseSlot(patient bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.free++
 	if patient {
 		t.patientFree++
 	}
-	t.next()
+	t.grantNext()
 }
 
-// next gives the turns that are free to those who wait.
-func (t *turns) next() {
+// grantNext gives the turns that are free to those who wait.
+func (t *writePriority) grantNext() {
 	for t.free > 0 {
 		line := &t.urgent
 		if mayGo := len(t.patient) > 0 && t.patientFree > 0; mayGo && (len(t.urgent) == 0 || (t.given+1)%patientShare == 0) {

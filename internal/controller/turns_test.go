@@ -11,15 +11,15 @@ import (
 
 func TestUrgentWritesGoFirstAndPatientOnesAreNotForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		turns := &turns{free: 1, patientFree: patientWriters}
-		if err := turns.take(t.Context(), false); err != nil {
+		turns := &writePriority{free: 1, patientFree: patientWriters}
+		if err := turns.acquireSlot(t.Context(), false); err != nil {
 			t.Fatal(err)
 		}
 		turns.given = 0
 		var order []string
 		wait := func(name string, patient bool) {
 			go func() {
-				if err := turns.take(t.Context(), patient); err != nil {
+				if err := turns.acquireSlot(t.Context(), patient); err != nil {
 					t.Error(err)
 				}
 				order = append(order, name)
@@ -32,14 +32,14 @@ func TestUrgentWritesGoFirstAndPatientOnesAreNotForgotten(t *testing.T) {
 			wait("urgent", false)
 		}
 		for i := range patientShare + 2 {
-			turns.give(i > 0 && strings.HasPrefix(order[i-1], "patient"))
+			turns.releaseSlot(i > 0 && strings.HasPrefix(order[i-1], "patient"))
 			synctest.Wait()
 		}
 		want := append(slices.Repeat([]string{"urgent"}, patientShare-1), "patient 1", "urgent", "patient 2")
 		if !slices.Equal(order, want) {
 			t.Errorf("got %q, want %q", order, want)
 		}
-		turns.give(true)
+		turns.releaseSlot(true)
 		if turns.free != 1 || turns.patientFree != patientWriters {
 			t.Errorf("%d and %d turns are free, want all", turns.free, turns.patientFree)
 		}
@@ -48,11 +48,11 @@ func TestUrgentWritesGoFirstAndPatientOnesAreNotForgotten(t *testing.T) {
 
 func TestPatientWritesGoAFewAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		turns := &turns{free: writers, patientFree: patientWriters}
+		turns := &writePriority{free: maxStatusWriters, patientFree: patientWriters}
 		going := 0
 		for range 3 * patientWriters {
 			go func() {
-				if err := turns.take(t.Context(), true); err != nil {
+				if err := turns.acquireSlot(t.Context(), true); err != nil {
 					t.Error(err)
 				}
 				going++
@@ -62,11 +62,11 @@ func TestPatientWritesGoAFewAtATime(t *testing.T) {
 		if going != patientWriters {
 			t.Errorf("%d patient writes go on at once, want %d", going, patientWriters)
 		}
-		if err := turns.take(t.Context(), false); err != nil {
+		if err := turns.acquireSlot(t.Context(), false); err != nil {
 			t.Errorf("an urgent one waits for them: %v", err)
 		}
 		for range 3 * patientWriters {
-			turns.give(true)
+			turns.releaseSlot(true)
 			synctest.Wait()
 		}
 		if going != 3*patientWriters {
@@ -77,20 +77,20 @@ func TestPatientWritesGoAFewAtATime(t *testing.T) {
 
 func TestWhoGivesUpWaitingTakesNoTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		turns := &turns{free: 1, patientFree: 1}
-		if err := turns.take(t.Context(), false); err != nil {
+		turns := &writePriority{free: 1, patientFree: 1}
+		if err := turns.acquireSlot(t.Context(), false); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		given := make(chan error, 1)
-		go func() { given <- turns.take(ctx, false) }()
+		go func() { given <- turns.acquireSlot(ctx, false) }()
 		synctest.Wait()
 		cancel()
 		if err := <-given; !errors.Is(err, context.Canceled) {
 			t.Errorf("the error is %v", err)
 		}
-		turns.give(false)
-		if err := turns.take(t.Context(), true); err != nil || turns.free != 0 {
+		turns.releaseSlot(false)
+		if err := turns.acquireSlot(t.Context(), true); err != nil || turns.free != 0 {
 			t.Errorf("the turn is lost: %v", err)
 		}
 	})

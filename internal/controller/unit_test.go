@@ -29,7 +29,7 @@ import (
 // unit is an operator whose steps a test takes one by one: a fake client for the
 // API server, any transport for EdgeOne. It lives in a synctest bubble.
 type unit struct {
-	*operator
+	*sharedState
 	t *testing.T
 }
 
@@ -63,27 +63,27 @@ func newUnit(t *testing.T, edgeOne http.RoundTripper, onStatus func(write func()
 	}
 	critical, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	op := &operator{
+	op := &sharedState{
 		Options: Options{
 			Batch: 500, TasksPerCall: 500, QPS: 20, QuotaInterval: 10 * time.Minute, PollInterval: 5 * time.Second, JobDeadline: 24 * time.Hour,
 			RecheckInterval: 30 * time.Second, SignatureValidity: 5 * time.Minute, SettleMargin: 30 * time.Second, HistoryRetention: 72 * time.Hour,
 			WriteTimeout: 10 * time.Second, CallTimeout: 10 * time.Second, ShutdownGrace: 25 * time.Second,
 		},
-		versions:    newVersions(),
+		versions:    newTaskStore(),
 		edgeOne:     teoClient,
 		credentials: &Credentials{Own: func() (teo.Credentials, error) { return unitCreds, nil }, MaxAge: time.Minute},
 		events:      noEvents{},
-		claiming:    semaphore.NewWeighted(writers),
-		runs:        newPace(runRate),
-		notes:       newPace(noteRate),
+		claiming:    semaphore.NewWeighted(maxStatusWriters),
+		runs:        newWriteRate(runRate),
+		notes:       newWriteRate(noteRate),
 		critical:    critical,
 	}
 	leads := make(chan struct{})
 	close(leads)
-	op.store = newStore(c, c, op.versions, 10*time.Second)
-	op.lists = newLists(op, c, leads)
+	op.store = newStatusWriter(c, c, op.versions, 10*time.Second)
+	op.lists = newTargetsResolver(op, c, leads)
 	op.versions.lists = op.lists
-	return &unit{t: t, operator: op}
+	return &unit{t: t, sharedState: op}
 }
 
 type noEvents struct{ events.EventRecorder }
@@ -97,7 +97,7 @@ func unitTask(name string, n int) *v1alpha1.PrefetchTask {
 	return task
 }
 
-// get reads a task as it is now.
+// getList reads a task as it is now.
 func (u *unit) get(name string) *v1alpha1.PrefetchTask {
 	u.t.Helper()
 	task := &v1alpha1.PrefetchTask{}
@@ -109,7 +109,7 @@ func (u *unit) get(name string) *v1alpha1.PrefetchTask {
 
 // claimedAt makes the task carry a claim on all its targets.
 func claimedAt(task *v1alpha1.PrefetchTask, signedAt time.Time) *v1alpha1.PrefetchTask {
-	claim(v1alpha1.Submission{
+	claimTargets(v1alpha1.Submission{
 		ClaimID: "claim of " + task.Name, ZoneID: task.Spec.ZoneID, AccountHash: unitCreds.Hash(), SignedAt: metav1.NewTime(signedAt.Truncate(time.Second)),
 		Targets: schedule.AllPositions(len(schedule.DistinctTargets(task))).String(), Semantics: schedule.HashSemantics(task),
 	}, signedAt)(task)
@@ -145,17 +145,17 @@ func execute(t *testing.T, edgeOne *simulator.Simulator, urls ...string) (jobID 
 
 // submitter returns the Submitter and the line of the operator's own account,
 // with these tasks in it and their zone's quota known.
-func (u *unit) submitter(tasks ...*v1alpha1.PrefetchTask) (*Submitter, *line) {
-	s := newSubmitter(u.operator, u.poller())
+func (u *unit) submitter(tasks ...*v1alpha1.PrefetchTask) (*Submitter, *accountQueue) {
+	s := newSubmitter(u.sharedState, u.poller())
 	for _, task := range tasks {
-		s.versions.see(task)
+		s.versions.observeTask(task)
 	}
-	l := s.line(account{})
+	l := s.queueFor(secretKey{})
 	return s, l
 }
 
 // planned is the line's next call.
-func (u *unit) planned(l *line) *schedule.Call {
+func (u *unit) planned(l *accountQueue) *schedule.Call {
 	u.t.Helper()
 	decision := l.queue.PlanNext(time.Now())
 	if decision.ReadQuota != "" {
@@ -170,9 +170,9 @@ func (u *unit) planned(l *line) *schedule.Call {
 
 // poller returns the Poller with these tasks in it.
 func (u *unit) poller(tasks ...*v1alpha1.PrefetchTask) *Poller {
-	p := newPoller(u.operator, NewJobs())
+	p := newPoller(u.sharedState, NewRecordedJobs())
 	for _, task := range tasks {
-		p.versions.see(task)
+		p.versions.observeTask(task)
 	}
 	return p
 }
@@ -181,8 +181,8 @@ func (u *unit) poller(tasks ...*v1alpha1.PrefetchTask) *Poller {
 func (u *unit) lookUntil(p *Poller, zoneID string, end time.Time) {
 	u.t.Helper()
 	for ; time.Now().Before(end); time.Sleep(time.Second) {
-		for _, r := range []reconcile.TypedReconciler[zone]{settler{p}, p} {
-			if _, err := r.Reconcile(context.Background(), zone{ID: zoneID}); err != nil {
+		for _, r := range []reconcile.TypedReconciler[zoneKey]{lostCallReconciler{p}, p} {
+			if _, err := r.Reconcile(context.Background(), zoneKey{ID: zoneID}); err != nil {
 				u.t.Fatal(err)
 			}
 		}
@@ -190,7 +190,7 @@ func (u *unit) lookUntil(p *Poller, zoneID string, end time.Time) {
 }
 
 // open returns the tasks of the zone that the Poller has.
-func (p *Poller) open(z zone) (tasks []*v1alpha1.PrefetchTask, due time.Time) {
+func (p *Poller) open(z zoneKey) (tasks []*v1alpha1.PrefetchTask, due time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if work := p.zones[z]; work != nil {
@@ -200,18 +200,18 @@ func (p *Poller) open(z zone) (tasks []*v1alpha1.PrefetchTask, due time.Time) {
 }
 
 // follow is the news of a look that read all jobs of a task, and all of this.
-func follow(listed listing, deadline time.Duration, now, serverNow time.Time) change {
+func follow(listed jobRecords, deadline time.Duration, now, serverNow time.Time) transition {
 	return func(task *v1alpha1.PrefetchTask) {
-		followJobs(readingOf(task, listed, serverNow), limits{deadline, 72 * time.Hour}, now, true)(task)
+		followJobs(readingOf(task, listed, serverNow), outcomeLimits{deadline, 72 * time.Hour}, now, true)(task)
 	}
 }
 
 // reopen handles a retry of which EdgeOne lists this; nil is that it was not asked.
-func reopen(listed listing, now time.Time) change {
+func reopen(listed jobRecords, now time.Time) transition {
 	return func(task *v1alpha1.PrefetchTask) {
-		read := map[string]failures{}
+		read := map[string]jobFailures{}
 		for i := range task.Status.Jobs {
-			if job := &task.Status.Jobs[i]; listed != nil && !tellsFailures(task, job) {
+			if job := &task.Status.Jobs[i]; listed != nil && !namesAllFailures(task, job) {
 				read[job.ID] = failuresOf(task, job, readingOf(task, listed, now))
 			}
 		}
@@ -219,8 +219,8 @@ func reopen(listed listing, now time.Time) change {
 	}
 }
 
-func readingOf(task *v1alpha1.PrefetchTask, listed listing, at time.Time) *reading {
-	seen := newReading(at)
+func readingOf(task *v1alpha1.PrefetchTask, listed jobRecords, at time.Time) *historyRead {
+	seen := newHistoryRead(at)
 	seen.listing = listed
 	for _, job := range task.Status.Jobs {
 		seen.whole[job.ID] = true

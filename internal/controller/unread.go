@@ -9,24 +9,24 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// whyUnread is why EdgeOne's history cannot be read: what to tell, and whether only a
+// unreadCause is why EdgeOne's history cannot be read: what to tell, and whether only a
 // person can change that. Other trouble, such as a connection that fails, says nothing
 // about the next look.
-func whyUnread(err error, recheck time.Duration) (why schedule.Cause, isRefused bool) {
-	why = pauseAfter(err, 1, recheck).Cause
-	why.Message = explain(err, why.Message)
+func unreadCause(err error, recheck time.Duration) (why schedule.Cause, isRefused bool) {
+	why = planBackOff(err, 1, recheck).Cause
+	why.Message = explainUnread(err, why.Message)
 	switch {
 	case why.NeedsUser:
 		return why, true
-	case concernsOnly(err):
+	case concernsOneJob(err):
 		why.Reason = v1alpha1.ReasonNotFollowed
 		return why, true
 	}
 	return why, false
 }
 
-// explain puts an error into words for a status.
-func explain(err error, known string) string {
+// explainUnread puts an error into words for a status.
+func explainUnread(err error, known string) string {
 	if known != "" {
 		return known
 	}
@@ -46,8 +46,8 @@ const (
 	forgetUnread                   // it has ended so, and nobody will know any more
 )
 
-// unread is what is known of a run of which EdgeOne refuses to show a job.
-type unread struct {
+// unreadState is what is known of a run of which EdgeOne refuses to show a job.
+type unreadState struct {
 	isHandedOver bool          // every target is, and no call is open
 	isOver       bool          // it has ended already
 	isBeyond     bool          // EdgeOne's history shows none of its jobs any more
@@ -56,9 +56,9 @@ type unread struct {
 	said         time.Duration // how long the status has said so; 0 is not at all
 }
 
-// step decides what to say. The run only ends if the status has said for as long as
+// nextStep decides what to say. The run only ends if the status has said for as long as
 // jobs may take that they cannot be read; it heals as soon as they can.
-func (u unread) step(recheck, deadline time.Duration) unreadStep {
+func (u unreadState) nextStep(recheck, deadline time.Duration) unreadStep {
 	switch {
 	case u.isOver && u.isBeyond:
 		return forgetUnread

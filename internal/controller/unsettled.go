@@ -13,25 +13,25 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
-// fewTries of a write are made before a call is over for all but the task that does not
+// maxSettleTries of a write are made before a call is over for all but the task that does not
 // take it. What comes from an API server that is overloaded passes in that time.
-const fewTries = 3
+const maxSettleTries = 3
 
-// settleAll writes what became of a call to those of its tasks that carry the claim. It
+// recordOutcomes writes what became of a call to those of its tasks that carry the claim. It
 // returns the tasks that have not taken it in a few tries, and still carry it.
-func (s *Submitter) settleAll(ctx context.Context, claimID string, tasks []*v1alpha1.PrefetchTask, claimed []bool, c change) []*v1alpha1.PrefetchTask {
+func (s *Submitter) recordOutcomes(ctx context.Context, claimID string, tasks []*v1alpha1.PrefetchTask, claimed []bool, c transition) []*v1alpha1.PrefetchTask {
 	var mu sync.Mutex
 	var unsettled []*v1alpha1.PrefetchTask
-	forEach(len(tasks), func(i int) {
+	writeInParallel(len(tasks), func(i int) {
 		if !claimed[i] || tasks[i] == nil {
 			return
 		}
 		before := tasks[i]
-		after, err := s.store.settle(ctx, before, claimID, c, fewTries)
+		after, err := s.store.settleClaim(ctx, before, claimID, c, maxSettleTries)
 		tasks[i] = after
-		s.finished(before, after)
+		s.reportFinished(before, after)
 		if err == nil {
-			s.reportRefused(before, after, nil)
+			s.reportRefusedWrite(before, after, nil)
 			return
 		}
 		mu.Lock()
@@ -41,28 +41,28 @@ func (s *Submitter) settleAll(ctx context.Context, claimID string, tasks []*v1al
 	return unsettled
 }
 
-// settleBeside writes what became of a call to the tasks that did not take it at once,
+// recordInBackground writes what became of a call to the tasks that did not take it at once,
 // for as long as it takes: a JobId that EdgeOne gave must not be lost. Their claims hold
 // their own URLs meanwhile, and nothing else. A task that the API server refuses is kept
 // in mind until somebody changes it.
-func (s *Submitter) settleBeside(ctx context.Context, claimID string, unsettled []*v1alpha1.PrefetchTask, c change) {
-	forEach(len(unsettled), func(i int) {
+func (s *Submitter) recordInBackground(ctx context.Context, claimID string, unsettled []*v1alpha1.PrefetchTask, c transition) {
+	writeInParallel(len(unsettled), func(i int) {
 		before := unsettled[i]
-		after, err := s.store.settle(ctx, before, claimID, c, forever)
-		s.finished(before, after)
-		s.reportRefused(before, after, err)
+		after, err := s.store.settleClaim(ctx, before, claimID, c, unlimitedTries)
+		s.reportFinished(before, after)
+		s.reportRefusedWrite(before, after, err)
 		if isRefused(err) {
 			log.FromContext(ctx).Error(err, "Could not record the outcome of a call", "task", client.ObjectKeyFromObject(before), "claim", claimID)
-			s.unrecorded.keep(after, unrecorded{claimID, after.ResourceVersion, c, time.Now()})
+			s.unrecorded.addOutcome(after, unrecordedOutcome{claimID, after.ResourceVersion, c, time.Now()})
 		}
 	})
 }
 
-// unrecorded is the outcome of a call that a task's status does not take.
-type unrecorded struct {
+// unrecordedOutcome is the outcome of a call that a task's status does not take.
+type unrecordedOutcome struct {
 	claimID string
 	version string // of the task that did not take it
-	outcome change
+	outcome transition
 	at      time.Time
 }
 
@@ -73,21 +73,21 @@ const maxUnrecorded = 256
 // unrecordedCalls remembers outcomes by task.
 type unrecordedCalls struct {
 	mu    sync.Mutex
-	tasks map[types.UID]unrecorded
+	tasks map[types.UID]unrecordedOutcome
 }
 
-func (u *unrecordedCalls) keep(task *v1alpha1.PrefetchTask, outcome unrecorded) {
+func (u *unrecordedCalls) addOutcome(task *v1alpha1.PrefetchTask, outcome unrecordedOutcome) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.tasks == nil {
-		u.tasks = map[types.UID]unrecorded{}
+		u.tasks = map[types.UID]unrecordedOutcome{}
 	}
-	dropOldest(u.tasks, maxUnrecorded, task.UID, func(known unrecorded) time.Time { return known.at })
+	dropOldest(u.tasks, maxUnrecorded, task.UID, func(known unrecordedOutcome) time.Time { return known.at })
 	u.tasks[task.UID] = outcome
 }
 
-// take returns what a newer version of a task may take, and forgets it.
-func (u *unrecordedCalls) take(task *v1alpha1.PrefetchTask) (outcome unrecorded, ok bool) {
+// takeOutcome returns what a newer version of a task may take, and forgets it.
+func (u *unrecordedCalls) takeOutcome(task *v1alpha1.PrefetchTask) (outcome unrecordedOutcome, ok bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	outcome, ok = u.tasks[task.UID]
@@ -95,25 +95,25 @@ func (u *unrecordedCalls) take(task *v1alpha1.PrefetchTask) (outcome unrecorded,
 		return outcome, false
 	}
 	delete(u.tasks, task.UID)
-	return outcome, claimedBy(task, outcome.claimID)
+	return outcome, isClaimedBy(task, outcome.claimID)
 }
 
-// recordLate writes the outcome of a call to a task that did not take it before somebody
+// recordLateOutcome writes the outcome of a call to a task that did not take it before somebody
 // changed it.
-func (s *Submitter) recordLate(task *v1alpha1.PrefetchTask) {
-	if late, ok := s.unrecorded.take(task); ok {
-		go s.settleBeside(s.critical, late.claimID, []*v1alpha1.PrefetchTask{task}, late.outcome)
+func (s *Submitter) recordLateOutcome(task *v1alpha1.PrefetchTask) {
+	if late, ok := s.unrecorded.takeOutcome(task); ok {
+		go s.recordInBackground(s.critical, late.claimID, []*v1alpha1.PrefetchTask{task}, late.outcome)
 	}
 }
 
-// reportRefused sends an Event about a task whose status was refused, or did not fit and
+// reportRefusedWrite sends an Event about a task whose status was refused, or did not fit and
 // says so since this write.
-func (o *operator) reportRefused(before, after *v1alpha1.PrefetchTask, err error) {
+func (o *sharedState) reportRefusedWrite(before, after *v1alpha1.PrefetchTask, err error) {
 	switch {
 	case isRefused(err):
-		why := whyRefused(err)
-		o.event(before, corev1.EventTypeWarning, why.Reason, "WriteStatus", why.Message)
-	case err == nil && after != nil && stalledFor(after, v1alpha1.ReasonTooLarge) && !stalledFor(before, v1alpha1.ReasonTooLarge):
-		o.event(after, corev1.EventTypeWarning, v1alpha1.ReasonTooLarge, "WriteStatus", tooLarge)
+		why := refusalCause(err)
+		o.recordEvent(before, corev1.EventTypeWarning, why.Reason, "WriteStatus", why.Message)
+	case err == nil && after != nil && isStalledFor(after, v1alpha1.ReasonTooLarge) && !isStalledFor(before, v1alpha1.ReasonTooLarge):
+		o.recordEvent(after, corev1.EventTypeWarning, v1alpha1.ReasonTooLarge, "WriteStatus", tooLargeMessage)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 )
 
-// versions has the newest version of each task that something is left to do for. It
+// taskStore has the newest version of each task that something is left to do for. It
 // is the only place that decides which version of a task is the newest, and whether
 // the task exists.
 //
@@ -24,51 +24,51 @@ import (
 // get its newest version from here while they hold their own lock. So the last one
 // to look sees the newest version, whoever brought it. The lock of versions comes
 // after every other lock, except those of lists and of loader.
-type versions struct {
+type taskStore struct {
 	subscribers []func(before, after *v1alpha1.PrefetchTask)
-	lists       *lists  // adds targets that are not in the spec; nil adds none
-	loader      *loader // says which long lists are kept; nil keeps all
+	lists       *targetsResolver // adds targets that are not in the spec; nil adds none
+	loader      *listLoader      // says which long lists are kept; nil keeps all
 
 	mu       sync.Mutex
 	tasks    map[client.ObjectKey]*v1alpha1.PrefetchTask
 	deleted  map[client.ObjectKey]types.UID // gone by a live read; the watch has not said so yet
-	accounts map[account]int                // how many tasks each has
+	accounts map[secretKey]int              // how many tasks each has
 }
 
-func newVersions() *versions {
-	return &versions{
-		tasks: map[client.ObjectKey]*v1alpha1.PrefetchTask{}, deleted: map[client.ObjectKey]types.UID{}, accounts: map[account]int{},
+func newTaskStore() *taskStore {
+	return &taskStore{
+		tasks: map[client.ObjectKey]*v1alpha1.PrefetchTask{}, deleted: map[client.ObjectKey]types.UID{}, accounts: map[secretKey]int{},
 	}
 }
 
 // subscribe has f called for each task that is here, and after each change. before is
 // nil for a task that was not here, after is nil for one that is not here any more.
 // It must not run at the same time as a change.
-func (v *versions) subscribe(f func(before, after *v1alpha1.PrefetchTask)) {
+func (v *taskStore) subscribe(f func(before, after *v1alpha1.PrefetchTask)) {
 	v.subscribers = append(v.subscribers, f)
-	for _, task := range v.all() {
+	for _, task := range v.allTasks() {
 		f(nil, task)
 	}
 }
 
-// see takes a version from the watch. A slimmed one says that nothing is left to do
+// observeTask takes a version from the watch. A slimmed one says that nothing is left to do
 // for the task.
-func (v *versions) see(task *v1alpha1.PrefetchTask) {
+func (v *taskStore) observeTask(task *v1alpha1.PrefetchTask) {
 	key := client.ObjectKeyFromObject(task)
-	v.change(key, task, func(known *v1alpha1.PrefetchTask) bool {
+	v.changeVersion(key, task, func(known *v1alpha1.PrefetchTask) bool {
 		if v.deleted[key] == task.UID && task.UID != "" {
 			return false
 		}
 		delete(v.deleted, key)
-		return known == nil || isNewer(task, known) || schedule.IsSlimmed(task) && task.ResourceVersion == known.ResourceVersion
+		return known == nil || isNewerVersion(task, known) || schedule.IsSlimmed(task) && task.ResourceVersion == known.ResourceVersion
 	})
 }
 
-// remove takes from the watch that a task is gone. One that was made again under its
+// removeTask takes from the watch that a task is gone. One that was made again under its
 // name, and is known already, stays.
-func (v *versions) remove(task *v1alpha1.PrefetchTask) {
+func (v *taskStore) removeTask(task *v1alpha1.PrefetchTask) {
 	key := client.ObjectKeyFromObject(task)
-	v.change(key, nil, func(known *v1alpha1.PrefetchTask) bool {
+	v.changeVersion(key, nil, func(known *v1alpha1.PrefetchTask) bool {
 		if v.deleted[key] == task.UID {
 			delete(v.deleted, key)
 		}
@@ -76,11 +76,11 @@ func (v *versions) remove(task *v1alpha1.PrefetchTask) {
 	})
 }
 
-// learn takes a version that did not come from the watch, and returns the newest one
+// learnVersion takes a version that did not come from the watch, and returns the newest one
 // of that task. A task that is not here stays unknown, and is returned as it is.
-func (v *versions) learn(task *v1alpha1.PrefetchTask) (newest *v1alpha1.PrefetchTask) {
-	newest = v.change(client.ObjectKeyFromObject(task), task, func(known *v1alpha1.PrefetchTask) bool {
-		return known != nil && known.UID == task.UID && isNewer(task, known)
+func (v *taskStore) learnVersion(task *v1alpha1.PrefetchTask) (newest *v1alpha1.PrefetchTask) {
+	newest = v.changeVersion(client.ObjectKeyFromObject(task), task, func(known *v1alpha1.PrefetchTask) bool {
+		return known != nil && known.UID == task.UID && isNewerVersion(task, known)
 	})
 	if newest == nil || newest.UID != task.UID {
 		return task
@@ -90,9 +90,9 @@ func (v *versions) learn(task *v1alpha1.PrefetchTask) (newest *v1alpha1.Prefetch
 
 // learnDeleted takes from a live read that a task is gone. It does not come back when
 // the watch brings an older version late.
-func (v *versions) learnDeleted(task *v1alpha1.PrefetchTask) {
+func (v *taskStore) learnDeleted(task *v1alpha1.PrefetchTask) {
 	key := client.ObjectKeyFromObject(task)
-	v.change(key, nil, func(known *v1alpha1.PrefetchTask) bool {
+	v.changeVersion(key, nil, func(known *v1alpha1.PrefetchTask) bool {
 		if known == nil || known.UID != task.UID {
 			return false
 		}
@@ -103,25 +103,25 @@ func (v *versions) learnDeleted(task *v1alpha1.PrefetchTask) {
 
 // dropTargets forgets the targets of a task that are not in its spec, so that they are
 // read again.
-func (v *versions) dropTargets(task *v1alpha1.PrefetchTask) {
+func (v *taskStore) dropTargets(task *v1alpha1.PrefetchTask) {
 	key := client.ObjectKeyFromObject(task)
-	known := v.newest(key)
+	known := v.newestVersion(key)
 	if known == nil || known.UID != task.UID || !schedule.IsFromConfigMap(known) {
 		return
 	}
-	v.change(key, withTargets(known, nil), func(newest *v1alpha1.PrefetchTask) bool { return newest == known })
+	v.changeVersion(key, withTargets(known, nil), func(newest *v1alpha1.PrefetchTask) bool { return newest == known })
 }
 
-// elide forgets the targets of a task that are in its spec.
-func (v *versions) elide(key client.ObjectKey) {
-	if known := v.newest(key); known != nil && hasLongList(known) {
-		v.change(key, schedule.ElideTargets(known), func(newest *v1alpha1.PrefetchTask) bool { return newest == known })
+// elideTargets forgets the targets of a task that are in its spec.
+func (v *taskStore) elideTargets(key client.ObjectKey) {
+	if known := v.newestVersion(key); known != nil && hasLongList(known) {
+		v.changeVersion(key, schedule.ElideTargets(known), func(newest *v1alpha1.PrefetchTask) bool { return newest == known })
 	}
 }
 
-// change puts next in place of the version that is known, if that is accepted, and
+// changeVersion puts next in place of the version that is known, if that is accepted, and
 // tells the subscribers. It returns the newest version.
-func (v *versions) change(key client.ObjectKey, next *v1alpha1.PrefetchTask, accept func(known *v1alpha1.PrefetchTask) bool) *v1alpha1.PrefetchTask {
+func (v *taskStore) changeVersion(key client.ObjectKey, next *v1alpha1.PrefetchTask, accept func(known *v1alpha1.PrefetchTask) bool) *v1alpha1.PrefetchTask {
 	v.mu.Lock()
 	known := v.tasks[key]
 	if !accept(known) {
@@ -132,12 +132,12 @@ func (v *versions) change(key client.ObjectKey, next *v1alpha1.PrefetchTask, acc
 		next = nil
 	}
 	if next != nil && v.lists != nil {
-		next = v.lists.resolve(next)
+		next = v.lists.resolveTargets(next)
 	}
 	if next != nil && v.loader != nil {
-		next = v.loader.fit(known, next)
+		next = v.loader.reuseList(known, next)
 	}
-	v.put(key, known, next)
+	v.putVersion(key, known, next)
 	v.mu.Unlock()
 	if known != nil || next != nil {
 		for _, tell := range v.subscribers {
@@ -147,14 +147,14 @@ func (v *versions) change(key client.ObjectKey, next *v1alpha1.PrefetchTask, acc
 	return next
 }
 
-func (v *versions) put(key client.ObjectKey, known, next *v1alpha1.PrefetchTask) {
+func (v *taskStore) putVersion(key client.ObjectKey, known, next *v1alpha1.PrefetchTask) {
 	if known != nil {
-		a := accountOf(known)
+		a := secretKeyOf(known)
 		if v.accounts[a]--; v.accounts[a] == 0 {
 			delete(v.accounts, a)
 		}
 		if v.lists != nil && (next == nil || next.UID != known.UID) {
-			v.lists.remove(known)
+			v.lists.removeTask(known)
 		}
 	}
 	if next == nil {
@@ -162,34 +162,34 @@ func (v *versions) put(key client.ObjectKey, known, next *v1alpha1.PrefetchTask)
 		return
 	}
 	v.tasks[key] = next
-	v.accounts[accountOf(next)]++
+	v.accounts[secretKeyOf(next)]++
 }
 
-// newest returns the newest version of a task, nil if nothing is left to do for it.
-func (v *versions) newest(key client.ObjectKey) *v1alpha1.PrefetchTask {
+// newestVersion returns the newest version of a task, nil if nothing is left to do for it.
+func (v *taskStore) newestVersion(key client.ObjectKey) *v1alpha1.PrefetchTask {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.tasks[key]
 }
 
-// all returns the newest versions of all tasks.
-func (v *versions) all() map[client.ObjectKey]*v1alpha1.PrefetchTask {
+// allTasks returns the newest versions of all tasks.
+func (v *taskStore) allTasks() map[client.ObjectKey]*v1alpha1.PrefetchTask {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return maps.Clone(v.tasks)
 }
 
 // hasAccount says whether there are tasks of an account.
-func (v *versions) hasAccount(a account) bool {
+func (v *taskStore) hasAccount(a secretKey) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.accounts[a] > 0
 }
 
-// isNewer says whether a is a later version than b, or the same and has the targets.
+// isNewerVersion says whether a is a later version than b, or the same and has the targets.
 // Versions are numbers that grow with each write to the API server, whatever is
 // written.
-func isNewer(a, b *v1alpha1.PrefetchTask) bool {
+func isNewerVersion(a, b *v1alpha1.PrefetchTask) bool {
 	order, err := resourceversion.CompareResourceVersion(a.ResourceVersion, b.ResourceVersion)
 	return err != nil || order > 0 || order == 0 && lacksTargets(b) && !lacksTargets(a)
 }

@@ -23,7 +23,7 @@ func versionOf(uid, resourceVersion string) *v1alpha1.PrefetchTask {
 
 func TestTheNewestVersionIsDecidedInOnePlace(t *testing.T) {
 	type step struct {
-		how  string // see, learn, remove, live read finds it gone, finished
+		how  string // observeTask, learn, remove, live read finds it gone, finished
 		uid  string
 		rv   string
 		want string // UID and resourceVersion of the newest version afterwards, "" if there is none
@@ -49,7 +49,7 @@ func TestTheNewestVersionIsDecidedInOnePlace(t *testing.T) {
 		{"finished before what is known", []step{{"see", "x", "1", "x 1"}, {"learn", "x", "3", "x 3"}, {"finished", "x", "2", "x 3"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			v := newVersions()
+			v := newTaskStore()
 			told := ""
 			v.subscribe(func(_, after *v1alpha1.PrefetchTask) {
 				told = ""
@@ -60,27 +60,27 @@ func TestTheNewestVersionIsDecidedInOnePlace(t *testing.T) {
 			for i, s := range tt.steps {
 				switch task := versionOf(s.uid, s.rv); s.how {
 				case "see":
-					v.see(task)
+					v.observeTask(task)
 				case "learn":
-					v.learn(task)
+					v.learnVersion(task)
 				case "remove":
-					v.remove(task)
+					v.removeTask(task)
 				case "gone":
 					v.learnDeleted(task)
 				case "finished":
 					task.Spec = v1alpha1.PrefetchTaskSpec{}
-					v.see(task)
+					v.observeTask(task)
 				}
 				got := ""
-				if newest := v.newest(client.ObjectKey{Namespace: "default", Name: "a"}); newest != nil {
+				if newest := v.newestVersion(client.ObjectKey{Namespace: "default", Name: "a"}); newest != nil {
 					got = string(newest.UID) + " " + newest.ResourceVersion
 				}
 				if got != s.want || told != s.want {
 					t.Fatalf("step %d, %s %s %s: the newest is %q and told is %q, want %q", i, s.how, s.uid, s.rv, got, told, s.want)
 				}
 			}
-			v.remove(versionOf("x", "99"))
-			v.remove(versionOf("y", "99"))
+			v.removeTask(versionOf("x", "99"))
+			v.removeTask(versionOf("y", "99"))
 			if len(v.tasks)+len(v.deleted)+len(v.accounts) > 0 {
 				t.Errorf("of what is gone stays %v, %v, %v", v.tasks, v.deleted, v.accounts)
 			}
@@ -90,7 +90,7 @@ func TestTheNewestVersionIsDecidedInOnePlace(t *testing.T) {
 
 // standsIn names the Secrets in whose lines the task default/a waits.
 func standsIn(s *Submitter) (secrets []string) {
-	for a, l := range s.lines {
+	for a, l := range s.accountQueues {
 		if l.queue.Len() > 0 {
 			secrets = append(secrets, a.Secret)
 		}
@@ -103,16 +103,16 @@ func TestATaskStandsInTheLineOfTheSecretThatItsNewestVersionNames(t *testing.T) 
 	older.Spec.CredentialsSecretRef.Name = "old"
 	newer := versionOf("x", "12")
 	newer.Spec.CredentialsSecretRef.Name = "new"
-	for name, bring := range map[string]func(v *versions){
-		"the watch in order":           func(v *versions) { v.see(older); v.see(newer) },
-		"the old version comes late":   func(v *versions) { v.see(older); v.see(newer); v.see(older) },
-		"a live read before the watch": func(v *versions) { v.see(older); v.learn(newer); v.see(newer) },
-		"a write to the old version is late": func(v *versions) {
-			v.see(older)
-			v.see(newer)
+	for name, bring := range map[string]func(v *taskStore){
+		"the watch in order":           func(v *taskStore) { v.observeTask(older); v.observeTask(newer) },
+		"the old version comes late":   func(v *taskStore) { v.observeTask(older); v.observeTask(newer); v.observeTask(older) },
+		"a live read before the watch": func(v *taskStore) { v.observeTask(older); v.learnVersion(newer); v.observeTask(newer) },
+		"a write to the old version is late": func(v *taskStore) {
+			v.observeTask(older)
+			v.observeTask(newer)
 			w := older.DeepCopy()
 			w.ResourceVersion = "11"
-			v.learn(w)
+			v.learnVersion(w)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -121,7 +121,7 @@ func TestATaskStandsInTheLineOfTheSecretThatItsNewestVersionNames(t *testing.T) 
 			if got := standsIn(s); !slices.Equal(got, []string{"new"}) {
 				t.Errorf("it stands in the lines of %q, want new", got)
 			}
-			s.versions.remove(newer)
+			s.versions.removeTask(newer)
 			if got := standsIn(s); got != nil {
 				t.Errorf("it is gone, and stands in the lines of %q", got)
 			}
@@ -144,7 +144,7 @@ func TestATaskThatMovesToAnotherSecretIsNotSentWithTheOldOne(t *testing.T) {
 		}
 		call := u.planned(l)
 		l.claiming += len(call.Parts)
-		s.call(t.Context(), l, unitCreds, call, "claim")
+		s.makeCall(t.Context(), l, unitCreds, call, "claim")
 		if decision := l.queue.PlanNext(time.Now()); decision.Call != nil {
 			t.Errorf("the line of the old Secret plans a call for a task that names %q", decision.Call.Parts[0].Task.Spec.CredentialsSecretRef.Name)
 		}
@@ -166,18 +166,18 @@ func TestAStatusWriteToATaskThatIsGoneLeavesNothingInLine(t *testing.T) {
 				made := versionOf("made again", "5000")
 				u := newUnit(t, edgeOne.RoundTripper(), func(write func() error) error {
 					err := write()
-					s.versions.remove(watched) // kubectl replace --force, seen before the answer to the write
+					s.versions.removeTask(watched) // kubectl replace --force, seen before the answer to the write
 					if again {
-						s.versions.see(made)
+						s.versions.observeTask(made)
 					}
 					return err
 				}, unitTask("a", 1))
 				watched = u.get("a")
-				var l *line
+				var l *accountQueue
 				s, l = u.submitter(watched)
 				l.queue.SetQuota(unitZone, 0, 0, time.Now()) // the day's quota is used up
 				for range 3 {
-					if _, err := s.Reconcile(t.Context(), account{}); err != nil {
+					if _, err := s.Reconcile(t.Context(), secretKey{}); err != nil {
 						t.Fatal(err)
 					}
 					synctest.Wait()
@@ -187,7 +187,7 @@ func TestAStatusWriteToATaskThatIsGoneLeavesNothingInLine(t *testing.T) {
 				}
 				l.queue.SetQuota(unitZone, 0, 100, time.Now())
 				if !again {
-					if use := s.zones(time.Now())[unitZone]; l.queue.Len() > 0 || len(use.Waiting) > 0 {
+					if use := s.statsByZone(time.Now())[unitZone]; l.queue.Len() > 0 || len(use.Waiting) > 0 {
 						t.Errorf("a task that is gone waits: %+v", use)
 					}
 					return
@@ -196,7 +196,7 @@ func TestAStatusWriteToATaskThatIsGoneLeavesNothingInLine(t *testing.T) {
 				if uid := call.Parts[0].Task.UID; uid != made.UID {
 					t.Errorf("the call is planned for the task that is gone (%s)", uid)
 				}
-				l.queue.RecordReleased(call, s.newest(l, call), time.Now())
+				l.queue.RecordReleased(call, s.newestVersions(l, call), time.Now())
 				if l.queue.Len() != 1 {
 					t.Error("the new task is not in line any more")
 				}
@@ -213,17 +213,17 @@ func TestALostCallHoldsItsURLsWhenItsTaskWasMadeAgain(t *testing.T) {
 				u := newUnit(t, nil, nil)
 				s, l := u.submitter()
 				old := versionOf("old", "100")
-				s.versions.see(old)
+				s.versions.observeTask(old)
 				call := u.planned(l)
 				l.queue.ReserveURLs("c", unitZone, call.URLs, time.Now())
 				claimed := claimedAt(old.DeepCopy(), time.Now())
 				claimed.Status.Submission.ClaimID, claimed.ResourceVersion = "c", "101"
-				s.versions.learn(claimed)
-				s.versions.remove(old)
+				s.versions.learnVersion(claimed)
+				s.versions.removeTask(old)
 				made := unitTask(name, 1) // the same URL
 				made.UID, made.ResourceVersion = "new", "103"
-				s.versions.see(made)
-				l.queue.TrackLostCall(call, "c", s.newest(l, call), time.Now())
+				s.versions.observeTask(made)
+				l.queue.TrackLostCall(call, "c", s.newestVersions(l, call), time.Now())
 				if next := l.queue.PlanNext(time.Now()); next.Call != nil {
 					t.Error("the URL goes out again at once, while the lost call may be executed")
 				}
@@ -244,17 +244,17 @@ func TestAListThatComesLateBringsNothingBack(t *testing.T) {
 				u.put("urls", "https://h/0\n")
 				s, _ := u.submitter()
 				cached := u.get("a")
-				s.versions.see(cached)
+				s.versions.observeTask(cached)
 				synctest.Wait() // the read is under way
 				newer := cached.DeepCopy()
 				newer.ResourceVersion, newer.Generation = "9999", 2
 				newer.Spec.CredentialsSecretRef.Name = "new"
 				if what == "deleted" {
-					s.versions.remove(cached)
+					s.versions.removeTask(cached)
 				} else {
-					s.versions.see(newer)
+					s.versions.observeTask(newer)
 				}
-				s.versions.learn(withTargets(cached, []v1alpha1.Target{"https://h/0"})) // as the read found it
+				s.versions.learnVersion(withTargets(cached, []v1alpha1.Target{"https://h/0"})) // as the read found it
 				pass(10 * time.Second)
 				want := []string{"new"}
 				if what == "deleted" {
@@ -263,8 +263,8 @@ func TestAListThatComesLateBringsNothingBack(t *testing.T) {
 				if got := standsIn(s); !slices.Equal(got, want) {
 					t.Errorf("it stands in the lines of %q, want %q", got, want)
 				}
-				s.versions.remove(newer)
-				if n := len(u.lists.wants) + len(s.versions.tasks); n > 0 {
+				s.versions.removeTask(newer)
+				if n := len(u.lists.pendingTasks) + len(s.versions.tasks); n > 0 {
 					t.Errorf("%d things stay of a task that is gone", n)
 				}
 			})
@@ -278,7 +278,7 @@ func TestATaskThatIsBeingDeletedIsLeftAlone(t *testing.T) {
 		edgeOne := unitEdgeOne(nil)
 		defer edgeOne.Close()
 		followed := claimedAt(unitTask("followed", 1), time.Now())
-		record(execute(t, edgeOne, "https://h/0"), nil, time.Now())(followed)
+		recordJob(execute(t, edgeOne, "https://h/0"), nil, time.Now())(followed)
 		claimed, waiting := claimedAt(unitTask("claimed", 2), time.Now()), unitTask("waiting", 3)
 		var tasks []*v1alpha1.PrefetchTask
 		for _, task := range []*v1alpha1.PrefetchTask{followed, claimed, waiting} {
@@ -292,21 +292,21 @@ func TestATaskThatIsBeingDeletedIsLeftAlone(t *testing.T) {
 			if err := u.store.Delete(t.Context(), u.get(task.Name)); err != nil {
 				t.Fatal(err)
 			}
-			s.versions.see(u.get(task.Name))
+			s.versions.observeTask(u.get(task.Name))
 		}
 		if len(s.poller.zones) != 0 || l.queue.Len() != 0 {
 			t.Errorf("looked at are %v, in line are %d", s.poller.zones, l.queue.Len())
 		}
 		for range 60 {
-			_, _ = s.poller.Reconcile(t.Context(), zone{ID: unitZone})
-			_, _ = s.Reconcile(t.Context(), account{})
+			_, _ = s.poller.Reconcile(t.Context(), zoneKey{ID: unitZone})
+			_, _ = s.Reconcile(t.Context(), secretKey{})
 			time.Sleep(time.Second)
 		}
 		if writes > 0 {
 			t.Errorf("%d writes", writes)
 		}
 		other := unitTask("other", 1) // the URL that the lost call may have submitted
-		s.versions.see(other)
+		s.versions.observeTask(other)
 		if next := l.queue.PlanNext(time.Now()); next.Call != nil {
 			t.Error("a URL of a lost call goes out again while that call may be executed")
 		}
@@ -319,20 +319,20 @@ func TestWhatBecomesDueBeforeTheQueueIsThereIsDueAfterwards(t *testing.T) {
 		edgeOne := unitEdgeOne(nil)
 		defer edgeOne.Close()
 		task := claimedAt(unitTask("a", 1), time.Now())
-		record(execute(t, edgeOne, "https://h/0"), nil, time.Now())(task)
+		recordJob(execute(t, edgeOne, "https://h/0"), nil, time.Now())(task)
 		u := newUnit(t, edgeOne.RoundTripper(), nil, task)
 		s, _ := u.submitter(u.get("a"), unitTask("b", 1))
-		accounts, zones := priorityqueue.New[account]("accounts"), priorityqueue.New[zone]("zones")
+		accounts, zones := priorityqueue.New[secretKey]("accounts"), priorityqueue.New[zoneKey]("zones")
 		defer accounts.ShutDown()
 		defer zones.ShutDown()
-		s.begin(accounts)
-		s.poller.begin(zones)
+		s.useQueue(accounts)
+		s.poller.useQueue(zones)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if accounts.Len() != 1 || zones.Len() != 1 {
 			t.Errorf("due are %d accounts and %d zones, want one each", accounts.Len(), zones.Len())
 		}
-		if s.waker.early != nil || s.poller.waker.early != nil {
+		if s.delayedQueue.early != nil || s.poller.delayedQueue.early != nil {
 			t.Error("what was due early is kept")
 		}
 	})
@@ -342,10 +342,10 @@ func TestAKeyThatIsWokenHasTheUsualPriority(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		queue := priorityqueue.New[string]("keys")
 		defer queue.ShutDown()
-		var w waker[string]
-		w.wake("early", 0)
-		w.begin(queue)
-		w.wake("later", 0)
+		var w delayedQueue[string]
+		w.enqueueAfter("early", 0)
+		w.useQueue(queue)
+		w.enqueueAfter("later", 0)
 		synctest.Wait()
 		for range queue.Len() {
 			if key, priority, _ := queue.GetWithPriority(); priority != 0 {
@@ -367,26 +367,26 @@ func TestNothingIsKeptOfAccountsWhoseTasksAreGone(t *testing.T) {
 			task := unitTask("a", 1)
 			task.Namespace, task.ResourceVersion = fmt.Sprintf("preview-%d", i), fmt.Sprint(i+1)
 			task.Spec.CredentialsSecretRef.Name = "edgeone"
-			s.versions.see(task)
+			s.versions.observeTask(task)
 			gone = append(gone, task)
 		}
 		stays := unitTask("stays", 1)
 		stays.Spec.CredentialsSecretRef.Name, stays.ResourceVersion = "own", "200"
-		s.versions.see(stays)
-		s.forgetLines()
+		s.versions.observeTask(stays)
+		s.dropIdleQueues()
 		for _, task := range gone {
-			s.versions.remove(task)
+			s.versions.removeTask(task)
 		}
 		for range 2 {
-			s.forgetLines()
+			s.dropIdleQueues()
 		}
-		if _, ok := s.lines[accountOf(stays)]; !ok || len(s.lines) > 2 { // and perhaps the operator's own
-			t.Errorf("%d lines are kept", len(s.lines))
+		if _, ok := s.accountQueues[secretKeyOf(stays)]; !ok || len(s.accountQueues) > 2 { // and perhaps the operator's own
+			t.Errorf("%d lines are kept", len(s.accountQueues))
 		}
 		back := gone[0].DeepCopy()
 		back.UID, back.ResourceVersion = "made again", "300"
-		s.versions.see(back)
-		if n := s.line(accountOf(back)).queue.Len(); n != 1 {
+		s.versions.observeTask(back)
+		if n := s.queueFor(secretKeyOf(back)).queue.Len(); n != 1 {
 			t.Errorf("%d tasks are in the line of an account that is back", n)
 		}
 	})

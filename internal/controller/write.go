@@ -16,99 +16,99 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 )
 
-// writers is how many status writes of this process go on at once, whatever they
+// maxStatusWriters is how many status writes of this process go on at once, whatever they
 // are for. The API server takes some 400 a second of them on two cores, at a few
 // milliseconds each: more at a time would only wait there, and the lease's with
 // them.
-const writers = 32
+const maxStatusWriters = 32
 
-// longWriters is how many of them are of tasks with long lists: the answer to each has the
+// maxLongWriters is how many of them are of tasks with long lists: the answer to each has the
 // list, and the API server works on it for a tenth of a second.
-const longWriters = 4
+const maxLongWriters = 4
 
-// store writes statuses. Each write carries the resourceVersion of the task it
+// statusWriter writes statuses. Each write carries the resourceVersion of the task it
 // changes, so that the API server, not our cache, decides between two writers.
 // What it writes and reads becomes known to the versions.
-type store struct {
+type statusWriter struct {
 	client.Client
 	live     client.Reader
-	versions *versions
+	versions *taskStore
 	timeout  time.Duration // of one request
-	turns    *turns
-	long     chan struct{} // has those that write to tasks with long lists
+	turns    *writePriority
+	long     chan struct{} // hasList those that write to tasks with long lists
 	patient  bool          // its writes give way to others
-	refused  *refusals
+	refused  *refusedWrites
 }
 
-func newStore(c client.Client, live client.Reader, versions *versions, timeout time.Duration) store {
-	return store{
+func newStatusWriter(c client.Client, live client.Reader, versions *taskStore, timeout time.Duration) statusWriter {
+	return statusWriter{
 		Client: c, live: live, versions: versions, timeout: timeout,
-		turns: &turns{free: writers, patientFree: patientWriters}, long: make(chan struct{}, longWriters), refused: &refusals{},
+		turns: &writePriority{free: maxStatusWriters, patientFree: patientWriters}, long: make(chan struct{}, maxLongWriters), refused: &refusedWrites{},
 	}
 }
 
-// giveWay returns a store for what is known and only has to be told: such writes
+// withLowPriority returns a store for what is known and only has to be told: such writes
 // give way to claims and records.
-func (s store) giveWay() store {
+func (s statusWriter) withLowPriority() statusWriter {
 	s.patient = true
 	return s
 }
 
-// write applies c to a copy of the task and writes the status if it differs. One that
+// writeStatus applies c to a copy of the task and writes the status if it differs. One that
 // etcd does not take is written in short, and says so. An error that isRefused comes
 // again until somebody changes the object, a policy or the CRD.
-func (s store) write(ctx context.Context, task *v1alpha1.PrefetchTask, c change) (*v1alpha1.PrefetchTask, error) {
-	known := s.refused.get(task.UID)
+func (s statusWriter) writeStatus(ctx context.Context, task *v1alpha1.PrefetchTask, c transition) (*v1alpha1.PrefetchTask, error) {
+	known := s.refused.lookUp(task.UID)
 	if known.err != nil && known.version == task.ResourceVersion {
 		return task, known.err
 	}
 	var err error
 	if !known.short {
 		var written *v1alpha1.PrefetchTask
-		if written, err = s.writeWhole(ctx, task, c); err == nil {
+		if written, err = s.writeWholeStatus(ctx, task, c); err == nil {
 			return written, nil
 		}
 	}
 	if known.short || isTooLarge(err) {
 		var written *v1alpha1.PrefetchTask
-		if written, err = s.writeWhole(ctx, task, func(task *v1alpha1.PrefetchTask) { c(task); shortenStatus(task) }); err == nil {
-			s.refused.note(task.UID, refusal{short: true})
+		if written, err = s.writeWholeStatus(ctx, task, func(task *v1alpha1.PrefetchTask) { c(task); shortenStatus(task) }); err == nil {
+			s.refused.rememberWrite(task.UID, refusedWrite{short: true})
 			return written, nil
 		}
 	}
 	if isTooLarge(err) || apierrors.IsInvalid(err) {
-		s.refused.note(task.UID, refusal{short: known.short || isTooLarge(err), err: err, version: task.ResourceVersion})
+		s.refused.rememberWrite(task.UID, refusedWrite{short: known.short || isTooLarge(err), err: err, version: task.ResourceVersion})
 	}
 	return task, err
 }
 
-// writeWhole applies c to a copy of the task and writes all that c says, or nothing: if
+// writeWholeStatus applies c to a copy of the task and writes all that c says, or nothing: if
 // etcd does not take it, only the names of failed targets are left out, half of the
 // status at a time. Nothing but the status is sent: the API server takes nothing else,
 // and the targets may be a megabyte. So the targets are not copied either.
-func (s store) writeWhole(ctx context.Context, task *v1alpha1.PrefetchTask, c change) (*v1alpha1.PrefetchTask, error) {
+func (s statusWriter) writeWholeStatus(ctx context.Context, task *v1alpha1.PrefetchTask, c transition) (*v1alpha1.PrefetchTask, error) {
 	changed := withTargets(task, nil).DeepCopy()
 	changed.Spec.Targets = task.Spec.Targets
 	c(changed)
-	for room := s.refused.get(task.UID).room; ; {
+	for room := s.refused.lookUp(task.UID).room; ; {
 		trimStatus(&changed.Status, room)
 		if equality.Semantic.DeepEqual(task.Status, changed.Status) {
 			return task, nil
 		}
-		written, err := s.put(ctx, task, changed)
+		written, err := s.putStatus(ctx, task, changed)
 		if !isTooLarge(err) || len(changed.Status.FailedTargets) == 0 {
 			return written, err
 		}
 		if room = jsonSize(changed.Status) / 2; room < leastRoom {
 			room = 0
 		}
-		s.refused.note(task.UID, refusal{room: room})
+		s.refused.rememberWrite(task.UID, refusedWrite{room: room})
 	}
 }
 
-// put writes the status of changed to the version of the task that was read.
-func (s store) put(ctx context.Context, task, changed *v1alpha1.PrefetchTask) (*v1alpha1.PrefetchTask, error) {
-	if schedule.IsElided(task) || listSize(task) > maxList && !schedule.IsFromConfigMap(task) {
+// putStatus writes the status of changed to the version of the task that was read.
+func (s statusWriter) putStatus(ctx context.Context, task, changed *v1alpha1.PrefetchTask) (*v1alpha1.PrefetchTask, error) {
+	if schedule.IsElided(task) || targetsSize(task) > maxCachedTargets && !schedule.IsFromConfigMap(task) {
 		select {
 		case s.long <- struct{}{}:
 			defer func() { <-s.long }()
@@ -116,10 +116,10 @@ func (s store) put(ctx context.Context, task, changed *v1alpha1.PrefetchTask) (*
 			return task, ctx.Err()
 		}
 	}
-	if err := s.turns.take(ctx, s.patient); err != nil {
+	if err := s.turns.acquireSlot(ctx, s.patient); err != nil {
 		return task, err
 	}
-	defer s.turns.give(s.patient)
+	defer s.turns.releaseSlot(s.patient)
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	written := &v1alpha1.PrefetchTask{
@@ -135,13 +135,13 @@ func (s store) put(ctx context.Context, task, changed *v1alpha1.PrefetchTask) (*
 	} else {
 		written.Spec.Targets = task.Spec.Targets
 	}
-	s.versions.learn(written)
+	s.versions.learnVersion(written)
 	return written, nil
 }
 
-// read gets the task as it is now, past the cache; nil if it is gone. Targets
+// readTask gets the task as it is now, past the cache; nil if it is gone. Targets
 // from a ConfigMap are those of the version that is known, if it is of the same run.
-func (s store) read(ctx context.Context, task *v1alpha1.PrefetchTask) (*v1alpha1.PrefetchTask, error) {
+func (s statusWriter) readTask(ctx context.Context, task *v1alpha1.PrefetchTask) (*v1alpha1.PrefetchTask, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	var now v1alpha1.PrefetchTask
@@ -153,19 +153,19 @@ func (s store) read(ctx context.Context, task *v1alpha1.PrefetchTask) (*v1alpha1
 	if err != nil {
 		return nil, err
 	}
-	if schedule.IsFromConfigMap(&now) && schedule.RunHash(&now) == schedule.RunHash(task) && fits(&now, schedule.HashTargets(task)) {
+	if schedule.IsFromConfigMap(&now) && schedule.RunHash(&now) == schedule.RunHash(task) && matchesRun(&now, schedule.HashTargets(task)) {
 		now.Spec.Targets = task.Spec.Targets
 	}
 	pruneMetadata(&now)
-	if newest := s.versions.learn(&now); newest.ResourceVersion != now.ResourceVersion {
+	if newest := s.versions.learnVersion(&now); newest.ResourceVersion != now.ResourceVersion {
 		return newest, nil
 	}
-	return &now, nil // with its targets, however long they are
+	return &now, nil // withParameter its targets, however long they are
 }
 
-// withList returns the task with the targets in its spec that are left out in memory, or
+// withTargetList returns the task with the targets in its spec that are left out in memory, or
 // nil if they cannot be read, or the spec has changed.
-func (s store) withList(ctx context.Context, task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
+func (s statusWriter) withTargetList(ctx context.Context, task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	if !schedule.IsElided(task) {
 		return task
 	}
@@ -178,11 +178,11 @@ func (s store) withList(ctx context.Context, task *v1alpha1.PrefetchTask) *v1alp
 	return withTargets(task, now.Spec.Targets)
 }
 
-// claim writes the claim to a task as the cache has it, and returns the newest
+// writeClaim writes the claim to a task as the cache has it, and returns the newest
 // version known. The claim is on it for certain if there is no error; without
 // that the task may not be in the call. A stale cache is errStale.
-func (s store) claim(ctx context.Context, task *v1alpha1.PrefetchTask, submission v1alpha1.Submission, c change) (*v1alpha1.PrefetchTask, error) {
-	claimed, err := s.writeWhole(ctx, task, c)
+func (s statusWriter) writeClaim(ctx context.Context, task *v1alpha1.PrefetchTask, submission v1alpha1.Submission, c transition) (*v1alpha1.PrefetchTask, error) {
+	claimed, err := s.writeWholeStatus(ctx, task, c)
 	if err == nil || isRefused(err) {
 		return claimed, err
 	}
@@ -191,12 +191,12 @@ func (s store) claim(ctx context.Context, task *v1alpha1.PrefetchTask, submissio
 	}
 	// Any other failure may hide a write that happened; if it did, the claim is
 	// released at once.
-	now, readErr := s.read(ctx, task)
+	now, readErr := s.readTask(ctx, task)
 	if readErr != nil {
 		return task, readErr
 	}
-	if now != nil && claimedBy(now, submission.ClaimID) {
-		now, _ = s.write(ctx, now, release(noReason, time.Now()))
+	if now != nil && isClaimedBy(now, submission.ClaimID) {
+		now, _ = s.writeStatus(ctx, now, releaseClaim(noReason, time.Now()))
 	}
 	return now, err
 }
@@ -204,18 +204,18 @@ func (s store) claim(ctx context.Context, task *v1alpha1.PrefetchTask, submissio
 // errStale: the task has changed, or is gone, since the cache saw it.
 var errStale = errors.New("the task has changed")
 
-// forever is the number of tries of a write that is tried for as long as it takes.
-const forever = -1
+// unlimitedTries is the number of tries of a write that is tried for as long as it takes.
+const unlimitedTries = -1
 
-// settle writes what became of a task's claim, in so many tries, and returns the newest
+// settleClaim writes what became of a task's claim, in so many tries, and returns the newest
 // version known. The error is nil once that is written, or the claim or the task is
 // gone. One that isRefused is not tried again.
-func (s store) settle(ctx context.Context, task *v1alpha1.PrefetchTask, claimID string, c change, tries int) (newest *v1alpha1.PrefetchTask, trouble error) {
+func (s statusWriter) settleClaim(ctx context.Context, task *v1alpha1.PrefetchTask, claimID string, c transition, tries int) (newest *v1alpha1.PrefetchTask, trouble error) {
 	newest = task
 	backoff := wait.Backoff{Duration: 20 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 16, Cap: 5 * time.Second}
 	ended := backoff.DelayFunc().Until(ctx, true, true, func(ctx context.Context) (bool, error) {
-		if listed := s.withList(ctx, newest); listed != nil { // EdgeOne tells by URLs what it refused
-			written, err := s.write(ctx, listed, c)
+		if listed := s.withTargetList(ctx, newest); listed != nil { // EdgeOne tells by URLs what it refused
+			written, err := s.writeStatus(ctx, listed, c)
 			if trouble = err; err == nil || isRefused(err) {
 				newest = written
 				return true, nil
@@ -225,11 +225,11 @@ func (s store) settle(ctx context.Context, task *v1alpha1.PrefetchTask, claimID 
 		}
 		tries--
 		// A conflict, or a write whose answer was lost: the live task tells.
-		now, err := s.read(ctx, task)
+		now, err := s.readTask(ctx, task)
 		if err != nil {
 			return tries == 0, nil //nolint:nilerr // tried again
 		}
-		if newest = now; now == nil || !claimedBy(now, claimID) {
+		if newest = now; now == nil || !isClaimedBy(now, claimID) {
 			trouble = nil
 			return true, nil
 		}
@@ -241,11 +241,11 @@ func (s store) settle(ctx context.Context, task *v1alpha1.PrefetchTask, claimID 
 	return newest, trouble
 }
 
-func claimedBy(task *v1alpha1.PrefetchTask, claimID string) bool {
+func isClaimedBy(task *v1alpha1.PrefetchTask, claimID string) bool {
 	return task.Status.Submission != nil && task.Status.Submission.ClaimID == claimID
 }
 
-// forEach runs f for 0 to n-1, some at a time, and returns when all are done.
-func forEach(n int, f func(i int)) {
-	workqueue.ParallelizeUntil(context.Background(), writers, n, f)
+// writeInParallel runs f for 0 to n-1, some at a time, and returns when all are done.
+func writeInParallel(n int, f func(i int)) {
+	workqueue.ParallelizeUntil(context.Background(), maxStatusWriters, n, f)
 }

@@ -63,10 +63,10 @@ func TestAJobIDIsRecordedHoweverLongTheAPIServerIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		task := &v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "a", UID: "u"}}
 		task.Spec = v1alpha1.PrefetchTaskSpec{ZoneID: "zone-1", Targets: []v1alpha1.Target{"https://a/"}}
-		claim(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: "0"}, time.Now())(task)
+		claimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: "0"}, time.Now())(task)
 		o := &outage{until: time.Now().Add(10 * time.Minute), task: task}
-		s := newStore(o, live{outage: o}, newVersions(), time.Second)
-		_, err := s.settle(t.Context(), task, "c", record("job", nil, time.Now()), forever)
+		s := newStatusWriter(o, live{outage: o}, newTaskStore(), time.Second)
+		_, err := s.settleClaim(t.Context(), task, "c", recordJob("job", nil, time.Now()), unlimitedTries)
 		if err != nil {
 			t.Error(err)
 		}
@@ -106,8 +106,8 @@ func TestAStatusWriteSendsTheStatusAndWhatLocksItAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	written, err := newStore(c, c, newVersions(), time.Minute).write(t.Context(), task, claiming("0-2"))
-	if err != nil || !claimedBy(server.get(client.ObjectKeyFromObject(task)), "c-0-2") || len(written.Spec.Targets) != 3 {
+	written, err := newStatusWriter(c, c, newTaskStore(), time.Minute).writeStatus(t.Context(), task, claiming("0-2"))
+	if err != nil || !isClaimedBy(server.get(client.ObjectKeyFromObject(task)), "c-0-2") || len(written.Spec.Targets) != 3 {
 		t.Fatalf("written: %+v, %v", written, err)
 	}
 	metadata, _ := sent["metadata"].(map[string]any)
@@ -127,17 +127,17 @@ var errAway = errors.New("no answer")
 func TestAStatusWriteLosesToOneThatWasNotSeen(t *testing.T) {
 	u := newUnit(t, nil, nil, unitTask("a", 1))
 	stale := u.get("a")
-	if _, err := u.store.write(t.Context(), u.get("a"), claiming("0")); err != nil {
+	if _, err := u.store.writeStatus(t.Context(), u.get("a"), claiming("0")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := u.store.write(t.Context(), stale, unknown("stale", true)); !apierrors.IsConflict(err) {
+	if _, err := u.store.writeStatus(t.Context(), stale, outcomeUnknown("stale", true)); !apierrors.IsConflict(err) {
 		t.Errorf("a write over one that was not seen gives %v", err)
 	}
 	submission := v1alpha1.Submission{ClaimID: "mine", ZoneID: unitZone, Targets: "0", SignedAt: metav1.NewTime(t0)}
-	if _, err := u.store.claim(t.Context(), stale, submission, claim(submission, t0)); !errors.Is(err, errStale) {
+	if _, err := u.store.writeClaim(t.Context(), stale, submission, claimTargets(submission, t0)); !errors.Is(err, errStale) {
 		t.Errorf("a claim on a stale copy gives %v", err)
 	}
-	if now := u.get("a"); !claimedBy(now, "c-0") || readyReason(now) != v1alpha1.ReasonSubmitting {
+	if now := u.get("a"); !isClaimedBy(now, "c-0") || readyReason(now) != v1alpha1.ReasonSubmitting {
 		t.Errorf("the status is %+v", now.Status)
 	}
 }
@@ -152,7 +152,7 @@ func TestAClaimThatWasNotAcknowledgedIsTakenBack(t *testing.T) {
 		return err
 	}, unitTask("a", 1))
 	submission := v1alpha1.Submission{ClaimID: "mine", ZoneID: unitZone, Targets: "0", SignedAt: metav1.NewTime(t0)}
-	task, err := u.store.claim(t.Context(), u.get("a"), submission, claim(submission, t0))
+	task, err := u.store.writeClaim(t.Context(), u.get("a"), submission, claimTargets(submission, t0))
 	if !errors.Is(err, errAway) || task.Status.Submission != nil {
 		t.Errorf("the claim is taken for made: %v, %+v", err, task.Status.Submission)
 	}
@@ -163,18 +163,18 @@ func TestAClaimThatWasNotAcknowledgedIsTakenBack(t *testing.T) {
 
 func TestAnAnswerIsRecordedUnderItsOwnClaimOnly(t *testing.T) {
 	u := newUnit(t, nil, nil, unitTask("a", 1))
-	old, err := u.store.write(t.Context(), u.get("a"), claiming("0"))
+	old, err := u.store.writeStatus(t.Context(), u.get("a"), claiming("0"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	newer := v1alpha1.Submission{ClaimID: "of the new run", ZoneID: unitZone, Targets: "0", SignedAt: metav1.NewTime(t0)}
-	if _, err := u.store.write(t.Context(), u.get("a"), claim(newer, t0)); err != nil {
+	if _, err := u.store.writeStatus(t.Context(), u.get("a"), claimTargets(newer, t0)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := u.store.settle(t.Context(), old, "c-0", record("job", nil, t0), forever); err != nil {
+	if _, err := u.store.settleClaim(t.Context(), old, "c-0", recordJob("job", nil, t0), unlimitedTries); err != nil {
 		t.Error(err)
 	}
-	if now := u.get("a"); !claimedBy(now, "of the new run") || len(now.Status.Jobs) > 0 {
+	if now := u.get("a"); !isClaimedBy(now, "of the new run") || len(now.Status.Jobs) > 0 {
 		t.Errorf("recorded: %+v", now.Status)
 	}
 }
@@ -187,7 +187,7 @@ func TestATaskMadeAgainUnderItsNameIsAnotherOne(t *testing.T) {
 	if err := errors.Join(u.store.Delete(t.Context(), old), u.store.Create(t.Context(), again)); err != nil {
 		t.Fatal(err)
 	}
-	if now, err := u.store.read(t.Context(), old); now != nil || err != nil {
+	if now, err := u.store.readTask(t.Context(), old); now != nil || err != nil {
 		t.Errorf("read %v, %v", now, err)
 	}
 }

@@ -32,7 +32,7 @@ func TestPagesOfTheAPIServerAreReadAhead(t *testing.T) {
 	var requests atomic.Int32
 	cfg := rest.CopyConfig(w.cluster.Admin)
 	cfg.Wrap(func(to http.RoundTripper) http.RoundTripper { return counting{to, &requests} })
-	cfg.Wrap(controller.ReadAhead)
+	cfg.Wrap(controller.NewReadAhead)
 	cl, err := client.New(cfg, client.Options{Scheme: w.Scheme()})
 	w.must(err)
 	w.must(cl.List(t.Context(), &v1alpha1.PrefetchTaskList{}, client.InNamespace(w.namespace))) // finds out what is served where
