@@ -349,7 +349,7 @@ var mutations = []mutation{
 	{
 		name: "what a job covers counts as not handed over", file: "internal/schedule/run.go",
 		old:    `range CoveredPositions(job.Targets, n).Minus(RetriedPositions(job, n)) {`,
-		new:    `range CoveredPositions(job.Targets, n).Minus(All(n)) {`,
+		new:    `range CoveredPositions(job.Targets, n).Minus(AllPositions(n)) {`,
 		suites: []string{line},
 	},
 	{
@@ -373,7 +373,7 @@ var mutations = []mutation{
 	{
 		name: "an event ends a hold of the account", file: "internal/schedule/plan.go",
 		old:    `if q.accountBackOff.isActive(now) {`,
-		new:    `if q.accountBackOff.isActive(now) && q.accountBackOff.probe && q.probing {`,
+		new:    `if q.accountBackOff.isActive(now) && q.accountBackOff.probe && q.probeInFlight {`,
 		suites: []string{line},
 	},
 	{
@@ -490,7 +490,7 @@ var mutations = []mutation{
 	delete(q.returnedCalls, key)
 `,
 		new: `	if c := q.detachClaim(key, now); c != nil {
-		q.Settled(c.id, now)
+		q.ReleaseURLs(c.id, now)
 	}
 	delete(q.returnedCalls, key)
 `,
@@ -505,7 +505,7 @@ var mutations = []mutation{
 	{
 		name: "a claimed task is submitted", file: "internal/schedule/run.go",
 		old:    `if claim := task.Status.Submission; claim != nil {`,
-		new:    `if claim := task.Status.Submission; claim != nil && NewRun(task) {`,
+		new:    `if claim := task.Status.Submission; claim != nil && IsNewRun(task) {`,
 		suites: []string{line},
 	},
 	{
@@ -531,7 +531,7 @@ var mutations = []mutation{
 	{
 		name: "what shared a call that was not executed shares the next one", file: "internal/schedule/lost.go",
 		old:    `q.queueSuspectsLast(l, q.splitParts(parts)...)`,
-		new:    `q.queueSuspectsLast(l, accuse(parts))`,
+		new:    `q.queueSuspectsLast(l, markSuspects(parts))`,
 		suites: []string{line, controller},
 	},
 	{
@@ -624,7 +624,7 @@ var mutations = []mutation{
 		name: "status writes are not locked", file: "internal/controller/write.go",
 		old: `	if err := s.Status().Update(ctx, written); err != nil {
 `,
-		new: `	if now, err := s.read(ctx, task); err == nil && now != nil {
+		new: `	if now, err := s.readTask(ctx, task); err == nil && now != nil {
 		written.ResourceVersion = now.ResourceVersion
 	}
 	if err := s.Status().Update(ctx, written); err != nil {
@@ -642,7 +642,7 @@ var mutations = []mutation{
 		old: `	claimed, err := s.writeWholeStatus(ctx, task, c)
 `,
 		new: `	claimed, err := s.writeWholeStatus(ctx, task, c)
-	if now, _ := s.read(ctx, task); err != nil && now != nil {
+	if now, _ := s.readTask(ctx, task); err != nil && now != nil {
 		claimed, err = s.writeWholeStatus(ctx, now, c)
 	}
 `,
@@ -844,11 +844,11 @@ var mutations = []mutation{
 		name: "the claim is written after the call", file: "internal/controller/call.go",
 		old: `	signedAt, tasks, claimed, troubles, err := s.claimInOrder(ctx, l, creds, call, claimID)
 `,
-		new: `	early, earlyErr := s.send(ctx, l, creds, call, claimID, call.URLs, s.edgeOne.ServerTime().Truncate(time.Second))
+		new: `	early, earlyErr := s.sendCall(ctx, l, creds, call, claimID, call.URLs, s.edgeOne.ServerTime().Truncate(time.Second))
 	signedAt, tasks, claimed, troubles, err := s.claimInOrder(ctx, l, creds, call, claimID)
 	if ctx != nil {
-		s.tellLine(l, func() { l.claiming -= len(call.Parts) })
-		s.conclude(ctx, l, call, claimID, tasks, claimed, len(call.URLs), early, earlyErr)
+		s.updateQueue(l, func() { l.claiming -= len(call.Parts) })
+		s.recordOutcome(ctx, l, call, claimID, tasks, claimed, len(call.URLs), early, earlyErr)
 		return
 	}
 `,
@@ -983,7 +983,7 @@ var mutations = []mutation{
 	{
 		name: "a job that was answered before a claim is taken for the claim's", file: "internal/controller/call.go",
 		old:    `return !a.lane.SharesZone(lane) })`,
-		new:    `return !a.lane.SharesZone(lane) || a.lane.Same(lane) })`,
+		new:    `return !a.lane.SharesZone(lane) || a.lane.IsSameIgnoringTenant(lane) })`,
 		suites: []string{controller},
 	},
 	{
@@ -1030,7 +1030,7 @@ var mutations = []mutation{
 		name: "the look comes first and the fence second", file: "internal/controller/lost_calls.go",
 		old: `			s.settleClaims(ctx, z, seen, isFenced)
 `,
-		new: `			seen.fenced = s.plan(tasks).fenced
+		new: `			seen.fenced = s.planClaimsRead(tasks).fenced
 			s.settleClaims(ctx, z, seen, isFenced)
 `,
 		suites: []string{controller, histories},
