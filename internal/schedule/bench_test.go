@@ -16,14 +16,14 @@ func waitingBeside(waiting, finished int) *Queue {
 	now := time.Now()
 	q := NewQueue(newWorld(nil).q.limits)
 	for i := range finished {
-		task := newTask(fmt.Sprintf("ns%d/done%d", i%10, i), v1alpha1.Target(fmt.Sprintf("https://a.example/done/%d", i)))
+		task := NewTask(fmt.Sprintf("ns%d/done%d", i%10, i), v1alpha1.Target(fmt.Sprintf("https://a.example/done/%d", i)))
 		task.ResourceVersion = "1"
-		begun("0")(task)
-		finish(task)
+		Begun("0")(task)
+		Finish(task)
 		q.UpsertTask(task, now)
 	}
 	for i := range waiting {
-		task := newTask(fmt.Sprintf("ns%d/%d", i%10, i), v1alpha1.Target(fmt.Sprintf("https://a.example/%d", i)))
+		task := NewTask(fmt.Sprintf("ns%d/%d", i%10, i), v1alpha1.Target(fmt.Sprintf("https://a.example/%d", i)))
 		task.ResourceVersion = "1"
 		q.UpsertTask(task, now)
 	}
@@ -106,9 +106,9 @@ func largeTask() *v1alpha1.PrefetchTask {
 	for i := range targets {
 		targets[i] = v1alpha1.Target(fmt.Sprintf("https://a.example/%s/%05d?a=1&b=2", strings.Repeat("x", 67), i))
 	}
-	task := newTask("large", targets...)
+	task := NewTask("large", targets...)
 	task.ResourceVersion = "1"
-	begun("0-4999")(task)
+	Begun("0-4999")(task)
 	return task
 }
 

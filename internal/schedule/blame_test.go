@@ -36,7 +36,7 @@ func withHeader(value string) func(*v1alpha1.PrefetchTask) {
 
 // countFailure makes a task of one URL of its own.
 func (w *world) add(name string, changes ...func(*v1alpha1.PrefetchTask)) {
-	task := newTask(name, "https://a.example/"+v1alpha1.Target(name))
+	task := NewTask(name, "https://a.example/"+v1alpha1.Target(name))
 	for _, change := range changes {
 		change(task)
 	}
@@ -58,9 +58,9 @@ func TestARefusalHoldsWhatWasRefused(t *testing.T) {
 	})
 	t.Run("the mode, if nothing but the mode can be the reason", func(t *testing.T) {
 		w := newWorld(t)
-		w.add("a/edge", edge)
+		w.add("a/edge", UseEdgeMode)
 		w.deny(w.expect(w.next(), "a/edge"))
-		w.add("b/edge", edge, withHeader("1"))
+		w.add("b/edge", UseEdgeMode, withHeader("1"))
 		w.add("b/default")
 		w.answer(w.expect(w.next(), "b/default"))
 		w.none()
@@ -72,7 +72,7 @@ func TestARefusalHoldsWhatWasRefused(t *testing.T) {
 		w.deny(w.next()) // IsSubsetOf either order
 		w.deny(w.next())
 		w.add("c/plain")
-		w.add("c/edge", edge)
+		w.add("c/edge", UseEdgeMode)
 		w.answer(w.expect(w.next(), "c/edge"))
 		w.none()
 	})
@@ -175,9 +175,9 @@ func TestAZoneAndAllZonesWaitForEachOthersLostCalls(t *testing.T) {
 	}{{"zone-1", "*", true}, {"*", "zone-1", true}, {"zone-1", "zone-2", false}} {
 		t.Run(c.lost+" and "+c.waits, func(t *testing.T) {
 			w := newWorld(t)
-			lost, waits := newTask("lost", urls("x", 1)...), newTask("waits", urls("x", 1)...)
+			lost, waits := NewTask("lost", ListURLs("x", 1)...), NewTask("waits", ListURLs("x", 1)...)
 			lost.Spec.ZoneID, waits.Spec.ZoneID = c.lost, c.waits
-			edge(lost)
+			UseEdgeMode(lost)
 			w.set(lost)
 			claimID, tasks := w.lose(w.next())
 			w.set(waits)
@@ -196,8 +196,8 @@ func TestACallThatThePathDoesNotTakeIsSentInParts(t *testing.T) {
 	w := newWorld(t)
 	const takes = 7
 	why := Cause{Reason: v1alpha1.ReasonUnavailable, Message: "cut off"}
-	w.set(newTask("large", append(urls("x", 40), "https://a.example/never")...))
-	w.set(newTask("small", urls("y", 1)...))
+	w.set(NewTask("large", append(ListURLs("x", 40), "https://a.example/never")...))
+	w.set(NewTask("small", ListURLs("y", 1)...))
 	tries, alone := 0, 0
 	for end := w.now.Add(6 * time.Hour); w.now.Before(end); {
 		d := w.q.PlanNext(w.now)
@@ -259,12 +259,12 @@ func TestGeneralWordsFailATaskOnlyOnTwoWitnesses(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
-			all := urls("x", n)
+			all := ListURLs("x", n)
 			isBad := map[string]bool{}
 			for i, u := range all {
 				isBad[string(u)] = c.bad(i)
 			}
-			w.set(newTask("a", all...))
+			w.set(NewTask("a", all...))
 			calls := 0
 			for end := w.now.Add(time.Hour); w.now.Before(end); w.now = w.now.Add(200 * time.Millisecond) {
 				call := w.next()

@@ -50,7 +50,7 @@ func FuzzHandEditedStatus(f *testing.F) {
 		f.Add(uint8(8), "0", text, text, int32(2), false)
 	}
 	f.Fuzz(func(t *testing.T, n uint8, refused, jobs, claimed string, lost int32, sameRun bool) {
-		task := newTask("a", urls("x", 1+int(n%20))...)
+		task := NewTask("a", ListURLs("x", 1+int(n%20))...)
 		if sameRun {
 			task.Status.Run = RunHash(task)
 		}

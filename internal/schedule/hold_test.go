@@ -16,7 +16,7 @@ func TestQuota(t *testing.T) {
 	t.Run("it is read first, what fits is submitted, the rest held and resumed", func(t *testing.T) {
 		w := newWorld(t)
 		w.quota = 120
-		w.set(newTask("a", urls("a", 200)...))
+		w.set(NewTask("a", ListURLs("a", 200)...))
 		d := w.q.PlanNext(w.now)
 		if d.ReadQuota != "zone-1" || w.q.PlanNext(w.now) != (Decision{}) {
 			t.Fatalf("%+v", d)
@@ -41,13 +41,13 @@ func TestQuota(t *testing.T) {
 		w := newWorld(t) // quota is expected back at midnight
 		w.now = time.Date(2026, 7, 1, 23, 0, 0, 0, time.UTC)
 		w.quota = 100
-		w.set(newTask("a", urls("a", 80)...))
+		w.set(NewTask("a", ListURLs("a", 80)...))
 		w.drive(time.Minute)
 		w.now, w.quota = w.now.Add(59*time.Minute), 100
-		edgeTask := newTask("edge", urls("edge", 5)...)
-		edge(edgeTask)
+		edgeTask := NewTask("edge", ListURLs("edge", 5)...)
+		UseEdgeMode(edgeTask)
 		w.edgeQuota = 100
-		w.set(newTask("b", urls("b", 80)...), edgeTask)
+		w.set(NewTask("b", ListURLs("b", 80)...), edgeTask)
 		if d := w.q.PlanNext(w.now); d.ReadQuota != "zone-1" || w.q.PlanNext(w.now) != (Decision{}) {
 			t.Errorf("%+v, and the other mode does not wait for the answer", d)
 		}
@@ -57,7 +57,7 @@ func TestQuota(t *testing.T) {
 			t.Errorf("%d calls and %d reads, want one call a task and one read a day", w.calls, w.reads)
 		}
 		w.now = w.now.Add(12 * time.Hour)
-		w.set(newTask("c", urls("c", 10)...))
+		w.set(NewTask("c", ListURLs("c", 10)...))
 		w.drive(time.Minute)
 		if w.calls != 4 || w.reads != 2 {
 			t.Errorf("%d calls and %d reads later that day", w.calls, w.reads)
@@ -65,20 +65,20 @@ func TestQuota(t *testing.T) {
 	})
 	t.Run("a read that failed is made again after an interval, and calls do not wait for it", func(t *testing.T) {
 		w := newWorld(t)
-		w.set(newTask("a", urls("a", 2)...))
+		w.set(NewTask("a", ListURLs("a", 2)...))
 		if d := w.q.PlanNext(w.now); d.ReadQuota != "zone-1" {
 			t.Fatalf("%+v", d)
 		}
 		w.q.SetQuotaUnknown("zone-1", w.now)
 		w.drive(time.Minute)
-		w.set(newTask("b", urls("b", 2)...))
+		w.set(NewTask("b", ListURLs("b", 2)...))
 		w.drive(time.Minute)
 		if w.calls != 2 || w.reads != 0 {
 			t.Errorf("%d calls and %d more reads at once", w.calls, w.reads)
 		}
 		for _, name := range []string{"c", "d"} {
 			w.now = w.now.Add(10 * time.Minute)
-			w.set(newTask(name, urls(name, 2)...))
+			w.set(NewTask(name, ListURLs(name, 2)...))
 			w.drive(time.Minute)
 		}
 		if w.calls != 4 || w.reads != 1 {
@@ -90,7 +90,7 @@ func TestQuota(t *testing.T) {
 		w.quota = 1000
 		w.readQuotaFirst()
 		w.now, w.quota = w.now.Add(time.Hour), 0
-		w.set(newTask("a", urls("a", 200)...))
+		w.set(NewTask("a", ListURLs("a", 200)...))
 		w.drive(time.Minute)
 		if w.calls != 2 || w.reads != 2 {
 			t.Errorf("%d calls and %d reads, want one refusal and one more look", w.calls-1, w.reads)
@@ -99,8 +99,8 @@ func TestQuota(t *testing.T) {
 	t.Run("of mode edge is learned by halving", func(t *testing.T) {
 		w := newWorld(t)
 		w.edgeQuota = 300
-		task := newTask("a", urls("a", 1000)...)
-		edge(task)
+		task := NewTask("a", ListURLs("a", 1000)...)
+		UseEdgeMode(task)
 		w.set(task)
 		w.drive(time.Minute)
 		if w.edgeQuota != 0 || w.calls > 30 {
@@ -120,7 +120,7 @@ func TestQuota(t *testing.T) {
 	t.Run("the size of a call is learned", func(t *testing.T) {
 		w := newWorld(t)
 		w.unread, w.batch = true, 100
-		w.set(newTask("a", urls("a", 1000)...))
+		w.set(NewTask("a", ListURLs("a", 1000)...))
 		w.drive(time.Minute)
 		if w.open() != 0 || w.calls > 20 {
 			t.Errorf("%d open after %d calls", w.open(), w.calls)
@@ -129,11 +129,11 @@ func TestQuota(t *testing.T) {
 	t.Run("a size that was learned is doubled an hour later", func(t *testing.T) {
 		w := newWorld(t)
 		w.unread, w.batch = true, 100
-		w.set(newTask("a", urls("a", 1000)...))
+		w.set(NewTask("a", ListURLs("a", 1000)...))
 		w.drive(time.Minute)
 		w.batch = 0
 		sizes := func(name string) (sizes []int) {
-			w.set(newTask(name, urls(name, 300)...))
+			w.set(NewTask(name, ListURLs(name, 300)...))
 			for call := w.next(); call != nil; call = w.next() {
 				sizes = append(sizes, len(call.URLs))
 				w.answer(call)
@@ -155,7 +155,7 @@ func TestQuota(t *testing.T) {
 	t.Run("a plan without any holds the zone until it has", func(t *testing.T) {
 		w := newWorld(t)
 		w.unread = true
-		w.set(newTask("a", urls("a", 1000)...))
+		w.set(NewTask("a", ListURLs("a", 1000)...))
 		for range 20 {
 			call := w.next()
 			if call == nil {
@@ -182,10 +182,10 @@ func TestQuota(t *testing.T) {
 func TestATaskThatTakesManyDaysKeepsNobodyWaitingForLongerThanOne(t *testing.T) {
 	w := newWorld(t)
 	w.quota, w.batch = 1000, 2000
-	w.set(newTask("large", urls("large", 2500)...))
+	w.set(NewTask("large", ListURLs("large", 2500)...))
 	day := func(arrive ...string) string {
 		for _, name := range arrive {
-			task := newTask(name, urls(name, 400)...)
+			task := NewTask(name, ListURLs(name, 400)...)
 			task.CreationTimestamp = metav1.NewTime(w.now)
 			w.set(task)
 		}
@@ -221,9 +221,9 @@ func TestHoldsAndTheirProbe(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
 			for i := range 3 {
-				w.set(newTask(fmt.Sprint("a", i), urls(fmt.Sprint("a", i), 2)...))
+				w.set(NewTask(fmt.Sprint("a", i), ListURLs(fmt.Sprint("a", i), 2)...))
 			}
-			other := newTask("other", urls("other", 1)...)
+			other := NewTask("other", ListURLs("other", 1)...)
 			other.Spec.ZoneID = "zone-2"
 			w.set(other)
 			until := w.now.Add(time.Second)
@@ -234,7 +234,7 @@ func TestHoldsAndTheirProbe(t *testing.T) {
 				w.delete("other")
 			}
 			w.none()
-			w.edit("a1", revise)
+			w.edit("a1", Revise)
 			w.none()
 			if d := w.q.PlanNext(w.now); d.Wait != time.Second {
 				t.Errorf("comes back in %v", d.Wait)
@@ -252,9 +252,9 @@ func TestHoldsAndTheirProbe(t *testing.T) {
 	}
 	t.Run("an answer to an older call does not end a hold", func(t *testing.T) {
 		w := newWorld(t)
-		w.set(newTask("a", urls("a", 1)...))
+		w.set(NewTask("a", ListURLs("a", 1)...))
 		call := w.next()
-		w.set(newTask("b", urls("b", 1)...))
+		w.set(NewTask("b", ListURLs("b", 1)...))
 		w.q.BackOffAccount(trouble, w.now, w.now.Add(time.Minute))
 		w.q.BackOffZone("zone-1", trouble, w.now, w.now.Add(time.Minute))
 		w.answer(call)
@@ -282,9 +282,9 @@ func TestNotes(t *testing.T) {
 	}
 	t.Run("who waits for its turn for a minute is told so, once", func(t *testing.T) {
 		w := newWorld(t)
-		w.set(newTask("a", urls("a", 1)...))
+		w.set(NewTask("a", ListURLs("a", 1)...))
 		call := w.next()
-		w.set(newTask("b", urls("b", 1)...))
+		w.set(NewTask("b", ListURLs("b", 1)...))
 		for range 5 {
 			w.now = w.now.Add(10 * time.Second)
 			say(w, "")
@@ -300,17 +300,17 @@ func TestNotes(t *testing.T) {
 	})
 	t.Run("who waits for another's claim for ten seconds is told so", func(t *testing.T) {
 		w := newWorld(t)
-		w.set(newTask("a", urls("a", 1)...))
-		w.q.ReserveURLs("claim", batchKeyOf(newTask("a")).ZoneID, []string{string(urls("a", 1)[0])}, w.now)
+		w.set(NewTask("a", ListURLs("a", 1)...))
+		w.q.ReserveURLs("claim", batchKeyOf(NewTask("a")).ZoneID, []string{string(ListURLs("a", 1)[0])}, w.now)
 		w.none()
 		w.now = w.now.Add(10 * time.Second)
 		say(w, "a Waiting;")
 	})
 	t.Run("who is kept from a call for ten seconds is told why, once", func(t *testing.T) {
 		w := newWorld(t)
-		w.set(newTask("a", urls("a", 1)...))
+		w.set(NewTask("a", ListURLs("a", 1)...))
 		call := w.next()
-		w.set(newTask("b", urls("b", 1)...))
+		w.set(NewTask("b", ListURLs("b", 1)...))
 		w.q.BackOffZone(call.Lane.ZoneID, Cause{Reason: "Unavailable"}, w.now, w.now.Add(time.Hour))
 		w.now = w.now.Add(9 * time.Second)
 		say(w, "")
@@ -323,7 +323,7 @@ func TestNotes(t *testing.T) {
 	t.Run("the quota is told at once, and once", func(t *testing.T) {
 		w := newWorld(t)
 		w.quota = 0
-		w.set(newTask("a", urls("a", 1)...))
+		w.set(NewTask("a", ListURLs("a", 1)...))
 		w.none()
 		say(w, "a DailyQuota;")
 		for range 5 {
@@ -333,7 +333,7 @@ func TestNotes(t *testing.T) {
 	})
 	t.Run("what needs a person stalls after a minute", func(t *testing.T) {
 		w := newWorld(t)
-		w.set(newTask("a", urls("a", 1)...))
+		w.set(NewTask("a", ListURLs("a", 1)...))
 		why := Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "no Secret", NeedsUser: true}
 		var got []string
 		for range 10 {
@@ -352,7 +352,7 @@ func TestNotes(t *testing.T) {
 	})
 	t.Run("short trouble is not told", func(t *testing.T) {
 		w := newWorld(t)
-		w.set(newTask("a", urls("a", 1)...))
+		w.set(NewTask("a", ListURLs("a", 1)...))
 		w.q.BackOffAccount(Cause{Reason: v1alpha1.ReasonThrottled}, w.now, w.now.Add(time.Second))
 		say(w, "")
 		w.drive(time.Minute)
@@ -360,18 +360,18 @@ func TestNotes(t *testing.T) {
 	})
 	t.Run("a suspended task says so, once", func(t *testing.T) {
 		w := newWorld(t)
-		task := newTask("a", urls("a", 1)...)
-		suspend(task)
+		task := NewTask("a", ListURLs("a", 1)...)
+		Suspend(task)
 		w.set(task)
 		say(w, "a Suspended;")
 		say(w, "")
-		w.edit("a", resume)
+		w.edit("a", Resume)
 		w.expect(w.next(), "a")
 	})
 	t.Run("an edit that asks for nothing is acknowledged", func(t *testing.T) {
 		w := newWorld(t)
-		task := newTask("a", urls("a", 1)...)
-		begun("0")(task)
+		task := NewTask("a", ListURLs("a", 1)...)
+		Begun("0")(task)
 		task.Generation++
 		w.set(task)
 		say(w, "a ;")
@@ -394,8 +394,8 @@ func told(note WaitingStatus) func(*v1alpha1.PrefetchTask) {
 
 func TestANoteThatCouldNotBeWrittenIsToldAgain(t *testing.T) {
 	w := newWorld(t)
-	w.set(newTask("a", urls("x", 1)...))
-	w.edit("a", suspend)
+	w.set(NewTask("a", ListURLs("x", 1)...))
+	w.edit("a", Suspend)
 	notes, _ := w.q.WaitingStatuses(10, w.now)
 	if len(notes) != 1 {
 		t.Fatalf("%d notes, want 1", len(notes))

@@ -27,10 +27,10 @@ func TestOneBadURLIn2000(t *testing.T) {
 			t.Run(fmt.Sprintf("of %d tasks, at %d", tasks, bad), func(t *testing.T) {
 				w := newWorld(t)
 				w.q.limits.Batch, w.q.limits.TasksPerCall = 2000, 2000
-				all := urls("x", 2000)
+				all := ListURLs("x", 2000)
 				w.bad[string(all[bad])] = true
 				for i := range tasks {
-					w.set(newTask(fmt.Sprint("t", i), all[i*2000/tasks:(i+1)*2000/tasks]...))
+					w.set(NewTask(fmt.Sprint("t", i), all[i*2000/tasks:(i+1)*2000/tasks]...))
 				}
 				w.drive(time.Minute)
 				if most := int(2*math.Log2(2000)) + 2; w.extra > most {
@@ -47,7 +47,7 @@ func TestOneBadURLIn2000(t *testing.T) {
 // Spellings that are tried apart would be as many calls for one URL.
 func TestHalvesHaveAllSpellingsOfAURL(t *testing.T) {
 	w := newWorld(t)
-	w.set(newTask("a", "https://a.example/1", "https://a.example/x", "HTTPS://a.example/x", "https://A.example/x"))
+	w.set(NewTask("a", "https://a.example/1", "https://a.example/x", "HTTPS://a.example/x", "https://A.example/x"))
 	claimID, tasks := w.lose(w.next())
 	w.find(tasks, claimID, false)
 	sent := map[string]bool{}
@@ -74,7 +74,7 @@ func TestAForeignHostCostsTensOfCalls(t *testing.T) {
 			w := newWorld(t)
 			w.foreign = "foreign.example"
 			for i := range tasks {
-				task := newTask(fmt.Sprint("t", i))
+				task := NewTask(fmt.Sprint("t", i))
 				for j := range 5000 / tasks {
 					task.Spec.Targets = append(task.Spec.Targets, v1alpha1.Target(fmt.Sprintf("https://foreign.example/%d/%d", i, j)))
 				}
@@ -90,14 +90,14 @@ func TestAForeignHostCostsTensOfCalls(t *testing.T) {
 
 func TestIsolationTakesAQuarterOfTheSlots(t *testing.T) {
 	w := newWorld(t)
-	all := urls("x", 500)
+	all := ListURLs("x", 500)
 	for _, u := range all {
 		w.bad[string(u)] = true
 	}
-	w.set(newTask("guilty", all...))
+	w.set(NewTask("guilty", all...))
 	tests, start := 0, w.now
 	for range 400 { // 20 seconds
-		w.set(newTask("good/x", "https://a.example/good"))
+		w.set(NewTask("good/x", "https://a.example/good"))
 		call := w.next()
 		if call == nil {
 			w.now = w.now.Add(50 * time.Millisecond)
@@ -118,7 +118,7 @@ func TestSuspects(t *testing.T) {
 	rejected := func(t *testing.T) *world {
 		w := newWorld(t)
 		w.bad["https://a.example/x/0"] = true
-		w.set(newTask("a", urls("x", 4)...), newTask("b", urls("y", 4)...))
+		w.set(NewTask("a", ListURLs("x", 4)...), NewTask("b", ListURLs("y", 4)...))
 		w.answer(w.expect(w.next(), "a b"))
 		return w
 	}
@@ -133,13 +133,13 @@ func TestSuspects(t *testing.T) {
 			w.drive(30 * time.Minute)
 		}, 7},
 		{"are acquitted by an edit", func(w *world) {
-			w.edit("a", func(p *v1alpha1.PrefetchTask) { p.Spec.Targets = urls("z", 4) })
+			w.edit("a", func(p *v1alpha1.PrefetchTask) { p.Spec.Targets = ListURLs("z", 4) })
 		}, 8},
 		{"are tried in smaller calls when the zone takes less", func(w *world) {
 			w.q.zoneQuotaFor("zone-1", false).batch, w.batch = 3, 3
 		}, 7},
 		{"may be deleted", func(w *world) { w.delete("a") }, 4},
-		{"may be suspended and resumed", func(w *world) { w.edit("a", suspend); w.drive(time.Minute); w.edit("a", resume) }, 7},
+		{"may be suspended and resumed", func(w *world) { w.edit("a", Suspend); w.drive(time.Minute); w.edit("a", Resume) }, 7},
 		{"that were not called stay suspects", func(w *world) {
 			call := w.expect(w.next(), "a")
 			claimID, tasks := w.claim(call)
@@ -167,7 +167,7 @@ func TestTheRestOfATaskGoesOnBesideAURLThatIsCutOff(t *testing.T) {
 		w.batch = n
 		w.q.limits.Batch = n
 		why := Cause{Reason: v1alpha1.ReasonUnavailable, Message: "cut off"}
-		w.set(newTask("a", append([]v1alpha1.Target{"https://a.example/never"}, urls("x", 10)...)...))
+		w.set(NewTask("a", append([]v1alpha1.Target{"https://a.example/never"}, ListURLs("x", 10)...)...))
 		for end := w.now.Add(2 * time.Hour); w.now.Before(end); {
 			d := w.q.PlanNext(w.now)
 			switch {
@@ -201,7 +201,7 @@ func TestALostCallIsHalvedThoughTheListWasAwayWhenItWasSettled(t *testing.T) {
 	for _, isAway := range []bool{false, true} {
 		w := newWorld(t)
 		const n, poison = 64, "https://a.example/x/0"
-		w.set(newTask("a", urls("x", n)...))
+		w.set(NewTask("a", ListURLs("x", n)...))
 		lost := 0
 		for range 200 {
 			call := w.next()

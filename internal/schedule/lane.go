@@ -54,7 +54,7 @@ func batchKeyOf(task *v1alpha1.PrefetchTask) BatchKey {
 		for i := range headers { // names that differ by case only are one header
 			headers[i].Name = textproto.CanonicalMIMEHeaderKey(headers[i].Name)
 		}
-		slices.SortStableFunc(headers, compareNames)
+		slices.SortStableFunc(headers, CompareHeaderNames)
 		text, err := json.Marshal(headers)
 		if err != nil {
 			panic(err) // two strings each
@@ -77,8 +77,6 @@ func (l BatchKey) Headers() []v1alpha1.HTTPHeader {
 	}
 	return headers
 }
-
-func compareNames(a, b v1alpha1.HTTPHeader) int { return cmp.Compare(a.Name, b.Name) }
 
 // queueItem is a task in the queue.
 type queueItem struct {

@@ -53,7 +53,7 @@ type model struct {
 var bads = []string{"https://a.example/3", "https://foreign.example/1"}
 
 func (m *model) task() *v1alpha1.PrefetchTask {
-	task := newTask(fmt.Sprintf("ns%d/t%d", m.r.IntN(3), m.r.IntN(8)))
+	task := NewTask(fmt.Sprintf("ns%d/t%d", m.r.IntN(3), m.r.IntN(8)))
 	for range 1 + m.r.IntN(9) {
 		host := "a.example"
 		if m.r.IntN(8) == 0 {
@@ -62,7 +62,7 @@ func (m *model) task() *v1alpha1.PrefetchTask {
 		task.Spec.Targets = append(task.Spec.Targets, v1alpha1.Target(fmt.Sprintf("https://%s/%d", host, m.r.IntN(30))))
 	}
 	if m.r.IntN(4) == 0 {
-		edge(task)
+		UseEdgeMode(task)
 	}
 	return task
 }
@@ -77,7 +77,7 @@ func (m *model) step() {
 	case n < 5:
 		if task := m.any(); task != nil {
 			task = task.DeepCopy()
-			[]func(*v1alpha1.PrefetchTask){revise, suspend, resume, edge}[m.r.IntN(4)](task)
+			[]func(*v1alpha1.PrefetchTask){Revise, Suspend, Resume, UseEdgeMode}[m.r.IntN(4)](task)
 			m.set(task)
 		}
 	case n == 5:

@@ -12,15 +12,15 @@ import (
 func TestNamespacesAreTakenInTurnOldestFirst(t *testing.T) {
 	w := newWorld(t)
 	w.readQuotaFirst()
-	a1, a2, b1, b2 := newTask("a/1", urls("1", 1)...), newTask("a/2", urls("2", 1)...), newTask("b/1", urls("3", 1)...), newTask("b/2", urls("4", 1)...)
+	a1, a2, b1, b2 := NewTask("a/1", ListURLs("1", 1)...), NewTask("a/2", ListURLs("2", 1)...), NewTask("b/1", ListURLs("3", 1)...), NewTask("b/2", ListURLs("4", 1)...)
 	w.set(a2, b2, a1, b1)
 	w.expect(w.next(), "a/1 b/1 a/2 b/2")
 }
 
 func TestLanesAreNotMixed(t *testing.T) {
 	w := newWorld(t)
-	a, b, c, d := newTask("a", urls("a", 1)...), newTask("b", urls("b", 1)...), newTask("c", urls("c", 1)...), newTask("d", urls("d", 1)...)
-	edge(b)
+	a, b, c, d := NewTask("a", ListURLs("a", 1)...), NewTask("b", ListURLs("b", 1)...), NewTask("c", ListURLs("c", 1)...), NewTask("d", ListURLs("d", 1)...)
+	UseEdgeMode(b)
 	d.Spec.ZoneID = "zone-2"
 	w.set(a, b, c, d)
 	w.expect(w.next(), "a c")
@@ -31,7 +31,7 @@ func TestLanesAreNotMixed(t *testing.T) {
 
 func TestHeaderNamesHaveNoCase(t *testing.T) {
 	w := newWorld(t)
-	a, b, c := newTask("a", urls("a", 1)...), newTask("b", urls("b", 1)...), newTask("c", urls("c", 1)...)
+	a, b, c := NewTask("a", ListURLs("a", 1)...), NewTask("b", ListURLs("b", 1)...), NewTask("c", ListURLs("c", 1)...)
 	a.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "x-b", Value: "1"}, {Name: "X-A", Value: "2"}}
 	b.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "X-B", Value: "1"}, {Name: "x-a", Value: "2"}}
 	c.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "X-B", Value: "1"}, {Name: "x-a", Value: "3"}}
@@ -47,7 +47,7 @@ func TestHeaderNamesHaveNoCase(t *testing.T) {
 func TestACallIsFull(t *testing.T) {
 	t.Run("of URLs, and the rest follows in further calls of the task", func(t *testing.T) {
 		w := newWorld(t)
-		w.set(newTask("a", urls("a", 1200)...))
+		w.set(NewTask("a", ListURLs("a", 1200)...))
 		for _, want := range []string{"0-499", "500-999", "1000-1199"} {
 			call := w.expect(w.next(), "a")
 			if got := call.Parts[0].Positions.String(); got != want || len(call.URLs) != len(call.Parts[0].Positions) {
@@ -64,14 +64,14 @@ func TestACallIsFull(t *testing.T) {
 	t.Run("of tasks", func(t *testing.T) {
 		w := newWorld(t)
 		w.q.limits.TasksPerCall = 2
-		w.set(newTask("a", urls("a", 1)...), newTask("b", urls("b", 1)...), newTask("c", urls("c", 1)...))
+		w.set(NewTask("a", ListURLs("a", 1)...), NewTask("b", ListURLs("b", 1)...), NewTask("c", ListURLs("c", 1)...))
 		w.answer(w.expect(w.next(), "a b"))
 		w.expect(w.next(), "c")
 	})
 	t.Run("by EdgeOne's own limit", func(t *testing.T) {
 		w := newWorld(t)
 		w.batch = 70
-		w.set(newTask("a", urls("a", 100)...))
+		w.set(NewTask("a", ListURLs("a", 100)...))
 		if n := len(w.next().URLs); n != 70 {
 			t.Errorf("it has %d URLs", n)
 		}
@@ -81,7 +81,7 @@ func TestACallIsFull(t *testing.T) {
 func TestAURLOfSeveralTasksIsSentOnce(t *testing.T) {
 	w := newWorld(t)
 	w.q.limits.Batch = 3
-	w.set(newTask("a", urls("x", 5)...), newTask("b", urls("x", 5)...), newTask("c", urls("y", 1)...))
+	w.set(NewTask("a", ListURLs("x", 5)...), NewTask("b", ListURLs("x", 5)...), NewTask("c", ListURLs("y", 1)...))
 	call := w.expect(w.next(), "a b") // b wants nothing that the full call does not have
 	if len(call.URLs) != 3 || call.Parts[1].Positions.String() != "0-2" {
 		t.Errorf("%d URLs, b has %s", len(call.URLs), call.Parts[1].Positions)
@@ -89,7 +89,7 @@ func TestAURLOfSeveralTasksIsSentOnce(t *testing.T) {
 	w.answer(call)
 	w.expect(w.next(), "c a b")
 	w = newWorld(t)
-	w.set(newTask("a", urls("x", 3)...), newTask("b", urls("x", 2)...))
+	w.set(NewTask("a", ListURLs("x", 3)...), NewTask("b", ListURLs("x", 2)...))
 	if call := w.expect(w.next(), "a b"); len(call.URLs) != 3 || call.Parts[1].Positions.String() != "0-1" {
 		t.Errorf("%d URLs, b has %s", len(call.URLs), call.Parts[1].Positions)
 	}
@@ -97,10 +97,10 @@ func TestAURLOfSeveralTasksIsSentOnce(t *testing.T) {
 
 func TestWhatArrivesMeanwhileSharesTheNextCall(t *testing.T) {
 	w := newWorld(t)
-	w.set(newTask("a", urls("a", 1)...))
+	w.set(NewTask("a", ListURLs("a", 1)...))
 	first := w.expect(w.next(), "a")
 	for i := range 5 {
-		w.set(newTask(fmt.Sprintf("b%d", i), urls(fmt.Sprint(i), 1)...))
+		w.set(NewTask(fmt.Sprintf("b%d", i), ListURLs(fmt.Sprint(i), 1)...))
 		w.none()
 	}
 	w.answer(first)
@@ -114,15 +114,15 @@ func TestInFlight(t *testing.T) {
 		then string
 	}{
 		{"nothing happens", func(*world) {}, ""},
-		{"an edit is submitted afterwards", func(w *world) { w.edit("a", revise) }, "a"},
+		{"an edit is submitted afterwards", func(w *world) { w.edit("a", Revise) }, "a"},
 		{"a label is not", func(w *world) { w.edit("a", func(p *v1alpha1.PrefetchTask) { p.Labels = map[string]string{"a": "b"} }) }, ""},
 		{"a deleted task is forgotten", func(w *world) { w.delete("a") }, ""},
-		{"one made again is submitted", func(w *world) { w.delete("a"); w.set(newTask("a", urls("z", 1)...)) }, "a"},
-		{"one that moved to another account and back stays", func(w *world) { w.q.RemoveTask(keyOf(w.get("a")), w.now); w.edit("a", revise) }, "a"},
+		{"one made again is submitted", func(w *world) { w.delete("a"); w.set(NewTask("a", ListURLs("z", 1)...)) }, "a"},
+		{"one that moved to another account and back stays", func(w *world) { w.q.RemoveTask(keyOf(w.get("a")), w.now); w.edit("a", Revise) }, "a"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
-			w.set(newTask("a", urls("a", 2)...))
+			w.set(NewTask("a", ListURLs("a", 2)...))
 			call := w.next()
 			claimID, tasks := w.claim(call)
 			c.do(w)
@@ -153,10 +153,10 @@ func (w *world) notes() []WaitingStatus {
 func TestOverlappingURLsWaitUntilAClaimIsSettled(t *testing.T) {
 	t.Run("in a lane and across lanes, whatever their spelling", func(t *testing.T) {
 		w := newWorld(t)
-		w.set(newTask("a", urls("x", 1)...))
+		w.set(NewTask("a", ListURLs("x", 1)...))
 		claimID, tasks := w.lose(w.next())
-		b, c, d, e := newTask("b", urls("x", 2)...), newTask("c", urls("x", 1)...), newTask("d", urls("other", 1)...), newTask("e", "HTTPS://A.example/x/0")
-		edge(c)
+		b, c, d, e := NewTask("b", ListURLs("x", 2)...), NewTask("c", ListURLs("x", 1)...), NewTask("d", ListURLs("other", 1)...), NewTask("e", "HTTPS://A.example/x/0")
+		UseEdgeMode(c)
 		w.set(b, c, d, e)
 		w.answer(w.expect(w.next(), "d"))
 		w.none()
@@ -166,11 +166,11 @@ func TestOverlappingURLsWaitUntilAClaimIsSettled(t *testing.T) {
 	})
 	t.Run("also where it is tried by halves", func(t *testing.T) {
 		w := newWorld(t)
-		w.set(newTask("a", urls("x", 4)...))
+		w.set(NewTask("a", ListURLs("x", 4)...))
 		claimID, tasks := w.lose(w.next())
 		w.find(tasks, claimID, false)
-		b := newTask("b", "https://a.example/x/1", "https://a.example/y/1")
-		edge(b)
+		b := NewTask("b", "https://a.example/x/1", "https://a.example/y/1")
+		UseEdgeMode(b)
 		w.set(b)
 		theirs, others := w.lose(w.expect(w.next(), "b"))
 		w.now = w.now.Add(time.Second)
@@ -187,10 +187,10 @@ func TestOverlappingURLsWaitUntilAClaimIsSettled(t *testing.T) {
 	})
 	t.Run("of another process", func(t *testing.T) {
 		w := newWorld(t)
-		a := newTask("a", urls("x", 1)...)
-		begun("")(a)
+		a := NewTask("a", ListURLs("x", 1)...)
+		Begun("")(a)
 		a.Status.Submission = &v1alpha1.Submission{ClaimID: "theirs", ZoneID: "zone-1", Targets: "0", Semantics: HashSemantics(a)}
-		w.set(a, newTask("b", urls("x", 1)...))
+		w.set(a, NewTask("b", ListURLs("x", 1)...))
 		w.none()
 		done := a.DeepCopy()
 		w.adopted("theirs")(done)
@@ -202,39 +202,39 @@ func TestOverlappingURLsWaitUntilAClaimIsSettled(t *testing.T) {
 	})
 	t.Run("or cannot be settled any more, as its tasks are gone", func(t *testing.T) {
 		w := newWorld(t)
-		w.set(newTask("a", urls("x", 1)...))
+		w.set(NewTask("a", ListURLs("x", 1)...))
 		call := w.next()
 		claimID, _ := w.claim(call)
 		w.delete("a")
 		w.q.TrackLostCall(call, claimID, w.newest(call), w.now)
-		w.set(newTask("b", urls("x", 1)...))
+		w.set(NewTask("b", ListURLs("x", 1)...))
 		w.none()
 		w.now = w.now.Add(w.q.limits.SettleTime)
 		w.expect(w.next(), "b")
 	})
 	t.Run("also if its task is deleted after its answer was lost", func(t *testing.T) {
 		w := newWorld(t)
-		w.set(newTask("a", urls("x", 1)...))
+		w.set(NewTask("a", ListURLs("x", 1)...))
 		w.lose(w.next())
 		w.delete("a")
-		w.set(newTask("b", urls("x", 1)...))
+		w.set(NewTask("b", ListURLs("x", 1)...))
 		w.none()
 		w.now = w.now.Add(w.q.limits.SettleTime)
 		w.expect(w.next(), "b")
 	})
 	t.Run("but a new run does not wait for its own old claim", func(t *testing.T) {
 		w := newWorld(t)
-		w.set(newTask("a", urls("x", 1)...))
+		w.set(NewTask("a", ListURLs("x", 1)...))
 		w.lose(w.next())
 		w.none()
-		w.edit("a", revise)
+		w.edit("a", Revise)
 		w.expect(w.next(), "a")
 	})
 	t.Run("unless it fetches in another way", func(t *testing.T) {
 		w := newWorld(t)
-		w.set(newTask("a", urls("x", 1)...))
+		w.set(NewTask("a", ListURLs("x", 1)...))
 		w.lose(w.next())
-		w.edit("a", edge)
+		w.edit("a", UseEdgeMode)
 		w.none()
 		w.edit("a", func(p *v1alpha1.PrefetchTask) { p.Status.Submission.Expired = true })
 		w.expect(w.next(), "a")
@@ -246,7 +246,7 @@ func TestFourLostCallsHoldTheLane(t *testing.T) {
 	var claims []string
 	var lost [][]*v1alpha1.PrefetchTask
 	for i := range 5 {
-		w.set(newTask(fmt.Sprint("t", i), urls(fmt.Sprint(i), 1)...))
+		w.set(NewTask(fmt.Sprint("t", i), ListURLs(fmt.Sprint(i), 1)...))
 		if i < 4 {
 			claimID, tasks := w.lose(w.next())
 			claims, lost = append(claims, claimID), append(lost, tasks)
@@ -261,10 +261,10 @@ func TestFourLostCallsHoldTheLane(t *testing.T) {
 func TestCallsThatAreNeverSettledDoNotHoldTheLaneForEver(t *testing.T) {
 	w := newWorld(t)
 	for i := range 4 {
-		w.set(newTask(fmt.Sprint("t", i), urls(fmt.Sprint(i), 1)...))
+		w.set(NewTask(fmt.Sprint("t", i), ListURLs(fmt.Sprint(i), 1)...))
 		w.lose(w.next())
 	}
-	w.set(newTask("same", urls("0", 1)...), newTask("other", urls("x", 1)...))
+	w.set(NewTask("same", ListURLs("0", 1)...), NewTask("other", ListURLs("x", 1)...))
 	w.none()
 	w.now = w.now.Add(w.q.PlanNext(w.now).Wait)
 	w.expect(w.next(), "same other")
@@ -273,7 +273,7 @@ func TestCallsThatAreNeverSettledDoNotHoldTheLaneForEver(t *testing.T) {
 
 func TestATaskWhoseCallsAreLostAgainAndAgainIsTriedSeldom(t *testing.T) {
 	w := newWorld(t)
-	w.set(newTask("poison", urls("x", 1)...))
+	w.set(NewTask("poison", ListURLs("x", 1)...))
 	var lost time.Time
 	for i := range 3 {
 		claimID, tasks := w.lose(w.expect(w.next(), "poison"))
@@ -286,7 +286,7 @@ func TestATaskWhoseCallsAreLostAgainAndAgainIsTriedSeldom(t *testing.T) {
 		}
 	}
 	w.none()
-	w.set(newTask("healthy", urls("y", 1)...))
+	w.set(NewTask("healthy", ListURLs("y", 1)...))
 	w.answer(w.expect(w.next(), "healthy"))
 	w.none()
 	var call *Call
@@ -298,7 +298,7 @@ func TestATaskWhoseCallsAreLostAgainAndAgainIsTriedSeldom(t *testing.T) {
 		t.Errorf("tried again after %s, want %s", got, want)
 	}
 	w.answer(w.expect(call, "poison"))
-	w.set(newTask("next", urls("z", 1)...))
+	w.set(NewTask("next", ListURLs("z", 1)...))
 	w.expect(w.next(), "next")
 }
 
@@ -306,7 +306,7 @@ func TestANamespaceWhoseCallsWereNotSentIsNotPutBehind(t *testing.T) {
 	w := newWorld(t)
 	add := func(namespace string) {
 		for i := range 5 {
-			task := newTask(fmt.Sprint(namespace, i), urls(fmt.Sprint(namespace, i), 1)...)
+			task := NewTask(fmt.Sprint(namespace, i), ListURLs(fmt.Sprint(namespace, i), 1)...)
 			task.Namespace = namespace
 			task.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "X-Lane", Value: task.Name}}
 			w.set(task)
@@ -331,13 +331,13 @@ func TestANamespaceWhoseCallsWereNotSentIsNotPutBehind(t *testing.T) {
 func TestListeningAloneNeedsNoMemoryForWhatIsOver(t *testing.T) {
 	w := newWorld(t)
 	for i := range 10 * spareReports {
-		w.set(newTask("a", urls("x", 1)...))
-		w.edit("a", suspend)
+		w.set(NewTask("a", ListURLs("x", 1)...))
+		w.edit("a", Suspend)
 		w.delete("a")
 		if i == 0 {
-			w.set(newTask("stays", urls("y", 1)...))
+			w.set(NewTask("stays", ListURLs("y", 1)...))
 		}
-		w.edit("stays", revise)
+		w.edit("stays", Revise)
 	}
 	if soon, later := len(w.q.reportsDue), len(w.q.delayedReports); soon > 2*spareReports || later > 2*spareReports {
 		t.Errorf("%d and %d things to tell of 1 task", soon, later)
@@ -348,11 +348,11 @@ func TestLostTasksGoLastAndApart(t *testing.T) {
 	w := newWorld(t)
 	w.q.limits.TasksPerCall = 4
 	for i := range 4 {
-		w.set(newTask(fmt.Sprint("old", i), urls(fmt.Sprint(i), 1)...))
+		w.set(NewTask(fmt.Sprint("old", i), ListURLs(fmt.Sprint(i), 1)...))
 	}
 	claimID, tasks := w.lose(w.next())
 	w.find(tasks, claimID, false)
-	w.set(newTask("new", urls("new", 1)...))
+	w.set(NewTask("new", ListURLs("new", 1)...))
 	w.answer(w.expect(w.next(), "new"))
 	w.now = w.now.Add(time.Second)
 	claimID, tasks = w.lose(w.expect(w.next(), "old0 old1"))
@@ -372,14 +372,14 @@ func TestFairness(t *testing.T) {
 			w := newWorld(t)
 			w.readQuotaFirst()
 			for i := range 50000 {
-				task := newTask(fmt.Sprintf("greedy/%d", i), "https://a.example/x/"+v1alpha1.Target(fmt.Sprint(i)))
+				task := NewTask(fmt.Sprintf("greedy/%d", i), "https://a.example/x/"+v1alpha1.Target(fmt.Sprint(i)))
 				if many {
 					task.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "N", Value: fmt.Sprint(i)}}
 				}
 				w.set(task)
 			}
 			w.answer(w.next())
-			w.set(newTask("modest/1", urls("y", 1)...))
+			w.set(NewTask("modest/1", ListURLs("y", 1)...))
 			for i := range 2 {
 				call := w.next()
 				w.answer(call)
@@ -397,14 +397,14 @@ func TestFairness(t *testing.T) {
 }
 
 func (w *world) readQuotaFirst() {
-	w.set(newTask("first", urls("first", 1)...))
+	w.set(NewTask("first", ListURLs("first", 1)...))
 	w.answer(w.next())
 }
 
 func TestALaneOfManyNamespacesIsNotSquare(t *testing.T) {
 	w := newWorld(t)
 	for i := range 20000 {
-		w.set(newTask(fmt.Sprintf("ns%d/a", i), v1alpha1.Target(fmt.Sprintf("https://a.example/%d", i))))
+		w.set(NewTask(fmt.Sprintf("ns%d/a", i), v1alpha1.Target(fmt.Sprintf("https://a.example/%d", i))))
 	}
 	for i := 0; i < 20000; i += 2 {
 		w.delete(fmt.Sprintf("ns%d/a", i))
@@ -419,10 +419,10 @@ func TestALaneOfManyNamespacesIsNotSquare(t *testing.T) {
 // same, when it is asked whether it is idle.
 func TestAQueueThatPlansNothingForgetsWhatIsGone(t *testing.T) {
 	w := newWorld(t)
-	w.set(newTask("stays", urls("stays", 1)...))
+	w.set(NewTask("stays", ListURLs("stays", 1)...))
 	for i := range 2000 {
 		name := fmt.Sprintf("n%d/t", i)
-		w.set(newTask(name, urls(name, 1)...))
+		w.set(NewTask(name, ListURLs(name, 1)...))
 		w.edit(name, func(task *v1alpha1.PrefetchTask) {
 			task.Status.Run = RunHash(task)
 			task.Status.Submission = &v1alpha1.Submission{ClaimID: name, ZoneID: task.Spec.ZoneID, Targets: "0", Semantics: HashSemantics(task)}

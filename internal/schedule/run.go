@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -76,7 +77,7 @@ func HashTargets(task *v1alpha1.PrefetchTask) string { return hashParts(Distinct
 // with other semantics must not be taken for a new one.
 func HashSemantics(task *v1alpha1.PrefetchTask) string {
 	headers := slices.Clone(task.Spec.Headers)
-	slices.SortFunc(headers, compareNames)
+	slices.SortFunc(headers, CompareHeaderNames)
 	return hashParts(IsEdgeMode(task), headers, task.Spec.MediaSegments == v1alpha1.MediaSegmentsPrefetch)
 }
 
@@ -228,3 +229,6 @@ func HasRepeatedLosses(task *v1alpha1.PrefetchTask) bool {
 func IsSuspended(task *v1alpha1.PrefetchTask) bool {
 	return task.Spec.Suspend != nil && *task.Spec.Suspend
 }
+
+// CompareHeaderNames orders headers by their names.
+func CompareHeaderNames(a, b v1alpha1.HTTPHeader) int { return cmp.Compare(a.Name, b.Name) }

@@ -46,31 +46,6 @@ func newWorld(t *testing.T) *world {
 	}
 }
 
-func urls(prefix string, n int) []v1alpha1.Target {
-	targets := make([]v1alpha1.Target, n)
-	for i := range targets {
-		targets[i] = v1alpha1.Target(fmt.Sprintf("https://a.example/%s/%d", prefix, i))
-	}
-	return targets
-}
-
-var serial int
-
-func newTask(name string, targets ...v1alpha1.Target) *v1alpha1.PrefetchTask {
-	serial++
-	namespace, name, ok := strings.Cut(name, "/")
-	if !ok {
-		namespace, name = "default", namespace
-	}
-	task := &v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{
-		Namespace: namespace, Name: name, UID: types.UID(strconv.Itoa(serial)), Generation: 1,
-		CreationTimestamp: metav1.NewTime(time.Date(2026, 7, 1, 0, 0, 0, serial*1000, time.UTC)),
-	}}
-	task.Spec.ZoneID, task.Spec.Targets = "zone-1", targets
-	task.Status.ObservedGeneration = -1
-	return task
-}
-
 func keyOf(task *v1alpha1.PrefetchTask) types.NamespacedName {
 	return types.NamespacedName{Namespace: task.Namespace, Name: task.Name}
 }

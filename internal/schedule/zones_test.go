@@ -37,7 +37,7 @@ func TestWhatAQueueTellsOfAZone(t *testing.T) {
 			t.Errorf("%s: it waits for %v, want %s", what, waiting, reason)
 		}
 	}
-	small := newTask("small", urls("small", 10)...)
+	small := NewTask("small", ListURLs("small", 10)...)
 	small.CreationTimestamp = metav1.NewTime(w.now.Add(-5 * time.Minute))
 	w.set(small)
 	want("a task that was there before this process", "zone-1", 10, -1, 5*time.Minute)
@@ -48,8 +48,8 @@ func TestWhatAQueueTellsOfAZone(t *testing.T) {
 	w.answer(call)
 	want("it was accepted", "zone-1", 0, 990, 0)
 
-	suspended := newTask("suspended", urls("suspended", 3)...)
-	suspend(suspended)
+	suspended := NewTask("suspended", ListURLs("suspended", 3)...)
+	Suspend(suspended)
 	w.set(suspended)
 	w.next()
 	notes, _ := w.q.WaitingStatuses(10, w.now)
@@ -72,7 +72,7 @@ func TestWhatAQueueTellsOfAZone(t *testing.T) {
 	want("a new run waits since it was asked for", "zone-1", 10, 987, time.Minute)
 	w.answer(w.expect(w.next(), "small"))
 
-	large := newTask("large", urls("large", 1200)...)
+	large := NewTask("large", ListURLs("large", 1200)...)
 	large.CreationTimestamp = metav1.NewTime(w.now)
 	w.set(large)
 	for w.quota > 0 {
@@ -97,9 +97,9 @@ func TestWhatAQueueTellsOfAZone(t *testing.T) {
 
 func TestTargetsThatWaitForAnotherTasksCallCountAsWaiting(t *testing.T) {
 	w := newWorld(t)
-	w.set(newTask("a", urls("same", 2)...))
+	w.set(NewTask("a", ListURLs("same", 2)...))
 	call := w.next()
-	other := newTask("b", urls("same", 2)...)
+	other := NewTask("b", ListURLs("same", 2)...)
 	other.Spec.MediaSegments = v1alpha1.MediaSegmentsPrefetch // a lane of its own
 	w.set(other)
 	w.lose(call)
