@@ -19,7 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 const (
@@ -237,12 +237,12 @@ func copyOf(original []byte, i int) (name string, value []byte, err error) {
 	if err := json.Unmarshal(original, &t); err != nil {
 		return "", nil, err
 	}
-	if len(t.Status.Jobs) != 1 || t.Status.Run != schedule.RunHash(&t) {
+	if len(t.Status.Jobs) != 1 || t.Status.Run != taskstate.RunHash(&t) {
 		return "", nil, errors.New("the task to copy is not what a finished one looks like")
 	}
 	t.Name, t.UID = fmt.Sprintf("finished-%06d", i), types.UID(uuid.NewUUID())
 	t.Spec.Targets = []v1alpha1.Target{archiveURL(t.Name)}
-	t.Status.Run = schedule.RunHash(&t)
+	t.Status.Run = taskstate.RunHash(&t)
 	t.Status.Jobs[0].ID = fmt.Sprintf("job-%06d", i/sharedBy)
 	t.Status.Jobs[0].ClaimID = fmt.Sprintf("claim-%06d", i/sharedBy)
 	value, err = json.Marshal(t)

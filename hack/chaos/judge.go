@@ -9,8 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // evidence is what the judge looks at: what EdgeOne executed, what users asked
@@ -106,9 +106,9 @@ func (j *judgement) ended(task *v1alpha1.PrefetchTask) {
 		from = task.CreationTimestamp.Time
 	}
 	switch {
-	case schedule.IsSuspended(task):
+	case taskstate.IsSuspended(task):
 		// An expired claim of an earlier run stays for the case that the spec is changed back.
-		if s := task.Status.Submission; s != nil && !(s.Expired && schedule.IsNewRun(task)) {
+		if s := task.Status.Submission; s != nil && !(s.Expired && taskstate.IsNewRun(task)) {
 			j.add(stuck, task, "", from, j.now, "suspended, and its call %s is not settled", task.Status.Submission.ClaimID)
 		}
 	case !finished(task):
@@ -118,7 +118,7 @@ func (j *judgement) ended(task *v1alpha1.PrefetchTask) {
 
 // finished says that the task's present run is over.
 func finished(task *v1alpha1.PrefetchTask) bool {
-	return !schedule.IsNewRun(task) && meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished)
+	return !taskstate.IsNewRun(task) && meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished)
 }
 
 func reason(task *v1alpha1.PrefetchTask) string {
@@ -129,7 +129,7 @@ func reason(task *v1alpha1.PrefetchTask) string {
 	if s := task.Status.Submission; s != nil {
 		text += fmt.Sprintf(" (call %s signed %s)", s.ClaimID, s.SignedAt.Format("15:04:05"))
 	}
-	if schedule.IsNewRun(task) {
+	if taskstate.IsNewRun(task) {
 		text += " (the status is of an earlier run)"
 	}
 	return text
@@ -145,7 +145,7 @@ func (j *judgement) recorded(task *v1alpha1.PrefetchTask) {
 		}
 		executions := j.executions[u]
 		if len(executions) == 0 {
-			if finished(task) && !schedule.IsSuspended(task) { // of one that is not, ended tells
+			if finished(task) && !taskstate.IsSuspended(task) { // of one that is not, ended tells
 				j.add(loss, task, u, task.CreationTimestamp.Time, j.now, "never executed; %s", reason(task))
 			}
 			continue
@@ -165,17 +165,17 @@ func (j *judgement) recorded(task *v1alpha1.PrefetchTask) {
 // known finds jobs in a status that EdgeOne does not have, or that do not hold
 // what the status says.
 func (j *judgement) known(task *v1alpha1.PrefetchTask) {
-	if schedule.IsNewRun(task) {
+	if taskstate.IsNewRun(task) {
 		return // its jobs speak of targets that the spec no longer has
 	}
-	targets := schedule.DistinctTargets(task)
+	targets := taskstate.DistinctTargets(task)
 	for _, job := range task.Status.Jobs {
 		i, ok := j.jobs[job.ID]
 		if !ok {
 			j.add(loss, task, "", job.SubmitTime.Time, j.now, "EdgeOne knows no job %s", job.ID)
 			continue
 		}
-		positions, err := schedule.ParsePositions(job.Targets)
+		positions, err := taskstate.ParsePositions(job.Targets)
 		if err != nil {
 			j.add(loss, task, "", job.SubmitTime.Time, j.now, "job %s: %v", job.ID, err)
 		}

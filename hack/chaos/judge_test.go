@@ -9,8 +9,8 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // finishedTask is a task whose targets are all in these jobs.
@@ -20,7 +20,7 @@ func finishedTask(targets []string, jobs ...v1alpha1.Job) v1alpha1.PrefetchTask 
 	for _, target := range targets {
 		task.Spec.Targets = append(task.Spec.Targets, v1alpha1.Target(target))
 	}
-	task.Status.Run = schedule.RunHash(&task)
+	task.Status.Run = taskstate.RunHash(&task)
 	task.Status.Jobs = jobs
 	task.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionFinished, Status: metav1.ConditionTrue}}
 	return task

@@ -26,7 +26,7 @@ type lexeme struct {
 }
 
 // packages are those whose names qualify what other packages take from them.
-var packages = []string{"queue", "schedule", "tasks", "kube", "teo", "target", "metrics", "submit", "follow", "ttl"}
+var packages = []string{"queue", "taskstate", "schedule", "kube", "teo", "target", "metrics", "submit", "follow", "ttl"}
 
 // scan returns the tokens of code. Comments and line breaks do not count.
 func scan(code string) ([]lexeme, error) {

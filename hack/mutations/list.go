@@ -2,7 +2,7 @@ package main
 
 const (
 	client     = "./internal/teo"
-	line       = "./internal/schedule"
+	line       = "./internal/taskstate ./internal/queue"
 	controller = "./internal/controller -skip ^TestHistories$"
 	histories  = "./internal/controller -run ^TestHistories$ -short"
 )
@@ -12,13 +12,13 @@ const (
 var mutations = []mutation{
 	// What an upgrade must not do.
 	{
-		name: "a run has another name than in the statuses of earlier versions", file: "internal/schedule/run.go",
+		name: "a run has another name than in the statuses of earlier versions", file: "internal/taskstate/run.go",
 		old:    `		return hashParts(task.Spec.ZoneID, targets, HashSemantics(task), task.Spec.EncodeURL, task.Spec.Revision)`,
 		new:    `		return hashParts(task.Spec.ZoneID, targets, HashSemantics(task), task.Spec.EncodeURL, task.Spec.Revision, "")`,
 		suites: []string{line},
 	},
 	{
-		name: "a retry that was handled is due again after an upgrade", file: "internal/schedule/run.go",
+		name: "a retry that was handled is due again after an upgrade", file: "internal/taskstate/run.go",
 		old:    `retry != task.Status.LastHandledRetry && IsFinished(task)`,
 		new:    `IsFinished(task)`,
 		suites: []string{line, controller},
@@ -347,43 +347,43 @@ var mutations = []mutation{
 
 	// The line.
 	{
-		name: "what a job covers counts as not handed over", file: "internal/schedule/run.go",
+		name: "what a job covers counts as not handed over", file: "internal/taskstate/run.go",
 		old:    `range CoveredPositions(job.Targets, n).Minus(RetriedPositions(job, n)) {`,
 		new:    `range CoveredPositions(job.Targets, n).Minus(AllPositions(n)) {`,
 		suites: []string{line},
 	},
 	{
-		name: "what EdgeOne refused is submitted again", file: "internal/schedule/run.go",
+		name: "what EdgeOne refused is submitted again", file: "internal/taskstate/run.go",
 		old:    `for _, i := range refused {`,
 		new:    `for _, i := range refused[:0] {`,
 		suites: []string{line},
 	},
 	{
-		name: "a suspended task is submitted", file: "internal/schedule/run.go",
+		name: "a suspended task is submitted", file: "internal/taskstate/run.go",
 		old:    `if IsSlimmed(task) || !task.DeletionTimestamp.IsZero() || IsSuspended(task) {`,
 		new:    `if IsSlimmed(task) || !task.DeletionTimestamp.IsZero() {`,
 		suites: []string{line},
 	},
 	{
-		name: "what happened to a task while its call was under way is forgotten", file: "internal/schedule/plan.go",
+		name: "what happened to a task while its call was under way is forgotten", file: "internal/queue/outcome.go",
 		old:    `task := tasks[i]`,
 		new:    `task := part.Task`,
 		suites: []string{line},
 	},
 	{
-		name: "an event ends a hold of the account", file: "internal/schedule/plan.go",
+		name: "an event ends a hold of the account", file: "internal/queue/plan.go",
 		old:    `if q.accountBackOff.isActive(now) {`,
 		new:    `if q.accountBackOff.isActive(now) && q.accountBackOff.probe && q.probeInFlight {`,
 		suites: []string{line},
 	},
 	{
-		name: "a claim that only a person can settle holds its URLs for ever", file: "internal/schedule/queue.go",
+		name: "a claim that only a person can settle holds its URLs for ever", file: "internal/queue/reservations.go",
 		old:    `c != nil && !now.Before(c.until) {`,
 		new:    `c != nil && c.until.IsZero() {`,
 		suites: []string{line},
 	},
 	{
-		name: "a task goes out again while it is in a call", file: "internal/schedule/queue.go",
+		name: "a task goes out again while it is in a call", file: "internal/queue/queue.go",
 		old: `		if it.inFlight {
 			it.task, it.deleted = task, false
 `,
@@ -423,15 +423,15 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "the second witness is looked for next to the first", file: "internal/schedule/isolate.go",
+		name: "the second witness is looked for next to the first", file: "internal/queue/bisect.go",
 		old:    `call.lane.reverseSuspects(part.item)`,
 		new:    `_ = call.lane.reverseSuspects`,
 		suites: []string{line},
 	},
 	{
-		name: "what a task has beyond a call that was cut off waits for it", file: "internal/schedule/isolate.go",
-		old:    `if rest := OpenPositions(part.Task).Minus(part.Positions); len(rest) > 0 {`,
-		new:    `if rest := OpenPositions(part.Task).Minus(part.Positions); len(rest) < 0 {`,
+		name: "what a task has beyond a call that was cut off waits for it", file: "internal/queue/bisect.go",
+		old:    `if rest := taskstate.OpenPositions(part.Task).Minus(part.Positions); len(rest) > 0 {`,
+		new:    `if rest := taskstate.OpenPositions(part.Task).Minus(part.Positions); len(rest) < 0 {`,
 		suites: []string{line},
 	},
 	{
@@ -447,7 +447,7 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a lost call is halved in a lane that was forgotten", file: "internal/schedule/lost.go",
+		name: "a lost call is halved in a lane that was forgotten", file: "internal/queue/lost_calls.go",
 		old:    `part.item.lane = q.lane(part.item.lane.BatchKey)`,
 		new:    `_ = q.lane(part.item.lane.BatchKey)`,
 		suites: []string{line},
@@ -459,25 +459,25 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "halves have different spellings of a URL", file: "internal/schedule/isolate.go",
+		name: "halves have different spellings of a URL", file: "internal/queue/bisect.go",
 		old:    `if order[u] < urls/2 {`,
 		new:    `if order[u] < urls && i < part.Positions[len(part.Positions)/2] {`,
 		suites: []string{line},
 	},
 	{
-		name: "what is tried by halves does not wait for a claim that may have its URLs", file: "internal/schedule/isolate.go",
+		name: "what is tried by halves does not wait for a claim that may have its URLs", file: "internal/queue/bisect.go",
 		old:    `g = q.setAsideBlocked(l, slices.DeleteFunc(g, func(s suspect) bool { return !s.isCurrent() }))`,
 		new:    `g = slices.DeleteFunc(g, func(s suspect) bool { return !s.isCurrent() })`,
 		suites: []string{line},
 	},
 	{
-		name: "a task does not wait for a claim that may have its URLs", file: "internal/schedule/queue.go",
+		name: "a task does not wait for a claim that may have its URLs", file: "internal/queue/reservations.go",
 		old:    `if len(q.reservedURLs) == 0 {`,
 		new:    `if len(q.reservedURLs) >= 0 {`,
 		suites: []string{line},
 	},
 	{
-		name: "claims that another process made hold no URLs", file: "internal/schedule/queue.go",
+		name: "claims that another process made hold no URLs", file: "internal/queue/reservations.go",
 		old: `	q.ReserveURLs(submission.ClaimID, submission.ZoneID, urls, now)
 `,
 		new: `	q.ReserveURLs(submission.ClaimID, submission.ZoneID, nil, now)
@@ -485,7 +485,7 @@ var mutations = []mutation{
 		suites: []string{line},
 	},
 	{
-		name: "a deleted task's call holds its URLs no longer", file: "internal/schedule/queue.go",
+		name: "a deleted task's call holds its URLs no longer", file: "internal/queue/queue.go",
 		old: `	q.detachClaim(key, now)
 	delete(q.returnedCalls, key)
 `,
@@ -497,31 +497,31 @@ var mutations = []mutation{
 		suites: []string{line},
 	},
 	{
-		name: "a new run does not wait for the claim of one that fetched in another way", file: "internal/schedule/run.go",
+		name: "a new run does not wait for the claim of one that fetched in another way", file: "internal/taskstate/run.go",
 		old:    `return !HasClaim(task) || IsNewRun(task) && claim.Semantics == HashSemantics(task)`,
 		new:    `return IsNewRun(task)`,
 		suites: []string{line},
 	},
 	{
-		name: "a claimed task is submitted", file: "internal/schedule/run.go",
+		name: "a claimed task is submitted", file: "internal/taskstate/run.go",
 		old:    `if claim := task.Status.Submission; claim != nil {`,
 		new:    `if claim := task.Status.Submission; claim != nil && IsNewRun(task) {`,
 		suites: []string{line},
 	},
 	{
-		name: "nonsense in a status counts as not handed over", file: "internal/schedule/positions.go",
+		name: "nonsense in a status counts as not handed over", file: "internal/taskstate/positions.go",
 		old:    `return AllPositions(n)`,
 		new:    `return p`,
 		suites: []string{line},
 	},
 	{
-		name: "a URL of two tasks is sent twice in a call", file: "internal/schedule/plan.go",
+		name: "a URL of two tasks is sent twice in a call", file: "internal/queue/call.go",
 		old:    `if !urls.contains(u) {`,
 		new:    `if len(u) > 0 {`,
 		suites: []string{line},
 	},
 	{
-		name: "a change of the spec that sends nothing else starts a new run", file: "internal/schedule/run.go",
+		name: "a change of the spec that sends nothing else starts a new run", file: "internal/taskstate/run.go",
 		old:    `task.Spec.EncodeURL, task.Spec.Revision)`,
 		new:    `task.Spec.EncodeURL, task.Spec.Revision, task.Generation)`,
 		suites: []string{line},
@@ -529,27 +529,27 @@ var mutations = []mutation{
 
 	// Blame.
 	{
-		name: "what shared a call that was not executed shares the next one", file: "internal/schedule/lost.go",
+		name: "what shared a call that was not executed shares the next one", file: "internal/queue/lost_calls.go",
 		old:    `q.queueSuspectsLast(l, q.splitParts(parts)...)`,
 		new:    `q.queueSuspectsLast(l, markSuspects(parts))`,
 		suites: []string{line, controller},
 	},
 	{
-		name: "targets of a task wait for one of it that EdgeOne cannot take", file: "internal/schedule/lost.go",
+		name: "targets of a task wait for one of it that EdgeOne cannot take", file: "internal/queue/lost_calls.go",
 		old: `	q.queueSuspectsLast(l, others...)
 `,
 		new:    ``,
 		suites: []string{controller},
 	},
 	{
-		name: "a namespace whose calls get lost shares the next ones with others", file: "internal/schedule/lost.go",
+		name: "a namespace whose calls get lost shares the next ones with others", file: "internal/queue/lost_calls.go",
 		old: `	q.separateTenants(call, now)
 `,
 		new:    ``,
 		suites: []string{line},
 	},
 	{
-		name: "one namespace's failures hold a mode for all", file: "internal/schedule/blame.go",
+		name: "one namespace's failures hold a mode for all", file: "internal/queue/attribution.go",
 		old: `	return !slices.ContainsFunc(b.namespaces, func(ns string) bool { return slices.Contains(a.namespaces, ns) })
 `,
 		new: `	return len(a.namespaces) > 0
@@ -557,31 +557,31 @@ var mutations = []mutation{
 		suites: []string{line},
 	},
 	{
-		name: "the quotas of a namespace's zones are read before another's", file: "internal/schedule/reads.go",
+		name: "the quotas of a namespace's zones are read before another's", file: "internal/queue/quota_reads.go",
 		old:    `for len(r.underWay) < maxQuotaReads {`,
 		new:    `for len(r.underWay) < 1<<30 {`,
 		suites: []string{line},
 	},
 	{
-		name: "a key that may not work is tried with all tasks", file: "internal/schedule/queue.go",
+		name: "a key that may not work is tried with all tasks", file: "internal/queue/queue.go",
 		old:    `accountBackOff:    backOff{probe: true},`,
 		new:    `accountBackOff:    backOff{},`,
 		suites: []string{line},
 	},
 	{
-		name: "a refused header holds the mode", file: "internal/schedule/blame.go",
+		name: "a refused header holds the mode", file: "internal/queue/batch_key.go",
 		old:    `return l.headers == "" && !l.MediaSegments`,
 		new:    `return l.ZoneID != ""`,
 		suites: []string{line},
 	},
 	{
-		name: "a namespace may have any number of lanes refused", file: "internal/schedule/blame.go",
+		name: "a namespace may have any number of lanes refused", file: "internal/queue/attribution.go",
 		old:    `.failures[way].calls < deniedLanes:`,
 		new:    `.failures[way].calls < 1<<30:`,
 		suites: []string{line},
 	},
 	{
-		name: "one URL that is refused in general words fails its task", file: "internal/schedule/isolate.go",
+		name: "one URL that is refused in general words fails its task", file: "internal/queue/bisect.go",
 		old: `case v.way != way:`,
 		new: `case v.way == "":
 			v.way, v.url, v.refusal = way, url, message
@@ -589,13 +589,13 @@ var mutations = []mutation{
 		suites: []string{line},
 	},
 	{
-		name: "an odd spelling of a host has the host refused", file: "internal/schedule/pool.go",
+		name: "an odd spelling of a host has the host refused", file: "internal/queue/refused_hosts.go",
 		old:    `c == '-' || c == '.'; !ok {`,
 		new:    `c == '-' || c == '.'; !ok && c > 0x7f {`,
 		suites: []string{line},
 	},
 	{
-		name: "a zone and zone * do not wait for each other's lost calls", file: "internal/schedule/lane.go",
+		name: "a zone and zone * do not wait for each other's lost calls", file: "internal/queue/batch_key.go",
 		old:    `return l.ZoneID == other.ZoneID || l.ZoneID == "*" || other.ZoneID == "*"`,
 		new:    `return l.ZoneID == other.ZoneID`,
 		suites: []string{line},
@@ -614,8 +614,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a task is stalled for what shared its calls", file: "internal/controller/status.go",
-		old:    `if len(jobs) == 0 && single && schedule.HasRepeatedLosses(task)`,
-		new:    `if len(jobs) == 0 && (single || task != nil) && schedule.HasRepeatedLosses(task)`,
+		old:    `if len(jobs) == 0 && single && taskstate.HasRepeatedLosses(task)`,
+		new:    `if len(jobs) == 0 && (single || task != nil) && taskstate.HasRepeatedLosses(task)`,
 		suites: []string{controller},
 	},
 
@@ -687,13 +687,13 @@ var mutations = []mutation{
 	},
 	{
 		name: "the cache slims a finished task whose spec asks for another run", file: "internal/controller/cache.go",
-		old:    ` || schedule.IsNewRun(task) || `,
-		new:    ` || schedule.IsNewRun(task) && task.Name == "" || `,
+		old:    ` || taskstate.IsNewRun(task) || `,
+		new:    ` || taskstate.IsNewRun(task) && task.Name == "" || `,
 		suites: []string{controller, histories},
 	},
 	{
 		name: "the cache slims a finished task that asks for a retry", file: "internal/controller/cache.go",
-		old:    ` || schedule.IsRetryDue(task) {`,
+		old:    ` || taskstate.IsRetryDue(task) {`,
 		new:    ` {`,
 		suites: []string{controller},
 	},
@@ -750,7 +750,7 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a claim that is not taken is tried again at once", file: "internal/schedule/postpone.go",
+		name: "a claim that is not taken is tried again at once", file: "internal/queue/postpone.go",
 		old:    `func (it *queueItem) isPostponed(now time.Time) bool { return now.Before(it.postponed.until) }`,
 		new:    `func (it *queueItem) isPostponed(time.Time) bool { return false }`,
 		suites: []string{controller},
@@ -776,19 +776,19 @@ var mutations = []mutation{
 	// Retries.
 	{
 		name: "a retry is not noted with what it opens", file: "internal/controller/retry.go",
-		old:    "\ts.LastHandledRetry = schedule.RequestedRetry(task)",
-		new:    "\t_ = schedule.RequestedRetry(task)",
+		old:    "\ts.LastHandledRetry = taskstate.RequestedRetry(task)",
+		new:    "\t_ = taskstate.RequestedRetry(task)",
 		suites: []string{controller},
 	},
 	{
-		name: "a retry asked for is done although the status notes it", file: "internal/schedule/run.go",
+		name: "a retry asked for is done although the status notes it", file: "internal/taskstate/run.go",
 		old:    `retry != task.Status.LastHandledRetry && `,
 		new:    ``,
 		suites: []string{controller},
 	},
 	{
 		name: "a new run leaves a retry to do that was asked for before", file: "internal/controller/status.go",
-		old:    `, LastHandledRetry: schedule.RequestedRetry(task)}`,
+		old:    `, LastHandledRetry: taskstate.RequestedRetry(task)}`,
 		new:    `}`,
 		suites: []string{controller},
 	},
@@ -817,7 +817,7 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a status edited by hand reopens what succeeded", file: "internal/schedule/run.go",
+		name: "a status edited by hand reopens what succeeded", file: "internal/taskstate/run.go",
 		old:    `if err != nil || len(p) > int(job.Failed) || `,
 		new:    `if err != nil || `,
 		suites: []string{controller},
@@ -1107,7 +1107,7 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a call that may have been executed is not looked for once its run is back", file: "internal/schedule/run.go",
+		name: "a call that may have been executed is not looked for once its run is back", file: "internal/taskstate/run.go",
 		old:    `return claim != nil && !(claim.Expired && IsNewRun(task))`,
 		new:    `return claim != nil && !claim.Expired`,
 		suites: []string{line, controller, histories},
@@ -1127,7 +1127,7 @@ var mutations = []mutation{
 	{
 		name: "an answer that comes after an edit is read by the new targets", file: "internal/controller/status.go",
 		old: `	if !knowsTargets(task) {
-		positions, _ := schedule.ParsePositions(text)
+		positions, _ := taskstate.ParsePositions(text)
 		return positions
 	}
 `,
@@ -1136,7 +1136,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a run goes on with another list than it began with", file: "internal/controller/targets.go",
-		old:    `return !schedule.IsBoundToList(task) || task.Status.TargetsHash == hash`,
+		old:    `return !taskstate.IsBoundToList(task) || task.Status.TargetsHash == hash`,
 		new:    `return true`,
 		suites: []string{controller, histories},
 	},
@@ -1170,31 +1170,31 @@ var mutations = []mutation{
 	},
 	{
 		name: "what is not known of a task's targets is taken for nothing to do", file: "internal/controller/status.go",
-		old:    `return !schedule.IsNewRun(task) && !schedule.IsUnresolved(task)`,
-		new:    `return !schedule.IsNewRun(task)`,
+		old:    `return !taskstate.IsNewRun(task) && !taskstate.IsUnresolved(task)`,
+		new:    `return !taskstate.IsNewRun(task)`,
 		suites: []string{controller, histories},
 	},
 	{
 		name: "a task whose targets are not known is looked for", file: "internal/controller/poller.go",
-		old:    `|| schedule.IsUnresolved(task) && !schedule.IsNewRun(task) {`,
-		new:    `|| schedule.IsUnresolved(task) && task.Name == "" {`,
+		old:    `|| taskstate.IsUnresolved(task) && !taskstate.IsNewRun(task) {`,
+		new:    `|| taskstate.IsUnresolved(task) && task.Name == "" {`,
 		suites: []string{controller, histories},
 	},
 	{
 		name: "a task that is being deleted is looked for", file: "internal/controller/poller.go",
-		old:    `if !task.DeletionTimestamp.IsZero() || schedule.IsUnresolved`,
-		new:    `if schedule.IsUnresolved`,
+		old:    `if !task.DeletionTimestamp.IsZero() || taskstate.IsUnresolved`,
+		new:    `if taskstate.IsUnresolved`,
 		suites: []string{controller},
 	},
 	{
-		name: "a claim ends when its task is made again under its name", file: "internal/schedule/queue.go",
+		name: "a claim ends when its task is made again under its name", file: "internal/queue/reservations.go",
 		old:    `if q.holders[key].uid != task.UID {`,
 		new:    `if q.holders[key].uid != task.UID && task.UID == "" {`,
 		suites: []string{controller},
 	},
 	{
 		name: "a write to a task without its list in memory forgets which run it is", file: "internal/controller/write.go",
-		old:    `written = schedule.ElideTargets(written)`,
+		old:    `written = taskstate.ElideTargets(written)`,
 		new:    `written.Spec.Targets = nil`,
 		suites: []string{controller},
 	},

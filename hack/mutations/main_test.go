@@ -84,7 +84,7 @@ func TestAMutationSurvivesARename(t *testing.T) {
 // What a fragment calls stands in another package after a move.
 func TestAMutationSurvivesAMoveOfWhatItCalls(t *testing.T) {
 	m := mutation{old: "if isOver(task) { return errStale }", new: "if isOver(task) && errStale == nil { return errStale }"}
-	code := "if tasks.IsOver(task) {\nreturn kube.ErrStale\n}"
+	code := "if taskstate.IsOver(task) {\nreturn kube.ErrStale\n}"
 	lexemes, err := scan(code)
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +93,7 @@ func TestAMutationSurvivesAMoveOfWhatItCalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := m.apply(at); err != nil || got != "if tasks.IsOver(task) && kube.ErrStale == nil { return kube.ErrStale }" {
+	if got, err := m.apply(at); err != nil || got != "if taskstate.IsOver(task) && kube.ErrStale == nil { return kube.ErrStale }" {
 		t.Errorf("got %q, %v", got, err)
 	}
 }

@@ -6,7 +6,7 @@ const urls = "./internal/target"
 // they are sent.
 var spellings = []mutation{
 	{
-		name: "spellings of a URL are told apart in a call", file: "internal/schedule/plan.go",
+		name: "spellings of a URL are told apart in a call", file: "internal/queue/call.go",
 		old:    `func (s urlSet) contains(u string) bool { return s.seen[s.normalize(u)] }`,
 		new:    `func (s urlSet) contains(u string) bool { return s.seen[u] }`,
 		suites: []string{controller},
@@ -48,7 +48,7 @@ var spellings = []mutation{
 		suites: []string{urls},
 	},
 	{
-		name: "headers whose names differ by case have two lanes", file: "internal/schedule/lane.go",
+		name: "headers whose names differ by case have two lanes", file: "internal/queue/batch_key.go",
 		old:    `headers[i].Name = textproto.CanonicalMIMEHeaderKey(headers[i].Name)`,
 		new:    `_ = textproto.CanonicalMIMEHeaderKey(headers[i].Name)`,
 		suites: []string{line},

@@ -8,8 +8,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // Writes and Events are bounded by time, not by what users edit.
@@ -47,7 +47,7 @@ func TestEditsInQuickSuccessionCostWritesAndEventsByTime(t *testing.T) {
 					t.Errorf("480 edits within a minute cost %d writes, %d Events and %d calls", writes, events, len(w.submissions())-calls)
 				}
 				after := w.server.get(key)
-				if c.rule.Refuse == "" && (schedule.IsNewRun(after) || !isFinished(after)) || schedule.IsRetryDue(after) || !isFinished(after) {
+				if c.rule.Refuse == "" && (taskstate.IsNewRun(after) || !isFinished(after)) || taskstate.IsRetryDue(after) || !isFinished(after) {
 					t.Errorf("what was asked for last is not done: %s", summary(after))
 				}
 			})

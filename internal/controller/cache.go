@@ -20,7 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // CacheOptions are those of the manager's cache: of the tasks of these
@@ -137,7 +137,7 @@ const (
 func pruneTask(task *v1alpha1.PrefetchTask) client.Object {
 	pruneMetadata(task)
 	if hasLongList(task) {
-		return schedule.ElideTargets(task)
+		return taskstate.ElideTargets(task)
 	}
 	return task
 }
@@ -146,7 +146,7 @@ func pruneTask(task *v1alpha1.PrefetchTask) client.Object {
 func pruneMetadata(task *v1alpha1.PrefetchTask) {
 	task.ManagedFields, task.OwnerReferences, task.Finalizers = nil, nil, nil
 	if len(task.Annotations[v1alpha1.RetryAnnotation]) > maxAnnotation {
-		task.Annotations[v1alpha1.RetryAnnotation] = schedule.RequestedRetry(task) // which stays the same
+		task.Annotations[v1alpha1.RetryAnnotation] = taskstate.RequestedRetry(task) // which stays the same
 	}
 	maps.DeleteFunc(task.Annotations, func(name, value string) bool {
 		return name == corev1.LastAppliedConfigAnnotation || len(value) > maxAnnotation
@@ -156,7 +156,7 @@ func pruneMetadata(task *v1alpha1.PrefetchTask) {
 
 // hasLongList says whether the task has a list in its spec that is not kept.
 func hasLongList(task *v1alpha1.PrefetchTask) bool {
-	return !schedule.IsFromConfigMap(task) && targetsSize(task) > maxCachedTargets
+	return !taskstate.IsFromConfigMap(task) && targetsSize(task) > maxCachedTargets
 }
 
 // targetsSize is how many bytes the task's targets take.
@@ -172,7 +172,7 @@ func targetsSize(task *v1alpha1.PrefetchTask) (size int) {
 // not pay for their URLs. Nothing is ever written from such a copy, and a change
 // of the spec or a retry that is asked for brings the whole task again.
 func pruneFinishedTask(task *v1alpha1.PrefetchTask) client.Object {
-	if !isFinished(task) || task.Status.Submission != nil || task.Status.ObservedGeneration != task.Generation || schedule.IsNewRun(task) || schedule.IsRetryDue(task) {
+	if !isFinished(task) || task.Status.Submission != nil || task.Status.ObservedGeneration != task.Generation || taskstate.IsNewRun(task) || taskstate.IsRetryDue(task) {
 		return pruneTask(task)
 	}
 	kept := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{

@@ -14,8 +14,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 func TestTheCacheKeepsHardlyAnythingOfATaskThatIsOverAndAllOfOthers(t *testing.T) {
@@ -55,13 +55,13 @@ func TestTheCacheKeepsHardlyAnythingOfATaskThatIsOverAndAllOfOthers(t *testing.T
 			if len(kept.ManagedFields) > 0 || kept.Annotations["kubectl.kubernetes.io/last-applied-configuration"] != "" {
 				t.Error("what only others read is kept")
 			}
-			if slimmed := len(kept.Spec.Targets) == 0; slimmed != tt.slim || schedule.IsSlimmed(kept) != tt.slim {
+			if slimmed := len(kept.Spec.Targets) == 0; slimmed != tt.slim || taskstate.IsSlimmed(kept) != tt.slim {
 				t.Errorf("slimmed: %v, want %v", slimmed, tt.slim)
 			}
 			if kept.UID != want.UID || kept.ResourceVersion != want.ResourceVersion || kept.Generation != want.Generation || kept.Name != want.Name {
 				t.Errorf("it is another one: %+v", kept.ObjectMeta)
 			}
-			if tt.slim && (schedule.IsWaiting(kept) || schedule.IsNewRun(kept) || schedule.HasClaim(kept) || !isFinished(kept)) {
+			if tt.slim && (taskstate.IsWaiting(kept) || taskstate.IsNewRun(kept) || taskstate.HasClaim(kept) || !isFinished(kept)) {
 				t.Error("something seems left to do")
 			}
 		})
@@ -105,13 +105,13 @@ func TestAWriteToATaskWhoseListIsNotKeptKnowsItsRun(t *testing.T) {
 	task := unitTask("a", 3)
 	u := newUnit(t, nil, nil, task)
 	whole := u.get("a")
-	elided := schedule.ElideTargets(whole)
+	elided := taskstate.ElideTargets(whole)
 	written, err := u.store.writeStatus(t.Context(), elided, outcomeUnknown("a change", false))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if schedule.RunHash(written) != schedule.RunHash(whole) || schedule.CountTargets(written) != 3 || len(schedule.OpenPositions(written)) != 3 {
-		t.Errorf("run %s of %d targets, want %s of 3", schedule.RunHash(written), schedule.CountTargets(written), schedule.RunHash(whole))
+	if taskstate.RunHash(written) != taskstate.RunHash(whole) || taskstate.CountTargets(written) != 3 || len(taskstate.OpenPositions(written)) != 3 {
+		t.Errorf("run %s of %d targets, want %s of 3", taskstate.RunHash(written), taskstate.CountTargets(written), taskstate.RunHash(whole))
 	}
 	if len(u.get("a").Spec.Targets) != 3 {
 		t.Error("the write took the targets out of the spec")
@@ -128,7 +128,7 @@ func TestAListThatIsNotKeptIsSubmittedOnceWhenTheTaskIsResumed(t *testing.T) {
 		fresh := w.create("n", "fresh", long[:100], func(spec *v1alpha1.PrefetchTaskSpec) { spec.Suspend = ptr.To(true) })
 		half := w.create("n", "half", long[100:], func(spec *v1alpha1.PrefetchTaskSpec) { spec.Suspend = ptr.To(true) })
 		task := w.server.get(half).DeepCopy()
-		claimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-a1", SignedAt: metav1.Now(), Targets: "0-49", Semantics: schedule.HashSemantics(task)}, time.Now())(task)
+		claimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-a1", SignedAt: metav1.Now(), Targets: "0-49", Semantics: taskstate.HashSemantics(task)}, time.Now())(task)
 		recordJob("job-1", nil, time.Now())(task)
 		task.Status.Jobs[0].Succeeded = 50
 		updateSummary(task, time.Now())
@@ -164,7 +164,7 @@ func TestAFinishedTaskHasNoPlaceInMemory(t *testing.T) {
 	u := newUnit(t, nil, nil, unitTask("a", 1))
 	s, l := u.submitter(u.get("a"))
 	task := claimedAt(u.get("a"), time.Now())
-	recordJob("job-1", map[string]string{schedule.DistinctTargets(task)[0]: "no"}, time.Now())(task)
+	recordJob("job-1", map[string]string{taskstate.DistinctTargets(task)[0]: "no"}, time.Now())(task)
 	task.Status.ObservedGeneration, task.ResourceVersion = task.Generation, "1000000"
 	updateSummary(task, time.Now())
 	kept := cachedTask(pruneFinishedTask(task))
@@ -193,7 +193,7 @@ func TestWhoRecordedAJobIsRememberedForAsLongAsAClaimMayAsk(t *testing.T) {
 			recordJob("job of "+name, nil, time.Now())(task)
 			task.Status.Jobs[0].Succeeded = 1
 			updateSummary(task, time.Now())
-			if kept, err := see(task); err != nil || !schedule.IsSlimmed(cachedTask(kept.(client.Object))) {
+			if kept, err := see(task); err != nil || !taskstate.IsSlimmed(cachedTask(kept.(client.Object))) {
 				t.Errorf("the cache keeps %v (%v)", kept, err)
 			}
 		}
@@ -290,10 +290,10 @@ func TestWhatAWriteBringsBackIsPruned(t *testing.T) {
 func TestALargeRetryAnnotationIsNotKeptAndCountsAllTheSame(t *testing.T) {
 	task := unitTask("a", 1)
 	task.Annotations = map[string]string{v1alpha1.RetryAnnotation: strings.Repeat("x", 200_000)}
-	want := schedule.RequestedRetry(task)
+	want := taskstate.RequestedRetry(task)
 	kept := pruneFinishedTask(task.DeepCopy()).(*v1alpha1.PrefetchTask)
-	if n := len(kept.Annotations[v1alpha1.RetryAnnotation]); n > maxAnnotation || schedule.RequestedRetry(kept) != want {
-		t.Errorf("%d bytes are kept, retry %.20s", n, schedule.RequestedRetry(kept))
+	if n := len(kept.Annotations[v1alpha1.RetryAnnotation]); n > maxAnnotation || taskstate.RequestedRetry(kept) != want {
+		t.Errorf("%d bytes are kept, retry %.20s", n, taskstate.RequestedRetry(kept))
 	}
 }
 
@@ -320,7 +320,7 @@ func TestLongListsOfTasksThatAskForARetryTakeBoundedMemory(t *testing.T) {
 		task.Status.Jobs[0].Failed = 1024
 		updateSummary(task, t0)
 		task.Annotations = map[string]string{v1alpha1.RetryAnnotation: "1"}
-		if !schedule.IsRetryDue(task) {
+		if !taskstate.IsRetryDue(task) {
 			t.Fatal("no retry is due")
 		}
 		kept += targetsSize(cachedTask(pruneFinishedTask(task)))

@@ -14,14 +14,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
 // startCall makes a planned call beside the pass. It returns false if the process is
 // stopping: then nothing new starts.
-func (s *Submitter) startCall(ctx context.Context, l *accountQueue, creds teo.Credentials, call *schedule.Call) bool {
+func (s *Submitter) startCall(ctx context.Context, l *accountQueue, creds teo.Credentials, call *queue.Call) bool {
 	claimID := strings.ToLower(rand.Text()[:16])
 	if !s.calls.startCall(claimID) { // stopping: nothing new
 		l.queue.RecordReleased(call, s.newestVersions(l, call), time.Now())
@@ -40,7 +41,7 @@ func (s *Submitter) startCall(ctx context.Context, l *accountQueue, creds teo.Cr
 
 // makeCall claims the tasks, calls EdgeOne once and records the answer. Every step
 // may be the last one of this process: what it leaves behind is settled later.
-func (s *Submitter) makeCall(ctx context.Context, l *accountQueue, creds teo.Credentials, call *schedule.Call, claimID string) {
+func (s *Submitter) makeCall(ctx context.Context, l *accountQueue, creds teo.Credentials, call *queue.Call, claimID string) {
 	signedAt, tasks, claimed, troubles, err := s.claimInOrder(ctx, l, creds, call, claimID)
 	urls := claimedURLs(call, claimed)
 	s.updateQueue(l, func() {
@@ -70,7 +71,7 @@ var errTooSoon = errors.New("too many runs within a minute")
 // postponeUnclaimed keeps tasks waiting that took no claim, if that is their own trouble: it is
 // where others were claimed, where there are no others, and where the API server refuses
 // the write for what the task is. Else it returns the trouble, which is the API server's.
-func (s *Submitter) postponeUnclaimed(l *accountQueue, call *schedule.Call, troubles []error, someClaimed bool) (shared error) {
+func (s *Submitter) postponeUnclaimed(l *accountQueue, call *queue.Call, troubles []error, someClaimed bool) (shared error) {
 	tried := 0
 	for _, err := range troubles {
 		if err != nil && !isRefused(err) && !errors.Is(err, errTooSoon) {
@@ -105,7 +106,7 @@ func (s *Submitter) updateQueue(l *accountQueue, what func()) {
 // claimInOrder claims the tasks of a call when it is the call's turn to write, and
 // signs the claim then. On a slow API server calls that all claimed at once would
 // each take so long that none could be sent in time.
-func (s *Submitter) claimInOrder(ctx context.Context, l *accountQueue, creds teo.Credentials, call *schedule.Call, claimID string) (
+func (s *Submitter) claimInOrder(ctx context.Context, l *accountQueue, creds teo.Credentials, call *queue.Call, claimID string) (
 	signedAt time.Time, tasks []*v1alpha1.PrefetchTask, claimed []bool, troubles []error, err error,
 ) {
 	n := int64(min(len(call.Parts), maxStatusWriters))
@@ -123,7 +124,7 @@ func (s *Submitter) claimInOrder(ctx context.Context, l *accountQueue, creds teo
 // if it did not take it. It takes no longer than the signature or a process that stops can
 // wait: what is not claimed by then goes into a later call.
 func (s *Submitter) writeClaims(
-	ctx context.Context, l *accountQueue, creds teo.Credentials, call *schedule.Call, claimID string, signedAt time.Time,
+	ctx context.Context, l *accountQueue, creds teo.Credentials, call *queue.Call, claimID string, signedAt time.Time,
 ) (tasks []*v1alpha1.PrefetchTask, claimed []bool, troubles []error) {
 	tasks, claimed, troubles = tasksOf(call), make([]bool, len(call.Parts)), make([]error, len(call.Parts))
 	planned, foreign := hashCall(call.URLs), l.jobsAnsweredMeanwhile(call.Lane)
@@ -133,7 +134,7 @@ func (s *Submitter) writeClaims(
 			return
 		}
 		part := call.Parts[i]
-		newRun := schedule.IsNewRun(part.Task)
+		newRun := taskstate.IsNewRun(part.Task)
 		if newRun && s.runs.waitTime(part.Task) > 0 {
 			troubles[i] = errTooSoon
 			return
@@ -148,7 +149,7 @@ func (s *Submitter) writeClaims(
 			SignedAt:    metav1.NewTime(signedAt),
 			Targets:     part.Positions.String(),
 			CallHash:    planned,
-			Semantics:   schedule.HashSemantics(part.Task),
+			Semantics:   taskstate.HashSemantics(part.Task),
 			EarlierJobs: append(jobsSince(part.Task, signedAt.Add(-s.SignatureValidity)), foreign(part)...),
 		}
 		var err error
@@ -170,7 +171,7 @@ func (s *Submitter) writeClaims(
 // jobsSince are the jobs that were signed after a time and had the targets that
 // are now submitted again: those of the run before, or of this one what a retry is of.
 func jobsSince(task *v1alpha1.PrefetchTask, after time.Time) []string {
-	newRun := schedule.IsNewRun(task)
+	newRun := taskstate.IsNewRun(task)
 	var ids []string
 	for _, job := range slices.Backward(task.Status.Jobs) {
 		if (newRun || job.Retried != "") && job.SubmitTime.After(after) && len(ids) < maxEarlierJobs/2 {
@@ -182,7 +183,7 @@ func jobsSince(task *v1alpha1.PrefetchTask, after time.Time) []string {
 
 // answeredCall is a call that EdgeOne answered just now.
 type answeredCall struct {
-	lane  schedule.BatchKey
+	lane  queue.BatchKey
 	jobID string
 	urls  map[string]bool
 	at    time.Time
@@ -196,16 +197,16 @@ const answerRetention = clockSkew + 2*time.Second
 // jobsAnsweredMeanwhile returns a function that names the jobs that other calls got for a
 // task's URLs just now: they were made before the claim, so they are not its own. Those
 // of other lanes fetched the URLs in another way, and the history does not tell in which.
-func (l *accountQueue) jobsAnsweredMeanwhile(lane schedule.BatchKey) func(schedule.CallPart) []string {
+func (l *accountQueue) jobsAnsweredMeanwhile(lane queue.BatchKey) func(queue.CallPart) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.answered = slices.DeleteFunc(l.answered, func(a answeredCall) bool { return time.Since(a.at) > answerRetention })
 	beside := slices.DeleteFunc(slices.Clone(l.answered), func(a answeredCall) bool { return !a.lane.SharesZone(lane) })
-	return func(part schedule.CallPart) (ids []string) {
+	return func(part queue.CallPart) (ids []string) {
 		if len(beside) == 0 {
 			return nil
 		}
-		targets := schedule.DistinctTargets(part.Task)
+		targets := taskstate.DistinctTargets(part.Task)
 		for _, a := range beside {
 			if len(ids) < maxEarlierJobs/2 && slices.ContainsFunc(part.Positions, func(i int) bool { return a.urls[target.Identity(targets[i])] }) {
 				ids = append(ids, a.jobID)
@@ -226,14 +227,14 @@ func urlIdentities(urls []string) map[string]bool {
 // claimedURLs are the distinct URLs of the tasks that are claimed for certain, in
 // their first spelling.
 // No others may be sent: nobody would look for them.
-func claimedURLs(call *schedule.Call, claimed []bool) []string {
+func claimedURLs(call *queue.Call, claimed []bool) []string {
 	seen := make(map[string]bool, len(call.URLs))
 	var urls []string
 	for i, part := range call.Parts {
 		if !claimed[i] {
 			continue
 		}
-		targets := schedule.DistinctTargets(part.Task)
+		targets := taskstate.DistinctTargets(part.Task)
 		for _, p := range part.Positions {
 			if u := targets[p]; !seen[target.Identity(u)] {
 				seen[target.Identity(u)] = true
@@ -250,7 +251,7 @@ var errNotSent = errors.New("not sent")
 
 // sendEvent makes the call when it is its turn and there is a slot.
 func (s *Submitter) sendCall(
-	ctx context.Context, l *accountQueue, creds teo.Credentials, call *schedule.Call, claimID string, urls []string, signedAt time.Time,
+	ctx context.Context, l *accountQueue, creds teo.Credentials, call *queue.Call, claimID string, urls []string, signedAt time.Time,
 ) (teo.CreatePrefetchTaskResponse, error) {
 	slot, err := s.acquireSlot(ctx, creds, teo.Turn{Line: l.account.String(), Number: call.Sequence})
 	held := false
@@ -284,7 +285,7 @@ func (s *Submitter) acquireSlot(ctx context.Context, creds teo.Credentials, turn
 
 // createRequest is the call as EdgeOne wants it: lower-case values, and nothing that
 // the user left unset.
-func createRequest(lane schedule.BatchKey, urls []string) teo.CreatePrefetchTaskRequest {
+func createRequest(lane queue.BatchKey, urls []string) teo.CreatePrefetchTaskRequest {
 	req := teo.CreatePrefetchTaskRequest{ZoneID: lane.ZoneID, EncodeURL: lane.EncodeURL(), Targets: make([]string, len(urls))}
 	for i, u := range urls {
 		if req.Targets[i] = target.Encode(u); req.EncodeURL != nil && *req.EncodeURL {
@@ -307,7 +308,7 @@ func createRequest(lane schedule.BatchKey, urls []string) teo.CreatePrefetchTask
 // tasks whose status has not taken it in a few tries, and what is to be written: they
 // keep nobody else waiting.
 func (s *Submitter) recordOutcome(
-	ctx context.Context, l *accountQueue, call *schedule.Call, claimID string,
+	ctx context.Context, l *accountQueue, call *queue.Call, claimID string,
 	tasks []*v1alpha1.PrefetchTask, claimed []bool, sent int, response teo.CreatePrefetchTaskResponse, err error,
 ) (unsettled []*v1alpha1.PrefetchTask, outcome transition) {
 	q, now := l.queue, time.Now()
@@ -378,7 +379,7 @@ func isAboutTargets(err error) bool {
 }
 
 // backOffReleased tells the queue why a call was not executed.
-func (s *Submitter) backOffReleased(l *accountQueue, call *schedule.Call, err error) {
+func (s *Submitter) backOffReleased(l *accountQueue, call *queue.Call, err error) {
 	q, tasks, now := l.queue, s.newestVersions(l, call), time.Now()
 	switch {
 	case teo.IsBatchQuota(err):
@@ -392,7 +393,7 @@ func (s *Submitter) backOffReleased(l *accountQueue, call *schedule.Call, err er
 	case errors.Is(err, teo.ErrCutOff):
 		reach, failures := q.AttributeFailure(call, "cut off", now)
 		p := planBackOff(err, failures, s.RecheckInterval)
-		if reach == schedule.ScopeAccount {
+		if reach == queue.ScopeAccount {
 			q.BackOffAccount(p.Cause, now, now.Add(p.Duration))
 		}
 		q.BisectCutOff(call, tasks, p.Cause, now)
@@ -414,7 +415,7 @@ func (l *accountQueue) endCall(claimID string, tell func()) {
 }
 
 // startRefusal records targets of which it is known that EdgeOne refuses them.
-func (s *Submitter) startRefusal(l *accountQueue, call *schedule.Call) {
+func (s *Submitter) startRefusal(l *accountQueue, call *queue.Call) {
 	go func() {
 		defer s.enqueueAfter(l.account, 0)
 		tasks, troubles := tasksOf(call), make([]error, len(call.Parts))
@@ -435,7 +436,7 @@ func (s *Submitter) startRefusal(l *accountQueue, call *schedule.Call) {
 	}()
 }
 
-func tasksOf(call *schedule.Call) []*v1alpha1.PrefetchTask {
+func tasksOf(call *queue.Call) []*v1alpha1.PrefetchTask {
 	tasks := make([]*v1alpha1.PrefetchTask, len(call.Parts))
 	for i, part := range call.Parts {
 		tasks[i] = part.Task

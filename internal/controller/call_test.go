@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -286,7 +286,7 @@ func TestATaskWithoutAnAcknowledgedClaimIsNotSent(t *testing.T) {
 		u := newUnit(t, edgeOne, nil, a, b)
 		s, l := u.submitter(u.get("a"), u.get("b"))
 		call := u.planned(l)
-		if _, err := u.store.writeStatus(t.Context(), u.get("b"), refuseTargets(schedule.AllPositions(1), "meanwhile", t0)); err != nil {
+		if _, err := u.store.writeStatus(t.Context(), u.get("b"), refuseTargets(taskstate.AllPositions(1), "meanwhile", t0)); err != nil {
 			t.Fatal(err)
 		}
 		s.makeCall(context.Background(), l, unitCreds, call, "mine")
@@ -362,7 +362,7 @@ func TestAnAnswerThatComesAfterAnEditCountsIfTheEditIsTakenBack(t *testing.T) {
 	task.Spec.Targets = []v1alpha1.Target{"https://h/9", "https://h/8"}
 	recordJob("job", map[string]string{"https://h/9": "no"}, t0)(task)
 	task.Spec = *before
-	if open := schedule.OpenPositions(task); len(open) > 0 {
+	if open := taskstate.OpenPositions(task); len(open) > 0 {
 		t.Errorf("targets %v would be submitted again", open)
 	}
 }

@@ -3,7 +3,7 @@
 //
 // There are two controllers for EdgeOne. The Submitter's queue key is an account, as
 // EdgeOne meters calls by account: a pass plans the calls for which there will be
-// slots soon (internal/schedule decides) and hands each to a goroutine that claims,
+// slots soon (internal/queue decides) and hands each to a goroutine that claims,
 // waits for a slot, calls and records (call.go). The Poller's key is a zone of an account: a pass looks once
 // for everything open there, follows jobs, and settles calls whose answer was
 // lost (settle.go decides). What may happen to a status is in status.go; how

@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // isExpired is a task that is over and to be deleted a minute later.
@@ -23,7 +23,7 @@ func expired() *v1alpha1.PrefetchTask {
 	task := unitTask("a", 1)
 	task.ResourceVersion = "1"
 	task.Spec.TTLSecondsAfterFinished = 60
-	refuseTargets(schedule.AllPositions(1), "no", t0)(task)
+	refuseTargets(taskstate.AllPositions(1), "no", t0)(task)
 	return task
 }
 

@@ -13,7 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -72,11 +73,11 @@ func FuzzHandEditedStatus(f *testing.F) {
 	f.Fuzz(func(t *testing.T, n uint8, refused, had, claimed string, succeeded, failed int32, listedBits uint8) {
 		targets := 1 + int(n%8)
 		edited := taskOf(targets)
-		edited.Status.Run, edited.Status.RefusedTargets = schedule.RunHash(edited), refused
+		edited.Status.Run, edited.Status.RefusedTargets = taskstate.RunHash(edited), refused
 		edited.Status.Jobs = []v1alpha1.Job{{ID: "job", ClaimID: "before", Targets: had, Retried: refused, SubmitTime: metav1.NewTime(t0), Succeeded: max(0, succeeded), Failed: max(0, failed)}}
 		edited.Status.Submission = &v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: claimed, SignedAt: metav1.NewTime(t0)}
-		handedOver := func(task *v1alpha1.PrefetchTask) schedule.Positions {
-			return schedule.AllPositions(targets).Minus(schedule.OpenPositions(task))
+		handedOver := func(task *v1alpha1.PrefetchTask) taskstate.Positions {
+			return taskstate.AllPositions(targets).Minus(taskstate.OpenPositions(task))
 		}
 		after := func(c transition) *v1alpha1.PrefetchTask {
 			task := edited.DeepCopy()
@@ -91,7 +92,7 @@ func FuzzHandEditedStatus(f *testing.F) {
 			}
 			return task
 		}
-		asked := schedule.CoveredPositions(claimed, targets)
+		asked := taskstate.CoveredPositions(claimed, targets)
 		for _, id := range []string{"job", "new"} {
 			if missing := asked.Minus(handedOver(after(recordJob(id, nil, t0)))); len(missing) > 0 {
 				t.Errorf("EdgeOne took the call of %q, and targets %v wait", claimed, missing)
@@ -100,12 +101,12 @@ func FuzzHandEditedStatus(f *testing.F) {
 		after(recordJob("", map[string]string{"https://h/0": "no"}, t0))
 		after(releaseClaim(noReason, t0))
 		after(outcomeUnknown("lost", true))
-		after(reportWaiting(schedule.WaitingStatus{Cause: schedule.Cause{Reason: v1alpha1.ReasonWaiting}}, t0))
+		after(reportWaiting(queue.WaitingStatus{Cause: queue.Cause{Reason: v1alpha1.ReasonWaiting}}, t0))
 		after(endNotFollowed("no", t0))
-		after(refuseTargets(schedule.AllPositions(1), "no", t0))
+		after(refuseTargets(taskstate.AllPositions(1), "no", t0))
 
 		l := jobRecords{}
-		var shown schedule.Positions
+		var shown taskstate.Positions
 		for i := range targets {
 			if listedBits>>i&1 == 1 {
 				l.addTasks([]teo.PrefetchTask{{JobID: fmt.Sprint("job", i%2), Target: fmt.Sprintf("https://h/%d", i), Status: teo.StatusSuccess, CreateTime: t0}})
@@ -113,7 +114,7 @@ func FuzzHandEditedStatus(f *testing.F) {
 			}
 		}
 		for _, fenced := range []bool{false, true} {
-			decision, jobs := matchClaim(edited.Status.Submission, schedule.DistinctTargets(edited), l, fenced, func(string) string { return "" })
+			decision, jobs := matchClaim(edited.Status.Submission, taskstate.DistinctTargets(edited), l, fenced, func(string) string { return "" })
 			if decision == undecided {
 				continue
 			}
@@ -125,7 +126,7 @@ func FuzzHandEditedStatus(f *testing.F) {
 			}
 		}
 		late := after(follow(l, time.Hour, t0, t0.Add(2*time.Hour)))
-		if len(schedule.OpenPositions(late)) == 0 && late.Status.Submission == nil && !isFinished(late) {
+		if len(taskstate.OpenPositions(late)) == 0 && late.Status.Submission == nil && !isFinished(late) {
 			t.Errorf("without an end after the deadline: %+v", late.Status)
 		}
 	})

@@ -19,8 +19,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -169,7 +169,7 @@ func (j *judge) written(before, after *v1alpha1.PrefetchTask) {
 		j.recorded[job.ID] = true
 		at := j.executed[job.ID]
 		if j.unheard[job.ID] && !j.disturbed.After(at) {
-			positions, _ := schedule.ParsePositions(job.Targets)
+			positions, _ := taskstate.ParsePositions(job.Targets)
 			j.adopted = append(j.adopted, time.Since(at.Add(j.h.listed(len(positions)))))
 		}
 	}
@@ -222,14 +222,14 @@ func (j *judge) stuck(task *userTask) string {
 	switch {
 	case now.Status.ObservedGeneration != now.Generation:
 		return "the status speaks of an old generation"
-	case schedule.IsRetryDue(now) && (!task.list || now.Status.TargetsHash == schedule.HashTargets(&v1alpha1.PrefetchTask{Spec: task.spec})):
+	case taskstate.IsRetryDue(now) && (!task.list || now.Status.TargetsHash == taskstate.HashTargets(&v1alpha1.PrefetchTask{Spec: task.spec})):
 		return "a retry is not handled"
-	case finished != nil && finished.Status == metav1.ConditionTrue && !schedule.IsNewRun(now):
+	case finished != nil && finished.Status == metav1.ConditionTrue && !taskstate.IsNewRun(now):
 		return ""
 	case ptr.Deref(task.spec.Suspend, false):
 		if claim := now.Status.Submission; claim != nil && !claim.Expired && !j.h.users.lacksCredentials(task) {
 			return "suspended, but a call is not settled"
-		} else if claim == nil && len(schedule.OpenPositions(now)) > 0 && (ready == nil || ready.Reason != v1alpha1.ReasonSuspended) {
+		} else if claim == nil && len(taskstate.OpenPositions(now)) > 0 && (ready == nil || ready.Reason != v1alpha1.ReasonSuspended) {
 			return "does not say that it is suspended"
 		}
 		return ""
@@ -277,11 +277,11 @@ func (j *judge) judge() {
 // completeTime checks the run of a finished task URL by URL.
 func (j *judge) complete(task *userTask, executed map[string]int) {
 	now := j.h.users.now(task)
-	if !meta.IsStatusConditionTrue(now.Status.Conditions, v1alpha1.ConditionFinished) || schedule.IsNewRun(now) {
+	if !meta.IsStatusConditionTrue(now.Status.Conditions, v1alpha1.ConditionFinished) || taskstate.IsNewRun(now) {
 		return
 	}
 	succeeded, failed := 0, 0
-	for _, target := range schedule.DistinctTargets(now) {
+	for _, target := range taskstate.DistinctTargets(now) {
 		taken := !strings.Contains(target, "/refuse/") && !strings.Contains(target, "unknown.example.net")
 		if taken && executed[workOf(task.spec, target)] == 0 {
 			if !j.otherwise(target) {
@@ -331,12 +331,12 @@ func (j *judge) accounted(e simulator.Execution, url string) {
 // recordedFor says whether a job is recorded for a URL in the task of a run.
 func (j *judge) recordedFor(run *userRun, id, url string) bool {
 	now := j.h.users.now(run.task)
-	if schedule.IsNewRun(now) {
+	if taskstate.IsNewRun(now) {
 		return false
 	}
-	position := slices.IndexFunc(schedule.DistinctTargets(now), sameURL(url))
+	position := slices.IndexFunc(taskstate.DistinctTargets(now), sameURL(url))
 	return slices.ContainsFunc(now.Status.Jobs, func(job v1alpha1.Job) bool {
-		positions, _ := schedule.ParsePositions(job.Targets)
+		positions, _ := taskstate.ParsePositions(job.Targets)
 		return job.ID == id && slices.Contains(positions, position)
 	})
 }

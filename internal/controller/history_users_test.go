@@ -12,8 +12,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // users create, edit, suspend and delete tasks and Secrets at random, and
@@ -228,7 +228,7 @@ func (t *userTask) applied() v1alpha1.PrefetchTaskSpec {
 
 // listKey names the ConfigMap of the task's targets, by its content.
 func (t *userTask) listKey() client.ObjectKey {
-	return client.ObjectKey{Namespace: t.key.Namespace, Name: "list-" + schedule.HashTargets(&v1alpha1.PrefetchTask{Spec: t.spec})}
+	return client.ObjectKey{Namespace: t.key.Namespace, Name: "list-" + taskstate.HashTargets(&v1alpha1.PrefetchTask{Spec: t.spec})}
 }
 
 // historyTime is the task as it is, with its targets in the order that its run has.
@@ -238,7 +238,7 @@ func (u *users) now(task *userTask) *v1alpha1.PrefetchTask {
 		return now
 	}
 	now = withTargets(now, task.spec.Targets)
-	if reversed := withTargets(now, reverse(task.spec.Targets)); now.Status.TargetsHash == schedule.HashTargets(reversed) {
+	if reversed := withTargets(now, reverse(task.spec.Targets)); now.Status.TargetsHash == taskstate.HashTargets(reversed) {
 		return reversed
 	}
 	return now
@@ -502,7 +502,7 @@ func (u *users) lacksCredentials(task *userTask) bool {
 }
 
 func runOf(spec v1alpha1.PrefetchTaskSpec) string {
-	return schedule.RunHash(&v1alpha1.PrefetchTask{Spec: spec})
+	return taskstate.RunHash(&v1alpha1.PrefetchTask{Spec: spec})
 }
 
 // severalAccounts says whether tasks with different Secrets asked for a target.

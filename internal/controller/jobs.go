@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // RecordedJobs remembers which claims have recorded which of EdgeOne's jobs lately, those
@@ -84,7 +84,7 @@ func (j *RecordedJobs) setRetention(retention time.Duration) {
 func (j *RecordedJobs) mayStillBeSeen(task *v1alpha1.PrefetchTask) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return schedule.IsUnseen(task) && !isPastRetention(task, j.retention, time.Now())
+	return taskstate.IsUnseen(task) && !isPastRetention(task, j.retention, time.Now())
 }
 
 // maxRecordedJobs bounds how many jobs are remembered. EdgeOne takes 20 calls a

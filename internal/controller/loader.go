@@ -10,7 +10,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 const (
@@ -36,7 +37,7 @@ type listLoader struct {
 	leads <-chan struct{} // closed once this process may submit
 
 	mu      sync.Mutex
-	waiting schedule.RoundRobin[client.ObjectKey]
+	waiting queue.RoundRobin[client.ObjectKey]
 	queued  map[client.ObjectKey]bool // those of waiting, and those that are being read
 	reading int
 	again   *time.Timer // to look for lists that are idle
@@ -123,8 +124,8 @@ func (l *listLoader) reuseList(known, next *v1alpha1.PrefetchTask) *v1alpha1.Pre
 	isKept := l.loaded.hasList(next)
 	switch {
 	case hasLongList(next) && !isKept:
-		return schedule.ElideTargets(next)
-	case isKept && schedule.IsElided(next) && known != nil && !schedule.IsElided(known) && schedule.RunHash(known) == schedule.RunHash(next):
+		return taskstate.ElideTargets(next)
+	case isKept && taskstate.IsElided(next) && known != nil && !taskstate.IsElided(known) && taskstate.RunHash(known) == taskstate.RunHash(next):
 		return withTargets(next, known.Spec.Targets)
 	}
 	return next
@@ -146,7 +147,7 @@ func (l *listLoader) onChange(before, after *v1alpha1.PrefetchTask) {
 		if l.queued[key] && l.waiting.Remove(key.Namespace, key) {
 			delete(l.queued, key)
 		}
-	case schedule.IsElided(task):
+	case taskstate.IsElided(task):
 		l.loaded.removeList(key)
 		if needsList(task) {
 			l.requestList(key)
@@ -164,7 +165,7 @@ func (l *listLoader) onChange(before, after *v1alpha1.PrefetchTask) {
 // needsList says whether the URLs of a task are to be known: to submit them, or to find out
 // which of them a retry is of.
 func needsList(task *v1alpha1.PrefetchTask) bool {
-	return schedule.NeedsCall(task) || schedule.IsRetryDue(task)
+	return taskstate.NeedsCall(task) || taskstate.IsRetryDue(task)
 }
 
 // hasProgress says whether a call of a task began or ended between two versions. Only that
@@ -228,14 +229,14 @@ func (l *listLoader) startLoadsAfter(wait time.Duration) {
 
 // loadList reads the list of a task, if it still wants a call.
 func (l *listLoader) loadList(key client.ObjectKey) {
-	if task := l.versions.newestVersion(key); task != nil && schedule.IsElided(task) && needsList(task) {
+	if task := l.versions.newestVersion(key); task != nil && taskstate.IsElided(task) && needsList(task) {
 		l.readList(key, task)
 	}
 	l.mu.Lock()
 	l.reading--
 	delete(l.queued, key)
 	// It could not be read, or there is another version or another task meanwhile.
-	if task := l.versions.newestVersion(key); task != nil && schedule.IsElided(task) && needsList(task) {
+	if task := l.versions.newestVersion(key); task != nil && taskstate.IsElided(task) && needsList(task) {
 		time.AfterFunc(loadAgain, func() {
 			l.onChange(&v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}, nil)
 		})

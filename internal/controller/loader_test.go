@@ -14,8 +14,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // longTargets are targets of some KiB together, in the zone of unit tests.
@@ -162,7 +162,7 @@ func TestALongListThatCannotBeReadIsReadLater(t *testing.T) {
 			t.Fatalf("%d reads are to fail yet, %d tasks are in line", reader.fails, line.queue.Len())
 		}
 		call := u.planned(line)
-		if got := len(call.URLs); got != 2*maxCachedTargets>>10 || schedule.IsElided(call.Parts[0].Task) {
+		if got := len(call.URLs); got != 2*maxCachedTargets>>10 || taskstate.IsElided(call.Parts[0].Task) {
 			t.Errorf("the call has %d URLs", got)
 		}
 	})
@@ -189,7 +189,7 @@ func TestTheListOfATaskIsReadOnlyWhenItsOutcomesAreNews(t *testing.T) {
 		u := newUnit(t, edgeOne.RoundTripper(), nil, task)
 		reads := &countingReader{Reader: u.store.live}
 		u.store.live = reads
-		p := u.poller(schedule.ElideTargets(u.get("a")))
+		p := u.poller(taskstate.ElideTargets(u.get("a")))
 		u.lookUntil(p, unitZone, time.Now().Add(9*time.Minute))
 		if reads.n > 2 {
 			t.Errorf("the list was read %d times while nothing had ended", reads.n)
@@ -277,7 +277,7 @@ func TestTheListOfATaskIsNotReadAtEachLookForItsCall(t *testing.T) {
 		newListLoader(u.sharedState, u.store, make(chan struct{}))
 		reads := &countingReader{Reader: u.store.live}
 		u.store.live = reads
-		p := u.poller(schedule.ElideTargets(u.get("a")))
+		p := u.poller(taskstate.ElideTargets(u.get("a")))
 		execute(t, edgeOne, "https://h/somebody-elses")
 		u.lookUntil(p, unitZone, time.Now().Add(5*time.Minute))
 		if reads.n > 5 {
@@ -296,10 +296,10 @@ func TestOutcomesOfLongListsDoNotKeepLostCallsWaiting(t *testing.T) {
 		edgeOne := unitEdgeOne(nil)
 		lost := claimedAt(unitTask("lost", 50), time.Now())
 		u := newUnit(t, edgeOne.RoundTripper(), nil, lost)
-		p := u.poller(schedule.ElideTargets(u.get("lost")))
-		execute(t, edgeOne, schedule.DistinctTargets(lost)...)
+		p := u.poller(taskstate.ElideTargets(u.get("lost")))
+		execute(t, edgeOne, taskstate.DistinctTargets(lost)...)
 		for range loads { // outcomes are being written, slowly
-			_, done := p.borrowList(t.Context(), schedule.ElideTargets(lost))
+			_, done := p.borrowList(t.Context(), taskstate.ElideTargets(lost))
 			go func() { time.Sleep(time.Minute); done() }()
 		}
 		started := time.Now()
@@ -357,7 +357,7 @@ func TestATaskMadeAgainWhileItsListIsReadGetsItsList(t *testing.T) {
 		u.versions.observeTask(old)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if newest := u.versions.newestVersion(client.ObjectKeyFromObject(task)); newest == nil || schedule.IsElided(newest) || line.queue.Len() != 1 {
+		if newest := u.versions.newestVersion(client.ObjectKeyFromObject(task)); newest == nil || taskstate.IsElided(newest) || line.queue.Len() != 1 {
 			t.Error("the list of the new task is not read")
 		}
 	})
@@ -385,12 +385,12 @@ func TestARetryOfALongListIsSubmittedOnce(t *testing.T) {
 		}
 		key := w.create("n", "a", long)
 		task := w.server.get(key).DeepCopy()
-		claimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-a1", SignedAt: metav1.Now(), Targets: "0-99", Semantics: schedule.HashSemantics(task)}, time.Now())(task)
+		claimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-a1", SignedAt: metav1.Now(), Targets: "0-99", Semantics: taskstate.HashSemantics(task)}, time.Now())(task)
 		recordJob("job-1", nil, time.Now())(task)
 		task.Status.Jobs[0].Failed = 100
 		updateSummary(task, time.Now())
 		task.Annotations = map[string]string{v1alpha1.RetryAnnotation: "1"}
-		if !schedule.IsRetryDue(task) {
+		if !taskstate.IsRetryDue(task) {
 			t.Fatal("no retry is due")
 		}
 		w.server.restore(task)
@@ -456,8 +456,8 @@ func TestTasksWhoseListsAreAwayAreCountedAmongThoseThatWait(t *testing.T) {
 func TestAnAnswerThatIsRecordedLateTellsWhatWasRefused(t *testing.T) {
 	task := claimedAt(unitTask("a", 3), t0)
 	u := newUnit(t, nil, nil, task)
-	elided := schedule.ElideTargets(u.get("a"))
-	change := recordJob("job", map[string]string{schedule.DistinctTargets(task)[1]: "no"}, t0)
+	elided := taskstate.ElideTargets(u.get("a"))
+	change := recordJob("job", map[string]string{taskstate.DistinctTargets(task)[1]: "no"}, t0)
 	if _, err := u.store.settleClaim(t.Context(), elided, "claim of a", change, maxSettleTries); err != nil {
 		t.Fatal(err)
 	}

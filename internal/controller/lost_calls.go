@@ -14,8 +14,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -156,14 +156,14 @@ func (p *Poller) planClaimsRead(tasks []*v1alpha1.PrefetchTask) *claimsRead {
 func wantedURLs(tasks []*v1alpha1.PrefetchTask) map[string]bool {
 	wanted := map[string]bool{}
 	for _, task := range tasks {
-		if schedule.IsNewRun(task) {
+		if taskstate.IsNewRun(task) {
 			continue // whatever became of its call
 		}
 		if lacksTargets(task) {
 			return nil
 		}
-		targets := schedule.DistinctTargets(task)
-		for _, i := range schedule.CoveredPositions(task.Status.Submission.Targets, len(targets)) {
+		targets := taskstate.DistinctTargets(task)
+		for _, i := range taskstate.CoveredPositions(task.Status.Submission.Targets, len(targets)) {
 			wanted[target.Identity(targets[i])] = true
 		}
 	}
@@ -267,7 +267,7 @@ func (p *Poller) settleTask(ctx context.Context, task *v1alpha1.PrefetchTask, l 
 	claim := task.Status.Submission
 	listed, shown := task, p.claimFingerprint(task, l)
 	if shown != "" {
-		if schedule.IsElided(task) && p.isClaimShown(task, "") == shown {
+		if taskstate.IsElided(task) && p.isClaimShown(task, "") == shown {
 			shown = "" // its list has told nothing then
 		} else {
 			var done func()
@@ -285,7 +285,7 @@ func (p *Poller) settleTask(ctx context.Context, task *v1alpha1.PrefetchTask, l 
 	}
 	after := p.writeStatus(ctx, listed, func(task *v1alpha1.PrefetchTask) {
 		c(task)
-		if !schedule.IsNewRun(task) { // of what was found the listing may tell more
+		if !taskstate.IsNewRun(task) { // of what was found the listing may tell more
 			followJobs(l.historyRead, p.outcomeLimits(), time.Now(), false)(task)
 		}
 	})
@@ -305,7 +305,7 @@ func (p *Poller) settleTask(ctx context.Context, task *v1alpha1.PrefetchTask, l 
 // of the task tell what it means; "" if nothing.
 func (p *Poller) claimFingerprint(task *v1alpha1.PrefetchTask, l *claimsRead) string {
 	claim := task.Status.Submission
-	if schedule.IsNewRun(task) || l.unread[claim.ClaimID] != nil {
+	if taskstate.IsNewRun(task) || l.unread[claim.ClaimID] != nil {
 		return ""
 	}
 	if l.fenced[claim.ClaimID] {
@@ -365,7 +365,7 @@ func (p *Poller) countSettled(z zoneKey, l *claimsRead) {
 // settleClaim decides about a claimed task; nil is to wait.
 func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submission, l *claimsRead) transition {
 	fenced, serverNow := l.fenced[claim.ClaimID], p.edgeOne.ServerTime()
-	if schedule.IsNewRun(task) {
+	if taskstate.IsNewRun(task) {
 		// The spec no longer says which URLs the claim was for, and the new run
 		// only has to wait until that call cannot happen any more. The claim
 		// stays: if the spec is changed back, what became of the call counts.
@@ -386,7 +386,7 @@ func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submis
 	for _, id := range claim.EarlierJobs {
 		delete(history, id)
 	}
-	result, jobs := matchClaim(claim, schedule.DistinctTargets(task), history, fenced, func(jobID string) string { return p.jobs.ownerOf(jobID, claim.ClaimID) })
+	result, jobs := matchClaim(claim, taskstate.DistinctTargets(task), history, fenced, func(jobID string) string { return p.jobs.ownerOf(jobID, claim.ClaimID) })
 	switch {
 	case result != undecided:
 		return adoptJobs(jobs, time.Now())
@@ -427,7 +427,7 @@ func (s lostCallReconciler) reportUnsettled(ctx context.Context, tasks []*v1alph
 	writeInParallel(len(tasks), func(i int) {
 		task := tasks[i]
 		claim := task.Status.Submission
-		if schedule.IsNewRun(task) {
+		if taskstate.IsNewRun(task) {
 			if s.isExpired(claim) {
 				s.writeStatus(ctx, task, expireClaim)
 			}

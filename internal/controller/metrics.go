@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -227,7 +227,7 @@ func limitZones(zones map[string]zoneStats, unsettled map[string]time.Time) (map
 		return cmp.Or(-cmp.Compare(zones[a].accepted, zones[b].accepted), cmp.Compare(a, b))
 	})
 	cappedZones, cappedUnsettled := map[string]zoneStats{}, map[string]time.Time{}
-	rest := zoneStats{ZoneStats: schedule.ZoneStats{Waiting: map[string]schedule.Backlog{}, Left: -1}}
+	rest := zoneStats{ZoneStats: queue.ZoneStats{Waiting: map[string]queue.Backlog{}, Left: -1}}
 	for i, id := range ids {
 		zone, used := zones[id]
 		since, open := unsettled[id]
@@ -259,7 +259,7 @@ func ageOf(now, since time.Time) float64 {
 
 // zoneStats is what the lines of all accounts know of a zone.
 type zoneStats struct {
-	schedule.ZoneStats
+	queue.ZoneStats
 	daily    int // the quota of a day; 0 is not known
 	accepted acceptedFrom
 }
@@ -331,7 +331,7 @@ func (l *accountQueue) statsByZone(now time.Time) map[string]zoneStats {
 			zone.Left = -1
 		}
 		if len(zone.Waiting) == 0 {
-			zone.Waiting = map[string]schedule.Backlog{v1alpha1.ReasonWaiting: {}}
+			zone.Waiting = map[string]queue.Backlog{v1alpha1.ReasonWaiting: {}}
 		}
 		zones[id] = zoneStats{zone, used.daily, accepted}
 	}

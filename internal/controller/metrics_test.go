@@ -21,7 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
@@ -319,19 +319,19 @@ func TestInventedZonesShareOneLabelAndRealOnesHaveTheirOwn(t *testing.T) {
 
 func TestTwoAccountsOfAZoneAreToldOfAsOne(t *testing.T) {
 	early, late := time.Unix(100, 0), time.Unix(200, 0)
-	use := func(left, daily int, waiting map[string]schedule.Backlog) zoneStats {
-		return zoneStats{ZoneStats: schedule.ZoneStats{Waiting: waiting, Left: left}, daily: daily}
+	use := func(left, daily int, waiting map[string]queue.Backlog) zoneStats {
+		return zoneStats{ZoneStats: queue.ZoneStats{Waiting: waiting, Left: left}, daily: daily}
 	}
-	one := use(-1, 10, map[string]schedule.Backlog{v1alpha1.ReasonWaiting: {Targets: 1, Since: late}})
-	two := use(5, 20, map[string]schedule.Backlog{v1alpha1.ReasonWaiting: {Targets: 2, Since: early}, v1alpha1.ReasonThrottled: {Targets: 7, Since: late}})
-	want := use(5, 20, map[string]schedule.Backlog{v1alpha1.ReasonWaiting: {Targets: 3, Since: early}, v1alpha1.ReasonThrottled: {Targets: 7, Since: late}})
+	one := use(-1, 10, map[string]queue.Backlog{v1alpha1.ReasonWaiting: {Targets: 1, Since: late}})
+	two := use(5, 20, map[string]queue.Backlog{v1alpha1.ReasonWaiting: {Targets: 2, Since: early}, v1alpha1.ReasonThrottled: {Targets: 7, Since: late}})
+	want := use(5, 20, map[string]queue.Backlog{v1alpha1.ReasonWaiting: {Targets: 3, Since: early}, v1alpha1.ReasonThrottled: {Targets: 7, Since: late}})
 	for _, got := range []zoneStats{one.mergeStats(two), two.mergeStats(one)} {
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%+v", got)
 		}
 	}
-	one = use(3, 10, map[string]schedule.Backlog{v1alpha1.ReasonWaiting: {}}) // where none waits
-	want.Waiting[v1alpha1.ReasonWaiting], want.Left = schedule.Backlog{Targets: 2, Since: early}, 3
+	one = use(3, 10, map[string]queue.Backlog{v1alpha1.ReasonWaiting: {}}) // where none waits
+	want.Waiting[v1alpha1.ReasonWaiting], want.Left = queue.Backlog{Targets: 2, Since: early}, 3
 	for _, got := range []zoneStats{one.mergeStats(two), two.mergeStats(one)} {
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%+v", got)

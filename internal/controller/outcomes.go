@@ -13,14 +13,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // jobReadState is what the Poller remembers of its looks at a job.
 type jobReadState struct {
 	at      time.Time // of the last one, whatever it found
 	refused time.Time // since when all of them were refused; zero if the last was not
-	why     schedule.Cause
+	why     queue.Cause
 	byID    bool // a window does not tell enough
 }
 
@@ -39,11 +40,11 @@ type wantedOutcomes struct {
 // wantedOutcomesOf are the jobs of a task that are to be read: those of which outcomes are
 // missing, and for a retry those of which the status does not tell what failed.
 func wantedOutcomesOf(task *v1alpha1.PrefetchTask) *wantedOutcomes {
-	w := &wantedOutcomes{version: task, isRare: isFinished(task) && !schedule.IsRetryDue(task), failures: map[string]jobFailures{}}
-	if schedule.IsNewRun(task) {
+	w := &wantedOutcomes{version: task, isRare: isFinished(task) && !taskstate.IsRetryDue(task), failures: map[string]jobFailures{}}
+	if taskstate.IsNewRun(task) {
 		return w
 	}
-	isRetry := schedule.IsRetryDue(task)
+	isRetry := taskstate.IsRetryDue(task)
 	for i := range task.Status.Jobs {
 		job := &task.Status.Jobs[i]
 		if isRetry && !namesAllFailures(task, job) || !isRetry && isJobOpen(*job) {
@@ -65,7 +66,7 @@ func (p *Poller) jobDueAt(work *zoneState, w *wantedOutcomes, job followedJob) t
 	if !look.at.IsZero() {
 		return look.at.Add(interval)
 	}
-	if look.byID || schedule.IsRetryDue(w.version) {
+	if look.byID || taskstate.IsRetryDue(w.version) {
 		return time.Now()
 	}
 	age := p.edgeOne.ServerTime().Sub(job.signed)
@@ -77,7 +78,7 @@ func (p *Poller) jobInterval(w *wantedOutcomes, job followedJob, look jobReadSta
 		return rareReads * p.RecheckInterval
 	}
 	interval := p.PollInterval
-	if !schedule.IsRetryDue(w.version) {
+	if !taskstate.IsRetryDue(w.version) {
 		age := p.edgeOne.ServerTime().Sub(job.signed)
 		interval = min(max(age/4, p.PollInterval), 12*p.PollInterval)
 	}
@@ -178,7 +179,7 @@ func (p *Poller) recordJobsRead(z zoneKey, jobs []followedJob, seen *historyRead
 	if work == nil {
 		return nil
 	}
-	why, isRefused := schedule.Cause{}, false
+	why, isRefused := queue.Cause{}, false
 	if err != nil {
 		why, isRefused = unreadCause(err, p.RecheckInterval)
 	}
@@ -221,12 +222,12 @@ func (p *Poller) recordJobsRead(z zoneKey, jobs []followedJob, seen *historyRead
 
 // updateTask writes what a look has found out about a task.
 func (p *Poller) writeOutcomes(ctx context.Context, task *v1alpha1.PrefetchTask, z zoneKey, seen *historyRead) {
-	if schedule.IsNewRun(task) {
+	if taskstate.IsNewRun(task) {
 		return
 	}
 	unread, why := p.unreadSince(task, z)
 	shown := p.outcomeFingerprint(task, z, seen)
-	if why == nil && schedule.IsElided(task) && shown == p.isOutcomeShown(task, z, nil) {
+	if why == nil && taskstate.IsElided(task) && shown == p.isOutcomeShown(task, z, nil) {
 		return // nothing that is worth reading its list for
 	}
 	listed, done := p.borrowList(ctx, task)
@@ -236,7 +237,7 @@ func (p *Poller) writeOutcomes(ctx context.Context, task *v1alpha1.PrefetchTask,
 	}
 	changes := []transition{followJobs(seen, p.outcomeLimits(), time.Now(), unread.isRead)}
 	switch step := unread.nextStep(p.RecheckInterval, p.JobDeadline); {
-	case schedule.IsRetryDue(task):
+	case taskstate.IsRetryDue(task):
 		changes = []transition{p.planRetry(task, z, seen, unread, why)}
 	case why == nil:
 	case step == sayUnread:
@@ -305,7 +306,7 @@ func (p *Poller) borrowList(ctx context.Context, task *v1alpha1.PrefetchTask) (l
 }
 
 func (p *Poller) borrowSlot(ctx context.Context, task *v1alpha1.PrefetchTask, slots chan struct{}) (listed *v1alpha1.PrefetchTask, done func()) {
-	if !schedule.IsElided(task) {
+	if !taskstate.IsElided(task) {
 		return task, func() {}
 	}
 	select {
@@ -322,8 +323,8 @@ func (p *Poller) outcomeLimits() outcomeLimits {
 
 // unreadSince says what is known of the jobs of a task that EdgeOne does not let us read,
 // and why; nil if there are none.
-func (p *Poller) unreadSince(task *v1alpha1.PrefetchTask, z zoneKey) (u unreadState, why *schedule.Cause) {
-	u.isHandedOver = task.Status.Submission == nil && len(schedule.OpenPositions(task)) == 0
+func (p *Poller) unreadSince(task *v1alpha1.PrefetchTask, z zoneKey) (u unreadState, why *queue.Cause) {
+	u.isHandedOver = task.Status.Submission == nil && len(taskstate.OpenPositions(task)) == 0
 	u.isOver, u.isBeyond = isFinished(task), isPastRetention(task, p.HistoryRetention, p.edgeOne.ServerTime())
 	if stalled := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionStalled); stalled != nil && isUnreadReported(task) {
 		u.said = max(time.Since(stalled.LastTransitionTime.Time), 1)
@@ -358,7 +359,7 @@ func (p *Poller) readAgainByID(task *v1alpha1.PrefetchTask, z zoneKey, seen *his
 	w := work.wantedOutcomes(key, task)
 	for _, job := range w.jobs {
 		look, isKnown := work.looks[job.id]
-		isLate := schedule.IsRetryDue(task) || seen.at.Sub(job.signed) > p.JobDeadline
+		isLate := taskstate.IsRetryDue(task) || seen.at.Sub(job.signed) > p.JobDeadline
 		if isKnown && isLate && seen.listing[job.id] != nil && !seen.whole[job.id] && !look.byID {
 			work.looks[job.id] = jobReadState{byID: true}
 		}

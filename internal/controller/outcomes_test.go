@@ -18,8 +18,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -31,12 +31,12 @@ func handedOver(t *testing.T, edgeOne *simulator.Simulator, name string, targets
 	for i := range task.Spec.Targets {
 		task.Spec.Targets[i] = v1alpha1.Target(fmt.Sprintf("https://h/%s/%d", name, i))
 	}
-	urls := schedule.DistinctTargets(task)
+	urls := taskstate.DistinctTargets(task)
 	for from := 0; from < targets; from += perJob {
 		to := min(from+perJob, targets)
 		claimTargets(v1alpha1.Submission{
 			ClaimID: fmt.Sprintf("claim of %s %d", name, from), ZoneID: unitZone, AccountHash: unitCreds.Hash(), SignedAt: metav1.NewTime(edgeOne.Now().Truncate(time.Second)),
-			Targets: schedule.AllPositions(to)[from:].String(), Semantics: schedule.HashSemantics(task),
+			Targets: taskstate.AllPositions(to)[from:].String(), Semantics: taskstate.HashSemantics(task),
 		}, time.Now())(task)
 		recordJob(execute(t, edgeOne, urls[from:to]...), nil, time.Now())(task)
 	}
@@ -201,7 +201,7 @@ func TestAJobThatCannotBeReadConcernsOnlyItsTasks(t *testing.T) {
 		good, lost := handedOver(t, edgeOne, "good", 1, 1), claimedAt(unitTask("lost", 1), time.Now())
 		bad := claimedAt(unitTask("bad", 1), time.Now())
 		recordJob("job-that-edgeone-rejects", nil, time.Now())(bad)
-		execute(t, edgeOne, schedule.DistinctTargets(lost)...)
+		execute(t, edgeOne, taskstate.DistinctTargets(lost)...)
 		refuse := func(body string) string {
 			if strings.Contains(body, "job-that-edgeone-rejects") {
 				return "InvalidParameter"
@@ -374,7 +374,7 @@ func TestADayWithoutASecretFailsNothing(t *testing.T) {
 		defer edgeOne.Close()
 		part, all := handedOver(t, edgeOne, "part", 2, 2), handedOver(t, edgeOne, "all", 2, 2)
 		part.Spec.Targets = append(part.Spec.Targets, "https://h/more")
-		part.Status.Run = schedule.RunHash(part)
+		part.Status.Run = taskstate.RunHash(part)
 		u, p := settling(t, edgeOne.RoundTripper(), part, all)
 		isMissing := true
 		u.credentials.Own = func() (teo.Credentials, error) {
@@ -417,8 +417,8 @@ func TestARetryOfWhatHadNoOutcomeLooksFirst(t *testing.T) {
 				}
 				u.ask(p, "1")
 				u.lookUntil(p, unitZone, time.Now().Add(time.Minute))
-				if task := u.get("a"); schedule.OpenPositions(task).String() != c.open || summary(task) != c.ends || len(task.Status.FailedTargets) > 0 {
-					t.Errorf("EdgeOne lists all as success; %q is open, and it is %s", schedule.OpenPositions(task), summary(task))
+				if task := u.get("a"); taskstate.OpenPositions(task).String() != c.open || summary(task) != c.ends || len(task.Status.FailedTargets) > 0 {
+					t.Errorf("EdgeOne lists all as success; %q is open, and it is %s", taskstate.OpenPositions(task), summary(task))
 				}
 			})
 		})
@@ -471,7 +471,7 @@ func TestALostCallIsSettledWhileOutcomesAreWritten(t *testing.T) {
 		}
 		time.Sleep(11 * time.Second)
 		begin := time.Now()
-		execute(t, edgeOne, schedule.DistinctTargets(lost)...) // and the answer is lost
+		execute(t, edgeOne, taskstate.DistinctTargets(lost)...) // and the answer is lost
 		p.versions.observeTask(u.get("lost"))
 		for u.get("lost").Status.Submission != nil && time.Since(begin) < 5*time.Minute {
 			time.Sleep(100 * time.Millisecond)
@@ -652,7 +652,7 @@ func TestARetryWaitsUntilAllOfItsJobsAreRead(t *testing.T) {
 		u.ask(p, "1")
 		u.lookUntil(p, unitZone, time.Now().Add(2*time.Minute))
 		if task := u.get("a"); readyReason(task) != v1alpha1.ReasonSucceeded {
-			t.Errorf("EdgeOne lists all as success; %q is open, and it is %s", schedule.OpenPositions(task), summary(task))
+			t.Errorf("EdgeOne lists all as success; %q is open, and it is %s", taskstate.OpenPositions(task), summary(task))
 		}
 	})
 }

@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -78,17 +78,17 @@ type readStreak struct {
 // not ended, or a claim. Without its targets nothing can be made of what is seen,
 // and of a task that is being deleted nobody will read it.
 func openZone(task *v1alpha1.PrefetchTask) (zoneKey, bool) {
-	if !task.DeletionTimestamp.IsZero() || schedule.IsUnresolved(task) && !schedule.IsNewRun(task) {
+	if !task.DeletionTimestamp.IsZero() || taskstate.IsUnresolved(task) && !taskstate.IsNewRun(task) {
 		return zoneKey{}, false
 	}
 	if claim := task.Status.Submission; claim != nil {
 		// With the keys that the task has now: those of the call may be gone.
-		return zoneKey{secretKeyOf(task), claim.ZoneID}, schedule.HasClaim(task)
+		return zoneKey{secretKeyOf(task), claim.ZoneID}, taskstate.HasClaim(task)
 	}
-	if schedule.IsRetryDue(task) {
-		return zoneKey{secretKeyOf(task), task.Spec.ZoneID}, !schedule.IsElided(task)
+	if taskstate.IsRetryDue(task) {
+		return zoneKey{secretKeyOf(task), task.Spec.ZoneID}, !taskstate.IsElided(task)
 	}
-	if isFinished(task) && !schedule.IsUnseen(task) || schedule.IsNewRun(task) {
+	if isFinished(task) && !taskstate.IsUnseen(task) || taskstate.IsNewRun(task) {
 		return zoneKey{}, false
 	}
 	return zoneKey{secretKeyOf(task), task.Spec.ZoneID}, slices.ContainsFunc(task.Status.Jobs, isJobOpen)
@@ -101,7 +101,7 @@ func isPastRetention(task *v1alpha1.PrefetchTask, retention time.Duration, now t
 
 // isCallInFlight says whether outcomes of a job are missing.
 func isJobOpen(job v1alpha1.Job) bool {
-	positions, _ := schedule.ParsePositions(job.Targets)
+	positions, _ := taskstate.ParsePositions(job.Targets)
 	return int(job.Succeeded+job.Failed) < len(positions)
 }
 
@@ -119,7 +119,7 @@ func (p *Poller) onChange(before, after *v1alpha1.PrefetchTask) {
 	z, open := zoneKey{}, false
 	if task != nil {
 		z, open = openZone(task)
-		if schedule.IsUnseen(task) && !schedule.IsRetryDue(task) && isPastRetention(task, p.HistoryRetention, p.edgeOne.ServerTime()) {
+		if taskstate.IsUnseen(task) && !taskstate.IsRetryDue(task) && isPastRetention(task, p.HistoryRetention, p.edgeOne.ServerTime()) {
 			open = false // nobody will know any more
 		}
 	}
@@ -160,7 +160,7 @@ func (p *Poller) enqueueTask(z zoneKey, work *zoneState, task *v1alpha1.Prefetch
 		p.lostCalls.enqueueAfter(z, max(0, time.Until(latestTime(p.claimDueAt(work, task), work.claims.notBefore))))
 	}
 	w := work.wantedOutcomes(client.ObjectKeyFromObject(task), task)
-	if schedule.IsRetryDue(task) && len(w.jobs) == 0 {
+	if taskstate.IsRetryDue(task) && len(w.jobs) == 0 {
 		p.enqueueAfter(z, 0)
 	}
 	var due time.Time

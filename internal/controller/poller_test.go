@@ -15,8 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -232,7 +232,7 @@ func TestACallIsLookedForIfTheEditThatCameAfterItIsTakenBack(t *testing.T) {
 		defer edgeOne.Close()
 		task := claimedAt(unitTask("a", 1), time.Now())
 		task.Status.Submission.Expired = true
-		if schedule.IsWaiting(task) {
+		if taskstate.IsWaiting(task) {
 			t.Error("its targets would be submitted again")
 		}
 		u, p := settling(t, edgeOne.RoundTripper(), task)
@@ -332,7 +332,7 @@ func TestATaskThatIsFirstSeenDuringALookIsNotTakenForLate(t *testing.T) {
 		var tasks []*v1alpha1.PrefetchTask
 		for _, name := range []string{"a", "b"} {
 			task := claimedAt(unitTask(name, 1), time.Now())
-			recordJob(execute(t, edgeOne, schedule.DistinctTargets(task)...), nil, time.Now())(task)
+			recordJob(execute(t, edgeOne, taskstate.DistinctTargets(task)...), nil, time.Now())(task)
 			tasks = append(tasks, task)
 			time.Sleep(25 * time.Hour) // the deadline is 24
 		}
@@ -409,7 +409,7 @@ func TestAJobThatWasMadeBeforeAClaimIsNotItsOwnIfItIsKnown(t *testing.T) {
 				edgeOne := unitEdgeOne(nil)
 				defer edgeOne.Close()
 				other := claimedAt(unitTask("other", 1), time.Now())
-				job := execute(t, edgeOne, schedule.DistinctTargets(other)...)
+				job := execute(t, edgeOne, taskstate.DistinctTargets(other)...)
 				time.Sleep(2 * time.Second)
 				signedAt := time.Now()
 				u, p := settling(t, edgeOne.RoundTripper(), claimedAt(unitTask("a", 1), signedAt))

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -25,10 +25,10 @@ const (
 type backOffPlan struct {
 	scope backOffScope
 	time.Duration
-	schedule.Cause
+	queue.Cause
 }
 
-var noReason schedule.Cause
+var noReason queue.Cause
 
 const (
 	// maxBackoff bounds how long EdgeOne is left alone after it could not be
@@ -61,16 +61,16 @@ func planBackOff(err error, failures int, lookAgain time.Duration) backOffPlan {
 	var answer *teo.Error
 	switch {
 	case errors.Is(err, errMissing):
-		return backOffPlan{theAccount, lookAgain, schedule.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: upperFirst(err.Error()), NeedsUser: true}}
+		return backOffPlan{theAccount, lookAgain, queue.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: upperFirst(err.Error()), NeedsUser: true}}
 	case errors.Is(err, errNotClaimed):
-		return backOffPlan{theLane, backOffTime(failures), schedule.Cause{Reason: v1alpha1.ReasonUnavailable, Message: upperFirst(err.Error())}}
+		return backOffPlan{theLane, backOffTime(failures), queue.Cause{Reason: v1alpha1.ReasonUnavailable, Message: upperFirst(err.Error())}}
 	case !errors.As(err, &answer): // the Kubernetes API did not give the Secret
-		return backOffPlan{theAccount, backOffTime(failures), schedule.Cause{Reason: v1alpha1.ReasonUnavailable, Message: upperFirst(err.Error())}}
+		return backOffPlan{theAccount, backOffTime(failures), queue.Cause{Reason: v1alpha1.ReasonUnavailable, Message: upperFirst(err.Error())}}
 	case errors.Is(err, teo.ErrTooOld):
-		return backOffPlan{theLane, backOffTime(failures), schedule.Cause{Reason: v1alpha1.ReasonUnavailable, Message: message}}
+		return backOffPlan{theLane, backOffTime(failures), queue.Cause{Reason: v1alpha1.ReasonUnavailable, Message: message}}
 	case teo.IsSignatureExpire(err):
 		// The answer has told EdgeOne's time, by which the next call is signed.
-		return backOffPlan{theAccount, backOffTime(failures), schedule.Cause{
+		return backOffPlan{theAccount, backOffTime(failures), queue.Cause{
 			Reason: v1alpha1.ReasonCredentialsRefused, NeedsUser: true,
 			Message: message + " (the operator's clock differs from EdgeOne's by minutes: set it right)",
 		}}
@@ -78,11 +78,11 @@ func planBackOff(err error, failures int, lookAgain time.Duration) backOffPlan {
 	switch teo.KindOf(err) {
 	case teo.Throttled:
 		if failures <= fewThrottles {
-			return backOffPlan{theLane, 100 * time.Millisecond, schedule.Cause{Reason: v1alpha1.ReasonThrottled, Message: message}}
+			return backOffPlan{theLane, 100 * time.Millisecond, queue.Cause{Reason: v1alpha1.ReasonThrottled, Message: message}}
 		}
-		return backOffPlan{theAccount, backOffTime(failures - fewThrottles), schedule.Cause{Reason: v1alpha1.ReasonThrottled, Message: message}}
+		return backOffPlan{theAccount, backOffTime(failures - fewThrottles), queue.Cause{Reason: v1alpha1.ReasonThrottled, Message: message}}
 	case teo.Denied:
-		why := schedule.Cause{Reason: v1alpha1.ReasonPermissionDenied, NeedsUser: true, Message: message +
+		why := queue.Cause{Reason: v1alpha1.ReasonPermissionDenied, NeedsUser: true, Message: message +
 			" (check spec.zoneID, and that the key may call teo:CreatePrefetchTask, teo:DescribePrefetchTasks and teo:DescribeContentQuota in this zone)"}
 		if teo.DeniedAccount(err) {
 			why.Reason, why.Message = v1alpha1.ReasonCredentialsRefused, message+" (replace the secretId and secretKey)"
@@ -90,10 +90,10 @@ func planBackOff(err error, failures int, lookAgain time.Duration) backOffPlan {
 		}
 		return backOffPlan{theBlamed, max(lookAgain, min(maxRecheck, lookAgain<<min(max(failures-1, 0), 10))), why}
 	case teo.Unavailable:
-		return backOffPlan{theAccount, backOffTime(failures), schedule.Cause{Reason: v1alpha1.ReasonUnavailable, Message: message}}
+		return backOffPlan{theAccount, backOffTime(failures), queue.Cause{Reason: v1alpha1.ReasonUnavailable, Message: message}}
 	case teo.Ambiguous:
 		if failures > fewLost {
-			return backOffPlan{theBlamed, backOffTime(failures - fewLost), schedule.Cause{Reason: v1alpha1.ReasonUnavailable, Message: message}}
+			return backOffPlan{theBlamed, backOffTime(failures - fewLost), queue.Cause{Reason: v1alpha1.ReasonUnavailable, Message: message}}
 		}
 	}
 	return backOffPlan{}
@@ -101,7 +101,7 @@ func planBackOff(err error, failures int, lookAgain time.Duration) backOffPlan {
 
 // attributeFailure counts a failure and says whom it concerns and how often in a row that has
 // failed. A failure that says nothing about what was asked for is the account's.
-func (s *Submitter) attributeFailure(l *accountQueue, call *schedule.Call, err error, now time.Time) (schedule.Scope, int) {
+func (s *Submitter) attributeFailure(l *accountQueue, call *queue.Call, err error, now time.Time) (queue.Scope, int) {
 	way := cmp.Or(teo.Code(err), "no answer")
 	switch kind := teo.KindOf(err); {
 	case call == nil:
@@ -114,7 +114,7 @@ func (s *Submitter) attributeFailure(l *accountQueue, call *schedule.Call, err e
 		l.failures++
 		l.failedAt = now
 	}
-	return schedule.ScopeAccount, l.failures
+	return queue.ScopeAccount, l.failures
 }
 
 func backOffTime(failures int) time.Duration {

@@ -14,17 +14,18 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
 // namedFailures are the positions of a job that failed and were not retried yet, as far
 // as the status names them, how many there are, and what could be one of them.
-func namedFailures(task *v1alpha1.PrefetchTask, job *v1alpha1.Job) (named, rest schedule.Positions, count int, isCertain bool) {
-	targets := schedule.DistinctTargets(task)
-	retried := schedule.RetriedPositions(job, len(targets))
-	rest = schedule.CoveredPositions(job.Targets, len(targets)).Minus(retried)
+func namedFailures(task *v1alpha1.PrefetchTask, job *v1alpha1.Job) (named, rest taskstate.Positions, count int, isCertain bool) {
+	targets := taskstate.DistinctTargets(task)
+	retried := taskstate.RetriedPositions(job, len(targets))
+	rest = taskstate.CoveredPositions(job.Targets, len(targets)).Minus(retried)
 	count = int(job.Failed) - len(retried)
 	reasons := make(map[string]string, len(task.Status.FailedTargets))
 	for _, f := range task.Status.FailedTargets {
@@ -49,7 +50,7 @@ func namesAllFailures(task *v1alpha1.PrefetchTask, job *v1alpha1.Job) bool {
 
 // jobFailures is what a retry submits again of a job.
 type jobFailures struct {
-	positions schedule.Positions
+	positions taskstate.Positions
 	isKnown   bool
 }
 
@@ -69,8 +70,8 @@ func failuresOf(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, seen *historyRea
 	case seen == nil:
 		return jobFailures{rest, len(rest) == count}
 	}
-	var failed schedule.Positions
-	targets := schedule.DistinctTargets(task)
+	var failed taskstate.Positions
+	targets := taskstate.DistinctTargets(task)
 	for _, i := range rest {
 		if seen.listing[job.ID][target.Identity(targets[i])].Status != teo.StatusSuccess {
 			failed = append(failed, i)
@@ -87,7 +88,7 @@ func (r *historyRead) hasWholeJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job
 		return r.whole[job.ID]
 	}
 	_, rest, _, _ := namedFailures(task, job)
-	targets := schedule.DistinctTargets(task)
+	targets := taskstate.DistinctTargets(task)
 	return !slices.ContainsFunc(rest, func(i int) bool {
 		_, isListed := r.listing[job.ID][target.Identity(targets[i])]
 		return !isListed
@@ -101,7 +102,7 @@ func (r *historyRead) hasWholeJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job
 func reopenFailed(read map[string]jobFailures, now time.Time) transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		s := &task.Status
-		failed := make([]schedule.Positions, len(s.Jobs))
+		failed := make([]taskstate.Positions, len(s.Jobs))
 		isOpen, isNews := s.RefusedTargets != "", false
 		for i := range s.Jobs {
 			f, isRead := read[s.Jobs[i].ID]
@@ -116,7 +117,7 @@ func reopenFailed(read map[string]jobFailures, now time.Time) transition {
 			isOpen = isOpen || len(f.positions) > 0
 			isNews = isNews || succeededSince(task, &s.Jobs[i], f.positions) > 0
 		}
-		s.LastHandledRetry = schedule.RequestedRetry(task)
+		s.LastHandledRetry = taskstate.RequestedRetry(task)
 		if !isOpen && !isNews {
 			return
 		}
@@ -126,7 +127,7 @@ func reopenFailed(read map[string]jobFailures, now time.Time) transition {
 			job := &opened.Jobs[i]
 			late := succeededSince(task, job, positions)
 			job.Failed, job.Succeeded = job.Failed-late, job.Succeeded+late
-			job.Retried = schedule.RetriedPositions(job, len(schedule.DistinctTargets(task))).Union(positions).String()
+			job.Retried = taskstate.RetriedPositions(job, len(taskstate.DistinctTargets(task))).Union(positions).String()
 		}
 		// What is retried adds its positions up to three times, of 24 KB each at most.
 		if isOpen && jsonSize(opened) > maxStatus {
@@ -142,15 +143,15 @@ func reopenFailed(read map[string]jobFailures, now time.Time) transition {
 
 // succeededSince is how many targets of a job counted as failed and have succeeded
 // since, if those at these positions failed.
-func succeededSince(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, failed schedule.Positions) int32 {
-	retried := schedule.RetriedPositions(job, len(schedule.DistinctTargets(task)))
+func succeededSince(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, failed taskstate.Positions) int32 {
+	retried := taskstate.RetriedPositions(job, len(taskstate.DistinctTargets(task)))
 	return max(0, job.Failed-int32(len(retried)+len(failed)))
 }
 
 // retryRefused says why a retry does nothing. That it was asked for is handled.
 func retryRefused(why string) transition {
 	return func(task *v1alpha1.PrefetchTask) {
-		task.Status.LastHandledRetry = schedule.RequestedRetry(task)
+		task.Status.LastHandledRetry = taskstate.RequestedRetry(task)
 		reportRetry(task, "they cannot be tried again by themselves, as "+why+"; set spec.revision to a new value to submit everything again")
 	}
 }
@@ -184,7 +185,7 @@ func (p *Poller) reopenKnownFailures(ctx context.Context, z zoneKey) bool {
 		for key, task := range work.tasks {
 			w := work.wantedOutcomes(key, task)
 			switch {
-			case !schedule.IsRetryDue(task) || len(w.jobs) > 0:
+			case !taskstate.IsRetryDue(task) || len(w.jobs) > 0:
 			case p.runs.waitTime(task) > 0:
 				failed.Store(true)
 			default:
@@ -204,7 +205,7 @@ func (p *Poller) reopenKnownFailures(ctx context.Context, z zoneKey) bool {
 // planRetry begins a retry once EdgeOne's history has told what failed of all jobs of
 // which the status does not. It may take several looks to read them. If the history has
 // not been readable for a while, the status says so; nothing is submitted on a guess.
-func (p *Poller) planRetry(task *v1alpha1.PrefetchTask, z zoneKey, seen *historyRead, u unreadState, why *schedule.Cause) transition {
+func (p *Poller) planRetry(task *v1alpha1.PrefetchTask, z zoneKey, seen *historyRead, u unreadState, why *queue.Cause) transition {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	work := p.zones[z]

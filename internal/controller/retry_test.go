@@ -15,9 +15,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -37,7 +37,7 @@ func submitted(positions, job string) transition {
 }
 
 // ended is how EdgeOne lists a job of these targets.
-func ended(job string, succeeded, failed schedule.Positions) jobRecords {
+func ended(job string, succeeded, failed taskstate.Positions) jobRecords {
 	all := listed(job, "success", succeeded...)
 	for id, entries := range listed(job, "failed", failed...) {
 		if all[id] == nil {
@@ -51,7 +51,7 @@ func ended(job string, succeeded, failed schedule.Positions) jobRecords {
 func TestARetryOpensWhatFailedAndNothingElse(t *testing.T) {
 	following := func(l jobRecords) transition { return follow(l, time.Hour, t0, t0) }
 	late := follow(listed("j", "success", 0), time.Hour, t0, t0.Add(2*time.Hour))
-	all, first, rest := schedule.AllPositions(300), schedule.AllPositions(100), schedule.AllPositions(300).Minus(schedule.AllPositions(100))
+	all, first, rest := taskstate.AllPositions(300), taskstate.AllPositions(100), taskstate.AllPositions(300).Minus(taskstate.AllPositions(100))
 	for _, c := range []struct {
 		name    string
 		targets int
@@ -61,7 +61,7 @@ func TestARetryOpensWhatFailedAndNothingElse(t *testing.T) {
 		counts  string // total, submitted, succeeded, failed
 	}{
 		{"refused", 3, []transition{claiming("0-2"), recordJob("j", map[string]string{"https://h/1": "no"}, t0), following(listed("j", "success", 0, 2))}, nil, "1", "3 2 2 0"},
-		{"refused as a whole", 2, []transition{refuseTargets(schedule.AllPositions(2), "no", t0)}, nil, "0-1", "2 0 0 0"},
+		{"refused as a whole", 2, []transition{refuseTargets(taskstate.AllPositions(2), "no", t0)}, nil, "0-1", "2 0 0 0"},
 		{"a whole job", 3, []transition{submitted("0", "i"), submitted("1-2", "j"), following(listed("i", "success", 0)), following(listed("j", "failed", 1, 2))}, nil, "1-2", "3 1 1 0"},
 		{"part of a job", 3, []transition{submitted("0-2", "j"), following(ended("j", []int{0, 2}, []int{1}))}, nil, "1", "3 2 2 0"},
 		{"without an outcome", 2, []transition{submitted("0-1", "j"), late}, nil, "1", "2 1 1 0"},
@@ -82,14 +82,14 @@ func TestARetryOpensWhatFailedAndNothingElse(t *testing.T) {
 			}
 			jobs := len(task.Status.Jobs)
 			asking("1")(task)
-			if !schedule.IsRetryDue(task) {
+			if !taskstate.IsRetryDue(task) {
 				t.Fatalf("no retry is due: %s", summary(task))
 			}
 			reopen(c.again, t0)(task)
-			if schedule.IsRetryDue(task) || task.Status.LastHandledRetry != "1" {
+			if taskstate.IsRetryDue(task) || task.Status.LastHandledRetry != "1" {
 				t.Error("the status does not say that the retry is handled")
 			}
-			if got := schedule.OpenPositions(task).String(); got != c.open || isFinished(task) != (c.open == "") || task.Status.CompletionTime.IsZero() != (c.open != "") {
+			if got := taskstate.OpenPositions(task).String(); got != c.open || isFinished(task) != (c.open == "") || task.Status.CompletionTime.IsZero() != (c.open != "") {
 				t.Errorf("open: %q, want %q; completed %v", got, c.open, task.Status.CompletionTime)
 			}
 			s := task.Status
@@ -103,7 +103,7 @@ func TestARetryOpensWhatFailedAndNothingElse(t *testing.T) {
 				return
 			}
 			submitted(c.open, "last")(task)
-			following(listed("last", "success", schedule.AllPositions(c.targets)...))(task)
+			following(listed("last", "success", taskstate.AllPositions(c.targets)...))(task)
 			if want := c.targets; c.name != "where outcomes cannot be read" && (!strings.Contains(summary(task), "Finished=Succeeded") || int(*task.Status.Targets.Succeeded) != want) {
 				t.Errorf("in the end: %s, %d of %d", summary(task), *task.Status.Targets.Succeeded, want)
 			}
@@ -114,7 +114,7 @@ func TestARetryOpensWhatFailedAndNothingElse(t *testing.T) {
 func TestARetryIsAskedForByANewValueOfARunThatIsOver(t *testing.T) {
 	failed := func() *v1alpha1.PrefetchTask {
 		task := taskOf(2)
-		refuseTargets(schedule.AllPositions(2), "no", t0)(task)
+		refuseTargets(taskstate.AllPositions(2), "no", t0)(task)
 		return task
 	}
 	for _, c := range []struct {
@@ -132,16 +132,16 @@ func TestARetryIsAskedForByANewValueOfARunThatIsOver(t *testing.T) {
 		{"another run has begun, and failed", func(task *v1alpha1.PrefetchTask) {
 			asking("1")(task)
 			task.Spec.Revision = "2"
-			refuseTargets(schedule.AllPositions(2), "no", t0)(task)
+			refuseTargets(taskstate.AllPositions(2), "no", t0)(task)
 		}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			task := failed()
 			c.change(task)
-			if schedule.IsRetryDue(task) != c.due {
+			if taskstate.IsRetryDue(task) != c.due {
 				t.Errorf("due: %v, want %v", !c.due, c.due)
 			}
-			if reopen(nil, t0)(task); schedule.IsRetryDue(task) {
+			if reopen(nil, t0)(task); taskstate.IsRetryDue(task) {
 				t.Error("it is due again when it is handled")
 			}
 		})
@@ -153,7 +153,7 @@ func retrying(t *testing.T, edgeOne *simulator.Simulator, targets int) (*unit, *
 	t.Helper()
 	edgeOne.SetRules(simulator.Rule{URL: "https://h/0"}, simulator.Rule{Status: "failed"})
 	task := claimedAt(unitTask("a", targets), time.Now())
-	recordJob(execute(t, edgeOne, schedule.DistinctTargets(task)...), nil, time.Now())(task)
+	recordJob(execute(t, edgeOne, taskstate.DistinctTargets(task)...), nil, time.Now())(task)
 	u := newUnit(t, edgeOne.RoundTripper(), nil, task)
 	u.learnTime()
 	p := u.poller(u.get("a"))
@@ -183,8 +183,8 @@ func TestWhatFailedBeyondTheNamesInTheStatusIsReadFromEdgeOne(t *testing.T) {
 		u, p := retrying(t, edgeOne, 300)
 		u.ask(p, "1")
 		u.lookUntil(p, unitZone, time.Now().Add(20*time.Second))
-		if task := u.get("a"); schedule.OpenPositions(task).String() != "1-299" || task.Status.LastHandledRetry != "1" {
-			t.Errorf("open: %s of %+v", schedule.OpenPositions(task), task.Status)
+		if task := u.get("a"); taskstate.OpenPositions(task).String() != "1-299" || task.Status.LastHandledRetry != "1" {
+			t.Errorf("open: %s of %+v", taskstate.OpenPositions(task), task.Status)
 		}
 	})
 }
@@ -199,14 +199,14 @@ func TestARetryWaitsWhereWhatFailedCannotBeRead(t *testing.T) {
 		u.ask(p, "1")
 		u.lookUntil(p, unitZone, time.Now().Add(3*time.Minute))
 		task := u.get("a")
-		if !schedule.IsRetryDue(task) || len(schedule.OpenPositions(task)) > 0 || !strings.Contains(task.Status.Conditions[0].Message, "cannot be read") {
+		if !taskstate.IsRetryDue(task) || len(taskstate.OpenPositions(task)) > 0 || !strings.Contains(task.Status.Conditions[0].Message, "cannot be read") {
 			t.Errorf("the status is %+v", task.Status)
 		}
 		key.Actions = nil
 		edgeOne.SetKey(key)
 		u.lookUntil(p, unitZone, time.Now().Add(3*time.Minute))
-		if task := u.get("a"); schedule.OpenPositions(task).String() != "1-299" {
-			t.Errorf("open: %s of %+v", schedule.OpenPositions(task), task.Status)
+		if task := u.get("a"); taskstate.OpenPositions(task).String() != "1-299" {
+			t.Errorf("open: %s of %+v", taskstate.OpenPositions(task), task.Status)
 		}
 	})
 }
@@ -218,7 +218,7 @@ func TestARetryThatIsAskedForDuringALookWaitsForTheNext(t *testing.T) {
 		defer edgeOne.Close()
 		u, p := retrying(t, edgeOne, 300)
 		other := claimedAt(unitTask("b", 1), time.Now())
-		recordJob(execute(t, edgeOne, schedule.DistinctTargets(other)...), nil, time.Now())(other)
+		recordJob(execute(t, edgeOne, taskstate.DistinctTargets(other)...), nil, time.Now())(other)
 		looks := 0
 		client, err := teo.NewClient(teo.Options{Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
 			if looks++; looks == 1 {
@@ -232,8 +232,8 @@ func TestARetryThatIsAskedForDuringALookWaitsForTheNext(t *testing.T) {
 		u.edgeOne = client
 		p.versions.observeTask(u.get("b"))
 		u.lookUntil(p, unitZone, time.Now().Add(time.Minute))
-		if task := u.get("a"); !isFinished(u.get("b")) || schedule.OpenPositions(task).String() != "1-299" {
-			t.Errorf("after %d looks %q is open: %+v", looks, schedule.OpenPositions(task), task.Status)
+		if task := u.get("a"); !isFinished(u.get("b")) || taskstate.OpenPositions(task).String() != "1-299" {
+			t.Errorf("after %d looks %q is open: %+v", looks, taskstate.OpenPositions(task), task.Status)
 		}
 	})
 }
@@ -250,23 +250,23 @@ func TestARetryWaitsWhereEdgeOneDoesNotTakeTheQuestion(t *testing.T) {
 		u.ask(p, "1")
 		u.lookUntil(p, unitZone, time.Now().Add(2*time.Minute))
 		task := u.get("a")
-		if message := task.Status.Conditions[0].Message; len(schedule.OpenPositions(task)) > 0 ||
+		if message := task.Status.Conditions[0].Message; len(taskstate.OpenPositions(task)) > 0 ||
 			!strings.Contains(message, "No tasks can be listed here") || !strings.Contains(message, "spec.revision") {
 			t.Errorf("the status is %+v", task.Status)
 		}
 		edgeOne.ClearFaults()
 		u.lookUntil(p, unitZone, time.Now().Add(2*time.Minute))
-		if task := u.get("a"); schedule.OpenPositions(task).String() != "1-299" {
-			t.Errorf("open: %s of %+v", schedule.OpenPositions(task), task.Status)
+		if task := u.get("a"); taskstate.OpenPositions(task).String() != "1-299" {
+			t.Errorf("open: %s of %+v", taskstate.OpenPositions(task), task.Status)
 		}
 	})
 }
 
 // Half of 10,000 targets fail again and again, and no two of them are neighbours.
 func TestAStatusGrowsByRetriesOnlyAsFarAsThereIsRoom(t *testing.T) {
-	task := taskOf(schedule.MaxTargets)
-	var failing, fine schedule.Positions
-	for i := range schedule.MaxTargets {
+	task := taskOf(taskstate.MaxTargets)
+	var failing, fine taskstate.Positions
+	for i := range taskstate.MaxTargets {
 		if i%2 == 0 {
 			failing = append(failing, i)
 		} else {
@@ -295,7 +295,7 @@ func TestAStatusGrowsByRetriesOnlyAsFarAsThereIsRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%d retries fill %d KiB", retries, len(size)>>10)
-	if retries < 3 || len(size) > 400<<10 || schedule.IsRetryDue(task) || !strings.Contains(task.Status.Conditions[0].Message, "no room") {
+	if retries < 3 || len(size) > 400<<10 || taskstate.IsRetryDue(task) || !strings.Contains(task.Status.Conditions[0].Message, "no room") {
 		t.Errorf("after %d retries the status has %d bytes and says %q", retries, len(size), task.Status.Conditions[0].Message)
 	}
 }
@@ -303,11 +303,11 @@ func TestAStatusGrowsByRetriesOnlyAsFarAsThereIsRoom(t *testing.T) {
 // What a retry clears needs no room.
 func TestAFirstRetryHasRoomHoweverLongTheNamesOfWhatFailed(t *testing.T) {
 	for name, fails := range map[string]transition{
-		"refused": refuseTargets(schedule.AllPositions(100), strings.Repeat("no ", 300), t0),
+		"refused": refuseTargets(taskstate.AllPositions(100), strings.Repeat("no ", 300), t0),
 		"failed": func(task *v1alpha1.PrefetchTask) {
 			submitted("0-99", "j")(task)
 			entries := jobRecords{"j": {}}
-			for _, u := range schedule.DistinctTargets(task) {
+			for _, u := range taskstate.DistinctTargets(task) {
 				entries["j"][target.Identity(u)] = teo.PrefetchTask{JobID: "j", Target: u, Status: "failed", FailMessage: strings.Repeat("no ", 300)}
 			}
 			follow(entries, time.Hour, t0, t0)(task)
@@ -323,8 +323,8 @@ func TestAFirstRetryHasRoomHoweverLongTheNamesOfWhatFailed(t *testing.T) {
 				t.Fatalf("%s in %d bytes", summary(task), size)
 			}
 			asking("1")(task)
-			if reopen(nil, t0)(task); len(schedule.OpenPositions(task)) != 100 {
-				t.Errorf("%d targets are open: %s", len(schedule.OpenPositions(task)), task.Status.Conditions[0].Message)
+			if reopen(nil, t0)(task); len(taskstate.OpenPositions(task)) != 100 {
+				t.Errorf("%d targets are open: %s", len(taskstate.OpenPositions(task)), task.Status.Conditions[0].Message)
 			}
 		})
 	}
@@ -333,7 +333,7 @@ func TestAFirstRetryHasRoomHoweverLongTheNamesOfWhatFailed(t *testing.T) {
 func TestARetryOfWhatSucceededSaysNothingOfRoom(t *testing.T) {
 	const n = 3000
 	task := taskOf(n)
-	submitted(schedule.AllPositions(n).String(), "j")(task)
+	submitted(taskstate.AllPositions(n).String(), "j")(task)
 	job := task.Status.Jobs[0]
 	task.Status.Jobs = nil
 	for i := range n { // as where EdgeOne takes a single URL a call
@@ -343,7 +343,7 @@ func TestARetryOfWhatSucceededSaysNothingOfRoom(t *testing.T) {
 	updateSummary(task, t0)
 	before := summary(task)
 	asking("1")(task)
-	if reopen(nil, t0)(task); schedule.IsRetryDue(task) || summary(task) != before || !strings.HasPrefix(task.Status.Conditions[0].Message, "All 3000 targets") {
+	if reopen(nil, t0)(task); taskstate.IsRetryDue(task) || summary(task) != before || !strings.HasPrefix(task.Status.Conditions[0].Message, "All 3000 targets") {
 		t.Errorf("after a retry it says %s, %q; before: %s", summary(task), task.Status.Conditions[0].Message, before)
 	}
 }
@@ -375,7 +375,7 @@ func TestARetryDoesNotTakeTheJobThatFailedForItsOwn(t *testing.T) {
 
 func TestTheCacheKeepsATaskThatAsksForARetryUntilItIsHandled(t *testing.T) {
 	task := taskOf(2)
-	refuseTargets(schedule.AllPositions(2), "no", t0)(task)
+	refuseTargets(taskstate.AllPositions(2), "no", t0)(task)
 	asking("1")(task)
 	if _, whole := pruneFinishedTask(task.DeepCopy()).(*v1alpha1.PrefetchTask); !whole {
 		t.Error("slimmed before")
@@ -393,7 +393,7 @@ func TestAStatusEditedByHandReopensNothingThatDidNotFail(t *testing.T) {
 		submitted("0-1", "j")(task)
 		follow(ended("j", []int{0}, []int{1}), time.Hour, t0, t0)(task)
 		task.Status.Jobs[0].Retried = retried
-		if open := schedule.OpenPositions(task); len(open) > 0 {
+		if open := taskstate.OpenPositions(task); len(open) > 0 {
 			t.Errorf("with %q retried, %v are open", retried, open)
 		}
 	}

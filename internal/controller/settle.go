@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -70,7 +70,7 @@ const (
 // that job; one that none lists was not. That a job is recorded elsewhere is
 // never evidence that something was not executed.
 func matchClaim(submission *v1alpha1.Submission, targets []string, history jobRecords, pastFence bool, takenBy func(jobID string) (claimID string)) (claimDecision, []adoptedJob) {
-	positions := schedule.CoveredPositions(submission.Targets, len(targets))
+	positions := taskstate.CoveredPositions(submission.Targets, len(targets))
 	var candidates []claimCandidate
 	for id, job := range history {
 		c := claimCandidate{id: id, job: job, exact: hashJob(job) == submission.CallHash}
@@ -112,7 +112,7 @@ func matchClaim(submission *v1alpha1.Submission, targets []string, history jobRe
 type claimCandidate struct {
 	id     string
 	job    map[string]teo.PrefetchTask
-	covers schedule.Positions
+	covers taskstate.Positions
 	exact  bool // it lists just what the call was planned to hold
 	others bool // another claim has recorded it
 }
@@ -143,7 +143,7 @@ func hashJob(job map[string]teo.PrefetchTask) string {
 	for u := range job {
 		urls = append(urls, u)
 	}
-	return schedule.HashURLs(urls)
+	return taskstate.HashURLs(urls)
 }
 
 func hashCall(urls []string) string {
@@ -151,5 +151,5 @@ func hashCall(urls []string) string {
 	for i, u := range urls {
 		normal[i] = target.Identity(u)
 	}
-	return schedule.HashURLs(normal)
+	return taskstate.HashURLs(normal)
 }

@@ -10,7 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
@@ -102,7 +102,7 @@ func TestLinesOfOneKeyAreServedInTurnHoweverManyCallsEachHasMade(t *testing.T) {
 				for _, l := range []*accountQueue{a, b} {
 					l.queue.SetQuota(unitZone, 0, -1, time.Now())
 				}
-				a.queue.MarkSent(&schedule.Call{Sequence: earlier})
+				a.queue.MarkSent(&queue.Call{Sequence: earlier})
 				for _, task := range tasks[1:] {
 					s.versions.observeTask(u.get(task.Name))
 				}

@@ -12,8 +12,9 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -45,12 +46,12 @@ func claimTargets(submission v1alpha1.Submission, now time.Time) transition {
 // beginRun makes the status one of the run that the task asks for, unless it is. As
 // long as nothing was submitted, a run may begin again with other targets.
 func beginRun(task *v1alpha1.PrefetchTask, now time.Time) {
-	if schedule.IsBoundToList(task) {
+	if taskstate.IsBoundToList(task) {
 		return
 	}
-	begun := v1alpha1.PrefetchTaskStatus{Run: schedule.RunHash(task), StartTime: metav1.NewTime(now), LastHandledRetry: schedule.RequestedRetry(task)}
-	if schedule.IsFromConfigMap(task) {
-		begun.TargetsHash = schedule.HashTargets(task)
+	begun := v1alpha1.PrefetchTaskStatus{Run: taskstate.RunHash(task), StartTime: metav1.NewTime(now), LastHandledRetry: taskstate.RequestedRetry(task)}
+	if taskstate.IsFromConfigMap(task) {
+		begun.TargetsHash = taskstate.HashTargets(task)
 	}
 	if s := task.Status; s.Run != begun.Run || s.TargetsHash != begun.TargetsHash {
 		task.Status = begun
@@ -62,8 +63,8 @@ func beginRun(task *v1alpha1.PrefetchTask, now time.Time) {
 func recordJob(jobID string, refused map[string]string, now time.Time) transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		submission := task.Status.Submission
-		positions, targets := coveredPositions(task, submission.Targets), schedule.DistinctTargets(task)
-		var no schedule.Positions
+		positions, targets := coveredPositions(task, submission.Targets), taskstate.DistinctTargets(task)
+		var no taskstate.Positions
 		switch {
 		case jobID == "":
 			no = positions // there is none unless all were refused
@@ -91,10 +92,10 @@ func recordJob(jobID string, refused map[string]string, now time.Time) transitio
 }
 
 // refuseTargets records targets that EdgeOne does not take at all.
-func refuseTargets(positions schedule.Positions, message string, now time.Time) transition {
+func refuseTargets(positions taskstate.Positions, message string, now time.Time) transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		beginRun(task, now)
-		targets := schedule.DistinctTargets(task)
+		targets := taskstate.DistinctTargets(task)
 		for _, i := range positions {
 			addFailedTarget(task, targets[i], v1alpha1.FailedRefused, message)
 		}
@@ -105,7 +106,7 @@ func refuseTargets(positions schedule.Positions, message string, now time.Time) 
 }
 
 // releaseClaim gives up the claim of a call that was certainly not executed.
-func releaseClaim(why schedule.Cause, now time.Time) transition {
+func releaseClaim(why queue.Cause, now time.Time) transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		task.Status.Submission = nil
 		updateSummary(task, now)
@@ -122,7 +123,7 @@ func expireClaim(task *v1alpha1.PrefetchTask) { task.Status.Submission.Expired =
 // adoptedJob is a job found in EdgeOne's history, and the positions it covers.
 type adoptedJob struct {
 	jobID     string
-	positions schedule.Positions
+	positions taskstate.Positions
 }
 
 // adoptJobs hands over what the history shows of a call whose outcome was unknown.
@@ -141,7 +142,7 @@ func adoptJobs(jobs []adoptedJob, now time.Time) transition {
 		task.Status.Submission = nil
 		clearTrouble(task)
 		updateSummary(task, now)
-		if len(jobs) == 0 && single && schedule.HasRepeatedLosses(task) && !isFinished(task) {
+		if len(jobs) == 0 && single && taskstate.HasRepeatedLosses(task) && !isFinished(task) {
 			message := repeatedLossMessage(&claim)
 			setNotReady(task, v1alpha1.ReasonOutcomeUnknown, message)
 			setStalled(task, true, v1alpha1.ReasonOutcomeUnknown, message)
@@ -155,7 +156,7 @@ func isSingleTarget(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submission) boo
 	if len(positions) != 1 || !knowsTargets(task) {
 		return false
 	}
-	return claim.CallHash == "" || claim.CallHash == hashCall([]string{schedule.DistinctTargets(task)[positions[0]]})
+	return claim.CallHash == "" || claim.CallHash == hashCall([]string{taskstate.DistinctTargets(task)[positions[0]]})
 }
 
 // unansweredMessage begins a message about a call of unknown outcome: with EdgeOne's words
@@ -192,7 +193,7 @@ func recordWords(words string) transition {
 // cannot be, and what a person can do then.
 func outcomeUnknown(message string, stalled bool) transition {
 	return func(task *v1alpha1.PrefetchTask) {
-		stalled := stalled || schedule.HasRepeatedLosses(task) && isStalledFor(task, v1alpha1.ReasonOutcomeUnknown)
+		stalled := stalled || taskstate.HasRepeatedLosses(task) && isStalledFor(task, v1alpha1.ReasonOutcomeUnknown)
 		setNotReady(task, v1alpha1.ReasonOutcomeUnknown, message)
 		setCondition(task, v1alpha1.ConditionSubmitted, metav1.ConditionUnknown, v1alpha1.ReasonOutcomeUnknown, message)
 		setStalled(task, stalled, v1alpha1.ReasonOutcomeUnknown, message)
@@ -202,7 +203,7 @@ func outcomeUnknown(message string, stalled bool) transition {
 
 // targetsUnavailable says why the targets of a run are not known, which then neither
 // starts nor goes on.
-func targetsUnavailable(why schedule.Cause, stalled bool) transition {
+func targetsUnavailable(why queue.Cause, stalled bool) transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		if isFinished(task) { // and asks for a retry
 			retryWaits(why.Message)(task)
@@ -211,7 +212,7 @@ func targetsUnavailable(why schedule.Cause, stalled bool) transition {
 		stalled = stalled || isStalledFor(task, why.Reason)
 		setNotReady(task, why.Reason, why.Message)
 		switch {
-		case !schedule.IsBoundToList(task):
+		case !taskstate.IsBoundToList(task):
 			setCondition(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, why.Reason, why.Message)
 		case task.Status.Submission != nil: // of which nothing is found out now
 			setCondition(task, v1alpha1.ConditionSubmitted, metav1.ConditionUnknown, why.Reason, why.Message)
@@ -231,7 +232,7 @@ func isStalledFor(task *v1alpha1.PrefetchTask, reason string) bool {
 
 // outcomesUnreadable says why the outcomes of a run that is handed over cannot be read. It is taken
 // back as soon as they can; see followJobs.
-func outcomesUnreadable(why schedule.Cause) transition {
+func outcomesUnreadable(why queue.Cause) transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		if isFinished(task) { // what was read was enough
 			return
@@ -253,9 +254,9 @@ func isUnreadReported(task *v1alpha1.PrefetchTask) bool {
 }
 
 // reportWaiting says why a task waits.
-func reportWaiting(note schedule.WaitingStatus, now time.Time) transition {
+func reportWaiting(note queue.WaitingStatus, now time.Time) transition {
 	return func(task *v1alpha1.PrefetchTask) {
-		if schedule.IsNewRun(task) && !schedule.HasClaim(task) {
+		if taskstate.IsNewRun(task) && !taskstate.HasClaim(task) {
 			// What the status says of the run before stays until the new one is
 			// claimed; only that it is over is no longer true.
 			setNotReady(task, v1alpha1.ReasonWaiting, "A new run is submitted when its turn comes")
@@ -263,12 +264,12 @@ func reportWaiting(note schedule.WaitingStatus, now time.Time) transition {
 			updateSummary(task, now)
 		}
 		observeGeneration(task)
-		if note.Reason == "" || !schedule.IsNewRun(task) && isFinished(task) {
+		if note.Reason == "" || !taskstate.IsNewRun(task) && isFinished(task) {
 			return
 		}
 		setNotReady(task, note.Reason, note.Message)
 		submitted := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionSubmitted)
-		if submitted == nil || submitted.Status != metav1.ConditionUnknown || !schedule.HasClaim(task) {
+		if submitted == nil || submitted.Status != metav1.ConditionUnknown || !taskstate.HasClaim(task) {
 			setCondition(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, note.Reason, note.Message)
 		}
 		setStalled(task, note.Stalled, note.Reason, note.Message)
@@ -284,7 +285,7 @@ func reportWaiting(note schedule.WaitingStatus, now time.Time) transition {
 // the status no longer says that they cannot.
 func followJobs(seen *historyRead, limits outcomeLimits, now time.Time, isRead bool) transition {
 	return func(task *v1alpha1.PrefetchTask) {
-		targets := schedule.DistinctTargets(task)
+		targets := taskstate.DistinctTargets(task)
 		forgotten, missing := 0, 0 // jobs
 		for i := range task.Status.Jobs {
 			job := &task.Status.Jobs[i]
@@ -316,7 +317,7 @@ var failedReasons = map[string]string{
 // followJob counts the outcomes of a job, and says whether EdgeOne has forgotten what
 // became of the rest of it. What was counted once never becomes less.
 func followJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, targets []string, seen *historyRead, limits outcomeLimits) (isForgotten bool) {
-	positions := schedule.CoveredPositions(job.Targets, len(targets))
+	positions := taskstate.CoveredPositions(job.Targets, len(targets))
 	if int(job.Succeeded+job.Failed) >= len(positions) || seen.listing[job.ID] == nil && !seen.whole[job.ID] {
 		return false
 	}
@@ -361,14 +362,14 @@ func endNotFollowed(why string, now time.Time) transition {
 // endForgotten ends a run of which EdgeOne's history no longer shows what became.
 func endForgotten(now time.Time) transition {
 	return func(task *v1alpha1.PrefetchTask) {
-		if !isFinished(task) || schedule.IsUnseen(task) {
+		if !isFinished(task) || taskstate.IsUnseen(task) {
 			endUnseen(task, "Every target was handed over, but EdgeOne's history no longer shows the outcomes of all", now)
 		}
 	}
 }
 
 func endUnseen(task *v1alpha1.PrefetchTask, message string, now time.Time) {
-	if task.Status.Submission != nil || len(schedule.OpenPositions(task)) > 0 {
+	if task.Status.Submission != nil || len(taskstate.OpenPositions(task)) > 0 {
 		return
 	}
 	if task.Status.CompletionTime.IsZero() {
@@ -381,24 +382,24 @@ func endUnseen(task *v1alpha1.PrefetchTask, message string, now time.Time) {
 
 // updateSummary derives counts and conditions from what the status holds of the run.
 func updateSummary(task *v1alpha1.PrefetchTask, now time.Time) {
-	if schedule.IsNewRun(task) || schedule.IsUnresolved(task) {
+	if taskstate.IsNewRun(task) || taskstate.IsUnresolved(task) {
 		return
 	}
 	s := &task.Status
-	total := schedule.CountTargets(task)
-	handed, refused := schedule.HandedOverPositions(task)
+	total := taskstate.CountTargets(task)
+	handed, refused := taskstate.HandedOverPositions(task)
 	succeeded, failed := int32(0), int32(len(refused))
 	for i := range s.Jobs {
 		job := &s.Jobs[i]
 		succeeded += job.Succeeded
-		failed += job.Failed - int32(len(schedule.RetriedPositions(job, total)))
+		failed += job.Failed - int32(len(taskstate.RetriedPositions(job, total)))
 	}
 	s.Targets = v1alpha1.TargetCounts{
 		Total: countPointer(total), Submitted: countPointer(len(handed)), Succeeded: ptr.To(succeeded), Failed: ptr.To(failed),
 	}
 	s.JobCount = int32(len(s.Jobs))
 	observeGeneration(task)
-	if isFinished(task) && !schedule.IsUnseen(task) {
+	if isFinished(task) && !taskstate.IsUnseen(task) {
 		return
 	}
 	switch {
@@ -428,13 +429,13 @@ func hasTrouble(task *v1alpha1.PrefetchTask) bool {
 		v1alpha1.ReasonCredentialsMissing, v1alpha1.ReasonCredentialsRefused, v1alpha1.ReasonPermissionDenied, v1alpha1.ReasonTooLarge:
 		return true
 	case v1alpha1.ReasonOutcomeUnknown:
-		return isStalledFor(task, v1alpha1.ReasonOutcomeUnknown) && schedule.HasRepeatedLosses(task)
+		return isStalledFor(task, v1alpha1.ReasonOutcomeUnknown) && taskstate.HasRepeatedLosses(task)
 	}
 	return false
 }
 
 func isSuspendReported(task *v1alpha1.PrefetchTask) bool {
-	return readyReason(task) == v1alpha1.ReasonSuspended && schedule.IsSuspended(task)
+	return readyReason(task) == v1alpha1.ReasonSuspended && taskstate.IsSuspended(task)
 }
 
 func readyReason(task *v1alpha1.PrefetchTask) string {
@@ -481,27 +482,27 @@ const retryHint = "; a new value of the annotation " + v1alpha1.RetryAnnotation 
 
 // isFinished says whether the status's run is finished.
 func isFinished(task *v1alpha1.PrefetchTask) bool {
-	return schedule.IsSlimmed(task) || meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished)
+	return taskstate.IsSlimmed(task) || meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished)
 }
 
 // knowsTargets says whether the targets of the status's run are known: not if the
 // spec no longer asks for it, or they are in a ConfigMap that has other ones.
 func knowsTargets(task *v1alpha1.PrefetchTask) bool {
-	return !schedule.IsNewRun(task) && !schedule.IsUnresolved(task) && !schedule.IsElided(task)
+	return !taskstate.IsNewRun(task) && !taskstate.IsUnresolved(task) && !taskstate.IsElided(task)
 }
 
 // coveredPositions reads positions in the status. Those of a run that the spec no longer
 // asks for stay as they are: its targets are not known any more, and the spec may
 // be changed back to it.
-func coveredPositions(task *v1alpha1.PrefetchTask, text string) schedule.Positions {
+func coveredPositions(task *v1alpha1.PrefetchTask, text string) taskstate.Positions {
 	if !knowsTargets(task) {
-		positions, _ := schedule.ParsePositions(text)
+		positions, _ := taskstate.ParsePositions(text)
 		return positions
 	}
-	return schedule.CoveredPositions(text, schedule.CountTargets(task))
+	return taskstate.CoveredPositions(text, taskstate.CountTargets(task))
 }
 
-func addJob(task *v1alpha1.PrefetchTask, jobID string, positions schedule.Positions) {
+func addJob(task *v1alpha1.PrefetchTask, jobID string, positions taskstate.Positions) {
 	if len(positions) == 0 {
 		return
 	}
@@ -510,7 +511,7 @@ func addJob(task *v1alpha1.PrefetchTask, jobID string, positions schedule.Positi
 		if job := &task.Status.Jobs[i]; job.ID == jobID {
 			have := coveredPositions(task, job.Targets)
 			job.Targets = have.Union(positions).String()
-			if retried, err := schedule.ParsePositions(job.Retried); err == nil {
+			if retried, err := taskstate.ParsePositions(job.Retried); err == nil {
 				job.Retried = retried.Minus(positions).String()
 			}
 			return
@@ -521,7 +522,7 @@ func addJob(task *v1alpha1.PrefetchTask, jobID string, positions schedule.Positi
 	})
 }
 
-func addRefused(task *v1alpha1.PrefetchTask, positions schedule.Positions) {
+func addRefused(task *v1alpha1.PrefetchTask, positions taskstate.Positions) {
 	have := coveredPositions(task, task.Status.RefusedTargets)
 	task.Status.RefusedTargets = have.Union(positions).String()
 }

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 )
 
 const (
@@ -104,11 +104,11 @@ func isRefused(err error) bool {
 }
 
 // refusalCause says what a person can do about a task whose status is refused.
-func refusalCause(err error) schedule.Cause {
+func refusalCause(err error) queue.Cause {
 	if isTooLarge(err) {
-		return schedule.Cause{Reason: v1alpha1.ReasonTooLarge, Message: tooLargeMessage, NeedsUser: true}
+		return queue.Cause{Reason: v1alpha1.ReasonTooLarge, Message: tooLargeMessage, NeedsUser: true}
 	}
-	return schedule.Cause{
+	return queue.Cause{
 		Reason: v1alpha1.ReasonUnavailable, NeedsUser: true,
 		Message: truncateMessage("The Kubernetes API refuses the status of this task: "+err.Error(), maxMessage/2),
 	}

@@ -12,7 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -50,8 +51,8 @@ func listed(id, status string, positions ...int) jobRecords {
 }
 
 func TestTransitions(t *testing.T) {
-	quota := schedule.Cause{Reason: v1alpha1.ReasonDailyQuota, Message: "no quota", Quota: true}
-	person := schedule.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "no Secret", NeedsUser: true}
+	quota := queue.Cause{Reason: v1alpha1.ReasonDailyQuota, Message: "no quota", Quota: true}
+	person := queue.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "no Secret", NeedsUser: true}
 	revise := func(task *v1alpha1.PrefetchTask) { task.Spec.Revision = "2"; task.Generation++ }
 	following := func(l jobRecords, after time.Duration) transition { return follow(l, time.Hour, t0, t0.Add(after)) }
 	for _, c := range []struct {
@@ -64,17 +65,17 @@ func TestTransitions(t *testing.T) {
 		{"submitted", []transition{claiming("0-1"), recordJob("j", nil, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
 		{"submitted in part", []transition{claiming("0"), recordJob("j", nil, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 1 0 0"},
 		{"refused in part", []transition{claiming("0-1"), recordJob("j", map[string]string{"https://h/1": "no"}, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 1"},
-		{"refused as a whole", []transition{refuseTargets(schedule.AllPositions(2), "no", t0)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
+		{"refused as a whole", []transition{refuseTargets(taskstate.AllPositions(2), "no", t0)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
 		{"released", []transition{claiming("0-1"), releaseClaim(noReason, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 0 0 0"},
 		{"unknown", []transition{claiming("0-1"), outcomeUnknown("lost", false)}, "-Finished=OutcomeUnknown -Ready=OutcomeUnknown ?Submitted=OutcomeUnknown", "2 0 0 0"},
-		{"found", []transition{claiming("0-1"), outcomeUnknown("lost", false), adoptJobs([]adoptedJob{{"j", schedule.AllPositions(2)}}, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
-		{"found in part", []transition{claiming("0-1"), adoptJobs([]adoptedJob{{"j", schedule.AllPositions(1)}}, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 1 0 0"},
+		{"found", []transition{claiming("0-1"), outcomeUnknown("lost", false), adoptJobs([]adoptedJob{{"j", taskstate.AllPositions(2)}}, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
+		{"found in part", []transition{claiming("0-1"), adoptJobs([]adoptedJob{{"j", taskstate.AllPositions(1)}}, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 1 0 0"},
 		{"lost three times with others", []transition{claiming("0-1"), adoptJobs(nil, t0), claiming("0-1"), adoptJobs(nil, t0), claiming("0-1"), adoptJobs(nil, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 0 0 0"},
 		{"lost three times, the last one alone", []transition{claiming("0-1"), adoptJobs(nil, t0), claiming("0-1"), adoptJobs(nil, t0), claiming("0"), adoptJobs(nil, t0)}, "-Finished=OutcomeUnknown -Ready=OutcomeUnknown Stalled=OutcomeUnknown -Submitted=Waiting", "2 0 0 0"},
-		{"waiting for quota", []transition{reportWaiting(schedule.WaitingStatus{Cause: quota}, t0)}, "-Finished=DailyQuota QuotaExceeded=DailyQuota -Ready=DailyQuota -Submitted=DailyQuota", ""},
-		{"half done and waiting for quota, while the other half is followed", []transition{claiming("0"), recordJob("j", nil, t0), reportWaiting(schedule.WaitingStatus{Cause: quota}, t0), following(listed("j", "success", 0), 0)}, "-Finished=DailyQuota QuotaExceeded=DailyQuota -Ready=DailyQuota -Submitted=DailyQuota", "2 1 1 0"},
-		{"stalled", []transition{reportWaiting(schedule.WaitingStatus{Cause: person, Stalled: true}, t0)}, "-Finished=CredentialsMissing -Ready=CredentialsMissing Stalled=CredentialsMissing -Submitted=CredentialsMissing", ""},
-		{"mended", []transition{reportWaiting(schedule.WaitingStatus{Cause: person, Stalled: true}, t0), claiming("0-1"), recordJob("j", nil, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
+		{"waiting for quota", []transition{reportWaiting(queue.WaitingStatus{Cause: quota}, t0)}, "-Finished=DailyQuota QuotaExceeded=DailyQuota -Ready=DailyQuota -Submitted=DailyQuota", ""},
+		{"half done and waiting for quota, while the other half is followed", []transition{claiming("0"), recordJob("j", nil, t0), reportWaiting(queue.WaitingStatus{Cause: quota}, t0), following(listed("j", "success", 0), 0)}, "-Finished=DailyQuota QuotaExceeded=DailyQuota -Ready=DailyQuota -Submitted=DailyQuota", "2 1 1 0"},
+		{"stalled", []transition{reportWaiting(queue.WaitingStatus{Cause: person, Stalled: true}, t0)}, "-Finished=CredentialsMissing -Ready=CredentialsMissing Stalled=CredentialsMissing -Submitted=CredentialsMissing", ""},
+		{"mended", []transition{reportWaiting(queue.WaitingStatus{Cause: person, Stalled: true}, t0), claiming("0-1"), recordJob("j", nil, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
 		{"succeeded", []transition{claiming("0-1"), recordJob("j", nil, t0), following(listed("j", "success", 0, 1), 0)}, "Finished=Succeeded Ready=Succeeded Submitted=Submitted", "2 2 2 0"},
 		{"failed in part", []transition{claiming("0"), recordJob("i", nil, t0), claiming("1"), recordJob("j", nil, t0), following(listed("i", "success", 0), 0), following(listed("j", "failed", 1), 0)}, "Finished=PartiallyFailed -Ready=PartiallyFailed Stalled=PartiallyFailed Submitted=Submitted", "2 2 1 1"},
 		{"not to be seen", []transition{claiming("0-1"), recordJob("j", nil, t0), outcomesUnreadable(person)}, "-Finished=CredentialsMissing -Ready=CredentialsMissing Stalled=CredentialsMissing Submitted=Submitted", "2 2 0 0"},
@@ -82,7 +83,7 @@ func TestTransitions(t *testing.T) {
 		{"under way", []transition{claiming("0-1"), recordJob("j", nil, t0), following(listed("j", "processing", 0, 1), 0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
 		{"without an outcome", []transition{claiming("0-1"), recordJob("j", nil, t0), following(jobRecords{}, 2*time.Hour)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
 		{"not followed", []transition{claiming("0-1"), recordJob("j", nil, t0), endNotFollowed("denied", t0)}, "Finished=NotFollowed ?Ready=NotFollowed Stalled=NotFollowed Submitted=Submitted", "2 2 0 0"},
-		{"a new run after the end", []transition{refuseTargets(schedule.AllPositions(2), "no", t0), revise, claiming("0-1")}, "-Finished=Submitting -Ready=Submitting -Submitted=Submitting", "2 0 0 0"},
+		{"a new run after the end", []transition{refuseTargets(taskstate.AllPositions(2), "no", t0), revise, claiming("0-1")}, "-Finished=Submitting -Ready=Submitting -Submitted=Submitting", "2 0 0 0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			task := taskOf(2)
@@ -119,12 +120,12 @@ func TestTransitions(t *testing.T) {
 }
 
 func TestTellingTheSameAgainWritesNothing(t *testing.T) {
-	quota := schedule.Cause{Reason: v1alpha1.ReasonBatchQuota, Message: "none", Quota: true, NeedsUser: true}
+	quota := queue.Cause{Reason: v1alpha1.ReasonBatchQuota, Message: "none", Quota: true, NeedsUser: true}
 	for name, tell := range map[string]transition{
-		"held for quota": reportWaiting(schedule.WaitingStatus{Cause: quota, Stalled: true, NextAttempt: t0}, t0),
-		"stalled":        reportWaiting(schedule.WaitingStatus{Cause: schedule.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "none", NeedsUser: true}, Stalled: true}, t0),
+		"held for quota": reportWaiting(queue.WaitingStatus{Cause: quota, Stalled: true, NextAttempt: t0}, t0),
+		"stalled":        reportWaiting(queue.WaitingStatus{Cause: queue.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "none", NeedsUser: true}, Stalled: true}, t0),
 		"unknown":        outcomeUnknown("lost", true),
-		"not to be seen": outcomesUnreadable(schedule.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "none", NeedsUser: true}),
+		"not to be seen": outcomesUnreadable(queue.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "none", NeedsUser: true}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			task := taskOf(2)

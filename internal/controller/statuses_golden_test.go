@@ -14,8 +14,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -111,7 +111,7 @@ func newUpgrade(t *testing.T, name string) (*simulation, *v1alpha1.PrefetchTask)
 	time.Sleep(time.Until(statusesWrittenAt.Add(10 * time.Second)))
 	h := newSimulation(t, plan{}, 1)
 
-	urls := schedule.DistinctTargets(task)
+	urls := taskstate.DistinctTargets(task)
 	if from := task.Spec.TargetsFrom.ConfigMapKeyRef.Name; from != "" {
 		for _, part := range []string{"1", "2", "3"} {
 			urls = append(urls, "https://a1.example.com/"+name+"/"+part)
@@ -121,7 +121,7 @@ func newUpgrade(t *testing.T, name string) (*simulation, *v1alpha1.PrefetchTask)
 	h.edgeOne.SetRules(failedBefore(task)...)
 	executed := func(id, positions string) {
 		job := simulator.Job{ID: id, ZoneID: task.Spec.ZoneID, Created: statusesWrittenAt}
-		at, err := schedule.ParsePositions(positions)
+		at, err := taskstate.ParsePositions(positions)
 		if err != nil {
 			t.Fatal(err)
 		}

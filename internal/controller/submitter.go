@@ -14,8 +14,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -42,7 +43,7 @@ type accountQueue struct {
 	account secretKey
 
 	mu       sync.Mutex
-	queue    *schedule.Queue
+	queue    *queue.Queue
 	idle     bool // it was when dropIdleQueues came last, and had no task since
 	gone     bool // another line has taken its place
 	failures int  // in a row, for a reason of the account's; of calls under way together only one counts
@@ -146,7 +147,7 @@ func (s *Submitter) queueFor(a secretKey) *accountQueue {
 	defer s.mu.Unlock()
 	l := s.accountQueues[a]
 	if l == nil {
-		l = &accountQueue{account: a, unsent: map[string]int64{}, used: map[string]usedZone{}, queue: schedule.NewQueue(schedule.Limits{
+		l = &accountQueue{account: a, unsent: map[string]int64{}, used: map[string]usedZone{}, queue: queue.NewQueue(queue.Limits{
 			Batch: s.Batch, TasksPerCall: s.TasksPerCall, QuotaInterval: s.QuotaInterval, QuotaReset: s.QuotaReset, QPS: s.QPS,
 			StallAfter: 2 * s.RecheckInterval, SettleTime: s.SignatureValidity + s.SettleMargin + answerRetention, Normalize: target.Identity,
 		})}
@@ -229,7 +230,7 @@ func (s *Submitter) newestVersion(l *accountQueue, key client.ObjectKey) *v1alph
 
 // newestVersion are the newest versions of a call's tasks by part, nil where a task is gone
 // or is another account's by now. The line must be locked.
-func (s *Submitter) newestVersions(l *accountQueue, call *schedule.Call) []*v1alpha1.PrefetchTask {
+func (s *Submitter) newestVersions(l *accountQueue, call *queue.Call) []*v1alpha1.PrefetchTask {
 	tasks := make([]*v1alpha1.PrefetchTask, len(call.Parts))
 	for i, part := range call.Parts {
 		tasks[i] = s.newestVersion(l, client.ObjectKeyFromObject(part.Task))
@@ -269,7 +270,7 @@ func (s *Submitter) writeWaitingStatuses(l *accountQueue) time.Duration {
 
 // writeWaitingStatus writes one note, unless it cannot or may not yet. A conflict means that the
 // task has changed, and its event will make the queue think again.
-func (s *Submitter) writeWaitingStatus(note schedule.WaitingStatus) (told bool) {
+func (s *Submitter) writeWaitingStatus(note queue.WaitingStatus) (told bool) {
 	if s.notes.waitTime(note.Task) > 0 {
 		return false
 	}
@@ -294,7 +295,7 @@ func (s *Submitter) writeWaitingStatus(note schedule.WaitingStatus) (told bool) 
 
 // backOffCall makes those wait whom a failure concerns, and returns how long. A failure
 // that was not a call's concerns the account.
-func (s *Submitter) backOffCall(l *accountQueue, call *schedule.Call, err error) time.Duration {
+func (s *Submitter) backOffCall(l *accountQueue, call *queue.Call, err error) time.Duration {
 	now := time.Now()
 	reach, failures := s.attributeFailure(l, call, err, now)
 	p := planBackOff(err, failures, s.RecheckInterval)
@@ -359,7 +360,7 @@ func (o *sharedState) reportFinished(before, after *v1alpha1.PrefetchTask) {
 		return
 	}
 	isAgain := isFinished(before) && before.Status.Run == after.Status.Run
-	if !isFinished(after) || isAgain && (!schedule.IsUnseen(before) || schedule.IsUnseen(after)) {
+	if !isFinished(after) || isAgain && (!taskstate.IsUnseen(before) || taskstate.IsUnseen(after)) {
 		return
 	}
 	for _, condition := range after.Status.Conditions {

@@ -16,8 +16,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // targetsResolver has the targets of tasks that take them from ConfigMaps, for as long as
@@ -38,10 +39,10 @@ type targetsResolver struct {
 	known        map[string]*targetList // by hash: one for all tasks that have the same targets
 	size         int                    // of all that are known, in bytes
 	readers      map[configMapKey]*configMapReader
-	waiting      schedule.RoundRobin[configMapKey] // sources to be read
-	reading      int                               // sources that are being read
-	again        *time.Timer                       // to look for lists that are idle
-	seen         map[configMapKey]seenList         // of sources that were read lately
+	waiting      queue.RoundRobin[configMapKey] // sources to be read
+	reading      int                            // sources that are being read
+	again        *time.Timer                    // to look for lists that are idle
+	seen         map[configMapKey]seenList      // of sources that were read lately
 
 	checks singleflight.Group // by source
 }
@@ -107,12 +108,12 @@ func (l *targetsResolver) resolveTargets(task *v1alpha1.PrefetchTask) *v1alpha1.
 	defer l.mu.Unlock()
 	key := client.ObjectKeyFromObject(task)
 	w := l.pendingTasks[key]
-	if w == nil && !schedule.IsFromConfigMap(task) {
+	if w == nil && !taskstate.IsFromConfigMap(task) {
 		return task
 	}
-	run := schedule.RunHash(task)
+	run := taskstate.RunHash(task)
 	switch {
-	case !schedule.NeedsTargetList(task):
+	case !taskstate.NeedsTargetList(task):
 		l.forgetTask(key)
 		return task
 	case w == nil || w.task.UID != task.UID || w.run != run || w.list != nil && !matchesRun(task, w.list.hash):
@@ -138,7 +139,7 @@ func (l *targetsResolver) resolveTargets(task *v1alpha1.PrefetchTask) *v1alpha1.
 
 // matchesRun says whether the task's run may go on with targets of this hash.
 func matchesRun(task *v1alpha1.PrefetchTask, hash string) bool {
-	return !schedule.IsBoundToList(task) || task.Status.TargetsHash == hash
+	return !taskstate.IsBoundToList(task) || task.Status.TargetsHash == hash
 }
 
 // withTargets returns the task with targets from a ConfigMap. The task itself may
@@ -282,10 +283,10 @@ func (l *targetsResolver) rememberRead(from configMapKey, read *targetList, err 
 // again if that was longer ago than credentials may be old. If the list has changed, or
 // cannot be read, the task waits for it as if it had never been read.
 func (l *targetsResolver) isFresh(task *v1alpha1.PrefetchTask) bool {
-	if !schedule.IsFromConfigMap(task) || schedule.IsBoundToList(task) {
+	if !taskstate.IsFromConfigMap(task) || taskstate.IsBoundToList(task) {
 		return true
 	}
-	from, hash := configMapKeyOf(task), schedule.HashTargets(task)
+	from, hash := configMapKeyOf(task), taskstate.HashTargets(task)
 	l.mu.Lock()
 	known, ok := l.seen[from]
 	l.mu.Unlock()
@@ -390,7 +391,7 @@ func (l *targetsResolver) writeUnavailable(task *v1alpha1.PrefetchTask, why *tar
 	default:
 		return true // as far as this process may
 	}
-	after, err := l.store.writeStatus(l.critical, task, targetsUnavailable(schedule.Cause{Reason: why.reason, Message: upperFirst(why.Error())}, stalled))
+	after, err := l.store.writeStatus(l.critical, task, targetsUnavailable(queue.Cause{Reason: why.reason, Message: upperFirst(why.Error())}, stalled))
 	l.reportRefusedWrite(task, after, err)
 	if err == nil && stalled && !isStalledFor(task, why.reason) {
 		l.recordEvent(after, corev1.EventTypeWarning, why.reason, "ReadTargets", upperFirst(why.Error()))
@@ -444,7 +445,7 @@ func (l *targetsResolver) getList(from configMapKey) (*targetList, error) {
 		return nil, invalidError(from, "%w", err)
 	}
 	spec := v1alpha1.PrefetchTaskSpec{Targets: targets}
-	return &targetList{hash: schedule.HashTargets(&v1alpha1.PrefetchTask{Spec: spec}), targets: targets, size: len(text)}, nil
+	return &targetList{hash: taskstate.HashTargets(&v1alpha1.PrefetchTask{Spec: spec}), targets: targets, size: len(text)}, nil
 }
 
 // parseTargets reads a list of URLs, one a line, and returns the distinct ones in
@@ -463,8 +464,8 @@ func parseTargets(text string) ([]v1alpha1.Target, error) {
 		if problem := target.Check(line); problem != "" {
 			return nil, fmt.Errorf("line %d, %q: %s", number, startOfLine(line), problem)
 		}
-		if len(targets) == schedule.MaxTargets {
-			return nil, fmt.Errorf("line %d: a task has at most %d URLs; split the list", number, schedule.MaxTargets)
+		if len(targets) == taskstate.MaxTargets {
+			return nil, fmt.Errorf("line %d: a task has at most %d URLs; split the list", number, taskstate.MaxTargets)
 		}
 		seen[u] = true
 		targets = append(targets, u)

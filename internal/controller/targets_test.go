@@ -19,7 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 func TestAListHasOneURLALine(t *testing.T) {
@@ -47,7 +47,7 @@ func TestAListHasOneURLALine(t *testing.T) {
 		{"a no-break space at the end", a + "\u00a0", nil, `line 1, "https://h/a\u00a0": must not have spaces, no-break or others`},
 		{"a line that is too long", "https://h/" + strings.Repeat("x", 2048), nil, `x…": must not be longer than 2048 characters`},
 		{"as long as it may be", "https://h/" + strings.Repeat("ü", 2038), []v1alpha1.Target{v1alpha1.Target("https://h/" + strings.Repeat("ü", 2038))}, ""},
-		{"too many", manyLines(schedule.MaxTargets + 1), nil, "line 10001: a task has at most 10000 URLs"},
+		{"too many", manyLines(taskstate.MaxTargets + 1), nil, "line 10001: a task has at most 10000 URLs"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -61,7 +61,7 @@ func TestAListHasOneURLALine(t *testing.T) {
 			}
 		})
 	}
-	if got, err := parseTargets(manyLines(schedule.MaxTargets)); err != nil || len(got) != schedule.MaxTargets {
+	if got, err := parseTargets(manyLines(taskstate.MaxTargets)); err != nil || len(got) != taskstate.MaxTargets {
 		t.Errorf("%d of as many as there may be, %v", len(got), err)
 	}
 }
@@ -117,7 +117,7 @@ func newListUnit(t *testing.T, tasks ...*v1alpha1.PrefetchTask) *listUnit {
 	u.versions.subscribe(func(_, task *v1alpha1.PrefetchTask) {
 		u.mu.Lock()
 		defer u.mu.Unlock()
-		if task != nil && !schedule.IsUnresolved(task) {
+		if task != nil && !taskstate.IsUnresolved(task) {
 			u.fed[task.Name] = task
 		}
 	})
@@ -169,7 +169,7 @@ func TestTasksOfOneListShareItsReadAndItsMemory(t *testing.T) {
 			again := task.DeepCopy()
 			again.ResourceVersion = "5000"
 			u.versions.observeTask(again)
-			if schedule.IsUnresolved(u.versions.newestVersion(client.ObjectKeyFromObject(task))) {
+			if taskstate.IsUnresolved(u.versions.newestVersion(client.ObjectKeyFromObject(task))) {
 				t.Fatalf("%s has to be read again", task.Name)
 			}
 			u.versions.removeTask(task)
@@ -245,7 +245,7 @@ func TestAListIsReadAfterTheTaskWasSeen(t *testing.T) {
 		pass(time.Minute)
 		_, fed := u.seen()
 		for name, want := range map[string]string{"before": "https://h/old", "after": "https://h/new"} {
-			if got := schedule.DistinctTargets(fed[name]); !slices.Equal(got, []string{want}) {
+			if got := taskstate.DistinctTargets(fed[name]); !slices.Equal(got, []string{want}) {
 				t.Errorf("%s has %q, want %s", name, got, want)
 			}
 		}
@@ -303,7 +303,7 @@ func TestARunIsTiedToItsListOnceSomethingIsSubmitted(t *testing.T) {
 			recordJob("job-1", nil, time.Now())(task)
 		}, true},
 		{"refused in part", func(task *v1alpha1.PrefetchTask) {
-			refuseTargets(schedule.Positions{0}, "no", time.Now())(task)
+			refuseTargets(taskstate.Positions{0}, "no", time.Now())(task)
 		}, true},
 	}
 	for _, tt := range tests {
@@ -325,7 +325,7 @@ func TestARunIsTiedToItsListOnceSomethingIsSubmitted(t *testing.T) {
 				}
 				if !tt.tied {
 					beginRun(fed["task"], time.Now())
-					if got := fed["task"].Status; got.TargetsHash != schedule.HashTargets(fed["task"]) || got.LostCalls != 0 {
+					if got := fed["task"].Status; got.TargetsHash != taskstate.HashTargets(fed["task"]) || got.LostCalls != 0 {
 						t.Errorf("the run does not begin with the new list: %+v", got)
 					}
 					return
@@ -334,7 +334,7 @@ func TestARunIsTiedToItsListOnceSomethingIsSubmitted(t *testing.T) {
 				u.put("list", "# as it was\nhttps://h/a\nhttps://h/b")
 				pass(time.Minute)
 				_, fed = u.seen()
-				if fed := fed["task"]; fed == nil || !slices.Equal(schedule.DistinctTargets(fed), []string{"https://h/a", "https://h/b"}) {
+				if fed := fed["task"]; fed == nil || !slices.Equal(taskstate.DistinctTargets(fed), []string{"https://h/a", "https://h/b"}) {
 					t.Errorf("with its list restored, fed %v", fed)
 				}
 				if after := u.get("task").Status; after.Run != before.Run || len(after.Jobs) != len(before.Jobs) || (after.Submission == nil) != (before.Submission == nil) {
@@ -418,7 +418,7 @@ func TestTargetsOutliveWritesAndReads(t *testing.T) {
 		targets := []v1alpha1.Target{"https://h/a", "https://h/b"}
 		task := withTargets(u.get("task"), targets)
 		written, err := u.store.writeStatus(context.Background(), task, func(task *v1alpha1.PrefetchTask) { claimedAt(task, time.Now()) })
-		if err != nil || !slices.Equal(written.Spec.Targets, targets) || written.Status.TargetsHash != schedule.HashTargets(task) {
+		if err != nil || !slices.Equal(written.Spec.Targets, targets) || written.Status.TargetsHash != taskstate.HashTargets(task) {
 			t.Fatalf("written: %v, %+v", err, written)
 		}
 		if got := u.get("task"); len(got.Spec.Targets) != 0 || got.Status.TargetsHash == "" || *got.Status.Targets.Total != 2 {
@@ -452,7 +452,7 @@ func TestATaskWithoutItsTargetsKeepsWhatItsStatusSays(t *testing.T) {
 	claimedAt(task, now)
 	task.Status.Submission.Targets = "0-1"
 	task.Spec.Targets = nil
-	if schedule.IsWaiting(task) || !schedule.NeedsTargetList(task) {
+	if taskstate.IsWaiting(task) || !taskstate.NeedsTargetList(task) {
 		t.Error("it is not waiting for its targets")
 	}
 	if _, open := openZone(task); open {
@@ -467,7 +467,7 @@ func TestATaskWithoutItsTargetsKeepsWhatItsStatusSays(t *testing.T) {
 		t.Errorf("followed: %+v", s)
 	}
 	task.Status.Submission = &v1alpha1.Submission{ClaimID: "x", Targets: "2", SignedAt: metav1.NewTime(now)}
-	adoptJobs([]adoptedJob{{"job-2", schedule.Positions{2}}}, now)(task)
+	adoptJobs([]adoptedJob{{"job-2", taskstate.Positions{2}}}, now)(task)
 	if s := task.Status; len(s.Jobs) != 2 || s.Jobs[1].Targets != "2" || isFinished(task) {
 		t.Errorf("adopted: %+v", s)
 	}
@@ -605,7 +605,7 @@ func TestTellingOfABadListKeepsNoReaderBusy(t *testing.T) {
 		quiet.Namespace = "quiet"
 		u.versions.observeTask(quiet)
 		pass(5 * time.Second)
-		if schedule.IsUnresolved(u.versions.newestVersion(client.ObjectKeyFromObject(quiet))) {
+		if taskstate.IsUnresolved(u.versions.newestVersion(client.ObjectKeyFromObject(quiet))) {
 			t.Error("the list of another namespace waits for statuses to be written")
 		}
 		pass(10 * time.Minute)

@@ -21,8 +21,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -111,7 +112,7 @@ func (u *unit) get(name string) *v1alpha1.PrefetchTask {
 func claimedAt(task *v1alpha1.PrefetchTask, signedAt time.Time) *v1alpha1.PrefetchTask {
 	claimTargets(v1alpha1.Submission{
 		ClaimID: "claim of " + task.Name, ZoneID: task.Spec.ZoneID, AccountHash: unitCreds.Hash(), SignedAt: metav1.NewTime(signedAt.Truncate(time.Second)),
-		Targets: schedule.AllPositions(len(schedule.DistinctTargets(task))).String(), Semantics: schedule.HashSemantics(task),
+		Targets: taskstate.AllPositions(len(taskstate.DistinctTargets(task))).String(), Semantics: taskstate.HashSemantics(task),
 	}, signedAt)(task)
 	return task
 }
@@ -155,7 +156,7 @@ func (u *unit) submitter(tasks ...*v1alpha1.PrefetchTask) (*Submitter, *accountQ
 }
 
 // planned is the line's next call.
-func (u *unit) planned(l *accountQueue) *schedule.Call {
+func (u *unit) planned(l *accountQueue) *queue.Call {
 	u.t.Helper()
 	decision := l.queue.PlanNext(time.Now())
 	if decision.ReadQuota != "" {

@@ -9,7 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // taskStore has the newest version of each task that something is left to do for. It
@@ -60,7 +60,7 @@ func (v *taskStore) observeTask(task *v1alpha1.PrefetchTask) {
 			return false
 		}
 		delete(v.deleted, key)
-		return known == nil || isNewerVersion(task, known) || schedule.IsSlimmed(task) && task.ResourceVersion == known.ResourceVersion
+		return known == nil || isNewerVersion(task, known) || taskstate.IsSlimmed(task) && task.ResourceVersion == known.ResourceVersion
 	})
 }
 
@@ -106,7 +106,7 @@ func (v *taskStore) learnDeleted(task *v1alpha1.PrefetchTask) {
 func (v *taskStore) dropTargets(task *v1alpha1.PrefetchTask) {
 	key := client.ObjectKeyFromObject(task)
 	known := v.newestVersion(key)
-	if known == nil || known.UID != task.UID || !schedule.IsFromConfigMap(known) {
+	if known == nil || known.UID != task.UID || !taskstate.IsFromConfigMap(known) {
 		return
 	}
 	v.changeVersion(key, withTargets(known, nil), func(newest *v1alpha1.PrefetchTask) bool { return newest == known })
@@ -115,7 +115,7 @@ func (v *taskStore) dropTargets(task *v1alpha1.PrefetchTask) {
 // elideTargets forgets the targets of a task that are in its spec.
 func (v *taskStore) elideTargets(key client.ObjectKey) {
 	if known := v.newestVersion(key); known != nil && hasLongList(known) {
-		v.changeVersion(key, schedule.ElideTargets(known), func(newest *v1alpha1.PrefetchTask) bool { return newest == known })
+		v.changeVersion(key, taskstate.ElideTargets(known), func(newest *v1alpha1.PrefetchTask) bool { return newest == known })
 	}
 }
 
@@ -128,7 +128,7 @@ func (v *taskStore) changeVersion(key client.ObjectKey, next *v1alpha1.PrefetchT
 		v.mu.Unlock()
 		return known
 	}
-	if next != nil && schedule.IsSlimmed(next) {
+	if next != nil && taskstate.IsSlimmed(next) {
 		next = nil
 	}
 	if next != nil && v.lists != nil {
@@ -195,5 +195,5 @@ func isNewerVersion(a, b *v1alpha1.PrefetchTask) bool {
 }
 
 func lacksTargets(task *v1alpha1.PrefetchTask) bool {
-	return schedule.IsUnresolved(task) || schedule.IsElided(task)
+	return taskstate.IsUnresolved(task) || taskstate.IsElided(task)
 }

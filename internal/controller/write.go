@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // maxStatusWriters is how many status writes of this process go on at once, whatever they
@@ -108,7 +108,7 @@ func (s statusWriter) writeWholeStatus(ctx context.Context, task *v1alpha1.Prefe
 
 // putStatus writes the status of changed to the version of the task that was read.
 func (s statusWriter) putStatus(ctx context.Context, task, changed *v1alpha1.PrefetchTask) (*v1alpha1.PrefetchTask, error) {
-	if schedule.IsElided(task) || targetsSize(task) > maxCachedTargets && !schedule.IsFromConfigMap(task) {
+	if taskstate.IsElided(task) || targetsSize(task) > maxCachedTargets && !taskstate.IsFromConfigMap(task) {
 		select {
 		case s.long <- struct{}{}:
 			defer func() { <-s.long }()
@@ -130,8 +130,8 @@ func (s statusWriter) putStatus(ctx context.Context, task, changed *v1alpha1.Pre
 		return task, err
 	}
 	pruneMetadata(written) // as in the cache
-	if schedule.IsElided(task) {
-		written = schedule.ElideTargets(written)
+	if taskstate.IsElided(task) {
+		written = taskstate.ElideTargets(written)
 	} else {
 		written.Spec.Targets = task.Spec.Targets
 	}
@@ -153,7 +153,7 @@ func (s statusWriter) readTask(ctx context.Context, task *v1alpha1.PrefetchTask)
 	if err != nil {
 		return nil, err
 	}
-	if schedule.IsFromConfigMap(&now) && schedule.RunHash(&now) == schedule.RunHash(task) && matchesRun(&now, schedule.HashTargets(task)) {
+	if taskstate.IsFromConfigMap(&now) && taskstate.RunHash(&now) == taskstate.RunHash(task) && matchesRun(&now, taskstate.HashTargets(task)) {
 		now.Spec.Targets = task.Spec.Targets
 	}
 	pruneMetadata(&now)
@@ -166,7 +166,7 @@ func (s statusWriter) readTask(ctx context.Context, task *v1alpha1.PrefetchTask)
 // withTargetList returns the task with the targets in its spec that are left out in memory, or
 // nil if they cannot be read, or the spec has changed.
 func (s statusWriter) withTargetList(ctx context.Context, task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
-	if !schedule.IsElided(task) {
+	if !taskstate.IsElided(task) {
 		return task
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)

@@ -13,8 +13,8 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // act is something that a user does to a task, and what that asks of EdgeOne.
@@ -87,7 +87,7 @@ func (w *world) recreate(name, suffix string) {
 
 // handedOver says whether the task has nothing to submit and nothing to settle.
 func handedOver(task *v1alpha1.PrefetchTask) bool {
-	return !schedule.IsNewRun(task) && len(schedule.OpenPositions(task)) == 0 && task.Status.Submission == nil
+	return !taskstate.IsNewRun(task) && len(taskstate.OpenPositions(task)) == 0 && task.Status.Submission == nil
 }
 
 // Users act on tasks that share a call, at every step of its life.
@@ -168,7 +168,7 @@ func TestWhatUsersDoAtAnyStepIsSubmittedOnce(t *testing.T) {
 			w.strikes(len(old))
 			goOn()
 			if _, stuck := w.untilAll(func(task *v1alpha1.PrefetchTask) bool {
-				return handedOver(task) || schedule.IsSuspended(task) && !schedule.HasClaim(task)
+				return handedOver(task) || taskstate.IsSuspended(task) && !taskstate.HasClaim(task)
 			}); stuck > 0 {
 				t.Errorf("%d tasks are stuck, some of them not suspended", stuck)
 			}

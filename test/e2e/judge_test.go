@@ -16,8 +16,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/schedule"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // hundreds is how many tasks share the call that a fault strikes, where that makes a
@@ -270,11 +270,11 @@ func (w *world) compare(tasks []v1alpha1.PrefetchTask, r *row) (complaints []str
 	}
 	wanted := map[string]bool{}
 	for _, task := range tasks {
-		positions := map[string]schedule.Positions{}
+		positions := map[string]taskstate.Positions{}
 		for _, job := range task.Status.Jobs {
-			positions[job.ID], _ = schedule.ParsePositions(job.Targets)
+			positions[job.ID], _ = taskstate.ParsePositions(job.Targets)
 		}
-		for i, target := range schedule.DistinctTargets(&task) {
+		for i, target := range taskstate.DistinctTargets(&task) {
 			wanted[target] = true
 			for _, job := range jobs[target] {
 				if !slices.Contains(positions[job], i) {

@@ -1,0 +1,165 @@
+package queue
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
+)
+
+// lostCall is what shared a call of unknown outcome. Once it is known that EdgeOne did
+// not execute the call, its tasks are tried again by halves, as after a rejection: one
+// of them may be what makes calls fail. After a restart the number of lost calls in
+// their status keeps them apart from others.
+type lostCall struct {
+	parts []lostPart
+	open  map[types.NamespacedName]bool // taskLimit that still carry the claim
+	at    time.Time
+	due   bool // to be split soon
+}
+
+type lostPart struct {
+	key       types.NamespacedName
+	uid       types.UID
+	run       string
+	positions taskstate.Positions
+}
+
+// splitPatience is how long tasks that are settled wait for the others of their call.
+const splitPatience = 10 * time.Second
+
+// TrackLostCall tells that nobody knows what became of the call. Its tasks keep their claim.
+func (q *Queue) TrackLostCall(call *Call, claimID string, tasks []*v1alpha1.PrefetchTask, now time.Time) {
+	q.ReserveURLs(claimID, call.Lane.ZoneID, call.URLs, now)
+	lost := &lostCall{open: map[types.NamespacedName]bool{}, at: now}
+	for i, task := range tasks {
+		part := call.Parts[i]
+		if task == nil || part.item.deleted {
+			continue
+		}
+		q.trackClaim(part.item.key, task, now)
+		if q.holders[part.item.key].claim == claimID {
+			lost.open[part.item.key] = true
+			lost.parts = append(lost.parts, lostPart{part.item.key, task.UID, task.Status.Run, part.Positions})
+		}
+	}
+	if len(lost.open) > 0 {
+		q.lostCalls[claimID] = lost
+	}
+	q.separateTenants(call, now)
+	if c := q.reservations[claimID]; c.lane == nil && !call.test {
+		c.lane = q.splitLane(call)
+		c.lane.unknownCalls++
+	}
+	q.finishCall(call, tasks, now)
+}
+
+// splitLane is the lane that a call of unknown outcome counts in: where all tasks are of
+// one namespace, that which it has for itself.
+func (q *Queue) splitLane(call *Call) *laneState {
+	key := call.Lane
+	if names := call.namespaces(); len(names) == 1 {
+		key.apart = names[0]
+	}
+	return q.laneForKey(key)
+}
+
+// settlePart notes that a task of a lost call carries its claim no more.
+func (q *Queue) settlePart(key types.NamespacedName, now time.Time) {
+	id := q.holders[key].claim
+	lost := q.lostCalls[id]
+	if lost == nil || !lost.open[key] {
+		return
+	}
+	delete(lost.open, key)
+	q.returnedCalls[key] = lost
+	switch {
+	case len(lost.open) == 0:
+		delete(q.lostCalls, id)
+		q.settledCalls = append(q.settledCalls, lost)
+	case !lost.due:
+		lost.due = true
+		q.runAt(now.Add(splitPatience), func(time.Time) {
+			lost.due = false
+			q.settledCalls = append(q.settledCalls, lost)
+		})
+	}
+}
+
+// markListAway notes that the list of a task of a call that was not executed is out of memory:
+// the others of its call do not wait for it. markListLoaded has it tried by halves when the
+// list is here again.
+func (q *Queue) markListAway(key types.NamespacedName) {
+	lost := q.returnedCalls[key]
+	if lost == nil {
+		return
+	}
+	delete(q.returnedCalls, key)
+	for _, part := range lost.parts {
+		if part.key == key {
+			q.awaitingLists[key] = &lostCall{parts: []lostPart{part}, at: lost.at}
+		}
+	}
+}
+
+func (q *Queue) markListLoaded(key types.NamespacedName) {
+	if lost := q.awaitingLists[key]; lost != nil {
+		delete(q.awaitingLists, key)
+		q.returnedCalls[key] = lost
+		q.settledCalls = append(q.settledCalls, lost)
+	}
+}
+
+// bisectSettledCalls makes groups of the tasks of calls that were not executed.
+func (q *Queue) bisectSettledCalls(now time.Time) {
+	for len(q.settledCalls) > 0 {
+		lost := q.settledCalls[0]
+		q.settledCalls = q.settledCalls[1:]
+		q.bisectLostCall(lost, now)
+	}
+}
+
+func (q *Queue) bisectLostCall(lost *lostCall, now time.Time) {
+	var parts []CallPart
+	var others []suspectGroup // targets of the tasks that the call did not have
+	for _, part := range lost.parts {
+		it := q.items[part.key]
+		if q.returnedCalls[part.key] != lost {
+			continue
+		}
+		delete(q.returnedCalls, part.key)
+		if it == nil || it.inFlight || it.blocked || it.queue != nil {
+			continue
+		}
+		same := it.task.UID == part.uid && it.task.Status.Run == part.run && taskstate.IsWaiting(it.task) && !taskstate.IsNewRun(it.task)
+		var open, tried taskstate.Positions
+		if same {
+			open = taskstate.OpenPositions(it.task)
+			tried = part.positions.IsSubsetOf(open)
+		}
+		if len(tried) == 0 {
+			q.placeItem(it, it.task, taskstate.IsWaiting(it.task), now)
+			continue
+		}
+		parts = append(parts, CallPart{it.task, tried, it})
+		if rest := open.Minus(tried); len(rest) > 0 {
+			others = append(others, markSuspects([]CallPart{{it.task, rest, it}}))
+		}
+	}
+	if len(parts) == 0 {
+		return
+	}
+	q.lastTestAt = now // who stands in line goes first
+	for _, part := range parts {
+		part.item.lane = q.laneForKey(part.item.lane.BatchKey) // nobody used it, so it may have been forgotten
+	}
+	l := parts[0].item.lane
+	q.queueSuspectsLast(l, others...)
+	if len(parts) == 1 && q.countDistinctURLs(parts[0]) == 1 && taskstate.HasRepeatedLosses(parts[0].Task) {
+		q.postponeGroup(l, markSuspects(parts), lost.at.Add(2*q.limits.SettleTime))
+		return
+	}
+	q.queueSuspectsLast(l, q.splitParts(parts)...)
+}

@@ -1,0 +1,108 @@
+package queue
+
+import (
+	"time"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
+)
+
+// RecordAccepted tells that EdgeOne took the call and charged so many URLs, or that
+// its refusal is recorded. Tasks are the newest versions by part, nil where a
+// task is gone.
+func (q *Queue) RecordAccepted(call *Call, tasks []*v1alpha1.PrefetchTask, charged int, now time.Time) {
+	if p := call.lane.pool; call.Refusal == "" {
+		p.chargeCall(charged, len(call.URLs), q.limits.Batch)
+		q.endBackOffs(call, now)
+		if !call.refused {
+			q.clearFailures(call, now)
+		}
+		if q.taskLimit > 0 && len(call.Parts) >= q.taskLimit {
+			q.taskLimit *= 2
+		}
+		if p.backOff.Reason != "" && !p.backOff.isActive(now) {
+			p.backOff, p.prober = backOff{}, nil
+			q.refreshMode(p, now)
+		}
+		if t := call.lane.tenant; t != nil && t.backOff.Reason != "" && !t.backOff.isActive(now) {
+			t.backOff, t.prober = backOff{}, nil
+			q.refreshTenantLanes(t, now)
+		}
+	}
+	q.finishCall(call, tasks, now)
+}
+
+// LimitTasksPerCall tells that claiming the call's tasks took so long that its signature
+// was too old to send. Calls get smaller until the API server keeps up.
+func (q *Queue) LimitTasksPerCall(call *Call) {
+	q.taskLimit = max(1, len(call.Parts)/2)
+}
+
+// endBackOffs ends what is remembered of trouble with the account and the lane: the
+// call reached EdgeOne. A hold that another call has brought since goes on.
+func (q *Queue) endBackOffs(call *Call, now time.Time) {
+	if !q.accountBackOff.isActive(now) {
+		q.accountBackOff = backOff{}
+	}
+	if !call.lane.backOff.isActive(now) {
+		call.lane.backOff = backOff{}
+	}
+}
+
+// RecordReleased tells that the call was certainly not executed.
+func (q *Queue) RecordReleased(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Time) {
+	if call.suspects != nil { // suspectGroups are not cleared by a call that was not made
+		q.queueSuspectsFirst(call.lane, call.suspects)
+		call.suspects = nil
+	}
+	q.finishCall(call, tasks, now)
+}
+
+// finishCall takes the tasks of a call back.
+func (q *Queue) finishCall(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Time) {
+	l := call.lane
+	q.MarkSent(call) // or its turn is over without: its namespace has had it, and falls no further behind
+	if call.probe {
+		q.probeInFlight = false
+	}
+	if l.pool.prober == l && call.Refusal == "" && !call.test {
+		l.pool.prober = nil
+		q.refreshMode(l.pool, now)
+	}
+	if t := l.tenant; t != nil && t.prober == l && call.Refusal == "" && !call.test {
+		t.prober = nil
+		q.refreshTenantLanes(t, now)
+	}
+	q.clearGroup(call.suspects, now)
+	switch {
+	case call.test:
+		l.testInFlight = false
+	case call.Refusal == "":
+		l.inFlight = false
+	}
+	for i, part := range call.Parts {
+		it := part.item
+		it.inFlight = false
+		it.endPostponedCall()
+		task := tasks[i]
+		if task == nil {
+			q.detachClaim(it.key, now)
+			q.removeItem(it, now)
+			continue
+		}
+		it.deleted = false
+		q.trackClaim(it.key, task, now)
+		if it.suspectGroups > 0 && (task.UID != part.Task.UID || taskstate.RunHash(task) != taskstate.RunHash(part.Task)) {
+			q.clearSuspect(it) // it was edited in flight
+		}
+		if waits, tell := taskstate.IsWaiting(task), needsStatusWrite(task); waits || tell || taskstate.AwaitsList(task) {
+			q.placeItem(it, task, waits, now)
+			q.reportIf(it, tell, now)
+		} else {
+			it.task = task
+			q.removeItem(it, now)
+		}
+	}
+	q.refreshLane(l, now)
+	q.dropLane(l, now)
+}

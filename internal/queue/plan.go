@@ -1,0 +1,134 @@
+package queue
+
+import (
+	"slices"
+	"time"
+)
+
+// Decision is what to do next; exactly one field is set, or only Wait.
+type Decision struct {
+	// Call is to be made, or, if it has a Refusal, to be recorded without asking.
+	Call *Call
+	// ReadQuota is a zone whose quota is to be read and told by SetQuota.
+	ReadQuota string
+	// Wait is when to ask again if nothing happens; 0 is not at all.
+	Wait time.Duration
+}
+
+// PlanNext plans one thing to do.
+func (q *Queue) PlanNext(now time.Time) Decision {
+	if q.accountBackOff.isActive(now) {
+		return Decision{Wait: q.accountBackOff.until.Sub(now)}
+	}
+	if q.probeInFlight {
+		return Decision{} // its answer tells
+	}
+	q.runDueTimers(now)
+	q.bisectSettledCalls(now)
+	q.now = now
+	q.dropIdleNamespaces(now)
+	if read := q.planQuotaRead(now); read.ReadQuota != "" {
+		return read
+	}
+	decision, found, test := q.planNextTest(now)
+	if !found {
+		decision, found = q.planNextCall(now)
+	}
+	if found {
+		if call := decision.Call; call != nil {
+			call.Planned = now
+			if call.Refusal == "" && q.accountBackOff.probe {
+				call.probe, q.probeInFlight = true, true
+			}
+		}
+		return decision
+	}
+	next := q.timers.nextTime()
+	if !test.IsZero() && (next.IsZero() || test.Before(next)) {
+		next = test
+	}
+	if next.IsZero() {
+		return Decision{}
+	}
+	return Decision{Wait: max(next.Sub(now), time.Millisecond)}
+}
+
+// NextSequence returns the sequence of the next call in line, unless there is none. Calls that are planned
+// already and have later turns are to let it go first.
+func (q *Queue) NextSequence() (turn int64, ok bool) {
+	if ns := q.firstNamespace(); ns != nil {
+		return ns.sequence, true
+	}
+	return 0, false
+}
+
+// MarkSent tells that a call goes out now.
+func (q *Queue) MarkSent(call *Call) { q.sequence = max(q.sequence, call.Sequence) }
+
+// planNextCall plans a call of the namespace whose turn it is.
+func (q *Queue) planNextCall(now time.Time) (decision Decision, found bool) {
+	for ns := q.firstNamespace(); ns != nil; ns = q.firstNamespace() {
+		first, turn := ns.readyQueues[0], ns.sequence
+		l := first.lane
+		if q.refreshLane(l, now); !l.ready {
+			continue
+		}
+		if decision, stop := q.checkQuota(l, now); stop {
+			if decision.ReadQuota != "" {
+				return decision, true
+			}
+			continue
+		}
+		if call := q.fillCall(first, now); call != nil {
+			if call.Sequence = turn; call.Refusal == "" {
+				q.enqueueNamespace(ns, turn+1)
+			}
+			return Decision{Call: call}, true
+		}
+	}
+	return Decision{}, false
+}
+
+// IsBackedOff says whether what has happened since the call was planned keeps its lane
+// from a call now.
+func (q *Queue) IsBackedOff(call *Call, now time.Time) bool {
+	return slices.ContainsFunc(q.activeBackOffs(call.lane), func(h *backOff) bool { return h.isActive(now) })
+}
+
+// RetryQuotaRead tells that reading a zone's quota failed in a way that is worth
+// another try before any call.
+func (q *Queue) RetryQuotaRead(zoneID string, now time.Time) {
+	q.quotaReads.endRead(zoneID)
+	q.setQuotaReading(zoneID, false, now)
+}
+
+// setQuotaReading keeps both modes of a zone waiting while its quota is read.
+func (q *Queue) setQuotaReading(zoneID string, underWay bool, now time.Time) {
+	for _, edge := range []bool{false, true} {
+		if p := q.zoneQuotas[zoneMode{zoneID, edge}]; p != nil {
+			p.readInFlight = underWay
+			q.refreshMode(p, now)
+		}
+	}
+}
+
+// checkQuota stops a lane whose zone has no quota left, or none that is known.
+func (q *Queue) checkQuota(l *laneState, now time.Time) (decision Decision, stop bool) {
+	switch p := l.pool; {
+	case q.needsQuota(p, now):
+		q.setQuotaReading(l.ZoneID, true, now)
+		q.enqueueQuotaRead(p)
+		return q.planQuotaRead(now), true
+	case p.remaining == 0 && !p.edge:
+		q.backOffMode(p, dailyQuota, now, p.readAt.Add(q.limits.QuotaInterval))
+		return Decision{}, true
+	}
+	return Decision{}, false
+}
+
+func (q *Queue) tasksPerCall() int {
+	if q.taskLimit == 0 {
+		return q.limits.TasksPerCall
+	}
+	return min(q.taskLimit, q.limits.TasksPerCall)
+}

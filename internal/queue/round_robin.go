@@ -1,0 +1,53 @@
+package queue
+
+import "slices"
+
+// RoundRobin is what waits in each namespace, of which one has its turn after the other. The
+// zero value is empty.
+type RoundRobin[T comparable] struct {
+	waiting  map[string][]T // by namespace
+	rotation []string       // the namespaces of which something waits
+}
+
+// IsEmpty says whether nothing waits.
+func (q *RoundRobin[T]) IsEmpty() bool { return len(q.rotation) == 0 }
+
+// Push puts something behind all else of its namespace.
+func (q *RoundRobin[T]) Push(namespace string, what T) {
+	if q.waiting == nil {
+		q.waiting = map[string][]T{}
+	}
+	if len(q.waiting[namespace]) == 0 {
+		q.rotation = append(q.rotation, namespace)
+	}
+	q.waiting[namespace] = append(q.waiting[namespace], what)
+}
+
+// Pop returns what waits longest in the namespace whose turn it is. Something must wait.
+func (q *RoundRobin[T]) Pop() T {
+	namespace := q.rotation[0]
+	first := q.waiting[namespace][0]
+	q.rotation = q.rotation[1:]
+	if q.waiting[namespace] = q.waiting[namespace][1:]; len(q.waiting[namespace]) > 0 {
+		q.rotation = append(q.rotation, namespace)
+	} else {
+		delete(q.waiting, namespace)
+	}
+	return first
+}
+
+// Remove takes something out, and says whether it was there.
+func (q *RoundRobin[T]) Remove(namespace string, what T) bool {
+	i := slices.Index(q.waiting[namespace], what)
+	if i < 0 {
+		return false
+	}
+	if q.waiting[namespace] = slices.Delete(q.waiting[namespace], i, i+1); len(q.waiting[namespace]) == 0 {
+		delete(q.waiting, namespace)
+		q.rotation = slices.DeleteFunc(q.rotation, func(name string) bool { return name == namespace })
+	}
+	return true
+}
+
+// Len is how much of a namespace waits.
+func (q *RoundRobin[T]) Len(namespace string) int { return len(q.waiting[namespace]) }

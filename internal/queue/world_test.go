@@ -1,0 +1,357 @@
+package queue
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
+)
+
+// world is a queue with what is around it: live tasks, and a simple EdgeOne.
+type world struct {
+	*testing.T
+	q    *Queue
+	now  time.Time
+	live map[types.NamespacedName]*v1alpha1.PrefetchTask
+	rv   int
+
+	batch     int             // EdgeOne's limit of a call; 0 is none
+	quota     int             // remaining today; -1 is no end
+	edgeQuota int             // the same in mode edge
+	unread    bool            // the quota cannot be read
+	bad       map[string]bool // URLs that EdgeOne refuses
+	foreign   string          // a host that EdgeOne does not know
+
+	calls, reads, extra int            // made; extra are those not accepted, and tests
+	accepted            map[string]int // by task, run and URL
+	order               []string       // taskLimit in the order their calls were made
+	claims              int
+}
+
+func newWorld(t *testing.T) *world {
+	return &world{
+		T: t, now: time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC), quota: -1, edgeQuota: -1,
+		live: map[types.NamespacedName]*v1alpha1.PrefetchTask{}, accepted: map[string]int{}, bad: map[string]bool{},
+		q: NewQueue(Limits{
+			Batch: 500, TasksPerCall: 500, QuotaInterval: 10 * time.Minute, QPS: 20, StallAfter: time.Minute,
+			SettleTime: 6 * time.Minute, Normalize: strings.ToLower,
+		}),
+	}
+}
+
+func keyOf(task *v1alpha1.PrefetchTask) types.NamespacedName {
+	return types.NamespacedName{Namespace: task.Namespace, Name: task.Name}
+}
+
+// store makes a version of a task the live one, without telling the queue.
+func (w *world) store(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
+	w.rv++
+	task.ResourceVersion = strconv.Itoa(w.rv)
+	w.live[keyOf(task)] = task
+	return task
+}
+
+func (w *world) set(tasks ...*v1alpha1.PrefetchTask) {
+	for _, task := range tasks {
+		w.q.UpsertTask(w.store(task), w.now)
+	}
+}
+
+// edit changes the live version and tells the queue.
+func (w *world) edit(name string, f func(*v1alpha1.PrefetchTask)) {
+	w.Helper()
+	task := w.get(name).DeepCopy()
+	f(task)
+	w.set(task)
+}
+
+func (w *world) get(name string) *v1alpha1.PrefetchTask {
+	w.Helper()
+	namespace, short, ok := strings.Cut(name, "/")
+	if !ok {
+		namespace, short = "default", name
+	}
+	task := w.live[types.NamespacedName{Namespace: namespace, Name: short}]
+	if task == nil {
+		w.Fatalf("there is no task %s", name)
+	}
+	return task
+}
+
+func (w *world) delete(name string) {
+	w.Helper()
+	key := keyOf(w.get(name))
+	delete(w.live, key)
+	w.q.RemoveTask(key, w.now)
+}
+
+// popMode is the next call; quotas are read on the way.
+func (w *world) next() *Call {
+	w.Helper()
+	for {
+		d := w.q.PlanNext(w.now)
+		if d.ReadQuota == "" {
+			return d.Call
+		}
+		w.readQuota(d.ReadQuota)
+	}
+}
+
+func (w *world) readQuota(zoneID string) {
+	w.reads++
+	switch {
+	case w.unread:
+		w.q.SetQuota(zoneID, 0, -1, w.now)
+	case w.quota < 0:
+		w.q.SetQuota(zoneID, w.batch, 1<<30, w.now)
+	default:
+		w.q.SetQuota(zoneID, w.batch, w.quota, w.now)
+	}
+}
+
+func (w *world) none() {
+	w.Helper()
+	if call := w.next(); call != nil {
+		w.Fatalf("%s has a call, want none", names(call))
+	}
+}
+
+func names(call *Call) string {
+	var all []string
+	for _, part := range call.Parts {
+		name := part.Task.Name
+		if part.Task.Namespace != "default" {
+			name = part.Task.Namespace + "/" + name
+		}
+		all = append(all, name)
+	}
+	return strings.Join(all, " ")
+}
+
+func (w *world) expect(call *Call, want string) *Call {
+	w.Helper()
+	if call == nil {
+		w.Fatalf("no call, want one of %s", want)
+	}
+	if got := names(call); got != want {
+		w.Fatalf("the call is of %q, want %q", got, want)
+	}
+	return call
+}
+
+// reservation writes claims to the tasks of a call, except those that changed.
+func (w *world) claim(call *Call) (claimID string, tasks []*v1alpha1.PrefetchTask) {
+	w.claims++
+	claimID = "claim-" + strconv.Itoa(w.claims)
+	w.q.ReserveURLs(claimID, call.Lane.ZoneID, call.URLs, w.now)
+	for _, part := range call.Parts {
+		live := w.live[keyOf(part.Task)]
+		if live != nil && live.UID != part.Task.UID {
+			live = nil
+		}
+		if live != nil && live.ResourceVersion == part.Task.ResourceVersion {
+			live = live.DeepCopy()
+			if taskstate.IsNewRun(live) {
+				live.Status = v1alpha1.PrefetchTaskStatus{Run: taskstate.RunHash(live), ObservedGeneration: live.Generation}
+			}
+			live.Status.Submission = &v1alpha1.Submission{
+				ClaimID: claimID, ZoneID: call.Lane.ZoneID, Targets: part.Positions.String(), Semantics: taskstate.HashSemantics(live),
+			}
+			w.store(live)
+		}
+		tasks = append(tasks, live)
+	}
+	return claimID, tasks
+}
+
+// newest are the live versions of a call's tasks, as the queue is told of them.
+func (w *world) newest(call *Call) []*v1alpha1.PrefetchTask {
+	tasks := make([]*v1alpha1.PrefetchTask, len(call.Parts))
+	for i, part := range call.Parts {
+		tasks[i] = w.live[keyOf(part.Task)]
+	}
+	return tasks
+}
+
+func has(task *v1alpha1.PrefetchTask, claimID string) bool {
+	return task != nil && task.Status.Submission != nil && task.Status.Submission.ClaimID == claimID
+}
+
+// execute counts what EdgeOne took for the claimed tasks.
+func (w *world) execute(call *Call, claimID string, tasks []*v1alpha1.PrefetchTask) {
+	for i, part := range call.Parts {
+		if has(tasks[i], claimID) {
+			targets := taskstate.DistinctTargets(part.Task)
+			for _, p := range part.Positions {
+				key := fmt.Sprintf("%s %s %s %s", part.Task.UID, keyOf(part.Task), taskstate.RunHash(part.Task), targets[p])
+				if w.accepted[key]++; w.accepted[key] > 1 {
+					w.Errorf("%s was accepted twice", key)
+				}
+			}
+		}
+	}
+}
+
+// settlePart changes the status of those that still carry the claim.
+func (w *world) settle(tasks []*v1alpha1.PrefetchTask, claimID string, f func(*v1alpha1.PrefetchTask)) {
+	for i, task := range tasks {
+		if task == nil {
+			continue
+		}
+		live := w.live[keyOf(task)]
+		if live == nil || live.UID != task.UID {
+			tasks[i] = nil
+			continue
+		}
+		if has(live, claimID) {
+			live = live.DeepCopy()
+			f(live)
+			live.Status.Submission = nil
+			w.store(live)
+		}
+		tasks[i] = live
+	}
+}
+
+func (w *world) adopted(claimID string) func(*v1alpha1.PrefetchTask) {
+	return func(task *v1alpha1.PrefetchTask) {
+		task.Status.Jobs = append(task.Status.Jobs, v1alpha1.Job{ID: "job-" + claimID, ClaimID: claimID, Targets: task.Status.Submission.Targets, SubmitTime: metav1.NewTime(w.now)})
+	}
+}
+
+func refusedAll(task *v1alpha1.PrefetchTask) {
+	p, _ := taskstate.ParsePositions(task.Status.Submission.Targets)
+	have, _ := taskstate.ParsePositions(task.Status.RefusedTargets)
+	task.Status.RefusedTargets = have.Union(p).String()
+}
+
+func unchanged(*v1alpha1.PrefetchTask) {}
+
+// answer plays EdgeOne and the recording of its answer.
+func (w *world) answer(call *Call) {
+	w.Helper()
+	if call.Refusal != "" {
+		for _, part := range call.Parts {
+			live := w.live[keyOf(part.Task)]
+			if live != nil && live.ResourceVersion == part.Task.ResourceVersion {
+				live = live.DeepCopy()
+				if taskstate.IsNewRun(live) {
+					live.Status = v1alpha1.PrefetchTaskStatus{Run: taskstate.RunHash(live), ObservedGeneration: live.Generation}
+				}
+				have, _ := taskstate.ParsePositions(live.Status.RefusedTargets)
+				live.Status.RefusedTargets = have.Union(part.Positions).String()
+				w.store(live)
+			}
+		}
+		w.q.RecordAccepted(call, w.newest(call), 0, w.now)
+		return
+	}
+	w.calls++
+	for _, part := range call.Parts {
+		w.order = append(w.order, part.Task.Namespace+"/"+part.Task.Name)
+	}
+	w.conclude(call)
+}
+
+func (w *world) conclude(call *Call) {
+	claimID, tasks := w.claim(call)
+	n := len(call.URLs)
+	quota := &w.quota
+	if call.Lane.Edge {
+		quota = &w.edgeQuota
+	}
+	wrong := slices.ContainsFunc(call.URLs, func(u string) bool { return w.bad[u] || w.foreign != "" && strings.Contains(u, w.foreign) })
+	if call.test || wrong {
+		w.extra++
+	}
+	switch {
+	case w.batch > 0 && n > w.batch:
+		w.settle(tasks, claimID, unchanged)
+		w.q.ReleaseURLs(claimID, w.now)
+		w.q.RecordTooLarge(call, w.now)
+		w.q.RecordReleased(call, w.newest(call), w.now)
+	case wrong && n == 1:
+		if w.foreign != "" {
+			w.q.RefuseHost(call.Lane.ZoneID, call.URLs[0], "not known", w.now.Add(10*time.Minute))
+		}
+		w.settle(tasks, claimID, refusedAll)
+		w.q.ReleaseURLs(claimID, w.now)
+		w.q.RecordAccepted(call, w.newest(call), 0, w.now)
+	case wrong:
+		w.settle(tasks, claimID, unchanged)
+		w.q.ReleaseURLs(claimID, w.now)
+		w.q.BisectRejected(call, w.newest(call), w.now)
+	case *quota >= 0 && n > *quota:
+		w.settle(tasks, claimID, unchanged)
+		w.q.ReleaseURLs(claimID, w.now)
+		w.q.RecordQuotaExhausted(call, w.now)
+		w.q.RecordReleased(call, w.newest(call), w.now)
+	default:
+		if *quota >= 0 {
+			*quota -= n
+		}
+		w.execute(call, claimID, tasks)
+		w.settle(tasks, claimID, w.adopted(claimID))
+		w.q.ReleaseURLs(claimID, w.now)
+		w.q.RecordAccepted(call, w.newest(call), n, w.now)
+	}
+}
+
+// lose makes the call's answer go missing.
+func (w *world) lose(call *Call) (claimID string, tasks []*v1alpha1.PrefetchTask) {
+	claimID, tasks = w.claim(call)
+	w.q.TrackLostCall(call, claimID, w.newest(call), w.now)
+	return claimID, tasks
+}
+
+// find settles a lost call's tasks, as the Poller does, and tells the queue.
+func (w *world) find(tasks []*v1alpha1.PrefetchTask, claimID string, executed bool) {
+	f := w.adopted(claimID)
+	if !executed {
+		f = func(task *v1alpha1.PrefetchTask) { task.Status.LostCalls++ }
+	}
+	w.settle(tasks, claimID, f)
+	for _, task := range tasks {
+		if task != nil {
+			w.q.UpsertTask(task, w.now)
+		}
+	}
+}
+
+// drive makes calls one by one, 20 a second, until nothing is left to do or
+// that long has passed.
+func (w *world) drive(limit time.Duration) {
+	w.Helper()
+	for end := w.now.Add(limit); !w.now.After(end); {
+		switch d := w.q.PlanNext(w.now); {
+		case d.Call != nil:
+			w.answer(d.Call)
+			if d.Call.Refusal == "" {
+				w.now = w.now.Add(50 * time.Millisecond)
+			}
+		case d.ReadQuota != "":
+			w.readQuota(d.ReadQuota)
+		case d.Wait > 0:
+			w.now = w.now.Add(d.Wait)
+		default:
+			return
+		}
+	}
+}
+
+func (w *world) open() (n int) {
+	for _, task := range w.live {
+		if taskstate.IsWaiting(task) || task.Status.Submission != nil {
+			n++
+		}
+	}
+	return n
+}

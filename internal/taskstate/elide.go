@@ -1,0 +1,46 @@
+package taskstate
+
+import (
+	"maps"
+	"strconv"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+)
+
+// An elided task is a copy in memory without its targets. It keeps what has to be known
+// of them as annotations that the API server refuses, so that no user can write them.
+// Nothing is written from these annotations either: a write sends the status alone.
+const (
+	elidedRun   = "\x00run"
+	elidedCount = "\x00targets"
+)
+
+// ElideTargets returns a copy of a task whose spec has targets, without them. IsNewRun, Open and
+// the counts of its status are the same for both; only the URLs are unknown.
+func ElideTargets(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
+	elided := *task
+	elided.Annotations = maps.Clone(task.Annotations)
+	if elided.Annotations == nil {
+		elided.Annotations = map[string]string{}
+	}
+	elided.Annotations[elidedRun], elided.Annotations[elidedCount] = RunHash(task), strconv.Itoa(len(DistinctTargets(task)))
+	elided.Spec.Targets = nil
+	return &elided
+}
+
+// IsElided says whether the task's targets are in its spec and were left out in memory.
+func IsElided(task *v1alpha1.PrefetchTask) bool {
+	return len(task.Spec.Targets) == 0 && task.Annotations[elidedRun] != ""
+}
+
+// AwaitsList says whether a task wants a call as soon as its list is in memory.
+func AwaitsList(task *v1alpha1.PrefetchTask) bool { return IsElided(task) && NeedsCall(task) }
+
+// CountTargets is the number of distinct targets of a task, 0 if it is not known.
+func CountTargets(task *v1alpha1.PrefetchTask) int {
+	if IsElided(task) {
+		n, _ := strconv.Atoi(task.Annotations[elidedCount]) // ElideTargets wrote it
+		return n
+	}
+	return len(DistinctTargets(task))
+}
