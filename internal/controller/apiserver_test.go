@@ -63,7 +63,7 @@ func newAPIServer() *apiServer {
 
 var prefetchTasks = v1alpha1.GroupVersion.WithResource("prefetchtasks").GroupResource()
 
-// statusWriter writes an object as it would be read back: without what JSON does not
+// store writes an object as it would be read back: without what JSON does not
 // carry.
 func (s *apiServer) store(kind string, task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	s.revision++
@@ -116,7 +116,7 @@ func (s *apiServer) edit(key client.ObjectKey, change func(*v1alpha1.PrefetchTas
 	s.store("MODIFIED", task)
 }
 
-// touchList is a write of something that is no concern of the operator, such as an
+// touch is a write of something that is no concern of the operator, such as an
 // annotation.
 func (s *apiServer) touch(key client.ObjectKey) {
 	s.mu.Lock()
@@ -147,7 +147,7 @@ func (s *apiServer) get(key client.ObjectKey) *v1alpha1.PrefetchTask {
 	return s.tasks[key]
 }
 
-// targetList returns all objects in a fixed order.
+// list returns all objects in a fixed order.
 func (s *apiServer) list() []*v1alpha1.PrefetchTask {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -382,13 +382,13 @@ func reset() error {
 
 // apiFaults decides what befalls requests to the API server.
 type apiFaults interface {
-	// createRequest is asked once for each request but those for Secrets.
+	// request is asked once for each request but those for Secrets.
 	request(verb string, key client.ObjectKey) apiFault
 	// secret says whether the reading of a Secret fails.
 	secret(key client.ObjectKey) error
 	// down says whether the server cannot be reached at all.
 	down() bool
-	// recordEvent says how late a watch delivers an event, and how it ends after it:
+	// event says how late a watch delivers an event, and how it ends after it:
 	// by io.EOF, by errExpired, or not at all.
 	event(process string) (late time.Duration, end error)
 }
@@ -490,7 +490,7 @@ func (c *apiConnection) RoundTrip(req *http.Request) (*http.Response, error) {
 	})
 }
 
-// deliverTargets is an object or an error in HTTP.
+// answer is an object or an error in HTTP.
 func answer(req *http.Request, object any, err error) *http.Response {
 	code := http.StatusOK
 	header := http.Header{"Content-Type": {"application/json"}}

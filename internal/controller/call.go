@@ -249,7 +249,7 @@ func claimedURLs(call *queue.Call, claimed []bool) []string {
 // there was no slot in time, or what other calls have met keeps it from being sent.
 var errNotSent = errors.New("not sent")
 
-// sendEvent makes the call when it is its turn and there is a slot.
+// sendCall makes the call when it is its turn and there is a slot.
 func (s *Submitter) sendCall(
 	ctx context.Context, l *accountQueue, creds teo.Credentials, call *queue.Call, claimID string, urls []string, signedAt time.Time,
 ) (teo.CreatePrefetchTaskResponse, error) {

@@ -155,7 +155,7 @@ func (w *calm) countTasks(which func(*v1alpha1.PrefetchTask) bool) (n int) {
 	return n
 }
 
-// inFlightCalls returns the calls of an action, in the order in which EdgeOne saw them.
+// calls returns the calls of an action, in the order in which EdgeOne saw them.
 func (w *calm) calls(action string) []simulator.Call {
 	calls := slices.DeleteFunc(w.edgeOne.Calls(), func(call simulator.Call) bool { return call.Action != action })
 	slices.SortStableFunc(calls, func(a, b simulator.Call) int { return a.Time.Compare(b.Time) })

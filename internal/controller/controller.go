@@ -146,7 +146,7 @@ type inFlightCalls struct {
 	claims   map[string]bool
 }
 
-// startOfLine registers a claim, unless the process is stopping.
+// startCall registers a claim, unless the process is stopping.
 func (c *inFlightCalls) startCall(claimID string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -175,7 +175,7 @@ func (c *inFlightCalls) endCall(claimID string) {
 	c.open.Done()
 }
 
-// hasList says whether the claim's call is still under way in this process.
+// isInFlight says whether the claim's call is still under way in this process.
 func (c *inFlightCalls) isInFlight(claimID string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

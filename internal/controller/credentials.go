@@ -60,7 +60,7 @@ type secretReadSlots struct {
 	slots chan struct{}
 }
 
-// takeOutcome waits for a slot, which release gives back.
+// acquireSlot waits for a slot, which release gives back.
 func (r *secretReadSlots) acquireSlot(ctx context.Context) (release func(), err error) {
 	r.once.Do(func() { r.slots = make(chan struct{}, maxSecretReads) })
 	select {
@@ -95,7 +95,7 @@ var errMissing = errors.New("credentials missing")
 var ErrNoOwnCredentials = fmt.Errorf("%w: the operator has no credentials of its own; "+
 	"name a Secret in spec.credentialsSecretRef, or give the operator credentials", errMissing)
 
-// getList returns the account's credentials. The text of an error is fit for a status.
+// getCredentials returns the account's credentials. The text of an error is fit for a status.
 func (c *Credentials) getCredentials(ctx context.Context, a secretKey) (teo.Credentials, error) {
 	c.mu.Lock()
 	known, ok := c.known[a]
@@ -111,7 +111,7 @@ func (c *Credentials) getCredentials(ctx context.Context, a secretKey) (teo.Cred
 	return creds, nil
 }
 
-// addOutcome remembers what was read until it is too old to be used: of an account that is
+// cacheCredentials remembers what was read until it is too old to be used: of an account that is
 // gone, or is not used any more, nothing stays.
 func (c *Credentials) cacheCredentials(a secretKey, creds teo.Credentials) {
 	c.mu.Lock()
@@ -130,7 +130,7 @@ func (c *Credentials) cacheCredentials(a secretKey, creds teo.Credentials) {
 	})
 }
 
-// forgetTask makes the next get read again.
+// forgetCredentials makes the next get read again.
 func (c *Credentials) forgetCredentials(a secretKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -130,7 +130,7 @@ func setupTTLController(mgr manager.Manager) error {
 		Complete(r)
 }
 
-// observeGeneration takes what an event did to the cache: nil is before a task was there, or after
+// trackExpiry takes what an event did to the cache: nil is before a task was there, or after
 // it is gone. It returns when the task is to be deleted, if ever.
 func (r *ttlController) trackExpiry(before, after client.Object) (at time.Time, ok bool) {
 	r.mu.Lock()
@@ -162,7 +162,7 @@ func (r *ttlController) Reconcile(ctx context.Context, _ expiryRequest) (reconci
 	return reconcile.Result{RequeueAfter: max(time.Until(next), time.Second)}, nil // the seconds of Unix time
 }
 
-// isExpired returns tasks whose time has come, and when to look again, if ever.
+// takeExpired returns tasks whose time has come, and when to look again, if ever.
 func (r *ttlController) takeExpired(now time.Time) (expired []expiringTask, next time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

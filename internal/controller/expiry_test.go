@@ -18,7 +18,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// isExpired is a task that is over and to be deleted a minute later.
+// expired is a task that is over and to be deleted a minute later.
 func expired() *v1alpha1.PrefetchTask {
 	task := unitTask("a", 1)
 	task.ResourceVersion = "1"

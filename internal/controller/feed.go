@@ -58,7 +58,7 @@ func (f *taskEvents) Start(ctx context.Context) error {
 	return nil // to those who wait
 }
 
-// waitTime returns when all tasks that were there at the start have been seen.
+// waitForSync returns when all tasks that were there at the start have been seen.
 func (f *taskEvents) waitForSync(ctx context.Context) error {
 	select {
 	case <-f.synced:
@@ -102,7 +102,7 @@ func (w *delayedQueue[key]) addAfter(k key, after time.Duration) {
 	w.queue.AddAfter(k, after)
 }
 
-// beginRun gives the waker the controller's queue.
+// useQueue gives the waker the controller's queue.
 func (w *delayedQueue[key]) useQueue(queue workqueue.TypedRateLimitingInterface[key]) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -37,7 +37,7 @@ const (
 type historyRead struct {
 	at      time.Time // EdgeOne's time before the look
 	listing jobRecords
-	// pruneTask has the jobs that were read by their ID: what their listing lacks, EdgeOne
+	// whole has the jobs that were read by their ID: what their listing lacks, EdgeOne
 	// did not have. Of other jobs a window may show only a part.
 	whole map[string]bool
 	// rejected has the jobs that EdgeOne does not let us read, or not completely.
@@ -64,7 +64,7 @@ func (r *historyRead) addWanted(tasks []teo.PrefetchTask, isWanted func(identity
 	r.addTasks(slices.DeleteFunc(tasks, func(task teo.PrefetchTask) bool { return !jobs[task.JobID] }))
 }
 
-// hasList says whether the look has anything to say about a job.
+// hasJob says whether the look has anything to say about a job.
 func (r *historyRead) hasJob(jobID string) bool {
 	return r.whole[jobID] || r.listing[jobID] != nil || r.rejected[jobID] != nil
 }
@@ -137,7 +137,7 @@ type jobReader struct {
 // isSpent says whether the look has read as much as one look may.
 func (r *jobReader) isSpent() bool { return r.calls >= maxCallsForJobs || r.records >= maxRecords }
 
-// readTask reads jobs until the look is spent, and returns an error that concerns all of
+// readJobs reads jobs until the look is spent, and returns an error that concerns all of
 // them. Those that are not read are the next look's.
 func (r *jobReader) readJobs(jobs []followedJob) error {
 	var inWindow, byID []followedJob

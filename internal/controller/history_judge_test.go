@@ -24,7 +24,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// judgeTarget compares what users asked for, what EdgeOne executed and what the
+// judge compares what users asked for, what EdgeOne executed and what the
 // statuses say.
 type judge struct {
 	h *simulation
@@ -242,7 +242,7 @@ func (j *judge) stuck(task *userTask) string {
 	return "not Finished"
 }
 
-// judgeTarget says whether the promise was kept.
+// judge says whether the promise was kept.
 func (j *judge) judge() {
 	ledger, u := j.h.edgeOne.Ledger(), j.h.users
 	executed := map[string]int{}
@@ -274,7 +274,7 @@ func (j *judge) judge() {
 	j.rates()
 }
 
-// completeTime checks the run of a finished task URL by URL.
+// complete checks the run of a finished task URL by URL.
 func (j *judge) complete(task *userTask, executed map[string]int) {
 	now := j.h.users.now(task)
 	if !meta.IsStatusConditionTrue(now.Status.Conditions, v1alpha1.ConditionFinished) || taskstate.IsNewRun(now) {

@@ -63,7 +63,7 @@ var faultKinds = []string{
 	"body-limit", "unknown-codes", "squatters", "churn", "long-lists",
 }
 
-// planClaimsRead is what a seed makes of a history.
+// plan is what a seed makes of a history.
 type plan struct {
 	faults  map[string]float64 // kind -> intensity, 0 to 1; 0 if the history has none
 	tasks   int
@@ -367,7 +367,7 @@ func mapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
 	return m, nil
 }
 
-// startOfLine starts a manager.
+// start starts a manager.
 func (h *simulation) start() *process {
 	h.mu.Lock()
 	h.processes++
@@ -746,7 +746,7 @@ func newSimulation(t *testing.T, p plan, seed uint64) *simulation {
 	return h
 }
 
-// endCall stops all that still runs.
+// end stops all that still runs.
 func (h *simulation) end() {
 	h.mu.Lock()
 	running := slices.Clone(h.running)
@@ -759,7 +759,7 @@ func (h *simulation) end() {
 	time.Sleep(time.Second) // until every retry has noticed
 }
 
-// addController is the whole of a history.
+// run is the whole of a history.
 func (h *simulation) run() {
 	stormy, storm := context.WithCancel(context.Background())
 	h.spoil()

@@ -231,7 +231,7 @@ func (t *userTask) listKey() client.ObjectKey {
 	return client.ObjectKey{Namespace: t.key.Namespace, Name: "list-" + taskstate.HashTargets(&v1alpha1.PrefetchTask{Spec: t.spec})}
 }
 
-// historyTime is the task as it is, with its targets in the order that its run has.
+// now is the task as it is, with its targets in the order that its run has.
 func (u *users) now(task *userTask) *v1alpha1.PrefetchTask {
 	now := u.h.server.get(task.key)
 	if !task.list {
@@ -280,7 +280,7 @@ func textOf(targets []v1alpha1.Target) string {
 	return text
 }
 
-// targetList deletes, spoils or restores a ConfigMap. A list in another order is one of
+// list deletes, spoils or restores a ConfigMap. A list in another order is one of
 // which every position means something else.
 func (u *users) list(r *rand.Rand) {
 	all := slices.SortedFunc(maps.Keys(u.lists), func(a, b client.ObjectKey) int { return strings.Compare(a.String(), b.String()) })
@@ -408,7 +408,7 @@ func (u *users) newRun(task *userTask) {
 	}
 }
 
-// touchList edits, suspends, deletes or makes a task again.
+// touch edits, suspends, deletes or makes a task again.
 func (u *users) touch(task *userTask, r *rand.Rand) {
 	before := runOf(task.spec)
 	what := ""

@@ -91,7 +91,7 @@ func (j *RecordedJobs) mayStillBeSeen(task *v1alpha1.PrefetchTask) bool {
 // second of an account, so this is more than half an hour of its jobs.
 const maxRecordedJobs = 50_000
 
-// forgetTask drops the jobs for which no claim can ask, and the oldest of the others if
+// collectGarbage drops the jobs for which no claim can ask, and the oldest of the others if
 // there are more than limit. A job that is forgotten too early may be taken for that
 // of another claim that lists its URLs; nothing is submitted twice for that reason.
 func (j *RecordedJobs) collectGarbage(mayBeAsked func(signedAt time.Time) bool, limit int) {

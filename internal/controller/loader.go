@@ -66,7 +66,7 @@ func (l *loadedLists) addList(key client.ObjectKey, task *v1alpha1.PrefetchTask)
 	l.size += l.list[key].size
 }
 
-// removeTask makes room for another list, and says whether this one was there.
+// removeList makes room for another list, and says whether this one was there.
 func (l *loadedLists) removeList(key client.ObjectKey) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -181,7 +181,7 @@ func hasProgress(before, after *v1alpha1.PrefetchTask) bool {
 		before.Status.RefusedTargets != after.Status.RefusedTargets
 }
 
-// requestRead puts a task behind the others of its namespace, unless it is there. The caller has
+// requestList puts a task behind the others of its namespace, unless it is there. The caller has
 // the lock.
 func (l *listLoader) requestList(key client.ObjectKey) {
 	if l.queued[key] {
@@ -191,7 +191,7 @@ func (l *listLoader) requestList(key client.ObjectKey) {
 	l.waiting.Push(key.Namespace, key)
 }
 
-// grantNext starts to read lists while there is room.
+// startLoads starts to read lists while there is room.
 func (l *listLoader) startLoads() {
 	select {
 	case <-l.leads:
@@ -245,7 +245,7 @@ func (l *listLoader) loadList(key client.ObjectKey) {
 	l.startLoads()
 }
 
-// readTask reads the list of a task, if that is possible now.
+// readList reads the list of a task, if that is possible now.
 func (l *listLoader) readList(key client.ObjectKey, task *v1alpha1.PrefetchTask) {
 	ctx, cancel := context.WithTimeout(l.critical, l.WriteTimeout)
 	defer cancel()

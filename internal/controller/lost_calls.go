@@ -250,7 +250,7 @@ func mergeWindows(windows []historyWindow) (merged []historyWindow) {
 	return merged
 }
 
-// recordOutcomes writes what the look has found out about the calls that are past the
+// settleClaims writes what the look has found out about the calls that are past the
 // fence, or about the others.
 func (s lostCallReconciler) settleClaims(ctx context.Context, z zoneKey, l *claimsRead, isFenced bool) {
 	tasks, _ := s.claimsIn(z)
@@ -262,7 +262,7 @@ func (s lostCallReconciler) settleClaims(ctx context.Context, z zoneKey, l *clai
 	s.countSettled(z, l)
 }
 
-// settleClaim writes what became of the call of a task, if the look tells.
+// settleTask writes what became of the call of a task, if the look tells.
 func (p *Poller) settleTask(ctx context.Context, task *v1alpha1.PrefetchTask, l *claimsRead) {
 	claim := task.Status.Submission
 	listed, shown := task, p.claimFingerprint(task, l)

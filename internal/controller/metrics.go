@@ -338,7 +338,7 @@ func (l *accountQueue) statsByZone(now time.Time) map[string]zoneStats {
 	return zones
 }
 
-// withParameter joins what two accounts know of the same zone.
+// mergeStats joins what two accounts know of the same zone.
 func (z zoneStats) mergeStats(other zoneStats) zoneStats {
 	z.Waiting = maps.Clone(z.Waiting)
 	for reason, line := range other.Waiting {
@@ -377,7 +377,7 @@ type taskCounter struct {
 
 func newTaskCounter() *taskCounter { return &taskCounter{byReason: map[string]int{}} }
 
-// changeVersion counts what an event did to the cache: nil is before a task was there, or
+// countTask counts what an event did to the cache: nil is before a task was there, or
 // after it is gone.
 func (t *taskCounter) countTask(before, after client.Object) {
 	from, to := keptReason(before), keptReason(after)

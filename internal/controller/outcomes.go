@@ -31,9 +31,9 @@ type wantedOutcomes struct {
 	jobs    []followedJob
 	isRare  bool   // nothing is expected of them
 	shown   string // what the last look showed of them whose result is written
-	// claimFingerprint is what the last look showed of the time of its call, which told nothing.
+	// shownOfClaim is what the last look showed of the time of its call, which told nothing.
 	shownOfClaim string
-	// jobFailures are what was read for a retry, by job.
+	// failures are what was read for a retry, by job.
 	failures map[string]jobFailures
 }
 
@@ -220,7 +220,7 @@ func (p *Poller) recordJobsRead(z zoneKey, jobs []followedJob, seen *historyRead
 	return tasks
 }
 
-// updateTask writes what a look has found out about a task.
+// writeOutcomes writes what a look has found out about a task.
 func (p *Poller) writeOutcomes(ctx context.Context, task *v1alpha1.PrefetchTask, z zoneKey, seen *historyRead) {
 	if taskstate.IsNewRun(task) {
 		return

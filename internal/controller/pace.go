@@ -69,7 +69,7 @@ func (p *writeRate) waitTime(task *v1alpha1.PrefetchTask) time.Duration {
 	return p.tasks.waitTime(task.UID, p.tokenRate, time.Now())
 }
 
-// countPointer notes that it happens.
+// countRun notes that it happens.
 func (p *writeRate) countRun(task *v1alpha1.PrefetchTask) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -99,7 +99,7 @@ func isPastRetention(task *v1alpha1.PrefetchTask, retention time.Duration, now t
 	return !slices.ContainsFunc(task.Status.Jobs, func(job v1alpha1.Job) bool { return now.Sub(job.SubmitTime.Time) <= retention })
 }
 
-// isCallInFlight says whether outcomes of a job are missing.
+// isJobOpen says whether outcomes of a job are missing.
 func isJobOpen(job v1alpha1.Job) bool {
 	positions, _ := taskstate.ParsePositions(job.Targets)
 	return int(job.Succeeded+job.Failed) < len(positions)

@@ -128,7 +128,7 @@ func newPrefetchedPage(req *http.Request, limit int) *prefetchedPage {
 	return &prefetchedPage{url: req.URL.String(), limit: limit, here: make(chan struct{})}
 }
 
-// getList reads the page, with fewer tasks if they are large.
+// fetchPage reads the page, with fewer tasks if they are large.
 func (p *prefetchedPage) fetchPage(to http.RoundTripper, req *http.Request) {
 	defer close(p.here)
 	for {

@@ -20,7 +20,7 @@ const (
 	theAccount
 )
 
-// backOffCall is what to do about a failed call, apart from its own targets: who waits,
+// backOffPlan is what to do about a failed call, apart from its own targets: who waits,
 // how long, and what their status says meanwhile.
 type backOffPlan struct {
 	scope backOffScope

@@ -165,7 +165,7 @@ func retrying(t *testing.T, edgeOne *simulator.Simulator, targets int) (*unit, *
 	return u, p
 }
 
-// requestRead has the task ask for a retry.
+// ask has the task ask for a retry.
 func (u *unit) ask(p *Poller, value string) {
 	u.t.Helper()
 	task := u.get("a")

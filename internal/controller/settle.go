@@ -61,7 +61,7 @@ const (
 
 )
 
-// settleClaim decides what became of a task's claim.
+// matchClaim decides what became of a task's claim.
 //
 // Before the fence only a job that lists all the task's URLs is taken for its
 // own, and only one that no other claim has recorded. After the fence nothing

@@ -18,7 +18,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// changeVersion is one step in the life of a task. Everything that may happen to a
+// transition is one step in the life of a task. Everything that may happen to a
 // status is a change in this file.
 type transition func(*v1alpha1.PrefetchTask)
 
@@ -27,7 +27,7 @@ const (
 	maxEarlierJobs   = 100 // half of them of the run before, half of others
 )
 
-// writeClaim is the intent to call, written before the call. It holds all that is
+// claimTargets is the intent to call, written before the call. It holds all that is
 // needed to settle the call without the spec.
 func claimTargets(submission v1alpha1.Submission, now time.Time) transition {
 	return func(task *v1alpha1.PrefetchTask) {
@@ -527,7 +527,7 @@ func addRefused(task *v1alpha1.PrefetchTask, positions taskstate.Positions) {
 	task.Status.RefusedTargets = have.Union(positions).String()
 }
 
-// reportFailure names a failed target, once and as far as there is room.
+// addFailedTarget names a failed target, once and as far as there is room.
 func addFailedTarget(task *v1alpha1.PrefetchTask, target, reason, message string) {
 	s := &task.Status
 	known := func(f v1alpha1.FailedTarget) bool { return f.URL == target }

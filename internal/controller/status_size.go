@@ -139,7 +139,7 @@ const (
 	refusalMemory = 5 * time.Minute
 )
 
-// getList returns what is known of a task, with the room that all have if that is nothing.
+// lookUp returns what is known of a task, with the room that all have if that is nothing.
 func (r *refusedWrites) lookUp(uid types.UID) refusedWrite {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -38,7 +38,7 @@ func newSubmitter(op *sharedState, poller *Poller) *Submitter {
 	return s
 }
 
-// queueFor is the queue of an account, and what its calls have met lately.
+// accountQueue is the queue of an account, and what its calls have met lately.
 type accountQueue struct {
 	account secretKey
 
@@ -228,7 +228,7 @@ func (s *Submitter) newestVersion(l *accountQueue, key client.ObjectKey) *v1alph
 	return nil
 }
 
-// newestVersion are the newest versions of a call's tasks by part, nil where a task is gone
+// newestVersions are the newest versions of a call's tasks by part, nil where a task is gone
 // or is another account's by now. The line must be locked.
 func (s *Submitter) newestVersions(l *accountQueue, call *queue.Call) []*v1alpha1.PrefetchTask {
 	tasks := make([]*v1alpha1.PrefetchTask, len(call.Parts))
@@ -238,7 +238,7 @@ func (s *Submitter) newestVersions(l *accountQueue, call *queue.Call) []*v1alpha
 	return tasks
 }
 
-// writeUnavailable writes to waiting tasks why they wait, beside the pass, and returns when
+// writeWaitingStatuses writes to waiting tasks why they wait, beside the pass, and returns when
 // there is more to tell.
 func (s *Submitter) writeWaitingStatuses(l *accountQueue) time.Duration {
 	if l.telling {

@@ -197,7 +197,7 @@ func (l *targetsResolver) requestRead(w *pendingTask) {
 	l.startReads()
 }
 
-// grantNext starts to read sources while there is room, those of all namespaces in turn.
+// startReads starts to read sources while there is room, those of all namespaces in turn.
 func (l *targetsResolver) startReads() {
 	for !l.waiting.IsEmpty() && l.reading < readers && l.critical.Err() == nil {
 		for l.size >= maxListed {
@@ -250,7 +250,7 @@ func (l *targetsResolver) dropList(w *pendingTask, task *v1alpha1.PrefetchTask) 
 	}
 }
 
-// readTask reads a source for as long as somebody asks.
+// readConfigMap reads a source for as long as somebody asks.
 func (l *targetsResolver) readConfigMap(from configMapKey) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -98,7 +98,7 @@ func unitTask(name string, n int) *v1alpha1.PrefetchTask {
 	return task
 }
 
-// getList reads a task as it is now.
+// get reads a task as it is now.
 func (u *unit) get(name string) *v1alpha1.PrefetchTask {
 	u.t.Helper()
 	task := &v1alpha1.PrefetchTask{}

@@ -19,7 +19,7 @@ const (
 	ScopeAccount
 )
 
-// failures are what has failed within a scope since a call was accepted there, by the
+// failureCounts are what has failed within a scope since a call was accepted there, by the
 // way in which it failed: EdgeOne's code, or what became of the connection.
 type failureCounts map[string]*failureCount
 

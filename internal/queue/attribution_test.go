@@ -36,7 +36,7 @@ func withHeader(value string) func(*v1alpha1.PrefetchTask) {
 	}
 }
 
-// countFailure makes a task of one URL of its own.
+// add makes a task of one URL of its own.
 func (w *world) add(name string, changes ...func(*v1alpha1.PrefetchTask)) {
 	task := taskstatetest.NewTask(name, "https://a.example/"+v1alpha1.Target(name))
 	for _, change := range changes {

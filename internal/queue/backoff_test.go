@@ -380,7 +380,7 @@ func TestNotes(t *testing.T) {
 	})
 }
 
-// isWritten writes a note as the controller does, as far as it matters here.
+// told writes a note as the controller does, as far as it matters here.
 func told(note WaitingStatus) func(*v1alpha1.PrefetchTask) {
 	return func(task *v1alpha1.PrefetchTask) {
 		task.Status.ObservedGeneration = task.Generation

@@ -17,10 +17,10 @@ type BatchKey struct {
 	MediaSegments bool
 	Encode        string // EncodeUrl as "true" or "false", "" to leave it out
 	headers       string // IsSubsetOf canonical form, so that lanes compare by ==
-	// lostCalls keeps tasks whose calls were lost among themselves: if something in
+	// lost keeps tasks whose calls were lost among themselves: if something in
 	// them makes calls fail, others do not share it.
 	lost int32
-	// separateUntil is the namespace that alone uses the lane, as it is kept apart; "" if all
+	// apart is the namespace that alone uses the lane, as it is kept apart; "" if all
 	// may.
 	apart string
 }

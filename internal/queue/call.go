@@ -113,7 +113,7 @@ func (c *Call) addRefused(it *queueItem, bad taskstate.Positions, message string
 	return true
 }
 
-// countFailure puts as many of the item's open targets into the call as fit. A URL that is
+// addPart puts as many of the item's open targets into the call as fit. A URL that is
 // in it already, whatever way it is written in, costs nothing: the first spelling
 // is sent. It returns the positions.
 func (c *Call) addPart(it *queueItem, open taskstate.Positions, targets []string, urls urlSet, size int) taskstate.Positions {

@@ -42,7 +42,7 @@ func isOlder(a, b *queueItem) bool {
 	) < 0
 }
 
-// laneForKey is a Lane with those who wait in it, by namespace.
+// laneState is a Lane with those who wait in it, by namespace.
 type laneState struct {
 	BatchKey
 	pool   *zoneQuota
@@ -63,7 +63,7 @@ type laneState struct {
 	postponed    map[*suspectGroup]bool // groups that are to be tried later
 }
 
-// queue is one namespace's line in a lane, oldest first.
+// namespaceQueue is one namespace's line in a lane, oldest first.
 type namespaceQueue struct {
 	lane      *laneState
 	namespace *namespaceState
@@ -126,7 +126,7 @@ func (n *namespaceState) Pop() any {
 	return s
 }
 
-// countFailure puts the item in line.
+// enqueueItem puts the item in line.
 func (q *Queue) enqueueItem(it *queueItem) {
 	l := it.lane
 	s := l.queues[it.key.Namespace]
@@ -215,7 +215,7 @@ func (q *Queue) dropIdleNamespaces(now time.Time) {
 	}
 }
 
-// readyNamespaces has the namespaces with something ready, and those that have run empty until
+// namespaceHeap has the namespaces with something ready, and those that have run empty until
 // they come first.
 type namespaceHeap []*namespaceState
 

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// zoneQuotaFor is what EdgeOne meters by zone and mode: a day's quota and the size of a
+// zoneQuota is what EdgeOne meters by zone and mode: a day's quota and the size of a
 // call.
 type zoneQuota struct {
 	zoneMode

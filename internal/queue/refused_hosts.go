@@ -41,7 +41,7 @@ func (p *zoneQuota) addRefusedHost(rawURL string, bad refusedHost) {
 	p.refusedHosts[host] = bad
 }
 
-// splitRejected splits open positions into those that may be asked for and those whose
+// splitRefusedHosts splits open positions into those that may be asked for and those whose
 // host EdgeOne is known to refuse, with its words.
 func (p *zoneQuota) splitRefusedHosts(
 	open taskstate.Positions, targets []string, normalize func(string) string, now time.Time,

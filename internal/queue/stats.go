@@ -9,7 +9,7 @@ import (
 
 // ZoneStats is what a queue knows of a zone, for metrics.
 type ZoneStats struct {
-	// IsWaiting is what waits for a call, by what holds it: the reason of the condition
+	// Waiting is what waits for a call, by what holds it: the reason of the condition
 	// Ready, which is Waiting where nothing does.
 	Waiting map[string]Backlog
 	// Left is what is left of the day's quota in the default mode; -1 is not known.
@@ -18,7 +18,7 @@ type ZoneStats struct {
 
 // Backlog is a part of what waits.
 type Backlog struct {
-	// DistinctTargets is how many URLs that is.
+	// Targets is how many URLs that is.
 	Targets int
 	// Since is from when the task waits that has waited longest.
 	Since time.Time
@@ -63,7 +63,7 @@ func (q *Queue) StatsByZone(now time.Time) map[string]ZoneStats {
 	return zones
 }
 
-// claimHolder is the reason of what holds a waiting task. A hold that is over counts until a
+// waitReason is the reason of what holds a waiting task. A hold that is over counts until a
 // call or a look has shown that the trouble is.
 func (q *Queue) waitReason(it *queueItem) string {
 	if q.postponed[it] {
@@ -77,7 +77,7 @@ func (q *Queue) waitReason(it *queueItem) string {
 	return v1alpha1.ReasonWaiting
 }
 
-// reservedURLs is about how many targets a waiting task has yet to hand over, without
+// countOpenTargets is about how many targets a waiting task has yet to hand over, without
 // reading its list: what its status counts, or all if that speaks of another spec.
 func countOpenTargets(task *v1alpha1.PrefetchTask) int {
 	s := &task.Status

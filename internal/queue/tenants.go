@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// tenantFor is what is known of a namespace in a mode of a zone, while there is any reason
+// tenantState is what is known of a namespace in a mode of a zone, while there is any reason
 // to look at it apart from others.
 type tenantState struct {
 	name    string

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// timers are what ends at a time and is looked at then, the next one first.
+// timerHeap are what ends at a time and is looked at then, the next one first.
 type timerHeap []timer
 
 type timer struct {
@@ -29,7 +29,7 @@ func (e *timerHeap) Pop() any {
 	return x
 }
 
-// popMode is when the first one ends; zero if there is none.
+// nextTime is when the first one ends; zero if there is none.
 func (e timerHeap) nextTime() time.Time {
 	if len(e) == 0 {
 		return time.Time{}

@@ -93,7 +93,7 @@ func (w *world) delete(name string) {
 	w.q.RemoveTask(key, w.now)
 }
 
-// popMode is the next call; quotas are read on the way.
+// next is the next call; quotas are read on the way.
 func (w *world) next() *Call {
 	w.Helper()
 	for {
@@ -147,7 +147,7 @@ func (w *world) expect(call *Call, want string) *Call {
 	return call
 }
 
-// reservation writes claims to the tasks of a call, except those that changed.
+// claim writes claims to the tasks of a call, except those that changed.
 func (w *world) claim(call *Call) (claimID string, tasks []*v1alpha1.PrefetchTask) {
 	w.claims++
 	claimID = "claim-" + strconv.Itoa(w.claims)
@@ -200,7 +200,7 @@ func (w *world) execute(call *Call, claimID string, tasks []*v1alpha1.PrefetchTa
 	}
 }
 
-// settlePart changes the status of those that still carry the claim.
+// settle changes the status of those that still carry the claim.
 func (w *world) settle(tasks []*v1alpha1.PrefetchTask, claimID string, f func(*v1alpha1.PrefetchTask)) {
 	for i, task := range tasks {
 		if task == nil {
