@@ -396,7 +396,7 @@ type apiFaults interface {
 // apiFault is what befalls one request.
 type apiFault struct {
 	there, back time.Duration // how long request and answer are under way
-	refuse      error         // answeredCall instead of doing it
+	refuse      error         // answered instead of doing it
 	lose        bool          // the answer
 }
 

@@ -101,7 +101,7 @@ func TestACallsSlotIsFreeASecondAfterTheAnswerBeganToCome(t *testing.T) {
 		s, l := u.submitter(u.get("a"))
 		call := u.planned(l)
 		limiter := u.edgeOne.Limiter(unitCreds, teo.ActionCreatePrefetchTask)
-		time.Sleep(5 * time.Second) // allTasks slots are free
+		time.Sleep(5 * time.Second) // all slots are free
 		before, _ := limiter.Free("", 0, nil)
 		s.makeCall(t.Context(), l, unitCreds, call, "mine")
 		if task := u.get("a"); len(task.Status.Jobs) != 1 {

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -15,11 +13,6 @@ import (
 // job is either read as a whole or not at all.
 
 const (
-	// clockSkew is how far EdgeOne's own clocks may differ: the one whose time answers
-	// carry, by which calls are signed, and the one that writes CreateTime. EdgeOne
-	// tells both to the second only. So the window of a claim starts this much before
-	// its signature; see listing.window.
-	clockSkew = 3 * time.Second
 	// maxRecords is how many records of the history one look holds in memory. Whatever
 	// is open in a zone, and whoever else uses it, more are read in several looks.
 	maxRecords = 20_000
@@ -32,42 +25,6 @@ const (
 
 	historyPage = 1000 // records, see teo.PrefetchTaskPage
 )
-
-// historyRead is what a look has read of EdgeOne's history.
-type historyRead struct {
-	at      time.Time // EdgeOne's time before the look
-	listing jobRecords
-	// whole has the jobs that were read by their ID: what their listing lacks, EdgeOne
-	// did not have. Of other jobs a window may show only a part.
-	whole map[string]bool
-	// rejected has the jobs that EdgeOne does not let us read, or not completely.
-	rejected map[string]error
-	records  int
-}
-
-func newHistoryRead(at time.Time) *historyRead {
-	return &historyRead{at: at, listing: jobRecords{}, whole: map[string]bool{}, rejected: map[string]error{}}
-}
-
-func (r *historyRead) addTasks(tasks []teo.PrefetchTask) {
-	r.listing.addTasks(tasks)
-	r.records += len(tasks)
-}
-
-// addWanted adds the jobs that have a URL for which isWanted. Others may be any number, and
-// say nothing about it.
-func (r *historyRead) addWanted(tasks []teo.PrefetchTask, isWanted func(identity string) bool) {
-	jobs := map[string]bool{}
-	for _, task := range tasks {
-		jobs[task.JobID] = jobs[task.JobID] || r.listing[task.JobID] != nil || isWanted(target.Identity(task.Target))
-	}
-	r.addTasks(slices.DeleteFunc(tasks, func(task teo.PrefetchTask) bool { return !jobs[task.JobID] }))
-}
-
-// hasJob says whether the look has anything to say about a job.
-func (r *historyRead) hasJob(jobID string) bool {
-	return r.whole[jobID] || r.listing[jobID] != nil || r.rejected[jobID] != nil
-}
 
 // concernsOneJob says whether an error concerns only the job or the window that was
 // asked for: EdgeOne rejects it, or it cannot be read as a whole. All other errors
@@ -120,7 +77,7 @@ func (p *Poller) readRecentWindow(ctx context.Context, creds teo.Credentials, zo
 // followedJob is a job of which outcomes are missing.
 type followedJob struct {
 	id     string
-	signed time.Time // requeueAt its call was
+	signed time.Time // when its call was
 	byID   bool      // a window did not show all of it
 }
 
@@ -244,49 +201,4 @@ func (r *jobReader) readAround(job followedJob) error {
 		r.addTasks(slices.DeleteFunc(tasks, func(task teo.PrefetchTask) bool { return task.JobID != job.id }))
 	}
 	return nil
-}
-
-// areIdentical says whether all jobs that were rejected were rejected in the same words.
-func (r *historyRead) areIdentical() bool {
-	words := map[string]bool{}
-	for _, err := range r.rejected {
-		words[teo.Message(err)] = true
-	}
-	return len(words) == 1
-}
-
-// jobOutcome is what a look has found out about a target of a job.
-type jobOutcome int
-
-const (
-	targetUnderWay  jobOutcome = iota // or not read
-	targetSucceeded                   // as EdgeOne lists it
-	targetFailed                      // as EdgeOne lists it
-	targetNoOutcome                   // it has not ended before the deadline
-	targetForgotten                   // EdgeOne's history does not go back to it any more
-)
-
-// outcomeLimits are the times that decide about a job.
-type outcomeLimits struct {
-	deadline  time.Duration // from the call until a target must have ended
-	retention time.Duration // how long EdgeOne's history shows a call
-}
-
-// judgeTarget is the only place that concludes an outcome. A target has ended if a listing
-// says so. That it has not, or that it is not listed, counts only in a look that read
-// that very job after the deadline: any other look may have missed it.
-func (l outcomeLimits) judgeTarget(r *historyRead, job *v1alpha1.Job, identity string) jobOutcome {
-	record, isListed := r.listing[job.ID][identity]
-	age := r.at.Sub(job.SubmitTime.Time)
-	switch {
-	case isListed && record.Status == teo.StatusSuccess:
-		return targetSucceeded
-	case isListed && record.Ended():
-		return targetFailed
-	case !r.whole[job.ID] || age <= l.deadline:
-		return targetUnderWay
-	case !isListed && age > l.retention:
-		return targetForgotten
-	}
-	return targetNoOutcome
 }

@@ -30,8 +30,8 @@ type judge struct {
 	h *simulation
 
 	mu        sync.Mutex
-	disturbed time.Time // requeueAt the last fault was over
-	strays    int       // inFlightCalls that arrived when nobody waited for their answer any more
+	disturbed time.Time // when the last fault was over
+	strays    int       // calls that arrived when nobody waited for their answer any more
 	executed  map[string]time.Time
 	unheard   map[string]bool     // jobs whose call got no answer
 	recorded  map[string]bool     // jobs

@@ -35,7 +35,7 @@ type users struct {
 // userTask is one object; made again under its name, it is another.
 type userTask struct {
 	key     client.ObjectKey
-	spec    v1alpha1.PrefetchTaskSpec // withParameter its targets, wherever they are
+	spec    v1alpha1.PrefetchTaskSpec // with its targets, wherever they are
 	list    bool                      // they are in a ConfigMap, as those that kustomize generates
 	runs    []*userRun
 	deleted bool

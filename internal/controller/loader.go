@@ -55,7 +55,7 @@ type loadedLists struct {
 type loadedList struct {
 	uid  types.UID
 	size int
-	at   time.Time // requeueAt something happened to its task last
+	at   time.Time // when something happened to its task last
 }
 
 func (l *loadedLists) addList(key client.ObjectKey, task *v1alpha1.PrefetchTask) {

@@ -212,7 +212,7 @@ func (p *Poller) recordJobsRead(z zoneKey, jobs []followedJob, seen *historyRead
 			tasks = append(tasks, task)
 		}
 	}
-	for id := range work.looks { // forgetTask the others
+	for id := range work.looks { // forget the others
 		if !isWanted[id] {
 			delete(work.looks, id)
 		}

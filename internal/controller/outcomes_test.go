@@ -243,7 +243,7 @@ func TestWhileOutcomesMayNotBeReadTheTaskSaysSo(t *testing.T) {
 	for _, c := range []struct {
 		name        string
 		refused     time.Duration
-		then, later string // requeueAt they may be read again, and an hour after
+		then, later string // when they may be read again, and an hour after
 	}{
 		{"for a moment", 20 * time.Second, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", failed},
 		{"for two minutes", 2 * time.Minute, unread, failed},

@@ -75,3 +75,18 @@ func (p *writeRate) countRun(task *v1alpha1.PrefetchTask) {
 	defer p.mu.Unlock()
 	p.tasks.takeToken(task.UID, p.tokenRate, time.Now())
 }
+
+// dropOldest makes room for a key in a map of so many entries at most.
+func dropOldest[K comparable, V any](m map[K]V, most int, key K, at func(V) time.Time) {
+	if _, known := m[key]; known || len(m) < most {
+		return
+	}
+	var oldest K
+	var since time.Time
+	for k, v := range m {
+		if t := at(v); since.IsZero() || t.Before(since) {
+			oldest, since = k, t
+		}
+	}
+	delete(m, oldest)
+}

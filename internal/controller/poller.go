@@ -34,7 +34,7 @@ type Poller struct {
 	mu     sync.Mutex
 	zones  map[zoneKey]*zoneState
 	places map[client.ObjectKey]zoneKey
-	proven map[zoneKey]time.Time // requeueAt a look into the zone succeeded last
+	proven map[zoneKey]time.Time // when a look into the zone succeeded last
 
 	unproven   chan struct{} // the looks into other zones that are made at once
 	longLists  chan struct{} // those that are read for outcomes that looks have found
@@ -97,12 +97,6 @@ func openZone(task *v1alpha1.PrefetchTask) (zoneKey, bool) {
 // isPastRetention says whether EdgeOne's history shows none of the task's jobs any more.
 func isPastRetention(task *v1alpha1.PrefetchTask, retention time.Duration, now time.Time) bool {
 	return !slices.ContainsFunc(task.Status.Jobs, func(job v1alpha1.Job) bool { return now.Sub(job.SubmitTime.Time) <= retention })
-}
-
-// isJobOpen says whether outcomes of a job are missing.
-func isJobOpen(job v1alpha1.Job) bool {
-	positions, _ := taskstate.ParsePositions(job.Targets)
-	return int(job.Succeeded+job.Failed) < len(positions)
 }
 
 // onChange has the zone of a task look at its newest version.

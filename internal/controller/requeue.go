@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"time"
+	"unicode"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
@@ -119,4 +120,12 @@ func (s *Submitter) attributeFailure(l *accountQueue, call *queue.Call, err erro
 
 func backOffTime(failures int) time.Duration {
 	return min(maxBackoff, time.Second<<min(max(failures-1, 0), 10))
+}
+
+func upperFirst(s string) string {
+	r := []rune(s)
+	if len(r) > 0 {
+		r[0] = unicode.ToUpper(r[0])
+	}
+	return string(r)
 }

@@ -10,6 +10,12 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
+// clockSkew is how far EdgeOne's own clocks may differ: the one whose time answers
+// carry, by which calls are signed, and the one that writes CreateTime. EdgeOne
+// tells both to the second only. So the window of a claim starts this much before
+// its signature; see listing.window.
+const clockSkew = 3 * time.Second
+
 // jobRecords is EdgeOne's history by job and normalised URL.
 type jobRecords map[string]map[string]teo.PrefetchTask
 
@@ -55,8 +61,8 @@ func (l jobRecords) selectWindow(start, end time.Time, isOthers func(jobID strin
 type claimDecision int
 
 const (
-	undecided   claimDecision = iota // claimsRead again
-	found                            // adoptJobs the jobs; what they do not cover goes back
+	undecided   claimDecision = iota // look again
+	found                            // adopt the jobs; what they do not cover goes back
 	notExecuted                      // and it never will be
 
 )

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -579,14 +578,12 @@ func removeConditions(task *v1alpha1.PrefetchTask, conditionTypes ...string) {
 
 func countPointer(n int) *int32 { return ptr.To(int32(n)) }
 
-func upperFirst(s string) string {
-	r := []rune(s)
-	if len(r) > 0 {
-		r[0] = unicode.ToUpper(r[0])
-	}
-	return string(r)
-}
-
 func joinSentences(parts ...string) string {
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ": ")
+}
+
+// isJobOpen says whether outcomes of a job are missing.
+func isJobOpen(job v1alpha1.Job) bool {
+	positions, _ := taskstate.ParsePositions(job.Targets)
+	return int(job.Succeeded+job.Failed) < len(positions)
 }

@@ -49,7 +49,7 @@ type accountQueue struct {
 	failures int  // in a row, for a reason of the account's; of calls under way together only one counts
 	failedAt time.Time
 	answered []answeredCall
-	recheck  time.Time        // requeueAt missing credentials are looked for again
+	recheck  time.Time        // when missing credentials are looked for again
 	telling  bool             // statuses of waiting tasks are being written
 	claiming int              // tasks of calls that are being claimed
 	unsent   map[string]int64 // the turns of calls that are planned and not sent yet, by claim
@@ -87,7 +87,7 @@ func (s *Submitter) Reconcile(ctx context.Context, a secretKey) (reconcile.Resul
 	if wait := time.Until(l.recheck); wait > 0 {
 		return soonerResult(again, wait), nil
 	}
-	l.mu.Unlock() // historyRead a Secret takes a while, and the feed of tasks must not wait for it
+	l.mu.Unlock() // reading a Secret takes a while, and the feed of tasks must not wait for it
 	creds, err := s.credentials.getCredentials(ctx, a)
 	l.mu.Lock()
 	if err != nil {

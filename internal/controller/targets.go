@@ -60,7 +60,7 @@ type pendingTask struct {
 	list *targetList // nil until it is read
 
 	failures int
-	since    time.Time   // requeueAt the trouble began that only a person can end
+	since    time.Time   // when the trouble began that only a person can end
 	told     int64       // the generation whose status says so
 	again    *time.Timer // to its next try
 }
@@ -70,7 +70,7 @@ type targetList struct {
 	targets []v1alpha1.Target
 	size    int // in bytes
 	users   int
-	at      time.Time // requeueAt something happened to one of its tasks last
+	at      time.Time // when something happened to one of its tasks last
 }
 
 // configMapKey is where tasks take their targets from.

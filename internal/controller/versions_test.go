@@ -23,7 +23,7 @@ func versionOf(uid, resourceVersion string) *v1alpha1.PrefetchTask {
 
 func TestTheNewestVersionIsDecidedInOnePlace(t *testing.T) {
 	type step struct {
-		how  string // observeTask, learn, remove, live read finds it gone, finished
+		how  string // see, learn, remove, live read finds it gone, finished
 		uid  string
 		rv   string
 		want string // UID and resourceVersion of the newest version afterwards, "" if there is none

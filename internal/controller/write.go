@@ -35,7 +35,7 @@ type statusWriter struct {
 	versions *taskStore
 	timeout  time.Duration // of one request
 	turns    *writePriority
-	long     chan struct{} // hasList those that write to tasks with long lists
+	long     chan struct{} // has those that write to tasks with long lists
 	patient  bool          // its writes give way to others
 	refused  *refusedWrites
 }
@@ -160,7 +160,7 @@ func (s statusWriter) readTask(ctx context.Context, task *v1alpha1.PrefetchTask)
 	if newest := s.versions.learnVersion(&now); newest.ResourceVersion != now.ResourceVersion {
 		return newest, nil
 	}
-	return &now, nil // withParameter its targets, however long they are
+	return &now, nil // with its targets, however long they are
 }
 
 // withTargetList returns the task with the targets in its spec that are left out in memory, or

@@ -71,7 +71,7 @@ func TestARefusalHoldsWhatWasRefused(t *testing.T) {
 		w := newWorld(t)
 		w.add("a/1", withHeader("1"))
 		w.add("b/2", withHeader("2"))
-		w.deny(w.next()) // IsSubsetOf either order
+		w.deny(w.next()) // in either order
 		w.deny(w.next())
 		w.add("c/plain")
 		w.add("c/edge", taskstatetest.UseEdgeMode)

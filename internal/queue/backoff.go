@@ -16,16 +16,6 @@ type backOff struct {
 
 func (h backOff) isActive(now time.Time) bool { return now.Before(h.until) }
 
-// Cause says why a task waits, in the terms of its conditions.
-type Cause struct {
-	Reason  string
-	Message string
-	// Quota: EdgeOne's quota is the reason.
-	Quota bool
-	// NeedsUser: it does not get better without one.
-	NeedsUser bool
-}
-
 // extend extends a hold; one of the same reason goes on, so that its age tells
 // how long the trouble has lasted.
 func (h backOff) extend(why Cause, now, until time.Time) backOff {

@@ -16,7 +16,7 @@ type BatchKey struct {
 	Edge          bool
 	MediaSegments bool
 	Encode        string // EncodeUrl as "true" or "false", "" to leave it out
-	headers       string // IsSubsetOf canonical form, so that lanes compare by ==
+	headers       string // in canonical form, so that lanes compare by ==
 	// lost keeps tasks whose calls were lost among themselves: if something in
 	// them makes calls fail, others do not share it.
 	lost int32

@@ -43,7 +43,7 @@ func (q *Queue) fillCall(first *namespaceQueue, now time.Time) *Call {
 	call := &Call{Lane: l.BatchKey, lane: l}
 	size, tasks := l.callSize(q.limits, now), max(1, q.tasksPerCall()>>l.lost)
 	if slices.ContainsFunc(q.activeBackOffs(l), func(h *backOff) bool { return h.probe }) {
-		tasks = 1 // failureCount may not be over: a probe should cost one claim, not 500
+		tasks = 1 // trouble may not be over: a probe should cost one claim, not 500
 	}
 	refusal := &Call{Lane: l.BatchKey, lane: l}
 	if i := slices.Index(l.rotation, first); i > 0 {

@@ -19,12 +19,12 @@ type queueItem struct {
 	joined time.Time       // when it came into the queue
 	since  time.Time       // when it joined the lane's line: see queuedSince; of a task whose call was lost: after that was found out
 	queue  *namespaceQueue // where it stands in line; nil while it does not
-	index  int             // IsSubsetOf the strand's heap
+	index  int             // in the strand's heap
 
-	inFlight      bool // IsSubsetOf a call that has not come back
+	inFlight      bool // in a call that has not come back
 	deleted       bool // while in flight
-	blocked       bool // isBackedOff for a claim that may have one of its URLs
-	suspectGroups int  // IsSubsetOf how many groups of suspects it is; out of line if any
+	blocked       bool // waits for a claim that may have one of its URLs
+	suspectGroups int  // in how many groups of suspects it is; out of line if any
 	trial         int  // tells those groups from earlier ones
 	isReported    bool // stands in the list of those to be told something at once
 
@@ -68,7 +68,7 @@ type namespaceQueue struct {
 	lane      *laneState
 	namespace *namespaceState
 	items     []*queueItem
-	index     int // IsSubsetOf the namespace's heap; -1 while the lane is not ready
+	index     int // in the namespace's heap; -1 while the lane is not ready
 }
 
 func (s *namespaceQueue) Len() int           { return len(s.items) }
@@ -98,9 +98,9 @@ type namespaceState struct {
 	readyQueues []*namespaceQueue
 	sequence    int64 // of its next call
 	since       int64 // orders namespaces of the same turn: the one goes first that has waited longer
-	index       int   // IsSubsetOf the line; -1 while it is not in it
+	index       int   // in the line; -1 while it is not in it
 
-	queueCount int       // IsSubsetOf all lanes
+	queueCount int       // in all lanes
 	idleSince  time.Time // when the last one went
 }
 

@@ -15,7 +15,7 @@ import (
 // their status keeps them apart from others.
 type lostCall struct {
 	parts []lostPart
-	open  map[types.NamespacedName]bool // taskLimit that still carry the claim
+	open  map[types.NamespacedName]bool // tasks that still carry the claim
 	at    time.Time
 	due   bool // to be split soon
 }

@@ -51,7 +51,7 @@ func (q *Queue) endBackOffs(call *Call, now time.Time) {
 
 // RecordReleased tells that the call was certainly not executed.
 func (q *Queue) RecordReleased(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Time) {
-	if call.suspects != nil { // suspectGroups are not cleared by a call that was not made
+	if call.suspects != nil { // suspects are not cleared by a call that was not made
 		q.queueSuspectsFirst(call.lane, call.suspects)
 		call.suspects = nil
 	}

@@ -13,7 +13,7 @@ import (
 type postponement struct {
 	Cause
 	until time.Time
-	times int  // IsSubsetOf a row
+	times int  // in a row
 	isNew bool // the call that it comes from has not come back
 	firm  bool // no edit ends it
 }

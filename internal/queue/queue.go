@@ -54,7 +54,7 @@ type Queue struct {
 	failures          failureCounts
 	lanesWithSuspects []*laneState                       // lanes with suspects, taken in turn
 	lostCalls         map[string]*lostCall               // by claim
-	returnedCalls     map[types.NamespacedName]*lostCall // taskLimit of calls that were not executed, until those are split
+	returnedCalls     map[types.NamespacedName]*lostCall // tasks of calls that were not executed, until those are split
 	awaitingLists     map[types.NamespacedName]*lostCall // the part of such a task whose list is out of memory
 	settledCalls      []*lostCall                        // to be split
 	timers            timerHeap

@@ -18,7 +18,7 @@ type reservation struct {
 	urls      []string // as Normalize gives them
 	blocked   []*queueItem
 	onRelease []func()   // for groups of suspects that wait for it
-	holders   int        // taskLimit that carry it
+	holders   int        // tasks that carry it
 	lane      *laneState // of a call of this queue whose answer was lost
 	until     time.Time  // when it ends without being settled
 }

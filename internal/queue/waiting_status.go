@@ -4,24 +4,11 @@ import (
 	"slices"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
-
-// WaitingStatus is something to tell a task in its status that is not about a call.
-type WaitingStatus struct {
-	Task *v1alpha1.PrefetchTask
-	// Cause it waits; no Reason if only the generation is to be acknowledged.
-	Cause
-	// Stalled: it will not get better without a person.
-	Stalled bool
-	// NextAttempt is when quota is expected to return to a task held by it.
-	NextAttempt time.Time
-}
 
 const (
 	// reportPatience is how long a task waits without being told what keeps it. Those that
@@ -52,13 +39,6 @@ func needsStatusWrite(task *v1alpha1.PrefetchTask) bool {
 // isHeldBySuspend says whether a suspended task would be submitted if it were not.
 func isHeldBySuspend(task *v1alpha1.PrefetchTask) bool {
 	return !taskstate.HasClaim(task) && (len(taskstate.OpenPositions(task)) > 0 || taskstate.IsUnresolved(task) && !taskstate.IsFinished(task))
-}
-
-func readyReason(task *v1alpha1.PrefetchTask) string {
-	if ready := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionReady); ready != nil {
-		return ready.Reason
-	}
-	return ""
 }
 
 // reportIf has a task told that must be: at once, or in a while if its call would tell it and
@@ -194,26 +174,4 @@ func (q *Queue) waitingStatusOf(it *queueItem, now time.Time) WaitingStatus {
 		note.NextAttempt = h.next
 	}
 	return note
-}
-
-// hasNextAttempt says whether a status names the next attempt well enough. A later one
-// than ours may be another leader's; two of them would go on correcting each other.
-func (n WaitingStatus) hasNextAttempt(next time.Time) bool {
-	return next.IsZero() == n.NextAttempt.IsZero() && next.Unix() >= metav1.NewTime(n.NextAttempt).Unix()
-}
-
-// isWritten says whether the task's status has the note already. A later time of the
-// next attempt alone is not worth a write more often than once a day.
-func (n WaitingStatus) isWritten() bool {
-	task := n.Task
-	if task.Status.ObservedGeneration != task.Generation {
-		return false
-	}
-	if n.Reason == "" {
-		return true
-	}
-	ready := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionReady)
-	return ready != nil && ready.Reason == n.Reason && ready.Message == n.Message &&
-		n.hasNextAttempt(task.Status.NextAttemptTime.Time) &&
-		meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionStalled) == n.Stalled
 }

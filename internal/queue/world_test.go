@@ -24,7 +24,7 @@ type world struct {
 	rv   int
 
 	batch     int             // EdgeOne's limit of a call; 0 is none
-	quota     int             // remaining today; -1 is no end
+	quota     int             // left today; -1 is no end
 	edgeQuota int             // the same in mode edge
 	unread    bool            // the quota cannot be read
 	bad       map[string]bool // URLs that EdgeOne refuses
@@ -32,7 +32,7 @@ type world struct {
 
 	calls, reads, extra int            // made; extra are those not accepted, and tests
 	accepted            map[string]int // by task, run and URL
-	order               []string       // taskLimit in the order their calls were made
+	order               []string       // tasks in the order their calls were made
 	claims              int
 }
 

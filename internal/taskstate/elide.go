@@ -39,7 +39,7 @@ func AwaitsList(task *v1alpha1.PrefetchTask) bool { return IsElided(task) && Nee
 // CountTargets is the number of distinct targets of a task, 0 if it is not known.
 func CountTargets(task *v1alpha1.PrefetchTask) int {
 	if IsElided(task) {
-		n, _ := strconv.Atoi(task.Annotations[elidedCount]) // ElideTargets wrote it
+		n, _ := strconv.Atoi(task.Annotations[elidedCount]) // Elide wrote it
 		return n
 	}
 	return len(DistinctTargets(task))

@@ -148,7 +148,7 @@ func RetriedPositions(job *v1alpha1.Job, n int) Positions {
 // RequestedRetry is the retry that the task asks for, as its status notes it once it is
 // handled; "" if it asks for none.
 func RequestedRetry(task *v1alpha1.PrefetchTask) string {
-	const room = 256 // IsSubsetOf the status
+	const room = 256 // in the status
 	if asked := task.Annotations[v1alpha1.RetryAnnotation]; len(asked) <= room {
 		return asked
 	}
