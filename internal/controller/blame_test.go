@@ -16,6 +16,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -150,8 +151,8 @@ func TestAProxyThatTakesNoLargeRequestsHoldsNobodyElse(t *testing.T) {
 		if n := int(*task.Status.Targets.Submitted); n != 99 {
 			t.Errorf("%d of the 99 URLs that can be sent are submitted", n)
 		}
-		if readyReason(task) != v1alpha1.ReasonUnavailable {
-			t.Errorf("the task whose URL cannot be sent is %s", readyReason(task))
+		if taskstate.ReadyReason(task) != v1alpha1.ReasonUnavailable {
+			t.Errorf("the task whose URL cannot be sent is %s", taskstate.ReadyReason(task))
 		}
 		if cutOff > 60 {
 			t.Errorf("%d calls were cut off in 20 minutes", cutOff)
@@ -192,7 +193,9 @@ func TestBogusSecretsDoNotDelayTheOthers(t *testing.T) {
 		}
 		w.ways.api = 50 * time.Millisecond // the API server has a lot to do
 		w.start()
-		refused := func(task *v1alpha1.PrefetchTask) bool { return readyReason(task) == v1alpha1.ReasonCredentialsRefused }
+		refused := func(task *v1alpha1.PrefetchTask) bool {
+			return taskstate.ReadyReason(task) == v1alpha1.ReasonCredentialsRefused
+		}
 		worst, own := time.Duration(0), 0
 		for began := time.Now(); w.countTasks(refused) < secrets*tasks; own++ {
 			key, created := w.create("own", fmt.Sprint("t", own), urls(fmt.Sprint("own/", own), 1)), time.Now()

@@ -176,7 +176,7 @@ func pruneFinishedTask(task *v1alpha1.PrefetchTask) client.Object {
 		return pruneTask(task)
 	}
 	kept := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
-		GenerateName: unique.Make(readyReason(task)).Value(), // see keptOutcome
+		GenerateName: unique.Make(taskstate.ReadyReason(task)).Value(), // see keptOutcome
 		Name:         task.Name, Namespace: unique.Make(task.Namespace).Value(), UID: task.UID,
 		ResourceVersion: task.ResourceVersion, Generation: task.Generation,
 	}}

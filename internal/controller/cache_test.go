@@ -137,8 +137,8 @@ func TestAListThatIsNotKeptIsSubmittedOnceWhenTheTaskIsResumed(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		for key, submitted := range map[client.ObjectKey]int32{fresh: 0, half: 50} {
 			task = w.server.get(key)
-			if readyReason(task) != v1alpha1.ReasonSuspended || ptr.Deref(task.Status.Targets.Submitted, 0) != submitted {
-				t.Errorf("%s is %s with %+v", key, readyReason(task), task.Status.Targets)
+			if taskstate.ReadyReason(task) != v1alpha1.ReasonSuspended || ptr.Deref(task.Status.Targets.Submitted, 0) != submitted {
+				t.Errorf("%s is %s with %+v", key, taskstate.ReadyReason(task), task.Status.Targets)
 			}
 			if writes := len(w.writes[key]); writes > 1 {
 				t.Errorf("%s was written %d times", key, writes)

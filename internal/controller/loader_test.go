@@ -195,8 +195,8 @@ func TestTheListOfATaskIsReadOnlyWhenItsOutcomesAreNews(t *testing.T) {
 			t.Errorf("the list was read %d times while nothing had ended", reads.n)
 		}
 		u.lookUntil(p, unitZone, time.Now().Add(5*time.Minute))
-		if now := u.get("a"); readyReason(now) != v1alpha1.ReasonSucceeded || reads.n > 6 {
-			t.Errorf("the task is %s after %d reads", readyReason(now), reads.n)
+		if now := u.get("a"); taskstate.ReadyReason(now) != v1alpha1.ReasonSucceeded || reads.n > 6 {
+			t.Errorf("the task is %s after %d reads", taskstate.ReadyReason(now), reads.n)
 		}
 	})
 }
@@ -395,7 +395,7 @@ func TestARetryOfALongListIsSubmittedOnce(t *testing.T) {
 		}
 		w.server.restore(task)
 		w.start()
-		if !w.await(10*time.Minute, func() bool { return readyReason(w.server.get(key)) == v1alpha1.ReasonSucceeded }) {
+		if !w.await(10*time.Minute, func() bool { return taskstate.ReadyReason(w.server.get(key)) == v1alpha1.ReasonSucceeded }) {
 			t.Errorf("the task is %s", statusLine(w.server.get(key)))
 		}
 		for i, u := range long {

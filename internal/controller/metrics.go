@@ -14,6 +14,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -406,7 +407,7 @@ func (t *taskCounter) countsByReason() map[string]int {
 func keptReason(obj client.Object) string {
 	switch kept := obj.(type) {
 	case *v1alpha1.PrefetchTask:
-		if reason := readyReason(kept); reason != "" && kept.Status.ObservedGeneration == kept.Generation {
+		if reason := taskstate.ReadyReason(kept); reason != "" && kept.Status.ObservedGeneration == kept.Generation {
 			return reason
 		}
 		return v1alpha1.ReasonWaiting

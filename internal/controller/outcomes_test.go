@@ -135,7 +135,7 @@ func TestALookThatFailsAfterTheDeadlineEndsNothing(t *testing.T) {
 				fails.RoundTripper = edgeOne.RoundTripper()
 				u, p := settling(t, fails, task)
 				u.lookUntil(p, unitZone, time.Now().Add(2*time.Hour))
-				if now := u.get("a"); readyReason(now) != v1alpha1.ReasonSucceeded {
+				if now := u.get("a"); taskstate.ReadyReason(now) != v1alpha1.ReasonSucceeded {
 					t.Errorf("EdgeOne lists all as success, and the task is %s", summary(now))
 				}
 			})
@@ -210,10 +210,10 @@ func TestAJobThatCannotBeReadConcernsOnlyItsTasks(t *testing.T) {
 		}
 		u, p := settling(t, &badWay{RoundTripper: edgeOne.RoundTripper(), refuse: refuse}, good, bad, lost)
 		u.lookUntil(p, unitZone, time.Now().Add(20*time.Minute))
-		if task := u.get("good"); readyReason(task) != v1alpha1.ReasonSucceeded {
+		if task := u.get("good"); taskstate.ReadyReason(task) != v1alpha1.ReasonSucceeded {
 			t.Errorf("good is %s", summary(task))
 		}
-		if task := u.get("lost"); readyReason(task) != v1alpha1.ReasonSucceeded {
+		if task := u.get("lost"); taskstate.ReadyReason(task) != v1alpha1.ReasonSucceeded {
 			t.Errorf("lost is %s", summary(task))
 		}
 		if task := u.get("bad"); summary(task) != "-Finished=NotFollowed -Ready=NotFollowed Stalled=NotFollowed Submitted=Submitted" ||
@@ -230,8 +230,8 @@ func TestAJobThatIsNotShownByItsIDIsReadByItsTime(t *testing.T) {
 		task := handedOver(t, edgeOne, "a", 3, 3)
 		u := newUnit(t, edgeOne.RoundTripper(), nil, task)
 		u.lookUntil(u.poller(u.get("a")), unitZone, time.Now().Add(time.Minute))
-		if now := u.get("a"); readyReason(now) != v1alpha1.ReasonSucceeded || now.Status.Jobs[0].Succeeded != 3 {
-			t.Errorf("the task is %s with %+v", readyReason(now), now.Status.Jobs)
+		if now := u.get("a"); taskstate.ReadyReason(now) != v1alpha1.ReasonSucceeded || now.Status.Jobs[0].Succeeded != 3 {
+			t.Errorf("the task is %s with %+v", taskstate.ReadyReason(now), now.Status.Jobs)
 		}
 	})
 }
@@ -408,7 +408,7 @@ func TestARetryOfWhatHadNoOutcomeLooksFirst(t *testing.T) {
 				u.learnTime()
 				time.Sleep(25 * time.Hour)
 				u.lookUntil(p, unitZone, time.Now().Add(2*time.Minute))
-				if task := u.get("a"); readyReason(task) != v1alpha1.ReasonFailed {
+				if task := u.get("a"); taskstate.ReadyReason(task) != v1alpha1.ReasonFailed {
 					t.Fatalf("after the deadline it is %s", summary(task))
 				}
 				edgeOne.Finish("https://h/", teo.StatusSuccess, "", "")
@@ -540,7 +540,7 @@ func TestALookReadsABoundedPartOfTheHistory(t *testing.T) {
 			t.Errorf("%d looks read at most %d records of 100,000", looks, most)
 		}
 		for _, task := range tasks {
-			if task := u.get(task.Name); readyReason(task) != v1alpha1.ReasonSucceeded {
+			if task := u.get(task.Name); taskstate.ReadyReason(task) != v1alpha1.ReasonSucceeded {
 				t.Errorf("%s is %s", task.Name, summary(task))
 			}
 		}
@@ -643,7 +643,7 @@ func TestARetryWaitsUntilAllOfItsJobsAreRead(t *testing.T) {
 		u.learnTime()
 		time.Sleep(25 * time.Hour)
 		u.lookUntil(p, unitZone, time.Now().Add(2*time.Minute))
-		if task := u.get("a"); readyReason(task) != v1alpha1.ReasonFailed || targets/perJob <= maxCallsForJobs {
+		if task := u.get("a"); taskstate.ReadyReason(task) != v1alpha1.ReasonFailed || targets/perJob <= maxCallsForJobs {
 			t.Fatalf("after the deadline it is %s", summary(task))
 		}
 		for i := range targets {
@@ -651,7 +651,7 @@ func TestARetryWaitsUntilAllOfItsJobsAreRead(t *testing.T) {
 		}
 		u.ask(p, "1")
 		u.lookUntil(p, unitZone, time.Now().Add(2*time.Minute))
-		if task := u.get("a"); readyReason(task) != v1alpha1.ReasonSucceeded {
+		if task := u.get("a"); taskstate.ReadyReason(task) != v1alpha1.ReasonSucceeded {
 			t.Errorf("EdgeOne lists all as success; %q is open, and it is %s", taskstate.OpenPositions(task), summary(task))
 		}
 	})

@@ -111,7 +111,7 @@ func TestALookThatIsRefusedSettlesNothing(t *testing.T) {
 		u, p := settling(t, edgeOne.RoundTripper(), claimedAt(unitTask("a", 1), signedAt))
 		u.lookUntil(p, unitZone, signedAt.Add(validity+margin+5*time.Minute))
 		task := u.get("a")
-		if task.Status.Submission == nil || readyReason(task) != v1alpha1.ReasonOutcomeUnknown || !meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionStalled) {
+		if task.Status.Submission == nil || taskstate.ReadyReason(task) != v1alpha1.ReasonOutcomeUnknown || !meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionStalled) {
 			t.Errorf("the status is %+v", task.Status)
 		}
 	})

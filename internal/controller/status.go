@@ -423,7 +423,7 @@ func updateSummary(task *v1alpha1.PrefetchTask, now time.Time) {
 // submitted. News of calls already made does not replace it, and neither does a
 // new attempt, only its success: or the status would flap.
 func hasTrouble(task *v1alpha1.PrefetchTask) bool {
-	switch readyReason(task) {
+	switch taskstate.ReadyReason(task) {
 	case v1alpha1.ReasonThrottled, v1alpha1.ReasonUnavailable, v1alpha1.ReasonDailyQuota, v1alpha1.ReasonBatchQuota,
 		v1alpha1.ReasonCredentialsMissing, v1alpha1.ReasonCredentialsRefused, v1alpha1.ReasonPermissionDenied, v1alpha1.ReasonTooLarge:
 		return true
@@ -434,14 +434,7 @@ func hasTrouble(task *v1alpha1.PrefetchTask) bool {
 }
 
 func isSuspendReported(task *v1alpha1.PrefetchTask) bool {
-	return readyReason(task) == v1alpha1.ReasonSuspended && taskstate.IsSuspended(task)
-}
-
-func readyReason(task *v1alpha1.PrefetchTask) string {
-	if ready := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionReady); ready != nil {
-		return ready.Reason
-	}
-	return ""
+	return taskstate.ReadyReason(task) == v1alpha1.ReasonSuspended && taskstate.IsSuspended(task)
 }
 
 // clearTrouble takes back what the status says of trouble: a call went through.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // The errors of an API server for an object that is too large, as it gives them: from
@@ -113,7 +114,7 @@ func TestARecordThatIsNotTakenKeepsNobodyElseWaiting(t *testing.T) {
 				s.versions.observeTask(u.get("good"))
 				u.reconcileFor(s, 5*time.Second)
 				if n := len(u.get("good").Status.Jobs); n != 1 {
-					t.Fatalf("5 s later the other task has %d jobs and is %s", n, readyReason(u.get("good")))
+					t.Fatalf("5 s later the other task has %d jobs and is %s", n, taskstate.ReadyReason(u.get("good")))
 				}
 				u.reconcileFor(s, time.Hour)
 				mu.Lock()
@@ -175,11 +176,11 @@ func TestAClaimThatIsNotTakenKeepsNobodyElseWaiting(t *testing.T) {
 				s.versions.observeTask(u.get("good"))
 				u.reconcileFor(s, 5*time.Second)
 				if n := len(u.get("good").Status.Jobs); n != 1 {
-					t.Fatalf("5 s later the other task has %d jobs and is %s", n, readyReason(u.get("good")))
+					t.Fatalf("5 s later the other task has %d jobs and is %s", n, taskstate.ReadyReason(u.get("good")))
 				}
 				u.reconcileFor(s, time.Hour)
 				now := u.get("bad")
-				if n := edgeOne.Executed("https://h/0"); n != 0 || readyReason(now) != c.reason || refused > 150 {
+				if n := edgeOne.Executed("https://h/0"); n != 0 || taskstate.ReadyReason(now) != c.reason || refused > 150 {
 					t.Errorf("submitted %d times, %s, %d claims refused", n, summary(now), refused)
 				}
 				if isRefused(c.trouble) && (!isStalledFor(now, c.reason) || refused > 20) {

@@ -514,7 +514,7 @@ func TestARunStartsWithTheListThatTheConfigMapHasThen(t *testing.T) {
 				if !slices.Equal(executed, tt.want) {
 					t.Errorf("executed is %v, want %v", executed, tt.want)
 				}
-				if reason := readyReason(u.get("a")); tt.want == nil && reason != v1alpha1.ReasonTargetsInvalid {
+				if reason := taskstate.ReadyReason(u.get("a")); tt.want == nil && reason != v1alpha1.ReasonTargetsInvalid {
 					t.Errorf("the reason is %s", reason)
 				}
 			})

@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // versionOf is a version of the task default/a.
@@ -182,8 +183,8 @@ func TestAStatusWriteToATaskThatIsGoneLeavesNothingInLine(t *testing.T) {
 					}
 					synctest.Wait()
 				}
-				if told := u.get("a"); readyReason(told) != v1alpha1.ReasonDailyQuota {
-					t.Fatalf("it was told %q", readyReason(told))
+				if told := u.get("a"); taskstate.ReadyReason(told) != v1alpha1.ReasonDailyQuota {
+					t.Fatalf("it was told %q", taskstate.ReadyReason(told))
 				}
 				l.queue.SetQuota(unitZone, 0, 100, time.Now())
 				if !again {

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // outage is an API server that answers nothing until a time, and then all.
@@ -137,7 +138,7 @@ func TestAStatusWriteLosesToOneThatWasNotSeen(t *testing.T) {
 	if _, err := u.store.writeClaim(t.Context(), stale, submission, claimTargets(submission, t0)); !errors.Is(err, errStale) {
 		t.Errorf("a claim on a stale copy gives %v", err)
 	}
-	if now := u.get("a"); !isClaimedBy(now, "c-0") || readyReason(now) != v1alpha1.ReasonSubmitting {
+	if now := u.get("a"); !isClaimedBy(now, "c-0") || taskstate.ReadyReason(now) != v1alpha1.ReasonSubmitting {
 		t.Errorf("the status is %+v", now.Status)
 	}
 }

@@ -95,7 +95,7 @@ func countOpenTargets(task *v1alpha1.PrefetchTask) int {
 // this process came later, unless it was suspended.
 func (it *queueItem) waitingSince() time.Time {
 	task, since := it.task, it.joined
-	if task.Status.Run == "" && readyReason(task) != v1alpha1.ReasonSuspended {
+	if task.Status.Run == "" && taskstate.ReadyReason(task) != v1alpha1.ReasonSuspended {
 		since = task.CreationTimestamp.Time
 	}
 	if n := len(task.Status.Jobs); n > 0 && task.Status.Jobs[n-1].SubmitTime.After(since) {

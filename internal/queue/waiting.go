@@ -20,13 +20,6 @@ type WaitingStatus struct {
 	NextAttempt time.Time
 }
 
-func readyReason(task *v1alpha1.PrefetchTask) string {
-	if ready := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionReady); ready != nil {
-		return ready.Reason
-	}
-	return ""
-}
-
 // hasNextAttempt says whether a status names the next attempt well enough. A later one
 // than ours may be another leader's; two of them would go on correcting each other.
 func (n WaitingStatus) hasNextAttempt(next time.Time) bool {

@@ -33,7 +33,7 @@ func needsStatusWrite(task *v1alpha1.PrefetchTask) bool {
 	if !task.DeletionTimestamp.IsZero() || taskstate.IsWaiting(task) || taskstate.IsUnresolved(task) && taskstate.NeedsTargetList(task) {
 		return false
 	}
-	return task.Status.ObservedGeneration != task.Generation || taskstate.IsSuspended(task) && isHeldBySuspend(task) && readyReason(task) != v1alpha1.ReasonSuspended
+	return task.Status.ObservedGeneration != task.Generation || taskstate.IsSuspended(task) && isHeldBySuspend(task) && taskstate.ReadyReason(task) != v1alpha1.ReasonSuspended
 }
 
 // isHeldBySuspend says whether a suspended task would be submitted if it were not.
@@ -162,7 +162,7 @@ func (q *Queue) waitingStatusOf(it *queueItem, now time.Time) WaitingStatus {
 		i = slices.IndexFunc(holds, func(h *backOff) bool { return h.Reason != "" })
 	}
 	switch {
-	case i < 0 && taskstate.HasRepeatedLosses(it.task) && readyReason(it.task) == v1alpha1.ReasonOutcomeUnknown:
+	case i < 0 && taskstate.HasRepeatedLosses(it.task) && taskstate.ReadyReason(it.task) == v1alpha1.ReasonOutcomeUnknown:
 		return note // its status says so, until a call of it gets an answer
 	case i < 0:
 		note.Cause = Cause{Reason: v1alpha1.ReasonWaiting, Message: "Submitted when its turn comes"}
