@@ -36,8 +36,8 @@ type Target string
 
 // HTTPHeader is a request header that EdgeOne sends to the origin.
 type HTTPHeader struct {
-	// name of the header, for example Accept-Encoding. Host, Content-Length, Authorization
-	// and the headers of a single connection (RFC 9110) are not for tasks to set.
+	// name of the header, for example Accept-Encoding. A task cannot set Host,
+	// Content-Length, Authorization or hop-by-hop headers (RFC 9110).
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
@@ -84,25 +84,24 @@ type ConfigMapKeyReference struct {
 
 // TargetsSource says where a list of targets is.
 type TargetsSource struct {
-	// configMapKeyRef names the key of a ConfigMap whose text has one URL a line,
-	// by the rules of targets. Blank lines and lines that start with # are ignored.
+	// configMapKeyRef names the key of a ConfigMap that lists one URL per line. The
+	// rules of targets apply. Blank lines and lines that start with # are ignored.
 	// +required
 	ConfigMapKeyRef ConfigMapKeyReference `json:"configMapKeyRef,omitempty,omitzero"`
 }
 
 // PrefetchTaskSpec says what EdgeOne should have in its caches.
 //
-// A change of zoneID, targets, targetsFrom, mode, headers, mediaSegments,
-// encodeURL or revision starts a new run: everything is submitted again. A change
-// of suspend, credentialsSecretRef or ttlSecondsAfterFinished never submits anything
-// twice.
+// A change to zoneID, targets, targetsFrom, mode, headers, mediaSegments, encodeURL or
+// revision starts a new run, which submits every target again. A change to suspend,
+// credentialsSecretRef or ttlSecondsAfterFinished submits nothing twice.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.targets) != has(self.targetsFrom)",message="must have either targets or targetsFrom"
 type PrefetchTaskSpec struct {
 	// zoneID is the EdgeOne zone that serves the targets, for example
-	// zone-ajj243dwrew. An asterisk lets one task hold targets of several zones;
-	// it needs permission for every zone of the account, and EdgeOne may not let
-	// the outcome be followed.
+	// zone-ajj243dwrew. An asterisk allows targets of several zones in one task. It
+	// needs permission for every zone of the account, and EdgeOne may refuse to report
+	// the outcomes.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
@@ -120,8 +119,7 @@ type PrefetchTaskSpec struct {
 	// internal/target has the same rules, for lists in a ConfigMap.
 
 	// targets are the full http or https URLs to prefetch, without wildcards.
-	// They are submitted in this order; a URL that is listed twice is submitted
-	// once.
+	// They are submitted in this order. A URL that is listed twice is submitted once.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
@@ -136,15 +134,15 @@ type PrefetchTaskSpec struct {
 	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() && self.size() == oldSelf.value().size() && self[0] == oldSelf.value()[0] && self[self.size() - 1] == oldSelf.value()[self.size() - 1] || !self.exists(t, t.endsWith('%') || t.matches(r'%\\W'))",optionalOldSelf=true,message="must have two hexadecimal digits after each %: write a literal % as %25, and %u4e2d as the character itself"
 	Targets []Target `json:"targets,omitempty"`
 
-	// targetsFrom takes the targets from a ConfigMap, which several tasks may
-	// share, at most 10,000 of them. It is read when a run starts, and the run is
-	// tied to what it holds then. A change of the ConfigMap starts no run; another
-	// name in configMapKeyRef, or another revision, does.
+	// targetsFrom takes the targets, at most 10,000, from a ConfigMap, which several
+	// tasks may share. The ConfigMap is read when a run starts, and the run keeps to
+	// what it contains then. A change to the ConfigMap does not start a run; a change to
+	// configMapKeyRef or to revision does.
 	// +optional
 	TargetsFrom TargetsSource `json:"targetsFrom,omitempty,omitzero"`
 
-	// mode is Default (the middle tier, what an absent mode means) or Edge (edge
-	// nodes too: enabled and billed separately by EdgeOne).
+	// mode is Default (the middle tier) or Edge (also the edge nodes, which EdgeOne
+	// enables and bills separately). Default if absent.
 	// +optional
 	Mode PrefetchMode `json:"mode,omitempty"`
 
@@ -158,48 +156,49 @@ type PrefetchTaskSpec struct {
 	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() && self == oldSelf.value() || self.map(h, bytes(h.name).size() + bytes(h.value).size()).sum() <= 32768",optionalOldSelf=true,message="must not take more than 32,768 bytes in all"
 	Headers []HTTPHeader `json:"headers,omitempty"`
 
-	// mediaSegments is Prefetch to prefetch the TS segments that an M3U8 target
-	// names as well, or Ignore (what an absent value means). EdgeOne counts
-	// segments against the daily quota and skips them silently beyond it.
+	// mediaSegments is Prefetch to prefetch also the TS segments that an M3U8 target
+	// names, or Ignore. Ignore if absent. Segments count against the daily quota; beyond
+	// it EdgeOne skips them silently.
 	// +optional
 	MediaSegments MediaSegmentsPolicy `json:"mediaSegments,omitempty"`
 
-	// encodeURL asks EdgeOne to percent-encode the targets by RFC 3986. The
-	// operator encodes what may not stand in a URL in any case and sends
-	// EdgeOne's parameter only when this is set, as EdgeOne has deprecated it.
+	// encodeURL asks EdgeOne to percent-encode the targets (RFC 3986). The operator
+	// encodes characters that a URL cannot contain in any case. It sends EdgeOne's
+	// parameter, which is deprecated, only if this field is set.
 	// +optional
 	EncodeURL *bool `json:"encodeURL,omitempty"` //nolint:kubeapilinter // EdgeOne's own parameter, which has three states: absent, true, false
 
-	// revision is any text, say a release version. Changing it starts a new run
-	// of the same targets.
+	// revision is any text, for example a release version. A change starts a new run of
+	// the same targets.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
 	Revision string `json:"revision,omitempty"`
 
-	// credentialsSecretRef names the Secret whose keys sign the calls for this
-	// task. Without it the operator's own credentials are used, if it has any.
+	// credentialsSecretRef names the Secret with the key that signs the calls for this
+	// task. If absent, the operator's own credentials are used, if it has any.
 	// +optional
 	CredentialsSecretRef SecretReference `json:"credentialsSecretRef,omitempty,omitzero"`
 
-	// suspend holds the task before its next call when true. Calls already made
-	// are still followed. Resuming continues; it submits nothing twice.
+	// suspend, if true, stops the task before its next call. Calls already made are
+	// still followed. Resuming continues the run and submits nothing twice.
 	// +optional
 	Suspend *bool `json:"suspend,omitempty"` //nolint:kubeapilinter // the name and type that CronJob and Job have
 
-	// ttlSecondsAfterFinished is how long a task is kept once it is over, in either
-	// outcome, at most ten years; without it a task is kept for ever. It is for tasks that are made once,
-	// say with generateName. A task that Argo CD, Flux or Helm would only make again,
-	// which would submit everything again, is not deleted; their hooks are.
+	// ttlSecondsAfterFinished is how long a task is kept after its run is over, whatever
+	// the outcome, at most ten years. If absent, the task is kept. The field is meant
+	// for tasks that are created once, for example with generateName. A task that Argo
+	// CD, Flux or Helm would recreate, and so submit again, is not deleted; their hooks
+	// are.
 	// +optional
 	// +kubebuilder:validation:Minimum=60
 	// +kubebuilder:validation:Maximum=315360000
 	TTLSecondsAfterFinished int32 `json:"ttlSecondsAfterFinished,omitempty"`
 }
 
-// RetryAnnotation asks for what failed of a run that is over to be submitted again,
-// each time that its value is a new one. It changes no spec. Of a run that is under
-// way, it asks once that is over. Removing it asks for nothing.
+// RetryAnnotation asks the operator to resubmit the failed targets of a finished run, each
+// time its value changes. If a run is in progress, the retry starts when it ends. Removing
+// the annotation has no effect.
 const RetryAnnotation = "teo.prefetch-operator.io/retry"
 
 // TargetCounts counts the targets of a run, each distinct URL once.
@@ -208,8 +207,7 @@ type TargetCounts struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Total *int32 `json:"total,omitempty"`
-	// submitted is how many were handed over to EdgeOne, including those it
-	// refused.
+	// submitted is how many were handed over to EdgeOne, including those it refused.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Submitted *int32 `json:"submitted,omitempty"`
@@ -223,10 +221,10 @@ type TargetCounts struct {
 	Failed *int32 `json:"failed,omitempty"`
 }
 
-// Job is one call of CreatePrefetchTask that EdgeOne accepted, as far as it
-// concerns this task. Other tasks may share the job.
+// Job is this task's part of a CreatePrefetchTask call that EdgeOne accepted. Other tasks may
+// share the job.
 type Job struct {
-	// id is the JobId that EdgeOne gave.
+	// id is EdgeOne's JobId.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
@@ -243,8 +241,8 @@ type Job struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=65536
 	Targets string `json:"targets,omitempty"`
-	// retried are the positions of targets that failed in this job and that a retry
-	// made wait for another one. They count there, and no longer here.
+	// retried are the positions of targets that failed in this job and were queued
+	// again by a retry. They count in their new job and no longer here.
 	// +optional
 	// +kubebuilder:validation:MaxLength=65536
 	Retried string `json:"retried,omitempty"`
@@ -263,14 +261,14 @@ type Job struct {
 
 // FailedTarget is a target that EdgeOne refused or failed to prefetch.
 type FailedTarget struct {
-	// url is the target as the spec has it.
+	// url is the target as it is in the spec.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=2048
 	URL string `json:"url,omitempty"`
-	// reason is a word for programs: Refused (by CreatePrefetchTask), NoOutcome
-	// (EdgeOne named none in time), or EdgeOne's status of the target: Failed,
-	// Timeout, Canceled or Invalid.
+	// reason is for programs: Refused (by CreatePrefetchTask), NoOutcome (EdgeOne
+	// reported none in time), or EdgeOne's status of the target: Failed, Timeout,
+	// Canceled or Invalid.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=128
@@ -281,9 +279,9 @@ type FailedTarget struct {
 	Message string `json:"message,omitempty"`
 }
 
-// Submission is the claim on a call whose answer is not recorded yet. It is
-// written before the call, and holds all that is needed to find out later what
-// became of it, whatever happened to the spec meanwhile.
+// Submission is the claim on a call whose response is not recorded yet. It is written before
+// the call, and contains everything that is needed to look the call up later, even if the
+// spec has changed since.
 type Submission struct {
 	// claimID names the claim; all tasks of one call share it.
 	// +required
@@ -300,8 +298,8 @@ type Submission struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	AccountHash string `json:"accountHash,omitempty"`
-	// signedAt is the time in the call's signature, by EdgeOne's clock. EdgeOne
-	// refuses the call when it arrives too long after it.
+	// signedAt is the time in the call's signature, by EdgeOne's clock. EdgeOne refuses
+	// a call whose signature is too old.
 	// +required
 	SignedAt metav1.Time `json:"signedAt,omitempty,omitzero"`
 	// targets are the positions of this task's targets in the call, as in jobs.
@@ -309,8 +307,8 @@ type Submission struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=65536
 	Targets string `json:"targets,omitempty"`
-	// callHash is a hash of the URLs of the whole call as planned. It only ranks
-	// jobs that could be this call's.
+	// callHash is a hash of all URLs of the planned call. It only ranks the jobs that
+	// could be this call's.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	CallHash string `json:"callHash,omitempty"`
@@ -318,22 +316,22 @@ type Submission struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Semantics string `json:"semantics,omitempty"`
-	// earlierJobs are jobs made just before the call, for the run before or, with
-	// another mode or other headers, for other tasks. EdgeOne tells the time of a
-	// job to the second only, so that one of them may seem to be of this call.
+	// earlierJobs are jobs created just before the call: of the previous run, or of
+	// other tasks with another mode or other headers. EdgeOne reports the time of a job
+	// in seconds, so that one of them could be taken for this call's.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=100
 	// +kubebuilder:validation:items:MaxLength=256
 	EarlierJobs []string `json:"earlierJobs,omitempty"`
-	// answer is what EdgeOne answered if its answer left open whether it executed the
-	// call. It is not set if no answer came.
+	// answer is EdgeOne's response, if that left open whether the call was executed. It
+	// is not set if there was no response.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Answer string `json:"answer,omitempty"`
-	// expired says that the call cannot be executed any more. It is set when the
-	// spec has changed meanwhile, and the call is not looked for unless the spec is
-	// changed back.
+	// expired says that EdgeOne can no longer execute the call. It is set if the spec
+	// has changed in the meantime. The call is looked up only if the spec is changed
+	// back.
 	// +optional
 	Expired bool `json:"expired,omitempty"` //nolint:kubeapilinter // a fact of the past with two states, written by the operator alone
 }
@@ -341,8 +339,8 @@ type Submission struct {
 // PrefetchTaskStatus says what became of the task's current run.
 // +kubebuilder:validation:MinProperties=0
 type PrefetchTaskStatus struct {
-	// observedGeneration is the generation of the spec that this status speaks
-	// of, and -1 until the operator has seen the task.
+	// observedGeneration is the generation of the spec that this status is about; -1
+	// until the operator has seen the task.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// run is a hash of what this run submits: zoneID, targets or targetsFrom, mode,
@@ -350,20 +348,20 @@ type PrefetchTaskStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Run string `json:"run,omitempty"`
-	// lastHandledRetry is the value of the annotation teo.prefetch-operator.io/retry
-	// that was acted on last, or a hash of one that is longer than 256 bytes. A new
-	// run submits everything, and so acts on it too.
+	// lastHandledRetry is the last value of the annotation
+	// teo.prefetch-operator.io/retry that was handled, or its hash if it is longer than
+	// 256 bytes. A new run handles it too, as it submits everything.
 	// +optional
 	// +kubebuilder:validation:MaxLength=256
 	LastHandledRetry string `json:"lastHandledRetry,omitempty"`
-	// targetsHash is a hash of the targets that this run took from a ConfigMap: the
-	// distinct URLs in list order, by which all positions in this status count.
+	// targetsHash is a hash of the targets that this run took from a ConfigMap: its
+	// distinct URLs in list order. The positions in this status refer to them.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	TargetsHash string `json:"targetsHash,omitempty"`
-	// conditions are Ready (every target is prefetched), Stalled (nothing gets better
-	// without a person), Submitted (every target was handed over), QuotaExceeded
-	// (EdgeOne's quota holds the task) and Finished (over, in either outcome).
+	// conditions are Ready (every target is prefetched), Stalled (user action is
+	// required), Submitted (every target was handed over), QuotaExceeded (EdgeOne's
+	// quota holds the task) and Finished (the run is over, whatever its outcome).
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -372,7 +370,7 @@ type PrefetchTaskStatus struct {
 	// targets counts the targets of this run.
 	// +optional
 	Targets TargetCounts `json:"targets,omitempty,omitzero"`
-	// jobs are EdgeOne's jobs for this run, in the order they were made.
+	// jobs are EdgeOne's jobs for this run, in the order of their creation.
 	// +optional
 	// +listType=map
 	// +listMapKey=id
@@ -382,34 +380,34 @@ type PrefetchTaskStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	JobCount int32 `json:"jobCount,omitempty"`
-	// failedTargets are the first 100 targets that failed, or as many as the status
-	// has room for; targets.failed is the exact number.
+	// failedTargets are the first 100 targets that failed, fewer if the status has no
+	// room for them. targets.failed is the exact number.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=100
 	FailedTargets []FailedTarget `json:"failedTargets,omitempty"`
-	// refusedTargets are the positions of targets that EdgeOne refused to take,
-	// as in jobs.
+	// refusedTargets are the positions of targets that EdgeOne refused to accept, as in
+	// jobs.
 	// +optional
 	// +kubebuilder:validation:MaxLength=65536
 	RefusedTargets string `json:"refusedTargets,omitempty"`
-	// submission is the claim on a call whose answer is not recorded yet.
+	// submission is the claim on a call whose response is not recorded yet.
 	// +optional
 	Submission *Submission `json:"submission,omitempty"`
-	// lostCalls counts the calls of this run whose outcome was unknown and that
-	// EdgeOne turned out not to have executed. From the third on, a call of a single
-	// URL makes the task Stalled, and that URL is retried less often.
+	// lostCalls counts the calls of this run that had an unknown outcome and turned out
+	// not to have been executed. From the third on, a call of a single URL makes the
+	// task Stalled, and that URL is retried less often.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	LostCalls int32 `json:"lostCalls,omitempty"`
-	// nextAttemptTime is when quota is expected to return to a task that waits for
-	// it. The operator looks more often, and goes on as soon as it has.
+	// nextAttemptTime is when a task that waits for quota is expected to get it. The
+	// operator checks more often, and continues as soon as quota is back.
 	// +optional
 	NextAttemptTime metav1.Time `json:"nextAttemptTime,omitempty,omitzero"`
 	// startTime is when the first call of this run was claimed.
 	// +optional
 	StartTime metav1.Time `json:"startTime,omitempty,omitzero"`
-	// completionTime is when the run finished, in either outcome.
+	// completionTime is when the run finished, whatever its outcome.
 	// +optional
 	CompletionTime metav1.Time `json:"completionTime,omitempty,omitzero"`
 }

@@ -93,7 +93,7 @@ func (s lostCallReconciler) Reconcile(ctx context.Context, z zoneKey) (reconcile
 	s.recordClaimsRead(z, seen, err)
 	if err != nil {
 		s.reportUnsettled(ctx, tasks, z, err)
-		log.FromContext(ctx).V(1).Info("Could not look for a lost call", "error", err.Error())
+		log.FromContext(ctx).V(1).Info("Could not look up a lost call", "error", err.Error())
 	}
 	_, due = s.claimsIn(z)
 	return requeueAt(due), nil

@@ -146,7 +146,7 @@ var (
 		"Targets that wait for a call, by zone and reason: what holds them, or Waiting where nothing does. "+
 			"At most 100 zones have series of their own, those first that EdgeOne has accepted lately; the rest is the zone other.", []string{"zone", "reason"}, nil)
 	oldestDesc = prometheus.NewDesc("teo_prefetch_waiting_oldest_age_seconds",
-		"For how long the task waits that has waited longest, by zone and reason: since its last call or since it was created, resumed or changed. "+
+		"Age of the longest-waiting task, by zone and reason: time since its last call, or since it was created, resumed or changed. "+
 			"0 if none waits.",
 		[]string{"zone", "reason"}, nil)
 	leftDesc = prometheus.NewDesc("teo_prefetch_quota_left_targets",

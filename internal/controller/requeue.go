@@ -49,7 +49,7 @@ const (
 
 var (
 	// errNotClaimed: the Kubernetes API took no claim, so no call was made.
-	errNotClaimed = errors.New("the Kubernetes API does not take the claim on a call")
+	errNotClaimed = errors.New("cannot write the claim to the task status; no call was made")
 	// errNoServerTime: EdgeOne's answers have no time, so no call can be made.
 	errNoServerTime = errors.New("EdgeOne's answers have no Date header, by which calls are signed and looked up; check the proxies in between")
 )
@@ -73,7 +73,7 @@ func planBackOff(err error, failures int, lookAgain time.Duration) backOffPlan {
 		// The answer has told EdgeOne's time, by which the next call is signed.
 		return backOffPlan{theAccount, backOffTime(failures), queue.Cause{
 			Reason: v1alpha1.ReasonCredentialsRefused, NeedsUser: true,
-			Message: message + " (the operator's clock differs from EdgeOne's by minutes: set it right)",
+			Message: message + " (the operator's clock is minutes off; check NTP on the node)",
 		}}
 	}
 	switch teo.KindOf(err) {

@@ -81,7 +81,7 @@ func (o *sharedState) reportRetried(before, after *v1alpha1.PrefetchTask) {
 	case !isFinished(before) || before.Status.LastHandledRetry == after.Status.LastHandledRetry || ready == nil:
 	case !isFinished(after):
 		o.runs.countRun(after)
-		o.recordEvent(after, corev1.EventTypeNormal, "Retried", "Retry", "What failed is submitted again")
+		o.recordEvent(after, corev1.EventTypeNormal, "Retried", "Retry", "Resubmitting failed targets")
 	case ptr.Deref(after.Status.Targets.Failed, 0) > 0:
 		o.recordEvent(after, corev1.EventTypeWarning, "NotRetried", "Retry", ready.Message)
 	}

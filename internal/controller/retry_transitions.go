@@ -130,7 +130,7 @@ func reopenFailed(read map[string]jobFailures, now time.Time) transition {
 		}
 		*s = *opened
 		removeConditions(task, v1alpha1.ConditionStalled)
-		setNotReady(task, v1alpha1.ReasonWaiting, "Submitted when its turn comes")
+		setNotReady(task, v1alpha1.ReasonWaiting, "Queued; will be submitted when its turn comes")
 		updateSummary(task, now)
 	}
 }
@@ -153,7 +153,7 @@ func retryRefused(why string) transition {
 // retryWaits says why a retry that is asked for has not begun.
 func retryWaits(message string) transition {
 	return func(task *v1alpha1.PrefetchTask) {
-		reportRetry(task, "that they are tried again waits: "+message)
+		reportRetry(task, "retry pending: "+message)
 	}
 }
 

@@ -258,7 +258,7 @@ func reportWaiting(note queue.WaitingStatus, now time.Time) transition {
 		if taskstate.IsNewRun(task) && !taskstate.HasClaim(task) {
 			// What the status says of the run before stays until the new one is
 			// claimed; only that it is over is no longer true.
-			setNotReady(task, v1alpha1.ReasonWaiting, "A new run is submitted when its turn comes")
+			setNotReady(task, v1alpha1.ReasonWaiting, "New run queued")
 		} else {
 			updateSummary(task, now)
 		}
@@ -414,7 +414,7 @@ func updateSummary(task *v1alpha1.PrefetchTask, now time.Time) {
 		if s.Submission == nil && !hasTrouble(task) && !isSuspendReported(task) {
 			removeConditions(task, v1alpha1.ConditionStalled)
 			setCondition(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, v1alpha1.ReasonWaiting, "")
-			setNotReady(task, v1alpha1.ReasonWaiting, "Submitted when its turn comes")
+			setNotReady(task, v1alpha1.ReasonWaiting, "Queued; will be submitted when its turn comes")
 		}
 	}
 }
@@ -442,7 +442,7 @@ func clearTrouble(task *v1alpha1.PrefetchTask) {
 	removeConditions(task, v1alpha1.ConditionStalled, v1alpha1.ConditionQuotaExceeded)
 	task.Status.NextAttemptTime = metav1.Time{}
 	if hasTrouble(task) {
-		setNotReady(task, v1alpha1.ReasonWaiting, "Submitted when its turn comes")
+		setNotReady(task, v1alpha1.ReasonWaiting, "Queued; will be submitted when its turn comes")
 	}
 }
 

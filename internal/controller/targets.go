@@ -431,7 +431,7 @@ func (l *targetsResolver) getList(from configMapKey) (*targetList, error) {
 	case apierrors.IsForbidden(err):
 		return nil, missingError("the operator may not read ConfigMap %q in namespace %q; grant it get on it", from.name, from.namespace)
 	case err != nil:
-		return nil, fmt.Errorf("the Kubernetes API does not give ConfigMap %q", from.name) // not why, which may differ each time
+		return nil, fmt.Errorf("cannot read ConfigMap %q from the Kubernetes API", from.name) // not why, which may differ each time
 	}
 	text, ok := configMap.Data[from.key]
 	if _, binary := configMap.BinaryData[from.key]; binary {

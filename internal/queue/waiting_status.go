@@ -165,7 +165,7 @@ func (q *Queue) waitingStatusOf(it *queueItem, now time.Time) WaitingStatus {
 	case i < 0 && taskstate.HasRepeatedLosses(it.task) && taskstate.ReadyReason(it.task) == v1alpha1.ReasonOutcomeUnknown:
 		return note // its status says so, until a call of it gets an answer
 	case i < 0:
-		note.Cause = Cause{Reason: v1alpha1.ReasonWaiting, Message: "Submitted when its turn comes"}
+		note.Cause = Cause{Reason: v1alpha1.ReasonWaiting, Message: "Queued; will be submitted when its turn comes"}
 		return note
 	}
 	h := *holds[i]

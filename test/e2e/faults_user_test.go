@@ -344,7 +344,7 @@ func TestCredentialsThatChangeInFlightChangeNothing(t *testing.T) {
 				if change.heal != nil {
 					w.eventuallyAll("the manager misses the keys, or needs them no more", func(tasks []v1alpha1.PrefetchTask) bool {
 						out := p.Output()
-						missed := strings.Contains(out, "Could not read EdgeOne's prefetch history") || strings.Contains(out, "Could not look for a lost call")
+						missed := strings.Contains(out, "Could not read EdgeOne's prefetch history") || strings.Contains(out, "Could not look up a lost call")
 						return missed || count(tasks, succeeded) == len(tasks)
 					})
 					change.heal(w)
