@@ -180,7 +180,7 @@ type PrefetchTaskSpec struct {
 	// +optional
 	CredentialsSecretRef SecretReference `json:"credentialsSecretRef,omitempty,omitzero"`
 
-	// suspend, if true, stops the task before its next call. Calls already made are
+	// suspend stops the task before its next call if it is true. Calls already made are
 	// still followed. Resuming continues the run and submits nothing twice.
 	// +optional
 	Suspend *bool `json:"suspend,omitempty"` //nolint:kubeapilinter // the name and type that CronJob and Job have

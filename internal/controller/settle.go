@@ -75,7 +75,9 @@ const (
 // URL stands for itself: one that any job lists was executed, whoever recorded
 // that job; one that none lists was not. That a job is recorded elsewhere is
 // never evidence that something was not executed.
-func matchClaim(submission *v1alpha1.Submission, targets []string, history jobRecords, pastFence bool, takenBy func(jobID string) (claimID string)) (claimDecision, []adoptedJob) {
+func matchClaim(
+	submission *v1alpha1.Submission, targets []string, history jobRecords, pastFence bool, takenBy func(jobID string) (claimID string),
+) (claimDecision, []adoptedJob) {
 	positions := taskstate.CoveredPositions(submission.Targets, len(targets))
 	var candidates []claimCandidate
 	for id, job := range history {

@@ -210,7 +210,9 @@ const unlimitedTries = -1
 // settleClaim writes what became of a task's claim, in so many tries, and returns the newest
 // version known. The error is nil once that is written, or the claim or the task is
 // gone. One that isRefused is not tried again.
-func (s statusWriter) settleClaim(ctx context.Context, task *v1alpha1.PrefetchTask, claimID string, c transition, tries int) (newest *v1alpha1.PrefetchTask, trouble error) {
+func (s statusWriter) settleClaim(
+	ctx context.Context, task *v1alpha1.PrefetchTask, claimID string, c transition, tries int,
+) (newest *v1alpha1.PrefetchTask, trouble error) {
 	newest = task
 	backoff := wait.Backoff{Duration: 20 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 16, Cap: 5 * time.Second}
 	ended := backoff.DelayFunc().Until(ctx, true, true, func(ctx context.Context) (bool, error) {

@@ -33,7 +33,8 @@ func needsStatusWrite(task *v1alpha1.PrefetchTask) bool {
 	if !task.DeletionTimestamp.IsZero() || taskstate.IsWaiting(task) || taskstate.IsUnresolved(task) && taskstate.NeedsTargetList(task) {
 		return false
 	}
-	return task.Status.ObservedGeneration != task.Generation || taskstate.IsSuspended(task) && isHeldBySuspend(task) && taskstate.ReadyReason(task) != v1alpha1.ReasonSuspended
+	saysSuspended := taskstate.ReadyReason(task) == v1alpha1.ReasonSuspended
+	return task.Status.ObservedGeneration != task.Generation || taskstate.IsSuspended(task) && isHeldBySuspend(task) && !saysSuspended
 }
 
 // isHeldBySuspend says whether a suspended task would be submitted if it were not.
