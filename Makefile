@@ -118,6 +118,10 @@ fuzz: prerequisites ## Fuzz what comes from outside, each target for FUZZ_TIME (
 	  go test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZ_TIME) "$$package" || exit 1; \
 	done
 
+.PHONY: measure
+measure: prerequisites ## Print the size and shape of the shipped code: packages, files, functions, names, mutexes
+	go run ./hack/measure
+
 .PHONY: mutations
 mutations: prerequisites ## Take one safeguard at a time away and see which test notices; RUN selects by name or file
 	go run ./hack/mutations -run='$(RUN)'

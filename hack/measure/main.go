@@ -1,0 +1,173 @@
+// Command measure prints the size and the shape of the shipped code as a Markdown table:
+// how long packages, files, functions, parameter lists and names are, and how much of the
+// code is comments. Generated files and tests do not count.
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"unicode"
+)
+
+// measures are what is known of a package.
+type measures struct {
+	lines, comments int
+	files           map[string]int // lines by file
+	functions       map[string]int // lines by function
+	names, types    []string
+	parameters      map[string]int // by function
+	mutexes         []string
+}
+
+func main() {
+	packages, err := measure(".")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "measure:", err)
+		os.Exit(1)
+	}
+	printTable(packages)
+}
+
+// measure reads what ships: cmd and internal.
+func measure(root string) (map[string]*measures, error) {
+	packages := map[string]*measures{}
+	for _, dir := range []string{"cmd", "internal"} {
+		err := fs.WalkDir(os.DirFS(root), dir, func(file string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(filepath.Join(root, file))
+			if err != nil {
+				return err
+			}
+			m := packages[path.Dir(file)]
+			if m == nil {
+				m = &measures{files: map[string]int{}, functions: map[string]int{}, parameters: map[string]int{}}
+				packages[path.Dir(file)] = m
+			}
+			return m.add(file, text)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return packages, nil
+}
+
+func (m *measures) add(file string, text []byte) error {
+	set := token.NewFileSet()
+	parsed, err := parser.ParseFile(set, file, text, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		return err
+	}
+	lines := func(from, to token.Pos) int { return set.Position(to).Line - set.Position(from).Line + 1 }
+	m.files[file] = strings.Count(string(text), "\n")
+	m.lines += m.files[file]
+	for _, group := range parsed.Comments {
+		m.comments += lines(group.Pos(), group.End())
+	}
+	ast.Inspect(parsed, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.FuncDecl:
+			name := file + " " + n.Name.Name
+			m.functions[name] = lines(n.Pos(), n.End())
+			m.names = append(m.names, n.Name.Name)
+			m.parameters[name] = n.Type.Params.NumFields()
+		case *ast.TypeSpec:
+			m.types = append(m.types, n.Name.Name)
+			m.addMutexes(n)
+		}
+		return true
+	})
+	return nil
+}
+
+// addMutexes notes the mutexes of a struct, each with the field that follows it: what it
+// guards.
+func (m *measures) addMutexes(spec *ast.TypeSpec) {
+	fields, ok := spec.Type.(*ast.StructType)
+	if !ok {
+		return
+	}
+	for i, field := range fields.Fields.List {
+		selector, ok := field.Type.(*ast.SelectorExpr)
+		if !ok || selector.Sel.Name != "Mutex" && selector.Sel.Name != "RWMutex" {
+			continue
+		}
+		guards := "nothing by its side"
+		if i+1 < len(fields.Fields.List) && len(fields.Fields.List[i+1].Names) > 0 {
+			guards = fields.Fields.List[i+1].Names[0].Name
+		}
+		m.mutexes = append(m.mutexes, spec.Name.Name+" ("+guards+")")
+	}
+}
+
+func printTable(packages map[string]*measures) {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 1, ' ', 0)
+	_, _ = fmt.Fprintln(w, "| package\t| lines\t| files p90 / max\t| functions p50 / p90 / max\t| one-word functions\t| one-word types\t| letters of a function's name\t| parameters max\t| comments in 100 lines\t|")
+	_, _ = fmt.Fprintln(w, "|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|")
+	var mutexes []string
+	for _, name := range slices.Sorted(maps.Keys(packages)) {
+		m := packages[name]
+		files, functions := sorted(m.files), sorted(m.functions)
+		letters := make([]int, len(m.names))
+		for i, name := range m.names {
+			letters[i] = len(name)
+		}
+		slices.Sort(letters)
+		_, _ = fmt.Fprintf(w, "| `%s`\t| %d\t| %d / %d\t| %d / %d / %d\t| %s\t| %s\t| %d\t| %d\t| %d\t|\n", name, m.lines,
+			at(files, 90), at(files, 100), at(functions, 50), at(functions, 90), at(functions, 100),
+			oneWord(m.names), oneWord(m.types), at(letters, 50), at(sorted(m.parameters), 100), 100*m.comments/m.lines)
+		for _, mutex := range m.mutexes {
+			mutexes = append(mutexes, "`"+name+"` "+mutex)
+		}
+	}
+	_ = w.Flush()
+	fmt.Printf("\nThe longest functions: %s\n", longest(packages))
+	fmt.Printf("\n%d mutexes, each with the field after it:\n\n- %s\n", len(mutexes), strings.Join(mutexes, "\n- "))
+}
+
+func sorted(m map[string]int) []int { return slices.Sorted(maps.Values(m)) }
+
+func at(sorted []int, percent int) int {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[min(len(sorted)*percent/100, len(sorted)-1)]
+}
+
+// oneWord is the share of names that are one word, in percent.
+func oneWord(names []string) string {
+	n := 0
+	for _, name := range names {
+		if !strings.ContainsFunc(name[1:], unicode.IsUpper) {
+			n++
+		}
+	}
+	return fmt.Sprintf("%d %%", 100*n/max(len(names), 1))
+}
+
+// longest names the five longest functions.
+func longest(packages map[string]*measures) string {
+	all := map[string]int{}
+	for _, m := range packages {
+		maps.Copy(all, m.functions)
+	}
+	names := slices.SortedFunc(maps.Keys(all), func(a, b string) int { return cmp.Or(all[b]-all[a], strings.Compare(a, b)) })
+	var top []string
+	for _, name := range names[:min(5, len(names))] {
+		top = append(top, fmt.Sprintf("%s (%d)", name, all[name]))
+	}
+	return strings.Join(top, ", ")
+}
