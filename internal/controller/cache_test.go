@@ -61,7 +61,7 @@ func TestTheCacheKeepsHardlyAnythingOfATaskThatIsOverAndAllOfOthers(t *testing.T
 			if kept.UID != want.UID || kept.ResourceVersion != want.ResourceVersion || kept.Generation != want.Generation || kept.Name != want.Name {
 				t.Errorf("it is another one: %+v", kept.ObjectMeta)
 			}
-			if tt.slim && (taskstate.IsWaiting(kept) || taskstate.IsNewRun(kept) || taskstate.HasClaim(kept) || !isFinished(kept)) {
+			if tt.slim && (taskstate.IsWaiting(kept) || taskstate.IsNewRun(kept) || taskstate.HasClaim(kept) || !isRunOver(kept)) {
 				t.Error("something seems left to do")
 			}
 		})

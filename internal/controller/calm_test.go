@@ -141,7 +141,7 @@ func (w *calm) awaitAll(limit time.Duration) {
 }
 
 func (w *calm) unfinished() int {
-	return w.countTasks(func(task *v1alpha1.PrefetchTask) bool { return !isFinished(task) })
+	return w.countTasks(func(task *v1alpha1.PrefetchTask) bool { return !isRunOver(task) })
 }
 
 func (w *calm) countTasks(which func(*v1alpha1.PrefetchTask) bool) (n int) {

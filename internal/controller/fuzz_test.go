@@ -126,7 +126,7 @@ func FuzzHandEditedStatus(f *testing.F) {
 			}
 		}
 		late := after(follow(l, time.Hour, t0, t0.Add(2*time.Hour)))
-		if len(taskstate.OpenPositions(late)) == 0 && late.Status.Submission == nil && !isFinished(late) {
+		if len(taskstate.OpenPositions(late)) == 0 && late.Status.Submission == nil && !isRunOver(late) {
 			t.Errorf("without an end after the deadline: %+v", late.Status)
 		}
 	})

@@ -126,7 +126,7 @@ func TestLongListsAreSubmittedOnce(t *testing.T) {
 			w.create("long", fmt.Sprint("t", i), tasks[i])
 		}
 		short := w.create("short", "t", urls("short", 1))
-		if !w.await(10*time.Second, func() bool { return isFinished(w.server.get(short)) }) {
+		if !w.await(10*time.Second, func() bool { return isRunOver(w.server.get(short)) }) {
 			t.Errorf("the short one is %s", statusLine(w.server.get(short)))
 		}
 		w.awaitAll(10 * time.Minute)

@@ -40,7 +40,7 @@ type wantedOutcomes struct {
 // wantedOutcomesOf are the jobs of a task that are to be read: those of which outcomes are
 // missing, and for a retry those of which the status does not tell what failed.
 func wantedOutcomesOf(task *v1alpha1.PrefetchTask) *wantedOutcomes {
-	w := &wantedOutcomes{version: task, isRare: isFinished(task) && !taskstate.IsRetryDue(task), failures: map[string]jobFailures{}}
+	w := &wantedOutcomes{version: task, isRare: isRunOver(task) && !taskstate.IsRetryDue(task), failures: map[string]jobFailures{}}
 	if taskstate.IsNewRun(task) {
 		return w
 	}
@@ -325,7 +325,7 @@ func (p *Poller) outcomeLimits() outcomeLimits {
 // and why; nil if there are none.
 func (p *Poller) unreadSince(task *v1alpha1.PrefetchTask, z zoneKey) (u unreadState, why *queue.Cause) {
 	u.isHandedOver = task.Status.Submission == nil && len(taskstate.OpenPositions(task)) == 0
-	u.isOver, u.isBeyond = isFinished(task), isPastRetention(task, p.HistoryRetention, p.edgeOne.ServerTime())
+	u.isOver, u.isBeyond = isRunOver(task), isPastRetention(task, p.HistoryRetention, p.edgeOne.ServerTime())
 	if stalled := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionStalled); stalled != nil && isUnreadReported(task) {
 		u.said = max(time.Since(stalled.LastTransitionTime.Time), 1)
 	}

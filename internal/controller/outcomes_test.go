@@ -160,7 +160,7 @@ func TestOutcomesAreReadInABusyZone(t *testing.T) {
 				u, p := settling(t, &badWay{RoundTripper: edgeOne.RoundTripper(), delay: 100 * time.Millisecond, refuse: check}, task)
 				begin := time.Now()
 				defer foreignTraffic(t, edgeOne, every)()
-				for !isFinished(u.get("a")) && time.Since(begin) < time.Hour {
+				for !isRunOver(u.get("a")) && time.Since(begin) < time.Hour {
 					u.lookUntil(p, unitZone, time.Now().Add(time.Second))
 				}
 				if took := time.Since(begin); took > time.Minute {
@@ -185,7 +185,7 @@ func TestAWindowThatDoesNotHoldStillConcernsOnlyItsLostCall(t *testing.T) {
 		u, p := settling(t, &badWay{RoundTripper: edgeOne.RoundTripper(), delay: 100 * time.Millisecond}, lost, done)
 		begin := time.Now()
 		defer foreignTraffic(t, edgeOne, 37*time.Millisecond)()
-		for !isFinished(u.get("done")) && time.Since(begin) < 20*time.Minute {
+		for !isRunOver(u.get("done")) && time.Since(begin) < 20*time.Minute {
 			u.lookUntil(p, unitZone, time.Now().Add(time.Second))
 		}
 		if took := time.Since(begin); took > time.Minute {
@@ -482,7 +482,7 @@ func TestALostCallIsSettledWhileOutcomesAreWritten(t *testing.T) {
 		<-done
 		<-done
 		for _, task := range tasks {
-			if !isFinished(u.get(task.Name)) {
+			if !isRunOver(u.get(task.Name)) {
 				t.Fatalf("%s is %s", task.Name, summary(u.get(task.Name)))
 			}
 		}

@@ -88,7 +88,7 @@ func openZone(task *v1alpha1.PrefetchTask) (zoneKey, bool) {
 	if taskstate.IsRetryDue(task) {
 		return zoneKey{secretKeyOf(task), task.Spec.ZoneID}, !taskstate.IsElided(task)
 	}
-	if isFinished(task) && !taskstate.IsUnseen(task) || taskstate.IsNewRun(task) {
+	if isRunOver(task) && !taskstate.IsUnseen(task) || taskstate.IsNewRun(task) {
 		return zoneKey{}, false
 	}
 	return zoneKey{secretKeyOf(task), task.Spec.ZoneID}, slices.ContainsFunc(task.Status.Jobs, isJobOpen)

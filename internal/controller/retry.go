@@ -78,8 +78,8 @@ func (p *Poller) planRetry(task *v1alpha1.PrefetchTask, z zoneKey, seen *history
 func (o *sharedState) reportRetried(before, after *v1alpha1.PrefetchTask) {
 	ready := meta.FindStatusCondition(after.Status.Conditions, v1alpha1.ConditionReady)
 	switch {
-	case !isFinished(before) || before.Status.LastHandledRetry == after.Status.LastHandledRetry || ready == nil:
-	case !isFinished(after):
+	case !isRunOver(before) || before.Status.LastHandledRetry == after.Status.LastHandledRetry || ready == nil:
+	case !isRunOver(after):
 		o.runs.countRun(after)
 		o.recordEvent(after, corev1.EventTypeNormal, "Retried", "Retry", "Resubmitting failed targets")
 	case ptr.Deref(after.Status.Targets.Failed, 0) > 0:

@@ -89,7 +89,7 @@ func TestARetryOpensWhatFailedAndNothingElse(t *testing.T) {
 			if taskstate.IsRetryDue(task) || task.Status.LastHandledRetry != "1" {
 				t.Error("the status does not say that the retry is handled")
 			}
-			if got := taskstate.OpenPositions(task).String(); got != c.open || isFinished(task) != (c.open == "") || task.Status.CompletionTime.IsZero() != (c.open != "") {
+			if got := taskstate.OpenPositions(task).String(); got != c.open || isRunOver(task) != (c.open == "") || task.Status.CompletionTime.IsZero() != (c.open != "") {
 				t.Errorf("open: %q, want %q; completed %v", got, c.open, task.Status.CompletionTime)
 			}
 			s := task.Status
@@ -158,7 +158,7 @@ func retrying(t *testing.T, edgeOne *simulator.Simulator, targets int) (*unit, *
 	u.learnTime()
 	p := u.poller(u.get("a"))
 	u.lookUntil(p, unitZone, time.Now().Add(20*time.Second))
-	if task := u.get("a"); !isFinished(task) || int(*task.Status.Targets.Failed) != targets-1 {
+	if task := u.get("a"); !isRunOver(task) || int(*task.Status.Targets.Failed) != targets-1 {
 		t.Fatalf("the status is %+v", task.Status)
 	}
 	edgeOne.SetRules()
@@ -232,7 +232,7 @@ func TestARetryThatIsAskedForDuringALookWaitsForTheNext(t *testing.T) {
 		u.edgeOne = client
 		p.versions.observeTask(u.get("b"))
 		u.lookUntil(p, unitZone, time.Now().Add(time.Minute))
-		if task := u.get("a"); !isFinished(u.get("b")) || taskstate.OpenPositions(task).String() != "1-299" {
+		if task := u.get("a"); !isRunOver(u.get("b")) || taskstate.OpenPositions(task).String() != "1-299" {
 			t.Errorf("after %d looks %q is open: %+v", looks, taskstate.OpenPositions(task), task.Status)
 		}
 	})
@@ -277,9 +277,9 @@ func TestAStatusGrowsByRetriesOnlyAsFarAsThereIsRoom(t *testing.T) {
 	answer := ended("j0", fine, failing)
 	follow(answer, time.Hour, t0, t0)(task)
 	retries := 0
-	for ; isFinished(task); retries++ {
+	for ; isRunOver(task); retries++ {
 		asking(fmt.Sprint(retries))(task)
-		if reopen(answer, t0)(task); isFinished(task) {
+		if reopen(answer, t0)(task); isRunOver(task) {
 			break
 		}
 		job := fmt.Sprint("j", retries+1)
@@ -319,7 +319,7 @@ func TestAFirstRetryHasRoomHoweverLongTheNamesOfWhatFailed(t *testing.T) {
 				task.Spec.Targets[i] = v1alpha1.Target(fmt.Sprintf("https://h/%03d", i) + strings.Repeat("页", 900))
 			}
 			fails(task)
-			if size := jsonSize(task.Status); !isFinished(task) || size <= maxStatus {
+			if size := jsonSize(task.Status); !isRunOver(task) || size <= maxStatus {
 				t.Fatalf("%s in %d bytes", summary(task), size)
 			}
 			asking("1")(task)

@@ -191,7 +191,7 @@ func TestAForeignDomainCostsTensOfCallsAndHoldsUpNobody(t *testing.T) {
 				w.create("n", "same-lane", urls("good", 1))
 				w.create("n", "own-lane", urls("better", 1), func(spec *v1alpha1.PrefetchTaskSpec) { ownLane(1, spec) })
 				w.start()
-				if !w.await(10*time.Second, func() bool { return isFinished(w.server.get(client.ObjectKey{Namespace: "n", Name: "own-lane"})) }) {
+				if !w.await(10*time.Second, func() bool { return isRunOver(w.server.get(client.ObjectKey{Namespace: "n", Name: "own-lane"})) }) {
 					t.Error("a task in another lane was kept waiting")
 				}
 				w.awaitAll(15 * time.Minute)

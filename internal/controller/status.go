@@ -62,7 +62,7 @@ func beginRun(task *v1alpha1.PrefetchTask, now time.Time) {
 func recordJob(jobID string, refused map[string]string, now time.Time) transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		submission := task.Status.Submission
-		positions, targets := coveredPositions(task, submission.Targets), taskstate.DistinctTargets(task)
+		positions, targets := statusPositions(task, submission.Targets), taskstate.DistinctTargets(task)
 		var no taskstate.Positions
 		switch {
 		case jobID == "":
@@ -109,7 +109,7 @@ func releaseClaim(why queue.Cause, now time.Time) transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		task.Status.Submission = nil
 		updateSummary(task, now)
-		if why.Reason != "" && !isFinished(task) {
+		if why.Reason != "" && !isRunOver(task) {
 			setNotReady(task, why.Reason, why.Message)
 		}
 	}
@@ -141,7 +141,7 @@ func adoptJobs(jobs []adoptedJob, now time.Time) transition {
 		task.Status.Submission = nil
 		clearTrouble(task)
 		updateSummary(task, now)
-		if len(jobs) == 0 && single && taskstate.HasRepeatedLosses(task) && !isFinished(task) {
+		if len(jobs) == 0 && single && taskstate.HasRepeatedLosses(task) && !isRunOver(task) {
 			message := repeatedLossMessage(&claim)
 			setNotReady(task, v1alpha1.ReasonOutcomeUnknown, message)
 			setStalled(task, true, v1alpha1.ReasonOutcomeUnknown, message)
@@ -151,7 +151,7 @@ func adoptJobs(jobs []adoptedJob, now time.Time) transition {
 
 // isSingleTarget says whether the call of a claim had one URL alone.
 func isSingleTarget(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submission) bool {
-	positions := coveredPositions(task, claim.Targets)
+	positions := statusPositions(task, claim.Targets)
 	if len(positions) != 1 || !knowsTargets(task) {
 		return false
 	}
@@ -204,7 +204,7 @@ func outcomeUnknown(message string, stalled bool) transition {
 // starts nor goes on.
 func targetsUnavailable(why queue.Cause, stalled bool) transition {
 	return func(task *v1alpha1.PrefetchTask) {
-		if isFinished(task) { // and asks for a retry
+		if isRunOver(task) { // and asks for a retry
 			retryWaits(why.Message)(task)
 			return
 		}
@@ -233,7 +233,7 @@ func isStalledFor(task *v1alpha1.PrefetchTask, reason string) bool {
 // back as soon as they can; see followJobs.
 func outcomesUnreadable(why queue.Cause) transition {
 	return func(task *v1alpha1.PrefetchTask) {
-		if isFinished(task) { // what was read was enough
+		if isRunOver(task) { // what was read was enough
 			return
 		}
 		message := unreadMessage + why.Message
@@ -248,7 +248,7 @@ const unreadMessage = "Every target was handed over, but their outcomes cannot b
 // isUnreadReported says whether the status says that outcomes cannot be read.
 func isUnreadReported(task *v1alpha1.PrefetchTask) bool {
 	stalled := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionStalled)
-	return stalled != nil && strings.HasPrefix(stalled.Message, unreadMessage) && !isFinished(task) &&
+	return stalled != nil && strings.HasPrefix(stalled.Message, unreadMessage) && !isRunOver(task) &&
 		meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionSubmitted)
 }
 
@@ -263,7 +263,7 @@ func reportWaiting(note queue.WaitingStatus, now time.Time) transition {
 			updateSummary(task, now)
 		}
 		observeGeneration(task)
-		if note.Reason == "" || !taskstate.IsNewRun(task) && isFinished(task) {
+		if note.Reason == "" || !taskstate.IsNewRun(task) && isRunOver(task) {
 			return
 		}
 		setNotReady(task, note.Reason, note.Message)
@@ -352,7 +352,7 @@ func followJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, targets []string,
 func endNotFollowed(why string, now time.Time) transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		updateSummary(task, now)
-		if !isFinished(task) {
+		if !isRunOver(task) {
 			endUnseen(task, unreadMessage+why+". The run ends without them; they are looked at again while EdgeOne's history shows them", now)
 		}
 	}
@@ -361,7 +361,7 @@ func endNotFollowed(why string, now time.Time) transition {
 // endForgotten ends a run of which EdgeOne's history no longer shows what became.
 func endForgotten(now time.Time) transition {
 	return func(task *v1alpha1.PrefetchTask) {
-		if !isFinished(task) || taskstate.IsUnseen(task) {
+		if !isRunOver(task) || taskstate.IsUnseen(task) {
 			endUnseen(task, "Every target was handed over, but EdgeOne's history no longer shows the outcomes of all", now)
 		}
 	}
@@ -398,13 +398,13 @@ func updateSummary(task *v1alpha1.PrefetchTask, now time.Time) {
 	}
 	s.JobCount = int32(len(s.Jobs))
 	observeGeneration(task)
-	if isFinished(task) && !taskstate.IsUnseen(task) {
+	if isRunOver(task) && !taskstate.IsUnseen(task) {
 		return
 	}
 	switch {
 	case int(succeeded+failed) >= total:
 		finishRun(task, total, int(failed), now)
-	case isFinished(task) || len(handed) >= total && isUnreadReported(task): // until they can be read
+	case isRunOver(task) || len(handed) >= total && isUnreadReported(task): // until they can be read
 	case len(handed) >= total:
 		removeConditions(task, v1alpha1.ConditionStalled, v1alpha1.ConditionQuotaExceeded)
 		s.NextAttemptTime = metav1.Time{}
@@ -472,8 +472,8 @@ func failedMessage(failed, total int) string {
 
 const retryHint = "; a new value of the annotation " + v1alpha1.RetryAnnotation + " tries those again"
 
-// isFinished says whether the status's run is finished.
-func isFinished(task *v1alpha1.PrefetchTask) bool {
+// isRunOver says whether the status's run is finished.
+func isRunOver(task *v1alpha1.PrefetchTask) bool {
 	return taskstate.IsSlimmed(task) || meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished)
 }
 
@@ -483,10 +483,10 @@ func knowsTargets(task *v1alpha1.PrefetchTask) bool {
 	return !taskstate.IsNewRun(task) && !taskstate.IsUnresolved(task) && !taskstate.IsElided(task)
 }
 
-// coveredPositions reads positions in the status. Those of a run that the spec no longer
+// statusPositions reads positions in the status. Those of a run that the spec no longer
 // asks for stay as they are: its targets are not known any more, and the spec may
 // be changed back to it.
-func coveredPositions(task *v1alpha1.PrefetchTask, text string) taskstate.Positions {
+func statusPositions(task *v1alpha1.PrefetchTask, text string) taskstate.Positions {
 	if !knowsTargets(task) {
 		positions, _ := taskstate.ParsePositions(text)
 		return positions
@@ -501,7 +501,7 @@ func addJob(task *v1alpha1.PrefetchTask, jobID string, positions taskstate.Posit
 	submission := task.Status.Submission
 	for i := range task.Status.Jobs {
 		if job := &task.Status.Jobs[i]; job.ID == jobID {
-			have := coveredPositions(task, job.Targets)
+			have := statusPositions(task, job.Targets)
 			job.Targets = have.Union(positions).String()
 			if retried, err := taskstate.ParsePositions(job.Retried); err == nil {
 				job.Retried = retried.Minus(positions).String()
@@ -515,7 +515,7 @@ func addJob(task *v1alpha1.PrefetchTask, jobID string, positions taskstate.Posit
 }
 
 func addRefused(task *v1alpha1.PrefetchTask, positions taskstate.Positions) {
-	have := coveredPositions(task, task.Status.RefusedTargets)
+	have := statusPositions(task, task.Status.RefusedTargets)
 	task.Status.RefusedTargets = have.Union(positions).String()
 }
 

@@ -100,7 +100,7 @@ func TestTransitions(t *testing.T) {
 					t.Errorf("counts are %s, want %s", got, c.counts)
 				}
 			}
-			if s.ObservedGeneration != task.Generation || isFinished(task) == s.CompletionTime.IsZero() {
+			if s.ObservedGeneration != task.Generation || isRunOver(task) == s.CompletionTime.IsZero() {
 				t.Errorf("observed %d, completed %v", s.ObservedGeneration, s.CompletionTime)
 			}
 			for _, condition := range s.Conditions {

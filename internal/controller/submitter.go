@@ -359,8 +359,8 @@ func (o *sharedState) reportFinished(before, after *v1alpha1.PrefetchTask) {
 	if after == nil {
 		return
 	}
-	isAgain := isFinished(before) && before.Status.Run == after.Status.Run
-	if !isFinished(after) || isAgain && (!taskstate.IsUnseen(before) || taskstate.IsUnseen(after)) {
+	isAgain := isRunOver(before) && before.Status.Run == after.Status.Run
+	if !isRunOver(after) || isAgain && (!taskstate.IsUnseen(before) || taskstate.IsUnseen(after)) {
 		return
 	}
 	for _, condition := range after.Status.Conditions {

@@ -459,16 +459,16 @@ func TestATaskWithoutItsTargetsKeepsWhatItsStatusSays(t *testing.T) {
 		t.Error("it is looked for")
 	}
 	recordJob("job-1", map[string]string{"https://h/a": "no"}, now)(task)
-	if s := task.Status; len(s.Jobs) != 1 || s.Jobs[0].Targets != "0-1" || isFinished(task) {
+	if s := task.Status; len(s.Jobs) != 1 || s.Jobs[0].Targets != "0-1" || isRunOver(task) {
 		t.Errorf("recorded: %+v", s)
 	}
 	follow(jobRecords{}, 0, now, now.Add(time.Hour))(task)
-	if s := task.Status; s.Jobs[0].Failed != 0 || isFinished(task) || !s.CompletionTime.IsZero() {
+	if s := task.Status; s.Jobs[0].Failed != 0 || isRunOver(task) || !s.CompletionTime.IsZero() {
 		t.Errorf("followed: %+v", s)
 	}
 	task.Status.Submission = &v1alpha1.Submission{ClaimID: "x", Targets: "2", SignedAt: metav1.NewTime(now)}
 	adoptJobs([]adoptedJob{{"job-2", taskstate.Positions{2}}}, now)(task)
-	if s := task.Status; len(s.Jobs) != 2 || s.Jobs[1].Targets != "2" || isFinished(task) {
+	if s := task.Status; len(s.Jobs) != 2 || s.Jobs[1].Targets != "2" || isRunOver(task) {
 		t.Errorf("adopted: %+v", s)
 	}
 }
