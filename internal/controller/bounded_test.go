@@ -47,7 +47,7 @@ func TestEditsInQuickSuccessionCostWritesAndEventsByTime(t *testing.T) {
 					t.Errorf("480 edits within a minute cost %d writes, %d Events and %d calls", writes, events, len(w.submissions())-calls)
 				}
 				after := w.server.get(key)
-				if c.rule.Refuse == "" && (taskstate.IsNewRun(after) || !isRunOver(after)) || taskstate.IsRetryDue(after) || !isRunOver(after) {
+				if c.rule.Refuse == "" && (taskstate.IsNewRun(after) || !taskstate.IsRunOver(after)) || taskstate.IsRetryDue(after) || !taskstate.IsRunOver(after) {
 					t.Errorf("what was asked for last is not done: %s", summary(after))
 				}
 			})
@@ -63,7 +63,9 @@ func TestManyStalledTasksAreFewEvents(t *testing.T) {
 		other := w.create("other", "one", urls("other", 1), func(spec *v1alpha1.PrefetchTaskSpec) { spec.CredentialsSecretRef.Name = "missing" })
 		w.start()
 		if !w.await(10*time.Minute, func() bool {
-			return w.countTasks(func(task *v1alpha1.PrefetchTask) bool { return isStalledFor(task, v1alpha1.ReasonCredentialsMissing) }) == n+1
+			return w.countTasks(func(task *v1alpha1.PrefetchTask) bool {
+				return taskstate.IsStalledFor(task, v1alpha1.ReasonCredentialsMissing)
+			}) == n+1
 		}) {
 			t.Fatal("not all are stalled")
 		}

@@ -172,7 +172,7 @@ func targetsSize(task *v1alpha1.PrefetchTask) (size int) {
 // not pay for their URLs. Nothing is ever written from such a copy, and a change
 // of the spec or a retry that is asked for brings the whole task again.
 func pruneFinishedTask(task *v1alpha1.PrefetchTask) client.Object {
-	if !isRunOver(task) || task.Status.Submission != nil || task.Status.ObservedGeneration != task.Generation || taskstate.IsNewRun(task) || taskstate.IsRetryDue(task) {
+	if !taskstate.IsRunOver(task) || task.Status.Submission != nil || task.Status.ObservedGeneration != task.Generation || taskstate.IsNewRun(task) || taskstate.IsRetryDue(task) {
 		return pruneTask(task)
 	}
 	kept := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{

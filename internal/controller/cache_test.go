@@ -22,11 +22,11 @@ func TestTheCacheKeepsHardlyAnythingOfATaskThatIsOverAndAllOfOthers(t *testing.T
 	finished := func() *v1alpha1.PrefetchTask {
 		now := time.Now()
 		task := claimedAt(unitTask("a", 2), now)
-		recordJob("job-1", nil, now)(task)
+		taskstate.RecordJob("job-1", nil, now)(task)
 		for i := range task.Status.Jobs {
 			task.Status.Jobs[i].Succeeded = 2
 		}
-		updateSummary(task, now)
+		taskstate.UpdateSummary(task, now)
 		task.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
 		task.Annotations = map[string]string{"kubectl.kubernetes.io/last-applied-configuration": "all of it", "theirs": "too"}
 		return task
@@ -61,7 +61,7 @@ func TestTheCacheKeepsHardlyAnythingOfATaskThatIsOverAndAllOfOthers(t *testing.T
 			if kept.UID != want.UID || kept.ResourceVersion != want.ResourceVersion || kept.Generation != want.Generation || kept.Name != want.Name {
 				t.Errorf("it is another one: %+v", kept.ObjectMeta)
 			}
-			if tt.slim && (taskstate.IsWaiting(kept) || taskstate.IsNewRun(kept) || taskstate.HasClaim(kept) || !isRunOver(kept)) {
+			if tt.slim && (taskstate.IsWaiting(kept) || taskstate.IsNewRun(kept) || taskstate.HasClaim(kept) || !taskstate.IsRunOver(kept)) {
 				t.Error("something seems left to do")
 			}
 		})
@@ -106,7 +106,7 @@ func TestAWriteToATaskWhoseListIsNotKeptKnowsItsRun(t *testing.T) {
 	u := newUnit(t, nil, nil, task)
 	whole := u.get("a")
 	elided := taskstate.ElideTargets(whole)
-	written, err := u.store.writeStatus(t.Context(), elided, outcomeUnknown("a change", false))
+	written, err := u.store.writeStatus(t.Context(), elided, taskstate.OutcomeUnknown("a change", false))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,10 +128,10 @@ func TestAListThatIsNotKeptIsSubmittedOnceWhenTheTaskIsResumed(t *testing.T) {
 		fresh := w.create("n", "fresh", long[:100], func(spec *v1alpha1.PrefetchTaskSpec) { spec.Suspend = ptr.To(true) })
 		half := w.create("n", "half", long[100:], func(spec *v1alpha1.PrefetchTaskSpec) { spec.Suspend = ptr.To(true) })
 		task := w.server.get(half).DeepCopy()
-		claimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-a1", SignedAt: metav1.Now(), Targets: "0-49", Semantics: taskstate.HashSemantics(task)}, time.Now())(task)
-		recordJob("job-1", nil, time.Now())(task)
+		taskstate.ClaimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-a1", SignedAt: metav1.Now(), Targets: "0-49", Semantics: taskstate.HashSemantics(task)}, time.Now())(task)
+		taskstate.RecordJob("job-1", nil, time.Now())(task)
 		task.Status.Jobs[0].Succeeded = 50
-		updateSummary(task, time.Now())
+		taskstate.UpdateSummary(task, time.Now())
 		w.server.restore(task)
 		w.start()
 		time.Sleep(10 * time.Minute)
@@ -164,9 +164,9 @@ func TestAFinishedTaskHasNoPlaceInMemory(t *testing.T) {
 	u := newUnit(t, nil, nil, unitTask("a", 1))
 	s, l := u.submitter(u.get("a"))
 	task := claimedAt(u.get("a"), time.Now())
-	recordJob("job-1", map[string]string{taskstate.DistinctTargets(task)[0]: "no"}, time.Now())(task)
+	taskstate.RecordJob("job-1", map[string]string{taskstate.DistinctTargets(task)[0]: "no"}, time.Now())(task)
 	task.Status.ObservedGeneration, task.ResourceVersion = task.Generation, "1000000"
-	updateSummary(task, time.Now())
+	taskstate.UpdateSummary(task, time.Now())
 	kept := cachedTask(pruneFinishedTask(task))
 	s.versions.observeTask(kept)
 	if len(s.versions.allTasks()) != 0 || l.queue.Len() != 0 || len(s.poller.places) != 0 {
@@ -190,9 +190,9 @@ func TestWhoRecordedAJobIsRememberedForAsLongAsAClaimMayAsk(t *testing.T) {
 		go func() { done <- stateCollector{p, func(context.Context) error { return nil }, func() {}}.Start(ctx) }()
 		finish := func(name string) {
 			task := claimedAt(unitTask(name, 1), time.Now())
-			recordJob("job of "+name, nil, time.Now())(task)
+			taskstate.RecordJob("job of "+name, nil, time.Now())(task)
 			task.Status.Jobs[0].Succeeded = 1
-			updateSummary(task, time.Now())
+			taskstate.UpdateSummary(task, time.Now())
 			if kept, err := see(task); err != nil || !taskstate.IsSlimmed(cachedTask(kept.(client.Object))) {
 				t.Errorf("the cache keeps %v (%v)", kept, err)
 			}
@@ -278,7 +278,7 @@ func TestWhatAWriteBringsBackIsPruned(t *testing.T) {
 	task.Annotations = map[string]string{"example.com/large": strings.Repeat("x", 200_000)}
 	u := newUnit(t, nil, nil, task)
 	u.versions.observeTask(cachedTask(pruneFinishedTask(u.get("a"))))
-	if _, err := u.store.writeStatus(t.Context(), u.versions.newestVersion(client.ObjectKeyFromObject(task)), outcomeUnknown("a change", false)); err != nil {
+	if _, err := u.store.writeStatus(t.Context(), u.versions.newestVersion(client.ObjectKeyFromObject(task)), taskstate.OutcomeUnknown("a change", false)); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(u.versions.newestVersion(client.ObjectKeyFromObject(task)).Annotations["example.com/large"]); n > 0 {
@@ -316,9 +316,9 @@ func TestLongListsOfTasksThatAskForARetryTakeBoundedMemory(t *testing.T) {
 		task := unitTask(fmt.Sprint("t", i), 0)
 		task.Spec.Targets = longTargets(task.Name, 1024)
 		claimedAt(task, t0)
-		recordJob("job", nil, t0)(task)
+		taskstate.RecordJob("job", nil, t0)(task)
 		task.Status.Jobs[0].Failed = 1024
-		updateSummary(task, t0)
+		taskstate.UpdateSummary(task, t0)
 		task.Annotations = map[string]string{v1alpha1.RetryAnnotation: "1"}
 		if !taskstate.IsRetryDue(task) {
 			t.Fatal("no retry is due")

@@ -127,7 +127,7 @@ func (s *Submitter) writeClaims(
 	ctx context.Context, l *accountQueue, creds teo.Credentials, call *queue.Call, claimID string, signedAt time.Time,
 ) (tasks []*v1alpha1.PrefetchTask, claimed []bool, troubles []error) {
 	tasks, claimed, troubles = tasksOf(call), make([]bool, len(call.Parts)), make([]error, len(call.Parts))
-	planned, foreign := hashCall(call.URLs), l.jobsAnsweredMeanwhile(call.Lane)
+	planned, foreign := taskstate.HashCall(call.URLs), l.jobsAnsweredMeanwhile(call.Lane)
 	end := time.Now().Add(min(s.WriteTimeout, s.SignatureValidity/4))
 	writeInParallel(len(call.Parts), func(i int) {
 		if time.Now().After(end) || s.calls.stopCalls() {
@@ -153,7 +153,7 @@ func (s *Submitter) writeClaims(
 			EarlierJobs: append(jobsSince(part.Task, signedAt.Add(-s.SignatureValidity)), foreign(part)...),
 		}
 		var err error
-		tasks[i], err = s.store.writeClaim(ctx, part.Task, submission, claimTargets(submission, time.Now()))
+		tasks[i], err = s.store.writeClaim(ctx, part.Task, submission, taskstate.ClaimTargets(submission, time.Now()))
 		if claimed[i] = err == nil; newRun && claimed[i] {
 			s.runs.countRun(part.Task)
 		}
@@ -174,7 +174,7 @@ func jobsSince(task *v1alpha1.PrefetchTask, after time.Time) []string {
 	newRun := taskstate.IsNewRun(task)
 	var ids []string
 	for _, job := range slices.Backward(task.Status.Jobs) {
-		if (newRun || job.Retried != "") && job.SubmitTime.After(after) && len(ids) < maxEarlierJobs/2 {
+		if (newRun || job.Retried != "") && job.SubmitTime.After(after) && len(ids) < taskstate.MaxEarlierJobs/2 {
 			ids = append(ids, job.ID)
 		}
 	}
@@ -190,9 +190,9 @@ type answeredCall struct {
 }
 
 // answerRetention is how long after a call was answered its job may be in the window of a
-// claim that was signed later: that begins clockSkew before its signature, which is
+// claim that was signed later: that begins ClockSkew before its signature, which is
 // truncated to the second, as EdgeOne's times are.
-const answerRetention = clockSkew + 2*time.Second
+const answerRetention = taskstate.ClockSkew + 2*time.Second
 
 // jobsAnsweredMeanwhile returns a function that names the jobs that other calls got for a
 // task's URLs just now: they were made before the claim, so they are not its own. Those
@@ -208,7 +208,7 @@ func (l *accountQueue) jobsAnsweredMeanwhile(lane queue.BatchKey) func(queue.Cal
 		}
 		targets := taskstate.DistinctTargets(part.Task)
 		for _, a := range beside {
-			if len(ids) < maxEarlierJobs/2 && slices.ContainsFunc(part.Positions, func(i int) bool { return a.urls[target.Identity(targets[i])] }) {
+			if len(ids) < taskstate.MaxEarlierJobs/2 && slices.ContainsFunc(part.Positions, func(i int) bool { return a.urls[target.Identity(targets[i])] }) {
 				ids = append(ids, a.jobID)
 			}
 		}
@@ -310,15 +310,17 @@ func createRequest(lane queue.BatchKey, urls []string) teo.CreatePrefetchTaskReq
 func (s *Submitter) recordOutcome(
 	ctx context.Context, l *accountQueue, call *queue.Call, claimID string,
 	tasks []*v1alpha1.PrefetchTask, claimed []bool, sent int, response teo.CreatePrefetchTaskResponse, err error,
-) (unsettled []*v1alpha1.PrefetchTask, outcome transition) {
+) (unsettled []*v1alpha1.PrefetchTask, outcome taskstate.Transition) {
 	q, now := l.queue, time.Now()
 	if !errors.Is(err, errNotSent) {
 		observeCreate(sent, claimed)
 	}
-	settleAll := func(c transition) { unsettled, outcome = s.recordOutcomes(ctx, claimID, tasks, claimed, c), c }
+	settleAll := func(c taskstate.Transition) {
+		unsettled, outcome = s.recordOutcomes(ctx, claimID, tasks, claimed, c), c
+	}
 	switch kind := teo.KindOf(err); {
 	case errors.Is(err, errNotSent):
-		settleAll(releaseClaim(noReason, now))
+		settleAll(taskstate.ReleaseClaim(noReason, now))
 		l.endCall(claimID, func() { q.RecordReleased(call, s.newestVersions(l, call), time.Now()) })
 	case err == nil:
 		refused := map[string]string{}
@@ -327,7 +329,7 @@ func (s *Submitter) recordOutcome(
 				refused[target.Identity(u)] = failed.Reason
 			}
 		}
-		settleAll(recordJob(response.JobID, refused, now))
+		settleAll(taskstate.RecordJob(response.JobID, refused, now))
 		l.endCall(claimID, func() {
 			l.failures = 0
 			l.answered = append(l.answered, answeredCall{call.Lane, response.JobID, urlIdentities(call.URLs), now})
@@ -338,7 +340,7 @@ func (s *Submitter) recordOutcome(
 		// The claim stays; the Poller finds out.
 		lostAnswers.Inc()
 		if teo.Code(err) != "" {
-			settleAll(recordWords(teo.Message(err)))
+			settleAll(taskstate.RecordWords(teo.Message(err)))
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -355,10 +357,10 @@ func (s *Submitter) recordOutcome(
 		for _, u := range call.URLs {
 			refused[target.Identity(u)] = teo.Message(err)
 		}
-		settleAll(recordJob("", refused, now))
+		settleAll(taskstate.RecordJob("", refused, now))
 		l.endCall(claimID, func() { q.RecordAccepted(call, s.newestVersions(l, call), 0, time.Now()) })
 	default:
-		settleAll(releaseClaim(noReason, now))
+		settleAll(taskstate.ReleaseClaim(noReason, now))
 		l.endCall(claimID, func() { s.backOffReleased(l, call, err) })
 	}
 	return unsettled, outcome
@@ -421,7 +423,7 @@ func (s *Submitter) startRefusal(l *accountQueue, call *queue.Call) {
 		tasks, troubles := tasksOf(call), make([]error, len(call.Parts))
 		writeInParallel(len(tasks), func(i int) {
 			before := tasks[i]
-			after, err := s.store.writeStatus(s.critical, before, refuseTargets(call.Parts[i].Positions, call.Refusal, time.Now()))
+			after, err := s.store.writeStatus(s.critical, before, taskstate.RefuseTargets(call.Parts[i].Positions, call.Refusal, time.Now()))
 			s.reportRefusedWrite(before, after, err)
 			if troubles[i] = err; err == nil {
 				s.reportFinished(before, after)

@@ -256,7 +256,7 @@ func TestWhatIsClaimedIsNotSentOnceItsAccountIsHeld(t *testing.T) {
 func TestAClaimNamesTheRecentJobsOfTheRunBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		task := claimedAt(unitTask("a", 1), time.Now())
-		recordJob("earlier", nil, time.Now())(task)
+		taskstate.RecordJob("earlier", nil, time.Now())(task)
 		task.Spec.Revision = "2"
 		var u *unit
 		edgeOne := seen(func(*http.Request, []string) (string, error) {
@@ -286,7 +286,7 @@ func TestATaskWithoutAnAcknowledgedClaimIsNotSent(t *testing.T) {
 		u := newUnit(t, edgeOne, nil, a, b)
 		s, l := u.submitter(u.get("a"), u.get("b"))
 		call := u.planned(l)
-		if _, err := u.store.writeStatus(t.Context(), u.get("b"), refuseTargets(taskstate.AllPositions(1), "meanwhile", t0)); err != nil {
+		if _, err := u.store.writeStatus(t.Context(), u.get("b"), taskstate.RefuseTargets(taskstate.AllPositions(1), "meanwhile", t0)); err != nil {
 			t.Fatal(err)
 		}
 		s.makeCall(context.Background(), l, unitCreds, call, "mine")
@@ -360,7 +360,7 @@ func TestAnAnswerThatComesAfterAnEditCountsIfTheEditIsTakenBack(t *testing.T) {
 	claiming("0-9")(task)
 	before := task.Spec.DeepCopy()
 	task.Spec.Targets = []v1alpha1.Target{"https://h/9", "https://h/8"}
-	recordJob("job", map[string]string{"https://h/9": "no"}, t0)(task)
+	taskstate.RecordJob("job", map[string]string{"https://h/9": "no"}, t0)(task)
 	task.Spec = *before
 	if open := taskstate.OpenPositions(task); len(open) > 0 {
 		t.Errorf("targets %v would be submitted again", open)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -141,7 +142,7 @@ func (w *calm) awaitAll(limit time.Duration) {
 }
 
 func (w *calm) unfinished() int {
-	return w.countTasks(func(task *v1alpha1.PrefetchTask) bool { return !isRunOver(task) })
+	return w.countTasks(func(task *v1alpha1.PrefetchTask) bool { return !taskstate.IsRunOver(task) })
 }
 
 func (w *calm) countTasks(which func(*v1alpha1.PrefetchTask) bool) (n int) {

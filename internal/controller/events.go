@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 var (
@@ -66,5 +67,5 @@ func (o *sharedState) recordEvent(task *v1alpha1.PrefetchTask, eventType, reason
 
 // sendEvent reports what comes once in a run.
 func (o *sharedState) sendEvent(task *v1alpha1.PrefetchTask, eventType, reason, action, message string) {
-	o.events.Eventf(task, nil, eventType, reason, action, "%s", truncateMessage(message, maxMessage))
+	o.events.Eventf(task, nil, eventType, reason, action, "%s", taskstate.TruncateMessage(message, taskstate.MaxMessage))
 }

@@ -23,22 +23,22 @@ func expired() *v1alpha1.PrefetchTask {
 	task := unitTask("a", 1)
 	task.ResourceVersion = "1"
 	task.Spec.TTLSecondsAfterFinished = 60
-	refuseTargets(taskstate.AllPositions(1), "no", t0)(task)
+	taskstate.RefuseTargets(taskstate.AllPositions(1), "no", t0)(task)
 	return task
 }
 
 func TestATaskExpiresUnlessItWouldBeMadeAgain(t *testing.T) {
-	annotated := func(marks ...string) transition {
+	annotated := func(marks ...string) taskstate.Transition {
 		return func(task *v1alpha1.PrefetchTask) {
 			for _, mark := range marks {
 				metav1.SetMetaDataAnnotation(&task.ObjectMeta, mark, "x")
 			}
 		}
 	}
-	labelled := func(mark string) transition {
+	labelled := func(mark string) taskstate.Transition {
 		return func(task *v1alpha1.PrefetchTask) { metav1.SetMetaDataLabel(&task.ObjectMeta, mark, "x") }
 	}
-	then := func(changes ...transition) transition {
+	then := func(changes ...taskstate.Transition) taskstate.Transition {
 		return func(task *v1alpha1.PrefetchTask) {
 			for _, c := range changes {
 				c(task)
@@ -47,7 +47,7 @@ func TestATaskExpiresUnlessItWouldBeMadeAgain(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name    string
-		change  transition
+		change  taskstate.Transition
 		expires bool
 	}{
 		{"made by hand", then(), true},

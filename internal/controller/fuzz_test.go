@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
@@ -79,7 +78,7 @@ func FuzzHandEditedStatus(f *testing.F) {
 		handedOver := func(task *v1alpha1.PrefetchTask) taskstate.Positions {
 			return taskstate.AllPositions(targets).Minus(taskstate.OpenPositions(task))
 		}
-		after := func(c transition) *v1alpha1.PrefetchTask {
+		after := func(c taskstate.Transition) *v1alpha1.PrefetchTask {
 			task := edited.DeepCopy()
 			c(task)
 			if lost := handedOver(edited).Minus(handedOver(task)); len(lost) > 0 {
@@ -94,31 +93,31 @@ func FuzzHandEditedStatus(f *testing.F) {
 		}
 		asked := taskstate.CoveredPositions(claimed, targets)
 		for _, id := range []string{"job", "new"} {
-			if missing := asked.Minus(handedOver(after(recordJob(id, nil, t0)))); len(missing) > 0 {
+			if missing := asked.Minus(handedOver(after(taskstate.RecordJob(id, nil, t0)))); len(missing) > 0 {
 				t.Errorf("EdgeOne took the call of %q, and targets %v wait", claimed, missing)
 			}
 		}
-		after(recordJob("", map[string]string{"https://h/0": "no"}, t0))
-		after(releaseClaim(noReason, t0))
-		after(outcomeUnknown("lost", true))
-		after(reportWaiting(queue.WaitingStatus{Cause: queue.Cause{Reason: v1alpha1.ReasonWaiting}}, t0))
-		after(endNotFollowed("no", t0))
-		after(refuseTargets(taskstate.AllPositions(1), "no", t0))
+		after(taskstate.RecordJob("", map[string]string{"https://h/0": "no"}, t0))
+		after(taskstate.ReleaseClaim(noReason, t0))
+		after(taskstate.OutcomeUnknown("lost", true))
+		after(taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: taskstate.Cause{Reason: v1alpha1.ReasonWaiting}}, t0))
+		after(taskstate.EndNotFollowed("no", t0))
+		after(taskstate.RefuseTargets(taskstate.AllPositions(1), "no", t0))
 
-		l := jobRecords{}
+		l := taskstate.JobRecords{}
 		var shown taskstate.Positions
 		for i := range targets {
 			if listedBits>>i&1 == 1 {
-				l.addTasks([]teo.PrefetchTask{{JobID: fmt.Sprint("job", i%2), Target: fmt.Sprintf("https://h/%d", i), Status: teo.StatusSuccess, CreateTime: t0}})
+				l.AddTasks([]teo.PrefetchTask{{JobID: fmt.Sprint("job", i%2), Target: fmt.Sprintf("https://h/%d", i), Status: teo.StatusSuccess, CreateTime: t0}})
 				shown = append(shown, i)
 			}
 		}
 		for _, fenced := range []bool{false, true} {
-			decision, jobs := matchClaim(edited.Status.Submission, taskstate.DistinctTargets(edited), l, fenced, func(string) string { return "" })
-			if decision == undecided {
+			decision, jobs := taskstate.MatchClaim(edited.Status.Submission, taskstate.DistinctTargets(edited), l, fenced, func(string) string { return "" })
+			if decision == taskstate.Undecided {
 				continue
 			}
-			settled := after(adoptJobs(jobs, t0))
+			settled := after(taskstate.AdoptJobs(jobs, t0))
 			for _, i := range shown {
 				if slices.Contains(asked, i) && !slices.Contains(handedOver(settled), i) {
 					t.Errorf("target %d of the call of %q is in EdgeOne's history and waits", i, claimed)
@@ -126,7 +125,7 @@ func FuzzHandEditedStatus(f *testing.F) {
 			}
 		}
 		late := after(follow(l, time.Hour, t0, t0.Add(2*time.Hour)))
-		if len(taskstate.OpenPositions(late)) == 0 && late.Status.Submission == nil && !isRunOver(late) {
+		if len(taskstate.OpenPositions(late)) == 0 && late.Status.Submission == nil && !taskstate.IsRunOver(late) {
 			t.Errorf("without an end after the deadline: %+v", late.Status)
 		}
 	})

@@ -1,6 +1,9 @@
 package controller
 
-import "testing"
+import (
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
+	"testing"
+)
 
 // Claims hold the hash of their call. Settling compares it with the hashes of the
 // jobs that EdgeOne lists, perhaps after an upgrade. Never edit a hash in this table.
@@ -15,7 +18,7 @@ func TestTheHashOfACallInAClaimNeverChanges(t *testing.T) {
 		{"percent-encoded", "2d6f9b0dcd40292a6f06", []string{"https://a.example/%e4%b8%ad%20%E6%96%87?q=%E4%B8%AD", "https://a.example/"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := hashCall(c.urls); got != c.hash {
+			if got := taskstate.HashCall(c.urls); got != c.hash {
 				t.Errorf("the hash is %q, want %q", got, c.hash)
 			}
 		})

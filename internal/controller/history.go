@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -23,7 +24,7 @@ const (
 	// is read meanwhile, EdgeOne rejects what concerns the zone, not those jobs.
 	fewRejected = 3
 
-	historyPage = 1000 // records, see teo.PrefetchTaskPage
+	historyPage = 1000 // Records, see teo.PrefetchTaskPage
 )
 
 // concernsOneJob says whether an error concerns only the job or the window that was
@@ -68,7 +69,7 @@ func (p *Poller) readRecentWindow(ctx context.Context, creds teo.Credentials, zo
 		add(page.Tasks)
 		return nil
 	}
-	if end := now.Add(-clockSkew); end.After(start) {
+	if end := now.Add(-taskstate.ClockSkew); end.After(start) {
 		return p.readWindow(ctx, creds, zoneID, start, end, add)
 	}
 	return nil
@@ -87,12 +88,12 @@ type jobReader struct {
 	ctx    context.Context
 	creds  teo.Credentials
 	zoneID string
-	*historyRead
+	*taskstate.HistoryRead
 	calls int
 }
 
 // isSpent says whether the look has read as much as one look may.
-func (r *jobReader) isSpent() bool { return r.calls >= maxCallsForJobs || r.records >= maxRecords }
+func (r *jobReader) isSpent() bool { return r.calls >= maxCallsForJobs || r.Records >= maxRecords }
 
 // readJobs reads jobs until the look is spent, and returns an error that concerns all of
 // them. Those that are not read are the next look's.
@@ -125,10 +126,10 @@ func (r *jobReader) readByWindow(jobs []followedJob) (missed []followedJob, err 
 	if len(jobs) <= 1 || r.isSpent() {
 		return jobs, nil
 	}
-	room, worth := max(1, (maxRecords-r.records)/historyPage), len(jobs)-1 // in pages
+	room, worth := max(1, (maxRecords-r.Records)/historyPage), len(jobs)-1 // in pages
 	tasks, err := r.edgeOne.DescribePrefetchTasks(r.ctx, r.creds, teo.DescribePrefetchTasksRequest{
-		ZoneID: r.zoneID, StartTime: jobs[0].signed.Add(-clockSkew),
-		EndTime:  earliest(jobs[len(jobs)-1].signed.Add(r.CallTimeout+clockSkew), r.historyTime().Add(-clockSkew)),
+		ZoneID: r.zoneID, StartTime: jobs[0].signed.Add(-taskstate.ClockSkew),
+		EndTime:  earliest(jobs[len(jobs)-1].signed.Add(r.CallTimeout+taskstate.ClockSkew), r.historyTime().Add(-taskstate.ClockSkew)),
 		MaxPages: min(room, worth),
 	})
 	r.calls += 1 + len(tasks)/historyPage
@@ -140,8 +141,8 @@ func (r *jobReader) readByWindow(jobs []followedJob) (missed []followedJob, err 
 	case err != nil:
 		return nil, err
 	}
-	r.addTasks(tasks)
-	return slices.DeleteFunc(slices.Clone(jobs), func(job followedJob) bool { return r.listing[job.id] != nil }), nil
+	r.AddTasks(tasks)
+	return slices.DeleteFunc(slices.Clone(jobs), func(job followedJob) bool { return r.Listing[job.id] != nil }), nil
 }
 
 func (r *jobReader) readHalves(jobs []followedJob) (missed []followedJob, err error) {
@@ -169,17 +170,17 @@ func (r *jobReader) readByID(job followedJob) error {
 	r.calls += 1 + len(tasks)/historyPage
 	switch {
 	case err == nil:
-		r.addTasks(tasks)
-		r.whole[job.id] = true
+		r.AddTasks(tasks)
+		r.Whole[job.id] = true
 		return nil
 	case !concernsOneJob(err):
 		return err
 	}
-	r.rejected[job.id] = err
+	r.Rejected[job.id] = err
 	if windowErr := r.readAround(job); windowErr != nil {
 		return windowErr
 	}
-	if len(r.rejected) >= fewRejected && len(r.listing)+len(r.whole) == 0 && teo.KindOf(err) == teo.Rejected && r.areIdentical() {
+	if len(r.Rejected) >= fewRejected && len(r.Listing)+len(r.Whole) == 0 && teo.KindOf(err) == teo.Rejected && r.AreIdentical() {
 		return err
 	}
 	return nil
@@ -189,8 +190,8 @@ func (r *jobReader) readByID(job followedJob) error {
 // by its ID. What it has of the job counts; what it lacks is evidence of nothing.
 func (r *jobReader) readAround(job followedJob) error {
 	window := teo.DescribePrefetchTasksRequest{
-		ZoneID: r.zoneID, StartTime: job.signed.Add(-clockSkew), MaxPages: maxRecords / historyPage,
-		EndTime: earliest(job.signed.Add(r.SignatureValidity+r.SettleMargin), r.historyTime().Add(-clockSkew)),
+		ZoneID: r.zoneID, StartTime: job.signed.Add(-taskstate.ClockSkew), MaxPages: maxRecords / historyPage,
+		EndTime: earliest(job.signed.Add(r.SignatureValidity+r.SettleMargin), r.historyTime().Add(-taskstate.ClockSkew)),
 	}
 	tasks, err := r.edgeOne.DescribePrefetchTasks(r.ctx, r.creds, window)
 	r.calls += 1 + len(tasks)/historyPage
@@ -198,7 +199,7 @@ func (r *jobReader) readAround(job followedJob) error {
 		return err
 	}
 	if err == nil {
-		r.addTasks(slices.DeleteFunc(tasks, func(task teo.PrefetchTask) bool { return task.JobID != job.id }))
+		r.AddTasks(slices.DeleteFunc(tasks, func(task teo.PrefetchTask) bool { return task.JobID != job.id }))
 	}
 	return nil
 }

@@ -308,7 +308,7 @@ func (u *users) list(r *rand.Rand) {
 // with.
 func (u *users) mend() {
 	for _, task := range u.all {
-		if !task.deleted && isStalledFor(u.h.server.get(task.key), v1alpha1.ReasonTargetsChanged) && !ptr.Deref(task.spec.Suspend, false) {
+		if !task.deleted && taskstate.IsStalledFor(u.h.server.get(task.key), v1alpha1.ReasonTargetsChanged) && !ptr.Deref(task.spec.Suspend, false) {
 			before := runOf(task.spec)
 			task.spec.Revision = fmt.Sprintf("mended-%d", len(task.runs))
 			u.edited(task, "a new revision for the list as it is", before)

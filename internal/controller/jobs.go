@@ -151,7 +151,7 @@ func (f stateCollector) isAskedFor() func(signedAt time.Time) bool {
 	f.mu.Unlock()
 	slices.SortFunc(signed, time.Time.Compare)
 	signed = slices.Compact(signed)
-	before, after := f.SignatureValidity+clockSkew, f.SignatureValidity+f.SettleMargin+clockSkew
+	before, after := f.SignatureValidity+taskstate.ClockSkew, f.SignatureValidity+f.SettleMargin+taskstate.ClockSkew
 	return func(job time.Time) bool {
 		// The first claim whose window can have begun with the job under way.
 		i, _ := slices.BinarySearchFunc(signed, job.Add(-after), time.Time.Compare)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -47,8 +48,8 @@ func TestAURLThatAJobHasTwiceHasOneOutcome(t *testing.T) {
 		for _, tasks := range [][]teo.PrefetchTask{
 			{record(raw, tt.first), record(encoded, tt.second)}, {record(encoded, tt.second), record(raw, tt.first)},
 		} {
-			history := jobRecords{}
-			history.addTasks(tasks)
+			history := taskstate.JobRecords{}
+			history.AddTasks(tasks)
 			if job := history["job"]; len(job) != 1 || job[target.Identity(raw)].Status != tt.want {
 				t.Errorf("%+v is %+v, want %s", tasks, job, tt.want)
 			}
@@ -81,7 +82,7 @@ func TestALookForALostCallHoldsABoundedPartOfTheHistory(t *testing.T) {
 			t.Fatal(err)
 		}
 		kept := 0
-		for _, job := range seen.listing {
+		for _, job := range seen.Listing {
 			kept += len(job)
 		}
 		if kept > 2*maxRecords {

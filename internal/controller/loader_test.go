@@ -126,7 +126,7 @@ func TestLongListsAreSubmittedOnce(t *testing.T) {
 			w.create("long", fmt.Sprint("t", i), tasks[i])
 		}
 		short := w.create("short", "t", urls("short", 1))
-		if !w.await(10*time.Second, func() bool { return isRunOver(w.server.get(short)) }) {
+		if !w.await(10*time.Second, func() bool { return taskstate.IsRunOver(w.server.get(short)) }) {
 			t.Errorf("the short one is %s", statusLine(w.server.get(short)))
 		}
 		w.awaitAll(10 * time.Minute)
@@ -385,10 +385,10 @@ func TestARetryOfALongListIsSubmittedOnce(t *testing.T) {
 		}
 		key := w.create("n", "a", long)
 		task := w.server.get(key).DeepCopy()
-		claimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-a1", SignedAt: metav1.Now(), Targets: "0-99", Semantics: taskstate.HashSemantics(task)}, time.Now())(task)
-		recordJob("job-1", nil, time.Now())(task)
+		taskstate.ClaimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-a1", SignedAt: metav1.Now(), Targets: "0-99", Semantics: taskstate.HashSemantics(task)}, time.Now())(task)
+		taskstate.RecordJob("job-1", nil, time.Now())(task)
 		task.Status.Jobs[0].Failed = 100
-		updateSummary(task, time.Now())
+		taskstate.UpdateSummary(task, time.Now())
 		task.Annotations = map[string]string{v1alpha1.RetryAnnotation: "1"}
 		if !taskstate.IsRetryDue(task) {
 			t.Fatal("no retry is due")
@@ -457,7 +457,7 @@ func TestAnAnswerThatIsRecordedLateTellsWhatWasRefused(t *testing.T) {
 	task := claimedAt(unitTask("a", 3), t0)
 	u := newUnit(t, nil, nil, task)
 	elided := taskstate.ElideTargets(u.get("a"))
-	change := recordJob("job", map[string]string{taskstate.DistinctTargets(task)[1]: "no"}, t0)
+	change := taskstate.RecordJob("job", map[string]string{taskstate.DistinctTargets(task)[1]: "no"}, t0)
 	if _, err := u.store.settleClaim(t.Context(), elided, "claim of a", change, maxSettleTries); err != nil {
 		t.Fatal(err)
 	}

@@ -110,7 +110,7 @@ func (s lostCallReconciler) claimsIn(z zoneKey) (tasks []*v1alpha1.PrefetchTask,
 
 // claimsRead is one look for the lost calls of a zone: what is asked for, and what was seen.
 type claimsRead struct {
-	*historyRead
+	*taskstate.HistoryRead
 	timed   bool // EdgeOne's time was known before it
 	claims  map[string]*v1alpha1.Submission
 	fenced  map[string]bool  // claims that were past the fence before the look
@@ -139,7 +139,7 @@ func (l *claimsRead) rejectionError() (rejection error) {
 func (p *Poller) planClaimsRead(tasks []*v1alpha1.PrefetchTask) *claimsRead {
 	serverNow := p.edgeOne.ServerTime()
 	l := &claimsRead{
-		historyRead: newHistoryRead(serverNow), timed: p.edgeOne.ServerTimeKnown(), claims: map[string]*v1alpha1.Submission{},
+		HistoryRead: taskstate.NewHistoryRead(serverNow), timed: p.edgeOne.ServerTimeKnown(), claims: map[string]*v1alpha1.Submission{},
 		fenced: map[string]bool{}, unread: map[string]error{}, settled: map[string]bool{},
 	}
 	for _, task := range tasks {
@@ -170,9 +170,9 @@ func wantedURLs(tasks []*v1alpha1.PrefetchTask) map[string]bool {
 	return wanted
 }
 
-// addTasks keeps of what was read what may concern the claims.
+// AddTasks keeps of what was read what may concern the claims.
 func (l *claimsRead) addTasks(tasks []teo.PrefetchTask) {
-	l.addWanted(tasks, func(identity string) bool { return l.wanted == nil || l.wanted[identity] })
+	l.AddWanted(tasks, func(identity string) bool { return l.wanted == nil || l.wanted[identity] })
 }
 
 // fenceTime is when EdgeOne refuses a request signed for the claim.
@@ -212,8 +212,8 @@ func (p *Poller) readClaimWindows(ctx context.Context, creds teo.Credentials, z 
 		if l.fenced[id] != fenced {
 			continue
 		}
-		if fenced || !p.isForgotten(claim, l.at) { // EdgeOne may refuse a window that far back
-			windows = append(windows, historyWindow{claim.SignedAt.Add(-clockSkew), p.completeTime(claim), []string{id}})
+		if fenced || !p.isForgotten(claim, l.At) { // EdgeOne may refuse a window that far back
+			windows = append(windows, historyWindow{claim.SignedAt.Add(-taskstate.ClockSkew), p.completeTime(claim), []string{id}})
 		}
 	}
 	for _, window := range mergeWindows(windows) {
@@ -286,7 +286,7 @@ func (p *Poller) settleTask(ctx context.Context, task *v1alpha1.PrefetchTask, l 
 	after := p.writeStatus(ctx, listed, func(task *v1alpha1.PrefetchTask) {
 		c(task)
 		if !taskstate.IsNewRun(task) { // of what was found the listing may tell more
-			followJobs(l.historyRead, p.outcomeLimits(), time.Now(), false)(task)
+			taskstate.FollowJobs(l.HistoryRead, p.outcomeLimits(), time.Now(), false)(task)
 		}
 	})
 	if after != nil && after.Status.Submission != nil {
@@ -309,9 +309,9 @@ func (p *Poller) claimFingerprint(task *v1alpha1.PrefetchTask, l *claimsRead) st
 		return ""
 	}
 	if l.fenced[claim.ClaimID] {
-		return fmt.Sprint("fenced ", l.at) // decided now
+		return fmt.Sprint("fenced ", l.At) // decided now
 	}
-	history := l.listing.selectWindow(claim.SignedAt.Time, p.completeTime(claim), func(string) bool { return false })
+	history := l.Listing.SelectWindow(claim.SignedAt.Time, p.completeTime(claim), func(string) bool { return false })
 	var b strings.Builder
 	for _, id := range slices.Sorted(maps.Keys(history)) {
 		fmt.Fprintln(&b, id, len(history[id]))
@@ -363,50 +363,50 @@ func (p *Poller) countSettled(z zoneKey, l *claimsRead) {
 }
 
 // settleClaim decides about a claimed task; nil is to wait.
-func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submission, l *claimsRead) transition {
+func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submission, l *claimsRead) taskstate.Transition {
 	fenced, serverNow := l.fenced[claim.ClaimID], p.edgeOne.ServerTime()
 	if taskstate.IsNewRun(task) {
 		// The spec no longer says which URLs the claim was for, and the new run
 		// only has to wait until that call cannot happen any more. The claim
 		// stays: if the spec is changed back, what became of the call counts.
 		if p.isExpired(claim) {
-			return expireClaim
+			return taskstate.ExpireClaim
 		}
 		return nil
 	}
 	if claim.ZoneID == "*" && claim.AccountHash != l.account {
-		return outcomeUnknown(unansweredMessage(claim)+", and the key that made it was replaced by one that may belong to another account, "+
+		return taskstate.OutcomeUnknown(taskstate.UnansweredMessage(claim)+", and the key that made it was replaced by one that may belong to another account, "+
 			"whose history says nothing about that call. Restore the key, or set spec.revision to a new value to submit everything again", true)
 	}
 	if err := l.unread[claim.ClaimID]; err != nil {
 		return p.reportNotSettled(claim, explainUnread(err, ""), serverNow.Sub(p.completeTime(claim)) > overdue)
 	}
 	isOthers := func(jobID string) bool { return p.jobs.belongsToOthers(jobID, claim.ClaimID) }
-	history := l.listing.selectWindow(claim.SignedAt.Time, p.completeTime(claim), isOthers)
+	history := l.Listing.SelectWindow(claim.SignedAt.Time, p.completeTime(claim), isOthers)
 	for _, id := range claim.EarlierJobs {
 		delete(history, id)
 	}
-	result, jobs := matchClaim(claim, taskstate.DistinctTargets(task), history, fenced, func(jobID string) string { return p.jobs.ownerOf(jobID, claim.ClaimID) })
+	result, jobs := taskstate.MatchClaim(claim, taskstate.DistinctTargets(task), history, fenced, func(jobID string) string { return p.jobs.ownerOf(jobID, claim.ClaimID) })
 	switch {
-	case result != undecided:
-		return adoptJobs(jobs, time.Now())
+	case result != taskstate.Undecided:
+		return taskstate.AdoptJobs(jobs, time.Now())
 	case p.isForgotten(claim, serverNow):
-		return outcomeUnknown(unansweredMessage(claim)+" so long ago that its history may no longer show the call. "+
+		return taskstate.OutcomeUnknown(taskstate.UnansweredMessage(claim)+" so long ago that its history may no longer show the call. "+
 			"Nothing is submitted again by itself; set spec.revision to a new value to submit everything again", true)
 	case serverNow.Sub(claim.SignedAt.Time) > patience:
-		return outcomeUnknown(fmt.Sprintf("%s; checking its history until %s for whether the call was executed",
-			unansweredMessage(claim), p.completeTime(claim).UTC().Format(time.RFC3339)), false)
+		return taskstate.OutcomeUnknown(fmt.Sprintf("%s; checking its history until %s for whether the call was executed",
+			taskstate.UnansweredMessage(claim), p.completeTime(claim).UTC().Format(time.RFC3339)), false)
 	}
 	return nil
 }
 
 // reportNotSettled says of a claim whose window cannot be read that it is looked up, and why it
 // is not; nil is to say nothing yet.
-func (p *Poller) reportNotSettled(claim *v1alpha1.Submission, message string, stalled bool) transition {
+func (p *Poller) reportNotSettled(claim *v1alpha1.Submission, message string, stalled bool) taskstate.Transition {
 	if !p.edgeOne.ServerTime().After(p.completeTime(claim)) {
 		return nil
 	}
-	return outcomeUnknown(unansweredMessage(claim)+", and its history cannot be read: "+message+
+	return taskstate.OutcomeUnknown(taskstate.UnansweredMessage(claim)+", and its history cannot be read: "+message+
 		". Let the key call teo:DescribePrefetchTasks, or set spec.revision to a new value to submit everything again", stalled)
 }
 
@@ -429,7 +429,7 @@ func (s lostCallReconciler) reportUnsettled(ctx context.Context, tasks []*v1alph
 		claim := task.Status.Submission
 		if taskstate.IsNewRun(task) {
 			if s.isExpired(claim) {
-				s.writeStatus(ctx, task, expireClaim)
+				s.writeStatus(ctx, task, taskstate.ExpireClaim)
 			}
 			return
 		}

@@ -23,6 +23,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -147,7 +148,7 @@ while tasks wait in it or are followed there, and for an hour after its last cal
 
 func TestTasksAreCountedByTheirReasonAsTheyComeChangeAndGo(t *testing.T) {
 	see := CacheOptions(NewRecordedJobs()).DefaultTransform
-	version := func(changes ...transition) client.Object {
+	version := func(changes ...taskstate.Transition) client.Object {
 		task := unitTask("a", 1)
 		for _, c := range changes {
 			c(task)
@@ -161,11 +162,13 @@ func TestTasksAreCountedByTheirReasonAsTheyComeChangeAndGo(t *testing.T) {
 	now := time.Now()
 	claimed := func(task *v1alpha1.PrefetchTask) { claimedAt(task, now) }
 	succeed := func(task *v1alpha1.PrefetchTask) {
-		recordJob("job-1", nil, now)(task)
+		taskstate.RecordJob("job-1", nil, now)(task)
 		task.Status.Jobs[0].Succeeded = 1
-		updateSummary(task, now)
+		taskstate.UpdateSummary(task, now)
 	}
-	fail := func(task *v1alpha1.PrefetchTask) { recordJob("", map[string]string{"https://h/0": "no"}, now)(task) }
+	fail := func(task *v1alpha1.PrefetchTask) {
+		taskstate.RecordJob("", map[string]string{"https://h/0": "no"}, now)(task)
+	}
 	edited := func(task *v1alpha1.PrefetchTask) { task.Generation++; task.Spec.Revision = "2" }
 	tasks := newTaskCounter()
 	var last client.Object
@@ -176,8 +179,8 @@ func TestTasksAreCountedByTheirReasonAsTheyComeChangeAndGo(t *testing.T) {
 	}{
 		{"it is new", version(), map[string]int{"Waiting": 1}},
 		{"it is claimed", version(claimed), map[string]int{"Submitting": 1}},
-		{"its answer is lost", version(claimed, outcomeUnknown("lost", false)), map[string]int{"OutcomeUnknown": 1}},
-		{"it is followed", version(claimed, recordJob("job-1", nil, now)), map[string]int{"Submitted": 1}},
+		{"its answer is lost", version(claimed, taskstate.OutcomeUnknown("lost", false)), map[string]int{"OutcomeUnknown": 1}},
+		{"it is followed", version(claimed, taskstate.RecordJob("job-1", nil, now)), map[string]int{"Submitted": 1}},
 		{"it has succeeded, and is slimmed", version(claimed, succeed), map[string]int{"Succeeded": 1}},
 		{"the same comes again", version(claimed, succeed), map[string]int{"Succeeded": 1}},
 		{"it is edited", version(claimed, succeed, edited), map[string]int{"Waiting": 1}},
@@ -405,10 +408,10 @@ func TestARunIsTimedToItsEndOnceAndNotAgainByARetry(t *testing.T) {
 	u := newUnit(t, nil, nil)
 	start := time.Now()
 	task := claimedAt(unitTask("a", 2), start)
-	recordJob("job-1", nil, start)(task)
+	taskstate.RecordJob("job-1", nil, start)(task)
 	over := task.DeepCopy()
 	over.Status.Jobs[0].Succeeded, over.Status.Jobs[0].Failed = 1, 1
-	updateSummary(over, start.Add(time.Minute))
+	taskstate.UpdateSummary(over, start.Add(time.Minute))
 	before := series(t, runDuration)
 	u.reportFinished(task, over)
 	u.reportFinished(over, over)

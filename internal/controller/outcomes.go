@@ -13,7 +13,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
@@ -21,7 +20,7 @@ import (
 type jobReadState struct {
 	at      time.Time // of the last one, whatever it found
 	refused time.Time // since when all of them were refused; zero if the last was not
-	why     queue.Cause
+	why     taskstate.Cause
 	byID    bool // a window does not tell enough
 }
 
@@ -34,20 +33,20 @@ type wantedOutcomes struct {
 	// shownOfClaim is what the last look showed of the time of its call, which told nothing.
 	shownOfClaim string
 	// failures are what was read for a retry, by job.
-	failures map[string]jobFailures
+	failures map[string]taskstate.JobFailures
 }
 
 // wantedOutcomesOf are the jobs of a task that are to be read: those of which outcomes are
 // missing, and for a retry those of which the status does not tell what failed.
 func wantedOutcomesOf(task *v1alpha1.PrefetchTask) *wantedOutcomes {
-	w := &wantedOutcomes{version: task, isRare: isRunOver(task) && !taskstate.IsRetryDue(task), failures: map[string]jobFailures{}}
+	w := &wantedOutcomes{version: task, isRare: taskstate.IsRunOver(task) && !taskstate.IsRetryDue(task), failures: map[string]taskstate.JobFailures{}}
 	if taskstate.IsNewRun(task) {
 		return w
 	}
 	isRetry := taskstate.IsRetryDue(task)
 	for i := range task.Status.Jobs {
 		job := &task.Status.Jobs[i]
-		if isRetry && !namesAllFailures(task, job) || !isRetry && isJobOpen(*job) {
+		if isRetry && !taskstate.NamesAllFailures(task, job) || !isRetry && taskstate.IsJobOpen(*job) {
 			w.jobs = append(w.jobs, followedJob{id: job.ID, signed: job.SubmitTime.Time})
 		}
 	}
@@ -102,14 +101,14 @@ func (p *Poller) Reconcile(ctx context.Context, z zoneKey) (reconcile.Result, er
 		return reconcile.Result{RequeueAfter: wait}, nil
 	}
 	defer leave()
-	seen := newHistoryRead(p.edgeOne.ServerTime())
+	seen := taskstate.NewHistoryRead(p.edgeOne.ServerTime())
 	creds, err := p.credentials.getCredentials(ctx, z.secretKey)
 	if err == nil {
-		reader := jobReader{Poller: p, ctx: ctx, creds: creds, zoneID: z.ID, historyRead: seen}
+		reader := jobReader{Poller: p, ctx: ctx, creds: creds, zoneID: z.ID, HistoryRead: seen}
 		err = reader.readJobs(jobs)
 	}
 	if !p.edgeOne.ServerTimeKnown() {
-		seen.at = time.Time{} // nothing is late
+		seen.At = time.Time{} // nothing is late
 	}
 	tasks := p.recordJobsRead(z, jobs, seen, err)
 	writeInParallel(len(tasks), func(i int) { p.writeOutcomes(ctx, tasks[i], z, seen) })
@@ -172,14 +171,14 @@ func (w *zoneState) wantedOutcomes(key client.ObjectKey, task *v1alpha1.Prefetch
 
 // recordJobsRead notes what a look has read, or why it could not, and returns the tasks for
 // which that is news.
-func (p *Poller) recordJobsRead(z zoneKey, jobs []followedJob, seen *historyRead, err error) (tasks []*v1alpha1.PrefetchTask) {
+func (p *Poller) recordJobsRead(z zoneKey, jobs []followedJob, seen *taskstate.HistoryRead, err error) (tasks []*v1alpha1.PrefetchTask) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	work := p.zones[z]
 	if work == nil {
 		return nil
 	}
-	why, isRefused := queue.Cause{}, false
+	why, isRefused := taskstate.Cause{}, false
 	if err != nil {
 		why, isRefused = unreadCause(err, p.RecheckInterval)
 	}
@@ -188,13 +187,13 @@ func (p *Poller) recordJobsRead(z zoneKey, jobs []followedJob, seen *historyRead
 	for _, job := range jobs {
 		isAsked[job.id] = true
 		look := work.looks[job.id]
-		switch rejected := seen.rejected[job.id]; {
+		switch rejected := seen.Rejected[job.id]; {
 		case rejected != nil:
 			look.at = now
 			look.why, _ = unreadCause(rejected, p.RecheckInterval)
 			look.refused = earlierTime(look.refused, now)
-		case seen.hasJob(job.id):
-			look = jobReadState{at: now, byID: look.byID && !seen.whole[job.id]}
+		case seen.HasJob(job.id):
+			look = jobReadState{at: now, byID: look.byID && !seen.Whole[job.id]}
 		case isRefused:
 			look.why, look.refused = why, earlierTime(look.refused, now)
 		}
@@ -206,7 +205,7 @@ func (p *Poller) recordJobsRead(z zoneKey, jobs []followedJob, seen *historyRead
 		isNews := false
 		for _, job := range work.wantedOutcomes(key, task).jobs {
 			isWanted[job.id] = true
-			isNews = isNews || isAsked[job.id] && (seen.hasJob(job.id) || isRefused)
+			isNews = isNews || isAsked[job.id] && (seen.HasJob(job.id) || isRefused)
 		}
 		if isNews && !p.isCallInFlight(task) {
 			tasks = append(tasks, task)
@@ -221,7 +220,7 @@ func (p *Poller) recordJobsRead(z zoneKey, jobs []followedJob, seen *historyRead
 }
 
 // writeOutcomes writes what a look has found out about a task.
-func (p *Poller) writeOutcomes(ctx context.Context, task *v1alpha1.PrefetchTask, z zoneKey, seen *historyRead) {
+func (p *Poller) writeOutcomes(ctx context.Context, task *v1alpha1.PrefetchTask, z zoneKey, seen *taskstate.HistoryRead) {
 	if taskstate.IsNewRun(task) {
 		return
 	}
@@ -235,17 +234,17 @@ func (p *Poller) writeOutcomes(ctx context.Context, task *v1alpha1.PrefetchTask,
 	if listed == nil {
 		return // the next look knows
 	}
-	changes := []transition{followJobs(seen, p.outcomeLimits(), time.Now(), unread.isRead)}
+	changes := []taskstate.Transition{taskstate.FollowJobs(seen, p.outcomeLimits(), time.Now(), unread.isRead)}
 	switch step := unread.nextStep(p.RecheckInterval, p.JobDeadline); {
 	case taskstate.IsRetryDue(task):
-		changes = []transition{p.planRetry(task, z, seen, unread, why)}
+		changes = []taskstate.Transition{p.planRetry(task, z, seen, unread, why)}
 	case why == nil:
 	case step == sayUnread:
-		changes = append(changes, outcomesUnreadable(*why))
+		changes = append(changes, taskstate.OutcomesUnreadable(*why))
 	case step == endUnread:
-		changes = append(changes, endNotFollowed(why.Message, time.Now()))
+		changes = append(changes, taskstate.EndNotFollowed(why.Message, time.Now()))
 	case step == forgetUnread:
-		changes = append(changes, endForgotten(time.Now()))
+		changes = append(changes, taskstate.EndForgotten(time.Now()))
 	}
 	after := p.writeStatus(ctx, listed, func(task *v1alpha1.PrefetchTask) {
 		for _, c := range changes {
@@ -263,7 +262,7 @@ func (p *Poller) writeOutcomes(ctx context.Context, task *v1alpha1.PrefetchTask,
 }
 
 // outcomeFingerprint is what a look shows of a task's jobs, as far as it may change the status.
-func (p *Poller) outcomeFingerprint(task *v1alpha1.PrefetchTask, z zoneKey, seen *historyRead) string {
+func (p *Poller) outcomeFingerprint(task *v1alpha1.PrefetchTask, z zoneKey, seen *taskstate.HistoryRead) string {
 	var b strings.Builder
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -273,12 +272,12 @@ func (p *Poller) outcomeFingerprint(task *v1alpha1.PrefetchTask, z zoneKey, seen
 	}
 	for _, job := range work.wantedOutcomes(client.ObjectKeyFromObject(task), task).jobs {
 		ended := 0
-		for _, record := range seen.listing[job.id] {
+		for _, record := range seen.Listing[job.id] {
 			if record.Ended() {
 				ended++
 			}
 		}
-		fmt.Fprintln(&b, job.id, len(seen.listing[job.id]), ended, seen.whole[job.id], seen.at.Sub(job.signed) > p.JobDeadline)
+		fmt.Fprintln(&b, job.id, len(seen.Listing[job.id]), ended, seen.Whole[job.id], seen.At.Sub(job.signed) > p.JobDeadline)
 	}
 	return b.String()
 }
@@ -317,16 +316,16 @@ func (p *Poller) borrowSlot(ctx context.Context, task *v1alpha1.PrefetchTask, sl
 	}
 }
 
-func (p *Poller) outcomeLimits() outcomeLimits {
-	return outcomeLimits{p.JobDeadline, p.HistoryRetention}
+func (p *Poller) outcomeLimits() taskstate.OutcomeLimits {
+	return taskstate.OutcomeLimits{Deadline: p.JobDeadline, Retention: p.HistoryRetention}
 }
 
 // unreadSince says what is known of the jobs of a task that EdgeOne does not let us read,
 // and why; nil if there are none.
-func (p *Poller) unreadSince(task *v1alpha1.PrefetchTask, z zoneKey) (u unreadState, why *queue.Cause) {
+func (p *Poller) unreadSince(task *v1alpha1.PrefetchTask, z zoneKey) (u unreadState, why *taskstate.Cause) {
 	u.isHandedOver = task.Status.Submission == nil && len(taskstate.OpenPositions(task)) == 0
-	u.isOver, u.isBeyond = isRunOver(task), isPastRetention(task, p.HistoryRetention, p.edgeOne.ServerTime())
-	if stalled := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionStalled); stalled != nil && isUnreadReported(task) {
+	u.isOver, u.isBeyond = taskstate.IsRunOver(task), isPastRetention(task, p.HistoryRetention, p.edgeOne.ServerTime())
+	if stalled := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionStalled); stalled != nil && taskstate.IsUnreadReported(task) {
 		u.said = max(time.Since(stalled.LastTransitionTime.Time), 1)
 	}
 	p.mu.Lock()
@@ -348,7 +347,7 @@ func (p *Poller) unreadSince(task *v1alpha1.PrefetchTask, z zoneKey) (u unreadSt
 
 // readAgainByID has late jobs read by their ID of which a window has not shown all
 // outcomes: only then can it be concluded that there are none.
-func (p *Poller) readAgainByID(task *v1alpha1.PrefetchTask, z zoneKey, seen *historyRead) {
+func (p *Poller) readAgainByID(task *v1alpha1.PrefetchTask, z zoneKey, seen *taskstate.HistoryRead) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	work := p.zones[z]
@@ -359,8 +358,8 @@ func (p *Poller) readAgainByID(task *v1alpha1.PrefetchTask, z zoneKey, seen *his
 	w := work.wantedOutcomes(key, task)
 	for _, job := range w.jobs {
 		look, isKnown := work.looks[job.id]
-		isLate := taskstate.IsRetryDue(task) || seen.at.Sub(job.signed) > p.JobDeadline
-		if isKnown && isLate && seen.listing[job.id] != nil && !seen.whole[job.id] && !look.byID {
+		isLate := taskstate.IsRetryDue(task) || seen.At.Sub(job.signed) > p.JobDeadline
+		if isKnown && isLate && seen.Listing[job.id] != nil && !seen.Whole[job.id] && !look.byID {
 			work.looks[job.id] = jobReadState{byID: true}
 		}
 	}

@@ -34,11 +34,11 @@ func handedOver(t *testing.T, edgeOne *simulator.Simulator, name string, targets
 	urls := taskstate.DistinctTargets(task)
 	for from := 0; from < targets; from += perJob {
 		to := min(from+perJob, targets)
-		claimTargets(v1alpha1.Submission{
+		taskstate.ClaimTargets(v1alpha1.Submission{
 			ClaimID: fmt.Sprintf("claim of %s %d", name, from), ZoneID: unitZone, AccountHash: unitCreds.Hash(), SignedAt: metav1.NewTime(edgeOne.Now().Truncate(time.Second)),
 			Targets: taskstate.AllPositions(to)[from:].String(), Semantics: taskstate.HashSemantics(task),
 		}, time.Now())(task)
-		recordJob(execute(t, edgeOne, urls[from:to]...), nil, time.Now())(task)
+		taskstate.RecordJob(execute(t, edgeOne, urls[from:to]...), nil, time.Now())(task)
 	}
 	return task
 }
@@ -160,7 +160,7 @@ func TestOutcomesAreReadInABusyZone(t *testing.T) {
 				u, p := settling(t, &badWay{RoundTripper: edgeOne.RoundTripper(), delay: 100 * time.Millisecond, refuse: check}, task)
 				begin := time.Now()
 				defer foreignTraffic(t, edgeOne, every)()
-				for !isRunOver(u.get("a")) && time.Since(begin) < time.Hour {
+				for !taskstate.IsRunOver(u.get("a")) && time.Since(begin) < time.Hour {
 					u.lookUntil(p, unitZone, time.Now().Add(time.Second))
 				}
 				if took := time.Since(begin); took > time.Minute {
@@ -185,7 +185,7 @@ func TestAWindowThatDoesNotHoldStillConcernsOnlyItsLostCall(t *testing.T) {
 		u, p := settling(t, &badWay{RoundTripper: edgeOne.RoundTripper(), delay: 100 * time.Millisecond}, lost, done)
 		begin := time.Now()
 		defer foreignTraffic(t, edgeOne, 37*time.Millisecond)()
-		for !isRunOver(u.get("done")) && time.Since(begin) < 20*time.Minute {
+		for !taskstate.IsRunOver(u.get("done")) && time.Since(begin) < 20*time.Minute {
 			u.lookUntil(p, unitZone, time.Now().Add(time.Second))
 		}
 		if took := time.Since(begin); took > time.Minute {
@@ -200,7 +200,7 @@ func TestAJobThatCannotBeReadConcernsOnlyItsTasks(t *testing.T) {
 		defer edgeOne.Close()
 		good, lost := handedOver(t, edgeOne, "good", 1, 1), claimedAt(unitTask("lost", 1), time.Now())
 		bad := claimedAt(unitTask("bad", 1), time.Now())
-		recordJob("job-that-edgeone-rejects", nil, time.Now())(bad)
+		taskstate.RecordJob("job-that-edgeone-rejects", nil, time.Now())(bad)
 		execute(t, edgeOne, taskstate.DistinctTargets(lost)...)
 		refuse := func(body string) string {
 			if strings.Contains(body, "job-that-edgeone-rejects") {
@@ -320,32 +320,32 @@ func TestAnOutcomeIsConcludedFromACompleteReadingOnly(t *testing.T) {
 		listed  string // the status in the listing; "" is not listed
 		isWhole bool
 		age     time.Duration
-		want    jobOutcome
+		want    taskstate.JobOutcome
 	}{
-		{"listed as success", teo.StatusSuccess, false, 0, targetSucceeded},
-		{"listed as failed", teo.StatusFailed, false, 0, targetFailed},
-		{"listed as under way", teo.StatusProcessing, true, day, targetUnderWay},
-		{"not listed", "", true, day, targetUnderWay},
-		{"under way after the deadline", teo.StatusProcessing, true, day + 1, targetNoOutcome},
-		{"under way after the deadline, in a window", teo.StatusProcessing, false, day + 1, targetUnderWay},
-		{"not listed after the deadline", "", true, day + 1, targetNoOutcome},
-		{"not listed after the deadline, in a window", "", false, day + 1, targetUnderWay},
-		{"not listed when EdgeOne has forgotten it", "", true, 3*day + 1, targetForgotten},
-		{"not listed when EdgeOne has forgotten it, in a window", "", false, 3*day + 1, targetUnderWay},
-		{"under way for ever", teo.StatusProcessing, true, 3*day + 1, targetNoOutcome},
-		{"success after the deadline", teo.StatusSuccess, true, 3*day + 1, targetSucceeded},
-		{"in a state that nobody knows", "resting", true, day + 1, targetNoOutcome},
+		{"listed as success", teo.StatusSuccess, false, 0, taskstate.TargetSucceeded},
+		{"listed as failed", teo.StatusFailed, false, 0, taskstate.TargetFailed},
+		{"listed as under way", teo.StatusProcessing, true, day, taskstate.TargetUnderWay},
+		{"not listed", "", true, day, taskstate.TargetUnderWay},
+		{"under way after the deadline", teo.StatusProcessing, true, day + 1, taskstate.TargetNoOutcome},
+		{"under way after the deadline, in a window", teo.StatusProcessing, false, day + 1, taskstate.TargetUnderWay},
+		{"not listed after the deadline", "", true, day + 1, taskstate.TargetNoOutcome},
+		{"not listed after the deadline, in a window", "", false, day + 1, taskstate.TargetUnderWay},
+		{"not listed when EdgeOne has forgotten it", "", true, 3*day + 1, taskstate.TargetForgotten},
+		{"not listed when EdgeOne has forgotten it, in a window", "", false, 3*day + 1, taskstate.TargetUnderWay},
+		{"under way for ever", teo.StatusProcessing, true, 3*day + 1, taskstate.TargetNoOutcome},
+		{"success after the deadline", teo.StatusSuccess, true, 3*day + 1, taskstate.TargetSucceeded},
+		{"in a state that nobody knows", "resting", true, day + 1, taskstate.TargetNoOutcome},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			seen := newHistoryRead(t0.Add(c.age))
+			seen := taskstate.NewHistoryRead(t0.Add(c.age))
 			if c.isWhole {
-				seen.whole["j"] = true
+				seen.Whole["j"] = true
 			}
 			if c.listed != "" {
-				seen.addTasks([]teo.PrefetchTask{{JobID: "j", Target: "https://h/0", Status: c.listed}})
+				seen.AddTasks([]teo.PrefetchTask{{JobID: "j", Target: "https://h/0", Status: c.listed}})
 			}
 			job := &v1alpha1.Job{ID: "j", SubmitTime: metav1.NewTime(t0)}
-			if got := (outcomeLimits{day, 3 * day}).judgeTarget(seen, job, "https://h/0"); got != c.want {
+			if got := (taskstate.OutcomeLimits{Deadline: day, Retention: 3 * day}).JudgeTarget(seen, job, "https://h/0"); got != c.want {
 				t.Errorf("%v, want %v", got, c.want)
 			}
 		})
@@ -358,8 +358,8 @@ func TestAURLThatAJobListsTwiceSucceededIfOneOfThemDid(t *testing.T) {
 		{teo.StatusProcessing, teo.StatusFailed, teo.StatusProcessing}, {teo.StatusFailed, teo.StatusProcessing, teo.StatusProcessing},
 		{teo.StatusFailed, teo.StatusInvalid, teo.StatusInvalid}, {teo.StatusProcessing, teo.StatusSuccess, teo.StatusSuccess},
 	} {
-		l := jobRecords{}
-		l.addTasks([]teo.PrefetchTask{{JobID: "j", Target: "https://h/%e4", Status: c.first}, {JobID: "j", Target: "https://h/%E4", Status: c.second}})
+		l := taskstate.JobRecords{}
+		l.AddTasks([]teo.PrefetchTask{{JobID: "j", Target: "https://h/%e4", Status: c.first}, {JobID: "j", Target: "https://h/%E4", Status: c.second}})
 		for _, record := range l["j"] {
 			if record.Status != c.want {
 				t.Errorf("%s and %s are %s, want %s", c.first, c.second, record.Status, c.want)
@@ -439,7 +439,7 @@ func TestALostCallIsSettledWhileOutcomesAreWritten(t *testing.T) {
 		}
 		job := execute(t, edgeOne, urls...)
 		for _, task := range tasks {
-			recordJob(job, nil, time.Now())(task)
+			taskstate.RecordJob(job, nil, time.Now())(task)
 		}
 		time.Sleep(10 * time.Second)
 		lost := claimedAt(unitTask("lost", 1), time.Now())
@@ -482,7 +482,7 @@ func TestALostCallIsSettledWhileOutcomesAreWritten(t *testing.T) {
 		<-done
 		<-done
 		for _, task := range tasks {
-			if !isRunOver(u.get(task.Name)) {
+			if !taskstate.IsRunOver(u.get(task.Name)) {
 				t.Fatalf("%s is %s", task.Name, summary(u.get(task.Name)))
 			}
 		}
@@ -526,12 +526,12 @@ func TestALookReadsABoundedPartOfTheHistory(t *testing.T) {
 			if len(jobs) == 0 || time.Until(due) > 0 {
 				continue
 			}
-			seen := newHistoryRead(p.edgeOne.ServerTime())
-			reader := jobReader{Poller: p, ctx: t.Context(), creds: unitCreds, zoneID: unitZone, historyRead: seen}
+			seen := taskstate.NewHistoryRead(p.edgeOne.ServerTime())
+			reader := jobReader{Poller: p, ctx: t.Context(), creds: unitCreds, zoneID: unitZone, HistoryRead: seen}
 			if err := reader.readJobs(jobs); err != nil {
 				t.Fatal(err)
 			}
-			most, looks = max(most, seen.records), looks+1
+			most, looks = max(most, seen.Records), looks+1
 			for _, task := range p.recordJobsRead(zoneKey{ID: unitZone}, jobs, seen, nil) {
 				p.writeOutcomes(t.Context(), task, zoneKey{ID: unitZone}, seen)
 			}
@@ -594,7 +594,7 @@ func TestTheCacheKeepsARunThatNobodyCouldReadWhileItMayBeRead(t *testing.T) {
 		keep := CacheOptions(jobs).DefaultTransform
 		task := handedOver(t, edgeOne, "a", 1, 1)
 		task.Generation, task.Status.ObservedGeneration = 1, 1
-		endNotFollowed("no", time.Now())(task)
+		taskstate.EndNotFollowed("no", time.Now())(task)
 		isWhole := func() bool {
 			kept, err := keep(task.DeepCopy())
 			if err != nil {
@@ -616,7 +616,7 @@ func TestARunThatWasEndedByAnEarlierVersionAsNotFollowedStaysAsItIs(t *testing.T
 	task := taskOf(1)
 	submitted("0", "j")(task)
 	for _, condition := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionFinished} {
-		setCondition(task, condition, metav1.ConditionTrue, v1alpha1.ReasonNotFollowed, "as it was")
+		taskstate.SetCondition(task, condition, metav1.ConditionTrue, v1alpha1.ReasonNotFollowed, "as it was")
 	}
 	before := task.DeepCopy()
 	if _, open := openZone(task); open {

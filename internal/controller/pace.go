@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // tokenRate allows a burst, and then one at a time.
@@ -47,7 +47,7 @@ var runRate = tokenRate{burst: 6, every: 10 * time.Second}
 var noteRate = tokenRate{burst: 6, every: 10 * time.Second}
 
 // tooSoon is what a task says that waits for its rate.
-var tooSoon = queue.Cause{
+var tooSoon = taskstate.Cause{
 	Reason: v1alpha1.ReasonWaiting, Message: "Many runs started within a minute; the newest is submitted when 10 seconds have passed since the last one",
 }
 

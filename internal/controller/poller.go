@@ -88,10 +88,10 @@ func openZone(task *v1alpha1.PrefetchTask) (zoneKey, bool) {
 	if taskstate.IsRetryDue(task) {
 		return zoneKey{secretKeyOf(task), task.Spec.ZoneID}, !taskstate.IsElided(task)
 	}
-	if isRunOver(task) && !taskstate.IsUnseen(task) || taskstate.IsNewRun(task) {
+	if taskstate.IsRunOver(task) && !taskstate.IsUnseen(task) || taskstate.IsNewRun(task) {
 		return zoneKey{}, false
 	}
-	return zoneKey{secretKeyOf(task), task.Spec.ZoneID}, slices.ContainsFunc(task.Status.Jobs, isJobOpen)
+	return zoneKey{secretKeyOf(task), task.Spec.ZoneID}, slices.ContainsFunc(task.Status.Jobs, taskstate.IsJobOpen)
 }
 
 // isPastRetention says whether EdgeOne's history shows none of the task's jobs any more.
@@ -264,7 +264,7 @@ func isReadRefused(err error) bool {
 }
 
 // writeStatus changes a task's status. It returns what it wrote, nil if it could not.
-func (p *Poller) writeStatus(ctx context.Context, task *v1alpha1.PrefetchTask, c transition) (written *v1alpha1.PrefetchTask) {
+func (p *Poller) writeStatus(ctx context.Context, task *v1alpha1.PrefetchTask, c taskstate.Transition) (written *v1alpha1.PrefetchTask) {
 	store := p.store
 	if task.Status.Submission == nil { // nobody waits for it but those who look
 		store = store.withLowPriority()

@@ -83,7 +83,7 @@ func TestALookThatBeganBeforeTheHistoryWasCompleteReleasesNothing(t *testing.T) 
 		defer edgeOne.Close()
 		other := unitTask("other", 1)
 		other.Spec.Targets[0] = "https://h/other"
-		recordJob(execute(t, edgeOne, "https://h/other"), nil, time.Now())(claimedAt(other, time.Now()))
+		taskstate.RecordJob(execute(t, edgeOne, "https://h/other"), nil, time.Now())(claimedAt(other, time.Now()))
 		signedAt := time.Now()
 		complete := signedAt.Truncate(time.Second).Add(validity + margin)
 		u, p := settling(t, slowly{edgeOne.RoundTripper(), func() time.Duration {
@@ -302,7 +302,7 @@ func TestWhatIsKnownOfADeletedTaskDoesNotHideTheOneThatTookItsName(t *testing.T)
 		u := newUnit(t, unitEdgeOne(nil).RoundTripper(), nil)
 		recorded := func(uid, version string) *v1alpha1.PrefetchTask {
 			task := claimedAt(unitTask("a", 1), time.Now())
-			recordJob("job of "+uid, nil, time.Now())(task)
+			taskstate.RecordJob("job of "+uid, nil, time.Now())(task)
 			task.UID, task.ResourceVersion = types.UID(uid), version
 			return task
 		}
@@ -332,7 +332,7 @@ func TestATaskThatIsFirstSeenDuringALookIsNotTakenForLate(t *testing.T) {
 		var tasks []*v1alpha1.PrefetchTask
 		for _, name := range []string{"a", "b"} {
 			task := claimedAt(unitTask(name, 1), time.Now())
-			recordJob(execute(t, edgeOne, taskstate.DistinctTargets(task)...), nil, time.Now())(task)
+			taskstate.RecordJob(execute(t, edgeOne, taskstate.DistinctTargets(task)...), nil, time.Now())(task)
 			tasks = append(tasks, task)
 			time.Sleep(25 * time.Hour) // the deadline is 24
 		}
@@ -414,7 +414,7 @@ func TestAJobThatWasMadeBeforeAClaimIsNotItsOwnIfItIsKnown(t *testing.T) {
 				signedAt := time.Now()
 				u, p := settling(t, edgeOne.RoundTripper(), claimedAt(unitTask("a", 1), signedAt))
 				if known {
-					recordJob(job, nil, time.Now())(other)
+					taskstate.RecordJob(job, nil, time.Now())(other)
 					p.jobs.observeTask(other)
 				}
 				u.lookUntil(p, unitZone, signedAt.Add(validity+margin+10*time.Second))

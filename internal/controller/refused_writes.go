@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // isTooLarge says whether a write failed because the object is too large. The API server
@@ -36,13 +36,13 @@ func isRefused(err error) bool {
 }
 
 // refusalCause says what a person can do about a task whose status is refused.
-func refusalCause(err error) queue.Cause {
+func refusalCause(err error) taskstate.Cause {
 	if isTooLarge(err) {
-		return queue.Cause{Reason: v1alpha1.ReasonTooLarge, Message: tooLargeMessage, NeedsUser: true}
+		return taskstate.Cause{Reason: v1alpha1.ReasonTooLarge, Message: taskstate.TooLargeMessage, NeedsUser: true}
 	}
-	return queue.Cause{
+	return taskstate.Cause{
 		Reason: v1alpha1.ReasonUnavailable, NeedsUser: true,
-		Message: truncateMessage("The Kubernetes API refuses the status of this task: "+err.Error(), maxMessage/2),
+		Message: taskstate.TruncateMessage("The Kubernetes API refuses the status of this task: "+err.Error(), taskstate.MaxMessage/2),
 	}
 }
 
@@ -77,7 +77,7 @@ func (r *refusedWrites) lookUp(uid types.UID) refusedWrite {
 	defer r.mu.Unlock()
 	known, ok := r.tasks[uid]
 	if !ok || !time.Now().Before(known.until) {
-		return refusedWrite{room: maxStatus}
+		return refusedWrite{room: taskstate.MaxStatus}
 	}
 	return known
 }

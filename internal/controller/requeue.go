@@ -8,6 +8,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -26,10 +27,10 @@ const (
 type backOffPlan struct {
 	scope backOffScope
 	time.Duration
-	queue.Cause
+	taskstate.Cause
 }
 
-var noReason queue.Cause
+var noReason taskstate.Cause
 
 const (
 	// maxBackoff bounds how long EdgeOne is left alone after it could not be
@@ -62,16 +63,16 @@ func planBackOff(err error, failures int, lookAgain time.Duration) backOffPlan {
 	var answer *teo.Error
 	switch {
 	case errors.Is(err, errMissing):
-		return backOffPlan{theAccount, lookAgain, queue.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: upperFirst(err.Error()), NeedsUser: true}}
+		return backOffPlan{theAccount, lookAgain, taskstate.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: upperFirst(err.Error()), NeedsUser: true}}
 	case errors.Is(err, errNotClaimed):
-		return backOffPlan{theLane, backOffTime(failures), queue.Cause{Reason: v1alpha1.ReasonUnavailable, Message: upperFirst(err.Error())}}
+		return backOffPlan{theLane, backOffTime(failures), taskstate.Cause{Reason: v1alpha1.ReasonUnavailable, Message: upperFirst(err.Error())}}
 	case !errors.As(err, &answer): // the Kubernetes API did not give the Secret
-		return backOffPlan{theAccount, backOffTime(failures), queue.Cause{Reason: v1alpha1.ReasonUnavailable, Message: upperFirst(err.Error())}}
+		return backOffPlan{theAccount, backOffTime(failures), taskstate.Cause{Reason: v1alpha1.ReasonUnavailable, Message: upperFirst(err.Error())}}
 	case errors.Is(err, teo.ErrTooOld):
-		return backOffPlan{theLane, backOffTime(failures), queue.Cause{Reason: v1alpha1.ReasonUnavailable, Message: message}}
+		return backOffPlan{theLane, backOffTime(failures), taskstate.Cause{Reason: v1alpha1.ReasonUnavailable, Message: message}}
 	case teo.IsSignatureExpire(err):
 		// The answer has told EdgeOne's time, by which the next call is signed.
-		return backOffPlan{theAccount, backOffTime(failures), queue.Cause{
+		return backOffPlan{theAccount, backOffTime(failures), taskstate.Cause{
 			Reason: v1alpha1.ReasonCredentialsRefused, NeedsUser: true,
 			Message: message + " (the operator's clock is minutes off; check NTP on the node)",
 		}}
@@ -79,11 +80,11 @@ func planBackOff(err error, failures int, lookAgain time.Duration) backOffPlan {
 	switch teo.KindOf(err) {
 	case teo.Throttled:
 		if failures <= fewThrottles {
-			return backOffPlan{theLane, 100 * time.Millisecond, queue.Cause{Reason: v1alpha1.ReasonThrottled, Message: message}}
+			return backOffPlan{theLane, 100 * time.Millisecond, taskstate.Cause{Reason: v1alpha1.ReasonThrottled, Message: message}}
 		}
-		return backOffPlan{theAccount, backOffTime(failures - fewThrottles), queue.Cause{Reason: v1alpha1.ReasonThrottled, Message: message}}
+		return backOffPlan{theAccount, backOffTime(failures - fewThrottles), taskstate.Cause{Reason: v1alpha1.ReasonThrottled, Message: message}}
 	case teo.Denied:
-		why := queue.Cause{Reason: v1alpha1.ReasonPermissionDenied, NeedsUser: true, Message: message +
+		why := taskstate.Cause{Reason: v1alpha1.ReasonPermissionDenied, NeedsUser: true, Message: message +
 			" (check spec.zoneID, and that the key may call teo:CreatePrefetchTask, teo:DescribePrefetchTasks and teo:DescribeContentQuota in this zone)"}
 		if teo.DeniedAccount(err) {
 			why.Reason, why.Message = v1alpha1.ReasonCredentialsRefused, message+" (replace the secretId and secretKey)"
@@ -91,10 +92,10 @@ func planBackOff(err error, failures int, lookAgain time.Duration) backOffPlan {
 		}
 		return backOffPlan{theBlamed, max(lookAgain, min(maxRecheck, lookAgain<<min(max(failures-1, 0), 10))), why}
 	case teo.Unavailable:
-		return backOffPlan{theAccount, backOffTime(failures), queue.Cause{Reason: v1alpha1.ReasonUnavailable, Message: message}}
+		return backOffPlan{theAccount, backOffTime(failures), taskstate.Cause{Reason: v1alpha1.ReasonUnavailable, Message: message}}
 	case teo.Ambiguous:
 		if failures > fewLost {
-			return backOffPlan{theBlamed, backOffTime(failures - fewLost), queue.Cause{Reason: v1alpha1.ReasonUnavailable, Message: message}}
+			return backOffPlan{theBlamed, backOffTime(failures - fewLost), taskstate.Cause{Reason: v1alpha1.ReasonUnavailable, Message: message}}
 		}
 	}
 	return backOffPlan{}

@@ -13,7 +13,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
@@ -21,7 +20,7 @@ import (
 // says whether all of them have begun.
 func (p *Poller) reopenKnownFailures(ctx context.Context, z zoneKey) bool {
 	var tasks []*v1alpha1.PrefetchTask
-	var read []map[string]jobFailures
+	var read []map[string]taskstate.JobFailures
 	var failed atomic.Bool
 	p.mu.Lock()
 	if work := p.zones[z]; work != nil {
@@ -38,7 +37,7 @@ func (p *Poller) reopenKnownFailures(ctx context.Context, z zoneKey) bool {
 	}
 	p.mu.Unlock()
 	writeInParallel(len(tasks), func(i int) {
-		if p.writeStatus(ctx, tasks[i], reopenFailed(read[i], time.Now())) == nil {
+		if p.writeStatus(ctx, tasks[i], taskstate.ReopenFailed(read[i], time.Now())) == nil {
 			failed.Store(true)
 		}
 	})
@@ -48,7 +47,7 @@ func (p *Poller) reopenKnownFailures(ctx context.Context, z zoneKey) bool {
 // planRetry begins a retry once EdgeOne's history has told what failed of all jobs of
 // which the status does not. It may take several looks to read them. If the history has
 // not been readable for a while, the status says so; nothing is submitted on a guess.
-func (p *Poller) planRetry(task *v1alpha1.PrefetchTask, z zoneKey, seen *historyRead, u unreadState, why *queue.Cause) transition {
+func (p *Poller) planRetry(task *v1alpha1.PrefetchTask, z zoneKey, seen *taskstate.HistoryRead, u unreadState, why *taskstate.Cause) taskstate.Transition {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	work := p.zones[z]
@@ -57,8 +56,8 @@ func (p *Poller) planRetry(task *v1alpha1.PrefetchTask, z zoneKey, seen *history
 	}
 	w := work.wantedOutcomes(client.ObjectKeyFromObject(task), task)
 	for i := range task.Status.Jobs {
-		if job := &task.Status.Jobs[i]; seen.hasWholeJob(task, job) {
-			w.failures[job.ID] = failuresOf(task, job, seen)
+		if job := &task.Status.Jobs[i]; seen.HasWholeJob(task, job) {
+			w.failures[job.ID] = taskstate.FailuresOf(task, job, seen)
 		}
 	}
 	w.jobs = slices.DeleteFunc(slices.Clone(w.jobs), func(job followedJob) bool { _, isRead := w.failures[job.id]; return isRead })
@@ -66,9 +65,9 @@ func (p *Poller) planRetry(task *v1alpha1.PrefetchTask, z zoneKey, seen *history
 	case len(w.jobs) == 0 && p.runs.waitTime(task) > 0:
 		p.enqueueAfter(z, p.PollInterval)
 	case len(w.jobs) == 0:
-		return reopenFailed(w.failures, time.Now())
+		return taskstate.ReopenFailed(w.failures, time.Now())
 	case why != nil && u.refused >= 2*p.RecheckInterval:
-		return retryWaits("EdgeOne's history, which tells which they are, cannot be read: " + why.Message +
+		return taskstate.RetryWaits("EdgeOne's history, which tells which they are, cannot be read: " + why.Message +
 			". Set spec.revision to a new value to submit everything again")
 	}
 	return func(*v1alpha1.PrefetchTask) {}
@@ -78,8 +77,8 @@ func (p *Poller) planRetry(task *v1alpha1.PrefetchTask, z zoneKey, seen *history
 func (o *sharedState) reportRetried(before, after *v1alpha1.PrefetchTask) {
 	ready := meta.FindStatusCondition(after.Status.Conditions, v1alpha1.ConditionReady)
 	switch {
-	case !isRunOver(before) || before.Status.LastHandledRetry == after.Status.LastHandledRetry || ready == nil:
-	case !isRunOver(after):
+	case !taskstate.IsRunOver(before) || before.Status.LastHandledRetry == after.Status.LastHandledRetry || ready == nil:
+	case !taskstate.IsRunOver(after):
 		o.runs.countRun(after)
 		o.recordEvent(after, corev1.EventTypeNormal, "Retried", "Retry", "Resubmitting failed targets")
 	case ptr.Deref(after.Status.Targets.Failed, 0) > 0:

@@ -22,22 +22,22 @@ import (
 )
 
 // asking makes the task ask for a retry.
-func asking(value string) transition {
+func asking(value string) taskstate.Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		metav1.SetMetaDataAnnotation(&task.ObjectMeta, v1alpha1.RetryAnnotation, value)
 	}
 }
 
 // submitted hands positions over in a job.
-func submitted(positions, job string) transition {
+func submitted(positions, job string) taskstate.Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		claiming(positions)(task)
-		recordJob(job, nil, t0)(task)
+		taskstate.RecordJob(job, nil, t0)(task)
 	}
 }
 
 // ended is how EdgeOne lists a job of these targets.
-func ended(job string, succeeded, failed taskstate.Positions) jobRecords {
+func ended(job string, succeeded, failed taskstate.Positions) taskstate.JobRecords {
 	all := listed(job, "success", succeeded...)
 	for id, entries := range listed(job, "failed", failed...) {
 		if all[id] == nil {
@@ -49,31 +49,31 @@ func ended(job string, succeeded, failed taskstate.Positions) jobRecords {
 }
 
 func TestARetryOpensWhatFailedAndNothingElse(t *testing.T) {
-	following := func(l jobRecords) transition { return follow(l, time.Hour, t0, t0) }
+	following := func(l taskstate.JobRecords) taskstate.Transition { return follow(l, time.Hour, t0, t0) }
 	late := follow(listed("j", "success", 0), time.Hour, t0, t0.Add(2*time.Hour))
 	all, first, rest := taskstate.AllPositions(300), taskstate.AllPositions(100), taskstate.AllPositions(300).Minus(taskstate.AllPositions(100))
 	for _, c := range []struct {
 		name    string
 		targets int
-		changes []transition
-		again   jobRecords // what EdgeOne lists when the retry is asked for
+		changes []taskstate.Transition
+		again   taskstate.JobRecords // what EdgeOne lists when the retry is asked for
 		open    string
 		counts  string // total, submitted, succeeded, failed
 	}{
-		{"refused", 3, []transition{claiming("0-2"), recordJob("j", map[string]string{"https://h/1": "no"}, t0), following(listed("j", "success", 0, 2))}, nil, "1", "3 2 2 0"},
-		{"refused as a whole", 2, []transition{refuseTargets(taskstate.AllPositions(2), "no", t0)}, nil, "0-1", "2 0 0 0"},
-		{"a whole job", 3, []transition{submitted("0", "i"), submitted("1-2", "j"), following(listed("i", "success", 0)), following(listed("j", "failed", 1, 2))}, nil, "1-2", "3 1 1 0"},
-		{"part of a job", 3, []transition{submitted("0-2", "j"), following(ended("j", []int{0, 2}, []int{1}))}, nil, "1", "3 2 2 0"},
-		{"without an outcome", 2, []transition{submitted("0-1", "j"), late}, nil, "1", "2 1 1 0"},
-		{"everything succeeded", 2, []transition{submitted("0-1", "j"), following(listed("j", "success", 0, 1))}, nil, "", "2 2 2 0"},
-		{"where outcomes cannot be read", 2, []transition{claiming("0-1"), recordJob("j", map[string]string{"https://h/1": "no"}, t0), endNotFollowed("no", t0)}, nil, "1", "2 1 0 0"},
-		{"retried before", 3, []transition{submitted("0-2", "j"), following(ended("j", []int{0}, []int{1, 2})), asking("0"), reopen(nil, t0),
+		{"refused", 3, []taskstate.Transition{claiming("0-2"), taskstate.RecordJob("j", map[string]string{"https://h/1": "no"}, t0), following(listed("j", "success", 0, 2))}, nil, "1", "3 2 2 0"},
+		{"refused as a whole", 2, []taskstate.Transition{taskstate.RefuseTargets(taskstate.AllPositions(2), "no", t0)}, nil, "0-1", "2 0 0 0"},
+		{"a whole job", 3, []taskstate.Transition{submitted("0", "i"), submitted("1-2", "j"), following(listed("i", "success", 0)), following(listed("j", "failed", 1, 2))}, nil, "1-2", "3 1 1 0"},
+		{"part of a job", 3, []taskstate.Transition{submitted("0-2", "j"), following(ended("j", []int{0, 2}, []int{1}))}, nil, "1", "3 2 2 0"},
+		{"without an outcome", 2, []taskstate.Transition{submitted("0-1", "j"), late}, nil, "1", "2 1 1 0"},
+		{"everything succeeded", 2, []taskstate.Transition{submitted("0-1", "j"), following(listed("j", "success", 0, 1))}, nil, "", "2 2 2 0"},
+		{"where outcomes cannot be read", 2, []taskstate.Transition{claiming("0-1"), taskstate.RecordJob("j", map[string]string{"https://h/1": "no"}, t0), taskstate.EndNotFollowed("no", t0)}, nil, "1", "2 1 0 0"},
+		{"retried before", 3, []taskstate.Transition{submitted("0-2", "j"), following(ended("j", []int{0}, []int{1, 2})), asking("0"), reopen(nil, t0),
 			submitted("1-2", "k"), following(ended("k", []int{1}, []int{2}))}, nil, "2", "3 2 2 0"},
-		{"more than the status names", 300, []transition{submitted("0-299", "j"), following(ended("j", first, rest))}, ended("j", first, rest), "100-299", "300 100 100 0"},
-		{"some of them have succeeded since", 300, []transition{submitted("0-299", "j"), following(ended("j", first, rest))}, ended("j", first.Union([]int{100}), rest.Minus([]int{100})), "101-299", "300 101 101 0"},
-		{"forgotten by EdgeOne", 300, []transition{submitted("0-299", "j"), following(ended("j", first, rest))}, jobRecords{}, "", "300 300 100 200"},
-		{"half forgotten by EdgeOne", 300, []transition{submitted("0-299", "j"), following(ended("j", first, rest))}, ended("j", first[:50], rest), "", "300 300 100 200"},
-		{"named or whole, without a look", 300, []transition{submitted("0", "i"), submitted("1-299", "j"), following(listed("i", "success", 0)), following(listed("j", "failed", all[1:]...))}, nil, "1-299", "300 1 1 0"},
+		{"more than the status names", 300, []taskstate.Transition{submitted("0-299", "j"), following(ended("j", first, rest))}, ended("j", first, rest), "100-299", "300 100 100 0"},
+		{"some of them have succeeded since", 300, []taskstate.Transition{submitted("0-299", "j"), following(ended("j", first, rest))}, ended("j", first.Union([]int{100}), rest.Minus([]int{100})), "101-299", "300 101 101 0"},
+		{"forgotten by EdgeOne", 300, []taskstate.Transition{submitted("0-299", "j"), following(ended("j", first, rest))}, taskstate.JobRecords{}, "", "300 300 100 200"},
+		{"half forgotten by EdgeOne", 300, []taskstate.Transition{submitted("0-299", "j"), following(ended("j", first, rest))}, ended("j", first[:50], rest), "", "300 300 100 200"},
+		{"named or whole, without a look", 300, []taskstate.Transition{submitted("0", "i"), submitted("1-299", "j"), following(listed("i", "success", 0)), following(listed("j", "failed", all[1:]...))}, nil, "1-299", "300 1 1 0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			task := taskOf(c.targets)
@@ -89,7 +89,7 @@ func TestARetryOpensWhatFailedAndNothingElse(t *testing.T) {
 			if taskstate.IsRetryDue(task) || task.Status.LastHandledRetry != "1" {
 				t.Error("the status does not say that the retry is handled")
 			}
-			if got := taskstate.OpenPositions(task).String(); got != c.open || isRunOver(task) != (c.open == "") || task.Status.CompletionTime.IsZero() != (c.open != "") {
+			if got := taskstate.OpenPositions(task).String(); got != c.open || taskstate.IsRunOver(task) != (c.open == "") || task.Status.CompletionTime.IsZero() != (c.open != "") {
 				t.Errorf("open: %q, want %q; completed %v", got, c.open, task.Status.CompletionTime)
 			}
 			s := task.Status
@@ -114,12 +114,12 @@ func TestARetryOpensWhatFailedAndNothingElse(t *testing.T) {
 func TestARetryIsAskedForByANewValueOfARunThatIsOver(t *testing.T) {
 	failed := func() *v1alpha1.PrefetchTask {
 		task := taskOf(2)
-		refuseTargets(taskstate.AllPositions(2), "no", t0)(task)
+		taskstate.RefuseTargets(taskstate.AllPositions(2), "no", t0)(task)
 		return task
 	}
 	for _, c := range []struct {
 		name   string
-		change transition
+		change taskstate.Transition
 		due    bool
 	}{
 		{"no annotation", func(*v1alpha1.PrefetchTask) {}, false},
@@ -132,7 +132,7 @@ func TestARetryIsAskedForByANewValueOfARunThatIsOver(t *testing.T) {
 		{"another run has begun, and failed", func(task *v1alpha1.PrefetchTask) {
 			asking("1")(task)
 			task.Spec.Revision = "2"
-			refuseTargets(taskstate.AllPositions(2), "no", t0)(task)
+			taskstate.RefuseTargets(taskstate.AllPositions(2), "no", t0)(task)
 		}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -153,12 +153,12 @@ func retrying(t *testing.T, edgeOne *simulator.Simulator, targets int) (*unit, *
 	t.Helper()
 	edgeOne.SetRules(simulator.Rule{URL: "https://h/0"}, simulator.Rule{Status: "failed"})
 	task := claimedAt(unitTask("a", targets), time.Now())
-	recordJob(execute(t, edgeOne, taskstate.DistinctTargets(task)...), nil, time.Now())(task)
+	taskstate.RecordJob(execute(t, edgeOne, taskstate.DistinctTargets(task)...), nil, time.Now())(task)
 	u := newUnit(t, edgeOne.RoundTripper(), nil, task)
 	u.learnTime()
 	p := u.poller(u.get("a"))
 	u.lookUntil(p, unitZone, time.Now().Add(20*time.Second))
-	if task := u.get("a"); !isRunOver(task) || int(*task.Status.Targets.Failed) != targets-1 {
+	if task := u.get("a"); !taskstate.IsRunOver(task) || int(*task.Status.Targets.Failed) != targets-1 {
 		t.Fatalf("the status is %+v", task.Status)
 	}
 	edgeOne.SetRules()
@@ -218,7 +218,7 @@ func TestARetryThatIsAskedForDuringALookWaitsForTheNext(t *testing.T) {
 		defer edgeOne.Close()
 		u, p := retrying(t, edgeOne, 300)
 		other := claimedAt(unitTask("b", 1), time.Now())
-		recordJob(execute(t, edgeOne, taskstate.DistinctTargets(other)...), nil, time.Now())(other)
+		taskstate.RecordJob(execute(t, edgeOne, taskstate.DistinctTargets(other)...), nil, time.Now())(other)
 		looks := 0
 		client, err := teo.NewClient(teo.Options{Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
 			if looks++; looks == 1 {
@@ -232,7 +232,7 @@ func TestARetryThatIsAskedForDuringALookWaitsForTheNext(t *testing.T) {
 		u.edgeOne = client
 		p.versions.observeTask(u.get("b"))
 		u.lookUntil(p, unitZone, time.Now().Add(time.Minute))
-		if task := u.get("a"); !isRunOver(u.get("b")) || taskstate.OpenPositions(task).String() != "1-299" {
+		if task := u.get("a"); !taskstate.IsRunOver(u.get("b")) || taskstate.OpenPositions(task).String() != "1-299" {
 			t.Errorf("after %d looks %q is open: %+v", looks, taskstate.OpenPositions(task), task.Status)
 		}
 	})
@@ -277,9 +277,9 @@ func TestAStatusGrowsByRetriesOnlyAsFarAsThereIsRoom(t *testing.T) {
 	answer := ended("j0", fine, failing)
 	follow(answer, time.Hour, t0, t0)(task)
 	retries := 0
-	for ; isRunOver(task); retries++ {
+	for ; taskstate.IsRunOver(task); retries++ {
 		asking(fmt.Sprint(retries))(task)
-		if reopen(answer, t0)(task); isRunOver(task) {
+		if reopen(answer, t0)(task); taskstate.IsRunOver(task) {
 			break
 		}
 		job := fmt.Sprint("j", retries+1)
@@ -302,11 +302,11 @@ func TestAStatusGrowsByRetriesOnlyAsFarAsThereIsRoom(t *testing.T) {
 
 // What a retry clears needs no room.
 func TestAFirstRetryHasRoomHoweverLongTheNamesOfWhatFailed(t *testing.T) {
-	for name, fails := range map[string]transition{
-		"refused": refuseTargets(taskstate.AllPositions(100), strings.Repeat("no ", 300), t0),
+	for name, fails := range map[string]taskstate.Transition{
+		"refused": taskstate.RefuseTargets(taskstate.AllPositions(100), strings.Repeat("no ", 300), t0),
 		"failed": func(task *v1alpha1.PrefetchTask) {
 			submitted("0-99", "j")(task)
-			entries := jobRecords{"j": {}}
+			entries := taskstate.JobRecords{"j": {}}
 			for _, u := range taskstate.DistinctTargets(task) {
 				entries["j"][target.Identity(u)] = teo.PrefetchTask{JobID: "j", Target: u, Status: "failed", FailMessage: strings.Repeat("no ", 300)}
 			}
@@ -319,7 +319,7 @@ func TestAFirstRetryHasRoomHoweverLongTheNamesOfWhatFailed(t *testing.T) {
 				task.Spec.Targets[i] = v1alpha1.Target(fmt.Sprintf("https://h/%03d", i) + strings.Repeat("页", 900))
 			}
 			fails(task)
-			if size := jsonSize(task.Status); !isRunOver(task) || size <= maxStatus {
+			if size := taskstate.JsonSize(task.Status); !taskstate.IsRunOver(task) || size <= taskstate.MaxStatus {
 				t.Fatalf("%s in %d bytes", summary(task), size)
 			}
 			asking("1")(task)
@@ -340,7 +340,7 @@ func TestARetryOfWhatSucceededSaysNothingOfRoom(t *testing.T) {
 		job.ID, job.Targets, job.Succeeded = fmt.Sprint("j", i), fmt.Sprint(i), 1
 		task.Status.Jobs = append(task.Status.Jobs, job)
 	}
-	updateSummary(task, t0)
+	taskstate.UpdateSummary(task, t0)
 	before := summary(task)
 	asking("1")(task)
 	if reopen(nil, t0)(task); taskstate.IsRetryDue(task) || summary(task) != before || !strings.HasPrefix(task.Status.Conditions[0].Message, "All 3000 targets") {
@@ -375,7 +375,7 @@ func TestARetryDoesNotTakeTheJobThatFailedForItsOwn(t *testing.T) {
 
 func TestTheCacheKeepsATaskThatAsksForARetryUntilItIsHandled(t *testing.T) {
 	task := taskOf(2)
-	refuseTargets(taskstate.AllPositions(2), "no", t0)(task)
+	taskstate.RefuseTargets(taskstate.AllPositions(2), "no", t0)(task)
 	asking("1")(task)
 	if _, whole := pruneFinishedTask(task.DeepCopy()).(*v1alpha1.PrefetchTask); !whole {
 		t.Error("slimmed before")

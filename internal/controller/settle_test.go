@@ -6,16 +6,17 @@ import (
 	"time"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
 var t0 = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 
-func history(jobs map[string][]string) jobRecords {
-	l := jobRecords{}
+func history(jobs map[string][]string) taskstate.JobRecords {
+	l := taskstate.JobRecords{}
 	for id, urls := range jobs {
 		for _, u := range urls {
-			l.addTasks([]teo.PrefetchTask{{JobID: id, Target: u, Status: teo.StatusProcessing, CreateTime: t0}})
+			l.AddTasks([]teo.PrefetchTask{{JobID: id, Target: u, Status: teo.StatusProcessing, CreateTime: t0}})
 		}
 	}
 	return l
@@ -29,29 +30,29 @@ func TestSettle(t *testing.T) {
 		jobs   jobs
 		owners map[string]string
 		past   bool
-		want   claimDecision
+		want   taskstate.ClaimDecision
 		adopts string
 	}{
-		{"nothing is listed before the fence: look again", nil, nil, false, undecided, "[]"},
-		{"nothing is listed after it: not executed", nil, nil, true, notExecuted, "[]"},
-		{"a job that lists all is adopted before the fence", jobs{"1": {a, b, d}}, nil, false, found, "[{1 0-1}]"},
-		{"a job that lists some is not", jobs{"1": {a}}, nil, false, undecided, "[]"},
-		{"after the fence it is, and the rest goes back", jobs{"1": {a}}, nil, true, found, "[{1 0}]"},
-		{"recorded elsewhere: not before the fence", jobs{"1": {a, b}}, map[string]string{"1": "other"}, false, undecided, "[]"},
-		{"recorded elsewhere is no evidence that it was not executed", jobs{"1": {a, b}}, map[string]string{"1": "other"}, true, found, "[{1 0-1}]"},
-		{"recorded under the same claim", jobs{"1": {a, b}}, map[string]string{"1": "mine"}, false, found, "[{1 0-1}]"},
-		{"the exact job comes first", jobs{"1": {a, b, d}, "2": {a, b, c}}, nil, false, found, "[{2 0-1}]"},
-		{"one's own before another's, whatever fits better", jobs{"1": {a, b, c}, "2": {a, b, d}}, map[string]string{"1": "other"}, true, found, "[{2 0-1}]"},
-		{"overlapping jobs share the targets", jobs{"1": {a}, "2": {b}, "3": {a, d}}, nil, true, found, "[{1 0} {2 1}]"},
-		{"another spelling is the same URL", jobs{"1": {"HTTPS://H:443/a", b}}, nil, false, found, "[{1 0-1}]"},
-		{"jobs of others do not matter", jobs{"1": {d}}, nil, true, notExecuted, "[]"},
+		{"nothing is listed before the fence: look again", nil, nil, false, taskstate.Undecided, "[]"},
+		{"nothing is listed after it: not executed", nil, nil, true, taskstate.NotExecuted, "[]"},
+		{"a job that lists all is adopted before the fence", jobs{"1": {a, b, d}}, nil, false, taskstate.Found, "[{1 0-1}]"},
+		{"a job that lists some is not", jobs{"1": {a}}, nil, false, taskstate.Undecided, "[]"},
+		{"after the fence it is, and the rest goes back", jobs{"1": {a}}, nil, true, taskstate.Found, "[{1 0}]"},
+		{"recorded elsewhere: not before the fence", jobs{"1": {a, b}}, map[string]string{"1": "other"}, false, taskstate.Undecided, "[]"},
+		{"recorded elsewhere is no evidence that it was not executed", jobs{"1": {a, b}}, map[string]string{"1": "other"}, true, taskstate.Found, "[{1 0-1}]"},
+		{"recorded under the same claim", jobs{"1": {a, b}}, map[string]string{"1": "mine"}, false, taskstate.Found, "[{1 0-1}]"},
+		{"the exact job comes first", jobs{"1": {a, b, d}, "2": {a, b, c}}, nil, false, taskstate.Found, "[{2 0-1}]"},
+		{"one's own before another's, whatever fits better", jobs{"1": {a, b, c}, "2": {a, b, d}}, map[string]string{"1": "other"}, true, taskstate.Found, "[{2 0-1}]"},
+		{"overlapping jobs share the targets", jobs{"1": {a}, "2": {b}, "3": {a, d}}, nil, true, taskstate.Found, "[{1 0} {2 1}]"},
+		{"another spelling is the same URL", jobs{"1": {"HTTPS://H:443/a", b}}, nil, false, taskstate.Found, "[{1 0-1}]"},
+		{"jobs of others do not matter", jobs{"1": {d}}, nil, true, taskstate.NotExecuted, "[]"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			submission := &v1alpha1.Submission{ClaimID: "mine", Targets: "0-1", CallHash: hashCall([]string{a, b, c})}
-			got, adoptions := matchClaim(submission, []string{a, b, c}, history(test.jobs), test.past, func(id string) string { return test.owners[id] })
+			submission := &v1alpha1.Submission{ClaimID: "mine", Targets: "0-1", CallHash: taskstate.HashCall([]string{a, b, c})}
+			got, adoptions := taskstate.MatchClaim(submission, []string{a, b, c}, history(test.jobs), test.past, func(id string) string { return test.owners[id] })
 			var jobs []string
 			for _, job := range adoptions {
-				jobs = append(jobs, "{"+job.jobID+" "+job.positions.String()+"}")
+				jobs = append(jobs, "{"+job.JobID+" "+job.Positions.String()+"}")
 			}
 			if got != test.want || fmt.Sprint(jobs) != test.adopts {
 				t.Errorf("%v %v, want %v %v", got, jobs, test.want, test.adopts)
@@ -66,16 +67,16 @@ func TestWindow(t *testing.T) {
 		at   time.Duration
 		in   bool
 	}{
-		{"in the second of the claim", 400 * time.Millisecond, true}, {"as much before as clocks may differ", -clockSkew, true},
-		{"before", -clockSkew - time.Second, false}, {"at the end", time.Minute, true}, {"after", time.Minute + time.Second, false},
+		{"in the second of the claim", 400 * time.Millisecond, true}, {"as much before as clocks may differ", -taskstate.ClockSkew, true},
+		{"before", -taskstate.ClockSkew - time.Second, false}, {"at the end", time.Minute, true}, {"after", time.Minute + time.Second, false},
 	} {
-		l := jobRecords{}
-		l.addTasks([]teo.PrefetchTask{{JobID: "1", Target: "https://h/a", CreateTime: t0.Add(c.at)}})
-		if _, in := l.selectWindow(t0.Add(500*time.Millisecond), t0.Add(time.Minute), func(string) bool { return false })["1"]; in != c.in {
+		l := taskstate.JobRecords{}
+		l.AddTasks([]teo.PrefetchTask{{JobID: "1", Target: "https://h/a", CreateTime: t0.Add(c.at)}})
+		if _, in := l.SelectWindow(t0.Add(500*time.Millisecond), t0.Add(time.Minute), func(string) bool { return false })["1"]; in != c.in {
 			t.Errorf("%s: in the window: %v", c.name, in)
 		}
 		isEarly := c.at < 0
-		if _, in := l.selectWindow(t0.Add(500*time.Millisecond), t0.Add(time.Minute), func(string) bool { return true })["1"]; in != (c.in && !isEarly) {
+		if _, in := l.SelectWindow(t0.Add(500*time.Millisecond), t0.Add(time.Minute), func(string) bool { return true })["1"]; in != (c.in && !isEarly) {
 			t.Errorf("%s, and another call's: in the window: %v", c.name, in)
 		}
 	}

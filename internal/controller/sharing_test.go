@@ -13,6 +13,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -191,7 +192,9 @@ func TestAForeignDomainCostsTensOfCallsAndHoldsUpNobody(t *testing.T) {
 				w.create("n", "same-lane", urls("good", 1))
 				w.create("n", "own-lane", urls("better", 1), func(spec *v1alpha1.PrefetchTaskSpec) { ownLane(1, spec) })
 				w.start()
-				if !w.await(10*time.Second, func() bool { return isRunOver(w.server.get(client.ObjectKey{Namespace: "n", Name: "own-lane"})) }) {
+				if !w.await(10*time.Second, func() bool {
+					return taskstate.IsRunOver(w.server.get(client.ObjectKey{Namespace: "n", Name: "own-lane"}))
+				}) {
 					t.Error("a task in another lane was kept waiting")
 				}
 				w.awaitAll(15 * time.Minute)

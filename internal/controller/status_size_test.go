@@ -183,7 +183,7 @@ func TestAClaimThatIsNotTakenKeepsNobodyElseWaiting(t *testing.T) {
 				if n := edgeOne.Executed("https://h/0"); n != 0 || taskstate.ReadyReason(now) != c.reason || refused > 150 {
 					t.Errorf("submitted %d times, %s, %d claims refused", n, summary(now), refused)
 				}
-				if isRefused(c.trouble) && (!isStalledFor(now, c.reason) || refused > 20) {
+				if isRefused(c.trouble) && (!taskstate.IsStalledFor(now, c.reason) || refused > 20) {
 					t.Errorf("%s after %d refused claims", summary(now), refused)
 				}
 				now.Labels = map[string]string{"mended": "yes"}
@@ -192,7 +192,7 @@ func TestAClaimThatIsNotTakenKeepsNobodyElseWaiting(t *testing.T) {
 				}
 				s.versions.observeTask(u.get("bad"))
 				u.reconcileFor(s, 5*time.Second)
-				if now := u.get("bad"); len(now.Status.Jobs) != 1 || isStalledFor(now, c.reason) {
+				if now := u.get("bad"); len(now.Status.Jobs) != 1 || taskstate.IsStalledFor(now, c.reason) {
 					t.Errorf("it is mended, and is %s", summary(now))
 				}
 			})
@@ -205,7 +205,7 @@ func etcd(room int) func(now, written *v1alpha1.PrefetchTask) error {
 	return func(now, written *v1alpha1.PrefetchTask) error {
 		stored := now.DeepCopy()
 		stored.Status = written.Status
-		if jsonSize(stored) > room {
+		if taskstate.JsonSize(stored) > room {
 			return tooLargeForEtcd()
 		}
 		return nil
@@ -241,7 +241,7 @@ func TestAListThatIsRefusedWholeFinishesWithExactCounts(t *testing.T) {
 				})
 				defer edgeOne.Close()
 				u := newUnit(t, edgeOne.RoundTripper(), nil, c.task)
-				u.onWrite(etcd(jsonSize(c.task) + c.left))
+				u.onWrite(etcd(taskstate.JsonSize(c.task) + c.left))
 				s, l := u.submitter(u.get("bad"))
 				l.queue.SetQuota(unitZone, 0, -1, time.Now())
 				u.learnTime()
@@ -257,8 +257,8 @@ func TestAListThatIsRefusedWholeFinishesWithExactCounts(t *testing.T) {
 						t.Errorf("the failed target %d is %s", i, failed.URL)
 					}
 				}
-				if got := len(now.Status.FailedTargets); c.left == 1<<20 && (got == 0 || jsonSize(now.Status) > maxStatus) || got > 100 {
-					t.Errorf("%d failed targets are named in %d bytes", got, jsonSize(now.Status))
+				if got := len(now.Status.FailedTargets); c.left == 1<<20 && (got == 0 || taskstate.JsonSize(now.Status) > taskstate.MaxStatus) || got > 100 {
+					t.Errorf("%d failed targets are named in %d bytes", got, taskstate.JsonSize(now.Status))
 				}
 			})
 		})

@@ -12,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
@@ -27,8 +26,8 @@ func taskOf(n int) *v1alpha1.PrefetchTask {
 	return task
 }
 
-func claiming(positions string) transition {
-	return claimTargets(v1alpha1.Submission{ClaimID: "c-" + positions, ZoneID: "zone-1", Targets: positions, SignedAt: metav1.NewTime(t0)}, t0)
+func claiming(positions string) taskstate.Transition {
+	return taskstate.ClaimTargets(v1alpha1.Submission{ClaimID: "c-" + positions, ZoneID: "zone-1", Targets: positions, SignedAt: metav1.NewTime(t0)}, t0)
 }
 
 // summary is the conditions of a task: "Ready=Reason" if True, "-Ready=Reason" if not.
@@ -42,48 +41,50 @@ func summary(task *v1alpha1.PrefetchTask) string {
 	return strings.Join(all, " ")
 }
 
-func listed(id, status string, positions ...int) jobRecords {
-	l := jobRecords{}
+func listed(id, status string, positions ...int) taskstate.JobRecords {
+	l := taskstate.JobRecords{}
 	for _, i := range positions {
-		l.addTasks([]teo.PrefetchTask{{JobID: id, Target: fmt.Sprintf("HTTPS://H:443/%d", i), Status: status, FailType: "originPullFailed"}})
+		l.AddTasks([]teo.PrefetchTask{{JobID: id, Target: fmt.Sprintf("HTTPS://H:443/%d", i), Status: status, FailType: "originPullFailed"}})
 	}
 	return l
 }
 
 func TestTransitions(t *testing.T) {
-	quota := queue.Cause{Reason: v1alpha1.ReasonDailyQuota, Message: "no quota", Quota: true}
-	person := queue.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "no Secret", NeedsUser: true}
+	quota := taskstate.Cause{Reason: v1alpha1.ReasonDailyQuota, Message: "no quota", Quota: true}
+	person := taskstate.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "no Secret", NeedsUser: true}
 	revise := func(task *v1alpha1.PrefetchTask) { task.Spec.Revision = "2"; task.Generation++ }
-	following := func(l jobRecords, after time.Duration) transition { return follow(l, time.Hour, t0, t0.Add(after)) }
+	following := func(l taskstate.JobRecords, after time.Duration) taskstate.Transition {
+		return follow(l, time.Hour, t0, t0.Add(after))
+	}
 	for _, c := range []struct {
 		name    string
-		changes []transition
+		changes []taskstate.Transition
 		want    string
 		counts  string // total, submitted, succeeded, failed
 	}{
-		{"claimed", []transition{claiming("0-1")}, "-Finished=Submitting -Ready=Submitting -Submitted=Submitting", "2 0 0 0"},
-		{"submitted", []transition{claiming("0-1"), recordJob("j", nil, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
-		{"submitted in part", []transition{claiming("0"), recordJob("j", nil, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 1 0 0"},
-		{"refused in part", []transition{claiming("0-1"), recordJob("j", map[string]string{"https://h/1": "no"}, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 1"},
-		{"refused as a whole", []transition{refuseTargets(taskstate.AllPositions(2), "no", t0)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
-		{"released", []transition{claiming("0-1"), releaseClaim(noReason, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 0 0 0"},
-		{"unknown", []transition{claiming("0-1"), outcomeUnknown("lost", false)}, "-Finished=OutcomeUnknown -Ready=OutcomeUnknown ?Submitted=OutcomeUnknown", "2 0 0 0"},
-		{"found", []transition{claiming("0-1"), outcomeUnknown("lost", false), adoptJobs([]adoptedJob{{"j", taskstate.AllPositions(2)}}, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
-		{"found in part", []transition{claiming("0-1"), adoptJobs([]adoptedJob{{"j", taskstate.AllPositions(1)}}, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 1 0 0"},
-		{"lost three times with others", []transition{claiming("0-1"), adoptJobs(nil, t0), claiming("0-1"), adoptJobs(nil, t0), claiming("0-1"), adoptJobs(nil, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 0 0 0"},
-		{"lost three times, the last one alone", []transition{claiming("0-1"), adoptJobs(nil, t0), claiming("0-1"), adoptJobs(nil, t0), claiming("0"), adoptJobs(nil, t0)}, "-Finished=OutcomeUnknown -Ready=OutcomeUnknown Stalled=OutcomeUnknown -Submitted=Waiting", "2 0 0 0"},
-		{"waiting for quota", []transition{reportWaiting(queue.WaitingStatus{Cause: quota}, t0)}, "-Finished=DailyQuota QuotaExceeded=DailyQuota -Ready=DailyQuota -Submitted=DailyQuota", ""},
-		{"half done and waiting for quota, while the other half is followed", []transition{claiming("0"), recordJob("j", nil, t0), reportWaiting(queue.WaitingStatus{Cause: quota}, t0), following(listed("j", "success", 0), 0)}, "-Finished=DailyQuota QuotaExceeded=DailyQuota -Ready=DailyQuota -Submitted=DailyQuota", "2 1 1 0"},
-		{"stalled", []transition{reportWaiting(queue.WaitingStatus{Cause: person, Stalled: true}, t0)}, "-Finished=CredentialsMissing -Ready=CredentialsMissing Stalled=CredentialsMissing -Submitted=CredentialsMissing", ""},
-		{"mended", []transition{reportWaiting(queue.WaitingStatus{Cause: person, Stalled: true}, t0), claiming("0-1"), recordJob("j", nil, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
-		{"succeeded", []transition{claiming("0-1"), recordJob("j", nil, t0), following(listed("j", "success", 0, 1), 0)}, "Finished=Succeeded Ready=Succeeded Submitted=Submitted", "2 2 2 0"},
-		{"failed in part", []transition{claiming("0"), recordJob("i", nil, t0), claiming("1"), recordJob("j", nil, t0), following(listed("i", "success", 0), 0), following(listed("j", "failed", 1), 0)}, "Finished=PartiallyFailed -Ready=PartiallyFailed Stalled=PartiallyFailed Submitted=Submitted", "2 2 1 1"},
-		{"not to be seen", []transition{claiming("0-1"), recordJob("j", nil, t0), outcomesUnreadable(person)}, "-Finished=CredentialsMissing -Ready=CredentialsMissing Stalled=CredentialsMissing Submitted=Submitted", "2 2 0 0"},
-		{"seen again", []transition{claiming("0-1"), recordJob("j", nil, t0), outcomesUnreadable(person), following(listed("j", "success", 0), 0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 1 0"},
-		{"under way", []transition{claiming("0-1"), recordJob("j", nil, t0), following(listed("j", "processing", 0, 1), 0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
-		{"without an outcome", []transition{claiming("0-1"), recordJob("j", nil, t0), following(jobRecords{}, 2*time.Hour)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
-		{"not followed", []transition{claiming("0-1"), recordJob("j", nil, t0), endNotFollowed("denied", t0)}, "Finished=NotFollowed ?Ready=NotFollowed Stalled=NotFollowed Submitted=Submitted", "2 2 0 0"},
-		{"a new run after the end", []transition{refuseTargets(taskstate.AllPositions(2), "no", t0), revise, claiming("0-1")}, "-Finished=Submitting -Ready=Submitting -Submitted=Submitting", "2 0 0 0"},
+		{"claimed", []taskstate.Transition{claiming("0-1")}, "-Finished=Submitting -Ready=Submitting -Submitted=Submitting", "2 0 0 0"},
+		{"submitted", []taskstate.Transition{claiming("0-1"), taskstate.RecordJob("j", nil, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
+		{"submitted in part", []taskstate.Transition{claiming("0"), taskstate.RecordJob("j", nil, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 1 0 0"},
+		{"refused in part", []taskstate.Transition{claiming("0-1"), taskstate.RecordJob("j", map[string]string{"https://h/1": "no"}, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 1"},
+		{"refused as a whole", []taskstate.Transition{taskstate.RefuseTargets(taskstate.AllPositions(2), "no", t0)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
+		{"released", []taskstate.Transition{claiming("0-1"), taskstate.ReleaseClaim(noReason, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 0 0 0"},
+		{"unknown", []taskstate.Transition{claiming("0-1"), taskstate.OutcomeUnknown("lost", false)}, "-Finished=OutcomeUnknown -Ready=OutcomeUnknown ?Submitted=OutcomeUnknown", "2 0 0 0"},
+		{"found", []taskstate.Transition{claiming("0-1"), taskstate.OutcomeUnknown("lost", false), taskstate.AdoptJobs([]taskstate.AdoptedJob{{JobID: "j", Positions: taskstate.AllPositions(2)}}, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
+		{"found in part", []taskstate.Transition{claiming("0-1"), taskstate.AdoptJobs([]taskstate.AdoptedJob{{JobID: "j", Positions: taskstate.AllPositions(1)}}, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 1 0 0"},
+		{"lost three times with others", []taskstate.Transition{claiming("0-1"), taskstate.AdoptJobs(nil, t0), claiming("0-1"), taskstate.AdoptJobs(nil, t0), claiming("0-1"), taskstate.AdoptJobs(nil, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 0 0 0"},
+		{"lost three times, the last one alone", []taskstate.Transition{claiming("0-1"), taskstate.AdoptJobs(nil, t0), claiming("0-1"), taskstate.AdoptJobs(nil, t0), claiming("0"), taskstate.AdoptJobs(nil, t0)}, "-Finished=OutcomeUnknown -Ready=OutcomeUnknown Stalled=OutcomeUnknown -Submitted=Waiting", "2 0 0 0"},
+		{"waiting for quota", []taskstate.Transition{taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: quota}, t0)}, "-Finished=DailyQuota QuotaExceeded=DailyQuota -Ready=DailyQuota -Submitted=DailyQuota", ""},
+		{"half done and waiting for quota, while the other half is followed", []taskstate.Transition{claiming("0"), taskstate.RecordJob("j", nil, t0), taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: quota}, t0), following(listed("j", "success", 0), 0)}, "-Finished=DailyQuota QuotaExceeded=DailyQuota -Ready=DailyQuota -Submitted=DailyQuota", "2 1 1 0"},
+		{"stalled", []taskstate.Transition{taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: person, Stalled: true}, t0)}, "-Finished=CredentialsMissing -Ready=CredentialsMissing Stalled=CredentialsMissing -Submitted=CredentialsMissing", ""},
+		{"mended", []taskstate.Transition{taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: person, Stalled: true}, t0), claiming("0-1"), taskstate.RecordJob("j", nil, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
+		{"succeeded", []taskstate.Transition{claiming("0-1"), taskstate.RecordJob("j", nil, t0), following(listed("j", "success", 0, 1), 0)}, "Finished=Succeeded Ready=Succeeded Submitted=Submitted", "2 2 2 0"},
+		{"failed in part", []taskstate.Transition{claiming("0"), taskstate.RecordJob("i", nil, t0), claiming("1"), taskstate.RecordJob("j", nil, t0), following(listed("i", "success", 0), 0), following(listed("j", "failed", 1), 0)}, "Finished=PartiallyFailed -Ready=PartiallyFailed Stalled=PartiallyFailed Submitted=Submitted", "2 2 1 1"},
+		{"not to be seen", []taskstate.Transition{claiming("0-1"), taskstate.RecordJob("j", nil, t0), taskstate.OutcomesUnreadable(person)}, "-Finished=CredentialsMissing -Ready=CredentialsMissing Stalled=CredentialsMissing Submitted=Submitted", "2 2 0 0"},
+		{"seen again", []taskstate.Transition{claiming("0-1"), taskstate.RecordJob("j", nil, t0), taskstate.OutcomesUnreadable(person), following(listed("j", "success", 0), 0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 1 0"},
+		{"under way", []taskstate.Transition{claiming("0-1"), taskstate.RecordJob("j", nil, t0), following(listed("j", "processing", 0, 1), 0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
+		{"without an outcome", []taskstate.Transition{claiming("0-1"), taskstate.RecordJob("j", nil, t0), following(taskstate.JobRecords{}, 2*time.Hour)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
+		{"not followed", []taskstate.Transition{claiming("0-1"), taskstate.RecordJob("j", nil, t0), taskstate.EndNotFollowed("denied", t0)}, "Finished=NotFollowed ?Ready=NotFollowed Stalled=NotFollowed Submitted=Submitted", "2 2 0 0"},
+		{"a new run after the end", []taskstate.Transition{taskstate.RefuseTargets(taskstate.AllPositions(2), "no", t0), revise, claiming("0-1")}, "-Finished=Submitting -Ready=Submitting -Submitted=Submitting", "2 0 0 0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			task := taskOf(2)
@@ -100,7 +101,7 @@ func TestTransitions(t *testing.T) {
 					t.Errorf("counts are %s, want %s", got, c.counts)
 				}
 			}
-			if s.ObservedGeneration != task.Generation || isRunOver(task) == s.CompletionTime.IsZero() {
+			if s.ObservedGeneration != task.Generation || taskstate.IsRunOver(task) == s.CompletionTime.IsZero() {
 				t.Errorf("observed %d, completed %v", s.ObservedGeneration, s.CompletionTime)
 			}
 			for _, condition := range s.Conditions {
@@ -120,16 +121,16 @@ func TestTransitions(t *testing.T) {
 }
 
 func TestTellingTheSameAgainWritesNothing(t *testing.T) {
-	quota := queue.Cause{Reason: v1alpha1.ReasonBatchQuota, Message: "none", Quota: true, NeedsUser: true}
-	for name, tell := range map[string]transition{
-		"held for quota": reportWaiting(queue.WaitingStatus{Cause: quota, Stalled: true, NextAttempt: t0}, t0),
-		"stalled":        reportWaiting(queue.WaitingStatus{Cause: queue.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "none", NeedsUser: true}, Stalled: true}, t0),
-		"unknown":        outcomeUnknown("lost", true),
-		"not to be seen": outcomesUnreadable(queue.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "none", NeedsUser: true}),
+	quota := taskstate.Cause{Reason: v1alpha1.ReasonBatchQuota, Message: "none", Quota: true, NeedsUser: true}
+	for name, tell := range map[string]taskstate.Transition{
+		"held for quota": taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: quota, Stalled: true, NextAttempt: t0}, t0),
+		"stalled":        taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: taskstate.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "none", NeedsUser: true}, Stalled: true}, t0),
+		"unknown":        taskstate.OutcomeUnknown("lost", true),
+		"not to be seen": taskstate.OutcomesUnreadable(taskstate.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "none", NeedsUser: true}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			task := taskOf(2)
-			claimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: "0"}, t0)(task)
+			taskstate.ClaimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: "0"}, t0)(task)
 			tell(task)
 			for i := range task.Status.Conditions {
 				task.Status.Conditions[i].LastTransitionTime = metav1.NewTime(t0)
@@ -149,7 +150,7 @@ func TestFailedTargetsAreTheFirst100AndCountsAreExact(t *testing.T) {
 	for i := range 300 {
 		all[fmt.Sprintf("https://h/%d", i)] = strings.Repeat("é", 1000)
 	}
-	recordJob("", all, t0)(task)
+	taskstate.RecordJob("", all, t0)(task)
 	s := task.Status
 	if len(s.FailedTargets) != 100 || *s.Targets.Failed != 300 || len(s.Jobs) != 0 || s.RefusedTargets != "0-299" {
 		t.Errorf("%d named, %d counted, %d jobs, refused %s", len(s.FailedTargets), *s.Targets.Failed, len(s.Jobs), s.RefusedTargets)

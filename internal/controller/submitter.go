@@ -270,7 +270,7 @@ func (s *Submitter) writeWaitingStatuses(l *accountQueue) time.Duration {
 
 // writeWaitingStatus writes one note, unless it cannot or may not yet. A conflict means that the
 // task has changed, and its event will make the queue think again.
-func (s *Submitter) writeWaitingStatus(note queue.WaitingStatus) (told bool) {
+func (s *Submitter) writeWaitingStatus(note taskstate.WaitingStatus) (told bool) {
 	if s.notes.waitTime(note.Task) > 0 {
 		return false
 	}
@@ -280,7 +280,7 @@ func (s *Submitter) writeWaitingStatus(note queue.WaitingStatus) (told bool) {
 		return s.critical.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !isRefused(err)
 	}
 	err := retry.OnError(retry.DefaultBackoff, trouble, func() (err error) {
-		task, err = s.store.withLowPriority().writeStatus(s.critical, note.Task, reportWaiting(note, time.Now()))
+		task, err = s.store.withLowPriority().writeStatus(s.critical, note.Task, taskstate.ReportWaiting(note, time.Now()))
 		return err
 	})
 	if err != nil {
@@ -359,8 +359,8 @@ func (o *sharedState) reportFinished(before, after *v1alpha1.PrefetchTask) {
 	if after == nil {
 		return
 	}
-	isAgain := isRunOver(before) && before.Status.Run == after.Status.Run
-	if !isRunOver(after) || isAgain && (!taskstate.IsUnseen(before) || taskstate.IsUnseen(after)) {
+	isAgain := taskstate.IsRunOver(before) && before.Status.Run == after.Status.Run
+	if !taskstate.IsRunOver(after) || isAgain && (!taskstate.IsUnseen(before) || taskstate.IsUnseen(after)) {
 		return
 	}
 	for _, condition := range after.Status.Conditions {

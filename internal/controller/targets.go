@@ -391,9 +391,9 @@ func (l *targetsResolver) writeUnavailable(task *v1alpha1.PrefetchTask, why *tar
 	default:
 		return true // as far as this process may
 	}
-	after, err := l.store.writeStatus(l.critical, task, targetsUnavailable(queue.Cause{Reason: why.reason, Message: upperFirst(why.Error())}, stalled))
+	after, err := l.store.writeStatus(l.critical, task, taskstate.TargetsUnavailable(taskstate.Cause{Reason: why.reason, Message: upperFirst(why.Error())}, stalled))
 	l.reportRefusedWrite(task, after, err)
-	if err == nil && stalled && !isStalledFor(task, why.reason) {
+	if err == nil && stalled && !taskstate.IsStalledFor(task, why.reason) {
 		l.recordEvent(after, corev1.EventTypeWarning, why.reason, "ReadTargets", upperFirst(why.Error()))
 	}
 	return err == nil

@@ -257,8 +257,8 @@ func TestAFinishedOrSuspendedTaskReadsNoList(t *testing.T) {
 		u := newListUnit(t)
 		done := listTask("done", "list")
 		done.Spec.Targets = []v1alpha1.Target{"https://h/a"}
-		recordJob("job-1", nil, time.Now())(claimedAt(done, time.Now()))
-		finishRun(done, 1, 0, time.Now())
+		taskstate.RecordJob("job-1", nil, time.Now())(claimedAt(done, time.Now()))
+		taskstate.FinishRun(done, 1, 0, time.Now())
 		done.Spec.Targets = nil
 		suspended := listTask("suspended", "list")
 		suspended.Spec.Suspend = ptr.To(true)
@@ -296,14 +296,14 @@ func TestARunIsTiedToItsListOnceSomethingIsSubmitted(t *testing.T) {
 	}{
 		{"new", func(*v1alpha1.PrefetchTask) {}, false},
 		{"claimed", claimed, true},
-		{"released", func(task *v1alpha1.PrefetchTask) { claimed(task); releaseClaim(noReason, time.Now())(task) }, false},
+		{"released", func(task *v1alpha1.PrefetchTask) { claimed(task); taskstate.ReleaseClaim(noReason, time.Now())(task) }, false},
 		{"submitted in part", func(task *v1alpha1.PrefetchTask) {
 			claimed(task)
 			task.Status.Submission.Targets = "0"
-			recordJob("job-1", nil, time.Now())(task)
+			taskstate.RecordJob("job-1", nil, time.Now())(task)
 		}, true},
 		{"refused in part", func(task *v1alpha1.PrefetchTask) {
-			refuseTargets(taskstate.Positions{0}, "no", time.Now())(task)
+			taskstate.RefuseTargets(taskstate.Positions{0}, "no", time.Now())(task)
 		}, true},
 	}
 	for _, tt := range tests {
@@ -324,7 +324,7 @@ func TestARunIsTiedToItsListOnceSomethingIsSubmitted(t *testing.T) {
 					t.Errorf("with another list: Ready %+v, fed %v; want tied: %v", ready, fed["task"], tt.tied)
 				}
 				if !tt.tied {
-					beginRun(fed["task"], time.Now())
+					taskstate.BeginRun(fed["task"], time.Now())
 					if got := fed["task"].Status; got.TargetsHash != taskstate.HashTargets(fed["task"]) || got.LostCalls != 0 {
 						t.Errorf("the run does not begin with the new list: %+v", got)
 					}
@@ -350,8 +350,8 @@ func TestARetryThatWaitsForItsListSpeaksOfTheNewestGeneration(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		task := listTask("task", "list")
 		task.Spec.Targets = []v1alpha1.Target{"https://h/a", "https://h/b"}
-		recordJob("job-1", nil, time.Now())(claimedAt(task, time.Now()))
-		finishRun(task, 1, 1, time.Now())
+		taskstate.RecordJob("job-1", nil, time.Now())(claimedAt(task, time.Now()))
+		taskstate.FinishRun(task, 1, 1, time.Now())
 		task.Spec.Targets = nil
 		task.Annotations, task.Generation = map[string]string{v1alpha1.RetryAnnotation: "1"}, 2
 		u := newListUnit(t, task)
@@ -378,7 +378,7 @@ func TestAMissingListIsToldOnceAndLookedForAgain(t *testing.T) {
 		first := u.get("task")
 		feed()
 		ready := meta.FindStatusCondition(first.Status.Conditions, v1alpha1.ConditionReady)
-		if ready == nil || ready.Reason != v1alpha1.ReasonTargetsMissing || first.Status.ObservedGeneration != 1 || isStalledFor(first, ready.Reason) {
+		if ready == nil || ready.Reason != v1alpha1.ReasonTargetsMissing || first.Status.ObservedGeneration != 1 || taskstate.IsStalledFor(first, ready.Reason) {
 			t.Fatalf("at first: %+v", first.Status)
 		}
 		for range 10 {
@@ -387,7 +387,7 @@ func TestAMissingListIsToldOnceAndLookedForAgain(t *testing.T) {
 		}
 		reads, _ := u.seen()
 		stalled := u.get("task")
-		if !isStalledFor(stalled, v1alpha1.ReasonTargetsMissing) {
+		if !taskstate.IsStalledFor(stalled, v1alpha1.ReasonTargetsMissing) {
 			t.Errorf("after a while: %+v", stalled.Status)
 		}
 		if reads < 10 || reads > 12 {
@@ -458,17 +458,17 @@ func TestATaskWithoutItsTargetsKeepsWhatItsStatusSays(t *testing.T) {
 	if _, open := openZone(task); open {
 		t.Error("it is looked for")
 	}
-	recordJob("job-1", map[string]string{"https://h/a": "no"}, now)(task)
-	if s := task.Status; len(s.Jobs) != 1 || s.Jobs[0].Targets != "0-1" || isRunOver(task) {
+	taskstate.RecordJob("job-1", map[string]string{"https://h/a": "no"}, now)(task)
+	if s := task.Status; len(s.Jobs) != 1 || s.Jobs[0].Targets != "0-1" || taskstate.IsRunOver(task) {
 		t.Errorf("recorded: %+v", s)
 	}
-	follow(jobRecords{}, 0, now, now.Add(time.Hour))(task)
-	if s := task.Status; s.Jobs[0].Failed != 0 || isRunOver(task) || !s.CompletionTime.IsZero() {
+	follow(taskstate.JobRecords{}, 0, now, now.Add(time.Hour))(task)
+	if s := task.Status; s.Jobs[0].Failed != 0 || taskstate.IsRunOver(task) || !s.CompletionTime.IsZero() {
 		t.Errorf("followed: %+v", s)
 	}
 	task.Status.Submission = &v1alpha1.Submission{ClaimID: "x", Targets: "2", SignedAt: metav1.NewTime(now)}
-	adoptJobs([]adoptedJob{{"job-2", taskstate.Positions{2}}}, now)(task)
-	if s := task.Status; len(s.Jobs) != 2 || s.Jobs[1].Targets != "2" || isRunOver(task) {
+	taskstate.AdoptJobs([]taskstate.AdoptedJob{{JobID: "job-2", Positions: taskstate.Positions{2}}}, now)(task)
+	if s := task.Status; len(s.Jobs) != 2 || s.Jobs[1].Targets != "2" || taskstate.IsRunOver(task) {
 		t.Errorf("adopted: %+v", s)
 	}
 }

@@ -110,7 +110,7 @@ func (u *unit) get(name string) *v1alpha1.PrefetchTask {
 
 // claimedAt makes the task carry a claim on all its targets.
 func claimedAt(task *v1alpha1.PrefetchTask, signedAt time.Time) *v1alpha1.PrefetchTask {
-	claimTargets(v1alpha1.Submission{
+	taskstate.ClaimTargets(v1alpha1.Submission{
 		ClaimID: "claim of " + task.Name, ZoneID: task.Spec.ZoneID, AccountHash: unitCreds.Hash(), SignedAt: metav1.NewTime(signedAt.Truncate(time.Second)),
 		Targets: taskstate.AllPositions(len(taskstate.DistinctTargets(task))).String(), Semantics: taskstate.HashSemantics(task),
 	}, signedAt)(task)
@@ -201,30 +201,30 @@ func (p *Poller) open(z zoneKey) (tasks []*v1alpha1.PrefetchTask, due time.Time)
 }
 
 // follow is the news of a look that read all jobs of a task, and all of this.
-func follow(listed jobRecords, deadline time.Duration, now, serverNow time.Time) transition {
+func follow(listed taskstate.JobRecords, deadline time.Duration, now, serverNow time.Time) taskstate.Transition {
 	return func(task *v1alpha1.PrefetchTask) {
-		followJobs(readingOf(task, listed, serverNow), outcomeLimits{deadline, 72 * time.Hour}, now, true)(task)
+		taskstate.FollowJobs(readingOf(task, listed, serverNow), taskstate.OutcomeLimits{Deadline: deadline, Retention: 72 * time.Hour}, now, true)(task)
 	}
 }
 
 // reopen handles a retry of which EdgeOne lists this; nil is that it was not asked.
-func reopen(listed jobRecords, now time.Time) transition {
+func reopen(listed taskstate.JobRecords, now time.Time) taskstate.Transition {
 	return func(task *v1alpha1.PrefetchTask) {
-		read := map[string]jobFailures{}
+		read := map[string]taskstate.JobFailures{}
 		for i := range task.Status.Jobs {
-			if job := &task.Status.Jobs[i]; listed != nil && !namesAllFailures(task, job) {
-				read[job.ID] = failuresOf(task, job, readingOf(task, listed, now))
+			if job := &task.Status.Jobs[i]; listed != nil && !taskstate.NamesAllFailures(task, job) {
+				read[job.ID] = taskstate.FailuresOf(task, job, readingOf(task, listed, now))
 			}
 		}
-		reopenFailed(read, now)(task)
+		taskstate.ReopenFailed(read, now)(task)
 	}
 }
 
-func readingOf(task *v1alpha1.PrefetchTask, listed jobRecords, at time.Time) *historyRead {
-	seen := newHistoryRead(at)
-	seen.listing = listed
+func readingOf(task *v1alpha1.PrefetchTask, listed taskstate.JobRecords, at time.Time) *taskstate.HistoryRead {
+	seen := taskstate.NewHistoryRead(at)
+	seen.Listing = listed
 	for _, job := range task.Status.Jobs {
-		seen.whole[job.ID] = true
+		seen.Whole[job.ID] = true
 	}
 	return seen
 }

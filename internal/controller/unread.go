@@ -5,14 +5,14 @@ import (
 	"time"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
 // unreadCause is why EdgeOne's history cannot be read: what to tell, and whether only a
 // person can change that. Other trouble, such as a connection that fails, says nothing
 // about the next look.
-func unreadCause(err error, recheck time.Duration) (why queue.Cause, isRefused bool) {
+func unreadCause(err error, recheck time.Duration) (why taskstate.Cause, isRefused bool) {
 	why = planBackOff(err, 1, recheck).Cause
 	why.Message = explainUnread(err, why.Message)
 	switch {

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // maxSettleTries of a write are made before a call is over for all but the task that does not
@@ -19,7 +20,7 @@ const maxSettleTries = 3
 
 // recordOutcomes writes what became of a call to those of its tasks that carry the claim. It
 // returns the tasks that have not taken it in a few tries, and still carry it.
-func (s *Submitter) recordOutcomes(ctx context.Context, claimID string, tasks []*v1alpha1.PrefetchTask, claimed []bool, c transition) []*v1alpha1.PrefetchTask {
+func (s *Submitter) recordOutcomes(ctx context.Context, claimID string, tasks []*v1alpha1.PrefetchTask, claimed []bool, c taskstate.Transition) []*v1alpha1.PrefetchTask {
 	var mu sync.Mutex
 	var unsettled []*v1alpha1.PrefetchTask
 	writeInParallel(len(tasks), func(i int) {
@@ -45,7 +46,7 @@ func (s *Submitter) recordOutcomes(ctx context.Context, claimID string, tasks []
 // for as long as it takes: a JobId that EdgeOne gave must not be lost. Their claims hold
 // their own URLs meanwhile, and nothing else. A task that the API server refuses is kept
 // in mind until somebody changes it.
-func (s *Submitter) recordInBackground(ctx context.Context, claimID string, unsettled []*v1alpha1.PrefetchTask, c transition) {
+func (s *Submitter) recordInBackground(ctx context.Context, claimID string, unsettled []*v1alpha1.PrefetchTask, c taskstate.Transition) {
 	writeInParallel(len(unsettled), func(i int) {
 		before := unsettled[i]
 		after, err := s.store.settleClaim(ctx, before, claimID, c, unlimitedTries)
@@ -62,7 +63,7 @@ func (s *Submitter) recordInBackground(ctx context.Context, claimID string, unse
 type unrecordedOutcome struct {
 	claimID string
 	version string // of the task that did not take it
-	outcome transition
+	outcome taskstate.Transition
 	at      time.Time
 }
 
@@ -113,7 +114,7 @@ func (o *sharedState) reportRefusedWrite(before, after *v1alpha1.PrefetchTask, e
 	case isRefused(err):
 		why := refusalCause(err)
 		o.recordEvent(before, corev1.EventTypeWarning, why.Reason, "WriteStatus", why.Message)
-	case err == nil && after != nil && isStalledFor(after, v1alpha1.ReasonTooLarge) && !isStalledFor(before, v1alpha1.ReasonTooLarge):
-		o.recordEvent(after, corev1.EventTypeWarning, v1alpha1.ReasonTooLarge, "WriteStatus", tooLargeMessage)
+	case err == nil && after != nil && taskstate.IsStalledFor(after, v1alpha1.ReasonTooLarge) && !taskstate.IsStalledFor(before, v1alpha1.ReasonTooLarge):
+		o.recordEvent(after, corev1.EventTypeWarning, v1alpha1.ReasonTooLarge, "WriteStatus", taskstate.TooLargeMessage)
 	}
 }

@@ -279,7 +279,7 @@ func TestATaskThatIsBeingDeletedIsLeftAlone(t *testing.T) {
 		edgeOne := unitEdgeOne(nil)
 		defer edgeOne.Close()
 		followed := claimedAt(unitTask("followed", 1), time.Now())
-		recordJob(execute(t, edgeOne, "https://h/0"), nil, time.Now())(followed)
+		taskstate.RecordJob(execute(t, edgeOne, "https://h/0"), nil, time.Now())(followed)
 		claimed, waiting := claimedAt(unitTask("claimed", 2), time.Now()), unitTask("waiting", 3)
 		var tasks []*v1alpha1.PrefetchTask
 		for _, task := range []*v1alpha1.PrefetchTask{followed, claimed, waiting} {
@@ -320,7 +320,7 @@ func TestWhatBecomesDueBeforeTheQueueIsThereIsDueAfterwards(t *testing.T) {
 		edgeOne := unitEdgeOne(nil)
 		defer edgeOne.Close()
 		task := claimedAt(unitTask("a", 1), time.Now())
-		recordJob(execute(t, edgeOne, "https://h/0"), nil, time.Now())(task)
+		taskstate.RecordJob(execute(t, edgeOne, "https://h/0"), nil, time.Now())(task)
 		u := newUnit(t, edgeOne.RoundTripper(), nil, task)
 		s, _ := u.submitter(u.get("a"), unitTask("b", 1))
 		accounts, zones := priorityqueue.New[secretKey]("accounts"), priorityqueue.New[zoneKey]("zones")

@@ -57,7 +57,7 @@ func (s statusWriter) withLowPriority() statusWriter {
 // writeStatus applies c to a copy of the task and writes the status if it differs. One that
 // etcd does not take is written in short, and says so. An error that isRefused comes
 // again until somebody changes the object, a policy or the CRD.
-func (s statusWriter) writeStatus(ctx context.Context, task *v1alpha1.PrefetchTask, c transition) (*v1alpha1.PrefetchTask, error) {
+func (s statusWriter) writeStatus(ctx context.Context, task *v1alpha1.PrefetchTask, c taskstate.Transition) (*v1alpha1.PrefetchTask, error) {
 	known := s.refused.lookUp(task.UID)
 	if known.err != nil && known.version == task.ResourceVersion {
 		return task, known.err
@@ -71,7 +71,7 @@ func (s statusWriter) writeStatus(ctx context.Context, task *v1alpha1.PrefetchTa
 	}
 	if known.short || isTooLarge(err) {
 		var written *v1alpha1.PrefetchTask
-		if written, err = s.writeWholeStatus(ctx, task, func(task *v1alpha1.PrefetchTask) { c(task); shortenStatus(task) }); err == nil {
+		if written, err = s.writeWholeStatus(ctx, task, func(task *v1alpha1.PrefetchTask) { c(task); taskstate.ShortenStatus(task) }); err == nil {
 			s.refused.rememberWrite(task.UID, refusedWrite{short: true})
 			return written, nil
 		}
@@ -86,12 +86,12 @@ func (s statusWriter) writeStatus(ctx context.Context, task *v1alpha1.PrefetchTa
 // etcd does not take it, only the names of failed targets are left out, half of the
 // status at a time. Nothing but the status is sent: the API server takes nothing else,
 // and the targets may be a megabyte. So the targets are not copied either.
-func (s statusWriter) writeWholeStatus(ctx context.Context, task *v1alpha1.PrefetchTask, c transition) (*v1alpha1.PrefetchTask, error) {
+func (s statusWriter) writeWholeStatus(ctx context.Context, task *v1alpha1.PrefetchTask, c taskstate.Transition) (*v1alpha1.PrefetchTask, error) {
 	changed := withTargets(task, nil).DeepCopy()
 	changed.Spec.Targets = task.Spec.Targets
 	c(changed)
 	for room := s.refused.lookUp(task.UID).room; ; {
-		trimStatus(&changed.Status, room)
+		taskstate.TrimStatus(&changed.Status, room)
 		if equality.Semantic.DeepEqual(task.Status, changed.Status) {
 			return task, nil
 		}
@@ -99,7 +99,7 @@ func (s statusWriter) writeWholeStatus(ctx context.Context, task *v1alpha1.Prefe
 		if !isTooLarge(err) || len(changed.Status.FailedTargets) == 0 {
 			return written, err
 		}
-		if room = jsonSize(changed.Status) / 2; room < leastRoom {
+		if room = taskstate.JsonSize(changed.Status) / 2; room < taskstate.LeastRoom {
 			room = 0
 		}
 		s.refused.rememberWrite(task.UID, refusedWrite{room: room})
@@ -181,7 +181,7 @@ func (s statusWriter) withTargetList(ctx context.Context, task *v1alpha1.Prefetc
 // writeClaim writes the claim to a task as the cache has it, and returns the newest
 // version known. The claim is on it for certain if there is no error; without
 // that the task may not be in the call. A stale cache is errStale.
-func (s statusWriter) writeClaim(ctx context.Context, task *v1alpha1.PrefetchTask, submission v1alpha1.Submission, c transition) (*v1alpha1.PrefetchTask, error) {
+func (s statusWriter) writeClaim(ctx context.Context, task *v1alpha1.PrefetchTask, submission v1alpha1.Submission, c taskstate.Transition) (*v1alpha1.PrefetchTask, error) {
 	claimed, err := s.writeWholeStatus(ctx, task, c)
 	if err == nil || isRefused(err) {
 		return claimed, err
@@ -196,7 +196,7 @@ func (s statusWriter) writeClaim(ctx context.Context, task *v1alpha1.PrefetchTas
 		return task, readErr
 	}
 	if now != nil && isClaimedBy(now, submission.ClaimID) {
-		now, _ = s.writeStatus(ctx, now, releaseClaim(noReason, time.Now()))
+		now, _ = s.writeStatus(ctx, now, taskstate.ReleaseClaim(noReason, time.Now()))
 	}
 	return now, err
 }
@@ -211,7 +211,7 @@ const unlimitedTries = -1
 // version known. The error is nil once that is written, or the claim or the task is
 // gone. One that isRefused is not tried again.
 func (s statusWriter) settleClaim(
-	ctx context.Context, task *v1alpha1.PrefetchTask, claimID string, c transition, tries int,
+	ctx context.Context, task *v1alpha1.PrefetchTask, claimID string, c taskstate.Transition, tries int,
 ) (newest *v1alpha1.PrefetchTask, trouble error) {
 	newest = task
 	backoff := wait.Backoff{Duration: 20 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 16, Cap: 5 * time.Second}

@@ -64,10 +64,10 @@ func TestAJobIDIsRecordedHoweverLongTheAPIServerIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		task := &v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "a", UID: "u"}}
 		task.Spec = v1alpha1.PrefetchTaskSpec{ZoneID: "zone-1", Targets: []v1alpha1.Target{"https://a/"}}
-		claimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: "0"}, time.Now())(task)
+		taskstate.ClaimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: "0"}, time.Now())(task)
 		o := &outage{until: time.Now().Add(10 * time.Minute), task: task}
 		s := newStatusWriter(o, live{outage: o}, newTaskStore(), time.Second)
-		_, err := s.settleClaim(t.Context(), task, "c", recordJob("job", nil, time.Now()), unlimitedTries)
+		_, err := s.settleClaim(t.Context(), task, "c", taskstate.RecordJob("job", nil, time.Now()), unlimitedTries)
 		if err != nil {
 			t.Error(err)
 		}
@@ -131,11 +131,11 @@ func TestAStatusWriteLosesToOneThatWasNotSeen(t *testing.T) {
 	if _, err := u.store.writeStatus(t.Context(), u.get("a"), claiming("0")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := u.store.writeStatus(t.Context(), stale, outcomeUnknown("stale", true)); !apierrors.IsConflict(err) {
+	if _, err := u.store.writeStatus(t.Context(), stale, taskstate.OutcomeUnknown("stale", true)); !apierrors.IsConflict(err) {
 		t.Errorf("a write over one that was not seen gives %v", err)
 	}
 	submission := v1alpha1.Submission{ClaimID: "mine", ZoneID: unitZone, Targets: "0", SignedAt: metav1.NewTime(t0)}
-	if _, err := u.store.writeClaim(t.Context(), stale, submission, claimTargets(submission, t0)); !errors.Is(err, errStale) {
+	if _, err := u.store.writeClaim(t.Context(), stale, submission, taskstate.ClaimTargets(submission, t0)); !errors.Is(err, errStale) {
 		t.Errorf("a claim on a stale copy gives %v", err)
 	}
 	if now := u.get("a"); !isClaimedBy(now, "c-0") || taskstate.ReadyReason(now) != v1alpha1.ReasonSubmitting {
@@ -153,7 +153,7 @@ func TestAClaimThatWasNotAcknowledgedIsTakenBack(t *testing.T) {
 		return err
 	}, unitTask("a", 1))
 	submission := v1alpha1.Submission{ClaimID: "mine", ZoneID: unitZone, Targets: "0", SignedAt: metav1.NewTime(t0)}
-	task, err := u.store.writeClaim(t.Context(), u.get("a"), submission, claimTargets(submission, t0))
+	task, err := u.store.writeClaim(t.Context(), u.get("a"), submission, taskstate.ClaimTargets(submission, t0))
 	if !errors.Is(err, errAway) || task.Status.Submission != nil {
 		t.Errorf("the claim is taken for made: %v, %+v", err, task.Status.Submission)
 	}
@@ -169,10 +169,10 @@ func TestAnAnswerIsRecordedUnderItsOwnClaimOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	newer := v1alpha1.Submission{ClaimID: "of the new run", ZoneID: unitZone, Targets: "0", SignedAt: metav1.NewTime(t0)}
-	if _, err := u.store.writeStatus(t.Context(), u.get("a"), claimTargets(newer, t0)); err != nil {
+	if _, err := u.store.writeStatus(t.Context(), u.get("a"), taskstate.ClaimTargets(newer, t0)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := u.store.settleClaim(t.Context(), old, "c-0", recordJob("job", nil, t0), unlimitedTries); err != nil {
+	if _, err := u.store.settleClaim(t.Context(), old, "c-0", taskstate.RecordJob("job", nil, t0), unlimitedTries); err != nil {
 		t.Error(err)
 	}
 	if now := u.get("a"); !isClaimedBy(now, "of the new run") || len(now.Status.Jobs) > 0 {

@@ -11,7 +11,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate/taskstatetest"
 )
 
-var denied = Cause{Reason: v1alpha1.ReasonPermissionDenied, Message: "denied", NeedsUser: true}
+var denied = taskstate.Cause{Reason: v1alpha1.ReasonPermissionDenied, Message: "denied", NeedsUser: true}
 
 // release plays that a call was certainly not executed.
 func (w *world) release(call *Call, tell func(tasks []*v1alpha1.PrefetchTask)) {
@@ -197,7 +197,7 @@ func TestAZoneAndAllZonesWaitForEachOthersLostCalls(t *testing.T) {
 func TestACallThatThePathDoesNotTakeIsSentInParts(t *testing.T) {
 	w := newWorld(t)
 	const takes = 7
-	why := Cause{Reason: v1alpha1.ReasonUnavailable, Message: "cut off"}
+	why := taskstate.Cause{Reason: v1alpha1.ReasonUnavailable, Message: "cut off"}
 	w.set(taskstatetest.NewTask("large", append(taskstatetest.ListURLs("x", 40), "https://a.example/never")...))
 	w.set(taskstatetest.NewTask("small", taskstatetest.ListURLs("y", 1)...))
 	tries, alone := 0, 0

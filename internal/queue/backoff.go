@@ -1,12 +1,13 @@
 package queue
 
 import (
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"time"
 )
 
 // backOff keeps tasks from being called for until a time. No event shortens it.
 type backOff struct {
-	Cause
+	taskstate.Cause
 	until      time.Time
 	since      time.Time
 	isReported bool      // to its tasks, that they are stalled
@@ -18,7 +19,7 @@ func (h backOff) isActive(now time.Time) bool { return now.Before(h.until) }
 
 // extend extends a hold; one of the same reason goes on, so that its age tells
 // how long the trouble has lasted.
-func (h backOff) extend(why Cause, now, until time.Time) backOff {
+func (h backOff) extend(why taskstate.Cause, now, until time.Time) backOff {
 	renewed := backOff{Cause: why, until: until, since: now, probe: true}
 	if h.Reason == why.Reason {
 		renewed.since, renewed.isReported = h.since, h.isReported
@@ -54,7 +55,7 @@ func (q *Queue) isStalled(h backOff, now time.Time) bool {
 }
 
 // BackOffAccount keeps all tasks of the account waiting.
-func (q *Queue) BackOffAccount(why Cause, now, until time.Time) {
+func (q *Queue) BackOffAccount(why taskstate.Cause, now, until time.Time) {
 	changed := !q.accountBackOff.hasCause(why)
 	q.accountBackOff = q.accountBackOff.extend(why, now, until)
 	q.reportBackOff(&q.accountBackOff, changed, now, func() {
@@ -65,7 +66,7 @@ func (q *Queue) BackOffAccount(why Cause, now, until time.Time) {
 }
 
 // BackOffZone keeps all tasks of a zone waiting, in either mode.
-func (q *Queue) BackOffZone(zoneID string, why Cause, now, until time.Time) {
+func (q *Queue) BackOffZone(zoneID string, why taskstate.Cause, now, until time.Time) {
 	for _, edge := range []bool{false, true} {
 		if p := q.zoneQuotas[zoneMode{zoneID, edge}]; p != nil {
 			q.backOffMode(p, why, now, until)
@@ -73,7 +74,7 @@ func (q *Queue) BackOffZone(zoneID string, why Cause, now, until time.Time) {
 	}
 }
 
-func (q *Queue) backOffMode(p *zoneQuota, why Cause, now, until time.Time) {
+func (q *Queue) backOffMode(p *zoneQuota, why taskstate.Cause, now, until time.Time) {
 	changed := !p.backOff.hasCause(why)
 	next := p.backOff.next
 	p.backOff = p.backOff.extend(why, now, until)
@@ -95,7 +96,7 @@ func (q *Queue) backOffMode(p *zoneQuota, why Cause, now, until time.Time) {
 }
 
 // BackOffLane keeps a lane waiting after a call of it failed.
-func (q *Queue) BackOffLane(lane BatchKey, why Cause, now, until time.Time) {
+func (q *Queue) BackOffLane(lane BatchKey, why taskstate.Cause, now, until time.Time) {
 	if l := q.lanes[lane]; l != nil {
 		l.backOff = l.backOff.extend(why, now, until)
 		l.backOff.probe = false
@@ -107,7 +108,9 @@ func (q *Queue) BackOffLane(lane BatchKey, why Cause, now, until time.Time) {
 	}
 }
 
-func (h backOff) hasCause(why Cause) bool { return h.Reason == why.Reason && h.Message == why.Message }
+func (h backOff) hasCause(why taskstate.Cause) bool {
+	return h.Reason == why.Reason && h.Message == why.Message
+}
 
 // refreshLane offers the lane's tasks if nothing keeps it from a call.
 func (q *Queue) refreshLane(l *laneState, now time.Time) {
@@ -143,7 +146,7 @@ func (p *zoneQuota) isBackedOff(now time.Time) bool {
 const maxUnknownCalls = 4
 
 // BackOffScope keeps waiting whom a failed call's trouble concerns.
-func (q *Queue) BackOffScope(reach Scope, call *Call, why Cause, now, until time.Time) {
+func (q *Queue) BackOffScope(reach Scope, call *Call, why taskstate.Cause, now, until time.Time) {
 	switch reach {
 	case ScopeAccount:
 		q.BackOffAccount(why, now, until)

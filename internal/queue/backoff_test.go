@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate/taskstatetest"
 )
 
@@ -208,7 +209,7 @@ func TestATaskThatTakesManyDaysKeepsNobodyWaitingForLongerThanOne(t *testing.T) 
 }
 
 func TestHoldsAndTheirProbe(t *testing.T) {
-	trouble := Cause{Reason: v1alpha1.ReasonUnavailable, Message: "trouble"}
+	trouble := taskstate.Cause{Reason: v1alpha1.ReasonUnavailable, Message: "trouble"}
 	for _, c := range []struct {
 		name  string
 		hold  func(w *world, until time.Time)
@@ -312,7 +313,7 @@ func TestNotes(t *testing.T) {
 		w.set(taskstatetest.NewTask("a", taskstatetest.ListURLs("a", 1)...))
 		call := w.next()
 		w.set(taskstatetest.NewTask("b", taskstatetest.ListURLs("b", 1)...))
-		w.q.BackOffZone(call.Lane.ZoneID, Cause{Reason: "Unavailable"}, w.now, w.now.Add(time.Hour))
+		w.q.BackOffZone(call.Lane.ZoneID, taskstate.Cause{Reason: "Unavailable"}, w.now, w.now.Add(time.Hour))
 		w.now = w.now.Add(9 * time.Second)
 		say(w, "")
 		w.now = w.now.Add(time.Second)
@@ -335,7 +336,7 @@ func TestNotes(t *testing.T) {
 	t.Run("what needs a person stalls after a minute", func(t *testing.T) {
 		w := newWorld(t)
 		w.set(taskstatetest.NewTask("a", taskstatetest.ListURLs("a", 1)...))
-		why := Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "no Secret", NeedsUser: true}
+		why := taskstate.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "no Secret", NeedsUser: true}
 		var got []string
 		for range 10 {
 			w.q.BackOffAccount(why, w.now, w.now.Add(30*time.Second))
@@ -354,7 +355,7 @@ func TestNotes(t *testing.T) {
 	t.Run("short trouble is not told", func(t *testing.T) {
 		w := newWorld(t)
 		w.set(taskstatetest.NewTask("a", taskstatetest.ListURLs("a", 1)...))
-		w.q.BackOffAccount(Cause{Reason: v1alpha1.ReasonThrottled}, w.now, w.now.Add(time.Second))
+		w.q.BackOffAccount(taskstate.Cause{Reason: v1alpha1.ReasonThrottled}, w.now, w.now.Add(time.Second))
 		say(w, "")
 		w.drive(time.Minute)
 		say(w, "")
@@ -381,7 +382,7 @@ func TestNotes(t *testing.T) {
 }
 
 // told writes a note as the controller does, as far as it matters here.
-func told(note WaitingStatus) func(*v1alpha1.PrefetchTask) {
+func told(note taskstate.WaitingStatus) func(*v1alpha1.PrefetchTask) {
 	return func(task *v1alpha1.PrefetchTask) {
 		task.Status.ObservedGeneration = task.Generation
 		if note.Reason == "" {

@@ -36,7 +36,7 @@ func (q *Queue) BisectRejected(call *Call, tasks []*v1alpha1.PrefetchTask, now t
 // proxy limits the size of requests, say. What shared the call is tried again by
 // halves, behind all others. A single target that cannot be sent waits for itself
 // alone, longer each time.
-func (q *Queue) BisectCutOff(call *Call, tasks []*v1alpha1.PrefetchTask, why Cause, now time.Time) {
+func (q *Queue) BisectCutOff(call *Call, tasks []*v1alpha1.PrefetchTask, why taskstate.Cause, now time.Time) {
 	if len(call.suspects) == 0 { // what its tasks have beyond the call does not wait for it
 		for _, part := range call.Parts {
 			if rest := taskstate.OpenPositions(part.Task).Minus(part.Positions); len(rest) > 0 {

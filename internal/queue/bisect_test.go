@@ -15,7 +15,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate/taskstatetest"
 )
 
-func condition(task *v1alpha1.PrefetchTask, name string, yes bool, why Cause) {
+func condition(task *v1alpha1.PrefetchTask, name string, yes bool, why taskstate.Cause) {
 	c := metav1.Condition{Type: name, Status: metav1.ConditionFalse, Reason: why.Reason, Message: why.Message}
 	if yes {
 		c.Status = metav1.ConditionTrue
@@ -172,7 +172,7 @@ func TestTheRestOfATaskGoesOnBesideAURLThatIsCutOff(t *testing.T) {
 		w := newWorld(t)
 		w.batch = n
 		w.q.limits.Batch = n
-		why := Cause{Reason: v1alpha1.ReasonUnavailable, Message: "cut off"}
+		why := taskstate.Cause{Reason: v1alpha1.ReasonUnavailable, Message: "cut off"}
 		w.set(taskstatetest.NewTask("a", append([]v1alpha1.Target{"https://a.example/never"}, taskstatetest.ListURLs("x", 10)...)...))
 		for end := w.now.Add(2 * time.Hour); w.now.Before(end); {
 			d := w.q.PlanNext(w.now)

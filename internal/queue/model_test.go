@@ -107,7 +107,7 @@ func (m *model) step() {
 
 func (m *model) hold() {
 	until := m.now.Add(time.Duration(m.r.IntN(3000)) * time.Millisecond)
-	why := Cause{Reason: "Trouble", Message: "trouble", NeedsUser: m.r.IntN(2) == 0}
+	why := taskstate.Cause{Reason: "Trouble", Message: "trouble", NeedsUser: m.r.IntN(2) == 0}
 	switch m.r.IntN(4) {
 	case 0:
 		m.q.BackOffAccount(why, m.now, until)
@@ -203,7 +203,7 @@ func (m *model) land() {
 		claimID, tasks := m.claim(call)
 		m.settle(tasks, claimID, unchanged)
 		m.q.ReleaseURLs(claimID, m.now)
-		m.q.BackOffLane(call.Lane, Cause{Reason: "Throttled"}, m.now, m.now.Add(100*time.Millisecond))
+		m.q.BackOffLane(call.Lane, taskstate.Cause{Reason: "Throttled"}, m.now, m.now.Add(100*time.Millisecond))
 		m.q.RecordReleased(call, m.newest(call), m.now)
 	}
 }

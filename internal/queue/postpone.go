@@ -11,7 +11,7 @@ import (
 
 // postponement keeps one task out of calls for trouble of its own.
 type postponement struct {
-	Cause
+	taskstate.Cause
 	until time.Time
 	times int  // in a row
 	isNew bool // the call that it comes from has not come back
@@ -24,7 +24,7 @@ const maxPostponed = 10 * time.Minute
 // PostponeTask keeps the task of a call out of further calls for a while, for trouble of its
 // own: each time for twice as long, and only until somebody changes the task. Those that
 // share its lane go on. It is to be told before the call's outcome.
-func (q *Queue) PostponeTask(part CallPart, why Cause, now time.Time) {
+func (q *Queue) PostponeTask(part CallPart, why taskstate.Cause, now time.Time) {
 	it := part.item
 	wait := time.Second
 	if why.NeedsUser {
@@ -36,7 +36,7 @@ func (q *Queue) PostponeTask(part CallPart, why Cause, now time.Time) {
 }
 
 // PostponeTaskUntil is Postpone until a time that no edit of the task brings nearer.
-func (q *Queue) PostponeTaskUntil(part CallPart, why Cause, until time.Time) {
+func (q *Queue) PostponeTaskUntil(part CallPart, why taskstate.Cause, until time.Time) {
 	it := part.item
 	it.postponed = postponement{Cause: why, until: until, isNew: true, firm: true}
 	q.postponed[it] = true

@@ -147,7 +147,7 @@ func TestInFlight(t *testing.T) {
 	}
 }
 
-func (w *world) notes() []WaitingStatus {
+func (w *world) notes() []taskstate.WaitingStatus {
 	notes, _ := w.q.WaitingStatuses(1<<20, w.now)
 	return notes
 }

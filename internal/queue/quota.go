@@ -2,6 +2,7 @@ package queue
 
 import (
 	"cmp"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"time"
 )
 
@@ -107,7 +108,7 @@ func (q *Queue) SetQuotaUnknown(zoneID string, now time.Time) {
 	}
 }
 
-var dailyQuota = Cause{Reason: "DailyQuota", Message: "EdgeOne's quota of the day is used up in this zone; the task goes on when it returns", Quota: true}
+var dailyQuota = taskstate.Cause{Reason: "DailyQuota", Message: "EdgeOne's quota of the day is used up in this zone; the task goes on when it returns", Quota: true}
 
 // needsQuota says whether the zone's quota must be read before a call: when it was never
 // read, and when that was long enough ago and is of the day before, or used up, or
@@ -157,7 +158,7 @@ func (q *Queue) RecordTooLarge(call *Call, now time.Time) bool {
 	return false
 }
 
-var noQuota = Cause{
+var noQuota = taskstate.Cause{
 	Reason: "BatchQuota", Quota: true, NeedsUser: true,
 	Message: "EdgeOne does not take even a single URL: the zone's plan has no prefetch quota. Change the plan, or the task's zoneID",
 }

@@ -8,6 +8,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate/taskstatetest"
 )
 
@@ -89,7 +90,7 @@ func TestWhatAQueueTellsOfAZone(t *testing.T) {
 	w.now = w.now.Add(11 * time.Hour) // past midnight
 	want("what was left yesterday says nothing", "zone-1", 223, -1, 11*time.Hour+10*time.Minute)
 	wantReason("nobody has looked whether it is back", v1alpha1.ReasonDailyQuota)
-	w.q.BackOffAccount(Cause{Reason: v1alpha1.ReasonCredentialsRefused, NeedsUser: true}, w.now, w.now.Add(time.Minute))
+	w.q.BackOffAccount(taskstate.Cause{Reason: v1alpha1.ReasonCredentialsRefused, NeedsUser: true}, w.now, w.now.Add(time.Minute))
 	wantReason("all of the account are held", v1alpha1.ReasonCredentialsRefused)
 	want("other zones", "zone-2", 0, -1, 0)
 	w.delete("large")

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"slices"
 	"time"
 )
@@ -108,7 +109,7 @@ func (q *Queue) moveToOwnLanes(t *tenantState, now time.Time) {
 	}
 }
 
-func (q *Queue) backOffTenant(t *tenantState, why Cause, now, until time.Time) {
+func (q *Queue) backOffTenant(t *tenantState, why taskstate.Cause, now, until time.Time) {
 	changed := !t.backOff.hasCause(why)
 	t.backOff = t.backOff.extend(why, now, until)
 	q.moveToOwnLanes(t, now)

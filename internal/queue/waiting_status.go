@@ -101,7 +101,7 @@ func (q *Queue) reportLane(l *laneState) {
 
 // WaitingStatuses returns at most n things to tell, and when the next one is due (zero if
 // none is). What a task's status already says is not told again.
-func (q *Queue) WaitingStatuses(n int, now time.Time) (notes []WaitingStatus, next time.Time) {
+func (q *Queue) WaitingStatuses(n int, now time.Time) (notes []taskstate.WaitingStatus, next time.Time) {
 	for len(q.delayedReports) > 0 && !now.Before(q.delayedReports[0].at) {
 		l := q.delayedReports[0]
 		q.delayedReports = q.delayedReports[1:]
@@ -123,7 +123,7 @@ func (q *Queue) WaitingStatuses(n int, now time.Time) (notes []WaitingStatus, ne
 		if it.deleted || it.inFlight || q.items[it.key] != it {
 			continue
 		}
-		if note := q.waitingStatusOf(it, now); !note.isWritten() {
+		if note := q.waitingStatusOf(it, now); !note.IsWritten() {
 			notes = append(notes, note)
 		}
 	}
@@ -137,18 +137,18 @@ func (q *Queue) WaitingStatuses(n int, now time.Time) (notes []WaitingStatus, ne
 }
 
 // RequeueStatus puts back a note that could not be written.
-func (q *Queue) RequeueStatus(note WaitingStatus, now time.Time) {
+func (q *Queue) RequeueStatus(note taskstate.WaitingStatus, now time.Time) {
 	if it := q.items[types.NamespacedName{Namespace: note.Task.Namespace, Name: note.Task.Name}]; it != nil {
 		q.reportLater(it, now)
 	}
 }
 
 // waitingStatusOf says why a task waits.
-func (q *Queue) waitingStatusOf(it *queueItem, now time.Time) WaitingStatus {
-	note := WaitingStatus{Task: it.task}
+func (q *Queue) waitingStatusOf(it *queueItem, now time.Time) taskstate.WaitingStatus {
+	note := taskstate.WaitingStatus{Task: it.task}
 	if !taskstate.IsWaiting(it.task) {
 		if taskstate.IsSuspended(it.task) && isHeldBySuspend(it.task) {
-			note.Cause = Cause{Reason: v1alpha1.ReasonSuspended, Message: "Nothing is submitted while spec.suspend is true"}
+			note.Cause = taskstate.Cause{Reason: v1alpha1.ReasonSuspended, Message: "Nothing is submitted while spec.suspend is true"}
 		}
 		return note
 	}
@@ -166,7 +166,7 @@ func (q *Queue) waitingStatusOf(it *queueItem, now time.Time) WaitingStatus {
 	case i < 0 && taskstate.HasRepeatedLosses(it.task) && taskstate.ReadyReason(it.task) == v1alpha1.ReasonOutcomeUnknown:
 		return note // its status says so, until a call of it gets an answer
 	case i < 0:
-		note.Cause = Cause{Reason: v1alpha1.ReasonWaiting, Message: "Queued; will be submitted when its turn comes"}
+		note.Cause = taskstate.Cause{Reason: v1alpha1.ReasonWaiting, Message: "Queued; will be submitted when its turn comes"}
 		return note
 	}
 	h := *holds[i]

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
 // Positions are places in a task's distinct targets, ascending, counted from 0.
@@ -110,4 +112,21 @@ func (p Positions) Minus(q Positions) Positions {
 		}
 	}
 	return rest
+}
+
+// knowsTargets says whether the targets of the status's run are known: not if the
+// spec no longer asks for it, or they are in a ConfigMap that has other ones.
+func knowsTargets(task *v1alpha1.PrefetchTask) bool {
+	return !IsNewRun(task) && !IsUnresolved(task) && !IsElided(task)
+}
+
+// statusPositions reads positions in the status. Those of a run that the spec no longer
+// asks for stay as they are: its targets are not known any more, and the spec may
+// be changed back to it.
+func statusPositions(task *v1alpha1.PrefetchTask, text string) Positions {
+	if !knowsTargets(task) {
+		positions, _ := ParsePositions(text)
+		return positions
+	}
+	return CoveredPositions(text, CountTargets(task))
 }

@@ -233,11 +233,3 @@ func IsSuspended(task *v1alpha1.PrefetchTask) bool {
 
 // CompareHeaderNames orders headers by their names.
 func CompareHeaderNames(a, b v1alpha1.HTTPHeader) int { return cmp.Compare(a.Name, b.Name) }
-
-// ReadyReason returns the reason of the condition Ready, "" if there is none.
-func ReadyReason(task *v1alpha1.PrefetchTask) string {
-	if ready := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionReady); ready != nil {
-		return ready.Reason
-	}
-	return ""
-}

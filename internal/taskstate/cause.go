@@ -1,4 +1,4 @@
-package queue
+package taskstate
 
 // Cause says why a task waits, in the terms of its conditions.
 type Cause struct {

@@ -1,4 +1,4 @@
-package controller
+package taskstate
 
 import (
 	"encoding/json"
@@ -8,36 +8,36 @@ import (
 )
 
 const (
-	// maxStatus is the budget of a status, in bytes of JSON. Evidence (jobs, positions,
+	// MaxStatus is the budget of a status, in bytes of JSON. Evidence (jobs, positions,
 	// counts, the claim) is always written; the names of failed targets get what it
 	// leaves. etcd takes 1.5 MiB for the whole object, and the spec may need most of it.
-	maxStatus = 256 << 10
-	// maxMessage bounds each message of a status, in bytes. It is also the limit of the
+	MaxStatus = 256 << 10
+	// MaxMessage bounds each message of a status, in bytes. It is also the limit of the
 	// API server for the note of an Event.
-	maxMessage = 1024
+	MaxMessage = 1024
 	// shortMessage bounds each message of a status for which the object has hardly any
 	// room.
 	shortMessage = 256
-	// leastRoom is the budget below which no failed target is named.
-	leastRoom = 4 << 10
+	// LeastRoom is the budget below which no failed target is named.
+	LeastRoom = 4 << 10
 )
 
-// tooLargeMessage is what a person can do about a task that etcd does not take.
-const tooLargeMessage = "The Kubernetes API refuses the status: the task is too large for etcd. " +
+// TooLargeMessage is what a person can do about a task that etcd does not take.
+const TooLargeMessage = "The Kubernetes API refuses the status: the task is too large for etcd. " +
 	"Remove large annotations, split the list, or move it to a ConfigMap with targetsFrom"
 
-// trimStatus drops failed targets from the end of the list until the status has at most
+// TrimStatus drops failed targets from the end of the list until the status has at most
 // so many bytes. The counts stay exact.
-func trimStatus(s *v1alpha1.PrefetchTaskStatus, room int) {
+func TrimStatus(s *v1alpha1.PrefetchTaskStatus, room int) {
 	if len(s.FailedTargets) == 0 {
 		return
 	}
 	failed := s.FailedTargets
 	s.FailedTargets = nil
-	room -= jsonSize(s)
+	room -= JsonSize(s)
 	n := 0
 	for n < len(failed) {
-		if room -= jsonSize(failed[n]) + 1; room < 0 {
+		if room -= JsonSize(failed[n]) + 1; room < 0 {
 			break
 		}
 		n++
@@ -47,17 +47,17 @@ func trimStatus(s *v1alpha1.PrefetchTaskStatus, room int) {
 	}
 }
 
-// shortenStatus makes a status as small as its evidence allows, and says why it is.
-func shortenStatus(task *v1alpha1.PrefetchTask) {
+// ShortenStatus makes a status as small as its evidence allows, and says why it is.
+func ShortenStatus(task *v1alpha1.PrefetchTask) {
 	task.Status.FailedTargets = nil
 	for i := range task.Status.Conditions {
 		c := &task.Status.Conditions[i]
-		c.Message = truncateMessage(c.Message, shortMessage)
+		c.Message = TruncateMessage(c.Message, shortMessage)
 	}
-	setStalled(task, true, v1alpha1.ReasonTooLarge, tooLargeMessage)
+	setStalled(task, true, v1alpha1.ReasonTooLarge, TooLargeMessage)
 }
 
-func jsonSize(v any) int {
+func JsonSize(v any) int {
 	text, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // strings, numbers and times always marshal
@@ -65,8 +65,8 @@ func jsonSize(v any) int {
 	return len(text)
 }
 
-// truncateMessage returns valid UTF-8 of at most so many bytes.
-func truncateMessage(message string, most int) string {
+// TruncateMessage returns valid UTF-8 of at most so many bytes.
+func TruncateMessage(message string, most int) string {
 	message = strings.ToValidUTF8(message, "�")
 	if len(message) <= most {
 		return message

@@ -1,4 +1,4 @@
-package controller
+package taskstate
 
 import (
 	"slices"
@@ -6,20 +6,19 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// clockSkew is how far EdgeOne's own clocks may differ: the one whose time answers
+// ClockSkew is how far EdgeOne's own clocks may differ: the one whose time answers
 // carry, by which calls are signed, and the one that writes CreateTime. EdgeOne
 // tells both to the second only. So the window of a claim starts this much before
 // its signature; see listing.window.
-const clockSkew = 3 * time.Second
+const ClockSkew = 3 * time.Second
 
-// jobRecords is EdgeOne's history by job and normalised URL.
-type jobRecords map[string]map[string]teo.PrefetchTask
+// JobRecords is EdgeOne's history by job and normalised URL.
+type JobRecords map[string]map[string]teo.PrefetchTask
 
-func (l jobRecords) addTasks(tasks []teo.PrefetchTask) {
+func (l JobRecords) AddTasks(tasks []teo.PrefetchTask) {
 	for _, task := range tasks {
 		job := l[task.JobID]
 		if job == nil {
@@ -34,17 +33,17 @@ func (l jobRecords) addTasks(tasks []teo.PrefetchTask) {
 	}
 }
 
-// selectWindow returns the part of the history in which a call can be that was signed at
-// start and cannot be executed after end. It begins clockSkew before start, so it can
+// SelectWindow returns the part of the history in which a call can be that was signed at
+// start and cannot be executed after end. It begins ClockSkew before start, so it can
 // show calls that were made before. Of that time it leaves out the jobs that are known
 // to be another call's.
-func (l jobRecords) selectWindow(start, end time.Time, isOthers func(jobID string) bool) jobRecords {
-	part := jobRecords{}
+func (l JobRecords) SelectWindow(start, end time.Time, isOthers func(jobID string) bool) JobRecords {
+	part := JobRecords{}
 	start = start.Truncate(time.Second)
 	for id, job := range l {
 		for u, task := range job {
 			at := task.CreateTime
-			isOutside := at.Before(start.Add(-clockSkew)) || at.After(end) || at.Before(start) && isOthers(id)
+			isOutside := at.Before(start.Add(-ClockSkew)) || at.After(end) || at.Before(start) && isOthers(id)
 			if isOutside && !at.IsZero() { // one without a time may well be inside
 				continue
 			}
@@ -57,17 +56,17 @@ func (l jobRecords) selectWindow(start, end time.Time, isOthers func(jobID strin
 	return part
 }
 
-// claimDecision is what a look at the history says about one claimed task.
-type claimDecision int
+// ClaimDecision is what a look at the history says about one claimed task.
+type ClaimDecision int
 
 const (
-	undecided   claimDecision = iota // look again
-	found                            // adopt the jobs; what they do not cover goes back
-	notExecuted                      // and it never will be
+	Undecided   ClaimDecision = iota // look again
+	Found                            // adopt the jobs; what they do not cover goes back
+	NotExecuted                      // and it never will be
 
 )
 
-// matchClaim decides what became of a task's claim.
+// MatchClaim decides what became of a task's claim.
 //
 // Before the fence only a job that lists all the task's URLs is taken for its
 // own, and only one that no other claim has recorded. After the fence nothing
@@ -75,10 +74,10 @@ const (
 // URL stands for itself: one that any job lists was executed, whoever recorded
 // that job; one that none lists was not. That a job is recorded elsewhere is
 // never evidence that something was not executed.
-func matchClaim(
-	submission *v1alpha1.Submission, targets []string, history jobRecords, pastFence bool, takenBy func(jobID string) (claimID string),
-) (claimDecision, []adoptedJob) {
-	positions := taskstate.CoveredPositions(submission.Targets, len(targets))
+func MatchClaim(
+	submission *v1alpha1.Submission, targets []string, history JobRecords, pastFence bool, takenBy func(jobID string) (claimID string),
+) (ClaimDecision, []AdoptedJob) {
+	positions := CoveredPositions(submission.Targets, len(targets))
 	var candidates []claimCandidate
 	for id, job := range history {
 		c := claimCandidate{id: id, job: job, exact: hashJob(job) == submission.CallHash}
@@ -97,30 +96,30 @@ func matchClaim(
 		}
 	}
 	slices.SortFunc(candidates, claimCandidate.compareTo)
-	var jobs []adoptedJob
+	var jobs []AdoptedJob
 	for _, c := range candidates {
 		covered := c.covers
 		for _, job := range jobs {
-			covered = covered.Minus(job.positions)
+			covered = covered.Minus(job.Positions)
 		}
 		if len(covered) > 0 {
-			jobs = append(jobs, adoptedJob{c.id, covered})
+			jobs = append(jobs, AdoptedJob{c.id, covered})
 		}
 	}
 	switch {
 	case len(jobs) > 0:
-		return found, jobs
+		return Found, jobs
 	case pastFence:
-		return notExecuted, nil
+		return NotExecuted, nil
 	}
-	return undecided, nil
+	return Undecided, nil
 }
 
 // claimCandidate is a job that may be the claim's.
 type claimCandidate struct {
 	id     string
 	job    map[string]teo.PrefetchTask
-	covers taskstate.Positions
+	covers Positions
 	exact  bool // it lists just what the call was planned to hold
 	others bool // another claim has recorded it
 }
@@ -151,13 +150,13 @@ func hashJob(job map[string]teo.PrefetchTask) string {
 	for u := range job {
 		urls = append(urls, u)
 	}
-	return taskstate.HashURLs(urls)
+	return HashURLs(urls)
 }
 
-func hashCall(urls []string) string {
+func HashCall(urls []string) string {
 	normal := make([]string, len(urls))
 	for i, u := range urls {
 		normal[i] = target.Identity(u)
 	}
-	return taskstate.HashURLs(normal)
+	return HashURLs(normal)
 }

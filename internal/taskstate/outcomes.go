@@ -1,0 +1,116 @@
+package taskstate
+
+import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
+)
+
+// FollowJobs copies what a look has read of the task's jobs. If all jobs could be read,
+// the status no longer says that they cannot.
+func FollowJobs(seen *HistoryRead, limits OutcomeLimits, now time.Time, isRead bool) Transition {
+	return func(task *v1alpha1.PrefetchTask) {
+		targets := DistinctTargets(task)
+		forgotten, missing := 0, 0 // jobs
+		for i := range task.Status.Jobs {
+			job := &task.Status.Jobs[i]
+			if followJob(task, job, targets, seen, limits) {
+				forgotten++
+			}
+			if IsJobOpen(*job) {
+				missing++
+			}
+		}
+		if isRead && IsUnreadReported(task) {
+			removeConditions(task, v1alpha1.ConditionStalled)
+		}
+		UpdateSummary(task, now)
+		if forgotten > 0 && forgotten == missing {
+			EndForgotten(now)(task)
+		}
+	}
+}
+
+// failedReasons are the reasons of failed targets by EdgeOne's status of them.
+var failedReasons = map[string]string{
+	teo.StatusFailed:   v1alpha1.FailedFailed,
+	teo.StatusTimeout:  v1alpha1.FailedTimeout,
+	teo.StatusCanceled: v1alpha1.FailedCanceled,
+	teo.StatusInvalid:  v1alpha1.FailedInvalid,
+}
+
+// followJob counts the outcomes of a job, and says whether EdgeOne has forgotten what
+// became of the rest of it. What was counted once never becomes less.
+func followJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, targets []string, seen *HistoryRead, limits OutcomeLimits) (isForgotten bool) {
+	positions := CoveredPositions(job.Targets, len(targets))
+	if int(job.Succeeded+job.Failed) >= len(positions) || seen.Listing[job.ID] == nil && !seen.Whole[job.ID] {
+		return false
+	}
+	outcomes := make([]JobOutcome, len(positions))
+	var counts [TargetForgotten + 1]int32
+	for n, i := range positions {
+		outcomes[n] = limits.JudgeTarget(seen, job, target.Identity(targets[i]))
+		counts[outcomes[n]]++
+	}
+	if counts[TargetForgotten] > 0 && counts[TargetUnderWay] == 0 {
+		isForgotten = true
+	}
+	ended := counts[TargetSucceeded] + counts[TargetFailed] + counts[TargetNoOutcome]
+	if ended < job.Succeeded+job.Failed {
+		return isForgotten
+	}
+	job.Succeeded, job.Failed = counts[TargetSucceeded], ended-counts[TargetSucceeded]
+	for n, i := range positions {
+		switch outcomes[n] {
+		case TargetFailed:
+			record := seen.Listing[job.ID][target.Identity(targets[i])]
+			addFailedTarget(task, targets[i], failedReasons[record.Status], joinSentences(record.FailType, record.FailMessage))
+		case TargetNoOutcome:
+			addFailedTarget(task, targets[i], v1alpha1.FailedNoOutcome, "EdgeOne named no outcome before the deadline")
+		case TargetUnderWay, TargetSucceeded, TargetForgotten:
+		}
+	}
+	return isForgotten
+}
+
+// EndNotFollowed ends a run whose outcomes cannot be read. They are looked at again, less
+// often, and count if they can.
+func EndNotFollowed(why string, now time.Time) Transition {
+	return func(task *v1alpha1.PrefetchTask) {
+		UpdateSummary(task, now)
+		if !IsRunOver(task) {
+			endUnseen(task, unreadMessage+why+". The run ends without them; they are looked at again while EdgeOne's history shows them", now)
+		}
+	}
+}
+
+// EndForgotten ends a run of which EdgeOne's history no longer shows what became.
+func EndForgotten(now time.Time) Transition {
+	return func(task *v1alpha1.PrefetchTask) {
+		if !IsRunOver(task) || IsUnseen(task) {
+			endUnseen(task, "Every target was handed over, but EdgeOne's history no longer shows the outcomes of all", now)
+		}
+	}
+}
+
+func endUnseen(task *v1alpha1.PrefetchTask, message string, now time.Time) {
+	if task.Status.Submission != nil || len(OpenPositions(task)) > 0 {
+		return
+	}
+	if task.Status.CompletionTime.IsZero() {
+		task.Status.CompletionTime = metav1.NewTime(now)
+	}
+	SetCondition(task, v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonNotFollowed, message)
+	SetCondition(task, v1alpha1.ConditionFinished, metav1.ConditionTrue, v1alpha1.ReasonNotFollowed, message)
+	setStalled(task, true, v1alpha1.ReasonNotFollowed, message)
+}
+
+// IsJobOpen says whether outcomes of a job are missing.
+func IsJobOpen(job v1alpha1.Job) bool {
+	positions, _ := ParsePositions(job.Targets)
+	return int(job.Succeeded+job.Failed) < len(positions)
+}
