@@ -228,7 +228,7 @@ var mutations = []mutation{
 	},
 
 	{
-		name: "of two records of a URL the last one counts", file: "internal/controller/settle.go",
+		name: "of two records of a URL the last one counts", file: "internal/taskstate/claim_match.go",
 		old: `			task = task.Merge(known)
 `,
 		new: `			_ = known
@@ -454,8 +454,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "what tasks are told does not give way to new ones", file: "internal/controller/submitter.go",
-		old:    `s.store.withLowPriority().writeStatus(s.critical, note.Task, reportWaiting(note, time.Now()))`,
-		new:    `s.store.writeStatus(s.critical, note.Task, reportWaiting(note, time.Now()))`,
+		old:    `s.store.withLowPriority().writeStatus(s.critical, note.Task, taskstate.ReportWaiting(note, time.Now()))`,
+		new:    `s.store.writeStatus(s.critical, note.Task, taskstate.ReportWaiting(note, time.Now()))`,
 		suites: []string{controller},
 	},
 	{
@@ -613,9 +613,9 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a task is stalled for what shared its calls", file: "internal/controller/status.go",
-		old:    `if len(jobs) == 0 && single && taskstate.HasRepeatedLosses(task)`,
-		new:    `if len(jobs) == 0 && (single || task != nil) && taskstate.HasRepeatedLosses(task)`,
+		name: "a task is stalled for what shared its calls", file: "internal/taskstate/transitions.go",
+		old:    `if len(jobs) == 0 && single && HasRepeatedLosses(task)`,
+		new:    `if len(jobs) == 0 && (single || task != nil) && HasRepeatedLosses(task)`,
 		suites: []string{controller},
 	},
 
@@ -721,7 +721,7 @@ var mutations = []mutation{
 	// What the API server does not take.
 	{
 		name: "a status may be as large as it likes", file: "internal/controller/write.go",
-		old:    `trimStatus(&changed.Status, room)`,
+		old:    `taskstate.TrimStatus(&changed.Status, room)`,
 		new:    `_ = room`,
 		suites: []string{controller},
 	},
@@ -768,16 +768,16 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "what a retry clears counts for its room", file: "internal/controller/retry.go",
-		old:    `jsonSize(opened) > maxStatus {`,
-		new:    `jsonSize(s) > maxStatus {`,
+		name: "what a retry clears counts for its room", file: "internal/taskstate/retry.go",
+		old:    `JsonSize(opened) > MaxStatus {`,
+		new:    `JsonSize(s) > MaxStatus {`,
 		suites: []string{controller},
 	},
 	// Retries.
 	{
-		name: "a retry is not noted with what it opens", file: "internal/controller/retry.go",
-		old:    "\ts.LastHandledRetry = taskstate.RequestedRetry(task)",
-		new:    "\t_ = taskstate.RequestedRetry(task)",
+		name: "a retry is not noted with what it opens", file: "internal/taskstate/retry.go",
+		old:    "\ts.LastHandledRetry = RequestedRetry(task)",
+		new:    "\t_ = RequestedRetry(task)",
 		suites: []string{controller},
 	},
 	{
@@ -787,26 +787,26 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a new run leaves a retry to do that was asked for before", file: "internal/controller/status.go",
-		old:    `, LastHandledRetry: taskstate.RequestedRetry(task)}`,
+		name: "a new run leaves a retry to do that was asked for before", file: "internal/taskstate/transitions.go",
+		old:    `, LastHandledRetry: RequestedRetry(task)}`,
 		new:    `}`,
 		suites: []string{controller},
 	},
 	{
-		name: "a retry goes by a listing that EdgeOne has forgotten", file: "internal/controller/retry.go",
-		old:    `return jobFailures{failed, len(failed) <= count}`,
-		new:    `return jobFailures{failed, true}`,
+		name: "a retry goes by a listing that EdgeOne has forgotten", file: "internal/taskstate/retry.go",
+		old:    `return JobFailures{failed, len(failed) <= count}`,
+		new:    `return JobFailures{failed, true}`,
 		suites: []string{controller},
 	},
 	{
 		name: "a look that was begun before a retry was asked for tells what failed", file: "internal/controller/retry.go",
-		old:    `seen.hasWholeJob(task, job) {`,
+		old:    `seen.HasWholeJob(task, job) {`,
 		new:    `seen != nil {`,
 		suites: []string{controller},
 	},
 	{
-		name: "a task that came during a look is late if EdgeOne was not asked about it", file: "internal/controller/status.go",
-		old:    `seen.listing[job.ID] == nil && !seen.whole[job.ID] {`,
+		name: "a task that came during a look is late if EdgeOne was not asked about it", file: "internal/taskstate/outcomes.go",
+		old:    `seen.Listing[job.ID] == nil && !seen.Whole[job.ID] {`,
 		new:    `seen == nil {`,
 		suites: []string{controller},
 	},
@@ -889,7 +889,7 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "what EdgeOne did not accept of a call counts as submitted", file: "internal/controller/status.go",
+		name: "what EdgeOne did not accept of a call counts as submitted", file: "internal/taskstate/transitions.go",
 		old:    `if _, ok := refused[target.Identity(targets[i])]; ok {`,
 		new:    `if reason, ok := refused[target.Identity(targets[i])]; ok && reason == "" {`,
 		suites: []string{controller, histories},
@@ -901,7 +901,7 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a new run starts with the status of the one before", file: "internal/controller/status.go",
+		name: "a new run starts with the status of the one before", file: "internal/taskstate/transitions.go",
 		old:    `task.Status = begun`,
 		new:    `task.Status.Run = begun.Run`,
 		suites: []string{controller, histories},
@@ -916,7 +916,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "outcomes are read in a window that does not hold still", file: "internal/controller/history.go",
-		old:    `EndTime:  earliest(jobs[len(jobs)-1].signed.Add(r.CallTimeout+clockSkew), r.historyTime().Add(-clockSkew)),`,
+		old:    `EndTime:  earliest(jobs[len(jobs)-1].signed.Add(r.CallTimeout+taskstate.ClockSkew), r.historyTime().Add(-taskstate.ClockSkew)),`,
 		new:    `EndTime:  r.historyTime().Add(time.Minute),`,
 		suites: []string{controller},
 	},
@@ -927,14 +927,14 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "what a window does not show has no outcome", file: "internal/controller/history.go",
-		old:    `case !r.whole[job.ID] || age <= l.deadline:`,
-		new:    `case age <= l.deadline:`,
+		name: "what a window does not show has no outcome", file: "internal/taskstate/history_read.go",
+		old:    `case !r.Whole[job.ID] || age <= l.Deadline:`,
+		new:    `case age <= l.Deadline:`,
 		suites: []string{controller},
 	},
 	{
-		name: "what EdgeOne has forgotten has failed", file: "internal/controller/history.go",
-		old:    `case !isListed && age > l.retention:`,
+		name: "what EdgeOne has forgotten has failed", file: "internal/taskstate/history_read.go",
+		old:    `case !isListed && age > l.Retention:`,
 		new:    `case job == nil:`,
 		suites: []string{controller},
 	},
@@ -945,14 +945,14 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a run that nobody could read is Ready", file: "internal/controller/status.go",
-		old:    `setCondition(task, v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonNotFollowed, message)`,
-		new:    `setCondition(task, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonNotFollowed, message)`,
+		name: "a run that nobody could read is Ready", file: "internal/taskstate/outcomes.go",
+		old:    `SetCondition(task, v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonNotFollowed, message)`,
+		new:    `SetCondition(task, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonNotFollowed, message)`,
 		suites: []string{controller},
 	},
 	{
-		name: "that outcomes cannot be read is said when they can", file: "internal/controller/status.go",
-		old:    `if isRead && isUnreadReported(task) {`,
+		name: "that outcomes cannot be read is said when they can", file: "internal/taskstate/outcomes.go",
+		old:    `if isRead && IsUnreadReported(task) {`,
 		new:    `if isRead && task == nil {`,
 		suites: []string{controller},
 	},
@@ -963,19 +963,19 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a retry of what had no outcome does not look first", file: "internal/controller/retry.go",
+		name: "a retry of what had no outcome does not look first", file: "internal/taskstate/retry.go",
 		old:    `isCertain = isCertain && reason != v1alpha1.FailedNoOutcome`,
 		new:    `isCertain = isCertain && reason != ""`,
 		suites: []string{controller},
 	},
 	{
 		name: "the window of a claim starts at its signature", file: "internal/controller/lost_calls.go",
-		old:    `historyWindow{claim.SignedAt.Add(-clockSkew), p.completeTime(claim), []string{id}}`,
+		old:    `historyWindow{claim.SignedAt.Add(-taskstate.ClockSkew), p.completeTime(claim), []string{id}}`,
 		new:    `historyWindow{claim.SignedAt.Time, p.completeTime(claim), []string{id}}`,
 		suites: []string{controller},
 	},
 	{
-		name: "a job that was recorded before a claim is taken for the claim's", file: "internal/controller/settle.go",
+		name: "a job that was recorded before a claim is taken for the claim's", file: "internal/taskstate/claim_match.go",
 		old:    `at.After(end) || at.Before(start) && isOthers(id)`,
 		new:    `at.After(end)`,
 		suites: []string{controller},
@@ -1054,38 +1054,38 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "the second in which a claim was made is not part of its window", file: "internal/controller/settle.go",
+		name: "the second in which a claim was made is not part of its window", file: "internal/taskstate/claim_match.go",
 		old: `	start = start.Truncate(time.Second)
 	for id`,
 		new:    `	for id`,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a URL that EdgeOne spells in another way is another URL", file: "internal/controller/settle.go",
+		name: "a URL that EdgeOne spells in another way is another URL", file: "internal/taskstate/claim_match.go",
 		old:    `identity := target.Identity(task.Target)`,
 		new:    `identity := task.Target`,
 		suites: []string{controller, histories},
 	},
 	{
 		name: "jobs from before or after a claim's window are taken for the claim's", file: "internal/controller/lost_calls.go",
-		old:    `history := l.listing.selectWindow(claim.SignedAt.Time, p.completeTime(claim), isOthers)`,
-		new:    `history := l.listing.selectWindow(time.Time{}, time.Now().Add(time.Hour), isOthers)`,
+		old:    `history := l.Listing.SelectWindow(claim.SignedAt.Time, p.completeTime(claim), isOthers)`,
+		new:    `history := l.Listing.SelectWindow(time.Time{}, time.Now().Add(time.Hour), isOthers)`,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a job that another claim recorded says that ours was not executed", file: "internal/controller/settle.go",
+		name: "a job that another claim recorded says that ours was not executed", file: "internal/taskstate/claim_match.go",
 		old:    `if pastFence || !c.others && len(c.covers) == len(positions) {`,
 		new:    `if !c.others && (pastFence || len(c.covers) == len(positions)) {`,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a job that lists a part of a call is adopted before the fence", file: "internal/controller/settle.go",
+		name: "a job that lists a part of a call is adopted before the fence", file: "internal/taskstate/claim_match.go",
 		old:    `if pastFence || !c.others && len(c.covers) == len(positions) {`,
 		new:    `if pastFence || !c.others {`,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a job that another claim recorded is adopted before the fence", file: "internal/controller/settle.go",
+		name: "a job that another claim recorded is adopted before the fence", file: "internal/taskstate/claim_match.go",
 		old:    `if pastFence || !c.others && len(c.covers) == len(positions) {`,
 		new:    `if pastFence || len(c.covers) == len(positions) {`,
 		suites: []string{controller, histories},
@@ -1093,16 +1093,16 @@ var mutations = []mutation{
 	{
 		name: "a new run goes out while the call of the one before may still come", file: "internal/controller/lost_calls.go",
 		old: `		if p.isExpired(claim) {
-			return expireClaim
+			return taskstate.ExpireClaim
 `,
 		new: `		if p.edgeOne.ServerTimeKnown() {
-			return expireClaim
+			return taskstate.ExpireClaim
 `,
 		suites: []string{controller, histories},
 	},
 	{
 		name: "the claim of an earlier run is given up without a look", file: "internal/controller/lost_calls.go",
-		old:    `if p.isExpired(claim) { return expireClaim }`,
+		old:    `if p.isExpired(claim) { return taskstate.ExpireClaim }`,
 		new:    `if p.isExpired(claim) { return releaseClaim(noReason, time.Now()) }`,
 		suites: []string{controller, histories},
 	},
@@ -1125,9 +1125,9 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "an answer that comes after an edit is read by the new targets", file: "internal/controller/status.go",
+		name: "an answer that comes after an edit is read by the new targets", file: "internal/taskstate/positions.go",
 		old: `	if !knowsTargets(task) {
-		positions, _ := taskstate.ParsePositions(text)
+		positions, _ := ParsePositions(text)
 		return positions
 	}
 `,
@@ -1169,9 +1169,9 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "what is not known of a task's targets is taken for nothing to do", file: "internal/controller/status.go",
-		old:    `return !taskstate.IsNewRun(task) && !taskstate.IsUnresolved(task)`,
-		new:    `return !taskstate.IsNewRun(task)`,
+		name: "what is not known of a task's targets is taken for nothing to do", file: "internal/taskstate/positions.go",
+		old:    `return !IsNewRun(task) && !IsUnresolved(task)`,
+		new:    `return !IsNewRun(task)`,
 		suites: []string{controller, histories},
 	},
 	{
@@ -1218,8 +1218,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a job whose ID is rejected is not looked for by its time", file: "internal/controller/history.go",
-		old:    `r.addTasks(slices.DeleteFunc(tasks, func(task teo.PrefetchTask) bool { return task.JobID != job.id }))`,
-		new:    `r.addTasks(nil)`,
+		old:    `r.AddTasks(slices.DeleteFunc(tasks, func(task teo.PrefetchTask) bool { return task.JobID != job.id }))`,
+		new:    `r.AddTasks(nil)`,
 		suites: []string{controller},
 	},
 	{

@@ -1,13 +1,13 @@
-// Package controller submits PrefetchTasks to EdgeOne, follows what becomes of them,
-// and deletes those that have been over for as long as they ask to be kept (expiry.go).
+// Package controller submits PrefetchTasks to EdgeOne, follows EdgeOne's jobs until they
+// end, and deletes tasks whose time to live is over (expiry.go).
 //
-// There are two controllers for EdgeOne. The Submitter's queue key is an account, as
-// EdgeOne meters calls by account: a pass plans the calls for which there will be
-// slots soon (internal/queue decides) and hands each to a goroutine that claims,
-// waits for a slot, calls and records (call.go). The Poller's key is a zone of an account: a pass looks once
-// for everything open there, follows jobs, and settles calls whose answer was
-// lost (settle.go decides). What may happen to a status is in status.go; how
-// failures become waits is in requeue.go.
+// There are two controllers for EdgeOne. The key of the Submitter is a Secret, because
+// EdgeOne meters calls by account. A pass plans the calls for which there will be slots soon
+// (internal/queue decides) and hands each call to a goroutine that claims, waits for a slot,
+// calls and records (call.go). The key of the Poller is a zone of a Secret. A pass reads
+// EdgeOne's history once for all open jobs of the zone (outcomes.go). A third controller
+// settles calls whose response was lost (lost_calls.go). internal/taskstate has everything
+// that may happen to a status; requeue.go turns failures into waits.
 package controller
 
 import (
