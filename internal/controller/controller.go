@@ -18,7 +18,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
-	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -56,11 +55,10 @@ type sharedState struct {
 	store       statusWriter
 	edgeOne     *teo.Client
 	credentials *Credentials
-	events      events.EventRecorder
-	eventLimits eventLimiter
-	runs        *writeRate // starts of runs and retries
-	notes       *writeRate // writes that say why a task waits
-	lists       *targetsResolver
+	*eventReporter
+	runs  *writeRate // starts of runs and retries
+	notes *writeRate // writes that say why a task waits
+	lists *targetsResolver
 
 	calls    inFlightCalls
 	claiming *semaphore.Weighted // by claims to write
@@ -77,15 +75,15 @@ type sharedState struct {
 func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, credentials *Credentials, jobs *RecordedJobs, options Options) error {
 	critical, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	op := &sharedState{
-		Options:     options,
-		versions:    newTaskStore(),
-		edgeOne:     edgeOne,
-		credentials: credentials,
-		events:      mgr.GetEventRecorder("teo-prefetch-operator"),
-		claiming:    semaphore.NewWeighted(maxStatusWriters),
-		runs:        newWriteRate(runRate),
-		notes:       newWriteRate(noteRate),
-		critical:    critical,
+		Options:       options,
+		versions:      newTaskStore(),
+		edgeOne:       edgeOne,
+		credentials:   credentials,
+		eventReporter: &eventReporter{events: mgr.GetEventRecorder("teo-prefetch-operator")},
+		claiming:      semaphore.NewWeighted(maxStatusWriters),
+		runs:          newWriteRate(runRate),
+		notes:         newWriteRate(noteRate),
+		critical:      critical,
 	}
 	op.store = newStatusWriter(mgr.GetClient(), mgr.GetAPIReader(), op.versions, options.WriteTimeout)
 	if err := mgr.Add(&shutdownGate{op: op, cancel: cancel}); err != nil {

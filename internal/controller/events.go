@@ -4,7 +4,11 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/ptr"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
@@ -57,15 +61,78 @@ func (e *eventLimiter) allowEvent(task *v1alpha1.PrefetchTask, reason string) bo
 	return true
 }
 
+// eventReporter sends Events about tasks.
+type eventReporter struct {
+	events events.EventRecorder
+	limits eventLimiter
+}
+
 // recordEvent reports on a task, always after the status says so, and no more often than
 // Events are worth.
-func (o *sharedState) recordEvent(task *v1alpha1.PrefetchTask, eventType, reason, action, message string) {
-	if o.eventLimits.allowEvent(task, reason) {
-		o.sendEvent(task, eventType, reason, action, message)
+func (r *eventReporter) recordEvent(task *v1alpha1.PrefetchTask, eventType, reason, action, message string) {
+	if r.limits.allowEvent(task, reason) {
+		r.sendEvent(task, eventType, reason, action, message)
 	}
 }
 
 // sendEvent reports what comes once in a run.
-func (o *sharedState) sendEvent(task *v1alpha1.PrefetchTask, eventType, reason, action, message string) {
-	o.events.Eventf(task, nil, eventType, reason, action, "%s", taskstate.TruncateMessage(message, taskstate.MaxMessage))
+func (r *eventReporter) sendEvent(task *v1alpha1.PrefetchTask, eventType, reason, action, message string) {
+	r.events.Eventf(task, nil, eventType, reason, action, "%s", taskstate.TruncateMessage(message, taskstate.MaxMessage))
+}
+
+// reportRefusedWrite sends an Event about a task whose status was refused, or did not fit and
+// says so since this write.
+func (r *eventReporter) reportRefusedWrite(before, after *v1alpha1.PrefetchTask, err error) {
+	switch {
+	case isRefused(err):
+		why := refusalCause(err)
+		r.recordEvent(before, corev1.EventTypeWarning, why.Reason, "WriteStatus", why.Message)
+	case err == nil && after != nil && taskstate.IsStalledFor(after, v1alpha1.ReasonTooLarge) && !taskstate.IsStalledFor(before, v1alpha1.ReasonTooLarge):
+		r.recordEvent(after, corev1.EventTypeWarning, v1alpha1.ReasonTooLarge, "WriteStatus", taskstate.TooLargeMessage)
+	}
+}
+
+// isRetried says whether a retry of a run that was over is handled by the later of two
+// versions.
+func isRetried(before, after *v1alpha1.PrefetchTask) bool {
+	return taskstate.IsRunOver(before) && before.Status.LastHandledRetry != after.Status.LastHandledRetry
+}
+
+// reportRetried reports that a retry was handled, if that means anything.
+func (r *eventReporter) reportRetried(before, after *v1alpha1.PrefetchTask) {
+	ready := meta.FindStatusCondition(after.Status.Conditions, v1alpha1.ConditionReady)
+	switch {
+	case !isRetried(before, after) || ready == nil:
+	case !taskstate.IsRunOver(after):
+		r.recordEvent(after, corev1.EventTypeNormal, "Retried", "Retry", "Resubmitting failed targets")
+	case ptr.Deref(after.Status.Targets.Failed, 0) > 0:
+		r.recordEvent(after, corev1.EventTypeWarning, "NotRetried", "Retry", ready.Message)
+	}
+}
+
+// reportFinished reports the end of a run, once, and its outcome if nobody knew it then.
+func (r *eventReporter) reportFinished(before, after *v1alpha1.PrefetchTask) {
+	if after == nil {
+		return
+	}
+	isAgain := taskstate.IsRunOver(before) && before.Status.Run == after.Status.Run
+	if !taskstate.IsRunOver(after) || isAgain && (!taskstate.IsUnseen(before) || taskstate.IsUnseen(after)) {
+		return
+	}
+	for _, condition := range after.Status.Conditions {
+		if condition.Type == v1alpha1.ConditionFinished {
+			eventType := corev1.EventTypeNormal
+			if condition.Reason != v1alpha1.ReasonSucceeded {
+				eventType = corev1.EventTypeWarning
+			}
+			r.sendEvent(after, eventType, condition.Reason, "Prefetch", condition.Message)
+			if !isAgain {
+				observeRun(after, condition.Reason)
+			}
+		}
+	}
+	if owner := recreatedBy(after); owner != "" && after.Spec.TTLSecondsAfterFinished > 0 {
+		r.recordEvent(after, corev1.EventTypeWarning, "NotDeleted", "Expire", "spec.ttlSecondsAfterFinished has no effect: "+owner+
+			" would make the task again, and everything would be submitted again")
+	}
 }

@@ -280,5 +280,8 @@ func (p *Poller) writeStatus(ctx context.Context, task *v1alpha1.PrefetchTask, c
 	}
 	p.reportFinished(task, after)
 	p.reportRetried(task, after)
+	if isRetried(task, after) && !taskstate.IsRunOver(after) {
+		p.runs.countRun(after)
+	}
 	return after
 }

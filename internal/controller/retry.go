@@ -7,9 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
@@ -71,17 +68,4 @@ func (p *Poller) planRetry(task *v1alpha1.PrefetchTask, z zoneKey, seen *tasksta
 			". Set spec.revision to a new value to submit everything again")
 	}
 	return func(*v1alpha1.PrefetchTask) {}
-}
-
-// reportRetried reports that a retry was handled, if that means anything.
-func (o *sharedState) reportRetried(before, after *v1alpha1.PrefetchTask) {
-	ready := meta.FindStatusCondition(after.Status.Conditions, v1alpha1.ConditionReady)
-	switch {
-	case !taskstate.IsRunOver(before) || before.Status.LastHandledRetry == after.Status.LastHandledRetry || ready == nil:
-	case !taskstate.IsRunOver(after):
-		o.runs.countRun(after)
-		o.recordEvent(after, corev1.EventTypeNormal, "Retried", "Retry", "Resubmitting failed targets")
-	case ptr.Deref(after.Status.Targets.Failed, 0) > 0:
-		o.recordEvent(after, corev1.EventTypeWarning, "NotRetried", "Retry", ready.Message)
-	}
 }

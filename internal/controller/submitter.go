@@ -353,30 +353,3 @@ func (s *Submitter) readQuota(l *accountQueue, creds teo.Credentials, zoneID str
 	}
 	s.enqueueAfter(l.account, 0)
 }
-
-// reportFinished reports the end of a run, once, and its outcome if nobody knew it then.
-func (o *sharedState) reportFinished(before, after *v1alpha1.PrefetchTask) {
-	if after == nil {
-		return
-	}
-	isAgain := taskstate.IsRunOver(before) && before.Status.Run == after.Status.Run
-	if !taskstate.IsRunOver(after) || isAgain && (!taskstate.IsUnseen(before) || taskstate.IsUnseen(after)) {
-		return
-	}
-	for _, condition := range after.Status.Conditions {
-		if condition.Type == v1alpha1.ConditionFinished {
-			eventType := corev1.EventTypeNormal
-			if condition.Reason != v1alpha1.ReasonSucceeded {
-				eventType = corev1.EventTypeWarning
-			}
-			o.sendEvent(after, eventType, condition.Reason, "Prefetch", condition.Message)
-			if !isAgain {
-				observeRun(after, condition.Reason)
-			}
-		}
-	}
-	if owner := recreatedBy(after); owner != "" && after.Spec.TTLSecondsAfterFinished > 0 {
-		o.recordEvent(after, corev1.EventTypeWarning, "NotDeleted", "Expire", "spec.ttlSecondsAfterFinished has no effect: "+owner+
-			" would make the task again, and everything would be submitted again")
-	}
-}

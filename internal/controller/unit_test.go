@@ -70,14 +70,14 @@ func newUnit(t *testing.T, edgeOne http.RoundTripper, onStatus func(write func()
 			RecheckInterval: 30 * time.Second, SignatureValidity: 5 * time.Minute, SettleMargin: 30 * time.Second, HistoryRetention: 72 * time.Hour,
 			WriteTimeout: 10 * time.Second, CallTimeout: 10 * time.Second, ShutdownGrace: 25 * time.Second,
 		},
-		versions:    newTaskStore(),
-		edgeOne:     teoClient,
-		credentials: &Credentials{Own: func() (teo.Credentials, error) { return unitCreds, nil }, MaxAge: time.Minute},
-		events:      noEvents{},
-		claiming:    semaphore.NewWeighted(maxStatusWriters),
-		runs:        newWriteRate(runRate),
-		notes:       newWriteRate(noteRate),
-		critical:    critical,
+		versions:      newTaskStore(),
+		edgeOne:       teoClient,
+		credentials:   &Credentials{Own: func() (teo.Credentials, error) { return unitCreds, nil }, MaxAge: time.Minute},
+		eventReporter: &eventReporter{events: noEvents{}},
+		claiming:      semaphore.NewWeighted(maxStatusWriters),
+		runs:          newWriteRate(runRate),
+		notes:         newWriteRate(noteRate),
+		critical:      critical,
 	}
 	leads := make(chan struct{})
 	close(leads)

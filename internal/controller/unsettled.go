@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -104,17 +103,5 @@ func (u *unrecordedCalls) takeOutcome(task *v1alpha1.PrefetchTask) (outcome unre
 func (s *Submitter) recordLateOutcome(task *v1alpha1.PrefetchTask) {
 	if late, ok := s.unrecorded.takeOutcome(task); ok {
 		go s.recordInBackground(s.critical, late.claimID, []*v1alpha1.PrefetchTask{task}, late.outcome)
-	}
-}
-
-// reportRefusedWrite sends an Event about a task whose status was refused, or did not fit and
-// says so since this write.
-func (o *sharedState) reportRefusedWrite(before, after *v1alpha1.PrefetchTask, err error) {
-	switch {
-	case isRefused(err):
-		why := refusalCause(err)
-		o.recordEvent(before, corev1.EventTypeWarning, why.Reason, "WriteStatus", why.Message)
-	case err == nil && after != nil && taskstate.IsStalledFor(after, v1alpha1.ReasonTooLarge) && !taskstate.IsStalledFor(before, v1alpha1.ReasonTooLarge):
-		o.recordEvent(after, corev1.EventTypeWarning, v1alpha1.ReasonTooLarge, "WriteStatus", taskstate.TooLargeMessage)
 	}
 }
