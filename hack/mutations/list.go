@@ -413,7 +413,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a task of another Secret goes back into the line after a call", file: "internal/controller/submitter.go",
-		old:    `task != nil && secretKeyOf(task) == l.account {`,
+		old:    `task != nil && accountKeyOf(task) == l.account {`,
 		new:    `task != nil {`,
 		suites: []string{controller},
 	},
@@ -769,14 +769,14 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "what a retry clears counts for its room", file: "internal/controller/retry.go",
+		name: "what a retry clears counts for its room", file: "internal/controller/retry_transitions.go",
 		old:    `jsonSize(opened) > maxStatus {`,
 		new:    `jsonSize(s) > maxStatus {`,
 		suites: []string{controller},
 	},
 	// Retries.
 	{
-		name: "a retry is not noted with what it opens", file: "internal/controller/retry.go",
+		name: "a retry is not noted with what it opens", file: "internal/controller/retry_transitions.go",
 		old:    "\ts.LastHandledRetry = taskstate.RequestedRetry(task)",
 		new:    "\t_ = taskstate.RequestedRetry(task)",
 		suites: []string{controller},
@@ -794,7 +794,7 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a retry goes by a listing that EdgeOne has forgotten", file: "internal/controller/retry.go",
+		name: "a retry goes by a listing that EdgeOne has forgotten", file: "internal/controller/retry_transitions.go",
 		old:    `return jobFailures{failed, len(failed) <= count}`,
 		new:    `return jobFailures{failed, true}`,
 		suites: []string{controller},
@@ -928,13 +928,13 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "what a window does not show has no outcome", file: "internal/controller/history.go",
+		name: "what a window does not show has no outcome", file: "internal/controller/history_read.go",
 		old:    `case !r.whole[job.ID] || age <= l.deadline:`,
 		new:    `case age <= l.deadline:`,
 		suites: []string{controller},
 	},
 	{
-		name: "what EdgeOne has forgotten has failed", file: "internal/controller/history.go",
+		name: "what EdgeOne has forgotten has failed", file: "internal/controller/history_read.go",
 		old:    `case !isListed && age > l.retention:`,
 		new:    `case job == nil:`,
 		suites: []string{controller},
@@ -964,7 +964,7 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a retry of what had no outcome does not look first", file: "internal/controller/retry.go",
+		name: "a retry of what had no outcome does not look first", file: "internal/controller/retry_transitions.go",
 		old:    `isCertain = isCertain && reason != v1alpha1.FailedNoOutcome`,
 		new:    `isCertain = isCertain && reason != ""`,
 		suites: []string{controller},

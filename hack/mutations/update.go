@@ -96,7 +96,7 @@ func updateText(text string, sources []source) (string, error) {
 
 // mustRename is renamed for code that is a mutation's, which the tests have scanned.
 func (m match) mustRename(code string) string {
-	renamed, err := m.renamed(code)
+	renamed, err := m.renameCode(code)
 	if err != nil {
 		return code
 	}

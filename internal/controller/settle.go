@@ -13,7 +13,7 @@ import (
 // clockSkew is how far EdgeOne's own clocks may differ: the one whose time answers
 // carry, by which calls are signed, and the one that writes CreateTime. EdgeOne
 // tells both to the second only. So the window of a claim starts this much before
-// its signature; see listing.window.
+// its signature; see jobRecords.selectWindow.
 const clockSkew = 3 * time.Second
 
 // jobRecords is EdgeOne's history by job and normalised URL.
