@@ -31,7 +31,7 @@ type measures struct {
 }
 
 func main() {
-	packages, err := measure(".")
+	packages, err := measurePackages(".")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "measure:", err)
 		os.Exit(1)
@@ -39,8 +39,8 @@ func main() {
 	printTable(packages)
 }
 
-// measure reads what ships: cmd and internal.
-func measure(root string) (map[string]*measures, error) {
+// measurePackages reads what ships: cmd and internal.
+func measurePackages(root string) (map[string]*measures, error) {
 	packages := map[string]*measures{}
 	for _, dir := range []string{"cmd", "internal"} {
 		err := fs.WalkDir(os.DirFS(root), dir, func(file string, _ fs.DirEntry, err error) error {
@@ -56,7 +56,7 @@ func measure(root string) (map[string]*measures, error) {
 				m = &measures{files: map[string]int{}, functions: map[string]int{}, parameters: map[string]int{}}
 				packages[path.Dir(file)] = m
 			}
-			return m.add(file, text)
+			return m.addFile(file, text)
 		})
 		if err != nil {
 			return nil, err
@@ -65,7 +65,7 @@ func measure(root string) (map[string]*measures, error) {
 	return packages, nil
 }
 
-func (m *measures) add(file string, text []byte) error {
+func (m *measures) addFile(file string, text []byte) error {
 	set := token.NewFileSet()
 	parsed, err := parser.ParseFile(set, file, text, parser.ParseComments|parser.SkipObjectResolution)
 	if err != nil {
@@ -123,35 +123,35 @@ func printTable(packages map[string]*measures) {
 	var mutexes []string
 	for _, name := range slices.Sorted(maps.Keys(packages)) {
 		m := packages[name]
-		files, functions := sorted(m.files), sorted(m.functions)
+		files, functions := sortValues(m.files), sortValues(m.functions)
 		letters := make([]int, len(m.names))
 		for i, name := range m.names {
 			letters[i] = len(name)
 		}
 		slices.Sort(letters)
 		_, _ = fmt.Fprintf(w, "| `%s`\t| %d\t| %d / %d\t| %d / %d / %d\t| %s\t| %s\t| %d\t| %d\t| %d\t|\n", name, m.lines,
-			at(files, 90), at(files, 100), at(functions, 50), at(functions, 90), at(functions, 100),
-			oneWord(m.names), oneWord(m.types), at(letters, 50), at(sorted(m.parameters), 100), 100*m.comments/m.lines)
+			percentile(files, 90), percentile(files, 100), percentile(functions, 50), percentile(functions, 90), percentile(functions, 100),
+			shareOfOneWord(m.names), shareOfOneWord(m.types), percentile(letters, 50), percentile(sortValues(m.parameters), 100), 100*m.comments/m.lines)
 		for _, mutex := range m.mutexes {
 			mutexes = append(mutexes, "`"+name+"` "+mutex)
 		}
 	}
 	_ = w.Flush()
-	fmt.Printf("\nThe longest functions: %s\n", longest(packages))
+	fmt.Printf("\nThe longest functions: %s\n", listLongest(packages))
 	fmt.Printf("\n%d mutexes, each with the field after it:\n\n- %s\n", len(mutexes), strings.Join(mutexes, "\n- "))
 }
 
-func sorted(m map[string]int) []int { return slices.Sorted(maps.Values(m)) }
+func sortValues(m map[string]int) []int { return slices.Sorted(maps.Values(m)) }
 
-func at(sorted []int, percent int) int {
+func percentile(sorted []int, percent int) int {
 	if len(sorted) == 0 {
 		return 0
 	}
 	return sorted[min(len(sorted)*percent/100, len(sorted)-1)]
 }
 
-// oneWord is the share of names that are one word, in percent.
-func oneWord(names []string) string {
+// shareOfOneWord is the share of names that are one word, in percent.
+func shareOfOneWord(names []string) string {
 	n := 0
 	for _, name := range names {
 		if !strings.ContainsFunc(name[1:], unicode.IsUpper) {
@@ -161,8 +161,8 @@ func oneWord(names []string) string {
 	return fmt.Sprintf("%d %%", 100*n/max(len(names), 1))
 }
 
-// longest names the five longest functions.
-func longest(packages map[string]*measures) string {
+// listLongest names the five longest functions.
+func listLongest(packages map[string]*measures) string {
 	all := map[string]int{}
 	for _, m := range packages {
 		maps.Copy(all, m.functions)

@@ -28,8 +28,8 @@ type lexeme struct {
 // packages are those whose names qualify what other packages take from them.
 var packages = []string{"queue", "taskstate", "schedule", "kube", "teo", "target", "metrics", "submit", "follow", "ttl"}
 
-// scan returns the tokens of code. Comments and line breaks do not count.
-func scan(code string) ([]lexeme, error) {
+// scanTokens returns the tokens of code. Comments and line breaks do not count.
+func scanTokens(code string) ([]lexeme, error) {
 	var s scanner.Scanner
 	var failed scanner.ErrorList
 	file := token.NewFileSet().AddFile("", -1, len(code))
@@ -65,20 +65,20 @@ type match struct {
 	same       int               // how many names are the same
 }
 
-// find returns the places where a fragment fits. All but names must be the same. Names may
+// findMatches returns the places where a fragment fits. All but names must be the same. Names may
 // differ as long as one in the fragment is one in the code, and the other way round; those
 // of fields and methods in any way. Names that Go declares never differ.
-func find(fragment, code []lexeme) []match {
+func findMatches(fragment, code []lexeme) []match {
 	var matches []match
 	for at := 0; at+len(fragment) <= len(code); at++ {
-		if m, ok := fit(fragment, code[at:at+len(fragment)]); ok {
+		if m, ok := matchTokens(fragment, code[at:at+len(fragment)]); ok {
 			matches = append(matches, m)
 		}
 	}
 	return matches
 }
 
-func fit(fragment, code []lexeme) (match, bool) {
+func matchTokens(fragment, code []lexeme) (match, bool) {
 	m := match{start: code[0].start, end: code[len(code)-1].end, names: map[string]string{}}
 	back := map[string]string{}
 	for i, want := range fragment {
@@ -124,8 +124,8 @@ func isPredeclared(name string) bool { return types.Universe.Lookup(name) != nil
 
 var errAmbiguous = errors.New("the old text fits in several places")
 
-// best returns the place with most of the fragment's names. Two that have as many are none.
-func best(places []place) (place, error) {
+// chooseBest returns the place with most of the fragment's names. Two that have as many are none.
+func chooseBest(places []place) (place, error) {
 	var found place
 	n := 0
 	for _, p := range places {
@@ -145,9 +145,9 @@ func best(places []place) (place, error) {
 	return found, fmt.Errorf("%w: %d", errAmbiguous, n)
 }
 
-// renamed returns code with the names that a match has for them.
-func (m match) renamed(code string) (string, error) {
-	lexemes, err := scan(code)
+// renameCode returns code with the names that a match has for them.
+func (m match) renameCode(code string) (string, error) {
+	lexemes, err := scanTokens(code)
 	if err != nil {
 		return "", err
 	}
@@ -183,7 +183,7 @@ func readSources(root string) ([]source, error) {
 			if err != nil {
 				return err
 			}
-			lexemes, err := scan(string(text))
+			lexemes, err := scanTokens(string(text))
 			if err != nil {
 				return fmt.Errorf("%s: %w", path, err)
 			}
@@ -205,22 +205,22 @@ type place struct {
 
 // locate finds the one place where the mutation fits best: in its file, or else in any.
 func (m mutation) locate(sources []source) (place, error) {
-	fragment, err := scan(m.old)
+	fragment, err := scanTokens(m.old)
 	if err != nil {
 		return place{}, err
 	}
 	var here, all []place
 	for _, s := range sources {
-		for _, found := range find(fragment, s.lexemes) {
+		for _, found := range findMatches(fragment, s.lexemes) {
 			all = append(all, place{s, found})
 			if s.path == m.file {
 				here = append(here, place{s, found})
 			}
 		}
 	}
-	at, err := best(all)
+	at, err := chooseBest(all)
 	if errors.Is(err, errAmbiguous) {
-		if in, errHere := best(here); errHere == nil && in.same == at.same {
+		if in, errHere := chooseBest(here); errHere == nil && in.same == at.same {
 			return in, nil
 		}
 	}
@@ -229,7 +229,7 @@ func (m mutation) locate(sources []source) (place, error) {
 
 // apply returns the file's text with the safeguard removed.
 func (m mutation) apply(at place) (string, error) {
-	broken, err := at.renamed(strings.TrimSpace(m.new))
+	broken, err := at.renameCode(strings.TrimSpace(m.new))
 	if err != nil {
 		return "", err
 	}

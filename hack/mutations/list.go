@@ -41,7 +41,8 @@ var mutations = []mutation{
 		old: `	req.ContentLength = int64(len(content))
 `,
 		new: `	req.ContentLength = int64(len(content))
-	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil }
+	again, _ := http.NewRequest(http.MethodPost, c.endpoint.String(), bytes.NewReader(content))
+	req.GetBody = again.GetBody
 `,
 		suites: []string{client},
 	},
@@ -123,7 +124,7 @@ var mutations = []mutation{
 	{
 		name: "an answer without a JobId is a success", file: "internal/teo/prefetch.go",
 		old:    `return errors.New("neither a JobId nor every target in FailedList")`,
-		new:    `return nil`,
+		new:    `return errors.Join()`,
 		suites: []string{client},
 	},
 	{
@@ -367,7 +368,7 @@ var mutations = []mutation{
 	{
 		name: "what happened to a task while its call was under way is forgotten", file: "internal/queue/outcome.go",
 		old:    `task := tasks[i]`,
-		new:    `task := part.Task`,
+		new:    `_, task := tasks[i], part.Task`,
 		suites: []string{line},
 	},
 	{
@@ -412,7 +413,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a task of another Secret goes back into the line after a call", file: "internal/controller/submitter.go",
-		old:    `task != nil && secretKeyOf(task) == l.account {`,
+		old:    `task != nil && accountKeyOf(task) == l.account {`,
 		new:    `task != nil {`,
 		suites: []string{controller},
 	},
@@ -448,8 +449,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a lost call is halved in a lane that was forgotten", file: "internal/queue/lost_calls.go",
-		old:    `part.item.lane = q.lane(part.item.lane.BatchKey)`,
-		new:    `_ = q.lane(part.item.lane.BatchKey)`,
+		old:    `part.item.lane = q.laneForKey(part.item.lane.BatchKey)`,
+		new:    `_ = q.laneForKey(part.item.lane.BatchKey)`,
 		suites: []string{line},
 	},
 	{
@@ -763,8 +764,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "each stalled task has an Event", file: "internal/controller/events.go",
-		old:    `if o.eventLimits.allowEvent(task, reason) {`,
-		new:    `if o.eventLimits.allowEvent(task, reason) || task != nil {`,
+		old:    `if r.limits.allowEvent(task, reason) {`,
+		new:    `if r.limits.allowEvent(task, reason) || task != nil {`,
 		suites: []string{controller},
 	},
 	{
@@ -831,7 +832,7 @@ var mutations = []mutation{
 	{
 		name: "one old claim keeps all recorded jobs since in memory", file: "internal/controller/jobs.go",
 		old:    `i < len(signed) && !signed[i].After(job.Add(before))`,
-		new:    `job.After(signed[0].Add(-before))`,
+		new:    `(i < 0 || len(signed) > 0 && job.After(signed[0].Add(-before)))`,
 		suites: []string{controller},
 	},
 	{

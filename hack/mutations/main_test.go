@@ -60,7 +60,7 @@ func TestAMutationSurvivesARename(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			lexemes, err := scan(tt.code)
+			lexemes, err := scanTokens(tt.code)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -85,7 +85,7 @@ func TestAMutationSurvivesARename(t *testing.T) {
 func TestAMutationSurvivesAMoveOfWhatItCalls(t *testing.T) {
 	m := mutation{old: "if isOver(task) { return errStale }", new: "if isOver(task) && errStale == nil { return errStale }"}
 	code := "if taskstate.IsOver(task) {\nreturn kube.ErrStale\n}"
-	lexemes, err := scan(code)
+	lexemes, err := scanTokens(code)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestAMutationSurvivesAMoveOfWhatItCalls(t *testing.T) {
 // The list says what the code has now.
 func TestTheListFollowsTheCode(t *testing.T) {
 	code := "if body.closed {\nreturn failure\n}"
-	lexemes, err := scan(code)
+	lexemes, err := scanTokens(code)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,7 +75,7 @@ func updateText(text string, sources []source) (string, error) {
 		if failed != nil {
 			return true // the test of this package says so
 		}
-		for field, now := range map[string]string{"file": at.path, "old": at.mustRename(m.old), "new": at.mustRename(m.new)} {
+		for field, now := range map[string]string{"file": at.path, "old": at.renameOrKeep(m.old), "new": at.renameOrKeep(m.new)} {
 			if now == value(field) {
 				continue
 			}
@@ -94,9 +94,9 @@ func updateText(text string, sources []source) (string, error) {
 	return text, nil
 }
 
-// mustRename is renamed for code that is a mutation's, which the tests have scanned.
-func (m match) mustRename(code string) string {
-	renamed, err := m.renamed(code)
+// renameOrKeep is renameCode, and returns code that cannot be scanned as it is.
+func (m match) renameOrKeep(code string) string {
+	renamed, err := m.renameCode(code)
 	if err != nil {
 		return code
 	}

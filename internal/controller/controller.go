@@ -112,7 +112,7 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 			return err
 		}
 	}
-	if err := addController(mgr, "submitter", submitter, delayedQueueSource[secretKey]{&submitter.delayedQueue, feed}); err != nil {
+	if err := addController(mgr, "submitter", submitter, delayedQueueSource[accountKey]{&submitter.delayedQueue, feed}); err != nil {
 		return err
 	}
 	if err := addController(mgr, "settler", lostCallReconciler{poller}, delayedQueueSource[zoneKey]{&poller.lostCalls, feed}); err != nil {

@@ -25,17 +25,17 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// secretKey is who pays for a call: a Secret, or the operator itself if empty.
-type secretKey struct{ Namespace, Secret string }
+// accountKey is who pays for a call: a Secret, or the operator itself if empty.
+type accountKey struct{ Namespace, Secret string }
 
 // String names the line in which the account's calls wait for their turn.
-func (a secretKey) String() string { return a.Namespace + "/" + a.Secret }
+func (a accountKey) String() string { return a.Namespace + "/" + a.Secret }
 
-func secretKeyOf(task *v1alpha1.PrefetchTask) secretKey {
+func accountKeyOf(task *v1alpha1.PrefetchTask) accountKey {
 	if name := task.Spec.CredentialsSecretRef.Name; name != "" {
-		return secretKey{task.Namespace, name}
+		return accountKey{task.Namespace, name}
 	}
-	return secretKey{}
+	return accountKey{}
 }
 
 // Credentials reads the keys of accounts.
@@ -51,7 +51,7 @@ type Credentials struct {
 
 	reads secretReadSlots
 	mu    sync.Mutex
-	known map[secretKey]cachedCredentials // none older than MaxAge
+	known map[accountKey]cachedCredentials // none older than MaxAge
 }
 
 // secretReadSlots lets at most maxSecretReads through at a time.
@@ -96,7 +96,7 @@ var ErrNoOwnCredentials = fmt.Errorf("%w: the operator has no credentials of its
 	"name a Secret in spec.credentialsSecretRef, or give the operator credentials", errMissing)
 
 // getCredentials returns the account's credentials. The text of an error is fit for a status.
-func (c *Credentials) getCredentials(ctx context.Context, a secretKey) (teo.Credentials, error) {
+func (c *Credentials) getCredentials(ctx context.Context, a accountKey) (teo.Credentials, error) {
 	c.mu.Lock()
 	known, ok := c.known[a]
 	c.mu.Unlock()
@@ -113,11 +113,11 @@ func (c *Credentials) getCredentials(ctx context.Context, a secretKey) (teo.Cred
 
 // cacheCredentials remembers what was read until it is too old to be used: of an account that is
 // gone, or is not used any more, nothing stays.
-func (c *Credentials) cacheCredentials(a secretKey, creds teo.Credentials) {
+func (c *Credentials) cacheCredentials(a accountKey, creds teo.Credentials) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.known == nil {
-		c.known = map[secretKey]cachedCredentials{}
+		c.known = map[accountKey]cachedCredentials{}
 	}
 	at := time.Now()
 	c.known[a] = cachedCredentials{creds, at}
@@ -131,14 +131,14 @@ func (c *Credentials) cacheCredentials(a secretKey, creds teo.Credentials) {
 }
 
 // forgetCredentials makes the next get read again.
-func (c *Credentials) forgetCredentials(a secretKey) {
+func (c *Credentials) forgetCredentials(a accountKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.known, a)
 }
 
-func (c *Credentials) readSecret(ctx context.Context, a secretKey) (teo.Credentials, error) {
-	if a == (secretKey{}) {
+func (c *Credentials) readSecret(ctx context.Context, a accountKey) (teo.Credentials, error) {
+	if a == (accountKey{}) {
 		return c.Own()
 	}
 	ctx, cancel := context.WithTimeout(ctx, secretTimeout)
@@ -180,7 +180,7 @@ func listKeys(names []string) string {
 var keyNames = []string{"secretId", "secretKey", "token"}
 
 // OwnCredentials reads the operator's own credentials: from the files secretId,
-// secretKey and token in dir, or from the environment if dir has no files. Files are
+// accountKey and token in dir, or from the environment if dir has no files. Files are
 // read at each use, as a mounted Secret changes under a running process. The text of an
 // error is fit for the status of any tenant's task: it says nothing of what the
 // directory has. OwnFiles does, for those who run the operator.

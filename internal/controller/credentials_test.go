@@ -217,23 +217,23 @@ func TestCredentialsAreNotKeptLongerThanTheyAreUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &Credentials{Live: &secrets{}, MaxAge: 30 * time.Second}
 		for i := range 10_000 {
-			if _, err := c.getCredentials(t.Context(), secretKey{"shop", fmt.Sprint("generated-", i)}); err != nil {
+			if _, err := c.getCredentials(t.Context(), accountKey{"shop", fmt.Sprint("generated-", i)}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		kept := secretKey{"shop", "generated-0"}
+		kept := accountKey{"shop", "generated-0"}
 		time.Sleep(20 * time.Second)
 		c.forgetCredentials(kept)
 		if _, err := c.getCredentials(t.Context(), kept); err != nil {
 			t.Fatal(err)
 		}
-		known := func() []secretKey {
+		known := func() []accountKey {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			return slices.Collect(maps.Keys(c.known))
 		}
 		pass(15 * time.Second)
-		if got := known(); !slices.Equal(got, []secretKey{kept}) {
+		if got := known(); !slices.Equal(got, []accountKey{kept}) {
 			t.Errorf("%d are kept, want the one that was read again", len(got))
 		}
 		pass(20 * time.Second)
@@ -250,7 +250,7 @@ func TestFewSecretsAreReadAtATime(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 150 {
 			wg.Go(func() {
-				if _, err := c.getCredentials(t.Context(), secretKey{"shop", fmt.Sprint(i)}); err != nil {
+				if _, err := c.getCredentials(t.Context(), accountKey{"shop", fmt.Sprint(i)}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -267,12 +267,12 @@ func TestFewSecretsAreReadAtATime(t *testing.T) {
 func TestASecretThatHoldsNoKeyIsRefusedAndNotKept(t *testing.T) {
 	live := &secrets{data: map[string][]byte{"secretId": []byte("id"), "secretKey": make([]byte, 1<<20)}}
 	c := &Credentials{Live: live, MaxAge: time.Minute}
-	if _, err := c.getCredentials(t.Context(), secretKey{"shop", "large"}); err == nil || len(err.Error()) > 200 {
+	if _, err := c.getCredentials(t.Context(), accountKey{"shop", "large"}); err == nil || len(err.Error()) > 200 {
 		t.Errorf("it says %v", err)
 	}
 	live.data = map[string][]byte{"secretID": []byte("id"), "b": nil, "c": nil, "d": nil, "e": nil, "f": nil}
 	want := `credentials missing: Secret "keys" has no key secretId, or it is empty; it has b, c, d, e, f, …`
-	if _, err := c.getCredentials(t.Context(), secretKey{"shop", "keys"}); err == nil || err.Error() != want {
+	if _, err := c.getCredentials(t.Context(), accountKey{"shop", "keys"}); err == nil || err.Error() != want {
 		t.Errorf("it says %v", err)
 	}
 	if len(c.known) != 0 {
@@ -330,7 +330,7 @@ func TestNoLogLevelPrintsASecret(t *testing.T) {
 				all := decodeDumps(logged.String())
 				return strings.Contains(all, key) || strings.Contains(all, base64.StdEncoding.EncodeToString([]byte(key)))
 			}
-			creds, err := (&Credentials{Live: live, MaxAge: time.Minute}).getCredentials(ctx, secretKey{"shop", "keys"})
+			creds, err := (&Credentials{Live: live, MaxAge: time.Minute}).getCredentials(ctx, accountKey{"shop", "keys"})
 			if err != nil || creds.SecretKey != key {
 				t.Fatalf("%v", err)
 			}

@@ -102,7 +102,7 @@ func (w *delayedQueue[key]) addAfter(k key, after time.Duration) {
 	w.queue.AddAfter(k, after)
 }
 
-// useQueue gives the waker the controller's queue.
+// useQueue gives the delayedQueue the controller's queue.
 func (w *delayedQueue[key]) useQueue(queue workqueue.TypedRateLimitingInterface[key]) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

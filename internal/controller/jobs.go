@@ -126,18 +126,19 @@ func (f stateCollector) Start(ctx context.Context) error {
 		return nil // the process ends, or does without
 	}
 	wait.UntilWithContext(ctx, func(context.Context) {
-		f.jobs.collectGarbage(f.isAskedFor(), maxRecordedJobs)
+		f.jobs.collectGarbage(f.neededJobs(), maxRecordedJobs)
 		f.forgetZones()
 		f.lines()
 	}, f.SignatureValidity)
 	return nil
 }
 
-// isAskedFor returns whether a claim can ask for a job that was signed at a time.
+// neededJobs returns a function that says whether a claim can ask for a job that was signed
+// at a time.
 // A job can be in a claim's window although it was signed a signature's validity
 // before: that long a request can be under way. A new claim can be signed now, and
 // one that EdgeOne may have forgotten is not looked for.
-func (f stateCollector) isAskedFor() func(signedAt time.Time) bool {
+func (f stateCollector) neededJobs() func(signedAt time.Time) bool {
 	now := f.edgeOne.ServerTime()
 	signed := []time.Time{now}
 	f.mu.Lock()

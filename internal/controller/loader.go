@@ -219,7 +219,7 @@ func (l *listLoader) startLoads() {
 	}
 }
 
-// startLoadsAfter has next called in a while. The caller has the lock.
+// startLoadsAfter has startLoads called in a while. The caller has the lock.
 func (l *listLoader) startLoadsAfter(wait time.Duration) {
 	if l.again != nil {
 		l.again.Stop()

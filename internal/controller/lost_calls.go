@@ -76,7 +76,7 @@ func (s lostCallReconciler) Reconcile(ctx context.Context, z zoneKey) (reconcile
 	}
 	defer leave()
 	seen := s.planClaimsRead(tasks)
-	creds, err := s.credentials.getCredentials(ctx, z.secretKey)
+	creds, err := s.credentials.getCredentials(ctx, z.accountKey)
 	if err == nil {
 		seen.account = creds.Hash()
 		// Those past the fence come first: their windows are fixed.
@@ -267,7 +267,7 @@ func (p *Poller) settleTask(ctx context.Context, task *v1alpha1.PrefetchTask, l 
 	claim := task.Status.Submission
 	listed, shown := task, p.claimFingerprint(task, l)
 	if shown != "" {
-		if taskstate.IsElided(task) && p.isClaimShown(task, "") == shown {
+		if taskstate.IsElided(task) && p.swapClaimFingerprint(task, "") == shown {
 			shown = "" // its list has told nothing then
 		} else {
 			var done func()
@@ -280,7 +280,7 @@ func (p *Poller) settleTask(ctx context.Context, task *v1alpha1.PrefetchTask, l 
 	}
 	c := p.settleClaim(listed, claim, l)
 	if c == nil {
-		p.isClaimShown(task, shown)
+		p.swapClaimFingerprint(task, shown)
 		return
 	}
 	after := p.writeStatus(ctx, listed, func(task *v1alpha1.PrefetchTask) {
@@ -290,7 +290,7 @@ func (p *Poller) settleTask(ctx context.Context, task *v1alpha1.PrefetchTask, l 
 		}
 	})
 	if after != nil && after.Status.Submission != nil {
-		p.isClaimShown(task, shown)
+		p.swapClaimFingerprint(task, shown)
 	}
 	if after != nil && after.Status.Submission == nil {
 		found := len(after.Status.Jobs) > len(task.Status.Jobs)
@@ -319,9 +319,9 @@ func (p *Poller) claimFingerprint(task *v1alpha1.PrefetchTask, l *claimsRead) st
 	return b.String()
 }
 
-// isClaimShown returns what a look has shown of a task's call that told nothing, after it
-// has noted what this one did, if that is given.
-func (p *Poller) isClaimShown(task *v1alpha1.PrefetchTask, now string) string {
+// swapClaimFingerprint stores the fingerprint of a look for a task's call that found nothing,
+// if there is one, and returns the stored one.
+func (p *Poller) swapClaimFingerprint(task *v1alpha1.PrefetchTask, now string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	key := client.ObjectKeyFromObject(task)

@@ -102,7 +102,7 @@ func (p *Poller) Reconcile(ctx context.Context, z zoneKey) (reconcile.Result, er
 	}
 	defer leave()
 	seen := taskstate.NewHistoryRead(p.edgeOne.ServerTime())
-	creds, err := p.credentials.getCredentials(ctx, z.secretKey)
+	creds, err := p.credentials.getCredentials(ctx, z.accountKey)
 	if err == nil {
 		reader := jobReader{Poller: p, ctx: ctx, creds: creds, zoneID: z.ID, HistoryRead: seen}
 		err = reader.readJobs(jobs)
@@ -226,7 +226,7 @@ func (p *Poller) writeOutcomes(ctx context.Context, task *v1alpha1.PrefetchTask,
 	}
 	unread, why := p.unreadSince(task, z)
 	shown := p.outcomeFingerprint(task, z, seen)
-	if why == nil && taskstate.IsElided(task) && shown == p.isOutcomeShown(task, z, nil) {
+	if why == nil && taskstate.IsElided(task) && shown == p.swapOutcomeFingerprint(task, z, nil) {
 		return // nothing that is worth reading its list for
 	}
 	listed, done := p.borrowList(ctx, task)
@@ -257,7 +257,7 @@ func (p *Poller) writeOutcomes(ctx context.Context, task *v1alpha1.PrefetchTask,
 	if newest := p.versions.newestVersion(client.ObjectKeyFromObject(task)); newest != nil && newest.ResourceVersion == after.ResourceVersion {
 		after = newest // without its list
 	}
-	p.isOutcomeShown(after, z, &shown)
+	p.swapOutcomeFingerprint(after, z, &shown)
 	p.readAgainByID(after, z, seen)
 }
 
@@ -282,9 +282,9 @@ func (p *Poller) outcomeFingerprint(task *v1alpha1.PrefetchTask, z zoneKey, seen
 	return b.String()
 }
 
-// isOutcomeShown returns what the last look showed of a version of a task whose result is written,
-// after it has noted what this one did, if that is given.
-func (p *Poller) isOutcomeShown(task *v1alpha1.PrefetchTask, z zoneKey, now *string) string {
+// swapOutcomeFingerprint stores the fingerprint of a look whose result is written for a
+// version of a task, if there is one, and returns the stored one.
+func (p *Poller) swapOutcomeFingerprint(task *v1alpha1.PrefetchTask, z zoneKey, now *string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	work := p.zones[z]

@@ -18,7 +18,7 @@ import (
 
 // zoneKey is what EdgeOne reports on: a zone, read with an account's credentials.
 type zoneKey struct {
-	secretKey
+	accountKey
 	ID string
 }
 
@@ -83,15 +83,15 @@ func openZone(task *v1alpha1.PrefetchTask) (zoneKey, bool) {
 	}
 	if claim := task.Status.Submission; claim != nil {
 		// With the keys that the task has now: those of the call may be gone.
-		return zoneKey{secretKeyOf(task), claim.ZoneID}, taskstate.HasClaim(task)
+		return zoneKey{accountKeyOf(task), claim.ZoneID}, taskstate.HasClaim(task)
 	}
 	if taskstate.IsRetryDue(task) {
-		return zoneKey{secretKeyOf(task), task.Spec.ZoneID}, !taskstate.IsElided(task)
+		return zoneKey{accountKeyOf(task), task.Spec.ZoneID}, !taskstate.IsElided(task)
 	}
 	if taskstate.IsRunOver(task) && !taskstate.IsUnseen(task) || taskstate.IsNewRun(task) {
 		return zoneKey{}, false
 	}
-	return zoneKey{secretKeyOf(task), task.Spec.ZoneID}, slices.ContainsFunc(task.Status.Jobs, taskstate.IsJobOpen)
+	return zoneKey{accountKeyOf(task), task.Spec.ZoneID}, slices.ContainsFunc(task.Status.Jobs, taskstate.IsJobOpen)
 }
 
 // isPastRetention says whether EdgeOne's history shows none of the task's jobs any more.

@@ -32,7 +32,7 @@ func TestALineIsWokenByTheAnswersToAnotherLinesCalls(t *testing.T) {
 		defer edgeOne.Close()
 		u := newUnit(t, edgeOne.RoundTripper(), nil, unitTask("a", 1))
 		s, l := u.submitter(u.get("a"))
-		due := priorityqueue.New[secretKey]("accounts")
+		due := priorityqueue.New[accountKey]("accounts")
 		defer due.ShutDown()
 		s.useQueue(due)
 		drain := func() (woken int) {
@@ -55,7 +55,7 @@ func TestALineIsWokenByTheAnswersToAnotherLinesCalls(t *testing.T) {
 			slots = append(slots, slot)
 		}
 		for again := time.Duration(1); again > 0; time.Sleep(again) { // until there is nothing more to write
-			result, err := s.Reconcile(t.Context(), secretKey{})
+			result, err := s.Reconcile(t.Context(), accountKey{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -94,9 +94,9 @@ func TestLinesOfOneKeyAreServedInTurnHoweverManyCallsEachHasMade(t *testing.T) {
 				}
 				u := newUnit(t, farAway(edgeOne.RoundTripper(), 50*time.Millisecond), nil, tasks...)
 				s, a := u.submitter()
-				other := secretKey{"default", "b"}
+				other := accountKey{"default", "b"}
 				known := cachedCredentials{creds: unitCreds, at: time.Now().Add(24 * time.Hour)}
-				u.credentials.known = map[secretKey]cachedCredentials{other: known, {}: known}
+				u.credentials.known = map[accountKey]cachedCredentials{other: known, {}: known}
 				u.learnTime()
 				b := s.queueFor(other)
 				for _, l := range []*accountQueue{a, b} {
@@ -108,7 +108,7 @@ func TestLinesOfOneKeyAreServedInTurnHoweverManyCallsEachHasMade(t *testing.T) {
 				}
 				reconcile := func(end time.Time, done func() bool) {
 					for time.Now().Before(end) && !done() {
-						for _, acc := range []secretKey{other, {}} {
+						for _, acc := range []accountKey{other, {}} {
 							if _, err := s.Reconcile(t.Context(), acc); err != nil {
 								t.Fatal(err)
 							}

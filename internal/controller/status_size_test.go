@@ -62,7 +62,7 @@ func (u *unit) onWrite(judge func(now, written *v1alpha1.PrefetchTask) error) {
 func (u *unit) reconcileFor(s *Submitter, d time.Duration) {
 	u.t.Helper()
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Second) {
-		if _, err := s.Reconcile(u.t.Context(), secretKey{}); err != nil {
+		if _, err := s.Reconcile(u.t.Context(), accountKey{}); err != nil {
 			u.t.Fatal(err)
 		}
 	}
@@ -129,7 +129,8 @@ func TestARecordThatIsNotTakenKeepsNobodyElseWaiting(t *testing.T) {
 					t.Fatal(err)
 				}
 				s.versions.observeTask(u.get("bad"))
-				u.reconcileFor(s, 10*time.Second)
+				// Two tries are at most 12 s apart: the first may meet the edit as a conflict.
+				u.reconcileFor(s, 15*time.Second)
 				if status := u.get("bad").Status; status.Submission != nil || len(status.Jobs) != 1 {
 					t.Errorf("the answer is not recorded: %+v", status)
 				}

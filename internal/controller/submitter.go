@@ -23,24 +23,24 @@ import (
 // Submitter turns the waiting tasks of an account into calls.
 type Submitter struct {
 	*sharedState
-	delayedQueue[secretKey]
+	delayedQueue[accountKey]
 	poller *Poller // follows what is submitted
 
 	mu            sync.Mutex
-	accountQueues map[secretKey]*accountQueue
+	accountQueues map[accountKey]*accountQueue
 
 	unrecorded unrecordedCalls
 }
 
 func newSubmitter(op *sharedState, poller *Poller) *Submitter {
-	s := &Submitter{sharedState: op, poller: poller, accountQueues: map[secretKey]*accountQueue{}}
+	s := &Submitter{sharedState: op, poller: poller, accountQueues: map[accountKey]*accountQueue{}}
 	op.versions.subscribe(s.onChange)
 	return s
 }
 
 // accountQueue is the queue of an account, and what its calls have met lately.
 type accountQueue struct {
-	account secretKey
+	account accountKey
 
 	mu       sync.Mutex
 	queue    *queue.Queue
@@ -76,7 +76,7 @@ const maxStatusWrites = 64
 
 // Reconcile does all that is due for an account now: it tells tasks why they
 // wait, and starts calls while there are a slot and something to submit.
-func (s *Submitter) Reconcile(ctx context.Context, a secretKey) (reconcile.Result, error) {
+func (s *Submitter) Reconcile(ctx context.Context, a accountKey) (reconcile.Result, error) {
 	l := s.queueFor(a)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -142,7 +142,7 @@ func soonerResult(a, b time.Duration) reconcile.Result {
 	return reconcile.Result{RequeueAfter: a}
 }
 
-func (s *Submitter) queueFor(a secretKey) *accountQueue {
+func (s *Submitter) queueFor(a accountKey) *accountQueue {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.accountQueues[a]
@@ -157,7 +157,7 @@ func (s *Submitter) queueFor(a secretKey) *accountQueue {
 }
 
 // lockQueue returns the line of an account, locked.
-func (s *Submitter) lockQueue(a secretKey) *accountQueue {
+func (s *Submitter) lockQueue(a accountKey) *accountQueue {
 	for {
 		l := s.queueFor(a)
 		l.mu.Lock()
@@ -194,18 +194,18 @@ func (s *Submitter) onChange(before, after *v1alpha1.PrefetchTask) {
 	}
 	switch {
 	case before == nil:
-		s.updateTask(secretKeyOf(after), client.ObjectKeyFromObject(after))
-	case after == nil || secretKeyOf(before) == secretKeyOf(after):
-		s.updateTask(secretKeyOf(before), client.ObjectKeyFromObject(before))
+		s.updateTask(accountKeyOf(after), client.ObjectKeyFromObject(after))
+	case after == nil || accountKeyOf(before) == accountKeyOf(after):
+		s.updateTask(accountKeyOf(before), client.ObjectKeyFromObject(before))
 	default:
-		s.updateTask(secretKeyOf(before), client.ObjectKeyFromObject(before))
-		s.updateTask(secretKeyOf(after), client.ObjectKeyFromObject(after))
+		s.updateTask(accountKeyOf(before), client.ObjectKeyFromObject(before))
+		s.updateTask(accountKeyOf(after), client.ObjectKeyFromObject(after))
 	}
 }
 
 // updateTask has the line of an account look at the newest version of a task, which may
 // be gone, or another account's by now.
-func (s *Submitter) updateTask(a secretKey, key client.ObjectKey) {
+func (s *Submitter) updateTask(a accountKey, key client.ObjectKey) {
 	l := s.lockQueue(a)
 	defer l.mu.Unlock()
 	l.idle = false
@@ -222,7 +222,7 @@ func (s *Submitter) updateTask(a secretKey, key client.ObjectKey) {
 
 // newestVersion returns the newest version of a task if it is one of the line's account.
 func (s *Submitter) newestVersion(l *accountQueue, key client.ObjectKey) *v1alpha1.PrefetchTask {
-	if task := s.versions.newestVersion(key); task != nil && secretKeyOf(task) == l.account {
+	if task := s.versions.newestVersion(key); task != nil && accountKeyOf(task) == l.account {
 		return task
 	}
 	return nil

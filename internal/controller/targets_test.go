@@ -502,7 +502,7 @@ func TestARunStartsWithTheListThatTheConfigMapHasThen(t *testing.T) {
 				l.queue.SetQuota(unitZone, 0, 100, time.Now())
 				l.mu.Unlock()
 				for range 20 {
-					if _, err := s.Reconcile(t.Context(), secretKey{}); err != nil {
+					if _, err := s.Reconcile(t.Context(), accountKey{}); err != nil {
 						t.Fatal(err)
 					}
 					pass(time.Second)

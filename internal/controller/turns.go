@@ -25,7 +25,7 @@ const (
 	patientWriters = 4
 )
 
-// acquireSlot waits for a turn, or until ctx ends. It is given back by give.
+// acquireSlot waits for a turn, or until ctx ends. releaseSlot gives it back.
 func (t *writePriority) acquireSlot(ctx context.Context, patient bool) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -151,7 +151,7 @@ func (u *unit) submitter(tasks ...*v1alpha1.PrefetchTask) (*Submitter, *accountQ
 	for _, task := range tasks {
 		s.versions.observeTask(task)
 	}
-	l := s.queueFor(secretKey{})
+	l := s.queueFor(accountKey{})
 	return s, l
 }
 

@@ -126,8 +126,8 @@ func (q *Queue) queueSuspectsLast(l *laneState, groups ...suspectGroup) {
 }
 
 func (q *Queue) listLaneWithSuspects(l *laneState) {
-	if !l.isListed {
-		l.isListed = true
+	if !l.suspectsListed {
+		l.suspectsListed = true
 		q.lanesWithSuspects = append(q.lanesWithSuspects, l)
 	}
 }
@@ -181,7 +181,7 @@ func (q *Queue) planNextTest(now time.Time) (decision Decision, found bool, at t
 	for range min(len(q.lanesWithSuspects), maxLanesScanned) {
 		l := q.lanesWithSuspects[0]
 		if q.lanesWithSuspects = q.lanesWithSuspects[1:]; len(l.suspects) == 0 {
-			l.isListed = false
+			l.suspectsListed = false
 			q.dropLane(l, now)
 			continue
 		}

@@ -26,7 +26,7 @@ type queueItem struct {
 	blocked       bool // waits for a claim that may have one of its URLs
 	suspectGroups int  // in how many groups of suspects it is; out of line if any
 	trial         int  // tells those groups from earlier ones
-	isReported    bool // stands in the list of those to be told something at once
+	reportQueued  bool // stands in the list of those to be told something at once
 
 	postponed postponement
 	failed    time.Time // when its last call failed: it goes behind those who came before
@@ -52,15 +52,15 @@ type laneState struct {
 	// strands that ran empty until they are skipped.
 	rotation []*namespaceQueue
 
-	inFlight     bool // a call is unanswered: what arrives meanwhile shares the next
-	backOff      backOff
-	ready        bool // its strands are offered to their namespaces
-	unknownCalls int  // calls of unknown outcome
-	failures     failureCounts
-	suspects     []suspectGroup         // what shared a call that failed, to be sent apart
-	testInFlight bool                   // a group of suspects is under way
-	isListed     bool                   // it stands in the list of lanes with suspects
-	postponed    map[*suspectGroup]bool // groups that are to be tried later
+	inFlight       bool // a call is unanswered: what arrives meanwhile shares the next
+	backOff        backOff
+	ready          bool // its strands are offered to their namespaces
+	unknownCalls   int  // calls of unknown outcome
+	failures       failureCounts
+	suspects       []suspectGroup         // what shared a call that failed, to be sent apart
+	testInFlight   bool                   // a group of suspects is under way
+	suspectsListed bool                   // it stands in the list of lanes with suspects
+	postponed      map[*suspectGroup]bool // groups that are to be tried later
 }
 
 // namespaceQueue is one namespace's line in a lane, oldest first.

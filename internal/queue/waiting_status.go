@@ -54,8 +54,8 @@ func (q *Queue) reportIf(it *queueItem, must bool, now time.Time) {
 }
 
 func (q *Queue) reportNow(it *queueItem) {
-	if !it.isReported {
-		it.isReported = true
+	if !it.reportQueued {
+		it.reportQueued = true
 		q.reportsDue = append(q.reportsDue, it)
 	}
 	if len(q.reportsDue) > 2*len(q.items)+spareReports {
@@ -119,7 +119,7 @@ func (q *Queue) WaitingStatuses(n int, now time.Time) (notes []taskstate.Waiting
 	for len(q.reportsDue) > 0 && len(notes) < n {
 		it := q.reportsDue[0]
 		q.reportsDue = q.reportsDue[1:]
-		it.isReported = false
+		it.reportQueued = false
 		if it.deleted || it.inFlight || q.items[it.key] != it {
 			continue
 		}

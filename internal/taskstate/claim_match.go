@@ -12,7 +12,7 @@ import (
 // ClockSkew is how far EdgeOne's own clocks may differ: the one whose time answers
 // carry, by which calls are signed, and the one that writes CreateTime. EdgeOne
 // tells both to the second only. So the window of a claim starts this much before
-// its signature; see listing.window.
+// its signature; see JobRecords.SelectWindow.
 const ClockSkew = 3 * time.Second
 
 // JobRecords is EdgeOne's history by job and normalised URL.
