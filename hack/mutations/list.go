@@ -770,8 +770,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "what a retry clears counts for its room", file: "internal/taskstate/retry.go",
-		old:    `JsonSize(opened) > MaxStatus {`,
-		new:    `JsonSize(s) > MaxStatus {`,
+		old:    `JSONSize(opened) > MaxStatus {`,
+		new:    `JSONSize(s) > MaxStatus {`,
 		suites: []string{controller},
 	},
 	// Retries.

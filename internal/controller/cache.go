@@ -151,7 +151,7 @@ func pruneMetadata(task *v1alpha1.PrefetchTask) {
 	maps.DeleteFunc(task.Annotations, func(name, value string) bool {
 		return name == corev1.LastAppliedConfigAnnotation || len(value) > maxAnnotation
 	})
-	maps.DeleteFunc(task.Labels, func(name, _ string) bool { return !slices.Contains(ownerLabels, name) })
+	maps.DeleteFunc(task.Labels, func(name, _ string) bool { return !slices.Contains(taskstate.OwnerLabels, name) })
 }
 
 // hasLongList says whether the task has a list in its spec that is not kept.
@@ -172,7 +172,8 @@ func targetsSize(task *v1alpha1.PrefetchTask) (size int) {
 // not pay for their URLs. Nothing is ever written from such a copy, and a change
 // of the spec or a retry that is asked for brings the whole task again.
 func pruneFinishedTask(task *v1alpha1.PrefetchTask) client.Object {
-	if !taskstate.IsRunOver(task) || task.Status.Submission != nil || task.Status.ObservedGeneration != task.Generation || taskstate.IsNewRun(task) || taskstate.IsRetryDue(task) {
+	hasWork := task.Status.Submission != nil || taskstate.IsNewRun(task) || taskstate.IsRetryDue(task)
+	if hasWork || !taskstate.IsRunOver(task) || task.Status.ObservedGeneration != task.Generation {
 		return pruneTask(task)
 	}
 	kept := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
@@ -180,7 +181,7 @@ func pruneFinishedTask(task *v1alpha1.PrefetchTask) client.Object {
 		Name:         task.Name, Namespace: unique.Make(task.Namespace).Value(), UID: task.UID,
 		ResourceVersion: task.ResourceVersion, Generation: task.Generation,
 	}}
-	if at, ok := expiryOf(task); ok {
+	if at, ok := taskstate.ExpiryOf(task); ok {
 		kept.Annotations = map[string]string{expiryAnnotation: at.UTC().Format(time.RFC3339)}
 	}
 	return kept

@@ -304,7 +304,7 @@ func TestLabelsAreNotKept(t *testing.T) {
 		task.Labels[fmt.Sprintf("%s.example.com/%d", strings.Repeat("x", 50), i)] = "v"
 	}
 	kept := pruneFinishedTask(task.DeepCopy()).(*v1alpha1.PrefetchTask)
-	if len(kept.Labels) > 10 || recreatedBy(kept) != "Flux" {
+	if len(kept.Labels) > 10 || taskstate.RecreatedBy(kept) != "Flux" {
 		t.Errorf("%d labels are kept", len(kept.Labels))
 	}
 }

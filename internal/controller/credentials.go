@@ -180,7 +180,7 @@ func listKeys(names []string) string {
 var keyNames = []string{"secretId", "secretKey", "token"}
 
 // OwnCredentials reads the operator's own credentials: from the files secretId,
-// accountKey and token in dir, or from the environment if dir has no files. Files are
+// secretKey and token in dir, or from the environment if dir has no files. Files are
 // read at each use, as a mounted Secret changes under a running process. The text of an
 // error is fit for the status of any tenant's task: it says nothing of what the
 // directory has. OwnFiles does, for those who run the operator.

@@ -131,7 +131,7 @@ func (r *eventReporter) reportFinished(before, after *v1alpha1.PrefetchTask) {
 			}
 		}
 	}
-	if owner := recreatedBy(after); owner != "" && after.Spec.TTLSecondsAfterFinished > 0 {
+	if owner := taskstate.RecreatedBy(after); owner != "" && after.Spec.TTLSecondsAfterFinished > 0 {
 		r.recordEvent(after, corev1.EventTypeWarning, "NotDeleted", "Expire", "spec.ttlSecondsAfterFinished has no effect: "+owner+
 			" would make the task again, and everything would be submitted again")
 	}

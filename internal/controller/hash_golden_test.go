@@ -1,8 +1,9 @@
 package controller
 
 import (
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"testing"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // Claims hold the hash of their call. Settling compares it with the hashes of the

@@ -319,7 +319,7 @@ func TestAFirstRetryHasRoomHoweverLongTheNamesOfWhatFailed(t *testing.T) {
 				task.Spec.Targets[i] = v1alpha1.Target(fmt.Sprintf("https://h/%03d", i) + strings.Repeat("页", 900))
 			}
 			fails(task)
-			if size := taskstate.JsonSize(task.Status); !taskstate.IsRunOver(task) || size <= taskstate.MaxStatus {
+			if size := taskstate.JSONSize(task.Status); !taskstate.IsRunOver(task) || size <= taskstate.MaxStatus {
 				t.Fatalf("%s in %d bytes", summary(task), size)
 			}
 			asking("1")(task)

@@ -206,7 +206,7 @@ func etcd(room int) func(now, written *v1alpha1.PrefetchTask) error {
 	return func(now, written *v1alpha1.PrefetchTask) error {
 		stored := now.DeepCopy()
 		stored.Status = written.Status
-		if taskstate.JsonSize(stored) > room {
+		if taskstate.JSONSize(stored) > room {
 			return tooLargeForEtcd()
 		}
 		return nil
@@ -242,7 +242,7 @@ func TestAListThatIsRefusedWholeFinishesWithExactCounts(t *testing.T) {
 				})
 				defer edgeOne.Close()
 				u := newUnit(t, edgeOne.RoundTripper(), nil, c.task)
-				u.onWrite(etcd(taskstate.JsonSize(c.task) + c.left))
+				u.onWrite(etcd(taskstate.JSONSize(c.task) + c.left))
 				s, l := u.submitter(u.get("bad"))
 				l.queue.SetQuota(unitZone, 0, -1, time.Now())
 				u.learnTime()
@@ -258,8 +258,8 @@ func TestAListThatIsRefusedWholeFinishesWithExactCounts(t *testing.T) {
 						t.Errorf("the failed target %d is %s", i, failed.URL)
 					}
 				}
-				if got := len(now.Status.FailedTargets); c.left == 1<<20 && (got == 0 || taskstate.JsonSize(now.Status) > taskstate.MaxStatus) || got > 100 {
-					t.Errorf("%d failed targets are named in %d bytes", got, taskstate.JsonSize(now.Status))
+				if got := len(now.Status.FailedTargets); c.left == 1<<20 && (got == 0 || taskstate.JSONSize(now.Status) > taskstate.MaxStatus) || got > 100 {
+					t.Errorf("%d failed targets are named in %d bytes", got, taskstate.JSONSize(now.Status))
 				}
 			})
 		})

@@ -99,7 +99,7 @@ func (s statusWriter) writeWholeStatus(ctx context.Context, task *v1alpha1.Prefe
 		if !isTooLarge(err) || len(changed.Status.FailedTargets) == 0 {
 			return written, err
 		}
-		if room = taskstate.JsonSize(changed.Status) / 2; room < taskstate.LeastRoom {
+		if room = taskstate.JSONSize(changed.Status) / 2; room < taskstate.LeastRoom {
 			room = 0
 		}
 		s.refused.rememberWrite(task.UID, refusedWrite{room: room})
@@ -181,7 +181,9 @@ func (s statusWriter) withTargetList(ctx context.Context, task *v1alpha1.Prefetc
 // writeClaim writes the claim to a task as the cache has it, and returns the newest
 // version known. The claim is on it for certain if there is no error; without
 // that the task may not be in the call. A stale cache is errStale.
-func (s statusWriter) writeClaim(ctx context.Context, task *v1alpha1.PrefetchTask, submission v1alpha1.Submission, c taskstate.Transition) (*v1alpha1.PrefetchTask, error) {
+func (s statusWriter) writeClaim(
+	ctx context.Context, task *v1alpha1.PrefetchTask, submission v1alpha1.Submission, c taskstate.Transition,
+) (*v1alpha1.PrefetchTask, error) {
 	claimed, err := s.writeWholeStatus(ctx, task, c)
 	if err == nil || isRefused(err) {
 		return claimed, err

@@ -1,8 +1,9 @@
 package queue
 
 import (
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"time"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // backOff keeps tasks from being called for until a time. No event shortens it.

@@ -2,8 +2,9 @@ package queue
 
 import (
 	"cmp"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"time"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // zoneQuota is what EdgeOne meters by zone and mode: a day's quota and the size of a

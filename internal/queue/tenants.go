@@ -1,9 +1,10 @@
 package queue
 
 import (
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"slices"
 	"time"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // tenantState is what is known of a namespace in a mode of a zone, while there is any reason

@@ -18,6 +18,7 @@ const ClockSkew = 3 * time.Second
 // JobRecords is EdgeOne's history by job and normalised URL.
 type JobRecords map[string]map[string]teo.PrefetchTask
 
+// AddTasks adds records by job and URL.
 func (l JobRecords) AddTasks(tasks []teo.PrefetchTask) {
 	for _, task := range tasks {
 		job := l[task.JobID]
@@ -56,11 +57,12 @@ func (l JobRecords) SelectWindow(start, end time.Time, isOthers func(jobID strin
 	return part
 }
 
-// ClaimDecision is what a look at the history says about one claimed task.
+// ClaimDecision is what the history says about one claimed task.
 type ClaimDecision int
 
+// The decisions.
 const (
-	Undecided   ClaimDecision = iota // look again
+	Undecided   ClaimDecision = iota // read again later
 	Found                            // adopt the jobs; what they do not cover goes back
 	NotExecuted                      // and it never will be
 
@@ -153,6 +155,7 @@ func hashJob(job map[string]teo.PrefetchTask) string {
 	return HashURLs(urls)
 }
 
+// HashCall returns a hash of a call's URLs, the same for all spellings of them.
 func HashCall(urls []string) string {
 	normal := make([]string, len(urls))
 	for i, u := range urls {

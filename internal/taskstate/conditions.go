@@ -46,6 +46,7 @@ func setPresent(task *v1alpha1.PrefetchTask, conditionType string, isTrue bool, 
 	}
 }
 
+// SetCondition sets a condition for the task's generation.
 func SetCondition(task *v1alpha1.PrefetchTask, conditionType string, status metav1.ConditionStatus, reason, message string) {
 	meta.SetStatusCondition(&task.Status.Conditions, metav1.Condition{
 		Type: conditionType, Status: status, Reason: reason, Message: TruncateMessage(message, MaxMessage), ObservedGeneration: task.Generation,

@@ -9,22 +9,24 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// HistoryRead is what a look has read of EdgeOne's history.
+// HistoryRead is what one pass has read of EdgeOne's history.
 type HistoryRead struct {
 	At      time.Time // EdgeOne's time before the look
 	Listing JobRecords
-	// whole has the jobs that were read by their ID: what their listing lacks, EdgeOne
-	// did not have. Of other jobs a window may show only a part.
+	// Whole has the jobs that were read by their ID. EdgeOne has nothing of them that
+	// the listing lacks. A window may show only a part of other jobs.
 	Whole map[string]bool
 	// Rejected has the jobs that EdgeOne does not let us read, or not completely.
 	Rejected map[string]error
 	Records  int
 }
 
+// NewHistoryRead returns an empty read that began at EdgeOne's time at.
 func NewHistoryRead(at time.Time) *HistoryRead {
 	return &HistoryRead{At: at, Listing: JobRecords{}, Whole: map[string]bool{}, Rejected: map[string]error{}}
 }
 
+// AddTasks adds records to the listing and counts them.
 func (r *HistoryRead) AddTasks(tasks []teo.PrefetchTask) {
 	r.Listing.AddTasks(tasks)
 	r.Records += len(tasks)
@@ -54,9 +56,10 @@ func (r *HistoryRead) AreIdentical() bool {
 	return len(words) == 1
 }
 
-// JobOutcome is what a look has found out about a target of a job.
+// JobOutcome is what a read says about one target of a job.
 type JobOutcome int
 
+// The outcomes of a target.
 const (
 	TargetUnderWay  JobOutcome = iota // or not read
 	TargetSucceeded                   // as EdgeOne lists it

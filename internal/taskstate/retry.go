@@ -123,7 +123,7 @@ func ReopenFailed(read map[string]JobFailures, now time.Time) Transition {
 			job.Retried = RetriedPositions(job, len(DistinctTargets(task))).Union(positions).String()
 		}
 		// What is retried adds its positions up to three times, of 24 KB each at most.
-		if isOpen && JsonSize(opened) > MaxStatus {
+		if isOpen && JSONSize(opened) > MaxStatus {
 			retryRefused("the status has no room for the jobs of one more retry")(task)
 			return
 		}

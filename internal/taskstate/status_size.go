@@ -34,10 +34,10 @@ func TrimStatus(s *v1alpha1.PrefetchTaskStatus, room int) {
 	}
 	failed := s.FailedTargets
 	s.FailedTargets = nil
-	room -= JsonSize(s)
+	room -= JSONSize(s)
 	n := 0
 	for n < len(failed) {
-		if room -= JsonSize(failed[n]) + 1; room < 0 {
+		if room -= JSONSize(failed[n]) + 1; room < 0 {
 			break
 		}
 		n++
@@ -57,7 +57,8 @@ func ShortenStatus(task *v1alpha1.PrefetchTask) {
 	setStalled(task, true, v1alpha1.ReasonTooLarge, TooLargeMessage)
 }
 
-func JsonSize(v any) int {
+// JSONSize returns the size of v in JSON, in bytes.
+func JSONSize(v any) int {
 	text, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // strings, numbers and times always marshal

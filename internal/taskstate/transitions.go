@@ -15,7 +15,9 @@ type Transition func(*v1alpha1.PrefetchTask)
 
 const (
 	maxFailedTargets = 100
-	MaxEarlierJobs   = 100 // half of them of the run before, half of others
+	// MaxEarlierJobs bounds Submission.EarlierJobs: half for the task's own jobs, half for
+	// those of others.
+	MaxEarlierJobs = 100
 )
 
 // ClaimTargets is the intent to call, written before the call. It holds all that is
