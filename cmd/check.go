@@ -16,7 +16,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/credentials"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -190,22 +190,22 @@ const unknownZone = "zone-000000000000"
 // edgeOneAccepts checks the operator's own credentials by reading a quota, which
 // changes nothing and is one of the three actions that the operator needs anyway.
 func (c *check) edgeOneAccepts(ctx context.Context) {
-	creds, err := controller.OwnCredentials(c.credentialsDir)()
+	creds, err := credentials.OwnCredentials(c.credentialsDir)()
 	switch {
-	case errors.Is(err, controller.ErrNoOwnCredentials) && c.credentialsDir != "":
+	case errors.Is(err, credentials.ErrNoOwnCredentials) && c.credentialsDir != "":
 		c.fail("The operator has no credentials of its own: %s has no files. Create the Secret (the chart's credentials.existingSecret) in the operator's namespace, "+
 			"with the keys secretId and secretKey; it is mounted within two minutes. If every task is to name a Secret, leave --credentials-dir out "+
 			"(the chart: set credentials.existingSecret to \"\").", c.credentialsDir)
 		return
-	case errors.Is(err, controller.ErrNoOwnCredentials) && c.checkZone != "":
+	case errors.Is(err, credentials.ErrNoOwnCredentials) && c.checkZone != "":
 		c.fail("The operator has no credentials of its own to read the quota of zone %s with. Give it some, with --credentials-dir or TENCENTCLOUD_SECRET_ID and "+
 			"TENCENTCLOUD_SECRET_KEY (the chart's credentials), or leave --check-zone out.", c.checkZone)
 		return
-	case errors.Is(err, controller.ErrNoOwnCredentials):
+	case errors.Is(err, credentials.ErrNoOwnCredentials):
 		c.unknown("The operator has no credentials of its own, so every task has to name a Secret in spec.credentialsSecretRef.")
 		return
 	case err != nil:
-		c.fail("%s. The operator's log and this check alone say what there is: %s.", upper(err.Error()), controller.OwnFiles(c.credentialsDir))
+		c.fail("%s. The operator's log and this check alone say what there is: %s.", upper(err.Error()), credentials.OwnFiles(c.credentialsDir))
 		return
 	}
 	client, err := c.edgeOne()

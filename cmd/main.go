@@ -28,6 +28,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/credentials"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/endpoint"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
@@ -284,7 +285,7 @@ func run(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	credentials := &controller.Credentials{Live: mgr.GetAPIReader(), Own: controller.OwnCredentials(o.credentialsDir), MaxAge: o.controller.RecheckInterval}
+	credentials := &credentials.Reader{Live: mgr.GetAPIReader(), Own: credentials.OwnCredentials(o.credentialsDir), MaxAge: o.controller.RecheckInterval}
 	o.controller.Gauges = metrics.Registry
 	if err := controller.Setup(ctx, mgr, edgeOne, credentials, jobs, o.controller); err != nil {
 		return err

@@ -41,13 +41,13 @@ var bounds = []mutation{
 		suites: []string{endpoints},
 	},
 	{
-		name: "a Secret is logged", file: "internal/controller/credentials.go",
+		name: "a Secret is logged", file: "internal/credentials/reader.go",
 		old:    `c.Live.Get(logr.NewContext(ctx, logr.Discard()), types.`,
 		new:    `c.Live.Get(logr.NewContext(ctx, logr.FromContextOrDiscard(ctx)), types.`,
 		suites: []string{controller},
 	},
 	{
-		name: "files of a mounted Secret are read from two versions", file: "internal/controller/credentials.go",
+		name: "files of a mounted Secret are read from two versions", file: "internal/credentials/own.go",
 		old: `files, err = readFiles(filepath.Join(dir, version))
 		if now, _ := os.Readlink(filepath.Join(dir, "..data")); now == version {`,
 		new: `files, err = readFiles(dir)
@@ -55,7 +55,7 @@ var bounds = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "credentials stay when their tasks are gone", file: "internal/controller/credentials.go",
+		name: "credentials stay when their tasks are gone", file: "internal/credentials/reader.go",
 		old:    `if c.known[a].at.Equal(at) {`,
 		new:    `if c.known[a].at.Before(at) {`,
 		suites: []string{controller},

@@ -413,7 +413,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a task of another Secret goes back into the line after a call", file: "internal/controller/submitter.go",
-		old:    `task != nil && accountKeyOf(task) == l.account {`,
+		old:    `task != nil && taskstate.AccountKeyOf(task) == l.account {`,
 		new:    `task != nil {`,
 		suites: []string{controller},
 	},
@@ -699,8 +699,8 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "what Argo CD, Flux or Helm would make again is deleted", file: "internal/controller/expiry.go",
-		old:    ` || recreatedBy(task) != "" {`,
+		name: "what Argo CD, Flux or Helm would make again is deleted", file: "internal/taskstate/expiry.go",
+		old:    ` || RecreatedBy(task) != "" {`,
 		new:    ` {`,
 		suites: []string{controller},
 	},

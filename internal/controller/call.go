@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/backoff"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
@@ -54,7 +55,7 @@ func (s *Submitter) makeCall(ctx context.Context, l *accountQueue, creds teo.Cre
 		s.updateQueue(l, func() { delete(l.unsent, claimID) })
 		l.endCall(claimID, func() {
 			if err != nil {
-				s.backOffCall(l, call, fmt.Errorf("%w: %w", errNotClaimed, err))
+				s.backOffCall(l, call, fmt.Errorf("%w: %w", backoff.ErrNotClaimed, err))
 			}
 			l.queue.RecordReleased(call, s.newestVersions(l, call), time.Now())
 		})
@@ -86,7 +87,7 @@ func (s *Submitter) postponeUnclaimed(l *accountQueue, call *queue.Call, trouble
 		case isRefused(err):
 			l.queue.PostponeTask(call.Parts[i], refusalCause(err), time.Now())
 		case someClaimed || tried == 1:
-			why := planBackOff(fmt.Errorf("%w: %w", errNotClaimed, err), 1, 0).Cause
+			why := backoff.PlanWait(fmt.Errorf("%w: %w", backoff.ErrNotClaimed, err), 1, 0).Cause
 			l.queue.PostponeTask(call.Parts[i], why, time.Now())
 		default:
 			shared = err
@@ -320,7 +321,7 @@ func (s *Submitter) recordOutcome(
 	}
 	switch kind := teo.KindOf(err); {
 	case errors.Is(err, errNotSent):
-		settleAll(taskstate.ReleaseClaim(noReason, now))
+		settleAll(taskstate.ReleaseClaim(taskstate.Cause{}, now))
 		l.endCall(claimID, func() { q.RecordReleased(call, s.newestVersions(l, call), time.Now()) })
 	case err == nil:
 		refused := map[string]string{}
@@ -360,7 +361,7 @@ func (s *Submitter) recordOutcome(
 		settleAll(taskstate.RecordJob("", refused, now))
 		l.endCall(claimID, func() { q.RecordAccepted(call, s.newestVersions(l, call), 0, time.Now()) })
 	default:
-		settleAll(taskstate.ReleaseClaim(noReason, now))
+		settleAll(taskstate.ReleaseClaim(taskstate.Cause{}, now))
 		l.endCall(claimID, func() { s.backOffReleased(l, call, err) })
 	}
 	return unsettled, outcome
@@ -394,7 +395,7 @@ func (s *Submitter) backOffReleased(l *accountQueue, call *queue.Call, err error
 		q.RecordReleased(call, tasks, now)
 	case errors.Is(err, teo.ErrCutOff):
 		reach, failures := q.AttributeFailure(call, "cut off", now)
-		p := planBackOff(err, failures, s.RecheckInterval)
+		p := backoff.PlanWait(err, failures, s.RecheckInterval)
 		if reach == queue.ScopeAccount {
 			q.BackOffAccount(p.Cause, now, now.Add(p.Duration))
 		}

@@ -178,7 +178,7 @@ func ownURL(namespace, name string) *v1alpha1.PrefetchTask {
 func (u *unit) passes(s *Submitter, end time.Time) {
 	u.t.Helper()
 	for ; time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if _, err := s.Reconcile(context.Background(), accountKey{}); err != nil {
+		if _, err := s.Reconcile(context.Background(), taskstate.AccountKey{}); err != nil {
 			u.t.Fatal(err)
 		}
 	}

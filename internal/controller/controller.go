@@ -24,6 +24,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/credentials"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -54,7 +56,7 @@ type sharedState struct {
 	versions    *taskStore
 	store       statusWriter
 	edgeOne     *teo.Client
-	credentials *Credentials
+	credentials *credentials.Reader
 	*eventReporter
 	runs  *writeRate // starts of runs and retries
 	notes *writeRate // writes that say why a task waits
@@ -72,7 +74,7 @@ type sharedState struct {
 
 // Setup adds both controllers to the manager, whose cache has CacheOptions of the
 // same jobs.
-func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, credentials *Credentials, jobs *RecordedJobs, options Options) error {
+func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, credentials *credentials.Reader, jobs *RecordedJobs, options Options) error {
 	critical, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	op := &sharedState{
 		Options:       options,
@@ -112,7 +114,7 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 			return err
 		}
 	}
-	if err := addController(mgr, "submitter", submitter, delayedQueueSource[accountKey]{&submitter.delayedQueue, feed}); err != nil {
+	if err := addController(mgr, "submitter", submitter, delayedQueueSource[taskstate.AccountKey]{&submitter.delayedQueue, feed}); err != nil {
 		return err
 	}
 	if err := addController(mgr, "settler", lostCallReconciler{poller}, delayedQueueSource[zoneKey]{&poller.lostCalls, feed}); err != nil {

@@ -39,6 +39,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/recorder"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/credentials"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
@@ -402,7 +403,7 @@ func (h *simulation) start() *process {
 	}
 	ctx, cancel := context.WithCancel(logr.NewContext(context.Background(), logger))
 	p.cancel = cancel
-	credentials := &Credentials{Live: mgr.GetAPIReader(), Own: own, MaxAge: h.options.RecheckInterval}
+	credentials := &credentials.Reader{Live: mgr.GetAPIReader(), Own: own, MaxAge: h.options.RecheckInterval}
 	h.must(Setup(ctx, quiet{mgr, h.events}, edgeOne, credentials, jobs, h.options))
 	h.must(mgr.Add(manager.RunnableFunc(func(context.Context) error {
 		close(p.started)

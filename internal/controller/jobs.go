@@ -84,7 +84,7 @@ func (j *RecordedJobs) setRetention(retention time.Duration) {
 func (j *RecordedJobs) mayStillBeSeen(task *v1alpha1.PrefetchTask) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return taskstate.IsUnseen(task) && !isPastRetention(task, j.retention, time.Now())
+	return taskstate.IsUnseen(task) && !taskstate.IsPastRetention(task, j.retention, time.Now())
 }
 
 // maxRecordedJobs bounds how many jobs are remembered. EdgeOne takes 20 calls a

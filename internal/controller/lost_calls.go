@@ -76,7 +76,7 @@ func (s lostCallReconciler) Reconcile(ctx context.Context, z zoneKey) (reconcile
 	}
 	defer leave()
 	seen := s.planClaimsRead(tasks)
-	creds, err := s.credentials.getCredentials(ctx, z.accountKey)
+	creds, err := s.credentials.GetCredentials(ctx, z.AccountKey)
 	if err == nil {
 		seen.account = creds.Hash()
 		// Those past the fence come first: their windows are fixed.

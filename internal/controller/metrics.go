@@ -319,7 +319,7 @@ func (l *accountQueue) statsByZone(now time.Time) map[string]zoneStats {
 		}
 	}
 	accepted := tenant
-	if l.account == (accountKey{}) {
+	if l.account == (taskstate.AccountKey{}) {
 		accepted = operatorItself
 	}
 	for id, used := range l.used {

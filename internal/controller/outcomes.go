@@ -28,7 +28,7 @@ type jobReadState struct {
 type wantedOutcomes struct {
 	version *v1alpha1.PrefetchTask
 	jobs    []followedJob
-	isRare  bool   // nothing is expected of them
+	isRare  bool   // ScopeNone is expected of them
 	shown   string // what the last look showed of them whose result is written
 	// shownOfClaim is what the last look showed of the time of its call, which told nothing.
 	shownOfClaim string
@@ -102,13 +102,13 @@ func (p *Poller) Reconcile(ctx context.Context, z zoneKey) (reconcile.Result, er
 	}
 	defer leave()
 	seen := taskstate.NewHistoryRead(p.edgeOne.ServerTime())
-	creds, err := p.credentials.getCredentials(ctx, z.accountKey)
+	creds, err := p.credentials.GetCredentials(ctx, z.AccountKey)
 	if err == nil {
 		reader := jobReader{Poller: p, ctx: ctx, creds: creds, zoneID: z.ID, HistoryRead: seen}
 		err = reader.readJobs(jobs)
 	}
 	if !p.edgeOne.ServerTimeKnown() {
-		seen.At = time.Time{} // nothing is late
+		seen.At = time.Time{} // ScopeNone is late
 	}
 	tasks := p.recordJobsRead(z, jobs, seen, err)
 	writeInParallel(len(tasks), func(i int) { p.writeOutcomes(ctx, tasks[i], z, seen) })
@@ -227,7 +227,7 @@ func (p *Poller) writeOutcomes(ctx context.Context, task *v1alpha1.PrefetchTask,
 	unread, why := p.unreadSince(task, z)
 	shown := p.outcomeFingerprint(task, z, seen)
 	if why == nil && taskstate.IsElided(task) && shown == p.swapOutcomeFingerprint(task, z, nil) {
-		return // nothing that is worth reading its list for
+		return // ScopeNone that is worth reading its list for
 	}
 	listed, done := p.borrowList(ctx, task)
 	defer done()
@@ -324,7 +324,7 @@ func (p *Poller) outcomeLimits() taskstate.OutcomeLimits {
 // and why; nil if there are none.
 func (p *Poller) unreadSince(task *v1alpha1.PrefetchTask, z zoneKey) (u unreadState, why *taskstate.Cause) {
 	u.isHandedOver = task.Status.Submission == nil && len(taskstate.OpenPositions(task)) == 0
-	u.isOver, u.isBeyond = taskstate.IsRunOver(task), isPastRetention(task, p.HistoryRetention, p.edgeOne.ServerTime())
+	u.isOver, u.isBeyond = taskstate.IsRunOver(task), taskstate.IsPastRetention(task, p.HistoryRetention, p.edgeOne.ServerTime())
 	if stalled := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionStalled); stalled != nil && taskstate.IsUnreadReported(task) {
 		u.said = max(time.Since(stalled.LastTransitionTime.Time), 1)
 	}

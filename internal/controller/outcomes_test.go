@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/credentials"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
@@ -379,7 +380,7 @@ func TestADayWithoutASecretFailsNothing(t *testing.T) {
 		isMissing := true
 		u.credentials.Own = func() (teo.Credentials, error) {
 			if isMissing {
-				return teo.Credentials{}, ErrNoOwnCredentials
+				return teo.Credentials{}, credentials.ErrNoOwnCredentials
 			}
 			return unitCreds, nil
 		}

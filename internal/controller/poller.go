@@ -12,13 +12,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/backoff"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
 // zoneKey is what EdgeOne reports on: a zone, read with an account's credentials.
 type zoneKey struct {
-	accountKey
+	taskstate.AccountKey
 	ID string
 }
 
@@ -83,20 +84,15 @@ func openZone(task *v1alpha1.PrefetchTask) (zoneKey, bool) {
 	}
 	if claim := task.Status.Submission; claim != nil {
 		// With the keys that the task has now: those of the call may be gone.
-		return zoneKey{accountKeyOf(task), claim.ZoneID}, taskstate.HasClaim(task)
+		return zoneKey{taskstate.AccountKeyOf(task), claim.ZoneID}, taskstate.HasClaim(task)
 	}
 	if taskstate.IsRetryDue(task) {
-		return zoneKey{accountKeyOf(task), task.Spec.ZoneID}, !taskstate.IsElided(task)
+		return zoneKey{taskstate.AccountKeyOf(task), task.Spec.ZoneID}, !taskstate.IsElided(task)
 	}
 	if taskstate.IsRunOver(task) && !taskstate.IsUnseen(task) || taskstate.IsNewRun(task) {
 		return zoneKey{}, false
 	}
-	return zoneKey{accountKeyOf(task), task.Spec.ZoneID}, slices.ContainsFunc(task.Status.Jobs, taskstate.IsJobOpen)
-}
-
-// isPastRetention says whether EdgeOne's history shows none of the task's jobs any more.
-func isPastRetention(task *v1alpha1.PrefetchTask, retention time.Duration, now time.Time) bool {
-	return !slices.ContainsFunc(task.Status.Jobs, func(job v1alpha1.Job) bool { return now.Sub(job.SubmitTime.Time) <= retention })
+	return zoneKey{taskstate.AccountKeyOf(task), task.Spec.ZoneID}, slices.ContainsFunc(task.Status.Jobs, taskstate.IsJobOpen)
 }
 
 // onChange has the zone of a task look at its newest version.
@@ -113,7 +109,7 @@ func (p *Poller) onChange(before, after *v1alpha1.PrefetchTask) {
 	z, open := zoneKey{}, false
 	if task != nil {
 		z, open = openZone(task)
-		if taskstate.IsUnseen(task) && !taskstate.IsRetryDue(task) && isPastRetention(task, p.HistoryRetention, p.edgeOne.ServerTime()) {
+		if taskstate.IsUnseen(task) && !taskstate.IsRetryDue(task) && taskstate.IsPastRetention(task, p.HistoryRetention, p.edgeOne.ServerTime()) {
 			open = false // nobody will know any more
 		}
 	}
@@ -200,7 +196,7 @@ func (p *Poller) recordReadResult(z zoneKey, l *readStreak, err error) {
 		p.proven[z] = now
 		return
 	}
-	pause := max(planBackOff(err, 1, p.RecheckInterval).Duration, settleInterval)
+	pause := max(backoff.PlanWait(err, 1, p.RecheckInterval).Duration, settleInterval)
 	if _, isRefused := unreadCause(err, p.RecheckInterval); isRefused {
 		l.refused = earlierTime(l.refused, now)
 		pause = max(pause, p.RecheckInterval)

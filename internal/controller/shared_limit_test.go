@@ -7,11 +7,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -32,7 +35,7 @@ func TestALineIsWokenByTheAnswersToAnotherLinesCalls(t *testing.T) {
 		defer edgeOne.Close()
 		u := newUnit(t, edgeOne.RoundTripper(), nil, unitTask("a", 1))
 		s, l := u.submitter(u.get("a"))
-		due := priorityqueue.New[accountKey]("accounts")
+		due := priorityqueue.New[taskstate.AccountKey]("accounts")
 		defer due.ShutDown()
 		s.useQueue(due)
 		drain := func() (woken int) {
@@ -55,7 +58,7 @@ func TestALineIsWokenByTheAnswersToAnotherLinesCalls(t *testing.T) {
 			slots = append(slots, slot)
 		}
 		for again := time.Duration(1); again > 0; time.Sleep(again) { // until there is nothing more to write
-			result, err := s.Reconcile(t.Context(), accountKey{})
+			result, err := s.Reconcile(t.Context(), taskstate.AccountKey{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -94,9 +97,13 @@ func TestLinesOfOneKeyAreServedInTurnHoweverManyCallsEachHasMade(t *testing.T) {
 				}
 				u := newUnit(t, farAway(edgeOne.RoundTripper(), 50*time.Millisecond), nil, tasks...)
 				s, a := u.submitter()
-				other := accountKey{"default", "b"}
-				known := cachedCredentials{creds: unitCreds, at: time.Now().Add(24 * time.Hour)}
-				u.credentials.known = map[accountKey]cachedCredentials{other: known, {}: known}
+				other := taskstate.AccountKey{Namespace: "default", Secret: "b"}
+				secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "b"}, Data: map[string][]byte{
+					"secretId": []byte(unitCreds.SecretID), "secretKey": []byte(unitCreds.SecretKey),
+				}}
+				if err := u.store.Create(t.Context(), secret); err != nil {
+					t.Fatal(err)
+				}
 				u.learnTime()
 				b := s.queueFor(other)
 				for _, l := range []*accountQueue{a, b} {
@@ -108,7 +115,7 @@ func TestLinesOfOneKeyAreServedInTurnHoweverManyCallsEachHasMade(t *testing.T) {
 				}
 				reconcile := func(end time.Time, done func() bool) {
 					for time.Now().Before(end) && !done() {
-						for _, acc := range []accountKey{other, {}} {
+						for _, acc := range []taskstate.AccountKey{other, {}} {
 							if _, err := s.Reconcile(t.Context(), acc); err != nil {
 								t.Fatal(err)
 							}

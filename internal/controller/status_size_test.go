@@ -62,7 +62,7 @@ func (u *unit) onWrite(judge func(now, written *v1alpha1.PrefetchTask) error) {
 func (u *unit) reconcileFor(s *Submitter, d time.Duration) {
 	u.t.Helper()
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Second) {
-		if _, err := s.Reconcile(u.t.Context(), accountKey{}); err != nil {
+		if _, err := s.Reconcile(u.t.Context(), taskstate.AccountKey{}); err != nil {
 			u.t.Fatal(err)
 		}
 	}

@@ -67,7 +67,7 @@ func TestTransitions(t *testing.T) {
 		{"submitted in part", []taskstate.Transition{claiming("0"), taskstate.RecordJob("j", nil, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 1 0 0"},
 		{"refused in part", []taskstate.Transition{claiming("0-1"), taskstate.RecordJob("j", map[string]string{"https://h/1": "no"}, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 1"},
 		{"refused as a whole", []taskstate.Transition{taskstate.RefuseTargets(taskstate.AllPositions(2), "no", t0)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
-		{"released", []taskstate.Transition{claiming("0-1"), taskstate.ReleaseClaim(noReason, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 0 0 0"},
+		{"released", []taskstate.Transition{claiming("0-1"), taskstate.ReleaseClaim(taskstate.Cause{}, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 0 0 0"},
 		{"unknown", []taskstate.Transition{claiming("0-1"), taskstate.OutcomeUnknown("lost", false)}, "-Finished=OutcomeUnknown -Ready=OutcomeUnknown ?Submitted=OutcomeUnknown", "2 0 0 0"},
 		{"found", []taskstate.Transition{claiming("0-1"), taskstate.OutcomeUnknown("lost", false), taskstate.AdoptJobs([]taskstate.AdoptedJob{{JobID: "j", Positions: taskstate.AllPositions(2)}}, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
 		{"found in part", []taskstate.Transition{claiming("0-1"), taskstate.AdoptJobs([]taskstate.AdoptedJob{{JobID: "j", Positions: taskstate.AllPositions(1)}}, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 1 0 0"},

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/backoff"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
@@ -23,24 +24,24 @@ import (
 // Submitter turns the waiting tasks of an account into calls.
 type Submitter struct {
 	*sharedState
-	delayedQueue[accountKey]
+	delayedQueue[taskstate.AccountKey]
 	poller *Poller // follows what is submitted
 
 	mu            sync.Mutex
-	accountQueues map[accountKey]*accountQueue
+	accountQueues map[taskstate.AccountKey]*accountQueue
 
 	unrecorded unrecordedCalls
 }
 
 func newSubmitter(op *sharedState, poller *Poller) *Submitter {
-	s := &Submitter{sharedState: op, poller: poller, accountQueues: map[accountKey]*accountQueue{}}
+	s := &Submitter{sharedState: op, poller: poller, accountQueues: map[taskstate.AccountKey]*accountQueue{}}
 	op.versions.subscribe(s.onChange)
 	return s
 }
 
 // accountQueue is the queue of an account, and what its calls have met lately.
 type accountQueue struct {
-	account accountKey
+	account taskstate.AccountKey
 
 	mu       sync.Mutex
 	queue    *queue.Queue
@@ -76,7 +77,7 @@ const maxStatusWrites = 64
 
 // Reconcile does all that is due for an account now: it tells tasks why they
 // wait, and starts calls while there are a slot and something to submit.
-func (s *Submitter) Reconcile(ctx context.Context, a accountKey) (reconcile.Result, error) {
+func (s *Submitter) Reconcile(ctx context.Context, a taskstate.AccountKey) (reconcile.Result, error) {
 	l := s.queueFor(a)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -88,7 +89,7 @@ func (s *Submitter) Reconcile(ctx context.Context, a accountKey) (reconcile.Resu
 		return soonerResult(again, wait), nil
 	}
 	l.mu.Unlock() // reading a Secret takes a while, and the feed of tasks must not wait for it
-	creds, err := s.credentials.getCredentials(ctx, a)
+	creds, err := s.credentials.GetCredentials(ctx, a)
 	l.mu.Lock()
 	if err != nil {
 		l.recheck = time.Now().Add(s.backOffCall(l, nil, err))
@@ -142,7 +143,7 @@ func soonerResult(a, b time.Duration) reconcile.Result {
 	return reconcile.Result{RequeueAfter: a}
 }
 
-func (s *Submitter) queueFor(a accountKey) *accountQueue {
+func (s *Submitter) queueFor(a taskstate.AccountKey) *accountQueue {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.accountQueues[a]
@@ -157,7 +158,7 @@ func (s *Submitter) queueFor(a accountKey) *accountQueue {
 }
 
 // lockQueue returns the line of an account, locked.
-func (s *Submitter) lockQueue(a accountKey) *accountQueue {
+func (s *Submitter) lockQueue(a taskstate.AccountKey) *accountQueue {
 	for {
 		l := s.queueFor(a)
 		l.mu.Lock()
@@ -180,7 +181,7 @@ func (s *Submitter) dropIdleQueues() {
 		if isIdle && l.idle {
 			l.gone = true
 			delete(s.accountQueues, a)
-			s.credentials.forgetCredentials(a)
+			s.credentials.ForgetCredentials(a)
 		}
 		l.idle = isIdle
 		l.mu.Unlock()
@@ -194,18 +195,18 @@ func (s *Submitter) onChange(before, after *v1alpha1.PrefetchTask) {
 	}
 	switch {
 	case before == nil:
-		s.updateTask(accountKeyOf(after), client.ObjectKeyFromObject(after))
-	case after == nil || accountKeyOf(before) == accountKeyOf(after):
-		s.updateTask(accountKeyOf(before), client.ObjectKeyFromObject(before))
+		s.updateTask(taskstate.AccountKeyOf(after), client.ObjectKeyFromObject(after))
+	case after == nil || taskstate.AccountKeyOf(before) == taskstate.AccountKeyOf(after):
+		s.updateTask(taskstate.AccountKeyOf(before), client.ObjectKeyFromObject(before))
 	default:
-		s.updateTask(accountKeyOf(before), client.ObjectKeyFromObject(before))
-		s.updateTask(accountKeyOf(after), client.ObjectKeyFromObject(after))
+		s.updateTask(taskstate.AccountKeyOf(before), client.ObjectKeyFromObject(before))
+		s.updateTask(taskstate.AccountKeyOf(after), client.ObjectKeyFromObject(after))
 	}
 }
 
 // updateTask has the line of an account look at the newest version of a task, which may
 // be gone, or another account's by now.
-func (s *Submitter) updateTask(a accountKey, key client.ObjectKey) {
+func (s *Submitter) updateTask(a taskstate.AccountKey, key client.ObjectKey) {
 	l := s.lockQueue(a)
 	defer l.mu.Unlock()
 	l.idle = false
@@ -222,7 +223,7 @@ func (s *Submitter) updateTask(a accountKey, key client.ObjectKey) {
 
 // newestVersion returns the newest version of a task if it is one of the line's account.
 func (s *Submitter) newestVersion(l *accountQueue, key client.ObjectKey) *v1alpha1.PrefetchTask {
-	if task := s.versions.newestVersion(key); task != nil && accountKeyOf(task) == l.account {
+	if task := s.versions.newestVersion(key); task != nil && taskstate.AccountKeyOf(task) == l.account {
 		return task
 	}
 	return nil
@@ -298,21 +299,21 @@ func (s *Submitter) writeWaitingStatus(note taskstate.WaitingStatus) (told bool)
 func (s *Submitter) backOffCall(l *accountQueue, call *queue.Call, err error) time.Duration {
 	now := time.Now()
 	reach, failures := s.attributeFailure(l, call, err, now)
-	p := planBackOff(err, failures, s.RecheckInterval)
-	if call == nil && p.scope != nothing {
-		p.scope = theAccount
+	p := backoff.PlanWait(err, failures, s.RecheckInterval)
+	if call == nil && p.Scope != backoff.ScopeNone {
+		p.Scope = backoff.ScopeAccount
 	}
-	switch p.scope {
-	case theAccount:
+	switch p.Scope {
+	case backoff.ScopeAccount:
 		l.queue.BackOffAccount(p.Cause, now, now.Add(p.Duration))
-	case theBlamed:
+	case backoff.ScopeBlamed:
 		l.queue.BackOffScope(reach, call, p.Cause, now, now.Add(p.Duration))
-	case theLane:
+	case backoff.ScopeLane:
 		l.queue.BackOffLane(call.Lane, p.Cause, now, now.Add(p.Duration))
-	case nothing:
+	case backoff.ScopeNone:
 	}
 	if p.NeedsUser || teo.DeniedAccount(err) {
-		s.credentials.forgetCredentials(l.account)
+		s.credentials.ForgetCredentials(l.account)
 	}
 	return p.Duration
 }
@@ -334,8 +335,8 @@ func (s *Submitter) readQuota(l *accountQueue, creds teo.Credentials, zoneID str
 	switch {
 	case !s.edgeOne.ServerTimeKnown():
 		l.queue.RetryQuotaRead(zoneID, now)
-		if err == nil || planBackOff(err, 1, s.RecheckInterval).scope == nothing {
-			err = errNoServerTime
+		if err == nil || backoff.PlanWait(err, 1, s.RecheckInterval).Scope == backoff.ScopeNone {
+			err = backoff.ErrNoServerTime
 		}
 		s.backOffCall(l, nil, err)
 	case err == nil:

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/backoff"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
@@ -355,7 +356,7 @@ func (l *targetsResolver) reportFailure(w *pendingTask, err error) {
 	case w.since.IsZero():
 		w.since = time.Now()
 	}
-	wait := backOffTime(w.failures)
+	wait := backoff.Delay(w.failures)
 	// A ConfigMap is often applied together with its task, or a little later.
 	stalled := person && (why.reason != v1alpha1.ReasonTargetsMissing || time.Since(w.since) >= 2*l.RecheckInterval)
 	tell := person || wait > patience
@@ -391,10 +392,10 @@ func (l *targetsResolver) writeUnavailable(task *v1alpha1.PrefetchTask, why *tar
 	default:
 		return true // as far as this process may
 	}
-	after, err := l.store.writeStatus(l.critical, task, taskstate.TargetsUnavailable(taskstate.Cause{Reason: why.reason, Message: upperFirst(why.Error())}, stalled))
+	after, err := l.store.writeStatus(l.critical, task, taskstate.TargetsUnavailable(taskstate.Cause{Reason: why.reason, Message: taskstate.UpperFirst(why.Error())}, stalled))
 	l.reportRefusedWrite(task, after, err)
 	if err == nil && stalled && !taskstate.IsStalledFor(task, why.reason) {
-		l.recordEvent(after, corev1.EventTypeWarning, why.reason, "ReadTargets", upperFirst(why.Error()))
+		l.recordEvent(after, corev1.EventTypeWarning, why.reason, "ReadTargets", taskstate.UpperFirst(why.Error()))
 	}
 	return err == nil
 }

@@ -296,7 +296,10 @@ func TestARunIsTiedToItsListOnceSomethingIsSubmitted(t *testing.T) {
 	}{
 		{"new", func(*v1alpha1.PrefetchTask) {}, false},
 		{"claimed", claimed, true},
-		{"released", func(task *v1alpha1.PrefetchTask) { claimed(task); taskstate.ReleaseClaim(noReason, time.Now())(task) }, false},
+		{"released", func(task *v1alpha1.PrefetchTask) {
+			claimed(task)
+			taskstate.ReleaseClaim(taskstate.Cause{}, time.Now())(task)
+		}, false},
 		{"submitted in part", func(task *v1alpha1.PrefetchTask) {
 			claimed(task)
 			task.Status.Submission.Targets = "0"
@@ -502,7 +505,7 @@ func TestARunStartsWithTheListThatTheConfigMapHasThen(t *testing.T) {
 				l.queue.SetQuota(unitZone, 0, 100, time.Now())
 				l.mu.Unlock()
 				for range 20 {
-					if _, err := s.Reconcile(t.Context(), accountKey{}); err != nil {
+					if _, err := s.Reconcile(t.Context(), taskstate.AccountKey{}); err != nil {
 						t.Fatal(err)
 					}
 					pass(time.Second)

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/credentials"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
@@ -72,7 +73,7 @@ func newUnit(t *testing.T, edgeOne http.RoundTripper, onStatus func(write func()
 		},
 		versions:      newTaskStore(),
 		edgeOne:       teoClient,
-		credentials:   &Credentials{Own: func() (teo.Credentials, error) { return unitCreds, nil }, MaxAge: time.Minute},
+		credentials:   &credentials.Reader{Live: c, Own: func() (teo.Credentials, error) { return unitCreds, nil }, MaxAge: time.Minute},
 		eventReporter: &eventReporter{events: noEvents{}},
 		claiming:      semaphore.NewWeighted(maxStatusWriters),
 		runs:          newWriteRate(runRate),
@@ -151,7 +152,7 @@ func (u *unit) submitter(tasks ...*v1alpha1.PrefetchTask) (*Submitter, *accountQ
 	for _, task := range tasks {
 		s.versions.observeTask(task)
 	}
-	l := s.queueFor(accountKey{})
+	l := s.queueFor(taskstate.AccountKey{})
 	return s, l
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/backoff"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
@@ -13,7 +14,7 @@ import (
 // person can change that. Other trouble, such as a connection that fails, says nothing
 // about the next look.
 func unreadCause(err error, recheck time.Duration) (why taskstate.Cause, isRefused bool) {
-	why = planBackOff(err, 1, recheck).Cause
+	why = backoff.PlanWait(err, 1, recheck).Cause
 	why.Message = explainUnread(err, why.Message)
 	switch {
 	case why.NeedsUser:
@@ -33,7 +34,7 @@ func explainUnread(err error, known string) string {
 	if answer := (*teo.Error)(nil); errors.As(err, &answer) {
 		return teo.Message(err)
 	}
-	return upperFirst(err.Error())
+	return taskstate.UpperFirst(err.Error())
 }
 
 // unreadStep is what the status says of a run whose outcomes cannot be read.

@@ -32,12 +32,12 @@ type taskStore struct {
 	mu       sync.Mutex
 	tasks    map[client.ObjectKey]*v1alpha1.PrefetchTask
 	deleted  map[client.ObjectKey]types.UID // gone by a live read; the watch has not said so yet
-	accounts map[accountKey]int             // how many tasks each has
+	accounts map[taskstate.AccountKey]int   // how many tasks each has
 }
 
 func newTaskStore() *taskStore {
 	return &taskStore{
-		tasks: map[client.ObjectKey]*v1alpha1.PrefetchTask{}, deleted: map[client.ObjectKey]types.UID{}, accounts: map[accountKey]int{},
+		tasks: map[client.ObjectKey]*v1alpha1.PrefetchTask{}, deleted: map[client.ObjectKey]types.UID{}, accounts: map[taskstate.AccountKey]int{},
 	}
 }
 
@@ -149,7 +149,7 @@ func (v *taskStore) changeVersion(key client.ObjectKey, next *v1alpha1.PrefetchT
 
 func (v *taskStore) putVersion(key client.ObjectKey, known, next *v1alpha1.PrefetchTask) {
 	if known != nil {
-		a := accountKeyOf(known)
+		a := taskstate.AccountKeyOf(known)
 		if v.accounts[a]--; v.accounts[a] == 0 {
 			delete(v.accounts, a)
 		}
@@ -162,7 +162,7 @@ func (v *taskStore) putVersion(key client.ObjectKey, known, next *v1alpha1.Prefe
 		return
 	}
 	v.tasks[key] = next
-	v.accounts[accountKeyOf(next)]++
+	v.accounts[taskstate.AccountKeyOf(next)]++
 }
 
 // newestVersion returns the newest version of a task, nil if nothing is left to do for it.
@@ -180,7 +180,7 @@ func (v *taskStore) allTasks() map[client.ObjectKey]*v1alpha1.PrefetchTask {
 }
 
 // hasAccount says whether there are tasks of an account.
-func (v *taskStore) hasAccount(a accountKey) bool {
+func (v *taskStore) hasAccount(a taskstate.AccountKey) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.accounts[a] > 0

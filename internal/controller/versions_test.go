@@ -178,7 +178,7 @@ func TestAStatusWriteToATaskThatIsGoneLeavesNothingInLine(t *testing.T) {
 				s, l = u.submitter(watched)
 				l.queue.SetQuota(unitZone, 0, 0, time.Now()) // the day's quota is used up
 				for range 3 {
-					if _, err := s.Reconcile(t.Context(), accountKey{}); err != nil {
+					if _, err := s.Reconcile(t.Context(), taskstate.AccountKey{}); err != nil {
 						t.Fatal(err)
 					}
 					synctest.Wait()
@@ -300,7 +300,7 @@ func TestATaskThatIsBeingDeletedIsLeftAlone(t *testing.T) {
 		}
 		for range 60 {
 			_, _ = s.poller.Reconcile(t.Context(), zoneKey{ID: unitZone})
-			_, _ = s.Reconcile(t.Context(), accountKey{})
+			_, _ = s.Reconcile(t.Context(), taskstate.AccountKey{})
 			time.Sleep(time.Second)
 		}
 		if writes > 0 {
@@ -323,7 +323,7 @@ func TestWhatBecomesDueBeforeTheQueueIsThereIsDueAfterwards(t *testing.T) {
 		taskstate.RecordJob(execute(t, edgeOne, "https://h/0"), nil, time.Now())(task)
 		u := newUnit(t, edgeOne.RoundTripper(), nil, task)
 		s, _ := u.submitter(u.get("a"), unitTask("b", 1))
-		accounts, zones := priorityqueue.New[accountKey]("accounts"), priorityqueue.New[zoneKey]("zones")
+		accounts, zones := priorityqueue.New[taskstate.AccountKey]("accounts"), priorityqueue.New[zoneKey]("zones")
 		defer accounts.ShutDown()
 		defer zones.ShutDown()
 		s.useQueue(accounts)
@@ -381,13 +381,13 @@ func TestNothingIsKeptOfAccountsWhoseTasksAreGone(t *testing.T) {
 		for range 2 {
 			s.dropIdleQueues()
 		}
-		if _, ok := s.accountQueues[accountKeyOf(stays)]; !ok || len(s.accountQueues) > 2 { // and perhaps the operator's own
+		if _, ok := s.accountQueues[taskstate.AccountKeyOf(stays)]; !ok || len(s.accountQueues) > 2 { // and perhaps the operator's own
 			t.Errorf("%d lines are kept", len(s.accountQueues))
 		}
 		back := gone[0].DeepCopy()
 		back.UID, back.ResourceVersion = "made again", "300"
 		s.versions.observeTask(back)
-		if n := s.queueFor(accountKeyOf(back)).queue.Len(); n != 1 {
+		if n := s.queueFor(taskstate.AccountKeyOf(back)).queue.Len(); n != 1 {
 			t.Errorf("%d tasks are in the line of an account that is back", n)
 		}
 	})

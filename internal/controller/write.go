@@ -198,7 +198,7 @@ func (s statusWriter) writeClaim(
 		return task, readErr
 	}
 	if now != nil && isClaimedBy(now, submission.ClaimID) {
-		now, _ = s.writeStatus(ctx, now, taskstate.ReleaseClaim(noReason, time.Now()))
+		now, _ = s.writeStatus(ctx, now, taskstate.ReleaseClaim(taskstate.Cause{}, time.Now()))
 	}
 	return now, err
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -233,3 +234,8 @@ func IsSuspended(task *v1alpha1.PrefetchTask) bool {
 
 // CompareHeaderNames orders headers by their names.
 func CompareHeaderNames(a, b v1alpha1.HTTPHeader) int { return cmp.Compare(a.Name, b.Name) }
+
+// IsPastRetention says whether EdgeOne's history shows none of the task's jobs any more.
+func IsPastRetention(task *v1alpha1.PrefetchTask, retention time.Duration, now time.Time) bool {
+	return !slices.ContainsFunc(task.Status.Jobs, func(job v1alpha1.Job) bool { return now.Sub(job.SubmitTime.Time) <= retention })
+}

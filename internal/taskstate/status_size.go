@@ -2,7 +2,6 @@ package taskstate
 
 import (
 	"encoding/json"
-	"strings"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
@@ -12,11 +11,7 @@ const (
 	// counts, the claim) is always written; the names of failed targets get what it
 	// leaves. etcd takes 1.5 MiB for the whole object, and the spec may need most of it.
 	MaxStatus = 256 << 10
-	// MaxMessage bounds each message of a status, in bytes. It is also the limit of the
-	// API server for the note of an Event.
-	MaxMessage = 1024
-	// shortMessage bounds each message of a status for which the object has hardly any
-	// room.
+	// shortMessage bounds each message, in bytes, if the object has hardly any room.
 	shortMessage = 256
 	// LeastRoom is the budget below which no failed target is named.
 	LeastRoom = 4 << 10
@@ -64,13 +59,4 @@ func JSONSize(v any) int {
 		panic(err) // strings, numbers and times always marshal
 	}
 	return len(text)
-}
-
-// TruncateMessage returns valid UTF-8 of at most so many bytes.
-func TruncateMessage(message string, most int) string {
-	message = strings.ToValidUTF8(message, "�")
-	if len(message) <= most {
-		return message
-	}
-	return strings.ToValidUTF8(message[:most-len("…")], "") + "…"
 }

@@ -1,4 +1,4 @@
-package controller
+package credentials
 
 import (
 	"context"
@@ -30,6 +30,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -56,7 +57,7 @@ func TestFromKeys(t *testing.T) {
 					values[key] = []byte(value)
 				}
 				got, err := parseCredentials("Secret", values, "")
-				if c.err == "" && (err != nil || got != c.want) || c.err != "" && (!errors.Is(err, errMissing) || err.Error() != c.err) {
+				if c.err == "" && (err != nil || got != c.want) || c.err != "" && (!errors.Is(err, ErrMissing) || err.Error() != c.err) {
 					t.Fatalf("%v", err)
 				}
 			}
@@ -74,7 +75,7 @@ func TestOwnCredentials(t *testing.T) {
 	expect := func(when, id string) {
 		t.Helper()
 		got, err := OwnCredentials(dir)()
-		if (err == nil) != (id != "") || got.SecretID != id || err != nil && !errors.Is(err, errMissing) {
+		if (err == nil) != (id != "") || got.SecretID != id || err != nil && !errors.Is(err, ErrMissing) {
 			t.Errorf("%s: %v", when, err)
 		}
 	}
@@ -123,7 +124,7 @@ func TestTasksAreNotToldWhatTheOperatorsDirectoryHas(t *testing.T) {
 				}
 			}
 			_, err := OwnCredentials(dir)()
-			if !errors.Is(err, errMissing) || !strings.Contains(err.Error(), tt.task) {
+			if !errors.Is(err, ErrMissing) || !strings.Contains(err.Error(), tt.task) {
 				t.Errorf("a task is told %v, want %q", err, tt.task)
 			}
 			if us := OwnFiles(dir); !strings.HasSuffix(us, tt.us) || strings.Contains(us, "hidden") {
@@ -134,7 +135,7 @@ func TestTasksAreNotToldWhatTheOperatorsDirectoryHas(t *testing.T) {
 			}
 		})
 	}
-	if _, err := OwnCredentials(filepath.Join(t.TempDir(), "nowhere"))(); !errors.Is(err, errMissing) || errors.Is(err, ErrNoOwnCredentials) {
+	if _, err := OwnCredentials(filepath.Join(t.TempDir(), "nowhere"))(); !errors.Is(err, ErrMissing) || errors.Is(err, ErrNoOwnCredentials) {
 		t.Errorf("of a directory that is not there it says %v", err)
 	}
 }
@@ -215,28 +216,30 @@ func (s *secrets) Get(_ context.Context, key client.ObjectKey, obj client.Object
 
 func TestCredentialsAreNotKeptLongerThanTheyAreUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &Credentials{Live: &secrets{}, MaxAge: 30 * time.Second}
+		c := &Reader{Live: &secrets{}, MaxAge: 30 * time.Second}
 		for i := range 10_000 {
-			if _, err := c.getCredentials(t.Context(), accountKey{"shop", fmt.Sprint("generated-", i)}); err != nil {
+			if _, err := c.GetCredentials(t.Context(), taskstate.AccountKey{Namespace: "shop", Secret: fmt.Sprint("generated-", i)}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		kept := accountKey{"shop", "generated-0"}
+		kept := taskstate.AccountKey{Namespace: "shop", Secret: "generated-0"}
 		time.Sleep(20 * time.Second)
-		c.forgetCredentials(kept)
-		if _, err := c.getCredentials(t.Context(), kept); err != nil {
+		c.ForgetCredentials(kept)
+		if _, err := c.GetCredentials(t.Context(), kept); err != nil {
 			t.Fatal(err)
 		}
-		known := func() []accountKey {
+		known := func() []taskstate.AccountKey {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			return slices.Collect(maps.Keys(c.known))
 		}
-		pass(15 * time.Second)
-		if got := known(); !slices.Equal(got, []accountKey{kept}) {
+		time.Sleep(15 * time.Second)
+		synctest.Wait()
+		if got := known(); !slices.Equal(got, []taskstate.AccountKey{kept}) {
 			t.Errorf("%d are kept, want the one that was read again", len(got))
 		}
-		pass(20 * time.Second)
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
 		if got := known(); len(got) != 0 {
 			t.Errorf("%d are kept", len(got))
 		}
@@ -246,11 +249,11 @@ func TestCredentialsAreNotKeptLongerThanTheyAreUsed(t *testing.T) {
 func TestFewSecretsAreReadAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		live := &secrets{wait: make(chan struct{})}
-		c := &Credentials{Live: live, MaxAge: time.Minute}
+		c := &Reader{Live: live, MaxAge: time.Minute}
 		var wg sync.WaitGroup
 		for i := range 150 {
 			wg.Go(func() {
-				if _, err := c.getCredentials(t.Context(), accountKey{"shop", fmt.Sprint(i)}); err != nil {
+				if _, err := c.GetCredentials(t.Context(), taskstate.AccountKey{Namespace: "shop", Secret: fmt.Sprint(i)}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -266,13 +269,13 @@ func TestFewSecretsAreReadAtATime(t *testing.T) {
 
 func TestASecretThatHoldsNoKeyIsRefusedAndNotKept(t *testing.T) {
 	live := &secrets{data: map[string][]byte{"secretId": []byte("id"), "secretKey": make([]byte, 1<<20)}}
-	c := &Credentials{Live: live, MaxAge: time.Minute}
-	if _, err := c.getCredentials(t.Context(), accountKey{"shop", "large"}); err == nil || len(err.Error()) > 200 {
+	c := &Reader{Live: live, MaxAge: time.Minute}
+	if _, err := c.GetCredentials(t.Context(), taskstate.AccountKey{Namespace: "shop", Secret: "large"}); err == nil || len(err.Error()) > 200 {
 		t.Errorf("it says %v", err)
 	}
 	live.data = map[string][]byte{"secretID": []byte("id"), "b": nil, "c": nil, "d": nil, "e": nil, "f": nil}
 	want := `credentials missing: Secret "keys" has no key secretId, or it is empty; it has b, c, d, e, f, …`
-	if _, err := c.getCredentials(t.Context(), accountKey{"shop", "keys"}); err == nil || err.Error() != want {
+	if _, err := c.GetCredentials(t.Context(), taskstate.AccountKey{Namespace: "shop", Secret: "keys"}); err == nil || err.Error() != want {
 		t.Errorf("it says %v", err)
 	}
 	if len(c.known) != 0 {
@@ -330,7 +333,7 @@ func TestNoLogLevelPrintsASecret(t *testing.T) {
 				all := decodeDumps(logged.String())
 				return strings.Contains(all, key) || strings.Contains(all, base64.StdEncoding.EncodeToString([]byte(key)))
 			}
-			creds, err := (&Credentials{Live: live, MaxAge: time.Minute}).getCredentials(ctx, accountKey{"shop", "keys"})
+			creds, err := (&Reader{Live: live, MaxAge: time.Minute}).GetCredentials(ctx, taskstate.AccountKey{Namespace: "shop", Secret: "keys"})
 			if err != nil || creds.SecretKey != key {
 				t.Fatalf("%v", err)
 			}
