@@ -23,13 +23,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/credentials"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/endpoint"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/metrics"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -227,8 +228,8 @@ func (o *options) edgeOne() (*teo.Client, error) {
 	c, err := teo.NewClient(teo.Options{
 		Endpoint: o.endpoint, QPS: o.controller.QPS, Timeout: o.controller.CallTimeout,
 		SignatureValidity: o.controller.SignatureValidity, UserAgent: "teo-prefetch-operator/" + buildVersion(),
-		Observe:     controller.ObserveCall,
-		ObserveWait: controller.ObserveWait,
+		Observe:     metrics.ObserveCall,
+		ObserveWait: metrics.ObserveWait,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("--teo-endpoint, --teo-qps, --teo-timeout or --signature-validity: %w", err)
@@ -286,7 +287,7 @@ func run(ctx context.Context, o *options) error {
 		return err
 	}
 	credentials := &credentials.Reader{Live: mgr.GetAPIReader(), Own: credentials.OwnCredentials(o.credentialsDir), MaxAge: o.controller.RecheckInterval}
-	o.controller.Gauges = metrics.Registry
+	o.controller.Gauges = ctrlmetrics.Registry
 	if err := controller.Setup(ctx, mgr, edgeOne, credentials, jobs, o.controller); err != nil {
 		return err
 	}
@@ -317,7 +318,7 @@ func (o *options) serve(mgr manager.Manager) error {
 			}
 			apiServer = clients
 		}
-		server, err := endpoint.NewMetrics(o.metricsAddress, metrics.Registry, apiServer)
+		server, err := endpoint.NewMetrics(o.metricsAddress, ctrlmetrics.Registry, apiServer)
 		if err != nil {
 			return fmt.Errorf("--metrics-bind-address: %w", err)
 		}

@@ -61,8 +61,8 @@ var bounds = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "every zone that a tenant invents is a label", file: "internal/controller/metrics.go",
-		old:    `if len(all) <= maxZones {`,
+		name: "every zone that a tenant invents is a label", file: "internal/metrics/collector.go",
+		old:    `if len(all) <= MaxZones {`,
 		new:    `if len(all) >= 0 {`,
 		suites: []string{controller},
 	},

@@ -694,8 +694,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "the cache slims a finished task that asks for a retry", file: "internal/controller/cache.go",
-		old:    ` || taskstate.IsRetryDue(task) {`,
-		new:    ` {`,
+		old:    `taskstate.IsNewRun(task) || taskstate.IsRetryDue(task)`,
+		new:    `taskstate.IsNewRun(task)`,
 		suites: []string{controller},
 	},
 	{

@@ -162,6 +162,7 @@ func TestAListThatIsNotKeptIsSubmittedOnceWhenTheTaskIsResumed(t *testing.T) {
 
 func TestAFinishedTaskHasNoPlaceInMemory(t *testing.T) {
 	u := newUnit(t, nil, nil, unitTask("a", 1))
+	p := u.poller()
 	s, l := u.submitter(u.get("a"))
 	task := claimedAt(u.get("a"), time.Now())
 	taskstate.RecordJob("job-1", map[string]string{taskstate.DistinctTargets(task)[0]: "no"}, time.Now())(task)
@@ -169,8 +170,8 @@ func TestAFinishedTaskHasNoPlaceInMemory(t *testing.T) {
 	taskstate.UpdateSummary(task, time.Now())
 	kept := cachedTask(pruneFinishedTask(task))
 	s.versions.observeTask(kept)
-	if len(s.versions.allTasks()) != 0 || l.queue.Len() != 0 || len(s.poller.places) != 0 {
-		t.Errorf("it is kept as %v, stands at %v, in a line of %d", s.versions.allTasks(), s.poller.places, l.queue.Len())
+	if len(s.versions.allTasks()) != 0 || l.queue.Len() != 0 || len(p.places) != 0 {
+		t.Errorf("it is kept as %v, stands at %v, in a line of %d", s.versions.allTasks(), p.places, l.queue.Len())
 	}
 	s.delayedQueue.early = nil
 	s.versions.observeTask(kept)

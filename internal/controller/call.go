@@ -15,6 +15,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/backoff"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/metrics"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
@@ -314,7 +315,7 @@ func (s *Submitter) recordOutcome(
 ) (unsettled []*v1alpha1.PrefetchTask, outcome taskstate.Transition) {
 	q, now := l.queue, time.Now()
 	if !errors.Is(err, errNotSent) {
-		observeCreate(sent, claimed)
+		metrics.ObserveCreate(sent, claimed)
 	}
 	settleAll := func(c taskstate.Transition) {
 		unsettled, outcome = s.recordOutcomes(ctx, claimID, tasks, claimed, c), c
@@ -339,7 +340,7 @@ func (s *Submitter) recordOutcome(
 		})
 	case kind == teo.Ambiguous:
 		// The claim stays; the Poller finds out.
-		lostAnswers.Inc()
+		metrics.CountLostAnswer()
 		if teo.Code(err) != "" {
 			settleAll(taskstate.RecordWords(teo.Message(err)))
 		}

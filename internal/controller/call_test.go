@@ -302,13 +302,14 @@ func TestATaskWithoutAnAcknowledgedClaimIsNotSent(t *testing.T) {
 func TestACallOfUnknownOutcomeKeepsItsClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUnit(t, seen(func(*http.Request, []string) (string, error) { return "", io.EOF }), nil, unitTask("a", 1))
+		p := u.poller()
 		s, l := u.submitter(u.get("a"))
 		call := u.planned(l)
 		s.makeCall(context.Background(), l, unitCreds, call, "mine")
 		if task := u.get("a"); !isClaimedBy(task, "mine") {
 			t.Errorf("the claim is gone: %+v", task.Status)
 		}
-		if tasks, _ := s.poller.open(zoneKey{ID: unitZone}); len(tasks) != 1 {
+		if tasks, _ := p.open(zoneKey{ID: unitZone}); len(tasks) != 1 {
 			t.Error("nobody looks for the call before an event of the claim comes, which may be late")
 		}
 	})

@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/credentials"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/metrics"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
@@ -95,7 +96,7 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 	op.lists = newTargetsResolver(op, mgr.GetAPIReader(), mgr.Elected())
 	op.versions.lists = op.lists
 	poller := newPoller(op, jobs)
-	submitter := newSubmitter(op, poller)
+	submitter := newSubmitter(op)
 	loader := newListLoader(op, mgr.GetAPIReader(), mgr.Elected())
 	go func() {
 		select {
@@ -104,13 +105,13 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 		case <-ctx.Done():
 		}
 	}()
-	tasks := newTaskCounter()
-	feed := newTaskEvents(mgr.GetCache(), op.versions, tasks.countTask)
+	tasks := metrics.NewTaskCounter(keptReason)
+	feed := newTaskEvents(mgr.GetCache(), op.versions, tasks.CountTask)
 	if err := errors.Join(mgr.Add(feed), mgr.Add(stateCollector{poller, feed.waitForSync, submitter.dropIdleQueues}), setupTTLController(mgr)); err != nil {
 		return err
 	}
 	if options.Gauges != nil {
-		if err := options.Gauges.Register(&collector{options.QPS, mgr.Elected(), tasks, submitter, poller}); err != nil {
+		if err := options.Gauges.Register(metrics.NewCollector(options.QPS, mgr.Elected(), tasks, submitter.statsByZone, poller.unsettledAges)); err != nil {
 			return err
 		}
 	}

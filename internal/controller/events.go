@@ -11,6 +11,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/metrics"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
@@ -127,7 +128,7 @@ func (r *eventReporter) reportFinished(before, after *v1alpha1.PrefetchTask) {
 			}
 			r.sendEvent(after, eventType, condition.Reason, "Prefetch", condition.Message)
 			if !isAgain {
-				observeRun(after, condition.Reason)
+				metrics.ObserveRun(after, condition.Reason)
 			}
 		}
 	}

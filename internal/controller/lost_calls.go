@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/metrics"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
@@ -353,11 +354,7 @@ func (p *Poller) countSettled(z zoneKey, l *claimsRead) {
 		}
 	}
 	for _, found := range l.settled {
-		outcome := outcomeNotExecuted
-		if found {
-			outcome = outcomeFound
-		}
-		settledCalls.WithLabelValues(outcome).Inc()
+		metrics.CountSettledCall(found)
 	}
 	clear(l.settled)
 }

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/metrics"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
@@ -73,10 +74,14 @@ func wantSeries(t *testing.T, what string, got, want map[string]float64) {
 }
 
 // monitorOf tells of these controllers, as the process that leads.
-func monitorOf(s *Submitter, p *Poller) *collector {
+func monitorOf(s *Submitter, p *Poller, cached ...client.Object) *metrics.Collector {
 	leads := make(chan struct{})
 	close(leads)
-	return &collector{limit: 20, leads: leads, tasks: newTaskCounter(), submitter: s, poller: p}
+	tasks := metrics.NewTaskCounter(keptReason)
+	for _, task := range cached {
+		tasks.CountTask(nil, task)
+	}
+	return metrics.NewCollector(20, leads, tasks, s.statsByZone, p.unsettledAges)
 }
 
 func TestThePageOfMetricsNamesThoseThatTheManagerServes(t *testing.T) {
@@ -86,12 +91,13 @@ func TestThePageOfMetricsNamesThoseThatTheManagerServes(t *testing.T) {
 		u := newUnit(t, edgeOne.RoundTripper(), nil, unitTask("a", 1))
 		s, l := u.submitter(u.get("a"))
 		s.readQuota(l, unitCreds, unitZone)
-		m := monitorOf(s, u.poller(claimedAt(unitTask("lost", 1), time.Now())))
-		m.tasks.countTask(nil, u.get("a"))
-		ObserveCall(teo.Call{Action: teo.ActionCreatePrefetchTask})
-		runDuration.WithLabelValues(v1alpha1.ReasonSucceeded)
+		m := monitorOf(s, u.poller(claimedAt(unitTask("lost", 1), time.Now())), u.get("a"))
+		metrics.ObserveCall(teo.Call{Action: teo.ActionCreatePrefetchTask})
+		finished := claimedAt(unitTask("finished", 1), time.Now())
+		finished.Status.CompletionTime, finished.Status.StartTime = metav1.Now(), metav1.Now()
+		metrics.ObserveRun(finished, v1alpha1.ReasonSucceeded)
 
-		all := append(slices.Clone(counters), m)
+		all := append(slices.Clone(metrics.Counters), m)
 		registry := prometheus.NewPedanticRegistry()
 		registry.MustRegister(all...)
 		families, err := registry.Gather()
@@ -132,7 +138,7 @@ func TestThePageOfMetricsNamesThoseThatTheManagerServes(t *testing.T) {
 
 const metricsIntroduction = `# Metrics
 
-<!-- Made from internal/controller/metrics.go by "make manifests". -->
+<!-- Made from internal/metrics by "make manifests". -->
 
 The manager serves these beside those of controller-runtime, client-go and the Go
 runtime, at /metrics of its metrics port ([how to scrape them](monitoring.md)).
@@ -170,7 +176,7 @@ func TestTasksAreCountedByTheirReasonAsTheyComeChangeAndGo(t *testing.T) {
 		taskstate.RecordJob("", map[string]string{"https://h/0": "no"}, now)(task)
 	}
 	edited := func(task *v1alpha1.PrefetchTask) { task.Generation++; task.Spec.Revision = "2" }
-	tasks := newTaskCounter()
+	tasks := metrics.NewTaskCounter(keptReason)
 	var last client.Object
 	for _, step := range []struct {
 		name string
@@ -187,9 +193,9 @@ func TestTasksAreCountedByTheirReasonAsTheyComeChangeAndGo(t *testing.T) {
 		{"it has failed", version(claimed, fail), map[string]int{"Failed": 1}},
 		{"it is deleted", nil, map[string]int{}},
 	} {
-		tasks.countTask(last, step.next)
+		tasks.CountTask(last, step.next)
 		last = step.next
-		if got := tasks.countsByReason(); !maps.Equal(got, step.want) {
+		if got := tasks.CountsByReason(); !maps.Equal(got, step.want) {
 			t.Errorf("%s: %v, want %v", step.name, got, step.want)
 		}
 	}
@@ -198,7 +204,10 @@ func TestTasksAreCountedByTheirReasonAsTheyComeChangeAndGo(t *testing.T) {
 func TestAScrapeCostsTheSameHoweverManyTasksAreOver(t *testing.T) {
 	u := newUnit(t, nil, nil)
 	s, _ := u.submitter()
-	m := monitorOf(s, s.poller)
+	leads := make(chan struct{})
+	close(leads)
+	tasks := metrics.NewTaskCounter(keptReason)
+	m := metrics.NewCollector(20, leads, tasks, s.statsByZone, u.poller().unsettledAges)
 	scrape := func() {
 		out := make(chan prometheus.Metric, 100)
 		m.Collect(out)
@@ -209,7 +218,7 @@ func TestAScrapeCostsTheSameHoweverManyTasksAreOver(t *testing.T) {
 		return kept
 	}
 	see := func(i int) {
-		m.tasks.countTask(nil, over(i))
+		tasks.CountTask(nil, over(i))
 		s.versions.observeTask(cachedTask(over(i)))
 	}
 	see(0)
@@ -220,7 +229,7 @@ func TestAScrapeCostsTheSameHoweverManyTasksAreOver(t *testing.T) {
 	if after := testing.AllocsPerRun(10, scrape); after != before {
 		t.Errorf("a scrape allocates %v times, and %v times beside 10,000 tasks that are over", before, after)
 	}
-	if n := m.tasks.countsByReason()[v1alpha1.ReasonSucceeded]; n != 10001 {
+	if n := tasks.CountsByReason()[v1alpha1.ReasonSucceeded]; n != 10001 {
 		t.Errorf("%d tasks are counted, want 10001", n)
 	}
 }
@@ -241,7 +250,7 @@ func TestAZoneIsToldOfWhileItIsUsedAndAnHourLonger(t *testing.T) {
 		}
 		u := newUnit(t, edgeOne.RoundTripper(), nil, waiting...)
 		s, l := u.submitter(u.get("a"), u.get("elsewhere"), u.get("tenant"))
-		m := monitorOf(s, s.poller)
+		m := monitorOf(s, u.poller())
 		always := func(zones map[string]float64) map[string]float64 {
 			zones["leader"], zones["api_limit_calls_per_second"] = 1, 20
 			return zones
@@ -294,7 +303,7 @@ func TestInventedZonesShareOneLabelAndRealOnesHaveTheirOwn(t *testing.T) {
 				tasks = append(tasks, task)
 			}
 		}
-		m := monitorOf(s, s.poller)
+		m := monitorOf(s, u.poller())
 		got := series(t, m)
 		if got["waiting_targets Waiting zone-1"] != 2 || got["quota_daily_targets zone-1"] != 100 {
 			t.Errorf("of the real zone: %v", got)
@@ -305,10 +314,10 @@ func TestInventedZonesShareOneLabelAndRealOnesHaveTheirOwn(t *testing.T) {
 				total += value
 			}
 		}
-		if n := got["waiting_targets Waiting other"]; n != invented+1-maxZones || total != invented+2 {
+		if n := got["waiting_targets Waiting other"]; n != invented+1-metrics.MaxZones || total != invented+2 {
 			t.Errorf("%v targets wait in other zones and %v in all", n, total)
 		}
-		if len(got) > 3*(maxZones+1)+5 {
+		if len(got) > 3*(metrics.MaxZones+1)+5 {
 			t.Errorf("%d series", len(got))
 		}
 		for _, task := range tasks {
@@ -322,20 +331,20 @@ func TestInventedZonesShareOneLabelAndRealOnesHaveTheirOwn(t *testing.T) {
 
 func TestTwoAccountsOfAZoneAreToldOfAsOne(t *testing.T) {
 	early, late := time.Unix(100, 0), time.Unix(200, 0)
-	use := func(left, daily int, waiting map[string]queue.Backlog) zoneStats {
-		return zoneStats{ZoneStats: queue.ZoneStats{Waiting: waiting, Left: left}, daily: daily}
+	use := func(left, daily int, waiting map[string]queue.Backlog) metrics.ZoneStats {
+		return metrics.ZoneStats{ZoneStats: queue.ZoneStats{Waiting: waiting, Left: left}, Daily: daily}
 	}
 	one := use(-1, 10, map[string]queue.Backlog{v1alpha1.ReasonWaiting: {Targets: 1, Since: late}})
 	two := use(5, 20, map[string]queue.Backlog{v1alpha1.ReasonWaiting: {Targets: 2, Since: early}, v1alpha1.ReasonThrottled: {Targets: 7, Since: late}})
 	want := use(5, 20, map[string]queue.Backlog{v1alpha1.ReasonWaiting: {Targets: 3, Since: early}, v1alpha1.ReasonThrottled: {Targets: 7, Since: late}})
-	for _, got := range []zoneStats{one.mergeStats(two), two.mergeStats(one)} {
+	for _, got := range []metrics.ZoneStats{one.MergeStats(two), two.MergeStats(one)} {
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%+v", got)
 		}
 	}
 	one = use(3, 10, map[string]queue.Backlog{v1alpha1.ReasonWaiting: {}}) // where none waits
 	want.Waiting[v1alpha1.ReasonWaiting], want.Left = queue.Backlog{Targets: 2, Since: early}, 3
-	for _, got := range []zoneStats{one.mergeStats(two), two.mergeStats(one)} {
+	for _, got := range []metrics.ZoneStats{one.MergeStats(two), two.MergeStats(one)} {
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%+v", got)
 		}
@@ -345,9 +354,7 @@ func TestTwoAccountsOfAZoneAreToldOfAsOne(t *testing.T) {
 func TestOnlyTheProcessThatLeadsTellsOfTasks(t *testing.T) {
 	u := newUnit(t, nil, nil, unitTask("a", 1))
 	s, _ := u.submitter(u.get("a"))
-	m := monitorOf(s, s.poller)
-	m.leads = make(chan struct{})
-	m.tasks.countTask(nil, u.get("a"))
+	m := metrics.NewCollector(20, make(chan struct{}), metrics.NewTaskCounter(keptReason), s.statsByZone, u.poller().unsettledAges)
 	wantSeries(t, "in line for the lease", series(t, m), map[string]float64{"leader": 0})
 }
 
@@ -357,15 +364,15 @@ func TestCallsAreCountedWithWhatTheyHave(t *testing.T) {
 		edgeOne := seen(func(*http.Request, []string) (string, error) { return answer, lost })
 		u := newUnit(t, edgeOne, nil, unitTask("a", 2), unitTask("b", 1), unitTask("c", 1))
 		s, l := u.submitter(u.get("a"), u.get("b"))
-		before := series(t, counters...)
+		before := series(t, metrics.Counters...)
 		s.makeCall(context.Background(), l, unitCreds, u.planned(l), "mine")
-		wantSeries(t, "a call of two tasks", since(before, series(t, counters...)), map[string]float64{"call_targets": 1, "call_tasks": 1})
+		wantSeries(t, "a call of two tasks", since(before, series(t, metrics.Counters...)), map[string]float64{"call_targets": 1, "call_tasks": 1})
 
 		lost = io.ErrUnexpectedEOF
 		s.versions.observeTask(u.get("c"))
-		before = series(t, counters...)
+		before = series(t, metrics.Counters...)
 		s.makeCall(context.Background(), l, unitCreds, u.planned(l), "lost")
-		wantSeries(t, "a call whose answer is lost", since(before, series(t, counters...)),
+		wantSeries(t, "a call whose answer is lost", since(before, series(t, metrics.Counters...)),
 			map[string]float64{"call_targets": 1, "call_tasks": 1, "lost_answers_total": 1})
 	})
 }
@@ -385,7 +392,7 @@ func TestALostCallIsCountedOnceWhenAllOfItsTasksKnow(t *testing.T) {
 				if executed {
 					execute(t, edgeOne, "https://h/0")
 				}
-				before := series(t, settledCalls)
+				before := series(t, metrics.Counters...)
 				time.Sleep(30 * time.Second)
 				if age := series(t, m)["unsettled_oldest_age_seconds zone-1"]; age < 29 || age > 31 {
 					t.Errorf("the oldest is %v s old, want 30", age)
@@ -393,9 +400,9 @@ func TestALostCallIsCountedOnceWhenAllOfItsTasksKnow(t *testing.T) {
 				u.lookUntil(p, unitZone, signedAt.Add(validity+margin+10*time.Second))
 				want := map[string]float64{"settled_calls_total not_executed": 1}
 				if executed {
-					want = map[string]float64{"settled_calls_total found": 1}
+					want = map[string]float64{"settled_calls_total found": 1, "run_duration_seconds Succeeded": 2}
 				}
-				wantSeries(t, "settled", since(before, series(t, settledCalls)), want)
+				wantSeries(t, "settled", since(before, series(t, metrics.Counters...)), want)
 				if age := series(t, m)["unsettled_oldest_age_seconds zone-1"]; age != 0 {
 					t.Errorf("settled, and the oldest is %v s old", age)
 				}
@@ -412,14 +419,14 @@ func TestARunIsTimedToItsEndOnceAndNotAgainByARetry(t *testing.T) {
 	over := task.DeepCopy()
 	over.Status.Jobs[0].Succeeded, over.Status.Jobs[0].Failed = 1, 1
 	taskstate.UpdateSummary(over, start.Add(time.Minute))
-	before := series(t, runDuration)
+	before := series(t, metrics.Counters...)
 	u.reportFinished(task, over)
 	u.reportFinished(over, over)
-	wantSeries(t, "a run", since(before, series(t, runDuration)), map[string]float64{"run_duration_seconds PartiallyFailed": 1})
+	wantSeries(t, "a run", since(before, series(t, metrics.Counters...)), map[string]float64{"run_duration_seconds PartiallyFailed": 1})
 
 	retried := over.DeepCopy()
 	retried.Status.Jobs[0].Retried = "1"
-	before = series(t, runDuration)
+	before = series(t, metrics.Counters...)
 	u.reportFinished(task, retried)
-	wantSeries(t, "its retry", since(before, series(t, runDuration)), map[string]float64{})
+	wantSeries(t, "its retry", since(before, series(t, metrics.Counters...)), map[string]float64{})
 }

@@ -110,7 +110,7 @@ func (p *Poller) onChange(before, after *v1alpha1.PrefetchTask) {
 	if task != nil {
 		z, open = openZone(task)
 		if taskstate.IsUnseen(task) && !taskstate.IsRetryDue(task) && taskstate.IsPastRetention(task, p.HistoryRetention, p.edgeOne.ServerTime()) {
-			open = false // nobody will know any more
+			open = false // AcceptedFromNobody will know any more
 		}
 	}
 	if before, ok := p.places[key]; ok && (!open || before != z) {
@@ -262,7 +262,7 @@ func isReadRefused(err error) bool {
 // writeStatus changes a task's status. It returns what it wrote, nil if it could not.
 func (p *Poller) writeStatus(ctx context.Context, task *v1alpha1.PrefetchTask, c taskstate.Transition) (written *v1alpha1.PrefetchTask) {
 	store := p.store
-	if task.Status.Submission == nil { // nobody waits for it but those who look
+	if task.Status.Submission == nil { // AcceptedFromNobody waits for it but those who look
 		store = store.withLowPriority()
 	}
 	after, err := store.writeStatus(ctx, task, c)

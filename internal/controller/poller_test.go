@@ -92,7 +92,7 @@ func TestALookThatBeganBeforeTheHistoryWasCompleteReleasesNothing(t *testing.T) 
 			}
 			return 0
 		}}, claimedAt(unitTask("a", 1), signedAt), other)
-		go func() { // accepted at the fence, executed at last, after the look
+		go func() { // Accepted at the fence, executed at last, after the look
 			time.Sleep(time.Until(complete.Add(-time.Second)))
 			execute(t, edgeOne, "https://h/0")
 		}()
@@ -385,6 +385,7 @@ func TestACallIsFoundWhereClocksOfEdgeOneDiffer(t *testing.T) {
 				u := newUnit(t, lostWhen{edgeOne.RoundTripper(), &lose, ahead}, nil, unitTask("a", 1))
 				time.Sleep(1550 * time.Millisecond)
 				u.learnTime()
+				p := u.poller()
 				s, l := u.submitter(u.get("a"))
 				l.queue.SetQuota(unitZone, 0, -1, time.Now())
 				time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(1600 * time.Millisecond)))
@@ -393,7 +394,7 @@ func TestACallIsFoundWhereClocksOfEdgeOneDiffer(t *testing.T) {
 				s.makeCall(t.Context(), l, unitCreds, call, "claim")
 				lose = false
 				s.versions.observeTask(u.get("a"))
-				u.lookUntil(s.poller, unitZone, time.Now().Add(7*time.Minute))
+				u.lookUntil(p, unitZone, time.Now().Add(7*time.Minute))
 				if task := u.get("a"); task.Status.LostCalls > 0 || len(task.Status.Jobs) != 1 {
 					t.Errorf("executed once, and taken for not executed: %+v", task.Status)
 				}

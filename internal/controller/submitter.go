@@ -25,7 +25,6 @@ import (
 type Submitter struct {
 	*sharedState
 	delayedQueue[taskstate.AccountKey]
-	poller *Poller // follows what is submitted
 
 	mu            sync.Mutex
 	accountQueues map[taskstate.AccountKey]*accountQueue
@@ -33,8 +32,8 @@ type Submitter struct {
 	unrecorded unrecordedCalls
 }
 
-func newSubmitter(op *sharedState, poller *Poller) *Submitter {
-	s := &Submitter{sharedState: op, poller: poller, accountQueues: map[taskstate.AccountKey]*accountQueue{}}
+func newSubmitter(op *sharedState) *Submitter {
+	s := &Submitter{sharedState: op, accountQueues: map[taskstate.AccountKey]*accountQueue{}}
 	op.versions.subscribe(s.onChange)
 	return s
 }

@@ -148,7 +148,7 @@ func execute(t *testing.T, edgeOne *simulator.Simulator, urls ...string) (jobID 
 // submitter returns the Submitter and the line of the operator's own account,
 // with these tasks in it and their zone's quota known.
 func (u *unit) submitter(tasks ...*v1alpha1.PrefetchTask) (*Submitter, *accountQueue) {
-	s := newSubmitter(u.sharedState, u.poller())
+	s := newSubmitter(u.sharedState)
 	for _, task := range tasks {
 		s.versions.observeTask(task)
 	}

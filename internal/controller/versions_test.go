@@ -288,6 +288,7 @@ func TestATaskThatIsBeingDeletedIsLeftAlone(t *testing.T) {
 		}
 		writes := 0
 		u := newUnit(t, edgeOne.RoundTripper(), func(write func() error) error { writes++; return write() }, tasks...)
+		p := u.poller()
 		s, l := u.submitter(u.get("followed"), u.get("claimed"), u.get("waiting"))
 		for _, task := range tasks {
 			if err := u.store.Delete(t.Context(), u.get(task.Name)); err != nil {
@@ -295,11 +296,11 @@ func TestATaskThatIsBeingDeletedIsLeftAlone(t *testing.T) {
 			}
 			s.versions.observeTask(u.get(task.Name))
 		}
-		if len(s.poller.zones) != 0 || l.queue.Len() != 0 {
-			t.Errorf("looked at are %v, in line are %d", s.poller.zones, l.queue.Len())
+		if len(p.zones) != 0 || l.queue.Len() != 0 {
+			t.Errorf("looked at are %v, in line are %d", p.zones, l.queue.Len())
 		}
 		for range 60 {
-			_, _ = s.poller.Reconcile(t.Context(), zoneKey{ID: unitZone})
+			_, _ = p.Reconcile(t.Context(), zoneKey{ID: unitZone})
 			_, _ = s.Reconcile(t.Context(), taskstate.AccountKey{})
 			time.Sleep(time.Second)
 		}
@@ -322,18 +323,19 @@ func TestWhatBecomesDueBeforeTheQueueIsThereIsDueAfterwards(t *testing.T) {
 		task := claimedAt(unitTask("a", 1), time.Now())
 		taskstate.RecordJob(execute(t, edgeOne, "https://h/0"), nil, time.Now())(task)
 		u := newUnit(t, edgeOne.RoundTripper(), nil, task)
+		p := u.poller()
 		s, _ := u.submitter(u.get("a"), unitTask("b", 1))
 		accounts, zones := priorityqueue.New[taskstate.AccountKey]("accounts"), priorityqueue.New[zoneKey]("zones")
 		defer accounts.ShutDown()
 		defer zones.ShutDown()
 		s.useQueue(accounts)
-		s.poller.useQueue(zones)
+		p.useQueue(zones)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if accounts.Len() != 1 || zones.Len() != 1 {
 			t.Errorf("due are %d accounts and %d zones, want one each", accounts.Len(), zones.Len())
 		}
-		if s.delayedQueue.early != nil || s.poller.delayedQueue.early != nil {
+		if s.delayedQueue.early != nil || p.delayedQueue.early != nil {
 			t.Error("what was due early is kept")
 		}
 	})

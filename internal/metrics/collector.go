@@ -1,0 +1,151 @@
+package metrics
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
+)
+
+// Collector reports the gauges at each scrape. It asks for the tasks that are not finished;
+// finished ones are counted event by event. A process that does not lead reports only that:
+// it sees the same tasks as the leader.
+type Collector struct {
+	limit     int             // calls per second of each action and account
+	leads     <-chan struct{} // closed once this process does
+	tasks     *taskCounter
+	zones     func(now time.Time) map[string]ZoneStats     // zones in use, by ID
+	unsettled func(now time.Time) map[string]time.Duration // age of the oldest lost call by zone
+}
+
+func NewCollector(
+	limit int, leads <-chan struct{}, tasks *taskCounter, zones func(now time.Time) map[string]ZoneStats, unsettled func(now time.Time) map[string]time.Duration,
+) *Collector {
+	return &Collector{limit, leads, tasks, zones, unsettled}
+}
+
+var (
+	leaderDesc = prometheus.NewDesc("teo_prefetch_leader",
+		"1 in the process that works, 0 in those that stand by. The other gauges are told by the one that works.", nil, nil)
+	limitDesc = prometheus.NewDesc("teo_prefetch_api_limit_calls_per_second",
+		"How many calls a second --teo-qps allows of each action and account.", nil, nil)
+	tasksDesc = prometheus.NewDesc("teo_prefetch_tasks",
+		"Tasks by the reason of their condition Ready. Those whose status does not speak of their spec yet are Waiting.", []string{"reason"}, nil)
+	waitingDesc = prometheus.NewDesc("teo_prefetch_waiting_targets",
+		"Targets that wait for a call, by zone and reason: what holds them, or Waiting where nothing does. "+
+			"At most 100 zones have series of their own, those first that EdgeOne has accepted lately; the rest is the zone other.", []string{"zone", "reason"}, nil)
+	oldestDesc = prometheus.NewDesc("teo_prefetch_waiting_oldest_age_seconds",
+		"Age of the longest-waiting task, by zone and reason: time since its last call, or since it was created, resumed or changed. "+
+			"0 if none waits.",
+		[]string{"zone", "reason"}, nil)
+	leftDesc = prometheus.NewDesc("teo_prefetch_quota_left_targets",
+		"What is left of the day's quota in mode Default, by zone, as far as the operator knows: as EdgeOne told it last, less what the operator has submitted since.",
+		[]string{"zone"}, nil)
+	dailyDesc = prometheus.NewDesc("teo_prefetch_quota_daily_targets",
+		"The quota of a day in mode Default, by zone, as EdgeOne told it last.", []string{"zone"}, nil)
+	unsettledDesc = prometheus.NewDesc("teo_prefetch_unsettled_oldest_age_seconds",
+		"How long ago the oldest call was claimed of those whose answer was lost and whose outcome is not found out yet, by zone. 0 if there is none.",
+		[]string{"zone"}, nil)
+)
+
+// Describe names the gauges.
+func (*Collector) Describe(descs chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{leaderDesc, limitDesc, tasksDesc, waitingDesc, oldestDesc, leftDesc, dailyDesc, unsettledDesc} {
+		descs <- desc
+	}
+}
+
+// Collect reads them.
+func (m *Collector) Collect(out chan<- prometheus.Metric) {
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	select {
+	case <-m.leads:
+	default:
+		gauge(leaderDesc, 0)
+		return
+	}
+	gauge(leaderDesc, 1)
+	gauge(limitDesc, float64(m.limit))
+	for reason, n := range m.tasks.CountsByReason() {
+		gauge(tasksDesc, float64(n), reason)
+	}
+	now := time.Now()
+	zones, unsettled := limitZones(m.zones(now), m.unsettled(now))
+	for id, zone := range zones {
+		for reason, waiting := range zone.Waiting {
+			gauge(waitingDesc, float64(waiting.Targets), id, reason)
+			gauge(oldestDesc, ageOf(now, waiting.Since), id, reason)
+		}
+		if zone.Left >= 0 {
+			gauge(leftDesc, float64(zone.Left), id)
+		}
+		if zone.Daily > 0 {
+			gauge(dailyDesc, float64(zone.Daily), id)
+		}
+	}
+	for id, age := range unsettled {
+		gauge(unsettledDesc, age.Seconds(), id)
+	}
+}
+
+// MaxZones is how many zones have series of their own. A tenant may name zones that do
+// not exist, as many as there is room for in the cluster.
+const MaxZones = 100
+
+// otherZonesLabel is the label of the rest. No zone has such an ID.
+const otherZonesLabel = "other"
+
+// limitZones joins all but MaxZones of the zones in one. First come those that EdgeOne has
+// accepted from the operator's own account lately, then those from other accounts, then
+// those that it knows nothing of. The quotas of the rest are left out: their sum means
+// nothing.
+func limitZones(zones map[string]ZoneStats, unsettled map[string]time.Duration) (map[string]ZoneStats, map[string]time.Duration) {
+	all := map[string]bool{}
+	for id := range zones {
+		all[id] = true
+	}
+	for id := range unsettled {
+		all[id] = true
+	}
+	if len(all) <= MaxZones {
+		return zones, unsettled
+	}
+	ids := slices.SortedFunc(maps.Keys(all), func(a, b string) int {
+		return cmp.Or(-cmp.Compare(zones[a].Accepted, zones[b].Accepted), cmp.Compare(a, b))
+	})
+	cappedZones, cappedUnsettled := map[string]ZoneStats{}, map[string]time.Duration{}
+	rest := ZoneStats{ZoneStats: queue.ZoneStats{Waiting: map[string]queue.Backlog{}, Left: -1}}
+	for i, id := range ids {
+		zone, used := zones[id]
+		age, open := unsettled[id]
+		label := id
+		if i >= MaxZones {
+			label, zone.Left, zone.Daily = otherZonesLabel, -1, 0
+		}
+		switch {
+		case used && label == otherZonesLabel:
+			rest = rest.MergeStats(zone)
+			cappedZones[otherZonesLabel] = rest
+		case used:
+			cappedZones[id] = zone
+		}
+		if open {
+			cappedUnsettled[label] = max(cappedUnsettled[label], age)
+		}
+	}
+	return cappedZones, cappedUnsettled
+}
+
+// ageOf is in seconds; 0 of what is not, or comes from a clock that is ahead.
+func ageOf(now, since time.Time) float64 {
+	if since.IsZero() {
+		return 0
+	}
+	return max(0, now.Sub(since).Seconds())
+}

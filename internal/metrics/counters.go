@@ -1,0 +1,129 @@
+package metrics
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
+)
+
+// What happens is counted here, in whichever process it happens. docs/metrics.md is
+// made from these (metrics_test.go), so their Help is documentation.
+var (
+	apiCalls = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "teo_prefetch_api_calls_total",
+		Help: "Calls of the EdgeOne API by action and result: OK, or the kind of failure " +
+			"(Throttled, Exhausted, Denied, Rejected, Unavailable; Ambiguous where the answer was lost).",
+	}, []string{"action", "result"})
+	apiDuration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "teo_prefetch_api_call_duration_seconds",
+		Help:    "How long calls of the EdgeOne API took, by action.",
+		Buckets: prometheus.ExponentialBuckets(0.01, 2, 11),
+	}, []string{"action"})
+	limiterWait = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "teo_prefetch_limiter_wait_seconds",
+		Help: "How long calls of the EdgeOne API waited for a slot in its limit, by action. " +
+			"Those of CreatePrefetchTask are claimed up to 0.3 seconds before their slot is free.",
+		Buckets: prometheus.ExponentialBuckets(0.005, 2, 11),
+	}, []string{"action"})
+	callTargets = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "teo_prefetch_call_targets",
+		Help:    "How many URLs a call of CreatePrefetchTask had.",
+		Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000},
+	})
+	callTasks = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "teo_prefetch_call_tasks",
+		Help:    "How many tasks shared a call of CreatePrefetchTask.",
+		Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500},
+	})
+	lostAnswers = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "teo_prefetch_lost_answers_total",
+		Help: "Calls of CreatePrefetchTask whose answer was lost, so that they are looked for in EdgeOne's history.",
+	})
+	settledCalls = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "teo_prefetch_settled_calls_total",
+		Help: "Calls looked for in EdgeOne's history, since their answer was lost or a process ended before it came, by what became of them: " +
+			"found, or not_executed (then their targets go out again).",
+	}, []string{"outcome"})
+	runDuration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "teo_prefetch_run_duration_seconds",
+		Help:    "How long runs took from the first claim (status.startTime) to the last outcome, by the reason of the condition Finished. Retried runs do not count.",
+		Buckets: []float64{1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 6 * 3600, 24 * 3600},
+	}, []string{"reason"})
+)
+
+// Counters are all of them.
+var Counters = []prometheus.Collector{apiCalls, apiDuration, limiterWait, callTargets, callTasks, lostAnswers, settledCalls, runDuration}
+
+const outcomeFound, outcomeNotExecuted = "found", "not_executed"
+
+func init() {
+	metrics.Registry.MustRegister(Counters...)
+	// A series that begins with its first event hides that event from rate().
+	for _, action := range []string{teo.ActionCreatePrefetchTask, teo.ActionDescribePrefetchTasks, teo.ActionDescribeContentQuota} {
+		for _, kind := range []teo.Kind{"", teo.Throttled, teo.Exhausted, teo.Denied, teo.Rejected, teo.Unavailable, teo.Ambiguous} {
+			apiCalls.WithLabelValues(action, resultLabel(kind))
+		}
+		limiterWait.WithLabelValues(action)
+	}
+	settledCalls.WithLabelValues(outcomeFound)
+	settledCalls.WithLabelValues(outcomeNotExecuted)
+}
+
+func resultLabel(kind teo.Kind) string {
+	if kind == "" {
+		return "OK"
+	}
+	return string(kind)
+}
+
+// ObserveCall counts a call of the EdgeOne API. It is meant for teo.Options.
+func ObserveCall(call teo.Call) {
+	apiCalls.WithLabelValues(call.Action, resultLabel(call.Kind)).Inc()
+	apiDuration.WithLabelValues(call.Action).Observe(call.Duration.Seconds())
+}
+
+// ObserveWait measures the wait for a slot. It is meant for teo.Options.
+func ObserveWait(action string, wait time.Duration) {
+	limiterWait.WithLabelValues(action).Observe(wait.Seconds())
+}
+
+// ObserveCreate counts what a call of CreatePrefetchTask had.
+func ObserveCreate(targets int, claimed []bool) {
+	tasks := 0
+	for _, has := range claimed {
+		if has {
+			tasks++
+		}
+	}
+	callTargets.Observe(float64(targets))
+	callTasks.Observe(float64(tasks))
+}
+
+// CountLostAnswer counts a call of CreatePrefetchTask whose answer was lost.
+func CountLostAnswer() { lostAnswers.Inc() }
+
+// CountSettledCall counts a call of unknown outcome once the outcome is known.
+func CountSettledCall(isFound bool) {
+	outcome := outcomeNotExecuted
+	if isFound {
+		outcome = outcomeFound
+	}
+	settledCalls.WithLabelValues(outcome).Inc()
+}
+
+// ObserveRun counts the end of a run.
+func ObserveRun(task *v1alpha1.PrefetchTask, reason string) {
+	for i := range task.Status.Jobs {
+		if task.Status.Jobs[i].Retried != "" {
+			return
+		}
+	}
+	if task.Status.StartTime.IsZero() {
+		return // edited by hand
+	}
+	runDuration.WithLabelValues(reason).Observe(task.Status.CompletionTime.Sub(task.Status.StartTime.Time).Seconds())
+}
