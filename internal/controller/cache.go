@@ -123,20 +123,14 @@ func (p pagedLister) ListWithContext(ctx context.Context, options metav1.ListOpt
 	}
 }
 
-const (
-	// maxAnnotation is how long, in bytes, an annotation may be that is kept. Those that
-	// the operator reads are shorter, but for the one that asks for a retry, of which its
-	// hash is kept then.
-	maxAnnotation = 1024
-	// maxCachedTargets is how many bytes of targets the cache keeps of a task. Longer lists are
-	// read when they are needed: see loader.
-	maxCachedTargets = 16 << 10
-)
+// maxAnnotation is the length, in bytes, up to which an annotation is kept. The operator
+// reads shorter ones only; of a longer request for a retry it keeps the hash.
+const maxAnnotation = 1024
 
 // pruneTask drops only what the operator does not read now.
 func pruneTask(task *v1alpha1.PrefetchTask) client.Object {
 	pruneMetadata(task)
-	if hasLongList(task) {
+	if taskstate.HasLongList(task) {
 		return taskstate.ElideTargets(task)
 	}
 	return task
@@ -152,19 +146,6 @@ func pruneMetadata(task *v1alpha1.PrefetchTask) {
 		return name == corev1.LastAppliedConfigAnnotation || len(value) > maxAnnotation
 	})
 	maps.DeleteFunc(task.Labels, func(name, _ string) bool { return !slices.Contains(taskstate.OwnerLabels, name) })
-}
-
-// hasLongList says whether the task has a list in its spec that is not kept.
-func hasLongList(task *v1alpha1.PrefetchTask) bool {
-	return !taskstate.IsFromConfigMap(task) && targetsSize(task) > maxCachedTargets
-}
-
-// targetsSize is how many bytes the task's targets take.
-func targetsSize(task *v1alpha1.PrefetchTask) (size int) {
-	for _, u := range task.Spec.Targets {
-		size += len(u)
-	}
-	return size
 }
 
 // pruneFinishedTask drops what nobody reads from the cache's copy of a task. Of a finished one

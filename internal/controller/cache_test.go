@@ -324,7 +324,7 @@ func TestLongListsOfTasksThatAskForARetryTakeBoundedMemory(t *testing.T) {
 		if !taskstate.IsRetryDue(task) {
 			t.Fatal("no retry is due")
 		}
-		kept += targetsSize(cachedTask(pruneFinishedTask(task)))
+		kept += taskstate.TargetsSize(cachedTask(pruneFinishedTask(task)))
 	}
 	if kept > maxLoaded {
 		t.Errorf("the cache keeps %d MiB of lists of 100 tasks", kept>>20)

@@ -93,11 +93,14 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 		return err
 	}
 	jobs.setRetention(options.HistoryRetention)
-	op.lists = newTargetsResolver(op, mgr.GetAPIReader(), mgr.Elected())
-	op.versions.lists = op.lists
+	lists := listConfig{
+		versions: op.versions, store: op.store, eventReporter: op.eventReporter, live: mgr.GetAPIReader(), leads: mgr.Elected(), critical: critical,
+		recheckInterval: options.RecheckInterval, readTimeout: options.WriteTimeout,
+	}
+	op.lists = newTargetsResolver(lists)
 	poller := newPoller(op, jobs)
 	submitter := newSubmitter(op)
-	loader := newListLoader(op, mgr.GetAPIReader(), mgr.Elected())
+	loader := newListLoader(lists)
 	go func() {
 		select {
 		case <-mgr.Elected():

@@ -237,8 +237,8 @@ func (u *users) now(task *userTask) *v1alpha1.PrefetchTask {
 	if !task.list {
 		return now
 	}
-	now = withTargets(now, task.spec.Targets)
-	if reversed := withTargets(now, reverse(task.spec.Targets)); now.Status.TargetsHash == taskstate.HashTargets(reversed) {
+	now = taskstate.WithTargets(now, task.spec.Targets)
+	if reversed := taskstate.WithTargets(now, reverse(task.spec.Targets)); now.Status.TargetsHash == taskstate.HashTargets(reversed) {
 		return reversed
 	}
 	return now
@@ -345,7 +345,7 @@ func (u *users) targets(task *userTask, run int, r *rand.Rand) {
 	long := ""
 	if u.h.plan.faults["long-lists"] > 0 && u.h.dice.roll("long").IntN(3) == 0 {
 		u.h.count("long-lists")
-		n, long = n+maxCachedTargets/len(longQuery), longQuery
+		n, long = n+taskstate.MaxCachedTargets/len(longQuery), longQuery
 	}
 	task.spec.Targets = nil
 	for i := range n {

@@ -32,9 +32,7 @@ const (
 // into memory. Namespaces take turns, and tasks of one go in the order they came. The
 // queues know a task once its list is here, so those with short lists go on meanwhile.
 type listLoader struct {
-	*sharedState
-	live  client.Reader
-	leads <-chan struct{} // closed once this process may submit
+	listConfig
 
 	mu      sync.Mutex
 	waiting queue.RoundRobin[client.ObjectKey]
@@ -62,7 +60,7 @@ func (l *loadedLists) addList(key client.ObjectKey, task *v1alpha1.PrefetchTask)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.size -= l.list[key].size
-	l.list[key] = loadedList{task.UID, targetsSize(task), time.Now()}
+	l.list[key] = loadedList{task.UID, taskstate.TargetsSize(task), time.Now()}
 	l.size += l.list[key].size
 }
 
@@ -106,27 +104,30 @@ func (l *loadedLists) isFull() (full bool, idlest client.ObjectKey, since time.T
 	return l.size >= maxLoaded, idlest, since
 }
 
-func newListLoader(op *sharedState, live client.Reader, leads <-chan struct{}) *listLoader {
+func newListLoader(config listConfig) *listLoader {
 	l := &listLoader{
-		sharedState: op, live: live, leads: leads,
-		queued: map[client.ObjectKey]bool{},
-		loaded: loadedLists{list: map[client.ObjectKey]loadedList{}},
+		listConfig: config,
+		queued:     map[client.ObjectKey]bool{},
+		loaded:     loadedLists{list: map[client.ObjectKey]loadedList{}},
 	}
-	op.versions.loader = l
-	op.versions.subscribe(l.onChange)
+	config.versions.addSource(l)
+	config.versions.subscribe(l.onChange)
 	return l
 }
 
-// reuseList returns a version of a task with its long list if that is kept, and else without
+// removeTask has nothing to do: onChange comes for each task that is gone.
+func (*listLoader) removeTask(*v1alpha1.PrefetchTask) {}
+
+// addTargets returns a version of a task with its long list if that is kept, and else without
 // it. The watch brings it without: then it has the list of the version that was known, if
 // both are of one run.
-func (l *listLoader) reuseList(known, next *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
+func (l *listLoader) addTargets(known, next *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	isKept := l.loaded.hasList(next)
 	switch {
-	case hasLongList(next) && !isKept:
+	case taskstate.HasLongList(next) && !isKept:
 		return taskstate.ElideTargets(next)
 	case isKept && taskstate.IsElided(next) && known != nil && !taskstate.IsElided(known) && taskstate.RunHash(known) == taskstate.RunHash(next):
-		return withTargets(next, known.Spec.Targets)
+		return taskstate.WithTargets(next, known.Spec.Targets)
 	}
 	return next
 }
@@ -247,7 +248,7 @@ func (l *listLoader) loadList(key client.ObjectKey) {
 
 // readList reads the list of a task, if that is possible now.
 func (l *listLoader) readList(key client.ObjectKey, task *v1alpha1.PrefetchTask) {
-	ctx, cancel := context.WithTimeout(l.critical, l.WriteTimeout)
+	ctx, cancel := context.WithTimeout(l.critical, l.readTimeout)
 	defer cancel()
 	var now v1alpha1.PrefetchTask
 	if err := l.live.Get(ctx, key, &now); err != nil || now.UID != task.UID {
@@ -256,7 +257,7 @@ func (l *listLoader) readList(key client.ObjectKey, task *v1alpha1.PrefetchTask)
 	pruneMetadata(&now)
 	l.loaded.addList(key, &now)
 	l.versions.learnVersion(&now)
-	if newest := l.versions.newestVersion(key); newest == nil || lacksTargets(newest) { // it has changed meanwhile
+	if newest := l.versions.newestVersion(key); newest == nil || taskstate.LacksTargets(newest) { // it has changed meanwhile
 		l.loaded.removeList(key)
 	}
 }

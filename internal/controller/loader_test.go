@@ -42,7 +42,7 @@ func (u *unit) watch(task *v1alpha1.PrefetchTask) {
 func (u *unit) keptLists() (size int, names map[string]bool) {
 	names = map[string]bool{}
 	for _, task := range u.versions.allTasks() {
-		if n := targetsSize(task); n > maxCachedTargets {
+		if n := taskstate.TargetsSize(task); n > taskstate.MaxCachedTargets {
 			size += n
 			names[task.Namespace+"/"+task.Name] = true
 		}
@@ -66,7 +66,7 @@ func TestLongListsOfTasksThatWaitTakeBoundedMemory(t *testing.T) {
 		}
 		u := newUnit(t, nil, nil, tasks...)
 		leads := make(chan struct{})
-		l := newListLoader(u.sharedState, u.store, leads)
+		l := newListLoader(u.listConfig(u.store, leads))
 		u.submitter()
 		for _, task := range tasks {
 			u.watch(task)
@@ -148,12 +148,12 @@ func TestLongListsAreSubmittedOnce(t *testing.T) {
 func TestALongListThatCannotBeReadIsReadLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		task := unitTask("a", 0)
-		task.Spec.Targets = longTargets("a", 2*maxCachedTargets>>10)
+		task.Spec.Targets = longTargets("a", 2*taskstate.MaxCachedTargets>>10)
 		u := newUnit(t, nil, nil, task)
 		leads := make(chan struct{})
 		close(leads)
 		reader := &failingReader{Reader: u.store, fails: 3}
-		newListLoader(u.sharedState, reader, leads)
+		newListLoader(u.listConfig(reader, leads))
 		_, line := u.submitter()
 		u.versions.observeTask(cachedTask(pruneFinishedTask(u.get("a"))))
 		time.Sleep(2*3*loadAgain + time.Second)
@@ -162,7 +162,7 @@ func TestALongListThatCannotBeReadIsReadLater(t *testing.T) {
 			t.Fatalf("%d reads are to fail yet, %d tasks are in line", reader.fails, line.queue.Len())
 		}
 		call := u.planned(line)
-		if got := len(call.URLs); got != 2*maxCachedTargets>>10 || taskstate.IsElided(call.Parts[0].Task) {
+		if got := len(call.URLs); got != 2*taskstate.MaxCachedTargets>>10 || taskstate.IsElided(call.Parts[0].Task) {
 			t.Errorf("the call has %d URLs", got)
 		}
 	})
@@ -223,11 +223,11 @@ func TestEditsOfATenantDoNotKeepOthersListsOut(t *testing.T) {
 			tasks = append(tasks, task)
 		}
 		quiet := unitTask("quiet", 0)
-		quiet.Namespace, quiet.Spec.Targets = "quiet", longTargets("quiet", 2*maxCachedTargets>>10)
+		quiet.Namespace, quiet.Spec.Targets = "quiet", longTargets("quiet", 2*taskstate.MaxCachedTargets>>10)
 		u := newUnit(t, nil, nil, append(tasks, quiet)...)
 		leads := make(chan struct{})
 		close(leads)
-		newListLoader(u.sharedState, u.store, leads)
+		newListLoader(u.listConfig(u.store, leads))
 		u.submitter()
 		for _, task := range tasks {
 			u.watch(task)
@@ -271,10 +271,10 @@ func TestTheListOfATaskIsNotReadAtEachLookForItsCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		edgeOne := unitEdgeOne(nil)
 		task := unitTask("a", 0)
-		task.Spec.Targets = longTargets("a", 2*maxCachedTargets>>10)
+		task.Spec.Targets = longTargets("a", 2*taskstate.MaxCachedTargets>>10)
 		claimedAt(task, time.Now())
 		u := newUnit(t, edgeOne.RoundTripper(), nil, task)
-		newListLoader(u.sharedState, u.store, make(chan struct{}))
+		newListLoader(u.listConfig(u.store, make(chan struct{})))
 		reads := &countingReader{Reader: u.store.live}
 		u.store.live = reads
 		p := u.poller(taskstate.ElideTargets(u.get("a")))
@@ -315,11 +315,11 @@ func TestOutcomesOfLongListsDoNotKeepLostCallsWaiting(t *testing.T) {
 func TestAProcessThatStandsByForgetsTasksWithLongListsThatAreGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUnit(t, nil, nil)
-		l := newListLoader(u.sharedState, u.store, make(chan struct{}))
+		l := newListLoader(u.listConfig(u.store, make(chan struct{})))
 		u.submitter()
 		for i := range 5000 {
 			task := unitTask(fmt.Sprint("t", i), 0)
-			task.Spec.Targets, task.ResourceVersion = longTargets("x", 2*maxCachedTargets>>10), fmt.Sprint(i+1)
+			task.Spec.Targets, task.ResourceVersion = longTargets("x", 2*taskstate.MaxCachedTargets>>10), fmt.Sprint(i+1)
 			task = cachedTask(pruneFinishedTask(task))
 			u.versions.observeTask(task)
 			u.versions.removeTask(task)
@@ -334,7 +334,7 @@ func TestAProcessThatStandsByForgetsTasksWithLongListsThatAreGone(t *testing.T) 
 func TestATaskMadeAgainWhileItsListIsReadGetsItsList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		task := unitTask("a", 0)
-		task.Spec.Targets = longTargets("a", 2*maxCachedTargets>>10)
+		task.Spec.Targets = longTargets("a", 2*taskstate.MaxCachedTargets>>10)
 		u := newUnit(t, nil, nil, task)
 		leads := make(chan struct{})
 		close(leads)
@@ -351,7 +351,7 @@ func TestATaskMadeAgainWhileItsListIsReadGetsItsList(t *testing.T) {
 			u.versions.removeTask(old)
 			u.versions.observeTask(cachedTask(pruneFinishedTask(u.get("a"))))
 		}}
-		newListLoader(u.sharedState, reader, leads)
+		newListLoader(u.listConfig(reader, leads))
 		_, line := u.submitter()
 		old = cachedTask(pruneFinishedTask(u.get("a")))
 		u.versions.observeTask(old)
@@ -436,19 +436,19 @@ func TestALongListCostsNoMoreWritesThanAShortOne(t *testing.T) {
 func TestTasksWhoseListsAreAwayAreCountedAmongThoseThatWait(t *testing.T) {
 	u := newUnit(t, nil, nil)
 	leads := make(chan struct{})
-	newListLoader(u.sharedState, u.store, leads)
+	newListLoader(u.listConfig(u.store, leads))
 	s, _ := u.submitter()
 	task := unitTask("a", 0)
 	task.ResourceVersion = "1"
-	task.Spec.Targets = longTargets("a", 2*maxCachedTargets>>10)
+	task.Spec.Targets = longTargets("a", 2*taskstate.MaxCachedTargets>>10)
 	task.Status.ObservedGeneration = task.Generation
 	u.versions.observeTask(cachedTask(pruneFinishedTask(task)))
 	n := 0
 	for _, line := range s.statsByZone(time.Now())[unitZone].Waiting {
 		n += line.Targets
 	}
-	if n != 2*maxCachedTargets>>10 {
-		t.Errorf("%d targets are said to wait, want %d", n, 2*maxCachedTargets>>10)
+	if n != 2*taskstate.MaxCachedTargets>>10 {
+		t.Errorf("%d targets are said to wait, want %d", n, 2*taskstate.MaxCachedTargets>>10)
 	}
 }
 

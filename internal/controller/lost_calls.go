@@ -160,7 +160,7 @@ func wantedURLs(tasks []*v1alpha1.PrefetchTask) map[string]bool {
 		if taskstate.IsNewRun(task) {
 			continue // whatever became of its call
 		}
-		if lacksTargets(task) {
+		if taskstate.LacksTargets(task) {
 			return nil
 		}
 		targets := taskstate.DistinctTargets(task)

@@ -22,6 +22,19 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
+// listConfig is what readers of target lists need.
+type listConfig struct {
+	versions *taskStore
+	store    statusWriter
+	*eventReporter
+	live     client.Reader
+	leads    <-chan struct{} // closed once this process may write and submit
+	critical context.Context // ends when nothing more may be read
+
+	recheckInterval time.Duration // how long a ConfigMap that was read counts as fresh
+	readTimeout     time.Duration // of one request
+}
+
 // targetsResolver has the targets of tasks that take them from ConfigMaps, for as long as
 // those are needed. ConfigMaps are read, not watched, so that the operator needs
 // no right to list them: when a run starts, and again after a restart. A run that
@@ -31,9 +44,7 @@ import (
 // them at once. Else the ConfigMap is read, and the versions learn the task with its
 // targets when they are there.
 type targetsResolver struct {
-	*sharedState
-	live  client.Reader
-	leads <-chan struct{} // closed once this process may write
+	listConfig
 
 	mu           sync.Mutex
 	pendingTasks map[client.ObjectKey]*pendingTask
@@ -89,22 +100,26 @@ type configMapReader struct{ next []*pendingTask }
 const (
 	// readers is how many ConfigMaps, of up to 1 MiB each, are read at once.
 	readers = 8
+	// reportAfter is the wait between two tries from which the status reports them.
+	reportAfter = 10 * time.Second
 	// maxListed is how many bytes of targets from ConfigMaps are kept before another
 	// ConfigMap is read.
 	maxListed = 32 << 20
 )
 
-func newTargetsResolver(op *sharedState, live client.Reader, leads <-chan struct{}) *targetsResolver {
-	return &targetsResolver{
-		sharedState: op, live: live, leads: leads,
+func newTargetsResolver(config listConfig) *targetsResolver {
+	l := &targetsResolver{
+		listConfig:   config,
 		pendingTasks: map[client.ObjectKey]*pendingTask{}, known: map[string]*targetList{}, readers: map[configMapKey]*configMapReader{},
 		seen: map[configMapKey]seenList{},
 	}
+	config.versions.addSource(l)
+	return l
 }
 
-// resolveTargets returns the task with its targets, or as it is if it needs none or they
+// addTargets returns the task with its targets, or as it is if it needs none or they
 // are not known. In the latter case they are read. It is asked for newer versions only.
-func (l *targetsResolver) resolveTargets(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
+func (l *targetsResolver) addTargets(_, task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	key := client.ObjectKeyFromObject(task)
@@ -135,20 +150,12 @@ func (l *targetsResolver) resolveTargets(task *v1alpha1.PrefetchTask) *v1alpha1.
 	if w.list == nil || !matchesRun(task, w.list.hash) {
 		return task
 	}
-	return withTargets(task, w.list.targets)
+	return taskstate.WithTargets(task, w.list.targets)
 }
 
 // matchesRun says whether the task's run may go on with targets of this hash.
 func matchesRun(task *v1alpha1.PrefetchTask, hash string) bool {
 	return !taskstate.IsBoundToList(task) || task.Status.TargetsHash == hash
-}
-
-// withTargets returns the task with targets from a ConfigMap. The task itself may
-// be the cache's.
-func withTargets(task *v1alpha1.PrefetchTask, targets []v1alpha1.Target) *v1alpha1.PrefetchTask {
-	resolved := *task
-	resolved.Spec.Targets = targets
-	return &resolved
 }
 
 // removeTask forgets a task that is gone.
@@ -273,7 +280,7 @@ func (l *targetsResolver) readConfigMap(from configMapKey) {
 func (l *targetsResolver) rememberRead(from configMapKey, read *targetList, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	maps.DeleteFunc(l.seen, func(_ configMapKey, known seenList) bool { return time.Since(known.at) > l.RecheckInterval })
+	maps.DeleteFunc(l.seen, func(_ configMapKey, known seenList) bool { return time.Since(known.at) > l.recheckInterval })
 	if err == nil {
 		l.seen[from] = seenList{read.hash, time.Now()}
 	}
@@ -291,7 +298,7 @@ func (l *targetsResolver) isFresh(task *v1alpha1.PrefetchTask) bool {
 	l.mu.Lock()
 	known, ok := l.seen[from]
 	l.mu.Unlock()
-	if !ok || time.Since(known.at) > l.RecheckInterval {
+	if !ok || time.Since(known.at) > l.recheckInterval {
 		_, _, _ = l.checks.Do(fmt.Sprint(from), func() (any, error) {
 			read, err := l.getList(from)
 			l.rememberRead(from, read, err)
@@ -326,7 +333,7 @@ func (l *targetsResolver) deliverTargets(asked []*pendingTask, read *targetList,
 			w.list = l.known[read.hash]
 			w.list.at = time.Now()
 			w.list.users++
-			resolved = append(resolved, withTargets(w.task, w.list.targets))
+			resolved = append(resolved, taskstate.WithTargets(w.task, w.list.targets))
 		default:
 			failed, why = append(failed, w), append(why, err)
 			if err == nil {
@@ -358,8 +365,8 @@ func (l *targetsResolver) reportFailure(w *pendingTask, err error) {
 	}
 	wait := backoff.Delay(w.failures)
 	// A ConfigMap is often applied together with its task, or a little later.
-	stalled := person && (why.reason != v1alpha1.ReasonTargetsMissing || time.Since(w.since) >= 2*l.RecheckInterval)
-	tell := person || wait > patience
+	stalled := person && (why.reason != v1alpha1.ReasonTargetsMissing || time.Since(w.since) >= 2*l.recheckInterval)
+	tell := person || wait > reportAfter
 	l.mu.Unlock()
 	told := tell && l.writeUnavailable(task, why, stalled)
 	l.mu.Lock()
@@ -368,7 +375,7 @@ func (l *targetsResolver) reportFailure(w *pendingTask, err error) {
 		w.told = task.Generation
 	}
 	if told && person {
-		w.failures, wait = 0, l.RecheckInterval
+		w.failures, wait = 0, l.recheckInterval
 	}
 	if told && w.task.Generation != task.Generation {
 		wait = 0
@@ -422,7 +429,7 @@ func changedError(from configMapKey) error {
 // getList reads a source and checks every line of it: nothing of a list with a
 // mistake is submitted.
 func (l *targetsResolver) getList(from configMapKey) (*targetList, error) {
-	ctx, cancel := context.WithTimeout(l.critical, l.WriteTimeout)
+	ctx, cancel := context.WithTimeout(l.critical, l.readTimeout)
 	defer cancel()
 	var configMap corev1.ConfigMap
 	err := l.live.Get(ctx, types.NamespacedName{Namespace: from.namespace, Name: from.name}, &configMap)

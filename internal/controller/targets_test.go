@@ -112,8 +112,8 @@ type listUnit struct {
 
 func newListUnit(t *testing.T, tasks ...*v1alpha1.PrefetchTask) *listUnit {
 	u := &listUnit{newUnit(t, nil, nil, tasks...), &configMaps{texts: map[string]string{}}, map[string]*v1alpha1.PrefetchTask{}}
-	u.lists = newTargetsResolver(u.sharedState, u.configMaps, u.lists.leads)
-	u.versions.lists = u.lists
+	u.versions.sources = nil
+	u.lists = newTargetsResolver(u.listConfig(u.configMaps, u.lists.leads))
 	u.versions.subscribe(func(_, task *v1alpha1.PrefetchTask) {
 		u.mu.Lock()
 		defer u.mu.Unlock()
@@ -207,7 +207,7 @@ func TestListsFromConfigMapsTakeBoundedMemory(t *testing.T) {
 		u.versions.observeTask(quiet)
 		kept := func() (bytes int) {
 			for _, task := range u.versions.allTasks() {
-				bytes += targetsSize(task)
+				bytes += taskstate.TargetsSize(task)
 			}
 			return bytes
 		}
@@ -419,7 +419,7 @@ func TestTargetsOutliveWritesAndReads(t *testing.T) {
 		stored := listTask("task", "list")
 		u := newListUnit(t, stored)
 		targets := []v1alpha1.Target{"https://h/a", "https://h/b"}
-		task := withTargets(u.get("task"), targets)
+		task := taskstate.WithTargets(u.get("task"), targets)
 		written, err := u.store.writeStatus(context.Background(), task, func(task *v1alpha1.PrefetchTask) { claimedAt(task, time.Now()) })
 		if err != nil || !slices.Equal(written.Spec.Targets, targets) || written.Status.TargetsHash != taskstate.HashTargets(task) {
 			t.Fatalf("written: %v, %+v", err, written)
@@ -431,7 +431,7 @@ func TestTargetsOutliveWritesAndReads(t *testing.T) {
 		if err != nil || !slices.Equal(read.Spec.Targets, targets) {
 			t.Errorf("read: %v, %+v", err, read)
 		}
-		other := withTargets(task, []v1alpha1.Target{"https://h/c"})
+		other := taskstate.WithTargets(task, []v1alpha1.Target{"https://h/c"})
 		if read, err := u.store.readTask(context.Background(), other); err != nil || len(read.Spec.Targets) != 0 {
 			t.Errorf("a run with another list: %v, %+v", err, read)
 		}
@@ -542,7 +542,7 @@ func TestSmallListsThatMakeRoomDoNotLetLargeOnesExceedTheBudget(t *testing.T) {
 		pass(25 * time.Second)
 		kept := 0
 		for _, task := range u.versions.allTasks() {
-			kept += targetsSize(task)
+			kept += taskstate.TargetsSize(task)
 		}
 		if kept > maxListed+readers*size {
 			t.Errorf("lists of %d MiB are in memory, want %d", kept>>20, maxListed>>20)
@@ -594,8 +594,8 @@ func TestTellingOfABadListKeepsNoReaderBusy(t *testing.T) {
 		}
 		slow := newUnit(t, nil, func(write func() error) error { time.Sleep(time.Second); return write() }, tasks...)
 		u := &listUnit{slow, &configMaps{texts: map[string]string{}}, map[string]*v1alpha1.PrefetchTask{}}
-		u.lists = newTargetsResolver(u.sharedState, u.configMaps, u.lists.leads)
-		u.versions.lists = u.lists
+		u.versions.sources = nil
+		u.lists = newTargetsResolver(u.listConfig(u.configMaps, u.lists.leads))
 		for k := range readers {
 			u.put(fmt.Sprint("bad-", k), "no URL")
 		}

@@ -83,9 +83,16 @@ func newUnit(t *testing.T, edgeOne http.RoundTripper, onStatus func(write func()
 	leads := make(chan struct{})
 	close(leads)
 	op.store = newStatusWriter(c, c, op.versions, 10*time.Second)
-	op.lists = newTargetsResolver(op, c, leads)
-	op.versions.lists = op.lists
+	op.lists = newTargetsResolver(op.listConfig(c, leads))
 	return &unit{t: t, sharedState: op}
+}
+
+// listConfig is what readers of target lists need.
+func (op *sharedState) listConfig(live client.Reader, leads <-chan struct{}) listConfig {
+	return listConfig{
+		versions: op.versions, store: op.store, eventReporter: op.eventReporter, live: live, leads: leads, critical: op.critical,
+		recheckInterval: op.RecheckInterval, readTimeout: op.WriteTimeout,
+	}
 }
 
 type noEvents struct{ events.EventRecorder }

@@ -26,14 +26,26 @@ import (
 // after every other lock, except those of lists and of loader.
 type taskStore struct {
 	subscribers []func(before, after *v1alpha1.PrefetchTask)
-	lists       *targetsResolver // adds targets that are not in the spec; nil adds none
-	loader      *listLoader      // says which long lists are kept; nil keeps all
+	sources     []targetSource // in the order in which they are asked
 
 	mu       sync.Mutex
 	tasks    map[client.ObjectKey]*v1alpha1.PrefetchTask
 	deleted  map[client.ObjectKey]types.UID // gone by a live read; the watch has not said so yet
 	accounts map[taskstate.AccountKey]int   // how many tasks each has
 }
+
+// targetSource knows targets that the watch does not bring.
+type targetSource interface {
+	// addTargets returns next with its targets, if they are known and kept. known is the
+	// version before, nil if there is none.
+	addTargets(known, next *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask
+	// removeTask forgets a task that is gone.
+	removeTask(task *v1alpha1.PrefetchTask)
+}
+
+// addSource has a source asked for the targets of each version that comes. It must not run
+// at the same time as a change.
+func (v *taskStore) addSource(source targetSource) { v.sources = append(v.sources, source) }
 
 func newTaskStore() *taskStore {
 	return &taskStore{
@@ -109,12 +121,12 @@ func (v *taskStore) dropTargets(task *v1alpha1.PrefetchTask) {
 	if known == nil || known.UID != task.UID || !taskstate.IsFromConfigMap(known) {
 		return
 	}
-	v.changeVersion(key, withTargets(known, nil), func(newest *v1alpha1.PrefetchTask) bool { return newest == known })
+	v.changeVersion(key, taskstate.WithTargets(known, nil), func(newest *v1alpha1.PrefetchTask) bool { return newest == known })
 }
 
 // elideTargets forgets the targets of a task that are in its spec.
 func (v *taskStore) elideTargets(key client.ObjectKey) {
-	if known := v.newestVersion(key); known != nil && hasLongList(known) {
+	if known := v.newestVersion(key); known != nil && taskstate.HasLongList(known) {
 		v.changeVersion(key, taskstate.ElideTargets(known), func(newest *v1alpha1.PrefetchTask) bool { return newest == known })
 	}
 }
@@ -131,11 +143,10 @@ func (v *taskStore) changeVersion(key client.ObjectKey, next *v1alpha1.PrefetchT
 	if next != nil && taskstate.IsSlimmed(next) {
 		next = nil
 	}
-	if next != nil && v.lists != nil {
-		next = v.lists.resolveTargets(next)
-	}
-	if next != nil && v.loader != nil {
-		next = v.loader.reuseList(known, next)
+	for _, source := range v.sources {
+		if next != nil {
+			next = source.addTargets(known, next)
+		}
 	}
 	v.putVersion(key, known, next)
 	v.mu.Unlock()
@@ -153,8 +164,10 @@ func (v *taskStore) putVersion(key client.ObjectKey, known, next *v1alpha1.Prefe
 		if v.accounts[a]--; v.accounts[a] == 0 {
 			delete(v.accounts, a)
 		}
-		if v.lists != nil && (next == nil || next.UID != known.UID) {
-			v.lists.removeTask(known)
+		if next == nil || next.UID != known.UID {
+			for _, source := range v.sources {
+				source.removeTask(known)
+			}
 		}
 	}
 	if next == nil {
@@ -191,9 +204,5 @@ func (v *taskStore) hasAccount(a taskstate.AccountKey) bool {
 // written.
 func isNewerVersion(a, b *v1alpha1.PrefetchTask) bool {
 	order, err := resourceversion.CompareResourceVersion(a.ResourceVersion, b.ResourceVersion)
-	return err != nil || order > 0 || order == 0 && lacksTargets(b) && !lacksTargets(a)
-}
-
-func lacksTargets(task *v1alpha1.PrefetchTask) bool {
-	return taskstate.IsUnresolved(task) || taskstate.IsElided(task)
+	return err != nil || order > 0 || order == 0 && taskstate.LacksTargets(b) && !taskstate.LacksTargets(a)
 }

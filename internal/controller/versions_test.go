@@ -255,7 +255,7 @@ func TestAListThatComesLateBringsNothingBack(t *testing.T) {
 				} else {
 					s.versions.observeTask(newer)
 				}
-				s.versions.learnVersion(withTargets(cached, []v1alpha1.Target{"https://h/0"})) // as the read found it
+				s.versions.learnVersion(taskstate.WithTargets(cached, []v1alpha1.Target{"https://h/0"})) // as the read found it
 				pass(10 * time.Second)
 				want := []string{"new"}
 				if what == "deleted" {

@@ -87,7 +87,7 @@ func (s statusWriter) writeStatus(ctx context.Context, task *v1alpha1.PrefetchTa
 // status at a time. Nothing but the status is sent: the API server takes nothing else,
 // and the targets may be a megabyte. So the targets are not copied either.
 func (s statusWriter) writeWholeStatus(ctx context.Context, task *v1alpha1.PrefetchTask, c taskstate.Transition) (*v1alpha1.PrefetchTask, error) {
-	changed := withTargets(task, nil).DeepCopy()
+	changed := taskstate.WithTargets(task, nil).DeepCopy()
 	changed.Spec.Targets = task.Spec.Targets
 	c(changed)
 	for room := s.refused.lookUp(task.UID).room; ; {
@@ -108,7 +108,7 @@ func (s statusWriter) writeWholeStatus(ctx context.Context, task *v1alpha1.Prefe
 
 // putStatus writes the status of changed to the version of the task that was read.
 func (s statusWriter) putStatus(ctx context.Context, task, changed *v1alpha1.PrefetchTask) (*v1alpha1.PrefetchTask, error) {
-	if taskstate.IsElided(task) || targetsSize(task) > maxCachedTargets && !taskstate.IsFromConfigMap(task) {
+	if taskstate.IsElided(task) || taskstate.TargetsSize(task) > taskstate.MaxCachedTargets && !taskstate.IsFromConfigMap(task) {
 		select {
 		case s.long <- struct{}{}:
 			defer func() { <-s.long }()
@@ -175,7 +175,7 @@ func (s statusWriter) withTargetList(ctx context.Context, task *v1alpha1.Prefetc
 	if err := s.live.Get(ctx, client.ObjectKeyFromObject(task), &now); err != nil || now.UID != task.UID || now.Generation != task.Generation {
 		return nil
 	}
-	return withTargets(task, now.Spec.Targets)
+	return taskstate.WithTargets(task, now.Spec.Targets)
 }
 
 // writeClaim writes the claim to a task as the cache has it, and returns the newest

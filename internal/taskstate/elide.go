@@ -44,3 +44,32 @@ func CountTargets(task *v1alpha1.PrefetchTask) int {
 	}
 	return len(DistinctTargets(task))
 }
+
+// MaxCachedTargets is the size of a task's target list, in bytes, up to which the cache keeps
+// it. Longer lists are read when they are needed.
+const MaxCachedTargets = 16 << 10
+
+// HasLongList says whether the list in the task's spec is too long for the cache.
+func HasLongList(task *v1alpha1.PrefetchTask) bool {
+	return !IsFromConfigMap(task) && TargetsSize(task) > MaxCachedTargets
+}
+
+// TargetsSize returns the size of the task's targets, in bytes.
+func TargetsSize(task *v1alpha1.PrefetchTask) (size int) {
+	for _, u := range task.Spec.Targets {
+		size += len(u)
+	}
+	return size
+}
+
+// LacksTargets says whether the targets of this version are not in memory.
+func LacksTargets(task *v1alpha1.PrefetchTask) bool {
+	return IsUnresolved(task) || IsElided(task)
+}
+
+// WithTargets returns a copy of the task that has these targets in its spec.
+func WithTargets(task *v1alpha1.PrefetchTask, targets []v1alpha1.Target) *v1alpha1.PrefetchTask {
+	resolved := *task
+	resolved.Spec.Targets = targets
+	return &resolved
+}
