@@ -693,7 +693,7 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "the cache slims a finished task that asks for a retry", file: "internal/controller/cache.go",
+		name: "the cache slims a finished task that asks for a retry", file: "internal/controller/finished_task.go",
 		old:    `taskstate.IsNewRun(task) || taskstate.IsRetryDue(task)`,
 		new:    `taskstate.IsNewRun(task)`,
 		suites: []string{controller},
@@ -708,15 +708,6 @@ var mutations = []mutation{
 		name: "a task that has changed since it was over is deleted", file: "internal/controller/expiry.go",
 		old:    `client.Preconditions{UID: &e.uid, ResourceVersion: ptr.To(e.resourceVersion)},`,
 		new:    `client.Preconditions{UID: ptr.To(e.uid)},`,
-		suites: []string{controller},
-	},
-	{
-		name: "a user's annotation deletes a task", file: "internal/controller/expiry.go",
-		old: `if !slim || kept.Annotations == nil {`,
-		new: `if !slim {
-		kept = &metav1.PartialObjectMetadata{ObjectMeta: obj.(*v1alpha1.PrefetchTask).ObjectMeta}
-	}
-	if kept.Annotations == nil {`,
 		suites: []string{controller},
 	},
 	// What the API server does not take.

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"slices"
 	"time"
-	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -146,44 +145,4 @@ func pruneMetadata(task *v1alpha1.PrefetchTask) {
 		return name == corev1.LastAppliedConfigAnnotation || len(value) > maxAnnotation
 	})
 	maps.DeleteFunc(task.Labels, func(name, _ string) bool { return !slices.Contains(taskstate.OwnerLabels, name) })
-}
-
-// pruneFinishedTask drops what nobody reads from the cache's copy of a task. Of a finished one
-// hardly anything is left: a cluster that keeps a hundred thousand of them shall
-// not pay for their URLs. Nothing is ever written from such a copy, and a change
-// of the spec or a retry that is asked for brings the whole task again.
-func pruneFinishedTask(task *v1alpha1.PrefetchTask) client.Object {
-	hasWork := task.Status.Submission != nil || taskstate.IsNewRun(task) || taskstate.IsRetryDue(task)
-	if hasWork || !taskstate.IsRunOver(task) || task.Status.ObservedGeneration != task.Generation {
-		return pruneTask(task)
-	}
-	kept := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
-		GenerateName: unique.Make(taskstate.ReadyReason(task)).Value(), // see keptOutcome
-		Name:         task.Name, Namespace: unique.Make(task.Namespace).Value(), UID: task.UID,
-		ResourceVersion: task.ResourceVersion, Generation: task.Generation,
-	}}
-	if at, ok := taskstate.ExpiryOf(task); ok {
-		kept.Annotations = map[string]string{expiryAnnotation: at.UTC().Format(time.RFC3339)}
-	}
-	return kept
-}
-
-// keptOutcome is the reason of the condition Ready of a task that is slimmed, for
-// metrics. It stands in a field that means nothing once an object has a name: any
-// more would be megabytes for a hundred thousand of them.
-func keptOutcome(kept *metav1.PartialObjectMetadata) string { return kept.GenerateName }
-
-// cachedTask is what the cache has of a task; of one that is slimmed, a task that
-// has nothing but its metadata.
-func cachedTask(obj client.Object) *v1alpha1.PrefetchTask {
-	if task, ok := obj.(*v1alpha1.PrefetchTask); ok {
-		return task
-	}
-	return &v1alpha1.PrefetchTask{
-		ObjectMeta: metav1.ObjectMeta{
-			Name: obj.GetName(), Namespace: obj.GetNamespace(), UID: obj.GetUID(),
-			ResourceVersion: obj.GetResourceVersion(), Generation: obj.GetGeneration(),
-		},
-		Status: v1alpha1.PrefetchTaskStatus{ObservedGeneration: obj.GetGeneration()},
-	}
 }

@@ -108,7 +108,7 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 		case <-ctx.Done():
 		}
 	}()
-	tasks := metrics.NewTaskCounter(keptReason)
+	tasks := metrics.NewTaskCounter(readyReasonOf)
 	feed := newTaskEvents(mgr.GetCache(), op.versions, tasks.CountTask)
 	if err := errors.Join(mgr.Add(feed), mgr.Add(stateCollector{poller, feed.waitForSync, submitter.dropIdleQueues}), setupTTLController(mgr)); err != nil {
 		return err

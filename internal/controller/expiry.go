@@ -21,11 +21,6 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
-// expiryAnnotation is when a finished task is to be deleted. Only the cache's slim
-// copies have it, and of those only the ones that are to be deleted: the others
-// cost nothing more.
-const expiryAnnotation = "expiry"
-
 // expiringTask is the newest version of a task that is to be deleted at a time.
 type expiringTask struct {
 	types.NamespacedName
@@ -34,15 +29,13 @@ type expiringTask struct {
 	at              int64 // Unix time
 }
 
-// expiringTaskOf reads what the cache keeps of a task. The annotation of a whole task
-// would be its user's.
-func expiringTaskOf(obj client.Object) (expiringTask, bool) {
-	kept, slim := obj.(*metav1.PartialObjectMetadata)
-	if !slim || kept.Annotations == nil {
+// expiringTaskOf returns a task in the cache as one that expires, if it ever does.
+func expiringTaskOf(cached client.Object) (expiringTask, bool) {
+	at, ok := expiryOf(cached)
+	if !ok {
 		return expiringTask{}, false
 	}
-	at, err := time.Parse(time.RFC3339, kept.Annotations[expiryAnnotation])
-	return expiringTask{client.ObjectKeyFromObject(kept), kept.UID, kept.ResourceVersion, at.Unix()}, err == nil
+	return expiringTask{client.ObjectKeyFromObject(cached), cached.GetUID(), cached.GetResourceVersion(), at.Unix()}, true
 }
 
 // expiryRetry is when a task is tried again that could not be deleted.

@@ -77,7 +77,7 @@ func wantSeries(t *testing.T, what string, got, want map[string]float64) {
 func monitorOf(s *Submitter, p *Poller, cached ...client.Object) *metrics.Collector {
 	leads := make(chan struct{})
 	close(leads)
-	tasks := metrics.NewTaskCounter(keptReason)
+	tasks := metrics.NewTaskCounter(readyReasonOf)
 	for _, task := range cached {
 		tasks.CountTask(nil, task)
 	}
@@ -176,7 +176,7 @@ func TestTasksAreCountedByTheirReasonAsTheyComeChangeAndGo(t *testing.T) {
 		taskstate.RecordJob("", map[string]string{"https://h/0": "no"}, now)(task)
 	}
 	edited := func(task *v1alpha1.PrefetchTask) { task.Generation++; task.Spec.Revision = "2" }
-	tasks := metrics.NewTaskCounter(keptReason)
+	tasks := metrics.NewTaskCounter(readyReasonOf)
 	var last client.Object
 	for _, step := range []struct {
 		name string
@@ -206,16 +206,19 @@ func TestAScrapeCostsTheSameHoweverManyTasksAreOver(t *testing.T) {
 	s, _ := u.submitter()
 	leads := make(chan struct{})
 	close(leads)
-	tasks := metrics.NewTaskCounter(keptReason)
+	tasks := metrics.NewTaskCounter(readyReasonOf)
 	m := metrics.NewCollector(20, leads, tasks, s.statsByZone, u.poller().unsettledAges)
 	scrape := func() {
 		out := make(chan prometheus.Metric, 100)
 		m.Collect(out)
 	}
-	over := func(i int) *metav1.PartialObjectMetadata {
-		kept := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprint(i), ResourceVersion: "1"}}
-		kept.GenerateName = v1alpha1.ReasonSucceeded
-		return kept
+	over := func(i int) client.Object {
+		task := unitTask(fmt.Sprint(i), 1)
+		task.ResourceVersion = "1"
+		taskstate.RecordJob("job", nil, time.Now())(claimedAt(task, time.Now()))
+		task.Status.Jobs[0].Succeeded = 1
+		taskstate.UpdateSummary(task, time.Now())
+		return pruneFinishedTask(task)
 	}
 	see := func(i int) {
 		tasks.CountTask(nil, over(i))
@@ -354,7 +357,7 @@ func TestTwoAccountsOfAZoneAreToldOfAsOne(t *testing.T) {
 func TestOnlyTheProcessThatLeadsTellsOfTasks(t *testing.T) {
 	u := newUnit(t, nil, nil, unitTask("a", 1))
 	s, _ := u.submitter(u.get("a"))
-	m := metrics.NewCollector(20, make(chan struct{}), metrics.NewTaskCounter(keptReason), s.statsByZone, u.poller().unsettledAges)
+	m := metrics.NewCollector(20, make(chan struct{}), metrics.NewTaskCounter(readyReasonOf), s.statsByZone, u.poller().unsettledAges)
 	wantSeries(t, "in line for the lease", series(t, m), map[string]float64{"leader": 0})
 }
 
