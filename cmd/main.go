@@ -30,6 +30,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/credentials"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/endpoint"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/metrics"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
@@ -262,12 +263,12 @@ func run(ctx context.Context, o *options) error {
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.logging)))
 	config.QPS, config.Burst = 2000, 4000 // the API server has its own fairness; the default would throttle us
 	config.DisableCompression = true      // it takes the API server longer than a list takes to send
-	config.Wrap(controller.NewReadAhead)
+	config.Wrap(kube.NewReadAhead)
 	jobs := controller.NewRecordedJobs()
 	grace := o.controller.ShutdownGrace + 5*time.Second
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                        scheme,
-		Cache:                         controller.CacheOptions(jobs, o.namespaces()...),
+		Cache:                         kube.CacheOptions(jobs, o.namespaces()...),
 		Metrics:                       metricsserver.Options{BindAddress: "0"}, // see serve
 		HealthProbeBindAddress:        "0",
 		LeaderElection:                o.leaderElect,
@@ -329,7 +330,7 @@ func (o *options) serve(mgr manager.Manager) error {
 	if o.probeAddress == "0" {
 		return nil
 	}
-	server, err := endpoint.NewProbes(o.probeAddress, map[string]healthz.Checker{"tasks": controller.TasksSynced(mgr.GetCache())})
+	server, err := endpoint.NewProbes(o.probeAddress, map[string]healthz.Checker{"tasks": kube.TasksSynced(mgr.GetCache())})
 	if err != nil {
 		return fmt.Errorf("--health-probe-bind-address: %w", err)
 	}

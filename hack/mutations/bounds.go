@@ -73,7 +73,7 @@ var bounds = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "each watched namespace keeps a page", file: "internal/controller/readahead.go",
+		name: "each watched namespace keeps a page", file: "internal/kube/readahead.go",
 		old:    `full := len(r.next) >= maxAhead`,
 		new:    `full := false`,
 		suites: []string{controller},

@@ -394,19 +394,19 @@ var mutations = []mutation{
 		suites: []string{line},
 	},
 	{
-		name: "an older version of a task replaces a newer one", file: "internal/controller/versions.go",
+		name: "an older version of a task replaces a newer one", file: "internal/kube/task_store.go",
 		old:    `order > 0 ||`,
 		new:    `order != 0 ||`,
 		suites: []string{controller},
 	},
 	{
-		name: "a task that is gone comes back with a late write", file: "internal/controller/versions.go",
+		name: "a task that is gone comes back with a late write", file: "internal/kube/task_store.go",
 		old:    `return known != nil && known.UID == task.UID && isNewerVersion(task, known)`,
 		new:    `return known == nil || isNewerVersion(task, known)`,
 		suites: []string{controller},
 	},
 	{
-		name: "that a task is gone removes the one that was made since", file: "internal/controller/versions.go",
+		name: "that a task is gone removes the one that was made since", file: "internal/kube/task_store.go",
 		old:    `return known != nil && known.UID == task.UID })`,
 		new:    `return known != nil })`,
 		suites: []string{controller},
@@ -418,7 +418,7 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "what becomes due before the controller has its queue is forgotten", file: "internal/controller/feed.go",
+		name: "what becomes due before the controller has its queue is forgotten", file: "internal/kube/delayed_queue.go",
 		old:    `for k, at := range w.early {`,
 		new:    `for k, at := range map[key]time.Time{} {`,
 		suites: []string{controller},
@@ -455,8 +455,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "what tasks are told does not give way to new ones", file: "internal/controller/submitter.go",
-		old:    `s.store.withLowPriority().writeStatus(s.critical, note.Task, taskstate.ReportWaiting(note, time.Now()))`,
-		new:    `s.store.writeStatus(s.critical, note.Task, taskstate.ReportWaiting(note, time.Now()))`,
+		old:    `s.store.WithLowPriority().WriteStatus(s.critical, note.Task, taskstate.ReportWaiting(note, time.Now()))`,
+		new:    `s.store.WriteStatus(s.critical, note.Task, taskstate.ReportWaiting(note, time.Now()))`,
 		suites: []string{controller},
 	},
 	{
@@ -622,7 +622,7 @@ var mutations = []mutation{
 
 	// Claim, call and record.
 	{
-		name: "status writes are not locked", file: "internal/controller/write.go",
+		name: "status writes are not locked", file: "internal/kube/status_writer.go",
 		old: `	if err := s.Status().Update(ctx, written); err != nil {
 `,
 		new: `	if now, err := s.readTask(ctx, task); err == nil && now != nil {
@@ -633,13 +633,13 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a status write sends the whole task", file: "internal/controller/write.go",
+		name: "a status write sends the whole task", file: "internal/kube/status_writer.go",
 		old:    `ObjectMeta: metav1.ObjectMeta{Namespace: task.Namespace, Name: task.Name, UID: task.UID, ResourceVersion: task.ResourceVersion},`,
 		new:    `ObjectMeta: metav1.ObjectMeta(changed.ObjectMeta), Spec: changed.Spec,`,
 		suites: []string{controller},
 	},
 	{
-		name: "a claim that lost a conflict is made on what is there now", file: "internal/controller/write.go",
+		name: "a claim that lost a conflict is made on what is there now", file: "internal/kube/status_writer.go",
 		old: `	claimed, err := s.writeWholeStatus(ctx, task, c)
 `,
 		new: `	claimed, err := s.writeWholeStatus(ctx, task, c)
@@ -650,25 +650,25 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "an answer is recorded on a task that no longer carries the claim", file: "internal/controller/write.go",
-		old:    `now == nil || !isClaimedBy(now, claimID) {`,
+		name: "an answer is recorded on a task that no longer carries the claim", file: "internal/kube/status_writer.go",
+		old:    `now == nil || !IsClaimedBy(now, claimID) {`,
 		new:    `now == nil || now.Status.Submission == nil {`,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "the answer of a call is dropped after some failed writes", file: "internal/controller/write.go",
+		name: "the answer of a call is dropped after some failed writes", file: "internal/kube/status_writer.go",
 		old:    `ended := backoff.DelayFunc().Until(ctx, true, true, func(ctx context.Context) (bool, error) {`,
 		new:    `ended := wait.ExponentialBackoffWithContext(ctx, backoff, func(ctx context.Context) (bool, error) {`,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a claim whose write was not acknowledged stays on the task", file: "internal/controller/write.go",
-		old:    `if now != nil && isClaimedBy(now, submission.ClaimID) {`,
+		name: "a claim whose write was not acknowledged stays on the task", file: "internal/kube/status_writer.go",
+		old:    `if now != nil && IsClaimedBy(now, submission.ClaimID) {`,
 		new:    `if now != nil && now == task {`,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a task that was made again under its name is taken for the old one", file: "internal/controller/write.go",
+		name: "a task that was made again under its name is taken for the old one", file: "internal/kube/status_writer.go",
 		old:    `err == nil && now.UID != task.UID {`,
 		new:    `err == nil && now.UID == "" {`,
 		suites: []string{controller, histories},
@@ -680,20 +680,20 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a write is known only when an event of it comes", file: "internal/controller/write.go",
-		old: `	s.versions.learnVersion(written)
+		name: "a write is known only when an event of it comes", file: "internal/kube/status_writer.go",
+		old: `	s.versions.LearnVersion(written)
 `,
 		new:    ``,
 		suites: []string{controller},
 	},
 	{
-		name: "the cache slims a finished task whose spec asks for another run", file: "internal/controller/cache.go",
-		old:    ` || taskstate.IsNewRun(task) || `,
-		new:    ` || taskstate.IsNewRun(task) && task.Name == "" || `,
+		name: "the cache slims a finished task whose spec asks for another run", file: "internal/kube/finished_task.go",
+		old:    `task.Status.Submission != nil || taskstate.IsNewRun(task) || `,
+		new:    `task.Status.Submission != nil || taskstate.IsNewRun(task) && task.Name == "" || `,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "the cache slims a finished task that asks for a retry", file: "internal/controller/finished_task.go",
+		name: "the cache slims a finished task that asks for a retry", file: "internal/kube/finished_task.go",
 		old:    `taskstate.IsNewRun(task) || taskstate.IsRetryDue(task)`,
 		new:    `taskstate.IsNewRun(task)`,
 		suites: []string{controller},
@@ -712,27 +712,27 @@ var mutations = []mutation{
 	},
 	// What the API server does not take.
 	{
-		name: "a status may be as large as it likes", file: "internal/controller/write.go",
+		name: "a status may be as large as it likes", file: "internal/kube/status_writer.go",
 		old:    `taskstate.TrimStatus(&changed.Status, room)`,
 		new:    `_ = room`,
 		suites: []string{controller},
 	},
 	{
-		name: "a status that etcd does not take is written again as it is", file: "internal/controller/write.go",
+		name: "a status that etcd does not take is written again as it is", file: "internal/kube/status_writer.go",
 		old:    `if !isTooLarge(err) || len(changed.Status.FailedTargets) == 0 {`,
 		new:    `if err == nil || !isTooLarge(err) || room >= 0 {`,
 		suites: []string{controller},
 	},
 	{
-		name: "a status that is refused is tried at each look", file: "internal/controller/write.go",
+		name: "a status that is refused is tried at each look", file: "internal/kube/status_writer.go",
 		old:    `if known.err != nil && known.version == task.ResourceVersion {`,
 		new:    `if known.err != nil && known.version == "" {`,
 		suites: []string{controller},
 	},
 	{
 		name: "a record that is not taken keeps its lane", file: "internal/controller/unsettled.go",
-		old:    `after, err := s.store.settleClaim(ctx, before, claimID, c, maxSettleTries)`,
-		new:    `after, err := s.store.settleClaim(ctx, before, claimID, c, unlimitedTries)`,
+		old:    `after, err := s.store.SettleClaim(ctx, before, claimID, c, maxSettleTries)`,
+		new:    `after, err := s.store.SettleClaim(ctx, before, claimID, c, unlimitedTries)`,
 		suites: []string{controller},
 	},
 	{
@@ -749,12 +749,12 @@ var mutations = []mutation{
 	},
 	{
 		name: "a task starts as many runs as its revision has values", file: "internal/controller/call.go",
-		old:    `if newRun && s.runs.waitTime(part.Task) > 0 {`,
+		old:    `if newRun && s.runs.WaitTime(part.Task) > 0 {`,
 		new:    `if newRun && part.Task == nil {`,
 		suites: []string{controller},
 	},
 	{
-		name: "each stalled task has an Event", file: "internal/controller/events.go",
+		name: "each stalled task has an Event", file: "internal/kube/events.go",
 		old:    `if r.limits.allowEvent(task, reason) {`,
 		new:    `if r.limits.allowEvent(task, reason) || task != nil {`,
 		suites: []string{controller},
@@ -949,8 +949,8 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "the cache slims a run that may still be read", file: "internal/controller/cache.go",
-		old:    `if jobs.mayStillBeSeen(task) {`,
+		name: "the cache slims a run that may still be read", file: "internal/kube/cache.go",
+		old:    `if jobs.MayStillBeSeen(task) {`,
 		new:    `if jobs == nil {`,
 		suites: []string{controller},
 	},
@@ -1127,8 +1127,8 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a run goes on with another list than it began with", file: "internal/controller/targets.go",
-		old:    `return !taskstate.IsBoundToList(task) || task.Status.TargetsHash == hash`,
+		name: "a run goes on with another list than it began with", file: "internal/taskstate/matches_run.go",
+		old:    `return !IsBoundToList(task) || task.Status.TargetsHash == hash`,
 		new:    `return true`,
 		suites: []string{controller, histories},
 	},
@@ -1185,7 +1185,7 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a write to a task without its list in memory forgets which run it is", file: "internal/controller/write.go",
+		name: "a write to a task without its list in memory forgets which run it is", file: "internal/kube/status_writer.go",
 		old:    `written = taskstate.ElideTargets(written)`,
 		new:    `written.Spec.Targets = nil`,
 		suites: []string{controller},

@@ -12,8 +12,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
@@ -51,7 +53,7 @@ func TestTheCacheKeepsHardlyAnythingOfATaskThatIsOverAndAllOfOthers(t *testing.T
 			task := finished()
 			tt.change(task)
 			want := task.DeepCopy()
-			kept := cachedTask(pruneFinishedTask(task))
+			kept := kube.CachedTask(kube.PruneFinishedTask(task))
 			if len(kept.ManagedFields) > 0 || kept.Annotations["kubectl.kubernetes.io/last-applied-configuration"] != "" {
 				t.Error("what only others read is kept")
 			}
@@ -89,8 +91,8 @@ func TestLongListsOfSuspendedTasksAreNotKept(t *testing.T) {
 		for k := range 2000 {
 			task.Spec.Targets = append(task.Spec.Targets, v1alpha1.Target(fmt.Sprintf("https://h/%d/%d/%s", i, k, strings.Repeat("x", 100))))
 		}
-		cache = append(cache, pruneFinishedTask(task))
-		s.versions.observeTask(cachedTask(cache[i]))
+		cache = append(cache, kube.PruneFinishedTask(task))
+		s.versions.ObserveTask(kube.CachedTask(cache[i]))
 	}
 	if grown := int64(heap()) - int64(before); grown > n<<14 {
 		t.Errorf("%d suspended tasks with 240 KB of URLs take %d KB each", n, grown/n>>10)
@@ -106,7 +108,7 @@ func TestAWriteToATaskWhoseListIsNotKeptKnowsItsRun(t *testing.T) {
 	u := newUnit(t, nil, nil, task)
 	whole := u.get("a")
 	elided := taskstate.ElideTargets(whole)
-	written, err := u.store.writeStatus(t.Context(), elided, taskstate.OutcomeUnknown("a change", false))
+	written, err := u.store.WriteStatus(t.Context(), elided, taskstate.OutcomeUnknown("a change", false))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,16 +170,22 @@ func TestAFinishedTaskHasNoPlaceInMemory(t *testing.T) {
 	taskstate.RecordJob("job-1", map[string]string{taskstate.DistinctTargets(task)[0]: "no"}, time.Now())(task)
 	task.Status.ObservedGeneration, task.ResourceVersion = task.Generation, "1000000"
 	taskstate.UpdateSummary(task, time.Now())
-	kept := cachedTask(pruneFinishedTask(task))
-	s.versions.observeTask(kept)
-	if len(s.versions.allTasks()) != 0 || l.queue.Len() != 0 || len(p.places) != 0 {
-		t.Errorf("it is kept as %v, stands at %v, in a line of %d", s.versions.allTasks(), p.places, l.queue.Len())
+	kept := kube.CachedTask(kube.PruneFinishedTask(task))
+	s.versions.ObserveTask(kept)
+	if len(s.versions.AllTasks()) != 0 || l.queue.Len() != 0 || len(p.places) != 0 {
+		t.Errorf("it is kept as %v, stands at %v, in a line of %d", s.versions.AllTasks(), p.places, l.queue.Len())
 	}
-	s.delayedQueue.early = nil
-	s.versions.observeTask(kept)
-	s.versions.removeTask(kept)
-	if due := s.delayedQueue.early; due != nil {
-		t.Errorf("that it is seen again and deleted makes %v due", due)
+	accounts := priorityqueue.New[taskstate.AccountKey]("accounts")
+	defer accounts.ShutDown()
+	s.UseQueue(accounts)
+	for accounts.Len() > 0 {
+		account, _ := accounts.Get()
+		accounts.Done(account)
+	}
+	s.versions.ObserveTask(kept)
+	s.versions.RemoveTask(kept)
+	if n := accounts.Len(); n > 0 {
+		t.Errorf("that it is seen again and deleted makes %d accounts due", n)
 	}
 }
 
@@ -185,7 +193,7 @@ func TestWhoRecordedAJobIsRememberedForAsLongAsAClaimMayAsk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUnit(t, unitEdgeOne(nil).RoundTripper(), nil)
 		p := u.poller()
-		see := CacheOptions(p.jobs).DefaultTransform
+		see := kube.CacheOptions(p.jobs).DefaultTransform
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- stateCollector{p, func(context.Context) error { return nil }, func() {}}.Start(ctx) }()
@@ -194,20 +202,20 @@ func TestWhoRecordedAJobIsRememberedForAsLongAsAClaimMayAsk(t *testing.T) {
 			taskstate.RecordJob("job of "+name, nil, time.Now())(task)
 			task.Status.Jobs[0].Succeeded = 1
 			taskstate.UpdateSummary(task, time.Now())
-			if kept, err := see(task); err != nil || !taskstate.IsSlimmed(cachedTask(kept.(client.Object))) {
+			if kept, err := see(task); err != nil || !taskstate.IsSlimmed(kube.CachedTask(kept.(client.Object))) {
 				t.Errorf("the cache keeps %v (%v)", kept, err)
 			}
 		}
 		finish("old")
 		time.Sleep(time.Hour)
 		claimed := claimedAt(unitTask("claimed", 1), time.Now())
-		p.versions.observeTask(claimed)
+		p.versions.ObserveTask(claimed)
 		finish("beside")
 		time.Sleep(time.Hour)
 		if p.jobs.ownerOf("job of old", "") != "" || p.jobs.ownerOf("job of beside", "") != "claim of beside" {
 			t.Errorf("remembered: %v", p.jobs.claims)
 		}
-		p.versions.removeTask(claimed)
+		p.versions.RemoveTask(claimed)
 		time.Sleep(time.Hour)
 		if p.jobs.ownerOf("job of beside", "") != "" {
 			t.Errorf("remembered, though nobody can ask: %v", p.jobs.claims)
@@ -232,7 +240,7 @@ func TestAnOldClaimKeepsTheJobsOfItsWindowInMemoryAndNoOthers(t *testing.T) {
 		record := func(id string) {
 			other := unitTask("other", 1)
 			other.Status.Jobs = []v1alpha1.Job{{ID: id, ClaimID: "claim of " + id, SubmitTime: metav1.Now()}}
-			p.jobs.observeTask(other)
+			p.jobs.ObserveTask(other)
 		}
 		record("at once")
 		time.Sleep(p.SignatureValidity + p.SettleMargin)
@@ -263,7 +271,7 @@ func TestTheOldestRecordedJobsAreForgottenWhereThereAreTooMany(t *testing.T) {
 	for i := range 5 {
 		task := unitTask("a", 1)
 		task.Status.Jobs = []v1alpha1.Job{{ID: fmt.Sprint(i), ClaimID: "c", SubmitTime: metav1.NewTime(t0.Add(time.Duration(i) * time.Second))}}
-		jobs.observeTask(task)
+		jobs.ObserveTask(task)
 	}
 	jobs.collectGarbage(func(time.Time) bool { return true }, 3)
 	for i := range 5 {
@@ -278,11 +286,11 @@ func TestWhatAWriteBringsBackIsPruned(t *testing.T) {
 	task := unitTask("a", 1)
 	task.Annotations = map[string]string{"example.com/large": strings.Repeat("x", 200_000)}
 	u := newUnit(t, nil, nil, task)
-	u.versions.observeTask(cachedTask(pruneFinishedTask(u.get("a"))))
-	if _, err := u.store.writeStatus(t.Context(), u.versions.newestVersion(client.ObjectKeyFromObject(task)), taskstate.OutcomeUnknown("a change", false)); err != nil {
+	u.versions.ObserveTask(kube.CachedTask(kube.PruneFinishedTask(u.get("a"))))
+	if _, err := u.store.WriteStatus(t.Context(), u.versions.NewestVersion(client.ObjectKeyFromObject(task)), taskstate.OutcomeUnknown("a change", false)); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(u.versions.newestVersion(client.ObjectKeyFromObject(task)).Annotations["example.com/large"]); n > 0 {
+	if n := len(u.versions.NewestVersion(client.ObjectKeyFromObject(task)).Annotations["example.com/large"]); n > 0 {
 		t.Errorf("after a status write, %d bytes of an annotation are kept", n)
 	}
 }
@@ -292,8 +300,8 @@ func TestALargeRetryAnnotationIsNotKeptAndCountsAllTheSame(t *testing.T) {
 	task := unitTask("a", 1)
 	task.Annotations = map[string]string{v1alpha1.RetryAnnotation: strings.Repeat("x", 200_000)}
 	want := taskstate.RequestedRetry(task)
-	kept := pruneFinishedTask(task.DeepCopy()).(*v1alpha1.PrefetchTask)
-	if n := len(kept.Annotations[v1alpha1.RetryAnnotation]); n > maxAnnotation || taskstate.RequestedRetry(kept) != want {
+	kept := kube.PruneFinishedTask(task.DeepCopy()).(*v1alpha1.PrefetchTask)
+	if n := len(kept.Annotations[v1alpha1.RetryAnnotation]); n > 1024 || taskstate.RequestedRetry(kept) != want {
 		t.Errorf("%d bytes are kept, retry %.20s", n, taskstate.RequestedRetry(kept))
 	}
 }
@@ -304,7 +312,7 @@ func TestLabelsAreNotKept(t *testing.T) {
 	for i := range 10_000 {
 		task.Labels[fmt.Sprintf("%s.example.com/%d", strings.Repeat("x", 50), i)] = "v"
 	}
-	kept := pruneFinishedTask(task.DeepCopy()).(*v1alpha1.PrefetchTask)
+	kept := kube.PruneFinishedTask(task.DeepCopy()).(*v1alpha1.PrefetchTask)
 	if len(kept.Labels) > 10 || taskstate.RecreatedBy(kept) != "Flux" {
 		t.Errorf("%d labels are kept", len(kept.Labels))
 	}
@@ -324,7 +332,7 @@ func TestLongListsOfTasksThatAskForARetryTakeBoundedMemory(t *testing.T) {
 		if !taskstate.IsRetryDue(task) {
 			t.Fatal("no retry is due")
 		}
-		kept += taskstate.TargetsSize(cachedTask(pruneFinishedTask(task)))
+		kept += taskstate.TargetsSize(kube.CachedTask(kube.PruneFinishedTask(task)))
 	}
 	if kept > maxLoaded {
 		t.Errorf("the cache keeps %d MiB of lists of 100 tasks", kept>>20)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/backoff"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/metrics"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
@@ -36,7 +37,7 @@ func (s *Submitter) startCall(ctx context.Context, l *accountQueue, creds teo.Cr
 	go func() {
 		s.makeCall(log.IntoContext(s.critical, log.FromContext(ctx).WithValues("claim", claimID, "zone", call.Lane.ZoneID)), l, creds, call, claimID)
 		s.calls.endCall(claimID)
-		s.enqueueAfter(l.account, 0)
+		s.EnqueueAfter(l.account, 0)
 	}()
 	return true
 }
@@ -76,7 +77,7 @@ var errTooSoon = errors.New("too many runs within a minute")
 func (s *Submitter) postponeUnclaimed(l *accountQueue, call *queue.Call, troubles []error, someClaimed bool) (shared error) {
 	tried := 0
 	for _, err := range troubles {
-		if err != nil && !isRefused(err) && !errors.Is(err, errTooSoon) {
+		if err != nil && !kube.IsRefused(err) && !errors.Is(err, errTooSoon) {
 			tried++
 		}
 	}
@@ -84,9 +85,9 @@ func (s *Submitter) postponeUnclaimed(l *accountQueue, call *queue.Call, trouble
 		switch {
 		case err == nil:
 		case errors.Is(err, errTooSoon):
-			l.queue.PostponeTaskUntil(call.Parts[i], tooSoon, time.Now().Add(s.runs.waitTime(call.Parts[i].Task)))
-		case isRefused(err):
-			l.queue.PostponeTask(call.Parts[i], refusalCause(err), time.Now())
+			l.queue.PostponeTaskUntil(call.Parts[i], tooSoon, time.Now().Add(s.runs.WaitTime(call.Parts[i].Task)))
+		case kube.IsRefused(err):
+			l.queue.PostponeTask(call.Parts[i], kube.RefusalCause(err), time.Now())
 		case someClaimed || tried == 1:
 			why := backoff.PlanWait(fmt.Errorf("%w: %w", backoff.ErrNotClaimed, err), 1, 0).Cause
 			l.queue.PostponeTask(call.Parts[i], why, time.Now())
@@ -102,7 +103,7 @@ func (s *Submitter) updateQueue(l *accountQueue, what func()) {
 	l.mu.Lock()
 	what()
 	l.mu.Unlock()
-	s.enqueueAfter(l.account, 0)
+	s.EnqueueAfter(l.account, 0)
 }
 
 // claimInOrder claims the tasks of a call when it is the call's turn to write, and
@@ -111,7 +112,7 @@ func (s *Submitter) updateQueue(l *accountQueue, what func()) {
 func (s *Submitter) claimInOrder(ctx context.Context, l *accountQueue, creds teo.Credentials, call *queue.Call, claimID string) (
 	signedAt time.Time, tasks []*v1alpha1.PrefetchTask, claimed []bool, troubles []error, err error,
 ) {
-	n := int64(min(len(call.Parts), maxStatusWriters))
+	n := int64(min(len(call.Parts), kube.MaxStatusWriters))
 	if err := s.claiming.Acquire(ctx, n); err != nil {
 		return time.Time{}, tasksOf(call), make([]bool, len(call.Parts)), nil, err
 	}
@@ -131,13 +132,13 @@ func (s *Submitter) writeClaims(
 	tasks, claimed, troubles = tasksOf(call), make([]bool, len(call.Parts)), make([]error, len(call.Parts))
 	planned, foreign := taskstate.HashCall(call.URLs), l.jobsAnsweredMeanwhile(call.Lane)
 	end := time.Now().Add(min(s.WriteTimeout, s.SignatureValidity/4))
-	writeInParallel(len(call.Parts), func(i int) {
+	kube.WriteInParallel(len(call.Parts), func(i int) {
 		if time.Now().After(end) || s.calls.stopCalls() {
 			return
 		}
 		part := call.Parts[i]
 		newRun := taskstate.IsNewRun(part.Task)
-		if newRun && s.runs.waitTime(part.Task) > 0 {
+		if newRun && s.runs.WaitTime(part.Task) > 0 {
 			troubles[i] = errTooSoon
 			return
 		}
@@ -155,15 +156,15 @@ func (s *Submitter) writeClaims(
 			EarlierJobs: append(jobsSince(part.Task, signedAt.Add(-s.SignatureValidity)), foreign(part)...),
 		}
 		var err error
-		tasks[i], err = s.store.writeClaim(ctx, part.Task, submission, taskstate.ClaimTargets(submission, time.Now()))
+		tasks[i], err = s.store.WriteClaim(ctx, part.Task, submission, taskstate.ClaimTargets(submission, time.Now()))
 		if claimed[i] = err == nil; newRun && claimed[i] {
-			s.runs.countRun(part.Task)
+			s.runs.CountRun(part.Task)
 		}
-		if err != nil && !errors.Is(err, errStale) {
+		if err != nil && !errors.Is(err, kube.ErrStale) {
 			troubles[i] = err
 		}
 		if old := part.Task.Status.Submission; claimed[i] && old != nil {
-			s.recordEvent(tasks[i], corev1.EventTypeWarning, "RunSuperseded", "Submit",
+			s.RecordEvent(tasks[i], corev1.EventTypeWarning, "RunSuperseded", "Submit",
 				"A new run started while the outcome of call "+old.ClaimID+" of the run before was unknown; what EdgeOne executed of that call is not followed")
 		}
 	})
@@ -421,16 +422,16 @@ func (l *accountQueue) endCall(claimID string, tell func()) {
 // startRefusal records targets of which it is known that EdgeOne refuses them.
 func (s *Submitter) startRefusal(l *accountQueue, call *queue.Call) {
 	go func() {
-		defer s.enqueueAfter(l.account, 0)
+		defer s.EnqueueAfter(l.account, 0)
 		tasks, troubles := tasksOf(call), make([]error, len(call.Parts))
-		writeInParallel(len(tasks), func(i int) {
+		kube.WriteInParallel(len(tasks), func(i int) {
 			before := tasks[i]
-			after, err := s.store.writeStatus(s.critical, before, taskstate.RefuseTargets(call.Parts[i].Positions, call.Refusal, time.Now()))
-			s.reportRefusedWrite(before, after, err)
+			after, err := s.store.WriteStatus(s.critical, before, taskstate.RefuseTargets(call.Parts[i].Positions, call.Refusal, time.Now()))
+			s.ReportRefusedWrite(before, after, err)
 			if troubles[i] = err; err == nil {
-				s.reportFinished(before, after)
-			} else if !isRefused(err) {
-				_, _ = s.store.readTask(s.critical, before) // it has changed, or is gone
+				s.ReportFinished(before, after)
+			} else if !kube.IsRefused(err) {
+				_, _ = s.store.ReadTask(s.critical, before) // it has changed, or is gone
 			}
 		})
 		l.mu.Lock()

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
@@ -210,7 +211,7 @@ func TestWhatIsClaimedAheadLetsAnotherNamespaceGoFirst(t *testing.T) {
 		if len(order) != 20 || len(l.unsent) != 20 {
 			t.Fatalf("%d calls are sent and %d claimed, want 20 and 20", len(order), len(l.unsent))
 		}
-		s.versions.observeTask(single)
+		s.versions.ObserveTask(single)
 		u.passes(s, start.Add(2500*time.Millisecond))
 		u.calls.open.Wait()
 		at := slices.IndexFunc(order, func(u string) bool { return strings.HasSuffix(u, "/single") })
@@ -286,7 +287,7 @@ func TestATaskWithoutAnAcknowledgedClaimIsNotSent(t *testing.T) {
 		u := newUnit(t, edgeOne, nil, a, b)
 		s, l := u.submitter(u.get("a"), u.get("b"))
 		call := u.planned(l)
-		if _, err := u.store.writeStatus(t.Context(), u.get("b"), taskstate.RefuseTargets(taskstate.AllPositions(1), "meanwhile", t0)); err != nil {
+		if _, err := u.store.WriteStatus(t.Context(), u.get("b"), taskstate.RefuseTargets(taskstate.AllPositions(1), "meanwhile", t0)); err != nil {
 			t.Fatal(err)
 		}
 		s.makeCall(context.Background(), l, unitCreds, call, "mine")
@@ -306,7 +307,7 @@ func TestACallOfUnknownOutcomeKeepsItsClaim(t *testing.T) {
 		s, l := u.submitter(u.get("a"))
 		call := u.planned(l)
 		s.makeCall(context.Background(), l, unitCreds, call, "mine")
-		if task := u.get("a"); !isClaimedBy(task, "mine") {
+		if task := u.get("a"); !kube.IsClaimedBy(task, "mine") {
 			t.Errorf("the claim is gone: %+v", task.Status)
 		}
 		if tasks, _ := p.open(zoneKey{ID: unitZone}); len(tasks) != 1 {

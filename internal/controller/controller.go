@@ -25,8 +25,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/credentials"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/metrics"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -54,13 +54,13 @@ type Options struct {
 // sharedState is what both controllers share.
 type sharedState struct {
 	Options
-	versions    *taskStore
-	store       statusWriter
+	versions    *kube.TaskStore
+	store       kube.StatusWriter
 	edgeOne     *teo.Client
 	credentials *credentials.Reader
-	*eventReporter
-	runs  *writeRate // starts of runs and retries
-	notes *writeRate // writes that say why a task waits
+	*kube.EventReporter
+	runs  *kube.WriteRate // starts of runs and retries
+	notes *kube.WriteRate // writes that say why a task waits
 	lists *targetsResolver
 
 	calls    inFlightCalls
@@ -79,22 +79,22 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 	critical, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	op := &sharedState{
 		Options:       options,
-		versions:      newTaskStore(),
+		versions:      kube.NewTaskStore(),
 		edgeOne:       edgeOne,
 		credentials:   credentials,
-		eventReporter: &eventReporter{events: mgr.GetEventRecorder("teo-prefetch-operator")},
-		claiming:      semaphore.NewWeighted(maxStatusWriters),
-		runs:          newWriteRate(runRate),
-		notes:         newWriteRate(noteRate),
+		EventReporter: kube.NewEventReporter(mgr.GetEventRecorder("teo-prefetch-operator"), metrics.ObserveRun),
+		claiming:      semaphore.NewWeighted(kube.MaxStatusWriters),
+		runs:          kube.NewWriteRate(kube.RunRate),
+		notes:         kube.NewWriteRate(kube.NoteRate),
 		critical:      critical,
 	}
-	op.store = newStatusWriter(mgr.GetClient(), mgr.GetAPIReader(), op.versions, options.WriteTimeout)
+	op.store = kube.NewStatusWriter(mgr.GetClient(), mgr.GetAPIReader(), op.versions, options.WriteTimeout)
 	if err := mgr.Add(&shutdownGate{op: op, cancel: cancel}); err != nil {
 		return err
 	}
 	jobs.setRetention(options.HistoryRetention)
 	lists := listConfig{
-		versions: op.versions, store: op.store, eventReporter: op.eventReporter, live: mgr.GetAPIReader(), leads: mgr.Elected(), critical: critical,
+		versions: op.versions, store: op.store, EventReporter: op.EventReporter, live: mgr.GetAPIReader(), leads: mgr.Elected(), critical: critical,
 		recheckInterval: options.RecheckInterval, readTimeout: options.WriteTimeout,
 	}
 	op.lists = newTargetsResolver(lists)
@@ -108,9 +108,9 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 		case <-ctx.Done():
 		}
 	}()
-	tasks := metrics.NewTaskCounter(readyReasonOf)
-	feed := newTaskEvents(mgr.GetCache(), op.versions, tasks.CountTask)
-	if err := errors.Join(mgr.Add(feed), mgr.Add(stateCollector{poller, feed.waitForSync, submitter.dropIdleQueues}), setupTTLController(mgr)); err != nil {
+	tasks := metrics.NewTaskCounter(kube.ReadyReasonOf)
+	feed := kube.NewTaskEvents(mgr.GetCache(), op.versions, tasks.CountTask)
+	if err := errors.Join(mgr.Add(feed), mgr.Add(stateCollector{poller, feed.WaitForSync, submitter.dropIdleQueues}), setupTTLController(mgr)); err != nil {
 		return err
 	}
 	if options.Gauges != nil {
@@ -118,13 +118,13 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 			return err
 		}
 	}
-	if err := addController(mgr, "submitter", submitter, delayedQueueSource[taskstate.AccountKey]{&submitter.delayedQueue, feed}); err != nil {
+	if err := addController(mgr, "submitter", submitter, kube.NewDelayedQueueSource(&submitter.DelayedQueue, feed)); err != nil {
 		return err
 	}
-	if err := addController(mgr, "settler", lostCallReconciler{poller}, delayedQueueSource[zoneKey]{&poller.lostCalls, feed}); err != nil {
+	if err := addController(mgr, "settler", lostCallReconciler{poller}, kube.NewDelayedQueueSource(&poller.lostCalls, feed)); err != nil {
 		return err
 	}
-	return addController(mgr, "poller", poller, delayedQueueSource[zoneKey]{&poller.delayedQueue, feed})
+	return addController(mgr, "poller", poller, kube.NewDelayedQueueSource(&poller.DelayedQueue, feed))
 }
 
 // addController starts a controller whose keys come from a source.

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 )
 
 // expiringTask is the newest version of a task that is to be deleted at a time.
@@ -31,7 +32,7 @@ type expiringTask struct {
 
 // expiringTaskOf returns a task in the cache as one that expires, if it ever does.
 func expiringTaskOf(cached client.Object) (expiringTask, bool) {
-	at, ok := expiryOf(cached)
+	at, ok := kube.ExpiryOf(cached)
 	if !ok {
 		return expiringTask{}, false
 	}

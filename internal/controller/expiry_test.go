@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
@@ -72,7 +73,7 @@ func TestATaskExpiresUnlessItWouldBeMadeAgain(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			task := expired()
 			c.change(task)
-			kept := pruneFinishedTask(task)
+			kept := kube.PruneFinishedTask(task)
 			e, ok := expiringTaskOf(kept)
 			if ok != c.expires {
 				t.Fatalf("expires: %v, want %v", ok, c.expires)
@@ -87,7 +88,7 @@ func TestATaskExpiresUnlessItWouldBeMadeAgain(t *testing.T) {
 func TestAUsersAnnotationExpiresNothing(t *testing.T) {
 	task := taskOf(1)
 	metav1.SetMetaDataAnnotation(&task.ObjectMeta, "expiry", t0.Format(time.RFC3339))
-	if _, ok := expiringTaskOf(pruneFinishedTask(task)); ok {
+	if _, ok := expiringTaskOf(kube.PruneFinishedTask(task)); ok {
 		t.Error("it would be deleted")
 	}
 }
@@ -111,7 +112,7 @@ func TestATaskIsDeletedWhenItExpiresUnlessItHasChanged(t *testing.T) {
 		r, reconcile := reaperOf(t, u)
 		task := u.get("a")
 		task.Status.CompletionTime = metav1.NewTime(time.Now())
-		seen := func() client.Object { return pruneFinishedTask(task.DeepCopy()) }
+		seen := func() client.Object { return kube.PruneFinishedTask(task.DeepCopy()) }
 		exists := func() bool {
 			err := u.store.Get(context.Background(), client.ObjectKeyFromObject(task), &v1alpha1.PrefetchTask{})
 			return !apierrors.IsNotFound(err)
@@ -149,7 +150,7 @@ func TestNothingIsKeptOfAnExpiringTaskThatChangesOrGoes(t *testing.T) {
 	var before client.Object
 	for version := range 120 {
 		task.ResourceVersion = strconv.Itoa(version)
-		after := pruneFinishedTask(task.DeepCopy())
+		after := kube.PruneFinishedTask(task.DeepCopy())
 		r.trackExpiry(before, after)
 		before = after
 	}
@@ -158,7 +159,7 @@ func TestNothingIsKeptOfAnExpiringTaskThatChangesOrGoes(t *testing.T) {
 	}
 	again := expired()
 	again.UID = "again"
-	after := pruneFinishedTask(again)
+	after := kube.PruneFinishedTask(again)
 	if r.trackExpiry(before, after); len(r.tasks) != 1 || r.tasks["again"].uid != "again" {
 		t.Errorf("of a task that was deleted and made again unseen it keeps %v", r.tasks)
 	}
@@ -186,7 +187,7 @@ func TestATaskThatCannotBeDeletedKeepsNoOthers(t *testing.T) {
 			task := expired()
 			task.Name, task.UID = name, types.UID(name)
 			task.Status.CompletionTime = metav1.NewTime(time.Now().Add(-time.Hour))
-			r.trackExpiry(nil, pruneFinishedTask(task))
+			r.trackExpiry(nil, kube.PruneFinishedTask(task))
 		}
 		if wait := reconcile(); len(tried) != 3 || len(r.tasks) != 1 || wait != expiryRetry {
 			t.Errorf("tried %v, kept %v, and comes again in %s", tried, r.tasks, wait)
@@ -202,7 +203,7 @@ func TestATaskThatCannotBeDeletedKeepsNoOthers(t *testing.T) {
 func TestTheLongestTTLIsNoOverflow(t *testing.T) {
 	task := expired()
 	task.Spec.TTLSecondsAfterFinished = math.MaxInt32
-	e, ok := expiringTaskOf(pruneFinishedTask(task))
+	e, ok := expiringTaskOf(kube.PruneFinishedTask(task))
 	if want := t0.Add(math.MaxInt32 * time.Second); !ok || e.at != want.Unix() {
 		t.Errorf("it expires at %s, %t; want %s", time.Unix(e.at, 0), ok, want)
 	}

@@ -40,6 +40,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/credentials"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
@@ -387,7 +388,7 @@ func (h *simulation) start() *process {
 		ContentConfig: rest.ContentConfig{ContentType: kruntime.ContentTypeJSON, AcceptContentTypes: kruntime.ContentTypeJSON},
 	}, manager.Options{
 		Scheme: scheme, MapperProvider: mapper, Logger: logger,
-		Cache:                   CacheOptions(jobs),
+		Cache:                   kube.CacheOptions(jobs),
 		Metrics:                 metricsserver.Options{BindAddress: "0"},
 		Controller:              config.Controller{SkipNameValidation: ptr.To(true), RecoverPanic: ptr.To(false)},
 		GracefulShutdownTimeout: ptr.To(h.options.ShutdownGrace + 5*time.Second),

@@ -33,8 +33,8 @@ type recordedJob struct {
 // NewRecordedJobs returns a memory of no jobs.
 func NewRecordedJobs() *RecordedJobs { return &RecordedJobs{claims: map[string]recordedJob{}} }
 
-// observeTask remembers the jobs of a task.
-func (j *RecordedJobs) observeTask(task *v1alpha1.PrefetchTask) {
+// ObserveTask remembers the jobs of a task.
+func (j *RecordedJobs) ObserveTask(task *v1alpha1.PrefetchTask) {
 	if len(task.Status.Jobs) == 0 {
 		return
 	}
@@ -79,9 +79,9 @@ func (j *RecordedJobs) setRetention(retention time.Duration) {
 	j.retention = retention
 }
 
-// mayStillBeSeen says whether the run has ended because nobody could read its outcomes,
+// MayStillBeSeen says whether the run has ended because nobody could read its outcomes,
 // and somebody still may.
-func (j *RecordedJobs) mayStillBeSeen(task *v1alpha1.PrefetchTask) bool {
+func (j *RecordedJobs) MayStillBeSeen(task *v1alpha1.PrefetchTask) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return taskstate.IsUnseen(task) && !taskstate.IsPastRetention(task, j.retention, time.Now())

@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
@@ -110,18 +111,18 @@ func newListLoader(config listConfig) *listLoader {
 		queued:     map[client.ObjectKey]bool{},
 		loaded:     loadedLists{list: map[client.ObjectKey]loadedList{}},
 	}
-	config.versions.addSource(l)
-	config.versions.subscribe(l.onChange)
+	config.versions.AddSource(l)
+	config.versions.Subscribe(l.onChange)
 	return l
 }
 
-// removeTask has nothing to do: onChange comes for each task that is gone.
-func (*listLoader) removeTask(*v1alpha1.PrefetchTask) {}
+// RemoveTask has nothing to do: onChange comes for each task that is gone.
+func (*listLoader) RemoveTask(*v1alpha1.PrefetchTask) {}
 
-// addTargets returns a version of a task with its long list if that is kept, and else without
+// AddTargets returns a version of a task with its long list if that is kept, and else without
 // it. The watch brings it without: then it has the list of the version that was known, if
 // both are of one run.
-func (l *listLoader) addTargets(known, next *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
+func (l *listLoader) AddTargets(known, next *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	isKept := l.loaded.hasList(next)
 	switch {
 	case taskstate.HasLongList(next) && !isKept:
@@ -141,7 +142,7 @@ func (l *listLoader) onChange(before, after *v1alpha1.PrefetchTask) {
 	}
 	key := client.ObjectKeyFromObject(changed)
 	l.mu.Lock()
-	task, isDropped := l.versions.newestVersion(key), false
+	task, isDropped := l.versions.NewestVersion(key), false
 	switch {
 	case task == nil || task.Status.Submission == nil && !needsList(task):
 		isDropped = l.loaded.removeList(key)
@@ -158,7 +159,7 @@ func (l *listLoader) onChange(before, after *v1alpha1.PrefetchTask) {
 	}
 	l.mu.Unlock()
 	if isDropped {
-		l.versions.elideTargets(key)
+		l.versions.ElideTargets(key)
 	}
 	l.startLoads()
 }
@@ -216,7 +217,7 @@ func (l *listLoader) startLoads() {
 	}
 	l.mu.Unlock()
 	for _, key := range idle {
-		l.versions.elideTargets(key) // and onChange asks for it again, behind the others
+		l.versions.ElideTargets(key) // and onChange asks for it again, behind the others
 	}
 }
 
@@ -230,14 +231,14 @@ func (l *listLoader) startLoadsAfter(wait time.Duration) {
 
 // loadList reads the list of a task, if it still wants a call.
 func (l *listLoader) loadList(key client.ObjectKey) {
-	if task := l.versions.newestVersion(key); task != nil && taskstate.IsElided(task) && needsList(task) {
+	if task := l.versions.NewestVersion(key); task != nil && taskstate.IsElided(task) && needsList(task) {
 		l.readList(key, task)
 	}
 	l.mu.Lock()
 	l.reading--
 	delete(l.queued, key)
 	// It could not be read, or there is another version or another task meanwhile.
-	if task := l.versions.newestVersion(key); task != nil && taskstate.IsElided(task) && needsList(task) {
+	if task := l.versions.NewestVersion(key); task != nil && taskstate.IsElided(task) && needsList(task) {
 		time.AfterFunc(loadAgain, func() {
 			l.onChange(&v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}, nil)
 		})
@@ -254,10 +255,10 @@ func (l *listLoader) readList(key client.ObjectKey, task *v1alpha1.PrefetchTask)
 	if err := l.live.Get(ctx, key, &now); err != nil || now.UID != task.UID {
 		return // the watch says if it is gone
 	}
-	pruneMetadata(&now)
+	kube.PruneMetadata(&now)
 	l.loaded.addList(key, &now)
-	l.versions.learnVersion(&now)
-	if newest := l.versions.newestVersion(key); newest == nil || taskstate.LacksTargets(newest) { // it has changed meanwhile
+	l.versions.LearnVersion(&now)
+	if newest := l.versions.NewestVersion(key); newest == nil || taskstate.LacksTargets(newest) { // it has changed meanwhile
 		l.loaded.removeList(key)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
@@ -35,13 +36,13 @@ func (u *unit) watch(task *v1alpha1.PrefetchTask) {
 	if err := u.store.Get(context.Background(), client.ObjectKeyFromObject(task), &stored); err != nil {
 		u.t.Fatal(err)
 	}
-	u.versions.observeTask(cachedTask(pruneFinishedTask(&stored)))
+	u.versions.ObserveTask(kube.CachedTask(kube.PruneFinishedTask(&stored)))
 }
 
 // keptLists is how many bytes of long lists are in memory, and of which tasks.
 func (u *unit) keptLists() (size int, names map[string]bool) {
 	names = map[string]bool{}
-	for _, task := range u.versions.allTasks() {
+	for _, task := range u.versions.AllTasks() {
 		if n := taskstate.TargetsSize(task); n > taskstate.MaxCachedTargets {
 			size += n
 			names[task.Namespace+"/"+task.Name] = true
@@ -99,8 +100,8 @@ func TestLongListsOfTasksThatWaitTakeBoundedMemory(t *testing.T) {
 			t.Errorf("%d of %d lists had a turn in %s", len(seen), many, 5*maxLoadedIdle)
 		}
 		// And what is gone leaves nothing.
-		for _, task := range u.versions.allTasks() {
-			u.versions.removeTask(task)
+		for _, task := range u.versions.AllTasks() {
+			u.versions.RemoveTask(task)
 		}
 		time.Sleep(maxLoadedIdle + time.Second)
 		synctest.Wait()
@@ -155,7 +156,7 @@ func TestALongListThatCannotBeReadIsReadLater(t *testing.T) {
 		reader := &failingReader{Reader: u.store, fails: 3}
 		newListLoader(u.listConfig(reader, leads))
 		_, line := u.submitter()
-		u.versions.observeTask(cachedTask(pruneFinishedTask(u.get("a"))))
+		u.versions.ObserveTask(kube.CachedTask(kube.PruneFinishedTask(u.get("a"))))
 		time.Sleep(2*3*loadAgain + time.Second)
 		synctest.Wait()
 		if reader.fails > 0 || line.queue.Len() != 1 {
@@ -187,8 +188,8 @@ func TestTheListOfATaskIsReadOnlyWhenItsOutcomesAreNews(t *testing.T) {
 		edgeOne := unitEdgeOne(func(c *simulator.Config) { c.JobDuration = 10 * time.Minute })
 		task := handedOver(t, edgeOne, "a", 50, 50)
 		u := newUnit(t, edgeOne.RoundTripper(), nil, task)
-		reads := &countingReader{Reader: u.store.live}
-		u.store.live = reads
+		reads := &countingReader{Reader: u.store.Client}
+		u.store = kube.NewStatusWriter(u.store.Client, reads, u.versions, u.WriteTimeout)
 		p := u.poller(taskstate.ElideTargets(u.get("a")))
 		u.lookUntil(p, unitZone, time.Now().Add(9*time.Minute))
 		if reads.n > 2 {
@@ -244,7 +245,7 @@ func TestEditsOfATenantDoNotKeepOthersListsOut(t *testing.T) {
 				if err := u.store.Update(t.Context(), &stored); err != nil {
 					t.Fatal(err)
 				}
-				u.versions.observeTask(cachedTask(pruneFinishedTask(&stored)))
+				u.versions.ObserveTask(kube.CachedTask(kube.PruneFinishedTask(&stored)))
 			}
 			time.Sleep(20 * time.Second)
 			synctest.Wait()
@@ -260,8 +261,8 @@ func TestEditsOfATenantDoNotKeepOthersListsOut(t *testing.T) {
 
 // removeAll takes all tasks away and lets what is under way end.
 func (u *unit) removeAll() {
-	for _, task := range u.versions.allTasks() {
-		u.versions.removeTask(task)
+	for _, task := range u.versions.AllTasks() {
+		u.versions.RemoveTask(task)
 	}
 	pass(2 * time.Minute)
 }
@@ -275,8 +276,8 @@ func TestTheListOfATaskIsNotReadAtEachLookForItsCall(t *testing.T) {
 		claimedAt(task, time.Now())
 		u := newUnit(t, edgeOne.RoundTripper(), nil, task)
 		newListLoader(u.listConfig(u.store, make(chan struct{})))
-		reads := &countingReader{Reader: u.store.live}
-		u.store.live = reads
+		reads := &countingReader{Reader: u.store.Client}
+		u.store = kube.NewStatusWriter(u.store.Client, reads, u.versions, u.WriteTimeout)
 		p := u.poller(taskstate.ElideTargets(u.get("a")))
 		execute(t, edgeOne, "https://h/somebody-elses")
 		u.lookUntil(p, unitZone, time.Now().Add(5*time.Minute))
@@ -320,9 +321,9 @@ func TestAProcessThatStandsByForgetsTasksWithLongListsThatAreGone(t *testing.T) 
 		for i := range 5000 {
 			task := unitTask(fmt.Sprint("t", i), 0)
 			task.Spec.Targets, task.ResourceVersion = longTargets("x", 2*taskstate.MaxCachedTargets>>10), fmt.Sprint(i+1)
-			task = cachedTask(pruneFinishedTask(task))
-			u.versions.observeTask(task)
-			u.versions.removeTask(task)
+			task = kube.CachedTask(kube.PruneFinishedTask(task))
+			u.versions.ObserveTask(task)
+			u.versions.RemoveTask(task)
 		}
 		if n := len(l.queued) + l.waiting.Len("default"); n > 100 {
 			t.Errorf("%d keys of tasks that are gone are kept", n)
@@ -348,16 +349,16 @@ func TestATaskMadeAgainWhileItsListIsReadGetsItsList(t *testing.T) {
 			if err := u.store.Create(t.Context(), again); err != nil {
 				t.Fatal(err)
 			}
-			u.versions.removeTask(old)
-			u.versions.observeTask(cachedTask(pruneFinishedTask(u.get("a"))))
+			u.versions.RemoveTask(old)
+			u.versions.ObserveTask(kube.CachedTask(kube.PruneFinishedTask(u.get("a"))))
 		}}
 		newListLoader(u.listConfig(reader, leads))
 		_, line := u.submitter()
-		old = cachedTask(pruneFinishedTask(u.get("a")))
-		u.versions.observeTask(old)
+		old = kube.CachedTask(kube.PruneFinishedTask(u.get("a")))
+		u.versions.ObserveTask(old)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if newest := u.versions.newestVersion(client.ObjectKeyFromObject(task)); newest == nil || taskstate.IsElided(newest) || line.queue.Len() != 1 {
+		if newest := u.versions.NewestVersion(client.ObjectKeyFromObject(task)); newest == nil || taskstate.IsElided(newest) || line.queue.Len() != 1 {
 			t.Error("the list of the new task is not read")
 		}
 	})
@@ -442,7 +443,7 @@ func TestTasksWhoseListsAreAwayAreCountedAmongThoseThatWait(t *testing.T) {
 	task.ResourceVersion = "1"
 	task.Spec.Targets = longTargets("a", 2*taskstate.MaxCachedTargets>>10)
 	task.Status.ObservedGeneration = task.Generation
-	u.versions.observeTask(cachedTask(pruneFinishedTask(task)))
+	u.versions.ObserveTask(kube.CachedTask(kube.PruneFinishedTask(task)))
 	n := 0
 	for _, line := range s.statsByZone(time.Now())[unitZone].Waiting {
 		n += line.Targets
@@ -458,7 +459,7 @@ func TestAnAnswerThatIsRecordedLateTellsWhatWasRefused(t *testing.T) {
 	u := newUnit(t, nil, nil, task)
 	elided := taskstate.ElideTargets(u.get("a"))
 	change := taskstate.RecordJob("job", map[string]string{taskstate.DistinctTargets(task)[1]: "no"}, t0)
-	if _, err := u.store.settleClaim(t.Context(), elided, "claim of a", change, maxSettleTries); err != nil {
+	if _, err := u.store.SettleClaim(t.Context(), elided, "claim of a", change, maxSettleTries); err != nil {
 		t.Fatal(err)
 	}
 	if s := u.get("a").Status; s.RefusedTargets != "1" || len(s.FailedTargets) != 1 {

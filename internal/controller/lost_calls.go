@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/metrics"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
@@ -259,7 +260,7 @@ func (s lostCallReconciler) settleClaims(ctx context.Context, z zoneKey, l *clai
 		claim := task.Status.Submission
 		return l.claims[claim.ClaimID] == nil || l.fenced[claim.ClaimID] != isFenced
 	})
-	writeInParallel(len(tasks), func(i int) { s.settleTask(ctx, tasks[i], l) })
+	kube.WriteInParallel(len(tasks), func(i int) { s.settleTask(ctx, tasks[i], l) })
 	s.countSettled(z, l)
 }
 
@@ -359,7 +360,7 @@ func (p *Poller) countSettled(z zoneKey, l *claimsRead) {
 	clear(l.settled)
 }
 
-// settleClaim decides about a claimed task; nil is to wait.
+// SettleClaim decides about a claimed task; nil is to wait.
 func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submission, l *claimsRead) taskstate.Transition {
 	fenced, serverNow := l.fenced[claim.ClaimID], p.edgeOne.ServerTime()
 	if taskstate.IsNewRun(task) {
@@ -421,7 +422,7 @@ func (s lostCallReconciler) recordClaimsRead(z zoneKey, l *claimsRead, err error
 // wait for that once the call of the one before cannot be executed any more.
 func (s lostCallReconciler) reportUnsettled(ctx context.Context, tasks []*v1alpha1.PrefetchTask, z zoneKey, err error) {
 	message, isLasting := explainUnread(err, ""), s.isRefusedForLong(z)
-	writeInParallel(len(tasks), func(i int) {
+	kube.WriteInParallel(len(tasks), func(i int) {
 		task := tasks[i]
 		claim := task.Status.Submission
 		if taskstate.IsNewRun(task) {

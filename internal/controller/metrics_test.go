@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/metrics"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
@@ -77,7 +78,7 @@ func wantSeries(t *testing.T, what string, got, want map[string]float64) {
 func monitorOf(s *Submitter, p *Poller, cached ...client.Object) *metrics.Collector {
 	leads := make(chan struct{})
 	close(leads)
-	tasks := metrics.NewTaskCounter(readyReasonOf)
+	tasks := metrics.NewTaskCounter(kube.ReadyReasonOf)
 	for _, task := range cached {
 		tasks.CountTask(nil, task)
 	}
@@ -153,7 +154,7 @@ while tasks wait in it or are followed there, and for an hour after its last cal
 `
 
 func TestTasksAreCountedByTheirReasonAsTheyComeChangeAndGo(t *testing.T) {
-	see := CacheOptions(NewRecordedJobs()).DefaultTransform
+	see := kube.CacheOptions(NewRecordedJobs()).DefaultTransform
 	version := func(changes ...taskstate.Transition) client.Object {
 		task := unitTask("a", 1)
 		for _, c := range changes {
@@ -176,7 +177,7 @@ func TestTasksAreCountedByTheirReasonAsTheyComeChangeAndGo(t *testing.T) {
 		taskstate.RecordJob("", map[string]string{"https://h/0": "no"}, now)(task)
 	}
 	edited := func(task *v1alpha1.PrefetchTask) { task.Generation++; task.Spec.Revision = "2" }
-	tasks := metrics.NewTaskCounter(readyReasonOf)
+	tasks := metrics.NewTaskCounter(kube.ReadyReasonOf)
 	var last client.Object
 	for _, step := range []struct {
 		name string
@@ -206,7 +207,7 @@ func TestAScrapeCostsTheSameHoweverManyTasksAreOver(t *testing.T) {
 	s, _ := u.submitter()
 	leads := make(chan struct{})
 	close(leads)
-	tasks := metrics.NewTaskCounter(readyReasonOf)
+	tasks := metrics.NewTaskCounter(kube.ReadyReasonOf)
 	m := metrics.NewCollector(20, leads, tasks, s.statsByZone, u.poller().unsettledAges)
 	scrape := func() {
 		out := make(chan prometheus.Metric, 100)
@@ -218,11 +219,11 @@ func TestAScrapeCostsTheSameHoweverManyTasksAreOver(t *testing.T) {
 		taskstate.RecordJob("job", nil, time.Now())(claimedAt(task, time.Now()))
 		task.Status.Jobs[0].Succeeded = 1
 		taskstate.UpdateSummary(task, time.Now())
-		return pruneFinishedTask(task)
+		return kube.PruneFinishedTask(task)
 	}
 	see := func(i int) {
 		tasks.CountTask(nil, over(i))
-		s.versions.observeTask(cachedTask(over(i)))
+		s.versions.ObserveTask(kube.CachedTask(over(i)))
 	}
 	see(0)
 	before := testing.AllocsPerRun(10, scrape)
@@ -269,13 +270,13 @@ func TestAZoneIsToldOfWhileItIsUsedAndAnHourLonger(t *testing.T) {
 			"waiting_targets Waiting zone-2": 3, "waiting_oldest_age_seconds Waiting zone-2": 61,
 		}))
 		s.makeCall(context.Background(), l, unitCreds, u.planned(l), "mine")
-		s.versions.removeTask(u.get("elsewhere"))
-		s.versions.removeTask(u.get("tenant"))
+		s.versions.RemoveTask(u.get("elsewhere"))
+		s.versions.RemoveTask(u.get("tenant"))
 		wantSeries(t, "one was called for, which is followed, and the others are gone", series(t, m), always(map[string]float64{
 			"waiting_targets Waiting zone-1": 0, "waiting_oldest_age_seconds Waiting zone-1": 0, "quota_left_targets zone-1": 98, "quota_daily_targets zone-1": 100,
 			"unsettled_oldest_age_seconds zone-1": 0,
 		}))
-		s.versions.removeTask(u.get("a"))
+		s.versions.RemoveTask(u.get("a"))
 		time.Sleep(59 * time.Minute)
 		if told := series(t, m); told["quota_left_targets zone-1"] != 98 {
 			t.Errorf("within the hour: %v", told)
@@ -302,7 +303,7 @@ func TestInventedZonesShareOneLabelAndRealOnesHaveTheirOwn(t *testing.T) {
 			claimed.Spec.ZoneID = task.Spec.ZoneID
 			claimedAt(claimed, time.Now())
 			for _, task := range []*v1alpha1.PrefetchTask{task, claimed} {
-				s.versions.observeTask(task)
+				s.versions.ObserveTask(task)
 				tasks = append(tasks, task)
 			}
 		}
@@ -324,7 +325,7 @@ func TestInventedZonesShareOneLabelAndRealOnesHaveTheirOwn(t *testing.T) {
 			t.Errorf("%d series", len(got))
 		}
 		for _, task := range tasks {
-			s.versions.removeTask(task)
+			s.versions.RemoveTask(task)
 		}
 		if left := series(t, m); left["waiting_targets Waiting zone-1"] != 2 || len(left) > 7 {
 			t.Errorf("once the tasks are gone: %v", left)
@@ -357,7 +358,7 @@ func TestTwoAccountsOfAZoneAreToldOfAsOne(t *testing.T) {
 func TestOnlyTheProcessThatLeadsTellsOfTasks(t *testing.T) {
 	u := newUnit(t, nil, nil, unitTask("a", 1))
 	s, _ := u.submitter(u.get("a"))
-	m := metrics.NewCollector(20, make(chan struct{}), metrics.NewTaskCounter(readyReasonOf), s.statsByZone, u.poller().unsettledAges)
+	m := metrics.NewCollector(20, make(chan struct{}), metrics.NewTaskCounter(kube.ReadyReasonOf), s.statsByZone, u.poller().unsettledAges)
 	wantSeries(t, "in line for the lease", series(t, m), map[string]float64{"leader": 0})
 }
 
@@ -372,7 +373,7 @@ func TestCallsAreCountedWithWhatTheyHave(t *testing.T) {
 		wantSeries(t, "a call of two tasks", since(before, series(t, metrics.Counters...)), map[string]float64{"call_targets": 1, "call_tasks": 1})
 
 		lost = io.ErrUnexpectedEOF
-		s.versions.observeTask(u.get("c"))
+		s.versions.ObserveTask(u.get("c"))
 		before = series(t, metrics.Counters...)
 		s.makeCall(context.Background(), l, unitCreds, u.planned(l), "lost")
 		wantSeries(t, "a call whose answer is lost", since(before, series(t, metrics.Counters...)),
@@ -423,13 +424,13 @@ func TestARunIsTimedToItsEndOnceAndNotAgainByARetry(t *testing.T) {
 	over.Status.Jobs[0].Succeeded, over.Status.Jobs[0].Failed = 1, 1
 	taskstate.UpdateSummary(over, start.Add(time.Minute))
 	before := series(t, metrics.Counters...)
-	u.reportFinished(task, over)
-	u.reportFinished(over, over)
+	u.ReportFinished(task, over)
+	u.ReportFinished(over, over)
 	wantSeries(t, "a run", since(before, series(t, metrics.Counters...)), map[string]float64{"run_duration_seconds PartiallyFailed": 1})
 
 	retried := over.DeepCopy()
 	retried.Status.Jobs[0].Retried = "1"
 	before = series(t, metrics.Counters...)
-	u.reportFinished(task, retried)
+	u.ReportFinished(task, retried)
 	wantSeries(t, "its retry", since(before, series(t, metrics.Counters...)), map[string]float64{})
 }

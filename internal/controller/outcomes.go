@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
@@ -90,7 +91,7 @@ func (p *Poller) jobInterval(w *wantedOutcomes, job followedJob, look jobReadSta
 // Reconcile looks once for outcomes in a zone, if that is due, and writes them.
 func (p *Poller) Reconcile(ctx context.Context, z zoneKey) (reconcile.Result, error) {
 	if !p.reopenKnownFailures(ctx, z) {
-		p.enqueueAfter(z, p.PollInterval) // whatever becomes of this pass
+		p.EnqueueAfter(z, p.PollInterval) // whatever becomes of this pass
 	}
 	jobs, due := p.dueJobs(z)
 	if len(jobs) == 0 || time.Until(due) > 0 {
@@ -111,7 +112,7 @@ func (p *Poller) Reconcile(ctx context.Context, z zoneKey) (reconcile.Result, er
 		seen.At = time.Time{} // ScopeNone is late
 	}
 	tasks := p.recordJobsRead(z, jobs, seen, err)
-	writeInParallel(len(tasks), func(i int) { p.writeOutcomes(ctx, tasks[i], z, seen) })
+	kube.WriteInParallel(len(tasks), func(i int) { p.writeOutcomes(ctx, tasks[i], z, seen) })
 	if err != nil {
 		log.FromContext(ctx).V(1).Info("Could not read EdgeOne's prefetch history", "error", err.Error())
 	}
@@ -254,7 +255,7 @@ func (p *Poller) writeOutcomes(ctx context.Context, task *v1alpha1.PrefetchTask,
 	if after == nil {
 		return
 	}
-	if newest := p.versions.newestVersion(client.ObjectKeyFromObject(task)); newest != nil && newest.ResourceVersion == after.ResourceVersion {
+	if newest := p.versions.NewestVersion(client.ObjectKeyFromObject(task)); newest != nil && newest.ResourceVersion == after.ResourceVersion {
 		after = newest // without its list
 	}
 	p.swapOutcomeFingerprint(after, z, &shown)
@@ -310,7 +311,7 @@ func (p *Poller) borrowSlot(ctx context.Context, task *v1alpha1.PrefetchTask, sl
 	}
 	select {
 	case slots <- struct{}{}:
-		return p.store.withTargetList(ctx, task), func() { <-slots }
+		return p.store.WithTargetList(ctx, task), func() { <-slots }
 	case <-ctx.Done():
 		return nil, func() {}
 	}

@@ -19,6 +19,8 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/credentials"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/metrics"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
@@ -447,7 +449,7 @@ func TestALostCallIsSettledWhileOutcomesAreWritten(t *testing.T) {
 		u := newUnit(t, edgeOne.RoundTripper(), func(write func() error) error { time.Sleep(500 * time.Millisecond); return write() }, append(tasks, lost)...)
 		p := u.poller()
 		for _, task := range tasks {
-			p.versions.observeTask(u.get(task.Name))
+			p.versions.ObserveTask(u.get(task.Name))
 		}
 		end := time.Now().Add(5 * time.Minute)
 		done := make(chan struct{})
@@ -473,7 +475,7 @@ func TestALostCallIsSettledWhileOutcomesAreWritten(t *testing.T) {
 		time.Sleep(11 * time.Second)
 		begin := time.Now()
 		execute(t, edgeOne, taskstate.DistinctTargets(lost)...) // and the answer is lost
-		p.versions.observeTask(u.get("lost"))
+		p.versions.ObserveTask(u.get("lost"))
 		for u.get("lost").Status.Submission != nil && time.Since(begin) < 5*time.Minute {
 			time.Sleep(100 * time.Millisecond)
 		}
@@ -500,7 +502,7 @@ func TestATaskThatIsBeingDeletedIsNotLookedAt(t *testing.T) {
 		if err := u.store.Delete(t.Context(), u.get("a")); err != nil {
 			t.Fatal(err)
 		}
-		p.versions.observeTask(u.get("a"))
+		p.versions.ObserveTask(u.get("a"))
 		u.lookUntil(p, unitZone, time.Now().Add(time.Minute))
 		if tasks, _ := p.open(zoneKey{ID: unitZone}); len(tasks) > 0 || len(edgeOne.Calls()) > 1 {
 			t.Errorf("%d tasks are followed, after %d calls", len(tasks), len(edgeOne.Calls()))
@@ -563,7 +565,7 @@ func TestZonesOfWhichNothingWasEverReadYieldToOthers(t *testing.T) {
 		if leave, wait := p.acquireRead(invented); leave != nil || wait <= 0 {
 			t.Error("looks into invented zones take all workers")
 		}
-		p.versions.observeTask(handedOver(t, edgeOne, "a", 1, 1))
+		p.versions.ObserveTask(handedOver(t, edgeOne, "a", 1, 1))
 		if leave, _ := p.acquireRead(zoneKey{ID: unitZone}); leave == nil {
 			t.Error("a zone to which something was submitted has to wait for them")
 		}
@@ -592,7 +594,7 @@ func TestTheCacheKeepsARunThatNobodyCouldReadWhileItMayBeRead(t *testing.T) {
 		defer edgeOne.Close()
 		jobs := NewRecordedJobs()
 		jobs.setRetention(72 * time.Hour)
-		keep := CacheOptions(jobs).DefaultTransform
+		keep := kube.CacheOptions(jobs).DefaultTransform
 		task := handedOver(t, edgeOne, "a", 1, 1)
 		task.Generation, task.Status.ObservedGeneration = 1, 1
 		taskstate.EndNotFollowed("no", time.Now())(task)
@@ -627,7 +629,7 @@ func TestARunThatWasEndedByAnEarlierVersionAsNotFollowedStaysAsItIs(t *testing.T
 	if summary(task) != summary(before) || !meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionReady) {
 		t.Errorf("it became %s", summary(task))
 	}
-	if _, whole := client.Object(pruneFinishedTask(task)).(*v1alpha1.PrefetchTask); whole {
+	if _, whole := client.Object(kube.PruneFinishedTask(task)).(*v1alpha1.PrefetchTask); whole {
 		t.Error("the cache keeps all of it")
 	}
 }
@@ -681,7 +683,7 @@ func TestAnOutcomeThatIsReadLaterIsReportedAsWell(t *testing.T) {
 			return ""
 		}
 		u, p := settling(t, &badWay{RoundTripper: edgeOne.RoundTripper(), refuse: refuse}, handedOver(t, edgeOne, "a", 1, 1))
-		u.events = said{reasons: &reasons}
+		u.EventReporter = kube.NewEventReporter(said{reasons: &reasons}, metrics.ObserveRun)
 		u.lookUntil(p, unitZone, time.Now().Add(25*time.Hour))
 		isRefused = false
 		u.lookUntil(p, unitZone, time.Now().Add(time.Hour))

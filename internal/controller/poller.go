@@ -13,6 +13,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/backoff"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
@@ -28,8 +29,8 @@ type zoneKey struct {
 // These are two controllers with a queue each, over the same open work.
 type Poller struct {
 	*sharedState
-	delayedQueue[zoneKey]
-	lostCalls delayedQueue[zoneKey] // of the settler
+	kube.DelayedQueue[zoneKey]
+	lostCalls kube.DelayedQueue[zoneKey] // of the settler
 	jobs      *RecordedJobs
 
 	mu     sync.Mutex
@@ -52,7 +53,7 @@ func newPoller(op *sharedState, jobs *RecordedJobs) *Poller {
 		proven: map[zoneKey]time.Time{}, unproven: make(chan struct{}, maxUnprovenReads), longLists: make(chan struct{}, loads),
 		claimLists: make(chan struct{}, loads),
 	}
-	op.versions.subscribe(p.onChange)
+	op.versions.Subscribe(p.onChange)
 	return p
 }
 
@@ -99,13 +100,13 @@ func openZone(task *v1alpha1.PrefetchTask) (zoneKey, bool) {
 func (p *Poller) onChange(before, after *v1alpha1.PrefetchTask) {
 	changed := before
 	if after != nil {
-		p.jobs.observeTask(after)
+		p.jobs.ObserveTask(after)
 		changed = after
 	}
 	key := client.ObjectKeyFromObject(changed)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	task := p.versions.newestVersion(key)
+	task := p.versions.NewestVersion(key)
 	z, open := zoneKey{}, false
 	if task != nil {
 		z, open = openZone(task)
@@ -147,18 +148,18 @@ func (p *Poller) removeTask(key client.ObjectKey) {
 // enqueueTask makes the looks due that the task needs.
 func (p *Poller) enqueueTask(z zoneKey, work *zoneState, task *v1alpha1.PrefetchTask) {
 	if task.Status.Submission != nil {
-		p.lostCalls.enqueueAfter(z, max(0, time.Until(latestTime(p.claimDueAt(work, task), work.claims.notBefore))))
+		p.lostCalls.EnqueueAfter(z, max(0, time.Until(latestTime(p.claimDueAt(work, task), work.claims.notBefore))))
 	}
 	w := work.wantedOutcomes(client.ObjectKeyFromObject(task), task)
 	if taskstate.IsRetryDue(task) && len(w.jobs) == 0 {
-		p.enqueueAfter(z, 0)
+		p.EnqueueAfter(z, 0)
 	}
 	var due time.Time
 	for _, job := range w.jobs {
 		due = earlierTime(due, p.jobDueAt(work, w, job))
 	}
 	if !due.IsZero() {
-		p.enqueueAfter(z, max(0, time.Until(latestTime(due, work.outcomes.notBefore))))
+		p.EnqueueAfter(z, max(0, time.Until(latestTime(due, work.outcomes.notBefore))))
 	}
 }
 
@@ -259,25 +260,25 @@ func isReadRefused(err error) bool {
 	return kind == teo.Denied && !teo.DeniedAccount(err) || kind == teo.Rejected
 }
 
-// writeStatus changes a task's status. It returns what it wrote, nil if it could not.
+// WriteStatus changes a task's status. It returns what it wrote, nil if it could not.
 func (p *Poller) writeStatus(ctx context.Context, task *v1alpha1.PrefetchTask, c taskstate.Transition) (written *v1alpha1.PrefetchTask) {
 	store := p.store
 	if task.Status.Submission == nil { // AcceptedFromNobody waits for it but those who look
-		store = store.withLowPriority()
+		store = store.WithLowPriority()
 	}
-	after, err := store.writeStatus(ctx, task, c)
-	p.reportRefusedWrite(task, after, err)
-	if isRefused(err) {
+	after, err := store.WriteStatus(ctx, task, c)
+	p.ReportRefusedWrite(task, after, err)
+	if kube.IsRefused(err) {
 		return nil
 	}
 	if err != nil {
-		_, _ = p.store.readTask(ctx, task) // it has changed, or is gone; the next look knows
+		_, _ = p.store.ReadTask(ctx, task) // it has changed, or is gone; the next look knows
 		return nil
 	}
-	p.reportFinished(task, after)
-	p.reportRetried(task, after)
-	if isRetried(task, after) && !taskstate.IsRunOver(after) {
-		p.runs.countRun(after)
+	p.ReportFinished(task, after)
+	p.ReportRetried(task, after)
+	if kube.IsRetried(task, after) && !taskstate.IsRunOver(after) {
+		p.runs.CountRun(after)
 	}
 	return after
 }

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
@@ -266,7 +267,7 @@ func TestACallThatThisProcessMakesIsLeftToIt(t *testing.T) {
 		execute(t, edgeOne, "https://h/0")
 		u.calls.startCall("claim of a")
 		u.lookUntil(p, unitZone, time.Now().Add(20*time.Second))
-		if !isClaimedBy(u.get("a"), "claim of a") {
+		if !kube.IsClaimedBy(u.get("a"), "claim of a") {
 			t.Error("settled while the answer may come")
 		}
 		u.calls.endCall("claim of a")
@@ -312,11 +313,11 @@ func TestWhatIsKnownOfADeletedTaskDoesNotHideTheOneThatTookItsName(t *testing.T)
 			if tasks, _ := p.open(zoneKey{ID: unitZone}); len(tasks) != 1 || tasks[0] != second {
 				t.Errorf("%s and then %s: it follows %+v", order[0].UID, order[1].UID, tasks)
 			}
-			p.versions.removeTask(first)
+			p.versions.RemoveTask(first)
 			if tasks, _ := p.open(zoneKey{ID: unitZone}); len(tasks) != 1 {
 				t.Error("that the first is gone makes the second go")
 			}
-			p.versions.removeTask(second)
+			p.versions.RemoveTask(second)
 			if tasks, _ := p.open(zoneKey{ID: unitZone}); len(tasks) != 0 {
 				t.Error("it follows one that is gone")
 			}
@@ -341,7 +342,7 @@ func TestATaskThatIsFirstSeenDuringALookIsNotTakenForLate(t *testing.T) {
 		looks := 0
 		u = newUnit(t, roundTrip(func(req *http.Request) (*http.Response, error) {
 			if looks++; looks == 2 { // the first tells the time
-				p.versions.observeTask(u.get("a"))
+				p.versions.ObserveTask(u.get("a"))
 			}
 			return edgeOne.RoundTripper().RoundTrip(req)
 		}), nil, tasks...)
@@ -393,7 +394,7 @@ func TestACallIsFoundWhereClocksOfEdgeOneDiffer(t *testing.T) {
 				l.queue.ReserveURLs("claim", unitZone, call.URLs, time.Now())
 				s.makeCall(t.Context(), l, unitCreds, call, "claim")
 				lose = false
-				s.versions.observeTask(u.get("a"))
+				s.versions.ObserveTask(u.get("a"))
 				u.lookUntil(p, unitZone, time.Now().Add(7*time.Minute))
 				if task := u.get("a"); task.Status.LostCalls > 0 || len(task.Status.Jobs) != 1 {
 					t.Errorf("executed once, and taken for not executed: %+v", task.Status)
@@ -416,7 +417,7 @@ func TestAJobThatWasMadeBeforeAClaimIsNotItsOwnIfItIsKnown(t *testing.T) {
 				u, p := settling(t, edgeOne.RoundTripper(), claimedAt(unitTask("a", 1), signedAt))
 				if known {
 					taskstate.RecordJob(job, nil, time.Now())(other)
-					p.jobs.observeTask(other)
+					p.jobs.ObserveTask(other)
 				}
 				u.lookUntil(p, unitZone, signedAt.Add(validity+margin+10*time.Second))
 				if task := u.get("a"); len(task.Status.Jobs) == 0 != known || task.Status.LostCalls == 1 != known {
@@ -440,7 +441,7 @@ func TestACallThatIsAnsweredBeforeAClaimIsNotTheClaims(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		job := u.get("first").Status.Jobs[0].ID
-		s.versions.observeTask(u.get("second"))
+		s.versions.ObserveTask(u.get("second"))
 		edgeOne.AddFault(simulator.Fault{Match: simulator.Matcher{Action: teo.ActionCreatePrefetchTask}, Effect: simulator.Effect{Answer: "close"}})
 		s.startCall(t.Context(), l, unitCreds, u.planned(l))
 		time.Sleep(2 * time.Second)

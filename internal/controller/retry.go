@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
@@ -25,7 +26,7 @@ func (p *Poller) reopenKnownFailures(ctx context.Context, z zoneKey) bool {
 			w := work.wantedOutcomes(key, task)
 			switch {
 			case !taskstate.IsRetryDue(task) || len(w.jobs) > 0:
-			case p.runs.waitTime(task) > 0:
+			case p.runs.WaitTime(task) > 0:
 				failed.Store(true)
 			default:
 				tasks, read = append(tasks, task), append(read, maps.Clone(w.failures))
@@ -33,7 +34,7 @@ func (p *Poller) reopenKnownFailures(ctx context.Context, z zoneKey) bool {
 		}
 	}
 	p.mu.Unlock()
-	writeInParallel(len(tasks), func(i int) {
+	kube.WriteInParallel(len(tasks), func(i int) {
 		if p.writeStatus(ctx, tasks[i], taskstate.ReopenFailed(read[i], time.Now())) == nil {
 			failed.Store(true)
 		}
@@ -59,8 +60,8 @@ func (p *Poller) planRetry(task *v1alpha1.PrefetchTask, z zoneKey, seen *tasksta
 	}
 	w.jobs = slices.DeleteFunc(slices.Clone(w.jobs), func(job followedJob) bool { _, isRead := w.failures[job.id]; return isRead })
 	switch {
-	case len(w.jobs) == 0 && p.runs.waitTime(task) > 0:
-		p.enqueueAfter(z, p.PollInterval)
+	case len(w.jobs) == 0 && p.runs.WaitTime(task) > 0:
+		p.EnqueueAfter(z, p.PollInterval)
 	case len(w.jobs) == 0:
 		return taskstate.ReopenFailed(w.failures, time.Now())
 	case why != nil && u.refused >= 2*p.RecheckInterval:

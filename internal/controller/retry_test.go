@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
@@ -173,7 +174,7 @@ func (u *unit) ask(p *Poller, value string) {
 	if err := u.store.Update(context.Background(), task); err != nil {
 		u.t.Fatal(err)
 	}
-	p.versions.observeTask(u.get("a"))
+	p.versions.ObserveTask(u.get("a"))
 }
 
 func TestWhatFailedBeyondTheNamesInTheStatusIsReadFromEdgeOne(t *testing.T) {
@@ -230,7 +231,7 @@ func TestARetryThatIsAskedForDuringALookWaitsForTheNext(t *testing.T) {
 			t.Fatal(err)
 		}
 		u.edgeOne = client
-		p.versions.observeTask(u.get("b"))
+		p.versions.ObserveTask(u.get("b"))
 		u.lookUntil(p, unitZone, time.Now().Add(time.Minute))
 		if task := u.get("a"); !taskstate.IsRunOver(u.get("b")) || taskstate.OpenPositions(task).String() != "1-299" {
 			t.Errorf("after %d looks %q is open: %+v", looks, taskstate.OpenPositions(task), task.Status)
@@ -377,11 +378,11 @@ func TestTheCacheKeepsATaskThatAsksForARetryUntilItIsHandled(t *testing.T) {
 	task := taskOf(2)
 	taskstate.RefuseTargets(taskstate.AllPositions(2), "no", t0)(task)
 	asking("1")(task)
-	if _, whole := pruneFinishedTask(task.DeepCopy()).(*v1alpha1.PrefetchTask); !whole {
+	if _, whole := kube.PruneFinishedTask(task.DeepCopy()).(*v1alpha1.PrefetchTask); !whole {
 		t.Error("slimmed before")
 	}
 	task.Status.LastHandledRetry = "1"
-	kept := pruneFinishedTask(task.DeepCopy())
+	kept := kube.PruneFinishedTask(task.DeepCopy())
 	if _, whole := kept.(*v1alpha1.PrefetchTask); whole || len(kept.GetAnnotations()) > 0 {
 		t.Errorf("kept afterwards: %+v", kept)
 	}

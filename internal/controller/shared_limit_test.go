@@ -37,7 +37,7 @@ func TestALineIsWokenByTheAnswersToAnotherLinesCalls(t *testing.T) {
 		s, l := u.submitter(u.get("a"))
 		due := priorityqueue.New[taskstate.AccountKey]("accounts")
 		defer due.ShutDown()
-		s.useQueue(due)
+		s.UseQueue(due)
 		drain := func() (woken int) {
 			for ; due.Len() > 0; woken++ {
 				a, _ := due.Get()
@@ -111,7 +111,7 @@ func TestLinesOfOneKeyAreServedInTurnHoweverManyCallsEachHasMade(t *testing.T) {
 				}
 				a.queue.MarkSent(&queue.Call{Sequence: earlier})
 				for _, task := range tasks[1:] {
-					s.versions.observeTask(u.get(task.Name))
+					s.versions.ObserveTask(u.get(task.Name))
 				}
 				reconcile := func(end time.Time, done func() bool) {
 					for time.Now().Before(end) && !done() {
@@ -124,7 +124,7 @@ func TestLinesOfOneKeyAreServedInTurnHoweverManyCallsEachHasMade(t *testing.T) {
 					}
 				}
 				reconcile(time.Now().Add(3*time.Second), func() bool { return false })
-				s.versions.observeTask(u.get("old"))
+				s.versions.ObserveTask(u.get("old"))
 				begin := time.Now()
 				reconcile(begin.Add(10*time.Second), func() bool { return len(u.get("old").Status.Jobs) > 0 })
 				if took := time.Since(begin); took > 2*time.Second {

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
@@ -111,14 +112,14 @@ func TestARecordThatIsNotTakenKeepsNobodyElseWaiting(t *testing.T) {
 				l.queue.SetQuota(unitZone, 0, -1, time.Now())
 				u.learnTime()
 				u.reconcileFor(s, 2*time.Second)
-				s.versions.observeTask(u.get("good"))
+				s.versions.ObserveTask(u.get("good"))
 				u.reconcileFor(s, 5*time.Second)
 				if n := len(u.get("good").Status.Jobs); n != 1 {
 					t.Fatalf("5 s later the other task has %d jobs and is %s", n, taskstate.ReadyReason(u.get("good")))
 				}
 				u.reconcileFor(s, time.Hour)
 				mu.Lock()
-				if isRefused(trouble) && refused > 20 {
+				if kube.IsRefused(trouble) && refused > 20 {
 					t.Errorf("%d writes were refused in an hour", refused)
 				}
 				mended = true
@@ -128,7 +129,7 @@ func TestARecordThatIsNotTakenKeepsNobodyElseWaiting(t *testing.T) {
 				if err := u.store.Client.Update(t.Context(), edited); err != nil {
 					t.Fatal(err)
 				}
-				s.versions.observeTask(u.get("bad"))
+				s.versions.ObserveTask(u.get("bad"))
 				// Two tries are at most 12 s apart: the first may meet the edit as a conflict.
 				u.reconcileFor(s, 15*time.Second)
 				if status := u.get("bad").Status; status.Submission != nil || len(status.Jobs) != 1 {
@@ -174,7 +175,7 @@ func TestAClaimThatIsNotTakenKeepsNobodyElseWaiting(t *testing.T) {
 				l.queue.SetQuota(unitZone, 0, -1, time.Now())
 				u.learnTime()
 				u.reconcileFor(s, 30*time.Second)
-				s.versions.observeTask(u.get("good"))
+				s.versions.ObserveTask(u.get("good"))
 				u.reconcileFor(s, 5*time.Second)
 				if n := len(u.get("good").Status.Jobs); n != 1 {
 					t.Fatalf("5 s later the other task has %d jobs and is %s", n, taskstate.ReadyReason(u.get("good")))
@@ -184,14 +185,14 @@ func TestAClaimThatIsNotTakenKeepsNobodyElseWaiting(t *testing.T) {
 				if n := edgeOne.Executed("https://h/0"); n != 0 || taskstate.ReadyReason(now) != c.reason || refused > 150 {
 					t.Errorf("submitted %d times, %s, %d claims refused", n, summary(now), refused)
 				}
-				if isRefused(c.trouble) && (!taskstate.IsStalledFor(now, c.reason) || refused > 20) {
+				if kube.IsRefused(c.trouble) && (!taskstate.IsStalledFor(now, c.reason) || refused > 20) {
 					t.Errorf("%s after %d refused claims", summary(now), refused)
 				}
 				now.Labels = map[string]string{"mended": "yes"}
 				if err := u.store.Client.Update(t.Context(), now); err != nil {
 					t.Fatal(err)
 				}
-				s.versions.observeTask(u.get("bad"))
+				s.versions.ObserveTask(u.get("bad"))
 				u.reconcileFor(s, 5*time.Second)
 				if now := u.get("bad"); len(now.Status.Jobs) != 1 || taskstate.IsStalledFor(now, c.reason) {
 					t.Errorf("it is mended, and is %s", summary(now))

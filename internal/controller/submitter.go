@@ -15,6 +15,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/backoff"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
@@ -24,7 +25,7 @@ import (
 // Submitter turns the waiting tasks of an account into calls.
 type Submitter struct {
 	*sharedState
-	delayedQueue[taskstate.AccountKey]
+	kube.DelayedQueue[taskstate.AccountKey]
 
 	mu            sync.Mutex
 	accountQueues map[taskstate.AccountKey]*accountQueue
@@ -34,7 +35,7 @@ type Submitter struct {
 
 func newSubmitter(op *sharedState) *Submitter {
 	s := &Submitter{sharedState: op, accountQueues: map[taskstate.AccountKey]*accountQueue{}}
-	op.versions.subscribe(s.onChange)
+	op.versions.Subscribe(s.onChange)
 	return s
 }
 
@@ -64,7 +65,7 @@ const (
 	// claimsAhead is how many claims an account may be about to write when one more
 	// call is planned: about as many as are written at once. Who comes now waits for
 	// those at most, and then its namespace's turn comes.
-	claimsAhead = maxStatusWriters
+	claimsAhead = kube.MaxStatusWriters
 	// slotTimeout is how long a claimed call waits for a slot, when there are fewer
 	// than there were.
 	slotTimeout = 5 * time.Second
@@ -99,7 +100,7 @@ func (s *Submitter) Reconcile(ctx context.Context, a taskstate.AccountKey) (reco
 		if l.claiming >= claimsAhead {
 			return soonerResult(again, 0), nil // the line is woken when one is claimed
 		}
-		wake := func() { s.enqueueAfter(a, 0) }
+		wake := func() { s.EnqueueAfter(a, 0) }
 		if free, wait := limiter.Free(a.String(), lookahead, wake); len(l.unsent) >= free && !s.isOvertaken(l) {
 			return soonerResult(again, wait), nil // 0: the end of a call wakes the line, whosever call it is
 		}
@@ -176,7 +177,7 @@ func (s *Submitter) dropIdleQueues() {
 	for a, l := range s.accountQueues {
 		l.mu.Lock()
 		// The queue is asked first: where another process leads, nothing else has it forget.
-		isIdle := l.queue.IsIdle(time.Now()) && !s.versions.hasAccount(a) && !l.telling && l.claiming == 0 && len(l.unsent) == 0
+		isIdle := l.queue.IsIdle(time.Now()) && !s.versions.HasAccount(a) && !l.telling && l.claiming == 0 && len(l.unsent) == 0
 		if isIdle && l.idle {
 			l.gone = true
 			delete(s.accountQueues, a)
@@ -216,13 +217,13 @@ func (s *Submitter) updateTask(a taskstate.AccountKey, key client.ObjectKey) {
 		l.queue.RemoveTask(key, time.Now())
 	}
 	if due {
-		s.enqueueAfter(a, 0)
+		s.EnqueueAfter(a, 0)
 	}
 }
 
-// newestVersion returns the newest version of a task if it is one of the line's account.
+// NewestVersion returns the newest version of a task if it is one of the line's account.
 func (s *Submitter) newestVersion(l *accountQueue, key client.ObjectKey) *v1alpha1.PrefetchTask {
-	if task := s.versions.newestVersion(key); task != nil && taskstate.AccountKeyOf(task) == l.account {
+	if task := s.versions.NewestVersion(key); task != nil && taskstate.AccountKeyOf(task) == l.account {
 		return task
 	}
 	return nil
@@ -248,9 +249,9 @@ func (s *Submitter) writeWaitingStatuses(l *accountQueue) time.Duration {
 	if len(notes) > 0 {
 		l.telling = true
 		go func() {
-			defer s.enqueueAfter(l.account, 0)
+			defer s.EnqueueAfter(l.account, 0)
 			told := make([]bool, len(notes))
-			writeInParallel(len(notes), func(i int) { told[i] = s.writeWaitingStatus(notes[i]) })
+			kube.WriteInParallel(len(notes), func(i int) { told[i] = s.writeWaitingStatus(notes[i]) })
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.telling = false
@@ -271,24 +272,24 @@ func (s *Submitter) writeWaitingStatuses(l *accountQueue) time.Duration {
 // writeWaitingStatus writes one note, unless it cannot or may not yet. A conflict means that the
 // task has changed, and its event will make the queue think again.
 func (s *Submitter) writeWaitingStatus(note taskstate.WaitingStatus) (told bool) {
-	if s.notes.waitTime(note.Task) > 0 {
+	if s.notes.WaitTime(note.Task) > 0 {
 		return false
 	}
-	s.notes.countRun(note.Task)
+	s.notes.CountRun(note.Task)
 	var task *v1alpha1.PrefetchTask
 	trouble := func(err error) bool {
-		return s.critical.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !isRefused(err)
+		return s.critical.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !kube.IsRefused(err)
 	}
 	err := retry.OnError(retry.DefaultBackoff, trouble, func() (err error) {
-		task, err = s.store.withLowPriority().writeStatus(s.critical, note.Task, taskstate.ReportWaiting(note, time.Now()))
+		task, err = s.store.WithLowPriority().WriteStatus(s.critical, note.Task, taskstate.ReportWaiting(note, time.Now()))
 		return err
 	})
 	if err != nil {
-		s.reportRefusedWrite(note.Task, nil, err)
+		s.ReportRefusedWrite(note.Task, nil, err)
 		return false
 	}
 	if note.Stalled || note.Quota {
-		s.recordEvent(task, corev1.EventTypeWarning, note.Reason, "Submit", note.Message)
+		s.RecordEvent(task, corev1.EventTypeWarning, note.Reason, "Submit", note.Message)
 	}
 	return true
 }
@@ -351,5 +352,5 @@ func (s *Submitter) readQuota(l *accountQueue, creds teo.Credentials, zoneID str
 	default:
 		l.queue.SetQuotaUnknown(zoneID, now)
 	}
-	s.enqueueAfter(l.account, 0)
+	s.EnqueueAfter(l.account, 0)
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/backoff"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
@@ -24,9 +25,9 @@ import (
 
 // listConfig is what readers of target lists need.
 type listConfig struct {
-	versions *taskStore
-	store    statusWriter
-	*eventReporter
+	versions *kube.TaskStore
+	store    kube.StatusWriter
+	*kube.EventReporter
 	live     client.Reader
 	leads    <-chan struct{} // closed once this process may write and submit
 	critical context.Context // ends when nothing more may be read
@@ -113,13 +114,13 @@ func newTargetsResolver(config listConfig) *targetsResolver {
 		pendingTasks: map[client.ObjectKey]*pendingTask{}, known: map[string]*targetList{}, readers: map[configMapKey]*configMapReader{},
 		seen: map[configMapKey]seenList{},
 	}
-	config.versions.addSource(l)
+	config.versions.AddSource(l)
 	return l
 }
 
-// addTargets returns the task with its targets, or as it is if it needs none or they
+// AddTargets returns the task with its targets, or as it is if it needs none or they
 // are not known. In the latter case they are read. It is asked for newer versions only.
-func (l *targetsResolver) addTargets(_, task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
+func (l *targetsResolver) AddTargets(_, task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	key := client.ObjectKeyFromObject(task)
@@ -132,7 +133,7 @@ func (l *targetsResolver) addTargets(_, task *v1alpha1.PrefetchTask) *v1alpha1.P
 	case !taskstate.NeedsTargetList(task):
 		l.forgetTask(key)
 		return task
-	case w == nil || w.task.UID != task.UID || w.run != run || w.list != nil && !matchesRun(task, w.list.hash):
+	case w == nil || w.task.UID != task.UID || w.run != run || w.list != nil && !taskstate.MatchesList(task, w.list.hash):
 		l.forgetTask(key)
 		w = &pendingTask{task: task, run: run}
 		l.pendingTasks[key] = w
@@ -147,19 +148,14 @@ func (l *targetsResolver) addTargets(_, task *v1alpha1.PrefetchTask) *v1alpha1.P
 			w.again.Reset(0) // its user may have mended the ConfigMap, too
 		}
 	}
-	if w.list == nil || !matchesRun(task, w.list.hash) {
+	if w.list == nil || !taskstate.MatchesList(task, w.list.hash) {
 		return task
 	}
 	return taskstate.WithTargets(task, w.list.targets)
 }
 
-// matchesRun says whether the task's run may go on with targets of this hash.
-func matchesRun(task *v1alpha1.PrefetchTask, hash string) bool {
-	return !taskstate.IsBoundToList(task) || task.Status.TargetsHash == hash
-}
-
-// removeTask forgets a task that is gone.
-func (l *targetsResolver) removeTask(task *v1alpha1.PrefetchTask) {
+// RemoveTask forgets a task that is gone.
+func (l *targetsResolver) RemoveTask(task *v1alpha1.PrefetchTask) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	key := client.ObjectKeyFromObject(task)
@@ -250,7 +246,7 @@ func (l *targetsResolver) evictIdlest() bool {
 
 // dropList takes the targets away that a task has in memory, and has them read again.
 func (l *targetsResolver) dropList(w *pendingTask, task *v1alpha1.PrefetchTask) {
-	l.versions.dropTargets(task)
+	l.versions.DropTargets(task)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.pendingTasks[client.ObjectKeyFromObject(w.task)] == w && w.list == nil {
@@ -311,8 +307,8 @@ func (l *targetsResolver) isFresh(task *v1alpha1.PrefetchTask) bool {
 	if known.hash == hash {
 		return true
 	}
-	l.removeTask(task)
-	l.versions.dropTargets(task)
+	l.RemoveTask(task)
+	l.versions.DropTargets(task)
 	return false
 }
 
@@ -325,7 +321,7 @@ func (l *targetsResolver) deliverTargets(asked []*pendingTask, read *targetList,
 	for _, w := range asked {
 		switch {
 		case l.pendingTasks[client.ObjectKeyFromObject(w.task)] != w || w.list != nil: // things have changed meanwhile
-		case err == nil && matchesRun(w.task, read.hash):
+		case err == nil && taskstate.MatchesList(w.task, read.hash):
 			if l.known[read.hash] == nil {
 				l.known[read.hash] = read
 				l.size += read.size
@@ -343,10 +339,10 @@ func (l *targetsResolver) deliverTargets(asked []*pendingTask, read *targetList,
 	}
 	l.mu.Unlock()
 	for _, task := range resolved {
-		l.versions.learnVersion(task)
+		l.versions.LearnVersion(task)
 	}
 	if len(failed) > 0 { // other sources are read meanwhile
-		go writeInParallel(len(failed), func(i int) { l.reportFailure(failed[i], why[i]) })
+		go kube.WriteInParallel(len(failed), func(i int) { l.reportFailure(failed[i], why[i]) })
 	}
 }
 
@@ -399,10 +395,11 @@ func (l *targetsResolver) writeUnavailable(task *v1alpha1.PrefetchTask, why *tar
 	default:
 		return true // as far as this process may
 	}
-	after, err := l.store.writeStatus(l.critical, task, taskstate.TargetsUnavailable(taskstate.Cause{Reason: why.reason, Message: taskstate.UpperFirst(why.Error())}, stalled))
-	l.reportRefusedWrite(task, after, err)
+	cause := taskstate.Cause{Reason: why.reason, Message: taskstate.UpperFirst(why.Error())}
+	after, err := l.store.WriteStatus(l.critical, task, taskstate.TargetsUnavailable(cause, stalled))
+	l.ReportRefusedWrite(task, after, err)
 	if err == nil && stalled && !taskstate.IsStalledFor(task, why.reason) {
-		l.recordEvent(after, corev1.EventTypeWarning, why.reason, "ReadTargets", taskstate.UpperFirst(why.Error()))
+		l.RecordEvent(after, corev1.EventTypeWarning, cause.Reason, "ReadTargets", cause.Message)
 	}
 	return err == nil
 }

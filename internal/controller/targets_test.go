@@ -111,10 +111,9 @@ type listUnit struct {
 }
 
 func newListUnit(t *testing.T, tasks ...*v1alpha1.PrefetchTask) *listUnit {
-	u := &listUnit{newUnit(t, nil, nil, tasks...), &configMaps{texts: map[string]string{}}, map[string]*v1alpha1.PrefetchTask{}}
-	u.versions.sources = nil
-	u.lists = newTargetsResolver(u.listConfig(u.configMaps, u.lists.leads))
-	u.versions.subscribe(func(_, task *v1alpha1.PrefetchTask) {
+	lists := &configMaps{texts: map[string]string{}}
+	u := &listUnit{newUnitWith(t, nil, nil, lists, tasks...), lists, map[string]*v1alpha1.PrefetchTask{}}
+	u.versions.Subscribe(func(_, task *v1alpha1.PrefetchTask) {
 		u.mu.Lock()
 		defer u.mu.Unlock()
 		if task != nil && !taskstate.IsUnresolved(task) {
@@ -152,7 +151,7 @@ func TestTasksOfOneListShareItsReadAndItsMemory(t *testing.T) {
 		var tasks []*v1alpha1.PrefetchTask
 		for i := range 1000 {
 			tasks = append(tasks, listTask(fmt.Sprint("task-", i), "list"))
-			u.versions.observeTask(tasks[i])
+			u.versions.ObserveTask(tasks[i])
 		}
 		pass(time.Minute)
 		reads, fed := u.seen()
@@ -168,11 +167,11 @@ func TestTasksOfOneListShareItsReadAndItsMemory(t *testing.T) {
 		for _, task := range tasks {
 			again := task.DeepCopy()
 			again.ResourceVersion = "5000"
-			u.versions.observeTask(again)
-			if taskstate.IsUnresolved(u.versions.newestVersion(client.ObjectKeyFromObject(task))) {
+			u.versions.ObserveTask(again)
+			if taskstate.IsUnresolved(u.versions.NewestVersion(client.ObjectKeyFromObject(task))) {
 				t.Fatalf("%s has to be read again", task.Name)
 			}
-			u.versions.removeTask(task)
+			u.versions.RemoveTask(task)
 		}
 		if len(u.lists.known) != 0 || len(u.lists.pendingTasks) != 0 || len(u.lists.readers) != 0 {
 			t.Errorf("%d lists, %d tasks and %d readers stay behind", len(u.lists.known), len(u.lists.pendingTasks), len(u.lists.readers))
@@ -200,13 +199,13 @@ func TestListsFromConfigMapsTakeBoundedMemory(t *testing.T) {
 		}
 		u.texts["quiet"] = "https://h/quiet"
 		for i := range many {
-			u.versions.observeTask(listTask(fmt.Sprint("task-", i), fmt.Sprint("list-", i)))
+			u.versions.ObserveTask(listTask(fmt.Sprint("task-", i), fmt.Sprint("list-", i)))
 		}
 		quiet := listTask("quiet", "quiet")
 		quiet.Namespace = "quiet"
-		u.versions.observeTask(quiet)
+		u.versions.ObserveTask(quiet)
 		kept := func() (bytes int) {
-			for _, task := range u.versions.allTasks() {
+			for _, task := range u.versions.AllTasks() {
 				bytes += taskstate.TargetsSize(task)
 			}
 			return bytes
@@ -224,8 +223,8 @@ func TestListsFromConfigMapsTakeBoundedMemory(t *testing.T) {
 		if _, fed := u.seen(); len(fed) < many*3/4 {
 			t.Errorf("%d of %d lists were read", len(fed), many)
 		}
-		for _, task := range u.versions.allTasks() {
-			u.versions.removeTask(task)
+		for _, task := range u.versions.AllTasks() {
+			u.versions.RemoveTask(task)
 		}
 		pass(time.Minute)
 		if l := u.lists; l.size != 0 || len(l.known)+len(l.pendingTasks)+len(l.readers)+l.reading > 0 || !l.waiting.IsEmpty() {
@@ -238,10 +237,10 @@ func TestAListIsReadAfterTheTaskWasSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newListUnit(t)
 		u.put("list", "https://h/old")
-		u.versions.observeTask(listTask("before", "list"))
+		u.versions.ObserveTask(listTask("before", "list"))
 		synctest.Wait() // the read is under way
 		u.put("list", "https://h/new")
-		u.versions.observeTask(listTask("after", "list"))
+		u.versions.ObserveTask(listTask("after", "list"))
 		pass(time.Minute)
 		_, fed := u.seen()
 		for name, want := range map[string]string{"before": "https://h/old", "after": "https://h/new"} {
@@ -263,7 +262,7 @@ func TestAFinishedOrSuspendedTaskReadsNoList(t *testing.T) {
 		suspended := listTask("suspended", "list")
 		suspended.Spec.Suspend = ptr.To(true)
 		for _, task := range []*v1alpha1.PrefetchTask{done, suspended} {
-			u.versions.observeTask(task)
+			u.versions.ObserveTask(task)
 			if u.fed[task.Name] != nil {
 				t.Errorf("%s got targets", task.Name)
 			}
@@ -276,7 +275,7 @@ func TestAFinishedOrSuspendedTaskReadsNoList(t *testing.T) {
 		again := done.DeepCopy()
 		again.Spec.Revision, again.ResourceVersion = "v2", "1000"
 		u.put("list", "https://h/b")
-		u.versions.observeTask(again)
+		u.versions.ObserveTask(again)
 		pass(time.Minute)
 		reads, fed := u.seen()
 		if reads != 1 || fed["done"] == nil {
@@ -319,7 +318,7 @@ func TestARunIsTiedToItsListOnceSomethingIsSubmitted(t *testing.T) {
 				u := newListUnit(t, task)
 				task = u.get("task")
 				u.put("list", "https://h/b\nhttps://h/a")
-				u.versions.observeTask(task)
+				u.versions.ObserveTask(task)
 				pass(time.Minute)
 				_, fed := u.seen()
 				ready := meta.FindStatusCondition(u.get("task").Status.Conditions, v1alpha1.ConditionReady)
@@ -359,7 +358,7 @@ func TestARetryThatWaitsForItsListSpeaksOfTheNewestGeneration(t *testing.T) {
 		task.Annotations, task.Generation = map[string]string{v1alpha1.RetryAnnotation: "1"}, 2
 		u := newListUnit(t, task)
 		u.put("list", "https://h/other")
-		u.versions.observeTask(u.get("task"))
+		u.versions.ObserveTask(u.get("task"))
 		pass(time.Minute)
 		status := u.get("task").Status
 		ready := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
@@ -375,7 +374,7 @@ func TestARetryThatWaitsForItsListSpeaksOfTheNewestGeneration(t *testing.T) {
 func TestAMissingListIsToldOnceAndLookedForAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newListUnit(t, listTask("task", "list"))
-		feed := func() { u.versions.observeTask(u.get("task")) }
+		feed := func() { u.versions.ObserveTask(u.get("task")) }
 		feed()
 		pass(10 * time.Second)
 		first := u.get("task")
@@ -404,7 +403,7 @@ func TestAMissingListIsToldOnceAndLookedForAgain(t *testing.T) {
 		edited := stalled.DeepCopy()
 		edited.Generation, edited.ResourceVersion = 2, "2000"
 		u.put("list", "https://h/a")
-		u.versions.observeTask(edited)
+		u.versions.ObserveTask(edited)
 		pass(2 * time.Second)
 		if after, fed := u.seen(); after != reads+1 || fed["task"] == nil {
 			t.Errorf("after an edit: %d reads, fed %v", after-reads, fed["task"])
@@ -420,19 +419,19 @@ func TestTargetsOutliveWritesAndReads(t *testing.T) {
 		u := newListUnit(t, stored)
 		targets := []v1alpha1.Target{"https://h/a", "https://h/b"}
 		task := taskstate.WithTargets(u.get("task"), targets)
-		written, err := u.store.writeStatus(context.Background(), task, func(task *v1alpha1.PrefetchTask) { claimedAt(task, time.Now()) })
+		written, err := u.store.WriteStatus(context.Background(), task, func(task *v1alpha1.PrefetchTask) { claimedAt(task, time.Now()) })
 		if err != nil || !slices.Equal(written.Spec.Targets, targets) || written.Status.TargetsHash != taskstate.HashTargets(task) {
 			t.Fatalf("written: %v, %+v", err, written)
 		}
 		if got := u.get("task"); len(got.Spec.Targets) != 0 || got.Status.TargetsHash == "" || *got.Status.Targets.Total != 2 {
 			t.Errorf("the API server has %+v", got)
 		}
-		read, err := u.store.readTask(context.Background(), task)
+		read, err := u.store.ReadTask(context.Background(), task)
 		if err != nil || !slices.Equal(read.Spec.Targets, targets) {
 			t.Errorf("read: %v, %+v", err, read)
 		}
 		other := taskstate.WithTargets(task, []v1alpha1.Target{"https://h/c"})
-		if read, err := u.store.readTask(context.Background(), other); err != nil || len(read.Spec.Targets) != 0 {
+		if read, err := u.store.ReadTask(context.Background(), other); err != nil || len(read.Spec.Targets) != 0 {
 			t.Errorf("a run with another list: %v, %+v", err, read)
 		}
 		edited := u.get("task")
@@ -440,7 +439,7 @@ func TestTargetsOutliveWritesAndReads(t *testing.T) {
 		if err := u.store.Update(context.Background(), edited); err != nil {
 			t.Fatal(err)
 		}
-		if read, err := u.store.readTask(context.Background(), task); err != nil || len(read.Spec.Targets) != 0 {
+		if read, err := u.store.ReadTask(context.Background(), task); err != nil || len(read.Spec.Targets) != 0 {
 			t.Errorf("a new run: %v, %+v", err, read)
 		}
 	})
@@ -532,16 +531,16 @@ func TestSmallListsThatMakeRoomDoNotLetLargeOnesExceedTheBudget(t *testing.T) {
 		u := newListUnit(t)
 		for i := range small {
 			u.put(fmt.Sprint("small-", i), fmt.Sprint("https://h/", i))
-			u.versions.observeTask(listTask(fmt.Sprint("small-", i), fmt.Sprint("small-", i)))
+			u.versions.ObserveTask(listTask(fmt.Sprint("small-", i), fmt.Sprint("small-", i)))
 		}
 		pass(40 * time.Second)
 		for i := range large {
 			u.put(fmt.Sprint("large-", i), longText(i, size))
-			u.versions.observeTask(listTask(fmt.Sprint("large-", i), fmt.Sprint("large-", i)))
+			u.versions.ObserveTask(listTask(fmt.Sprint("large-", i), fmt.Sprint("large-", i)))
 		}
 		pass(25 * time.Second)
 		kept := 0
-		for _, task := range u.versions.allTasks() {
+		for _, task := range u.versions.AllTasks() {
 			kept += taskstate.TargetsSize(task)
 		}
 		if kept > maxListed+readers*size {
@@ -557,20 +556,20 @@ func TestEditsOfATenantDoNotKeepOthersConfigMapsOut(t *testing.T) {
 		u := newListUnit(t)
 		for i := range many {
 			u.put(fmt.Sprint("list-", i), longText(i, size))
-			u.versions.observeTask(listTask(fmt.Sprint("task-", i), fmt.Sprint("list-", i)))
+			u.versions.ObserveTask(listTask(fmt.Sprint("task-", i), fmt.Sprint("list-", i)))
 		}
 		pass(20 * time.Second)
 		u.put("quiet", "https://h/quiet")
 		quiet := listTask("quiet", "quiet")
 		quiet.Namespace = "quiet"
-		u.versions.observeTask(quiet)
+		u.versions.ObserveTask(quiet)
 		version := 100
 		for range 30 {
 			for i := range many {
 				version++
 				edited := listTask(fmt.Sprint("task-", i), fmt.Sprint("list-", i))
 				edited.ResourceVersion = fmt.Sprint(version)
-				u.versions.observeTask(edited)
+				u.versions.ObserveTask(edited)
 			}
 			pass(20 * time.Second)
 			if _, fed := u.seen(); fed["quiet"] != nil {
@@ -592,23 +591,22 @@ func TestTellingOfABadListKeepsNoReaderBusy(t *testing.T) {
 				tasks = append(tasks, listTask(fmt.Sprintf("t-%d-%d", k, i), fmt.Sprint("bad-", k)))
 			}
 		}
-		slow := newUnit(t, nil, func(write func() error) error { time.Sleep(time.Second); return write() }, tasks...)
-		u := &listUnit{slow, &configMaps{texts: map[string]string{}}, map[string]*v1alpha1.PrefetchTask{}}
-		u.versions.sources = nil
-		u.lists = newTargetsResolver(u.listConfig(u.configMaps, u.lists.leads))
+		lists := &configMaps{texts: map[string]string{}}
+		slow := newUnitWith(t, nil, func(write func() error) error { time.Sleep(time.Second); return write() }, lists, tasks...)
+		u := &listUnit{slow, lists, map[string]*v1alpha1.PrefetchTask{}}
 		for k := range readers {
 			u.put(fmt.Sprint("bad-", k), "no URL")
 		}
 		u.put("quiet", "https://h/quiet")
 		for _, task := range tasks {
-			u.versions.observeTask(u.get(task.Name))
+			u.versions.ObserveTask(u.get(task.Name))
 		}
 		pass(2 * time.Second)
 		quiet := listTask("quiet", "quiet")
 		quiet.Namespace = "quiet"
-		u.versions.observeTask(quiet)
+		u.versions.ObserveTask(quiet)
 		pass(5 * time.Second)
-		if taskstate.IsUnresolved(u.versions.newestVersion(client.ObjectKeyFromObject(quiet))) {
+		if taskstate.IsUnresolved(u.versions.NewestVersion(client.ObjectKeyFromObject(quiet))) {
 			t.Error("the list of another namespace waits for statuses to be written")
 		}
 		pass(10 * time.Minute)

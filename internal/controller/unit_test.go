@@ -22,6 +22,8 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/credentials"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/metrics"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
@@ -42,6 +44,14 @@ var unitCreds = teo.Credentials{SecretID: "AKIDunit", SecretKey: "keyofunit"}
 // newUnit returns an operator of these tasks. onStatus, if there is one, stands
 // before each status write.
 func newUnit(t *testing.T, edgeOne http.RoundTripper, onStatus func(write func() error) error, tasks ...*v1alpha1.PrefetchTask) *unit {
+	t.Helper()
+	return newUnitWith(t, edgeOne, onStatus, nil, tasks...)
+}
+
+// newUnitWith is like newUnit, and reads ConfigMaps from lists if that is not nil.
+func newUnitWith(
+	t *testing.T, edgeOne http.RoundTripper, onStatus func(write func() error) error, lists client.Reader, tasks ...*v1alpha1.PrefetchTask,
+) *unit {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	if err := errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
@@ -71,26 +81,29 @@ func newUnit(t *testing.T, edgeOne http.RoundTripper, onStatus func(write func()
 			RecheckInterval: 30 * time.Second, SignatureValidity: 5 * time.Minute, SettleMargin: 30 * time.Second, HistoryRetention: 72 * time.Hour,
 			WriteTimeout: 10 * time.Second, CallTimeout: 10 * time.Second, ShutdownGrace: 25 * time.Second,
 		},
-		versions:      newTaskStore(),
+		versions:      kube.NewTaskStore(),
 		edgeOne:       teoClient,
 		credentials:   &credentials.Reader{Live: c, Own: func() (teo.Credentials, error) { return unitCreds, nil }, MaxAge: time.Minute},
-		eventReporter: &eventReporter{events: noEvents{}},
-		claiming:      semaphore.NewWeighted(maxStatusWriters),
-		runs:          newWriteRate(runRate),
-		notes:         newWriteRate(noteRate),
+		EventReporter: kube.NewEventReporter(noEvents{}, metrics.ObserveRun),
+		claiming:      semaphore.NewWeighted(kube.MaxStatusWriters),
+		runs:          kube.NewWriteRate(kube.RunRate),
+		notes:         kube.NewWriteRate(kube.NoteRate),
 		critical:      critical,
 	}
 	leads := make(chan struct{})
 	close(leads)
-	op.store = newStatusWriter(c, c, op.versions, 10*time.Second)
-	op.lists = newTargetsResolver(op.listConfig(c, leads))
+	op.store = kube.NewStatusWriter(c, c, op.versions, 10*time.Second)
+	if lists == nil {
+		lists = c
+	}
+	op.lists = newTargetsResolver(op.listConfig(lists, leads))
 	return &unit{t: t, sharedState: op}
 }
 
 // listConfig is what readers of target lists need.
 func (op *sharedState) listConfig(live client.Reader, leads <-chan struct{}) listConfig {
 	return listConfig{
-		versions: op.versions, store: op.store, eventReporter: op.eventReporter, live: live, leads: leads, critical: op.critical,
+		versions: op.versions, store: op.store, EventReporter: op.EventReporter, live: live, leads: leads, critical: op.critical,
 		recheckInterval: op.RecheckInterval, readTimeout: op.WriteTimeout,
 	}
 }
@@ -157,7 +170,7 @@ func execute(t *testing.T, edgeOne *simulator.Simulator, urls ...string) (jobID 
 func (u *unit) submitter(tasks ...*v1alpha1.PrefetchTask) (*Submitter, *accountQueue) {
 	s := newSubmitter(u.sharedState)
 	for _, task := range tasks {
-		s.versions.observeTask(task)
+		s.versions.ObserveTask(task)
 	}
 	l := s.queueFor(taskstate.AccountKey{})
 	return s, l
@@ -181,7 +194,7 @@ func (u *unit) planned(l *accountQueue) *queue.Call {
 func (u *unit) poller(tasks ...*v1alpha1.PrefetchTask) *Poller {
 	p := newPoller(u.sharedState, NewRecordedJobs())
 	for _, task := range tasks {
-		p.versions.observeTask(task)
+		p.versions.ObserveTask(task)
 	}
 	return p
 }
@@ -236,3 +249,8 @@ func readingOf(task *v1alpha1.PrefetchTask, listed taskstate.JobRecords, at time
 	}
 	return seen
 }
+
+// roundTrip is a transport.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }

@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
@@ -22,16 +23,16 @@ const maxSettleTries = 3
 func (s *Submitter) recordOutcomes(ctx context.Context, claimID string, tasks []*v1alpha1.PrefetchTask, claimed []bool, c taskstate.Transition) []*v1alpha1.PrefetchTask {
 	var mu sync.Mutex
 	var unsettled []*v1alpha1.PrefetchTask
-	writeInParallel(len(tasks), func(i int) {
+	kube.WriteInParallel(len(tasks), func(i int) {
 		if !claimed[i] || tasks[i] == nil {
 			return
 		}
 		before := tasks[i]
-		after, err := s.store.settleClaim(ctx, before, claimID, c, maxSettleTries)
+		after, err := s.store.SettleClaim(ctx, before, claimID, c, maxSettleTries)
 		tasks[i] = after
-		s.reportFinished(before, after)
+		s.ReportFinished(before, after)
 		if err == nil {
-			s.reportRefusedWrite(before, after, nil)
+			s.ReportRefusedWrite(before, after, nil)
 			return
 		}
 		mu.Lock()
@@ -46,12 +47,12 @@ func (s *Submitter) recordOutcomes(ctx context.Context, claimID string, tasks []
 // their own URLs meanwhile, and nothing else. A task that the API server refuses is kept
 // in mind until somebody changes it.
 func (s *Submitter) recordInBackground(ctx context.Context, claimID string, unsettled []*v1alpha1.PrefetchTask, c taskstate.Transition) {
-	writeInParallel(len(unsettled), func(i int) {
+	kube.WriteInParallel(len(unsettled), func(i int) {
 		before := unsettled[i]
-		after, err := s.store.settleClaim(ctx, before, claimID, c, unlimitedTries)
-		s.reportFinished(before, after)
-		s.reportRefusedWrite(before, after, err)
-		if isRefused(err) {
+		after, err := s.store.SettleClaim(ctx, before, claimID, c, kube.UnlimitedTries)
+		s.ReportFinished(before, after)
+		s.ReportRefusedWrite(before, after, err)
+		if kube.IsRefused(err) {
 			log.FromContext(ctx).Error(err, "Could not record the outcome of a call", "task", client.ObjectKeyFromObject(before), "claim", claimID)
 			s.unrecorded.addOutcome(after, unrecordedOutcome{claimID, after.ResourceVersion, c, time.Now()})
 		}
@@ -82,7 +83,7 @@ func (u *unrecordedCalls) addOutcome(task *v1alpha1.PrefetchTask, outcome unreco
 	if u.tasks == nil {
 		u.tasks = map[types.UID]unrecordedOutcome{}
 	}
-	dropOldest(u.tasks, maxUnrecorded, task.UID, func(known unrecordedOutcome) time.Time { return known.at })
+	kube.DropOldest(u.tasks, maxUnrecorded, task.UID, func(known unrecordedOutcome) time.Time { return known.at })
 	u.tasks[task.UID] = outcome
 }
 
@@ -95,7 +96,7 @@ func (u *unrecordedCalls) takeOutcome(task *v1alpha1.PrefetchTask) (outcome unre
 		return outcome, false
 	}
 	delete(u.tasks, task.UID)
-	return outcome, isClaimedBy(task, outcome.claimID)
+	return outcome, kube.IsClaimedBy(task, outcome.claimID)
 }
 
 // recordLateOutcome writes the outcome of a call to a task that did not take it before somebody

@@ -22,6 +22,8 @@ type Collector struct {
 	unsettled func(now time.Time) map[string]time.Duration // age of the oldest lost call by zone
 }
 
+// NewCollector returns a collector. zones reports the zones in use by ID; unsettled reports by
+// zone the age of the oldest call of unknown outcome.
 func NewCollector(
 	limit int, leads <-chan struct{}, tasks *taskCounter, zones func(now time.Time) map[string]ZoneStats, unsettled func(now time.Time) map[string]time.Duration,
 ) *Collector {

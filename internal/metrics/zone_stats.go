@@ -16,6 +16,7 @@ type ZoneStats struct {
 // acceptedFrom is whose call for a zone, or read of its quota, EdgeOne accepted lately.
 type acceptedFrom int
 
+// The callers whose calls for a zone EdgeOne accepted, from the least trusted.
 const (
 	AcceptedFromNobody acceptedFrom = iota
 	AcceptedFromTenant

@@ -9,7 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 )
 
 type counting struct {
@@ -32,7 +32,7 @@ func TestPagesOfTheAPIServerAreReadAhead(t *testing.T) {
 	var requests atomic.Int32
 	cfg := rest.CopyConfig(w.cluster.Admin)
 	cfg.Wrap(func(to http.RoundTripper) http.RoundTripper { return counting{to, &requests} })
-	cfg.Wrap(controller.NewReadAhead)
+	cfg.Wrap(kube.NewReadAhead)
 	cl, err := client.New(cfg, client.Options{Scheme: w.Scheme()})
 	w.must(err)
 	w.must(cl.List(t.Context(), &v1alpha1.PrefetchTaskList{}, client.InNamespace(w.namespace))) // finds out what is served where

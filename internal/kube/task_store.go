@@ -1,4 +1,4 @@
-package controller
+package kube
 
 import (
 	"maps"
@@ -12,7 +12,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// taskStore has the newest version of each task that something is left to do for. It
+// TaskStore has the newest version of each task that something is left to do for. It
 // is the only place that decides which version of a task is the newest, and whether
 // the task exists.
 //
@@ -24,7 +24,7 @@ import (
 // get its newest version from here while they hold their own lock. So the last one
 // to look sees the newest version, whoever brought it. The lock of versions comes
 // after every other lock, except those of lists and of loader.
-type taskStore struct {
+type TaskStore struct {
 	subscribers []func(before, after *v1alpha1.PrefetchTask)
 	sources     []targetSource // in the order in which they are asked
 
@@ -36,36 +36,37 @@ type taskStore struct {
 
 // targetSource knows targets that the watch does not bring.
 type targetSource interface {
-	// addTargets returns next with its targets, if they are known and kept. known is the
+	// AddTargets returns next with its targets, if they are known and kept. known is the
 	// version before, nil if there is none.
-	addTargets(known, next *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask
-	// removeTask forgets a task that is gone.
-	removeTask(task *v1alpha1.PrefetchTask)
+	AddTargets(known, next *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask
+	// RemoveTask forgets a task that is gone.
+	RemoveTask(task *v1alpha1.PrefetchTask)
 }
 
-// addSource has a source asked for the targets of each version that comes. It must not run
+// AddSource has a source asked for the targets of each version that comes. It must not run
 // at the same time as a change.
-func (v *taskStore) addSource(source targetSource) { v.sources = append(v.sources, source) }
+func (v *TaskStore) AddSource(source targetSource) { v.sources = append(v.sources, source) }
 
-func newTaskStore() *taskStore {
-	return &taskStore{
+// NewTaskStore returns an empty store.
+func NewTaskStore() *TaskStore {
+	return &TaskStore{
 		tasks: map[client.ObjectKey]*v1alpha1.PrefetchTask{}, deleted: map[client.ObjectKey]types.UID{}, accounts: map[taskstate.AccountKey]int{},
 	}
 }
 
-// subscribe has f called for each task that is here, and after each change. before is
+// Subscribe has f called for each task that is here, and after each change. before is
 // nil for a task that was not here, after is nil for one that is not here any more.
 // It must not run at the same time as a change.
-func (v *taskStore) subscribe(f func(before, after *v1alpha1.PrefetchTask)) {
+func (v *TaskStore) Subscribe(f func(before, after *v1alpha1.PrefetchTask)) {
 	v.subscribers = append(v.subscribers, f)
-	for _, task := range v.allTasks() {
+	for _, task := range v.AllTasks() {
 		f(nil, task)
 	}
 }
 
-// observeTask takes a version from the watch. A slimmed one says that nothing is left to do
+// ObserveTask takes a version from the watch. A slimmed one says that nothing is left to do
 // for the task.
-func (v *taskStore) observeTask(task *v1alpha1.PrefetchTask) {
+func (v *TaskStore) ObserveTask(task *v1alpha1.PrefetchTask) {
 	key := client.ObjectKeyFromObject(task)
 	v.changeVersion(key, task, func(known *v1alpha1.PrefetchTask) bool {
 		if v.deleted[key] == task.UID && task.UID != "" {
@@ -76,9 +77,9 @@ func (v *taskStore) observeTask(task *v1alpha1.PrefetchTask) {
 	})
 }
 
-// removeTask takes from the watch that a task is gone. One that was made again under its
+// RemoveTask takes from the watch that a task is gone. One that was made again under its
 // name, and is known already, stays.
-func (v *taskStore) removeTask(task *v1alpha1.PrefetchTask) {
+func (v *TaskStore) RemoveTask(task *v1alpha1.PrefetchTask) {
 	key := client.ObjectKeyFromObject(task)
 	v.changeVersion(key, nil, func(known *v1alpha1.PrefetchTask) bool {
 		if v.deleted[key] == task.UID {
@@ -88,9 +89,9 @@ func (v *taskStore) removeTask(task *v1alpha1.PrefetchTask) {
 	})
 }
 
-// learnVersion takes a version that did not come from the watch, and returns the newest one
+// LearnVersion takes a version that did not come from the watch, and returns the newest one
 // of that task. A task that is not here stays unknown, and is returned as it is.
-func (v *taskStore) learnVersion(task *v1alpha1.PrefetchTask) (newest *v1alpha1.PrefetchTask) {
+func (v *TaskStore) LearnVersion(task *v1alpha1.PrefetchTask) (newest *v1alpha1.PrefetchTask) {
 	newest = v.changeVersion(client.ObjectKeyFromObject(task), task, func(known *v1alpha1.PrefetchTask) bool {
 		return known != nil && known.UID == task.UID && isNewerVersion(task, known)
 	})
@@ -102,7 +103,7 @@ func (v *taskStore) learnVersion(task *v1alpha1.PrefetchTask) (newest *v1alpha1.
 
 // learnDeleted takes from a live read that a task is gone. It does not come back when
 // the watch brings an older version late.
-func (v *taskStore) learnDeleted(task *v1alpha1.PrefetchTask) {
+func (v *TaskStore) learnDeleted(task *v1alpha1.PrefetchTask) {
 	key := client.ObjectKeyFromObject(task)
 	v.changeVersion(key, nil, func(known *v1alpha1.PrefetchTask) bool {
 		if known == nil || known.UID != task.UID {
@@ -113,27 +114,27 @@ func (v *taskStore) learnDeleted(task *v1alpha1.PrefetchTask) {
 	})
 }
 
-// dropTargets forgets the targets of a task that are not in its spec, so that they are
+// DropTargets forgets the targets of a task that are not in its spec, so that they are
 // read again.
-func (v *taskStore) dropTargets(task *v1alpha1.PrefetchTask) {
+func (v *TaskStore) DropTargets(task *v1alpha1.PrefetchTask) {
 	key := client.ObjectKeyFromObject(task)
-	known := v.newestVersion(key)
+	known := v.NewestVersion(key)
 	if known == nil || known.UID != task.UID || !taskstate.IsFromConfigMap(known) {
 		return
 	}
 	v.changeVersion(key, taskstate.WithTargets(known, nil), func(newest *v1alpha1.PrefetchTask) bool { return newest == known })
 }
 
-// elideTargets forgets the targets of a task that are in its spec.
-func (v *taskStore) elideTargets(key client.ObjectKey) {
-	if known := v.newestVersion(key); known != nil && taskstate.HasLongList(known) {
+// ElideTargets forgets the targets of a task that are in its spec.
+func (v *TaskStore) ElideTargets(key client.ObjectKey) {
+	if known := v.NewestVersion(key); known != nil && taskstate.HasLongList(known) {
 		v.changeVersion(key, taskstate.ElideTargets(known), func(newest *v1alpha1.PrefetchTask) bool { return newest == known })
 	}
 }
 
 // changeVersion puts next in place of the version that is known, if that is accepted, and
 // tells the subscribers. It returns the newest version.
-func (v *taskStore) changeVersion(key client.ObjectKey, next *v1alpha1.PrefetchTask, accept func(known *v1alpha1.PrefetchTask) bool) *v1alpha1.PrefetchTask {
+func (v *TaskStore) changeVersion(key client.ObjectKey, next *v1alpha1.PrefetchTask, accept func(known *v1alpha1.PrefetchTask) bool) *v1alpha1.PrefetchTask {
 	v.mu.Lock()
 	known := v.tasks[key]
 	if !accept(known) {
@@ -145,7 +146,7 @@ func (v *taskStore) changeVersion(key client.ObjectKey, next *v1alpha1.PrefetchT
 	}
 	for _, source := range v.sources {
 		if next != nil {
-			next = source.addTargets(known, next)
+			next = source.AddTargets(known, next)
 		}
 	}
 	v.putVersion(key, known, next)
@@ -158,7 +159,7 @@ func (v *taskStore) changeVersion(key client.ObjectKey, next *v1alpha1.PrefetchT
 	return next
 }
 
-func (v *taskStore) putVersion(key client.ObjectKey, known, next *v1alpha1.PrefetchTask) {
+func (v *TaskStore) putVersion(key client.ObjectKey, known, next *v1alpha1.PrefetchTask) {
 	if known != nil {
 		a := taskstate.AccountKeyOf(known)
 		if v.accounts[a]--; v.accounts[a] == 0 {
@@ -166,7 +167,7 @@ func (v *taskStore) putVersion(key client.ObjectKey, known, next *v1alpha1.Prefe
 		}
 		if next == nil || next.UID != known.UID {
 			for _, source := range v.sources {
-				source.removeTask(known)
+				source.RemoveTask(known)
 			}
 		}
 	}
@@ -178,22 +179,22 @@ func (v *taskStore) putVersion(key client.ObjectKey, known, next *v1alpha1.Prefe
 	v.accounts[taskstate.AccountKeyOf(next)]++
 }
 
-// newestVersion returns the newest version of a task, nil if nothing is left to do for it.
-func (v *taskStore) newestVersion(key client.ObjectKey) *v1alpha1.PrefetchTask {
+// NewestVersion returns the newest version of a task, nil if nothing is left to do for it.
+func (v *TaskStore) NewestVersion(key client.ObjectKey) *v1alpha1.PrefetchTask {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.tasks[key]
 }
 
-// allTasks returns the newest versions of all tasks.
-func (v *taskStore) allTasks() map[client.ObjectKey]*v1alpha1.PrefetchTask {
+// AllTasks returns the newest versions of all tasks.
+func (v *TaskStore) AllTasks() map[client.ObjectKey]*v1alpha1.PrefetchTask {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return maps.Clone(v.tasks)
 }
 
-// hasAccount says whether there are tasks of an account.
-func (v *taskStore) hasAccount(a taskstate.AccountKey) bool {
+// HasAccount says whether there are tasks of an account.
+func (v *TaskStore) HasAccount(a taskstate.AccountKey) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.accounts[a] > 0

@@ -1,4 +1,4 @@
-package controller
+package kube
 
 import (
 	"fmt"
@@ -16,7 +16,7 @@ import (
 
 // pagesOf answers with one page of n, and counts the requests.
 func pagesOf(n int, asked *atomic.Int32, fail func(page int) error) http.RoundTripper {
-	return roundTrip(func(req *http.Request) (*http.Response, error) {
+	return roundTripFunc(func(req *http.Request) (*http.Response, error) {
 		asked.Add(1)
 		var page int
 		if token := req.URL.Query().Get("continue"); token != "" {
@@ -38,10 +38,6 @@ func pagesOf(n int, asked *atomic.Int32, fail func(page int) error) http.RoundTr
 		return w.Result(), err
 	})
 }
-
-type roundTrip func(*http.Request) (*http.Response, error)
-
-func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 // askFor makes a request and returns the answer's body.
 func askFor(t *testing.T, to http.RoundTripper, path, query string) string {
@@ -137,7 +133,7 @@ func TestAPageOfLargeTasksHasFewerOfThem(t *testing.T) {
 		const small, large = 100, 1 << 20
 		sizes := slices.Concat(slices.Repeat([]int{small}, 3000), slices.Repeat([]int{large}, 60), slices.Repeat([]int{small}, 3000))
 		var most, requests int
-		api := roundTrip(func(req *http.Request) (*http.Response, error) {
+		api := roundTripFunc(func(req *http.Request) (*http.Response, error) {
 			query := req.URL.Query()
 			from, _ := strconv.Atoi(query.Get("continue")) // "" is 0
 			limit, err := strconv.Atoi(query.Get("limit"))
@@ -208,9 +204,14 @@ func TestFewPagesAreKeptAndNoneForLong(t *testing.T) {
 		if asked, kept := asked.Load(), kept(); asked != 100+maxAhead || kept != maxAhead {
 			t.Errorf("%d pages were asked for, and %d are kept", asked, kept)
 		}
-		pass(2*pageTimeout + time.Second)
+		time.Sleep(2*pageTimeout + time.Second)
+		synctest.Wait()
 		if n := kept(); n != 0 {
 			t.Errorf("%d pages are kept of lists that ended early", n)
 		}
 	})
 }
+
+type roundTripFunc func(*http.Request) (*http.Response, error)
+
+func (f roundTripFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }

@@ -1,4 +1,4 @@
-package controller
+package kube
 
 import (
 	"time"
@@ -33,9 +33,9 @@ func (f *finishedTask) DeepCopyObject() runtime.Object {
 	return &c
 }
 
-// pruneFinishedTask returns what the cache keeps of a task: a finishedTask if nothing is left
+// PruneFinishedTask returns what the cache keeps of a task: a finishedTask if nothing is left
 // to do for it, else the task without what the operator never reads.
-func pruneFinishedTask(task *v1alpha1.PrefetchTask) client.Object {
+func PruneFinishedTask(task *v1alpha1.PrefetchTask) client.Object {
 	hasWork := task.Status.Submission != nil || taskstate.IsNewRun(task) || taskstate.IsRetryDue(task)
 	if hasWork || !taskstate.IsRunOver(task) || task.Status.ObservedGeneration != task.Generation {
 		return pruneTask(task)
@@ -53,8 +53,8 @@ func pruneFinishedTask(task *v1alpha1.PrefetchTask) client.Object {
 	return kept
 }
 
-// expiryOf returns when a task in the cache is to be deleted, and whether it ever is.
-func expiryOf(cached client.Object) (time.Time, bool) {
+// ExpiryOf returns when a task in the cache is to be deleted, and whether it ever is.
+func ExpiryOf(cached client.Object) (time.Time, bool) {
 	finished, ok := cached.(*finishedTask)
 	if !ok || finished.expires == 0 {
 		return time.Time{}, false
@@ -62,9 +62,9 @@ func expiryOf(cached client.Object) (time.Time, bool) {
 	return time.Unix(finished.expires, 0), true
 }
 
-// readyReasonOf returns the reason of the condition Ready of a task in the cache; Waiting if
+// ReadyReasonOf returns the reason of the condition Ready of a task in the cache; Waiting if
 // its status does not speak of its spec yet, and "" of nil.
-func readyReasonOf(cached client.Object) string {
+func ReadyReasonOf(cached client.Object) string {
 	switch cached := cached.(type) {
 	case *v1alpha1.PrefetchTask:
 		if reason := taskstate.ReadyReason(cached); reason != "" && cached.Status.ObservedGeneration == cached.Generation {
@@ -77,9 +77,9 @@ func readyReasonOf(cached client.Object) string {
 	return ""
 }
 
-// cachedTask returns what the cache has of a task. Of a finished one that is a task with
+// CachedTask returns what the cache has of a task. Of a finished one that is a task with
 // nothing but its identity, for which taskstate.IsSlimmed holds.
-func cachedTask(cached client.Object) *v1alpha1.PrefetchTask {
+func CachedTask(cached client.Object) *v1alpha1.PrefetchTask {
 	if task, ok := cached.(*v1alpha1.PrefetchTask); ok {
 		return task
 	}

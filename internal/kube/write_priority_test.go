@@ -1,4 +1,4 @@
-package controller
+package kube
 
 import (
 	"context"
@@ -48,7 +48,7 @@ func TestUrgentWritesGoFirstAndPatientOnesAreNotForgotten(t *testing.T) {
 
 func TestPatientWritesGoAFewAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		turns := &writePriority{free: maxStatusWriters, patientFree: patientWriters}
+		turns := &writePriority{free: MaxStatusWriters, patientFree: patientWriters}
 		going := 0
 		for range 3 * patientWriters {
 			go func() {

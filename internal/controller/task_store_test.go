@@ -8,86 +8,12 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
-
-// versionOf is a version of the task default/a.
-func versionOf(uid, resourceVersion string) *v1alpha1.PrefetchTask {
-	task := unitTask("a", 1)
-	task.UID, task.ResourceVersion = types.UID(uid), resourceVersion
-	return task
-}
-
-func TestTheNewestVersionIsDecidedInOnePlace(t *testing.T) {
-	type step struct {
-		how  string // see, learn, remove, live read finds it gone, finished
-		uid  string
-		rv   string
-		want string // UID and resourceVersion of the newest version afterwards, "" if there is none
-	}
-	for _, tt := range []struct {
-		name  string
-		steps []step
-	}{
-		{"the watch brings newer versions", []step{{"see", "x", "1", "x 1"}, {"see", "x", "2", "x 2"}}},
-		{"the watch lags behind a write", []step{{"see", "x", "1", "x 1"}, {"learn", "x", "3", "x 3"}, {"see", "x", "2", "x 3"}, {"see", "x", "4", "x 4"}}},
-		{"a write lags behind the watch", []step{{"see", "x", "9", "x 9"}, {"learn", "x", "8", "x 9"}}},
-		{"versions are numbers", []step{{"see", "x", "9", "x 9"}, {"learn", "x", "10", "x 10"}, {"see", "x", "9", "x 10"}}},
-		{"a write alone makes no task known", []step{{"learn", "x", "1", ""}}},
-		{"a write to a task that is gone", []step{{"see", "x", "1", "x 1"}, {"remove", "x", "2", ""}, {"learn", "x", "3", ""}}},
-		{"a write to the task that had the name before", []step{{"see", "x", "1", "x 1"}, {"remove", "x", "2", ""}, {"see", "y", "3", "y 3"}, {"learn", "x", "4", "y 3"}}},
-		{"made again, and the watch did not tell of the deletion", []step{{"see", "x", "1", "x 1"}, {"see", "y", "3", "y 3"}}},
-		{"the deletion of the one before comes late", []step{{"see", "x", "1", "x 1"}, {"see", "y", "3", "y 3"}, {"remove", "x", "2", "y 3"}}},
-		{"an old version of the one before comes late", []step{{"see", "x", "1", "x 1"}, {"see", "y", "3", "y 3"}, {"see", "x", "2", "y 3"}}},
-		{"a live read finds it gone", []step{{"see", "x", "1", "x 1"}, {"gone", "x", "1", ""}, {"see", "x", "2", ""}, {"learn", "x", "2", ""}, {"remove", "x", "3", ""}}},
-		{"and it was made again", []step{{"see", "x", "1", "x 1"}, {"gone", "x", "1", ""}, {"see", "y", "3", "y 3"}, {"gone", "x", "1", "y 3"}, {"learn", "y", "4", "y 4"}}},
-		{"finished, and later asked to do more", []step{{"see", "x", "1", "x 1"}, {"finished", "x", "2", ""}, {"learn", "x", "2", ""}, {"see", "x", "3", "x 3"}}},
-		{"finished by a write", []step{{"see", "x", "1", "x 1"}, {"learn", "x", "2", "x 2"}, {"finished", "x", "2", ""}}},
-		{"finished before what is known", []step{{"see", "x", "1", "x 1"}, {"learn", "x", "3", "x 3"}, {"finished", "x", "2", "x 3"}}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			v := newTaskStore()
-			told := ""
-			v.subscribe(func(_, after *v1alpha1.PrefetchTask) {
-				told = ""
-				if after != nil {
-					told = string(after.UID) + " " + after.ResourceVersion
-				}
-			})
-			for i, s := range tt.steps {
-				switch task := versionOf(s.uid, s.rv); s.how {
-				case "see":
-					v.observeTask(task)
-				case "learn":
-					v.learnVersion(task)
-				case "remove":
-					v.removeTask(task)
-				case "gone":
-					v.learnDeleted(task)
-				case "finished":
-					task.Spec = v1alpha1.PrefetchTaskSpec{}
-					v.observeTask(task)
-				}
-				got := ""
-				if newest := v.newestVersion(client.ObjectKey{Namespace: "default", Name: "a"}); newest != nil {
-					got = string(newest.UID) + " " + newest.ResourceVersion
-				}
-				if got != s.want || told != s.want {
-					t.Fatalf("step %d, %s %s %s: the newest is %q and told is %q, want %q", i, s.how, s.uid, s.rv, got, told, s.want)
-				}
-			}
-			v.removeTask(versionOf("x", "99"))
-			v.removeTask(versionOf("y", "99"))
-			if len(v.tasks)+len(v.deleted)+len(v.accounts) > 0 {
-				t.Errorf("of what is gone stays %v, %v, %v", v.tasks, v.deleted, v.accounts)
-			}
-		})
-	}
-}
 
 // standsIn names the Secrets in whose lines the task default/a waits.
 func standsIn(s *Submitter) (secrets []string) {
@@ -104,16 +30,16 @@ func TestATaskStandsInTheLineOfTheSecretThatItsNewestVersionNames(t *testing.T) 
 	older.Spec.CredentialsSecretRef.Name = "old"
 	newer := versionOf("x", "12")
 	newer.Spec.CredentialsSecretRef.Name = "new"
-	for name, bring := range map[string]func(v *taskStore){
-		"the watch in order":           func(v *taskStore) { v.observeTask(older); v.observeTask(newer) },
-		"the old version comes late":   func(v *taskStore) { v.observeTask(older); v.observeTask(newer); v.observeTask(older) },
-		"a live read before the watch": func(v *taskStore) { v.observeTask(older); v.learnVersion(newer); v.observeTask(newer) },
-		"a write to the old version is late": func(v *taskStore) {
-			v.observeTask(older)
-			v.observeTask(newer)
+	for name, bring := range map[string]func(v *kube.TaskStore){
+		"the watch in order":           func(v *kube.TaskStore) { v.ObserveTask(older); v.ObserveTask(newer) },
+		"the old version comes late":   func(v *kube.TaskStore) { v.ObserveTask(older); v.ObserveTask(newer); v.ObserveTask(older) },
+		"a live read before the watch": func(v *kube.TaskStore) { v.ObserveTask(older); v.LearnVersion(newer); v.ObserveTask(newer) },
+		"a write to the old version is late": func(v *kube.TaskStore) {
+			v.ObserveTask(older)
+			v.ObserveTask(newer)
 			w := older.DeepCopy()
 			w.ResourceVersion = "11"
-			v.learnVersion(w)
+			v.LearnVersion(w)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -122,7 +48,7 @@ func TestATaskStandsInTheLineOfTheSecretThatItsNewestVersionNames(t *testing.T) 
 			if got := standsIn(s); !slices.Equal(got, []string{"new"}) {
 				t.Errorf("it stands in the lines of %q, want new", got)
 			}
-			s.versions.removeTask(newer)
+			s.versions.RemoveTask(newer)
 			if got := standsIn(s); got != nil {
 				t.Errorf("it is gone, and stands in the lines of %q", got)
 			}
@@ -167,9 +93,9 @@ func TestAStatusWriteToATaskThatIsGoneLeavesNothingInLine(t *testing.T) {
 				made := versionOf("made again", "5000")
 				u := newUnit(t, edgeOne.RoundTripper(), func(write func() error) error {
 					err := write()
-					s.versions.removeTask(watched) // kubectl replace --force, seen before the answer to the write
+					s.versions.RemoveTask(watched) // kubectl replace --force, seen before the answer to the write
 					if again {
-						s.versions.observeTask(made)
+						s.versions.ObserveTask(made)
 					}
 					return err
 				}, unitTask("a", 1))
@@ -214,16 +140,16 @@ func TestALostCallHoldsItsURLsWhenItsTaskWasMadeAgain(t *testing.T) {
 				u := newUnit(t, nil, nil)
 				s, l := u.submitter()
 				old := versionOf("old", "100")
-				s.versions.observeTask(old)
+				s.versions.ObserveTask(old)
 				call := u.planned(l)
 				l.queue.ReserveURLs("c", unitZone, call.URLs, time.Now())
 				claimed := claimedAt(old.DeepCopy(), time.Now())
 				claimed.Status.Submission.ClaimID, claimed.ResourceVersion = "c", "101"
-				s.versions.learnVersion(claimed)
-				s.versions.removeTask(old)
+				s.versions.LearnVersion(claimed)
+				s.versions.RemoveTask(old)
 				made := unitTask(name, 1) // the same URL
 				made.UID, made.ResourceVersion = "new", "103"
-				s.versions.observeTask(made)
+				s.versions.ObserveTask(made)
 				l.queue.TrackLostCall(call, "c", s.newestVersions(l, call), time.Now())
 				if next := l.queue.PlanNext(time.Now()); next.Call != nil {
 					t.Error("the URL goes out again at once, while the lost call may be executed")
@@ -245,17 +171,17 @@ func TestAListThatComesLateBringsNothingBack(t *testing.T) {
 				u.put("urls", "https://h/0\n")
 				s, _ := u.submitter()
 				cached := u.get("a")
-				s.versions.observeTask(cached)
+				s.versions.ObserveTask(cached)
 				synctest.Wait() // the read is under way
 				newer := cached.DeepCopy()
 				newer.ResourceVersion, newer.Generation = "9999", 2
 				newer.Spec.CredentialsSecretRef.Name = "new"
 				if what == "deleted" {
-					s.versions.removeTask(cached)
+					s.versions.RemoveTask(cached)
 				} else {
-					s.versions.observeTask(newer)
+					s.versions.ObserveTask(newer)
 				}
-				s.versions.learnVersion(taskstate.WithTargets(cached, []v1alpha1.Target{"https://h/0"})) // as the read found it
+				s.versions.LearnVersion(taskstate.WithTargets(cached, []v1alpha1.Target{"https://h/0"})) // as the read found it
 				pass(10 * time.Second)
 				want := []string{"new"}
 				if what == "deleted" {
@@ -264,8 +190,8 @@ func TestAListThatComesLateBringsNothingBack(t *testing.T) {
 				if got := standsIn(s); !slices.Equal(got, want) {
 					t.Errorf("it stands in the lines of %q, want %q", got, want)
 				}
-				s.versions.removeTask(newer)
-				if n := len(u.lists.pendingTasks) + len(s.versions.tasks); n > 0 {
+				s.versions.RemoveTask(newer)
+				if n := len(u.lists.pendingTasks) + len(s.versions.AllTasks()); n > 0 {
 					t.Errorf("%d things stay of a task that is gone", n)
 				}
 			})
@@ -294,7 +220,7 @@ func TestATaskThatIsBeingDeletedIsLeftAlone(t *testing.T) {
 			if err := u.store.Delete(t.Context(), u.get(task.Name)); err != nil {
 				t.Fatal(err)
 			}
-			s.versions.observeTask(u.get(task.Name))
+			s.versions.ObserveTask(u.get(task.Name))
 		}
 		if len(p.zones) != 0 || l.queue.Len() != 0 {
 			t.Errorf("looked at are %v, in line are %d", p.zones, l.queue.Len())
@@ -308,7 +234,7 @@ func TestATaskThatIsBeingDeletedIsLeftAlone(t *testing.T) {
 			t.Errorf("%d writes", writes)
 		}
 		other := unitTask("other", 1) // the URL that the lost call may have submitted
-		s.versions.observeTask(other)
+		s.versions.ObserveTask(other)
 		if next := l.queue.PlanNext(time.Now()); next.Call != nil {
 			t.Error("a URL of a lost call goes out again while that call may be executed")
 		}
@@ -328,15 +254,12 @@ func TestWhatBecomesDueBeforeTheQueueIsThereIsDueAfterwards(t *testing.T) {
 		accounts, zones := priorityqueue.New[taskstate.AccountKey]("accounts"), priorityqueue.New[zoneKey]("zones")
 		defer accounts.ShutDown()
 		defer zones.ShutDown()
-		s.useQueue(accounts)
-		p.useQueue(zones)
+		s.UseQueue(accounts)
+		p.UseQueue(zones)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if accounts.Len() != 1 || zones.Len() != 1 {
 			t.Errorf("due are %d accounts and %d zones, want one each", accounts.Len(), zones.Len())
-		}
-		if s.delayedQueue.early != nil || p.delayedQueue.early != nil {
-			t.Error("what was due early is kept")
 		}
 	})
 }
@@ -345,10 +268,10 @@ func TestAKeyThatIsWokenHasTheUsualPriority(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		queue := priorityqueue.New[string]("keys")
 		defer queue.ShutDown()
-		var w delayedQueue[string]
-		w.enqueueAfter("early", 0)
-		w.useQueue(queue)
-		w.enqueueAfter("later", 0)
+		var w kube.DelayedQueue[string]
+		w.EnqueueAfter("early", 0)
+		w.UseQueue(queue)
+		w.EnqueueAfter("later", 0)
 		synctest.Wait()
 		for range queue.Len() {
 			if key, priority, _ := queue.GetWithPriority(); priority != 0 {
@@ -370,15 +293,15 @@ func TestNothingIsKeptOfAccountsWhoseTasksAreGone(t *testing.T) {
 			task := unitTask("a", 1)
 			task.Namespace, task.ResourceVersion = fmt.Sprintf("preview-%d", i), fmt.Sprint(i+1)
 			task.Spec.CredentialsSecretRef.Name = "edgeone"
-			s.versions.observeTask(task)
+			s.versions.ObserveTask(task)
 			gone = append(gone, task)
 		}
 		stays := unitTask("stays", 1)
 		stays.Spec.CredentialsSecretRef.Name, stays.ResourceVersion = "own", "200"
-		s.versions.observeTask(stays)
+		s.versions.ObserveTask(stays)
 		s.dropIdleQueues()
 		for _, task := range gone {
-			s.versions.removeTask(task)
+			s.versions.RemoveTask(task)
 		}
 		for range 2 {
 			s.dropIdleQueues()
@@ -388,9 +311,16 @@ func TestNothingIsKeptOfAccountsWhoseTasksAreGone(t *testing.T) {
 		}
 		back := gone[0].DeepCopy()
 		back.UID, back.ResourceVersion = "made again", "300"
-		s.versions.observeTask(back)
+		s.versions.ObserveTask(back)
 		if n := s.queueFor(taskstate.AccountKeyOf(back)).queue.Len(); n != 1 {
 			t.Errorf("%d tasks are in the line of an account that is back", n)
 		}
 	})
+}
+
+// versionOf is a version of the task default/a.
+func versionOf(uid, resourceVersion string) *v1alpha1.PrefetchTask {
+	task := unitTask("a", 1)
+	task.UID, task.ResourceVersion = types.UID(uid), resourceVersion
+	return task
 }

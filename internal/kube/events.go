@@ -1,4 +1,4 @@
-package controller
+package kube
 
 import (
 	"sync"
@@ -11,7 +11,6 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/metrics"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
@@ -62,57 +61,64 @@ func (e *eventLimiter) allowEvent(task *v1alpha1.PrefetchTask, reason string) bo
 	return true
 }
 
-// eventReporter sends Events about tasks.
-type eventReporter struct {
-	events events.EventRecorder
-	limits eventLimiter
+// EventReporter sends Events about tasks.
+type EventReporter struct {
+	events     events.EventRecorder
+	observeRun func(task *v1alpha1.PrefetchTask, reason string) // counts the end of a run
+	limits     eventLimiter
 }
 
-// recordEvent reports on a task, always after the status says so, and no more often than
+// NewEventReporter returns a reporter that sends to recorder and has observeRun count the end
+// of each run.
+func NewEventReporter(recorder events.EventRecorder, observeRun func(task *v1alpha1.PrefetchTask, reason string)) *EventReporter {
+	return &EventReporter{events: recorder, observeRun: observeRun}
+}
+
+// RecordEvent reports on a task, always after the status says so, and no more often than
 // Events are worth.
-func (r *eventReporter) recordEvent(task *v1alpha1.PrefetchTask, eventType, reason, action, message string) {
+func (r *EventReporter) RecordEvent(task *v1alpha1.PrefetchTask, eventType, reason, action, message string) {
 	if r.limits.allowEvent(task, reason) {
 		r.sendEvent(task, eventType, reason, action, message)
 	}
 }
 
 // sendEvent reports what comes once in a run.
-func (r *eventReporter) sendEvent(task *v1alpha1.PrefetchTask, eventType, reason, action, message string) {
+func (r *EventReporter) sendEvent(task *v1alpha1.PrefetchTask, eventType, reason, action, message string) {
 	r.events.Eventf(task, nil, eventType, reason, action, "%s", taskstate.TruncateMessage(message, taskstate.MaxMessage))
 }
 
-// reportRefusedWrite sends an Event about a task whose status was refused, or did not fit and
+// ReportRefusedWrite sends an Event about a task whose status was refused, or did not fit and
 // says so since this write.
-func (r *eventReporter) reportRefusedWrite(before, after *v1alpha1.PrefetchTask, err error) {
+func (r *EventReporter) ReportRefusedWrite(before, after *v1alpha1.PrefetchTask, err error) {
 	switch {
-	case isRefused(err):
-		why := refusalCause(err)
-		r.recordEvent(before, corev1.EventTypeWarning, why.Reason, "WriteStatus", why.Message)
+	case IsRefused(err):
+		why := RefusalCause(err)
+		r.RecordEvent(before, corev1.EventTypeWarning, why.Reason, "WriteStatus", why.Message)
 	case err == nil && after != nil && taskstate.IsStalledFor(after, v1alpha1.ReasonTooLarge) && !taskstate.IsStalledFor(before, v1alpha1.ReasonTooLarge):
-		r.recordEvent(after, corev1.EventTypeWarning, v1alpha1.ReasonTooLarge, "WriteStatus", taskstate.TooLargeMessage)
+		r.RecordEvent(after, corev1.EventTypeWarning, v1alpha1.ReasonTooLarge, "WriteStatus", taskstate.TooLargeMessage)
 	}
 }
 
-// isRetried says whether a retry of a run that was over is handled by the later of two
+// IsRetried says whether a retry of a run that was over is handled by the later of two
 // versions.
-func isRetried(before, after *v1alpha1.PrefetchTask) bool {
+func IsRetried(before, after *v1alpha1.PrefetchTask) bool {
 	return taskstate.IsRunOver(before) && before.Status.LastHandledRetry != after.Status.LastHandledRetry
 }
 
-// reportRetried reports that a retry was handled, if that means anything.
-func (r *eventReporter) reportRetried(before, after *v1alpha1.PrefetchTask) {
+// ReportRetried reports that a retry was handled, if that means anything.
+func (r *EventReporter) ReportRetried(before, after *v1alpha1.PrefetchTask) {
 	ready := meta.FindStatusCondition(after.Status.Conditions, v1alpha1.ConditionReady)
 	switch {
-	case !isRetried(before, after) || ready == nil:
+	case !IsRetried(before, after) || ready == nil:
 	case !taskstate.IsRunOver(after):
-		r.recordEvent(after, corev1.EventTypeNormal, "Retried", "Retry", "Resubmitting failed targets")
+		r.RecordEvent(after, corev1.EventTypeNormal, "Retried", "Retry", "Resubmitting failed targets")
 	case ptr.Deref(after.Status.Targets.Failed, 0) > 0:
-		r.recordEvent(after, corev1.EventTypeWarning, "NotRetried", "Retry", ready.Message)
+		r.RecordEvent(after, corev1.EventTypeWarning, "NotRetried", "Retry", ready.Message)
 	}
 }
 
-// reportFinished reports the end of a run, once, and its outcome if nobody knew it then.
-func (r *eventReporter) reportFinished(before, after *v1alpha1.PrefetchTask) {
+// ReportFinished reports the end of a run, once, and its outcome if nobody knew it then.
+func (r *EventReporter) ReportFinished(before, after *v1alpha1.PrefetchTask) {
 	if after == nil {
 		return
 	}
@@ -128,12 +134,12 @@ func (r *eventReporter) reportFinished(before, after *v1alpha1.PrefetchTask) {
 			}
 			r.sendEvent(after, eventType, condition.Reason, "Prefetch", condition.Message)
 			if !isAgain {
-				metrics.ObserveRun(after, condition.Reason)
+				r.observeRun(after, condition.Reason)
 			}
 		}
 	}
 	if owner := taskstate.RecreatedBy(after); owner != "" && after.Spec.TTLSecondsAfterFinished > 0 {
-		r.recordEvent(after, corev1.EventTypeWarning, "NotDeleted", "Expire", "spec.ttlSecondsAfterFinished has no effect: "+owner+
+		r.RecordEvent(after, corev1.EventTypeWarning, "NotDeleted", "Expire", "spec.ttlSecondsAfterFinished has no effect: "+owner+
 			" would make the task again, and everything would be submitted again")
 	}
 }

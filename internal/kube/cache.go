@@ -1,4 +1,4 @@
-package controller
+package kube
 
 import (
 	"context"
@@ -22,17 +22,25 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// CacheOptions are those of the manager's cache: of the tasks of these
-// namespaces, or of all if there are none, it keeps what is still needed. It is
-// not for reading: its copies of finished tasks are their metadata alone.
-func CacheOptions(jobs *RecordedJobs, namespaces ...string) cache.Options {
+// JobRecorder sees each version of a task before the cache drops what it does not need.
+type JobRecorder interface {
+	// ObserveTask remembers the jobs of a task.
+	ObserveTask(task *v1alpha1.PrefetchTask)
+	// MayStillBeSeen says whether outcomes of a task that ended unseen may still be read.
+	MayStillBeSeen(task *v1alpha1.PrefetchTask) bool
+}
+
+// CacheOptions returns the options of the manager's cache. It keeps what is still needed of
+// the tasks in these namespaces, or in all namespaces if there are none. Do not read tasks
+// from it: of a finished task it has only a FinishedTask.
+func CacheOptions(jobs JobRecorder, namespaces ...string) cache.Options {
 	transform := func(obj any) (any, error) {
 		if task, ok := obj.(*v1alpha1.PrefetchTask); ok {
-			jobs.observeTask(task)
-			if jobs.mayStillBeSeen(task) {
+			jobs.ObserveTask(task)
+			if jobs.MayStillBeSeen(task) {
 				return pruneTask(task), nil
 			}
-			return pruneFinishedTask(task), nil
+			return PruneFinishedTask(task), nil
 		}
 		return stripManagedFields(obj)
 	}
@@ -128,15 +136,15 @@ const maxAnnotation = 1024
 
 // pruneTask drops only what the operator does not read now.
 func pruneTask(task *v1alpha1.PrefetchTask) client.Object {
-	pruneMetadata(task)
+	PruneMetadata(task)
 	if taskstate.HasLongList(task) {
 		return taskstate.ElideTargets(task)
 	}
 	return task
 }
 
-// pruneMetadata drops what the operator never reads.
-func pruneMetadata(task *v1alpha1.PrefetchTask) {
+// PruneMetadata drops what the operator never reads.
+func PruneMetadata(task *v1alpha1.PrefetchTask) {
 	task.ManagedFields, task.OwnerReferences, task.Finalizers = nil, nil, nil
 	if len(task.Annotations[v1alpha1.RetryAnnotation]) > maxAnnotation {
 		task.Annotations[v1alpha1.RetryAnnotation] = taskstate.RequestedRetry(task) // which stays the same

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
@@ -66,8 +67,8 @@ func TestAJobIDIsRecordedHoweverLongTheAPIServerIsAway(t *testing.T) {
 		task.Spec = v1alpha1.PrefetchTaskSpec{ZoneID: "zone-1", Targets: []v1alpha1.Target{"https://a/"}}
 		taskstate.ClaimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: "0"}, time.Now())(task)
 		o := &outage{until: time.Now().Add(10 * time.Minute), task: task}
-		s := newStatusWriter(o, live{outage: o}, newTaskStore(), time.Second)
-		_, err := s.settleClaim(t.Context(), task, "c", taskstate.RecordJob("job", nil, time.Now()), unlimitedTries)
+		s := kube.NewStatusWriter(o, live{outage: o}, kube.NewTaskStore(), time.Second)
+		_, err := s.SettleClaim(t.Context(), task, "c", taskstate.RecordJob("job", nil, time.Now()), kube.UnlimitedTries)
 		if err != nil {
 			t.Error(err)
 		}
@@ -107,8 +108,8 @@ func TestAStatusWriteSendsTheStatusAndWhatLocksItAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	written, err := newStatusWriter(c, c, newTaskStore(), time.Minute).writeStatus(t.Context(), task, claiming("0-2"))
-	if err != nil || !isClaimedBy(server.get(client.ObjectKeyFromObject(task)), "c-0-2") || len(written.Spec.Targets) != 3 {
+	written, err := kube.NewStatusWriter(c, c, kube.NewTaskStore(), time.Minute).WriteStatus(t.Context(), task, claiming("0-2"))
+	if err != nil || !kube.IsClaimedBy(server.get(client.ObjectKeyFromObject(task)), "c-0-2") || len(written.Spec.Targets) != 3 {
 		t.Fatalf("written: %+v, %v", written, err)
 	}
 	metadata, _ := sent["metadata"].(map[string]any)
@@ -128,17 +129,17 @@ var errAway = errors.New("no answer")
 func TestAStatusWriteLosesToOneThatWasNotSeen(t *testing.T) {
 	u := newUnit(t, nil, nil, unitTask("a", 1))
 	stale := u.get("a")
-	if _, err := u.store.writeStatus(t.Context(), u.get("a"), claiming("0")); err != nil {
+	if _, err := u.store.WriteStatus(t.Context(), u.get("a"), claiming("0")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := u.store.writeStatus(t.Context(), stale, taskstate.OutcomeUnknown("stale", true)); !apierrors.IsConflict(err) {
+	if _, err := u.store.WriteStatus(t.Context(), stale, taskstate.OutcomeUnknown("stale", true)); !apierrors.IsConflict(err) {
 		t.Errorf("a write over one that was not seen gives %v", err)
 	}
 	submission := v1alpha1.Submission{ClaimID: "mine", ZoneID: unitZone, Targets: "0", SignedAt: metav1.NewTime(t0)}
-	if _, err := u.store.writeClaim(t.Context(), stale, submission, taskstate.ClaimTargets(submission, t0)); !errors.Is(err, errStale) {
+	if _, err := u.store.WriteClaim(t.Context(), stale, submission, taskstate.ClaimTargets(submission, t0)); !errors.Is(err, kube.ErrStale) {
 		t.Errorf("a claim on a stale copy gives %v", err)
 	}
-	if now := u.get("a"); !isClaimedBy(now, "c-0") || taskstate.ReadyReason(now) != v1alpha1.ReasonSubmitting {
+	if now := u.get("a"); !kube.IsClaimedBy(now, "c-0") || taskstate.ReadyReason(now) != v1alpha1.ReasonSubmitting {
 		t.Errorf("the status is %+v", now.Status)
 	}
 }
@@ -153,7 +154,7 @@ func TestAClaimThatWasNotAcknowledgedIsTakenBack(t *testing.T) {
 		return err
 	}, unitTask("a", 1))
 	submission := v1alpha1.Submission{ClaimID: "mine", ZoneID: unitZone, Targets: "0", SignedAt: metav1.NewTime(t0)}
-	task, err := u.store.writeClaim(t.Context(), u.get("a"), submission, taskstate.ClaimTargets(submission, t0))
+	task, err := u.store.WriteClaim(t.Context(), u.get("a"), submission, taskstate.ClaimTargets(submission, t0))
 	if !errors.Is(err, errAway) || task.Status.Submission != nil {
 		t.Errorf("the claim is taken for made: %v, %+v", err, task.Status.Submission)
 	}
@@ -164,18 +165,18 @@ func TestAClaimThatWasNotAcknowledgedIsTakenBack(t *testing.T) {
 
 func TestAnAnswerIsRecordedUnderItsOwnClaimOnly(t *testing.T) {
 	u := newUnit(t, nil, nil, unitTask("a", 1))
-	old, err := u.store.writeStatus(t.Context(), u.get("a"), claiming("0"))
+	old, err := u.store.WriteStatus(t.Context(), u.get("a"), claiming("0"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	newer := v1alpha1.Submission{ClaimID: "of the new run", ZoneID: unitZone, Targets: "0", SignedAt: metav1.NewTime(t0)}
-	if _, err := u.store.writeStatus(t.Context(), u.get("a"), taskstate.ClaimTargets(newer, t0)); err != nil {
+	if _, err := u.store.WriteStatus(t.Context(), u.get("a"), taskstate.ClaimTargets(newer, t0)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := u.store.settleClaim(t.Context(), old, "c-0", taskstate.RecordJob("job", nil, t0), unlimitedTries); err != nil {
+	if _, err := u.store.SettleClaim(t.Context(), old, "c-0", taskstate.RecordJob("job", nil, t0), kube.UnlimitedTries); err != nil {
 		t.Error(err)
 	}
-	if now := u.get("a"); !isClaimedBy(now, "of the new run") || len(now.Status.Jobs) > 0 {
+	if now := u.get("a"); !kube.IsClaimedBy(now, "of the new run") || len(now.Status.Jobs) > 0 {
 		t.Errorf("recorded: %+v", now.Status)
 	}
 }
@@ -188,7 +189,7 @@ func TestATaskMadeAgainUnderItsNameIsAnotherOne(t *testing.T) {
 	if err := errors.Join(u.store.Delete(t.Context(), old), u.store.Create(t.Context(), again)); err != nil {
 		t.Fatal(err)
 	}
-	if now, err := u.store.readTask(t.Context(), old); now != nil || err != nil {
+	if now, err := u.store.ReadTask(t.Context(), old); now != nil || err != nil {
 		t.Errorf("read %v, %v", now, err)
 	}
 }

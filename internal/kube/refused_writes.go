@@ -1,4 +1,4 @@
-package controller
+package kube
 
 import (
 	"errors"
@@ -29,14 +29,14 @@ func isTooLarge(err error) bool {
 	return strings.Contains(text, "etcdserver: request is too large") || strings.Contains(text, "trying to send message larger than max")
 }
 
-// isRefused says whether the same write is refused again, until somebody changes the
+// IsRefused says whether the same write is refused again, until somebody changes the
 // object, a policy or the CRD.
-func isRefused(err error) bool {
+func IsRefused(err error) bool {
 	return isTooLarge(err) || apierrors.IsInvalid(err) || apierrors.IsForbidden(err)
 }
 
-// refusalCause says what a person can do about a task whose status is refused.
-func refusalCause(err error) taskstate.Cause {
+// RefusalCause says what a person can do about a task whose status is refused.
+func RefusalCause(err error) taskstate.Cause {
 	if isTooLarge(err) {
 		return taskstate.Cause{Reason: v1alpha1.ReasonTooLarge, Message: taskstate.TooLargeMessage, NeedsUser: true}
 	}
@@ -88,7 +88,7 @@ func (r *refusedWrites) rememberWrite(uid types.UID, known refusedWrite) {
 	if r.tasks == nil {
 		r.tasks = map[types.UID]refusedWrite{}
 	}
-	dropOldest(r.tasks, maxRefusals, uid, func(known refusedWrite) time.Time { return known.until })
+	DropOldest(r.tasks, maxRefusals, uid, func(known refusedWrite) time.Time { return known.until })
 	known.until = time.Now().Add(refusalMemory)
 	r.tasks[uid] = known
 }

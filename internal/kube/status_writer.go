@@ -1,4 +1,4 @@
-package controller
+package kube
 
 import (
 	"context"
@@ -16,23 +16,23 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// maxStatusWriters is how many status writes of this process go on at once, whatever they
+// MaxStatusWriters is how many status writes of this process go on at once, whatever they
 // are for. The API server takes some 400 a second of them on two cores, at a few
 // milliseconds each: more at a time would only wait there, and the lease's with
 // them.
-const maxStatusWriters = 32
+const MaxStatusWriters = 32
 
 // maxLongWriters is how many of them are of tasks with long lists: the answer to each has the
 // list, and the API server works on it for a tenth of a second.
 const maxLongWriters = 4
 
-// statusWriter writes statuses. Each write carries the resourceVersion of the task it
+// StatusWriter writes statuses. Each write carries the resourceVersion of the task it
 // changes, so that the API server, not our cache, decides between two writers.
 // What it writes and reads becomes known to the versions.
-type statusWriter struct {
+type StatusWriter struct {
 	client.Client
 	live     client.Reader
-	versions *taskStore
+	versions *TaskStore
 	timeout  time.Duration // of one request
 	turns    *writePriority
 	long     chan struct{} // has those that write to tasks with long lists
@@ -40,24 +40,25 @@ type statusWriter struct {
 	refused  *refusedWrites
 }
 
-func newStatusWriter(c client.Client, live client.Reader, versions *taskStore, timeout time.Duration) statusWriter {
-	return statusWriter{
+// NewStatusWriter returns a writer. live reads past the cache; timeout bounds each request.
+func NewStatusWriter(c client.Client, live client.Reader, versions *TaskStore, timeout time.Duration) StatusWriter {
+	return StatusWriter{
 		Client: c, live: live, versions: versions, timeout: timeout,
-		turns: &writePriority{free: maxStatusWriters, patientFree: patientWriters}, long: make(chan struct{}, maxLongWriters), refused: &refusedWrites{},
+		turns: &writePriority{free: MaxStatusWriters, patientFree: patientWriters}, long: make(chan struct{}, maxLongWriters), refused: &refusedWrites{},
 	}
 }
 
-// withLowPriority returns a store for what is known and only has to be told: such writes
+// WithLowPriority returns a store for what is known and only has to be told: such writes
 // give way to claims and records.
-func (s statusWriter) withLowPriority() statusWriter {
+func (s StatusWriter) WithLowPriority() StatusWriter {
 	s.patient = true
 	return s
 }
 
-// writeStatus applies c to a copy of the task and writes the status if it differs. One that
-// etcd does not take is written in short, and says so. An error that isRefused comes
+// WriteStatus applies c to a copy of the task and writes the status if it differs. One that
+// etcd does not take is written in short, and says so. An error that IsRefused comes
 // again until somebody changes the object, a policy or the CRD.
-func (s statusWriter) writeStatus(ctx context.Context, task *v1alpha1.PrefetchTask, c taskstate.Transition) (*v1alpha1.PrefetchTask, error) {
+func (s StatusWriter) WriteStatus(ctx context.Context, task *v1alpha1.PrefetchTask, c taskstate.Transition) (*v1alpha1.PrefetchTask, error) {
 	known := s.refused.lookUp(task.UID)
 	if known.err != nil && known.version == task.ResourceVersion {
 		return task, known.err
@@ -86,7 +87,7 @@ func (s statusWriter) writeStatus(ctx context.Context, task *v1alpha1.PrefetchTa
 // etcd does not take it, only the names of failed targets are left out, half of the
 // status at a time. Nothing but the status is sent: the API server takes nothing else,
 // and the targets may be a megabyte. So the targets are not copied either.
-func (s statusWriter) writeWholeStatus(ctx context.Context, task *v1alpha1.PrefetchTask, c taskstate.Transition) (*v1alpha1.PrefetchTask, error) {
+func (s StatusWriter) writeWholeStatus(ctx context.Context, task *v1alpha1.PrefetchTask, c taskstate.Transition) (*v1alpha1.PrefetchTask, error) {
 	changed := taskstate.WithTargets(task, nil).DeepCopy()
 	changed.Spec.Targets = task.Spec.Targets
 	c(changed)
@@ -107,7 +108,7 @@ func (s statusWriter) writeWholeStatus(ctx context.Context, task *v1alpha1.Prefe
 }
 
 // putStatus writes the status of changed to the version of the task that was read.
-func (s statusWriter) putStatus(ctx context.Context, task, changed *v1alpha1.PrefetchTask) (*v1alpha1.PrefetchTask, error) {
+func (s StatusWriter) putStatus(ctx context.Context, task, changed *v1alpha1.PrefetchTask) (*v1alpha1.PrefetchTask, error) {
 	if taskstate.IsElided(task) || taskstate.TargetsSize(task) > taskstate.MaxCachedTargets && !taskstate.IsFromConfigMap(task) {
 		select {
 		case s.long <- struct{}{}:
@@ -129,19 +130,19 @@ func (s statusWriter) putStatus(ctx context.Context, task, changed *v1alpha1.Pre
 	if err := s.Status().Update(ctx, written); err != nil {
 		return task, err
 	}
-	pruneMetadata(written) // as in the cache
+	PruneMetadata(written) // as in the cache
 	if taskstate.IsElided(task) {
 		written = taskstate.ElideTargets(written)
 	} else {
 		written.Spec.Targets = task.Spec.Targets
 	}
-	s.versions.learnVersion(written)
+	s.versions.LearnVersion(written)
 	return written, nil
 }
 
-// readTask gets the task as it is now, past the cache; nil if it is gone. Targets
+// ReadTask gets the task as it is now, past the cache; nil if it is gone. Targets
 // from a ConfigMap are those of the version that is known, if it is of the same run.
-func (s statusWriter) readTask(ctx context.Context, task *v1alpha1.PrefetchTask) (*v1alpha1.PrefetchTask, error) {
+func (s StatusWriter) ReadTask(ctx context.Context, task *v1alpha1.PrefetchTask) (*v1alpha1.PrefetchTask, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	var now v1alpha1.PrefetchTask
@@ -153,19 +154,19 @@ func (s statusWriter) readTask(ctx context.Context, task *v1alpha1.PrefetchTask)
 	if err != nil {
 		return nil, err
 	}
-	if taskstate.IsFromConfigMap(&now) && taskstate.RunHash(&now) == taskstate.RunHash(task) && matchesRun(&now, taskstate.HashTargets(task)) {
+	if taskstate.IsFromConfigMap(&now) && taskstate.RunHash(&now) == taskstate.RunHash(task) && taskstate.MatchesList(&now, taskstate.HashTargets(task)) {
 		now.Spec.Targets = task.Spec.Targets
 	}
-	pruneMetadata(&now)
-	if newest := s.versions.learnVersion(&now); newest.ResourceVersion != now.ResourceVersion {
+	PruneMetadata(&now)
+	if newest := s.versions.LearnVersion(&now); newest.ResourceVersion != now.ResourceVersion {
 		return newest, nil
 	}
 	return &now, nil // with its targets, however long they are
 }
 
-// withTargetList returns the task with the targets in its spec that are left out in memory, or
+// WithTargetList returns the task with the targets in its spec that are left out in memory, or
 // nil if they cannot be read, or the spec has changed.
-func (s statusWriter) withTargetList(ctx context.Context, task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
+func (s StatusWriter) WithTargetList(ctx context.Context, task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	if !taskstate.IsElided(task) {
 		return task
 	}
@@ -178,62 +179,62 @@ func (s statusWriter) withTargetList(ctx context.Context, task *v1alpha1.Prefetc
 	return taskstate.WithTargets(task, now.Spec.Targets)
 }
 
-// writeClaim writes the claim to a task as the cache has it, and returns the newest
+// WriteClaim writes the claim to a task as the cache has it, and returns the newest
 // version known. The claim is on it for certain if there is no error; without
-// that the task may not be in the call. A stale cache is errStale.
-func (s statusWriter) writeClaim(
+// that the task may not be in the call. A stale cache is ErrStale.
+func (s StatusWriter) WriteClaim(
 	ctx context.Context, task *v1alpha1.PrefetchTask, submission v1alpha1.Submission, c taskstate.Transition,
 ) (*v1alpha1.PrefetchTask, error) {
 	claimed, err := s.writeWholeStatus(ctx, task, c)
-	if err == nil || isRefused(err) {
+	if err == nil || IsRefused(err) {
 		return claimed, err
 	}
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-		err = errStale
+		err = ErrStale
 	}
 	// Any other failure may hide a write that happened; if it did, the claim is
 	// released at once.
-	now, readErr := s.readTask(ctx, task)
+	now, readErr := s.ReadTask(ctx, task)
 	if readErr != nil {
 		return task, readErr
 	}
-	if now != nil && isClaimedBy(now, submission.ClaimID) {
-		now, _ = s.writeStatus(ctx, now, taskstate.ReleaseClaim(taskstate.Cause{}, time.Now()))
+	if now != nil && IsClaimedBy(now, submission.ClaimID) {
+		now, _ = s.WriteStatus(ctx, now, taskstate.ReleaseClaim(taskstate.Cause{}, time.Now()))
 	}
 	return now, err
 }
 
-// errStale: the task has changed, or is gone, since the cache saw it.
-var errStale = errors.New("the task has changed")
+// ErrStale says that the task has changed, or is gone, since the cache saw it.
+var ErrStale = errors.New("the task has changed")
 
-// unlimitedTries is the number of tries of a write that is tried for as long as it takes.
-const unlimitedTries = -1
+// UnlimitedTries is the number of tries of a write that is tried for as long as it takes.
+const UnlimitedTries = -1
 
-// settleClaim writes what became of a task's claim, in so many tries, and returns the newest
+// SettleClaim writes what became of a task's claim, in so many tries, and returns the newest
 // version known. The error is nil once that is written, or the claim or the task is
-// gone. One that isRefused is not tried again.
-func (s statusWriter) settleClaim(
+// gone. One that IsRefused is not tried again.
+func (s StatusWriter) SettleClaim(
 	ctx context.Context, task *v1alpha1.PrefetchTask, claimID string, c taskstate.Transition, tries int,
 ) (newest *v1alpha1.PrefetchTask, trouble error) {
 	newest = task
 	backoff := wait.Backoff{Duration: 20 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 16, Cap: 5 * time.Second}
 	ended := backoff.DelayFunc().Until(ctx, true, true, func(ctx context.Context) (bool, error) {
-		if listed := s.withTargetList(ctx, newest); listed != nil { // EdgeOne tells by URLs what it refused
-			written, err := s.writeStatus(ctx, listed, c)
-			if trouble = err; err == nil || isRefused(err) {
+		if listed := s.WithTargetList(ctx, newest); listed != nil { // EdgeOne tells by URLs what it refused
+			written, err := s.WriteStatus(ctx, listed, c)
+			if trouble = err; err == nil || IsRefused(err) {
 				newest = written
 				return true, nil
 			}
 		} else {
-			trouble = errStale
+			trouble = ErrStale
 		}
 		tries--
 		// A conflict, or a write whose answer was lost: the live task tells.
-		now, err := s.readTask(ctx, task)
+		now, err := s.ReadTask(ctx, task)
 		if err != nil {
 			return tries == 0, nil //nolint:nilerr // tried again
 		}
-		if newest = now; now == nil || !isClaimedBy(now, claimID) {
+		if newest = now; now == nil || !IsClaimedBy(now, claimID) {
 			trouble = nil
 			return true, nil
 		}
@@ -245,11 +246,12 @@ func (s statusWriter) settleClaim(
 	return newest, trouble
 }
 
-func isClaimedBy(task *v1alpha1.PrefetchTask, claimID string) bool {
+// IsClaimedBy says whether the task carries this claim.
+func IsClaimedBy(task *v1alpha1.PrefetchTask, claimID string) bool {
 	return task.Status.Submission != nil && task.Status.Submission.ClaimID == claimID
 }
 
-// writeInParallel runs f for 0 to n-1, some at a time, and returns when all are done.
-func writeInParallel(n int, f func(i int)) {
-	workqueue.ParallelizeUntil(context.Background(), maxStatusWriters, n, f)
+// WriteInParallel runs f for 0 to n-1, some at a time, and returns when all are done.
+func WriteInParallel(n int, f func(i int)) {
+	workqueue.ParallelizeUntil(context.Background(), MaxStatusWriters, n, f)
 }
