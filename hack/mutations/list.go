@@ -436,7 +436,7 @@ var mutations = []mutation{
 		suites: []string{line},
 	},
 	{
-		name: "edits of a task keep its list in memory", file: "internal/controller/loader.go",
+		name: "edits of a task keep its list in memory", file: "internal/targetlist/loader.go",
 		old:    `case before != nil && after != nil && hasProgress(before, after):`,
 		new:    `case before != nil && after != nil:`,
 		suites: []string{controller},
@@ -1133,7 +1133,7 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a run begins with a list that was read before the task was seen", file: "internal/controller/targets.go",
+		name: "a run begins with a list that was read before the task was seen", file: "internal/targetlist/config_maps.go",
 		old: `		asked := r.next
 		r.next = nil
 		l.mu.Unlock()
@@ -1149,13 +1149,13 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "lists from ConfigMaps are all kept", file: "internal/controller/targets.go",
-		old:    `for l.size >= maxListed {`,
+		name: "lists from ConfigMaps are all kept", file: "internal/targetlist/resolver.go",
+		old:    `for l.size >= MaxListed {`,
 		new:    `for l.size < 0 {`,
 		suites: []string{controller},
 	},
 	{
-		name: "a list from a ConfigMap that made room is not read again", file: "internal/controller/targets.go",
+		name: "a list from a ConfigMap that made room is not read again", file: "internal/targetlist/resolver.go",
 		old:    `go l.dropList(w, w.task)`,
 		new:    `go l.versions.dropTargets(w.task)`,
 		suites: []string{controller},
@@ -1191,14 +1191,14 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "long lists of all tasks that wait are kept", file: "internal/controller/loader.go",
-		old:    `return l.size >= maxLoaded, idlest, since`,
+		name: "long lists of all tasks that wait are kept", file: "internal/targetlist/loaded_lists.go",
+		old:    `return l.size >= MaxLoaded, idlest, since`,
 		new:    `return false, idlest, since`,
 		suites: []string{controller},
 	},
 	{
-		name: "a long list is kept although nothing happens to its task", file: "internal/controller/loader.go",
-		old:    `if wait := maxLoadedIdle - time.Since(since); wait > 0 {`,
+		name: "a long list is kept although nothing happens to its task", file: "internal/targetlist/loader.go",
+		old:    `if wait := MaxLoadedIdle - time.Since(since); wait > 0 {`,
 		new:    `if wait := time.Hour - time.Since(since); wait > 0 {`,
 		suites: []string{controller},
 	},
@@ -1216,12 +1216,12 @@ var mutations = []mutation{
 	},
 	{
 		name: "a run starts with a list that was read hours ago", file: "internal/controller/call.go",
-		old:    `if !s.lists.isFresh(part.Task) {`,
+		old:    `if !s.lists.IsFresh(part.Task) {`,
 		new:    `if s.lists == nil {`,
 		suites: []string{controller},
 	},
 	{
-		name: "a list with a bad line is submitted without it", file: "internal/controller/targets.go",
+		name: "a list with a bad line is submitted without it", file: "internal/targetlist/parse_targets.go",
 		old:    `return nil, fmt.Errorf("line %d, %q: %s", number, startOfLine(line), problem)`,
 		new:    `continue`,
 		suites: []string{controller},

@@ -17,6 +17,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/targetlist"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
@@ -334,7 +335,7 @@ func TestLongListsOfTasksThatAskForARetryTakeBoundedMemory(t *testing.T) {
 		}
 		kept += taskstate.TargetsSize(kube.CachedTask(kube.PruneFinishedTask(task)))
 	}
-	if kept > maxLoaded {
+	if kept > targetlist.MaxLoaded {
 		t.Errorf("the cache keeps %d MiB of lists of 100 tasks", kept>>20)
 	}
 }

@@ -142,7 +142,7 @@ func (s *Submitter) writeClaims(
 			troubles[i] = errTooSoon
 			return
 		}
-		if !s.lists.isFresh(part.Task) {
+		if !s.lists.IsFresh(part.Task) {
 			return // it comes again when its list is there
 		}
 		submission := v1alpha1.Submission{

@@ -27,6 +27,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/credentials"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/metrics"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/targetlist"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -61,7 +62,7 @@ type sharedState struct {
 	*kube.EventReporter
 	runs  *kube.WriteRate // starts of runs and retries
 	notes *kube.WriteRate // writes that say why a task waits
-	lists *targetsResolver
+	lists *targetlist.Resolver
 
 	calls    inFlightCalls
 	claiming *semaphore.Weighted // by claims to write
@@ -93,18 +94,18 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 		return err
 	}
 	jobs.setRetention(options.HistoryRetention)
-	lists := listConfig{
-		versions: op.versions, store: op.store, EventReporter: op.EventReporter, live: mgr.GetAPIReader(), leads: mgr.Elected(), critical: critical,
-		recheckInterval: options.RecheckInterval, readTimeout: options.WriteTimeout,
+	lists := targetlist.Config{
+		Tasks: op.versions, Writer: op.store, EventReporter: op.EventReporter, Live: mgr.GetAPIReader(), Leads: mgr.Elected(), Critical: critical,
+		RecheckInterval: options.RecheckInterval, ReadTimeout: options.WriteTimeout,
 	}
-	op.lists = newTargetsResolver(lists)
+	op.lists = targetlist.NewResolver(lists)
 	poller := newPoller(op, jobs)
 	submitter := newSubmitter(op)
-	loader := newListLoader(lists)
+	loader := targetlist.NewLoader(lists)
 	go func() {
 		select {
 		case <-mgr.Elected():
-			loader.startLoads()
+			loader.StartLoads()
 		case <-ctx.Done():
 		}
 	}()

@@ -16,6 +16,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/targetlist"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
@@ -67,7 +68,7 @@ func TestLongListsOfTasksThatWaitTakeBoundedMemory(t *testing.T) {
 		}
 		u := newUnit(t, nil, nil, tasks...)
 		leads := make(chan struct{})
-		l := newListLoader(u.listConfig(u.store, leads))
+		l := targetlist.NewLoader(u.listConfig(u.store, leads))
 		u.submitter()
 		for _, task := range tasks {
 			u.watch(task)
@@ -77,19 +78,19 @@ func TestLongListsOfTasksThatWaitTakeBoundedMemory(t *testing.T) {
 			t.Errorf("before it leads, %d bytes of %d lists are in memory", size, len(names))
 		}
 		close(leads)
-		l.startLoads()
+		l.StartLoads()
 		synctest.Wait()
 		size, first := u.keptLists()
-		if size < maxLoaded || size > maxLoaded+loads*kib<<10 || !first["quiet/t99"] {
-			t.Errorf("%d bytes of lists are in memory, want %d; of tasks %v", size, maxLoaded, first)
+		if size < targetlist.MaxLoaded || size > targetlist.MaxLoaded+targetlist.MaxLoads*kib<<10 || !first["quiet/t99"] {
+			t.Errorf("%d bytes of lists are in memory, want %d; of tasks %v", size, targetlist.MaxLoaded, first)
 		}
 		// Nothing happens to these: their zone is held, say. The others have their turn.
 		seen := map[string]bool{}
 		for range 5 {
-			time.Sleep(maxLoadedIdle + time.Second)
+			time.Sleep(targetlist.MaxLoadedIdle + time.Second)
 			synctest.Wait()
 			size, names := u.keptLists()
-			if size > maxLoaded+loads*kib<<10 {
+			if size > targetlist.MaxLoaded+targetlist.MaxLoads*kib<<10 {
 				t.Fatalf("%d bytes of lists are in memory", size)
 			}
 			for name := range names {
@@ -97,15 +98,15 @@ func TestLongListsOfTasksThatWaitTakeBoundedMemory(t *testing.T) {
 			}
 		}
 		if len(seen) < many*3/4 {
-			t.Errorf("%d of %d lists had a turn in %s", len(seen), many, 5*maxLoadedIdle)
+			t.Errorf("%d of %d lists had a turn in %s", len(seen), many, 5*targetlist.MaxLoadedIdle)
 		}
 		// And what is gone leaves nothing.
 		for _, task := range u.versions.AllTasks() {
 			u.versions.RemoveTask(task)
 		}
-		time.Sleep(maxLoadedIdle + time.Second)
+		time.Sleep(targetlist.MaxLoadedIdle + time.Second)
 		synctest.Wait()
-		if size, _ := u.keptLists(); size > 0 || l.loaded.size > 0 || len(l.loaded.list)+len(l.queued) > 0 || !l.waiting.IsEmpty() {
+		if size, _ := u.keptLists(); size > 0 || !l.IsEmpty() {
 			t.Errorf("of deleted tasks %d bytes are kept, %+v", size, l)
 		}
 	})
@@ -154,10 +155,10 @@ func TestALongListThatCannotBeReadIsReadLater(t *testing.T) {
 		leads := make(chan struct{})
 		close(leads)
 		reader := &failingReader{Reader: u.store, fails: 3}
-		newListLoader(u.listConfig(reader, leads))
+		targetlist.NewLoader(u.listConfig(reader, leads))
 		_, line := u.submitter()
 		u.versions.ObserveTask(kube.CachedTask(kube.PruneFinishedTask(u.get("a"))))
-		time.Sleep(2*3*loadAgain + time.Second)
+		time.Sleep(2*3*targetlist.LoadAgain + time.Second)
 		synctest.Wait()
 		if reader.fails > 0 || line.queue.Len() != 1 {
 			t.Fatalf("%d reads are to fail yet, %d tasks are in line", reader.fails, line.queue.Len())
@@ -228,7 +229,7 @@ func TestEditsOfATenantDoNotKeepOthersListsOut(t *testing.T) {
 		u := newUnit(t, nil, nil, append(tasks, quiet)...)
 		leads := make(chan struct{})
 		close(leads)
-		newListLoader(u.listConfig(u.store, leads))
+		targetlist.NewLoader(u.listConfig(u.store, leads))
 		u.submitter()
 		for _, task := range tasks {
 			u.watch(task)
@@ -275,7 +276,7 @@ func TestTheListOfATaskIsNotReadAtEachLookForItsCall(t *testing.T) {
 		task.Spec.Targets = longTargets("a", 2*taskstate.MaxCachedTargets>>10)
 		claimedAt(task, time.Now())
 		u := newUnit(t, edgeOne.RoundTripper(), nil, task)
-		newListLoader(u.listConfig(u.store, make(chan struct{})))
+		targetlist.NewLoader(u.listConfig(u.store, make(chan struct{})))
 		reads := &countingReader{Reader: u.store.Client}
 		u.store = kube.NewStatusWriter(u.store.Client, reads, u.versions, u.WriteTimeout)
 		p := u.poller(taskstate.ElideTargets(u.get("a")))
@@ -299,7 +300,7 @@ func TestOutcomesOfLongListsDoNotKeepLostCallsWaiting(t *testing.T) {
 		u := newUnit(t, edgeOne.RoundTripper(), nil, lost)
 		p := u.poller(taskstate.ElideTargets(u.get("lost")))
 		execute(t, edgeOne, taskstate.DistinctTargets(lost)...)
-		for range loads { // outcomes are being written, slowly
+		for range maxLongLists { // outcomes are being written, slowly
 			_, done := p.borrowList(t.Context(), taskstate.ElideTargets(lost))
 			go func() { time.Sleep(time.Minute); done() }()
 		}
@@ -316,7 +317,7 @@ func TestOutcomesOfLongListsDoNotKeepLostCallsWaiting(t *testing.T) {
 func TestAProcessThatStandsByForgetsTasksWithLongListsThatAreGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUnit(t, nil, nil)
-		l := newListLoader(u.listConfig(u.store, make(chan struct{})))
+		l := targetlist.NewLoader(u.listConfig(u.store, make(chan struct{})))
 		u.submitter()
 		for i := range 5000 {
 			task := unitTask(fmt.Sprint("t", i), 0)
@@ -325,8 +326,8 @@ func TestAProcessThatStandsByForgetsTasksWithLongListsThatAreGone(t *testing.T) 
 			u.versions.ObserveTask(task)
 			u.versions.RemoveTask(task)
 		}
-		if n := len(l.queued) + l.waiting.Len("default"); n > 100 {
-			t.Errorf("%d keys of tasks that are gone are kept", n)
+		if !l.IsEmpty() {
+			t.Error("keys of tasks that are gone are kept")
 		}
 	})
 }
@@ -352,7 +353,7 @@ func TestATaskMadeAgainWhileItsListIsReadGetsItsList(t *testing.T) {
 			u.versions.RemoveTask(old)
 			u.versions.ObserveTask(kube.CachedTask(kube.PruneFinishedTask(u.get("a"))))
 		}}
-		newListLoader(u.listConfig(reader, leads))
+		targetlist.NewLoader(u.listConfig(reader, leads))
 		_, line := u.submitter()
 		old = kube.CachedTask(kube.PruneFinishedTask(u.get("a")))
 		u.versions.ObserveTask(old)
@@ -437,7 +438,7 @@ func TestALongListCostsNoMoreWritesThanAShortOne(t *testing.T) {
 func TestTasksWhoseListsAreAwayAreCountedAmongThoseThatWait(t *testing.T) {
 	u := newUnit(t, nil, nil)
 	leads := make(chan struct{})
-	newListLoader(u.listConfig(u.store, leads))
+	targetlist.NewLoader(u.listConfig(u.store, leads))
 	s, _ := u.submitter()
 	task := unitTask("a", 0)
 	task.ResourceVersion = "1"

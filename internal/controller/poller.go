@@ -47,11 +47,15 @@ type Poller struct {
 // nothing was ever read. Anybody can invent zones, and a look into one costs a call.
 const maxUnprovenReads = 4
 
+// maxLongLists is how many long lists are in memory at once to write outcomes, and as many to
+// look for lost calls.
+const maxLongLists = 4
+
 func newPoller(op *sharedState, jobs *RecordedJobs) *Poller {
 	p := &Poller{
 		sharedState: op, jobs: jobs, zones: map[zoneKey]*zoneState{}, places: map[client.ObjectKey]zoneKey{},
-		proven: map[zoneKey]time.Time{}, unproven: make(chan struct{}, maxUnprovenReads), longLists: make(chan struct{}, loads),
-		claimLists: make(chan struct{}, loads),
+		proven: map[zoneKey]time.Time{}, unproven: make(chan struct{}, maxUnprovenReads), longLists: make(chan struct{}, maxLongLists),
+		claimLists: make(chan struct{}, maxLongLists),
 	}
 	op.versions.Subscribe(p.onChange)
 	return p

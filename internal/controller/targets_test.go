@@ -19,60 +19,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/targetlist"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
-
-func TestAListHasOneURLALine(t *testing.T) {
-	const a, b = "https://h/a", "http://h/b?c=1#d"
-	tests := []struct {
-		name, text string
-		want       []v1alpha1.Target
-		problem    string
-	}{
-		{"two lines", a + "\n" + b + "\n", []v1alpha1.Target{a, b}, ""},
-		{"no line break at the end", a + "\n" + b, []v1alpha1.Target{a, b}, ""},
-		{"Windows' line breaks", a + "\r\n\r\n" + b + "\r\n", []v1alpha1.Target{a, b}, ""},
-		{"Windows' byte order mark", "\ufeff" + a, []v1alpha1.Target{a}, ""},
-		{"blank lines and comments", "# x\n\n" + a + "\n \t\n  # y\n" + b, []v1alpha1.Target{a, b}, ""},
-		{"space around a URL", "  " + a + "\t\n", []v1alpha1.Target{a}, ""},
-		{"a URL twice", a + "\n" + b + "\n" + a, []v1alpha1.Target{a, b}, ""},
-		{"nothing", "", nil, "it has no URLs"},
-		{"only comments", "# x\n", nil, "it has no URLs"},
-		{"no scheme", a + "\n\nh/a", nil, `line 3, "h/a": must be a full URL that starts with http:// or https://`},
-		{"a comment behind a URL", a + " # x", nil, `line 1, "https://h/a # x": must not have spaces`},
-		{"a wildcard", "https://h/*", nil, "must not have a wildcard"},
-		{"no host", "https:///a", nil, "must be a valid URL: a host name"},
-		{"a bad escape", "https://h/%zz", nil, "write a literal % as %25"},
-		{"a character that cannot be seen", a + "\u200b", nil, `line 1, "https://h/a\u200b": must not have control, zero-width or other invisible characters`},
-		{"a no-break space at the end", a + "\u00a0", nil, `line 1, "https://h/a\u00a0": must not have spaces, no-break or others`},
-		{"a line that is too long", "https://h/" + strings.Repeat("x", 2048), nil, `x…": must not be longer than 2048 characters`},
-		{"as long as it may be", "https://h/" + strings.Repeat("ü", 2038), []v1alpha1.Target{v1alpha1.Target("https://h/" + strings.Repeat("ü", 2038))}, ""},
-		{"too many", manyLines(taskstate.MaxTargets + 1), nil, "line 10001: a task has at most 10000 URLs"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			got, err := parseTargets(tt.text)
-			if tt.problem != "" {
-				if err == nil || !strings.Contains(err.Error(), tt.problem) {
-					t.Errorf("%v, want %q in it", err, tt.problem)
-				}
-			} else if err != nil || !slices.Equal(got, tt.want) {
-				t.Errorf("%q, %v; want %q", got, err, tt.want)
-			}
-		})
-	}
-	if got, err := parseTargets(manyLines(taskstate.MaxTargets)); err != nil || len(got) != taskstate.MaxTargets {
-		t.Errorf("%d of as many as there may be, %v", len(got), err)
-	}
-}
-
-func manyLines(n int) string {
-	var b strings.Builder
-	for i := range n {
-		fmt.Fprintf(&b, "https://h/%d\n", i)
-	}
-	return b.String()
-}
 
 // configMaps is a reader of ConfigMaps that have one key each. A read takes a
 // second, and answers what was there when it began.
@@ -173,8 +122,8 @@ func TestTasksOfOneListShareItsReadAndItsMemory(t *testing.T) {
 			}
 			u.versions.RemoveTask(task)
 		}
-		if len(u.lists.known) != 0 || len(u.lists.pendingTasks) != 0 || len(u.lists.readers) != 0 {
-			t.Errorf("%d lists, %d tasks and %d readers stay behind", len(u.lists.known), len(u.lists.pendingTasks), len(u.lists.readers))
+		if !u.lists.IsEmpty() {
+			t.Errorf("lists, tasks or readers stay behind: %+v", u.lists)
 		}
 	})
 }
@@ -215,9 +164,9 @@ func TestListsFromConfigMapsTakeBoundedMemory(t *testing.T) {
 			t.Error("a list of another namespace waits for all of one")
 		}
 		for range 2 {
-			pass(maxLoadedIdle + 10*time.Second)
-			if bytes := kept(); bytes < maxListed/2 || bytes > maxListed+readers*size {
-				t.Fatalf("lists of %d bytes are in memory, want %d", bytes, maxListed)
+			pass(targetlist.MaxLoadedIdle + 10*time.Second)
+			if bytes := kept(); bytes < targetlist.MaxListed/2 || bytes > targetlist.MaxListed+targetlist.MaxReaders*size {
+				t.Fatalf("lists of %d bytes are in memory, want %d", bytes, targetlist.MaxListed)
 			}
 		}
 		if _, fed := u.seen(); len(fed) < many*3/4 {
@@ -227,8 +176,8 @@ func TestListsFromConfigMapsTakeBoundedMemory(t *testing.T) {
 			u.versions.RemoveTask(task)
 		}
 		pass(time.Minute)
-		if l := u.lists; l.size != 0 || len(l.known)+len(l.pendingTasks)+len(l.readers)+l.reading > 0 || !l.waiting.IsEmpty() {
-			t.Errorf("of tasks that are gone %d bytes in %d lists stay, %d readers", l.size, len(l.known), len(l.readers))
+		if !u.lists.IsEmpty() {
+			t.Errorf("lists, tasks or readers stay of tasks that are gone: %+v", u.lists)
 		}
 	})
 }
@@ -543,8 +492,8 @@ func TestSmallListsThatMakeRoomDoNotLetLargeOnesExceedTheBudget(t *testing.T) {
 		for _, task := range u.versions.AllTasks() {
 			kept += taskstate.TargetsSize(task)
 		}
-		if kept > maxListed+readers*size {
-			t.Errorf("lists of %d MiB are in memory, want %d", kept>>20, maxListed>>20)
+		if kept > targetlist.MaxListed+targetlist.MaxReaders*size {
+			t.Errorf("lists of %d MiB are in memory, want %d", kept>>20, targetlist.MaxListed>>20)
 		}
 		u.removeAll()
 	})
@@ -586,7 +535,7 @@ func TestEditsOfATenantDoNotKeepOthersConfigMapsOut(t *testing.T) {
 func TestTellingOfABadListKeepsNoReaderBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var tasks []*v1alpha1.PrefetchTask
-		for k := range readers {
+		for k := range targetlist.MaxReaders {
 			for i := range 300 {
 				tasks = append(tasks, listTask(fmt.Sprintf("t-%d-%d", k, i), fmt.Sprint("bad-", k)))
 			}
@@ -594,7 +543,7 @@ func TestTellingOfABadListKeepsNoReaderBusy(t *testing.T) {
 		lists := &configMaps{texts: map[string]string{}}
 		slow := newUnitWith(t, nil, func(write func() error) error { time.Sleep(time.Second); return write() }, lists, tasks...)
 		u := &listUnit{slow, lists, map[string]*v1alpha1.PrefetchTask{}}
-		for k := range readers {
+		for k := range targetlist.MaxReaders {
 			u.put(fmt.Sprint("bad-", k), "no URL")
 		}
 		u.put("quiet", "https://h/quiet")

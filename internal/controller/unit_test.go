@@ -26,6 +26,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/metrics"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/targetlist"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
@@ -96,15 +97,15 @@ func newUnitWith(
 	if lists == nil {
 		lists = c
 	}
-	op.lists = newTargetsResolver(op.listConfig(lists, leads))
+	op.lists = targetlist.NewResolver(op.listConfig(lists, leads))
 	return &unit{t: t, sharedState: op}
 }
 
-// listConfig is what readers of target lists need.
-func (op *sharedState) listConfig(live client.Reader, leads <-chan struct{}) listConfig {
-	return listConfig{
-		versions: op.versions, store: op.store, EventReporter: op.EventReporter, live: live, leads: leads, critical: op.critical,
-		recheckInterval: op.RecheckInterval, readTimeout: op.WriteTimeout,
+// Config is what readers of target lists need.
+func (op *sharedState) listConfig(live client.Reader, leads <-chan struct{}) targetlist.Config {
+	return targetlist.Config{
+		Tasks: op.versions, Writer: op.store, EventReporter: op.EventReporter, Live: live, Leads: leads, Critical: op.critical,
+		RecheckInterval: op.RecheckInterval, ReadTimeout: op.WriteTimeout,
 	}
 }
 

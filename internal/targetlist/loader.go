@@ -1,4 +1,4 @@
-package controller
+package targetlist
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
@@ -16,24 +15,24 @@ import (
 )
 
 const (
-	// maxLoaded is how many bytes of long lists are kept for calls. A list of 1.5 MB, the
+	// MaxLoaded is how many bytes of long lists are kept for calls. A list of 1.5 MB, the
 	// longest that fits into etcd, fits in twenty times.
-	maxLoaded = 32 << 20
-	// loads is how many long lists are read at once.
-	loads = 4
-	// maxLoadedIdle is how long a list is kept that others wait for while nothing happens
+	MaxLoaded = 32 << 20
+	// MaxLoads is how many long lists are read at once.
+	MaxLoads = 4
+	// MaxLoadedIdle is how long a list is kept that others wait for while nothing happens
 	// to its task: its zone may be held for hours.
-	maxLoadedIdle = 30 * time.Second
-	// loadAgain is when a list is asked for again that could not be read.
-	loadAgain = 2 * time.Second
+	MaxLoadedIdle = 30 * time.Second
+	// LoadAgain is when a list is asked for again that could not be read.
+	LoadAgain = 2 * time.Second
 )
 
-// listLoader reads the long lists of tasks that want a call, and says which of them the
+// Loader reads the long lists of tasks that want a call, and says which of them the
 // versions keep. The cache has them without: what all tenants write at once does not fit
 // into memory. Namespaces take turns, and tasks of one go in the order they came. The
 // queues know a task once its list is here, so those with short lists go on meanwhile.
-type listLoader struct {
-	listConfig
+type Loader struct {
+	Config
 
 	mu      sync.Mutex
 	waiting queue.RoundRobin[client.ObjectKey]
@@ -44,85 +43,25 @@ type listLoader struct {
 	loaded loadedLists
 }
 
-// loadedLists are the long lists that are kept. Its lock comes after that of versions.
-type loadedLists struct {
-	mu   sync.Mutex
-	list map[client.ObjectKey]loadedList
-	size int // of all, in bytes
-}
-
-type loadedList struct {
-	uid  types.UID
-	size int
-	at   time.Time // when something happened to its task last
-}
-
-func (l *loadedLists) addList(key client.ObjectKey, task *v1alpha1.PrefetchTask) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.size -= l.list[key].size
-	l.list[key] = loadedList{task.UID, taskstate.TargetsSize(task), time.Now()}
-	l.size += l.list[key].size
-}
-
-// removeList makes room for another list, and says whether this one was there.
-func (l *loadedLists) removeList(key client.ObjectKey) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	known, ok := l.list[key]
-	l.size -= known.size
-	delete(l.list, key)
-	return ok
-}
-
-// touchList notes that something happened to a task.
-func (l *loadedLists) touchList(key client.ObjectKey) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if known, ok := l.list[key]; ok {
-		known.at = time.Now()
-		l.list[key] = known
+// NewLoader returns a Loader that the store asks for targets from now on.
+func NewLoader(config Config) *Loader {
+	l := &Loader{
+		Config: config,
+		queued: map[client.ObjectKey]bool{},
+		loaded: loadedLists{list: map[client.ObjectKey]loadedList{}},
 	}
-}
-
-func (l *loadedLists) hasList(task *v1alpha1.PrefetchTask) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	known, ok := l.list[client.ObjectKeyFromObject(task)]
-	return ok && known.uid == task.UID
-}
-
-// isFull says whether there is no room for another list, and if so to which task nothing
-// has happened for longest.
-func (l *loadedLists) isFull() (full bool, idlest client.ObjectKey, since time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for key, list := range l.list {
-		if since.IsZero() || list.at.Before(since) {
-			idlest, since = key, list.at
-		}
-	}
-	return l.size >= maxLoaded, idlest, since
-}
-
-func newListLoader(config listConfig) *listLoader {
-	l := &listLoader{
-		listConfig: config,
-		queued:     map[client.ObjectKey]bool{},
-		loaded:     loadedLists{list: map[client.ObjectKey]loadedList{}},
-	}
-	config.versions.AddSource(l)
-	config.versions.Subscribe(l.onChange)
+	config.Tasks.AddSource(l)
+	config.Tasks.Subscribe(l.onChange)
 	return l
 }
 
 // RemoveTask has nothing to do: onChange comes for each task that is gone.
-func (*listLoader) RemoveTask(*v1alpha1.PrefetchTask) {}
+func (*Loader) RemoveTask(*v1alpha1.PrefetchTask) {}
 
 // AddTargets returns a version of a task with its long list if that is kept, and else without
 // it. The watch brings it without: then it has the list of the version that was known, if
 // both are of one run.
-func (l *listLoader) AddTargets(known, next *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
+func (l *Loader) AddTargets(known, next *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	isKept := l.loaded.hasList(next)
 	switch {
 	case taskstate.HasLongList(next) && !isKept:
@@ -135,14 +74,14 @@ func (l *listLoader) AddTargets(known, next *v1alpha1.PrefetchTask) *v1alpha1.Pr
 
 // onChange asks for the list of a task that wants a call, and lets go of the list of one
 // that does not.
-func (l *listLoader) onChange(before, after *v1alpha1.PrefetchTask) {
+func (l *Loader) onChange(before, after *v1alpha1.PrefetchTask) {
 	changed := before
 	if after != nil {
 		changed = after
 	}
 	key := client.ObjectKeyFromObject(changed)
 	l.mu.Lock()
-	task, isDropped := l.versions.NewestVersion(key), false
+	task, isDropped := l.Tasks.NewestVersion(key), false
 	switch {
 	case task == nil || task.Status.Submission == nil && !needsList(task):
 		isDropped = l.loaded.removeList(key)
@@ -159,9 +98,9 @@ func (l *listLoader) onChange(before, after *v1alpha1.PrefetchTask) {
 	}
 	l.mu.Unlock()
 	if isDropped {
-		l.versions.ElideTargets(key)
+		l.Tasks.ElideTargets(key)
 	}
-	l.startLoads()
+	l.StartLoads()
 }
 
 // needsList says whether the URLs of a task are to be known: to submit them, or to find out
@@ -185,7 +124,7 @@ func hasProgress(before, after *v1alpha1.PrefetchTask) bool {
 
 // requestList puts a task behind the others of its namespace, unless it is there. The caller has
 // the lock.
-func (l *listLoader) requestList(key client.ObjectKey) {
+func (l *Loader) requestList(key client.ObjectKey) {
 	if l.queued[key] {
 		return
 	}
@@ -193,18 +132,18 @@ func (l *listLoader) requestList(key client.ObjectKey) {
 	l.waiting.Push(key.Namespace, key)
 }
 
-// startLoads starts to read lists while there is room.
-func (l *listLoader) startLoads() {
+// StartLoads starts to read lists while there is room.
+func (l *Loader) StartLoads() {
 	select {
-	case <-l.leads:
+	case <-l.Leads:
 	default:
 		return
 	}
 	var idle []client.ObjectKey
 	l.mu.Lock()
-	for !l.waiting.IsEmpty() && l.reading < loads {
+	for !l.waiting.IsEmpty() && l.reading < MaxLoads {
 		if full, key, since := l.loaded.isFull(); full {
-			if wait := maxLoadedIdle - time.Since(since); wait > 0 {
+			if wait := MaxLoadedIdle - time.Since(since); wait > 0 {
 				l.startLoadsAfter(wait)
 				break
 			}
@@ -217,48 +156,57 @@ func (l *listLoader) startLoads() {
 	}
 	l.mu.Unlock()
 	for _, key := range idle {
-		l.versions.ElideTargets(key) // and onChange asks for it again, behind the others
+		l.Tasks.ElideTargets(key) // and onChange asks for it again, behind the others
 	}
 }
 
-// startLoadsAfter has startLoads called in a while. The caller has the lock.
-func (l *listLoader) startLoadsAfter(wait time.Duration) {
+// startLoadsAfter has StartLoads called in a while. The caller has the lock.
+func (l *Loader) startLoadsAfter(wait time.Duration) {
 	if l.again != nil {
 		l.again.Stop()
 	}
-	l.again = time.AfterFunc(wait, l.startLoads)
+	l.again = time.AfterFunc(wait, l.StartLoads)
 }
 
 // loadList reads the list of a task, if it still wants a call.
-func (l *listLoader) loadList(key client.ObjectKey) {
-	if task := l.versions.NewestVersion(key); task != nil && taskstate.IsElided(task) && needsList(task) {
+func (l *Loader) loadList(key client.ObjectKey) {
+	if task := l.Tasks.NewestVersion(key); task != nil && taskstate.IsElided(task) && needsList(task) {
 		l.readList(key, task)
 	}
 	l.mu.Lock()
 	l.reading--
 	delete(l.queued, key)
 	// It could not be read, or there is another version or another task meanwhile.
-	if task := l.versions.NewestVersion(key); task != nil && taskstate.IsElided(task) && needsList(task) {
-		time.AfterFunc(loadAgain, func() {
+	if task := l.Tasks.NewestVersion(key); task != nil && taskstate.IsElided(task) && needsList(task) {
+		time.AfterFunc(LoadAgain, func() {
 			l.onChange(&v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}, nil)
 		})
 	}
 	l.mu.Unlock()
-	l.startLoads()
+	l.StartLoads()
 }
 
 // readList reads the list of a task, if that is possible now.
-func (l *listLoader) readList(key client.ObjectKey, task *v1alpha1.PrefetchTask) {
-	ctx, cancel := context.WithTimeout(l.critical, l.readTimeout)
+func (l *Loader) readList(key client.ObjectKey, task *v1alpha1.PrefetchTask) {
+	ctx, cancel := context.WithTimeout(l.Critical, l.ReadTimeout)
 	defer cancel()
 	var now v1alpha1.PrefetchTask
-	if err := l.live.Get(ctx, key, &now); err != nil || now.UID != task.UID {
+	if err := l.Live.Get(ctx, key, &now); err != nil || now.UID != task.UID {
 		return // the watch says if it is gone
 	}
 	kube.PruneMetadata(&now)
 	l.loaded.addList(key, &now)
-	l.versions.LearnVersion(&now)
-	if newest := l.versions.NewestVersion(key); newest == nil || taskstate.LacksTargets(newest) { // it has changed meanwhile
+	l.Tasks.LearnVersion(&now)
+	if newest := l.Tasks.NewestVersion(key); newest == nil || taskstate.LacksTargets(newest) { // it has changed meanwhile
 		l.loaded.removeList(key)
 	}
+}
+
+// IsEmpty says whether no list is kept, and no task waits for one.
+func (l *Loader) IsEmpty() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.loaded.mu.Lock()
+	defer l.loaded.mu.Unlock()
+	return len(l.queued) == 0 && l.waiting.IsEmpty() && l.loaded.size == 0 && len(l.loaded.list) == 0
 }
