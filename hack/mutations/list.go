@@ -1203,9 +1203,9 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a long list that could not be read is not read again", file: "internal/controller/loader.go",
-		old:    `time.AfterFunc(loadAgain, func() {`,
-		new:    `time.AfterFunc(loadAgain<<20, func() {`,
+		name: "a long list that could not be read is not read again", file: "internal/targetlist/loader.go",
+		old:    `time.AfterFunc(LoadAgain, func() {`,
+		new:    `time.AfterFunc(LoadAgain<<20, func() {`,
 		suites: []string{controller},
 	},
 	{
