@@ -164,7 +164,7 @@ manifests: prerequisites bin/helm-docs ## Generate the CRD and the ClusterRole, 
 	$(call generate-chart,.)
 	$(call generate-monitoring,.)
 	$(call generate-docs,.)
-	go test -count=1 -run='^TestThePageOfMetrics' ./internal/controller -args -update
+	go test -count=1 -run='^TestThePageOfMetrics' ./internal/controller/submit -args -update
 
 .PHONY: picture
 picture: build control-plane ## Record the demo for docs/images/demo.svg, the README's picture

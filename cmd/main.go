@@ -28,6 +28,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller/follow"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/credentials"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/endpoint"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
@@ -264,7 +265,7 @@ func run(ctx context.Context, o *options) error {
 	config.QPS, config.Burst = 2000, 4000 // the API server has its own fairness; the default would throttle us
 	config.DisableCompression = true      // it takes the API server longer than a list takes to send
 	config.Wrap(kube.NewReadAhead)
-	jobs := controller.NewRecordedJobs()
+	jobs := follow.NewRecordedJobs()
 	grace := o.controller.ShutdownGrace + 5*time.Second
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                        scheme,

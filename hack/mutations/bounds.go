@@ -67,7 +67,7 @@ var bounds = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "expiring tasks stay when they are gone", file: "internal/controller/expiry.go",
+		name: "expiring tasks stay when they are gone", file: "internal/controller/ttl/ttl.go",
 		old:    `delete(r.tasks, before.GetUID()) // which`,
 		new:    `_ = before.GetUID() // which`,
 		suites: []string{controller},

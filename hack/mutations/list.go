@@ -251,7 +251,7 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "only a free slot lets another namespace's call be claimed", file: "internal/controller/submitter.go",
+		name: "only a free slot lets another namespace's call be claimed", file: "internal/controller/submit/account_queue.go",
 		old:    `if turn < other {`,
 		new:    `if turn < other && turn < 0 {`,
 		suites: []string{controller},
@@ -270,8 +270,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a slot does not know when the answer to its call began to come", file: "internal/controller/call.go",
-		old:    `s.edgeOne.CreatePrefetchTask(slot.For(ctx), creds, signedAt`,
-		new:    `s.edgeOne.CreatePrefetchTask(ctx, creds, signedAt`,
+		old:    `s.EdgeOne.CreatePrefetchTask(slot.For(ctx), creds, signedAt`,
+		new:    `s.EdgeOne.CreatePrefetchTask(ctx, creds, signedAt`,
 		suites: []string{controller},
 	},
 	{
@@ -340,7 +340,7 @@ var mutations = []mutation{
 		suites: []string{client},
 	},
 	{
-		name: "who plans by the limiter is not told of others' answers", file: "internal/controller/submitter.go",
+		name: "who plans by the limiter is not told of others' answers", file: "internal/controller/submit/submitter.go",
 		old:    `limiter.Free(a.String(), lookahead, wake)`,
 		new:    `limiter.Free(a.String(), lookahead, func() { _ = wake })`,
 		suites: []string{controller},
@@ -412,7 +412,7 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a task of another Secret goes back into the line after a call", file: "internal/controller/submitter.go",
+		name: "a task of another Secret goes back into the line after a call", file: "internal/controller/submit/account_queue.go",
 		old:    `task != nil && taskstate.AccountKeyOf(task) == l.account {`,
 		new:    `task != nil {`,
 		suites: []string{controller},
@@ -442,7 +442,7 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a look for a lost call keeps all that others did", file: "internal/controller/lost_calls.go",
+		name: "a look for a lost call keeps all that others did", file: "internal/controller/follow/claim_history.go",
 		old:    `return l.wanted == nil || l.wanted[identity]`,
 		new:    `return true`,
 		suites: []string{controller},
@@ -454,9 +454,9 @@ var mutations = []mutation{
 		suites: []string{line},
 	},
 	{
-		name: "what tasks are told does not give way to new ones", file: "internal/controller/submitter.go",
-		old:    `s.store.WithLowPriority().WriteStatus(s.critical, note.Task, taskstate.ReportWaiting(note, time.Now()))`,
-		new:    `s.store.WriteStatus(s.critical, note.Task, taskstate.ReportWaiting(note, time.Now()))`,
+		name: "what tasks are told does not give way to new ones", file: "internal/controller/submit/waiting_status.go",
+		old:    `s.Writer.WithLowPriority().WriteStatus(s.Critical, note.Task, taskstate.ReportWaiting(note, time.Now()))`,
+		new:    `s.Writer.WriteStatus(s.Critical, note.Task, taskstate.ReportWaiting(note, time.Now()))`,
 		suites: []string{controller},
 	},
 	{
@@ -602,13 +602,13 @@ var mutations = []mutation{
 		suites: []string{line},
 	},
 	{
-		name: "a call that the path cuts off is sent again as it is", file: "internal/controller/call.go",
+		name: "a call that the path cuts off is sent again as it is", file: "internal/controller/submit/backoff.go",
 		old:    `case errors.Is(err, teo.ErrCutOff):`,
 		new:    `case errors.Is(err, teo.ErrCutOff) && call == nil:`,
 		suites: []string{controller},
 	},
 	{
-		name: "EdgeOne's words about a call of unknown outcome are not told", file: "internal/controller/call.go",
+		name: "EdgeOne's words about a call of unknown outcome are not told", file: "internal/controller/submit/outcome.go",
 		old:    `if teo.Code(err) != "" {`,
 		new:    `if teo.Code(err) == "none" {`,
 		suites: []string{controller},
@@ -705,7 +705,7 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a task that has changed since it was over is deleted", file: "internal/controller/expiry.go",
+		name: "a task that has changed since it was over is deleted", file: "internal/controller/ttl/ttl.go",
 		old:    `client.Preconditions{UID: &e.uid, ResourceVersion: ptr.To(e.resourceVersion)},`,
 		new:    `client.Preconditions{UID: ptr.To(e.uid)},`,
 		suites: []string{controller},
@@ -730,13 +730,13 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a record that is not taken keeps its lane", file: "internal/controller/unsettled.go",
-		old:    `after, err := s.store.SettleClaim(ctx, before, claimID, c, maxSettleTries)`,
-		new:    `after, err := s.store.SettleClaim(ctx, before, claimID, c, unlimitedTries)`,
+		name: "a record that is not taken keeps its lane", file: "internal/controller/submit/late_outcome.go",
+		old:    `after, err := s.Writer.SettleClaim(ctx, before, claimID, c, kube.UnlimitedTries)`,
+		new:    `after, err := s.Writer.SettleClaim(ctx, before, claimID, c, unlimitedTries)`,
 		suites: []string{controller},
 	},
 	{
-		name: "an answer that a task does not take is forgotten", file: "internal/controller/unsettled.go",
+		name: "an answer that a task does not take is forgotten", file: "internal/controller/submit/late_outcome.go",
 		old:    `s.unrecorded.addOutcome(after, unrecordedOutcome{`,
 		new:    `_ = (unrecordedOutcome{`,
 		suites: []string{controller},
@@ -748,9 +748,9 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a task starts as many runs as its revision has values", file: "internal/controller/call.go",
-		old:    `if newRun && s.runs.WaitTime(part.Task) > 0 {`,
-		new:    `if newRun && part.Task == nil {`,
+		name: "a task starts as many runs as its revision has values", file: "internal/controller/submit/claim.go",
+		old:    `if isNewRun && a.Runs.WaitTime(part.Task) > 0 {`,
+		new:    `if isNewRun && part.Task == nil {`,
 		suites: []string{controller},
 	},
 	{
@@ -791,7 +791,7 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a look that was begun before a retry was asked for tells what failed", file: "internal/controller/retry.go",
+		name: "a look that was begun before a retry was asked for tells what failed", file: "internal/controller/follow/retries.go",
 		old:    `seen.HasWholeJob(task, job) {`,
 		new:    `seen != nil {`,
 		suites: []string{controller},
@@ -803,7 +803,7 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a retry takes the job that failed for its own", file: "internal/controller/call.go",
+		name: "a retry takes the job that failed for its own", file: "internal/controller/submit/claim.go",
 		old:    `(newRun || job.Retried != "") && `,
 		new:    `newRun && `,
 		suites: []string{controller},
@@ -815,19 +815,19 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "who recorded a job is forgotten while a claim may ask", file: "internal/controller/jobs.go",
+		name: "who recorded a job is forgotten while a claim may ask", file: "internal/controller/follow/garbage.go",
 		old:    `claim != nil && !f.isForgotten(claim, now) {`,
 		new:    `claim != nil && f.zones == nil {`,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "one old claim keeps all recorded jobs since in memory", file: "internal/controller/jobs.go",
+		name: "one old claim keeps all recorded jobs since in memory", file: "internal/controller/follow/garbage.go",
 		old:    `i < len(signed) && !signed[i].After(job.Add(before))`,
 		new:    `(i < 0 || len(signed) > 0 && job.After(signed[0].Add(-before)))`,
 		suites: []string{controller},
 	},
 	{
-		name: "nothing bounds how many recorded jobs are remembered", file: "internal/controller/jobs.go",
+		name: "nothing bounds how many recorded jobs are remembered", file: "internal/controller/follow/recorded_jobs.go",
 		old:    `excess := len(j.claims) - limit`,
 		new:    `excess := min(0, limit)`,
 		suites: []string{controller},
@@ -848,13 +848,13 @@ var mutations = []mutation{
 	},
 	{
 		name: "a call is signed when it is sent, not when it is claimed", file: "internal/controller/call.go",
-		old:    `s.edgeOne.CreatePrefetchTask(slot.For(ctx), creds, signedAt, createRequest(call.Lane, urls))`,
-		new:    `s.edgeOne.CreatePrefetchTask(slot.For(ctx), creds, s.edgeOne.ServerTime(), createRequest(call.Lane, urls))`,
+		old:    `s.EdgeOne.CreatePrefetchTask(slot.For(ctx), creds, signedAt, createRequest(call.Lane, urls))`,
+		new:    `s.EdgeOne.CreatePrefetchTask(slot.For(ctx), creds, s.EdgeOne.ServerTime(), createRequest(call.Lane, urls))`,
 		suites: []string{controller, histories},
 	},
 	{
 		name: "a call ends with the pass that started it", file: "internal/controller/call.go",
-		old:    `s.makeCall(log.IntoContext(s.critical, log`,
+		old:    `s.makeCall(log.IntoContext(s.Critical, log`,
 		new:    `s.makeCall(log.IntoContext(ctx, log`,
 		suites: []string{controller, histories},
 	},
@@ -869,7 +869,7 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "calls are started while the process is stopping", file: "internal/controller/controller.go",
+		name: "calls are started while the process is stopping", file: "internal/controller/submit/shutdown.go",
 		old:    `if c.stopping {`,
 		new:    `if c.stopping && claimID == "" {`,
 		suites: []string{controller, histories},
@@ -887,7 +887,7 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "one bad URL fails all that share its call", file: "internal/controller/call.go",
+		name: "one bad URL fails all that share its call", file: "internal/controller/submit/outcome.go",
 		old:    `!teo.IsBatchQuota(err) && len(call.URLs) == 1:`,
 		new:    `!teo.IsBatchQuota(err):`,
 		suites: []string{controller, histories},
@@ -901,19 +901,19 @@ var mutations = []mutation{
 
 	// Evidence.
 	{
-		name: "a job that EdgeOne rejects keeps all of its zone from being read", file: "internal/controller/history.go",
+		name: "a job that EdgeOne rejects keeps all of its zone from being read", file: "internal/controller/follow/history.go",
 		old:    `return teo.KindOf(err) == teo.Rejected || errors.Is(err, teo.ErrTooManyPages)`,
 		new:    `return errors.Is(err, teo.ErrTooManyPages)`,
 		suites: []string{controller},
 	},
 	{
-		name: "outcomes are read in a window that does not hold still", file: "internal/controller/history.go",
+		name: "outcomes are read in a window that does not hold still", file: "internal/controller/follow/history.go",
 		old:    `EndTime:  earliest(jobs[len(jobs)-1].signed.Add(r.CallTimeout+taskstate.ClockSkew), r.historyTime().Add(-taskstate.ClockSkew)),`,
 		new:    `EndTime:  r.historyTime().Add(time.Minute),`,
 		suites: []string{controller},
 	},
 	{
-		name: "one look reads whatever the history holds", file: "internal/controller/history.go",
+		name: "one look reads whatever the history holds", file: "internal/controller/follow/history.go",
 		old:    `MaxPages: min(room, worth),`,
 		new:    `MaxPages: worth,`,
 		suites: []string{controller},
@@ -931,7 +931,7 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a minute without permission ends a run", file: "internal/controller/unread.go",
+		name: "a minute without permission ends a run", file: "internal/controller/follow/unread.go",
 		old:    `case u.said > deadline:`,
 		new:    `case u.refused >= 2*recheck:`,
 		suites: []string{controller},
@@ -961,7 +961,7 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "the window of a claim starts at its signature", file: "internal/controller/lost_calls.go",
+		name: "the window of a claim starts at its signature", file: "internal/controller/follow/claim_history.go",
 		old:    `historyWindow{claim.SignedAt.Add(-taskstate.ClockSkew), p.completeTime(claim), []string{id}}`,
 		new:    `historyWindow{claim.SignedAt.Time, p.completeTime(claim), []string{id}}`,
 		suites: []string{controller},
@@ -973,13 +973,13 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a job that was answered before a claim is taken for the claim's", file: "internal/controller/call.go",
+		name: "a job that was answered before a claim is taken for the claim's", file: "internal/controller/submit/claim.go",
 		old:    `return !a.lane.SharesZone(lane) })`,
 		new:    `return !a.lane.SharesZone(lane) || a.lane.IsSameIgnoringTenant(lane) })`,
 		suites: []string{controller},
 	},
 	{
-		name: "looks into invented zones take all workers", file: "internal/controller/poller.go",
+		name: "looks into invented zones take all workers", file: "internal/controller/follow/zone_state.go",
 		old: `	if isProven {
 `,
 		new: `	if isProven || z.ID != "" {
@@ -989,37 +989,37 @@ var mutations = []mutation{
 
 	// Settling.
 	{
-		name: "the fence is not waited for", file: "internal/controller/lost_calls.go",
+		name: "the fence is not waited for", file: "internal/controller/follow/claim_history.go",
 		old:    `return p.fenceTime(claim).Add(p.SettleMargin)`,
 		new:    `return claim.SignedAt.Add(p.SettleMargin)`,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "EdgeOne's history is taken for complete at the fence", file: "internal/controller/lost_calls.go",
+		name: "EdgeOne's history is taken for complete at the fence", file: "internal/controller/follow/claim_history.go",
 		old:    `return p.fenceTime(claim).Add(p.SettleMargin)`,
 		new:    `return p.fenceTime(claim)`,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "EdgeOne's clock is believed before it has told it", file: "internal/controller/lost_calls.go",
+		name: "EdgeOne's clock is believed before it has told it", file: "internal/controller/follow/claim_history.go",
 		old:    `l.timed && serverNow.After(p.completeTime(claim)) && !p.isForgotten`,
 		new:    `serverNow.After(p.completeTime(claim)) && !p.isForgotten`,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a call is made before EdgeOne has told its time", file: "internal/controller/submitter.go",
-		old:    `case !s.edgeOne.ServerTimeKnown():`,
+		name: "a call is made before EdgeOne has told its time", file: "internal/controller/submit/quota.go",
+		old:    `case !s.EdgeOne.ServerTimeKnown():`,
 		new:    `case l == nil:`,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a call that EdgeOne's history has forgotten counts as not executed", file: "internal/controller/lost_calls.go",
+		name: "a call that EdgeOne's history has forgotten counts as not executed", file: "internal/controller/follow/claim_history.go",
 		old:    `return serverNow.Sub(claim.SignedAt.Time) > p.HistoryRetention`,
 		new:    `return serverNow.IsZero()`,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "the look comes first and the fence second", file: "internal/controller/lost_calls.go",
+		name: "the look comes first and the fence second", file: "internal/controller/follow/lost_calls.go",
 		old: `			s.settleClaims(ctx, z, seen, isFenced)
 `,
 		new: `			seen.fenced = s.planClaimsRead(tasks).fenced
@@ -1028,7 +1028,7 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a look that EdgeOne refused found nothing", file: "internal/controller/lost_calls.go",
+		name: "a look that EdgeOne refused found nothing", file: "internal/controller/follow/lost_calls.go",
 		old: `seen, isFenced); err != nil {
 				break
 			}
@@ -1040,7 +1040,7 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "windows of claims that overlap are read to the end of the first", file: "internal/controller/lost_calls.go",
+		name: "windows of claims that overlap are read to the end of the first", file: "internal/controller/follow/claim_history.go",
 		old:    `merged[last].end = latestTime(merged[last].end, w.end)`,
 		new:    `merged[last].end = latestTime(merged[last].end)`,
 		suites: []string{controller, histories},
@@ -1059,7 +1059,7 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "jobs from before or after a claim's window are taken for the claim's", file: "internal/controller/lost_calls.go",
+		name: "jobs from before or after a claim's window are taken for the claim's", file: "internal/controller/follow/settle.go",
 		old:    `history := l.Listing.SelectWindow(claim.SignedAt.Time, p.completeTime(claim), isOthers)`,
 		new:    `history := l.Listing.SelectWindow(time.Time{}, time.Now().Add(time.Hour), isOthers)`,
 		suites: []string{controller, histories},
@@ -1083,7 +1083,7 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a new run goes out while the call of the one before may still come", file: "internal/controller/lost_calls.go",
+		name: "a new run goes out while the call of the one before may still come", file: "internal/controller/follow/settle.go",
 		old: `		if p.isExpired(claim) {
 			return taskstate.ExpireClaim
 `,
@@ -1093,7 +1093,7 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "the claim of an earlier run is given up without a look", file: "internal/controller/lost_calls.go",
+		name: "the claim of an earlier run is given up without a look", file: "internal/controller/follow/settle.go",
 		old:    `if p.isExpired(claim) { return taskstate.ExpireClaim }`,
 		new:    `if p.isExpired(claim) { return releaseClaim(noReason, time.Now()) }`,
 		suites: []string{controller, histories},
@@ -1105,7 +1105,7 @@ var mutations = []mutation{
 		suites: []string{line, controller, histories},
 	},
 	{
-		name: "a job of the run before is taken for the new run's", file: "internal/controller/lost_calls.go",
+		name: "a job of the run before is taken for the new run's", file: "internal/controller/follow/settle.go",
 		old:    `delete(history, id)`,
 		new:    `delete(history, "job "+id)`,
 		suites: []string{controller, histories},
@@ -1167,13 +1167,13 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a task whose targets are not known is looked for", file: "internal/controller/poller.go",
+		name: "a task whose targets are not known is looked for", file: "internal/controller/follow/zone_state.go",
 		old:    `|| taskstate.IsUnresolved(task) && !taskstate.IsNewRun(task) {`,
 		new:    `|| taskstate.IsUnresolved(task) && task.Name == "" {`,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a task that is being deleted is looked for", file: "internal/controller/poller.go",
+		name: "a task that is being deleted is looked for", file: "internal/controller/follow/zone_state.go",
 		old:    `if !task.DeletionTimestamp.IsZero() || taskstate.IsUnresolved`,
 		new:    `if taskstate.IsUnresolved`,
 		suites: []string{controller},
@@ -1209,15 +1209,15 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a job whose ID is rejected is not looked for by its time", file: "internal/controller/history.go",
+		name: "a job whose ID is rejected is not looked for by its time", file: "internal/controller/follow/history.go",
 		old:    `r.AddTasks(slices.DeleteFunc(tasks, func(task teo.PrefetchTask) bool { return task.JobID != job.id }))`,
 		new:    `r.AddTasks(nil)`,
 		suites: []string{controller},
 	},
 	{
-		name: "a run starts with a list that was read hours ago", file: "internal/controller/call.go",
-		old:    `if !s.lists.IsFresh(part.Task) {`,
-		new:    `if s.lists == nil {`,
+		name: "a run starts with a list that was read hours ago", file: "internal/controller/submit/claim.go",
+		old:    `if !a.Lists.IsFresh(part.Task) {`,
+		new:    `if a.Lists == nil {`,
 		suites: []string{controller},
 	},
 	{
@@ -1227,13 +1227,13 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "another account's history says that a call was not executed", file: "internal/controller/lost_calls.go",
+		name: "another account's history says that a call was not executed", file: "internal/controller/follow/settle.go",
 		old:    `if claim.ZoneID == "*" && claim.AccountHash != l.account {`,
 		new:    `if claim.AccountHash == "" {`,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a call that this process still makes is settled", file: "internal/controller/lost_calls.go",
+		name: "a call that this process still makes is settled", file: "internal/controller/follow/lost_calls.go",
 		old: `		if !p.isCallInFlight(task) {
 `,
 		new: `		if task != nil {

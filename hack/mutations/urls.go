@@ -30,7 +30,7 @@ var spellings = []mutation{
 		suites: []string{urls},
 	},
 	{
-		name: "what EdgeOne is to encode is encoded before", file: "internal/controller/call.go",
+		name: "what EdgeOne is to encode is encoded before", file: "internal/controller/submit/attempt.go",
 		old:    `req.Targets[i] = target.Literal(u)`,
 		new:    `req.Targets[i] = target.Encode(u)`,
 		suites: []string{controller},

@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller/controllertest"
 )
 
 // apiServer is a kube-apiserver in memory, as far as the operator uses one: it
@@ -60,8 +61,6 @@ func newAPIServer() *apiServer {
 		changed:  make(chan struct{}),
 	}
 }
-
-var prefetchTasks = v1alpha1.GroupVersion.WithResource("prefetchtasks").GroupResource()
 
 // store writes an object as it would be read back: without what JSON does not
 // carry.
@@ -204,7 +203,7 @@ func (s *apiServer) getTask(key client.ObjectKey) (any, error) {
 	if task := s.get(key); task != nil {
 		return task, nil
 	}
-	return nil, apierrors.NewNotFound(prefetchTasks, key.Name)
+	return nil, apierrors.NewNotFound(controllertest.PrefetchTasks, key.Name)
 }
 
 func (s *apiServer) listTasks() (any, error) {
@@ -230,7 +229,7 @@ func (s *apiServer) updateStatus(key client.ObjectKey, body []byte) (any, error)
 	now := s.tasks[key]
 	switch {
 	case now == nil:
-		return nil, apierrors.NewNotFound(prefetchTasks, key.Name)
+		return nil, apierrors.NewNotFound(controllertest.PrefetchTasks, key.Name)
 	case put.UID != now.UID || put.ResourceVersion != now.ResourceVersion:
 		return nil, conflict(key)
 	}
@@ -245,7 +244,7 @@ func (s *apiServer) updateStatus(key client.ObjectKey, body []byte) (any, error)
 }
 
 func conflict(key client.ObjectKey) error {
-	return apierrors.NewConflict(prefetchTasks, key.Name, errors.New("the object has been modified; please apply your changes to the latest version and try again"))
+	return apierrors.NewConflict(controllertest.PrefetchTasks, key.Name, errors.New("the object has been modified; please apply your changes to the latest version and try again"))
 }
 
 // since returns the events after a revision, and what is closed at the next.
@@ -464,7 +463,7 @@ func (c *apiConnection) RoundTrip(req *http.Request) (*http.Response, error) {
 		verb, key = "PUT", client.ObjectKey{Namespace: path[1], Name: path[3]}
 		serve = func() (any, error) { return c.server.updateStatus(key, body) }
 	default:
-		return answer(req, nil, apierrors.NewMethodNotSupported(prefetchTasks, req.Method+" "+req.URL.Path)), nil
+		return answer(req, nil, apierrors.NewMethodNotSupported(controllertest.PrefetchTasks, req.Method+" "+req.URL.Path)), nil
 	}
 	fault := c.faults.request(verb, key)
 	return c.await(req.Context(), func() (*http.Response, error) {
@@ -516,7 +515,7 @@ func answer(req *http.Request, object any, err error) *http.Response {
 	}
 }
 
-// watch answers with a stream of events, which starts with these objects or,
+// watchTask answers with a stream of events, which starts with these objects or,
 // without any, with all.
 func (c *apiConnection) watch(req *http.Request, objects map[client.ObjectKey]*v1alpha1.PrefetchTask) *http.Response {
 	query := req.URL.Query()

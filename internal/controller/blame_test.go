@@ -1,13 +1,9 @@
 package controller
 
 import (
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -15,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller/controllertest"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
@@ -74,15 +71,15 @@ func TestACodeOfUnknownOutcomeHoldsItsURLAlone(t *testing.T) {
 				if !w.await(time.Duration(c.rounds)*w.settleRound(), func() bool { return succeeded() == good }) {
 					t.Errorf("%d of %d good URLs succeeded after %d calls were settled", succeeded(), good, c.rounds)
 				}
-				w.await(2*w.settleRound(), func() bool { return conditionOf(w.server.get(guilty), v1alpha1.ConditionStalled) != "" })
+				w.await(2*w.settleRound(), func() bool { return controllertest.ConditionOf(w.server.get(guilty), v1alpha1.ConditionStalled) != "" })
 				task := w.server.get(guilty)
-				if conditionOf(task, v1alpha1.ConditionStalled) != "True/OutcomeUnknown" {
+				if controllertest.ConditionOf(task, v1alpha1.ConditionStalled) != "True/OutcomeUnknown" {
 					t.Errorf("the guilty task says %+v", task.Status.Conditions)
 				} else if message := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionStalled).Message; !strings.Contains(message, code) || !strings.Contains(message, words) {
 					t.Errorf("the guilty task says %q, want EdgeOne's words", message)
 				}
 				for _, other := range w.server.list() {
-					if client.ObjectKeyFromObject(other) != guilty && conditionOf(other, v1alpha1.ConditionStalled) != "" {
+					if client.ObjectKeyFromObject(other) != guilty && controllertest.ConditionOf(other, v1alpha1.ConditionStalled) != "" {
 						t.Errorf("%s is stalled for its neighbour", other.Name)
 					}
 				}
@@ -109,72 +106,8 @@ func TestAModeThatIsNotAllowedDoesNotHoldTheOther(t *testing.T) {
 			t.Errorf("%d tasks of the other mode are not submitted", w.unfinished()-1)
 		}
 		time.Sleep(time.Hour)
-		if got := conditionOf(w.server.get(client.ObjectKey{Namespace: "a", Name: "edge"}), v1alpha1.ConditionReady); got != "False/"+v1alpha1.ReasonPermissionDenied {
+		if got := controllertest.ConditionOf(w.server.get(client.ObjectKey{Namespace: "a", Name: "edge"}), v1alpha1.ConditionReady); got != "False/"+v1alpha1.ReasonPermissionDenied {
 			t.Errorf("the task of the refused mode is %s", got)
-		}
-	})
-}
-
-// A proxy that takes no large requests keeps those waiting that cannot be sent, and
-// nobody else.
-func TestAProxyThatTakesNoLargeRequestsHoldsNobodyElse(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		edgeOne := unitEdgeOne(nil)
-		defer edgeOne.Close()
-		const limit = 2000
-		large, small := unitTask("large", 100), unitTask("small", 1)
-		for i := range large.Spec.Targets {
-			large.Spec.Targets[i] += v1alpha1.Target("/" + strings.Repeat("x", 70))
-		}
-		large.Spec.Targets[50] += v1alpha1.Target(strings.Repeat("y", 1900))
-		small.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "x", Value: "1"}}
-		small.Spec.Targets[0] += "/small"
-		cutOff := 0
-		u := newUnit(t, roundTrip(func(req *http.Request) (*http.Response, error) {
-			if req.ContentLength > limit {
-				cutOff++
-				_, _ = io.ReadFull(req.Body, make([]byte, limit))
-				return nil, errors.New("write: connection reset by peer")
-			}
-			return edgeOne.RoundTripper().RoundTrip(req)
-		}), nil, large, small)
-		s, l := u.submitter(u.get("large"), u.get("small"))
-		l.queue.SetQuota(unitZone, 0, -1, time.Now())
-		u.learnTime()
-		u.passes(s, time.Now().Add(5*time.Second))
-		if len(u.get("small").Status.Jobs) != 1 {
-			t.Error("the small task waits for the large one")
-		}
-		u.passes(s, time.Now().Add(20*time.Minute))
-		u.calls.open.Wait()
-		task := u.get("large")
-		if n := int(*task.Status.Targets.Submitted); n != 99 {
-			t.Errorf("%d of the 99 URLs that can be sent are submitted", n)
-		}
-		if taskstate.ReadyReason(task) != v1alpha1.ReasonUnavailable {
-			t.Errorf("the task whose URL cannot be sent is %s", taskstate.ReadyReason(task))
-		}
-		if cutOff > 60 {
-			t.Errorf("%d calls were cut off in 20 minutes", cutOff)
-		}
-	})
-}
-
-func TestAPlanWithoutADailyQuotaNeedsAPerson(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		edgeOne := unitEdgeOne(func(c *simulator.Config) { c.Zones[0].Daily = -1 })
-		defer edgeOne.Close()
-		u := newUnit(t, edgeOne.RoundTripper(), nil, unitTask("a", 1))
-		s, l := u.submitter(u.get("a"))
-		if decision := l.queue.PlanNext(time.Now()); decision.ReadQuota != unitZone {
-			t.Fatalf("%+v", decision)
-		}
-		s.readQuota(l, unitCreds, unitZone)
-		u.passes(s, time.Now().Add(time.Second))
-		synctest.Wait()
-		task := u.get("a")
-		if got := conditionOf(task, v1alpha1.ConditionStalled); got != "True/"+v1alpha1.ReasonBatchQuota {
-			t.Errorf("the task says %+v", task.Status.Conditions)
 		}
 	})
 }

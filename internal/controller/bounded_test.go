@@ -8,6 +8,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller/controllertest"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
@@ -48,7 +49,7 @@ func TestEditsInQuickSuccessionCostWritesAndEventsByTime(t *testing.T) {
 				}
 				after := w.server.get(key)
 				if c.rule.Refuse == "" && (taskstate.IsNewRun(after) || !taskstate.IsRunOver(after)) || taskstate.IsRetryDue(after) || !taskstate.IsRunOver(after) {
-					t.Errorf("what was asked for last is not done: %s", summary(after))
+					t.Errorf("what was asked for last is not done: %s", controllertest.Summary(after))
 				}
 			})
 		})

@@ -9,7 +9,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	kruntime "k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/recorder"
@@ -174,11 +173,4 @@ func (w *calm) allWrites() (n int) {
 		n += len(times)
 	}
 	return n
-}
-
-func conditionOf(task *v1alpha1.PrefetchTask, kind string) string {
-	if c := meta.FindStatusCondition(task.Status.Conditions, kind); c != nil {
-		return string(c.Status) + "/" + c.Reason
-	}
-	return ""
 }

@@ -1,29 +1,29 @@
-// Package controller submits PrefetchTasks to EdgeOne, follows EdgeOne's jobs until they
-// end, and deletes tasks whose time to live is over (expiry.go).
+// Package controller adds the operator's controllers to a manager.
 //
-// There are two controllers for EdgeOne. The key of the Submitter is a Secret, because
-// EdgeOne meters calls by account. A pass plans the calls for which there will be slots soon
-// (internal/queue decides) and hands each call to a goroutine that claims, waits for a slot,
-// calls and records (call.go). The key of the Poller is a zone of a Secret. A pass reads
-// EdgeOne's history once for all open jobs of the zone (outcomes.go). A third controller
-// settles calls whose response was lost (lost_calls.go). internal/taskstate has everything
-// that may happen to a status; requeue.go turns failures into waits.
+//   - submit: turns waiting tasks into calls to EdgeOne.
+//   - follow: reads outcomes, and settles calls whose answer was lost.
+//   - ttl: deletes finished tasks when their time to live is over.
+//
+// The controllers do not know each other. Setup hands them what they share: the newest version
+// of each task, the writer of statuses, the client of EdgeOne. The tests in this folder run
+// all of them together, on an API server in virtual time and a simulated EdgeOne.
 package controller
 
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/semaphore"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller/follow"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller/submit"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller/ttl"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/credentials"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/metrics"
@@ -52,55 +52,33 @@ type Options struct {
 	Gauges prometheus.Registerer
 }
 
-// sharedState is what both controllers share.
-type sharedState struct {
-	Options
-	versions    *kube.TaskStore
-	store       kube.StatusWriter
-	edgeOne     *teo.Client
-	credentials *credentials.Reader
-	*kube.EventReporter
-	runs  *kube.WriteRate // starts of runs and retries
-	notes *kube.WriteRate // writes that say why a task waits
-	lists *targetlist.Resolver
-
-	calls    inFlightCalls
-	claiming *semaphore.Weighted // by claims to write
-	critical context.Context     // of claim, call and record; outlives shutdown
-}
-
 // +kubebuilder:rbac:groups=teo.prefetch-operator.io,resources=prefetchtasks,verbs=get;list;watch;delete
 // +kubebuilder:rbac:groups=teo.prefetch-operator.io,resources=prefetchtasks/status,verbs=update
 // +kubebuilder:rbac:groups="",resources=configmaps;secrets,verbs=get
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
-// Setup adds both controllers to the manager, whose cache has CacheOptions of the
-// same jobs.
-func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, credentials *credentials.Reader, jobs *RecordedJobs, options Options) error {
+// Setup adds the controllers to the manager, whose cache has kube.CacheOptions of the same
+// jobs.
+func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, keys *credentials.Reader, jobs *follow.RecordedJobs, options Options) error {
 	critical, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	op := &sharedState{
-		Options:       options,
-		versions:      kube.NewTaskStore(),
-		edgeOne:       edgeOne,
-		credentials:   credentials,
-		EventReporter: kube.NewEventReporter(mgr.GetEventRecorder("teo-prefetch-operator"), metrics.ObserveRun),
-		claiming:      semaphore.NewWeighted(kube.MaxStatusWriters),
-		runs:          kube.NewWriteRate(kube.RunRate),
-		notes:         kube.NewWriteRate(kube.NoteRate),
-		critical:      critical,
-	}
-	op.store = kube.NewStatusWriter(mgr.GetClient(), mgr.GetAPIReader(), op.versions, options.WriteTimeout)
-	if err := mgr.Add(&shutdownGate{op: op, cancel: cancel}); err != nil {
+	calls, tasks := &submit.InFlightCalls{}, kube.NewTaskStore()
+	if err := mgr.Add(submit.ShutdownGate{Calls: calls, Grace: options.ShutdownGrace, Cancel: cancel}); err != nil {
 		return err
 	}
-	jobs.setRetention(options.HistoryRetention)
+	events := kube.NewEventReporter(mgr.GetEventRecorder("teo-prefetch-operator"), metrics.ObserveRun)
+	writer := kube.NewStatusWriter(mgr.GetClient(), mgr.GetAPIReader(), tasks, options.WriteTimeout)
+	runs := kube.NewWriteRate(kube.RunRate)
 	lists := targetlist.Config{
-		Tasks: op.versions, Writer: op.store, EventReporter: op.EventReporter, Live: mgr.GetAPIReader(), Leads: mgr.Elected(), Critical: critical,
+		Tasks: tasks, Writer: writer, EventReporter: events, Live: mgr.GetAPIReader(), Leads: mgr.Elected(), Critical: critical,
 		RecheckInterval: options.RecheckInterval, ReadTimeout: options.WriteTimeout,
 	}
-	op.lists = targetlist.NewResolver(lists)
-	poller := newPoller(op, jobs)
-	submitter := newSubmitter(op)
+	resolver := targetlist.NewResolver(lists)
+	poller := follow.NewPoller(options.followConfig(follow.Config{
+		Tasks: tasks, Writer: writer, Events: events, EdgeOne: edgeOne, Credentials: keys, Jobs: jobs, Runs: runs, IsInFlight: calls.IsInFlight,
+	}))
+	submitter := submit.NewSubmitter(options.submitConfig(submit.Config{
+		Tasks: tasks, Writer: writer, Events: events, EdgeOne: edgeOne, Credentials: keys, Lists: resolver, Calls: calls, Runs: runs, Critical: critical,
+	}))
 	loader := targetlist.NewLoader(lists)
 	go func() {
 		select {
@@ -109,23 +87,37 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, creden
 		case <-ctx.Done():
 		}
 	}()
-	tasks := metrics.NewTaskCounter(kube.ReadyReasonOf)
-	feed := kube.NewTaskEvents(mgr.GetCache(), op.versions, tasks.CountTask)
-	if err := errors.Join(mgr.Add(feed), mgr.Add(stateCollector{poller, feed.WaitForSync, submitter.dropIdleQueues}), setupTTLController(mgr)); err != nil {
+	counter := metrics.NewTaskCounter(kube.ReadyReasonOf)
+	changes := kube.NewTaskEvents(mgr.GetCache(), tasks, counter.CountTask)
+	if err := errors.Join(mgr.Add(changes), mgr.Add(follow.NewGarbageCollector(poller, changes.WaitForSync, submitter.DropIdleQueues)), ttl.Setup(mgr)); err != nil {
 		return err
 	}
 	if options.Gauges != nil {
-		if err := options.Gauges.Register(metrics.NewCollector(options.QPS, mgr.Elected(), tasks, submitter.statsByZone, poller.unsettledAges)); err != nil {
+		collector := metrics.NewCollector(options.QPS, mgr.Elected(), counter, submitter.StatsByZone, poller.UnsettledAges)
+		if err := options.Gauges.Register(collector); err != nil {
 			return err
 		}
 	}
-	if err := addController(mgr, "submitter", submitter, kube.NewDelayedQueueSource(&submitter.DelayedQueue, feed)); err != nil {
-		return err
-	}
-	if err := addController(mgr, "settler", lostCallReconciler{poller}, kube.NewDelayedQueueSource(&poller.lostCalls, feed)); err != nil {
-		return err
-	}
-	return addController(mgr, "poller", poller, kube.NewDelayedQueueSource(&poller.DelayedQueue, feed))
+	return errors.Join(
+		addController(mgr, "submitter", submitter, kube.NewDelayedQueueSource(&submitter.DelayedQueue, changes)),
+		addController(mgr, "settler", follow.NewLostCallReconciler(poller), kube.NewDelayedQueueSource(&poller.LostCalls, changes)),
+		addController(mgr, "poller", poller, kube.NewDelayedQueueSource(&poller.DelayedQueue, changes)),
+	)
+}
+
+// submitConfig adds the limits and intervals of the options.
+func (o *Options) submitConfig(c submit.Config) submit.Config {
+	c.Batch, c.TasksPerCall, c.QPS, c.QuotaInterval, c.QuotaReset = o.Batch, o.TasksPerCall, o.QPS, o.QuotaInterval, o.QuotaReset
+	c.RecheckInterval, c.SignatureValidity, c.SettleMargin = o.RecheckInterval, o.SignatureValidity, o.SettleMargin
+	c.WriteTimeout, c.CallTimeout = o.WriteTimeout, o.CallTimeout
+	return c
+}
+
+// followConfig adds the intervals of the options.
+func (o *Options) followConfig(c follow.Config) follow.Config {
+	c.PollInterval, c.JobDeadline, c.RecheckInterval, c.HistoryRetention = o.PollInterval, o.JobDeadline, o.RecheckInterval, o.HistoryRetention
+	c.SignatureValidity, c.SettleMargin, c.CallTimeout = o.SignatureValidity, o.SettleMargin, o.CallTimeout
+	return c
 }
 
 // addController starts a controller whose keys come from a source.
@@ -140,75 +132,4 @@ func addController[key comparable](mgr manager.Manager, name string, reconciler 
 			EnableWarmup:            &warmup, // a new leader has its lines in memory already
 		}).
 		Complete(reconciler)
-}
-
-// inFlightCalls counts the calls under way, and lets no new one start once the process
-// is stopping.
-type inFlightCalls struct {
-	mu       sync.Mutex
-	stopping bool
-	open     sync.WaitGroup
-	claims   map[string]bool
-}
-
-// startCall registers a claim, unless the process is stopping.
-func (c *inFlightCalls) startCall(claimID string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.stopping {
-		return false
-	}
-	if c.claims == nil {
-		c.claims = map[string]bool{}
-	}
-	c.claims[claimID] = true
-	c.open.Add(1)
-	return true
-}
-
-// stopCalls says whether the process is stopping.
-func (c *inFlightCalls) stopCalls() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.stopping
-}
-
-func (c *inFlightCalls) endCall(claimID string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.claims, claimID)
-	c.open.Done()
-}
-
-// isInFlight says whether the claim's call is still under way in this process.
-func (c *inFlightCalls) isInFlight(claimID string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.claims[claimID]
-}
-
-// shutdownGate lets calls in flight be answered and recorded before the lease is given
-// up, so that a rolling update leaves nothing to settle.
-type shutdownGate struct {
-	op     *sharedState
-	cancel context.CancelFunc
-}
-
-// Start waits for the end, and then for the calls.
-func (d *shutdownGate) Start(ctx context.Context) error {
-	<-ctx.Done()
-	d.op.calls.mu.Lock()
-	d.op.calls.stopping = true
-	d.op.calls.mu.Unlock()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		d.op.calls.open.Wait()
-	}()
-	select {
-	case <-done:
-	case <-time.After(d.op.ShutdownGrace):
-	}
-	d.cancel()
-	return nil
 }

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller/controllertest"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
@@ -26,10 +27,10 @@ func FuzzHandEditedStatus(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, n uint8, refused, had, claimed string, succeeded, failed int32, listedBits uint8) {
 		targets := 1 + int(n%8)
-		edited := taskOf(targets)
+		edited := controllertest.TaskOf(targets)
 		edited.Status.Run, edited.Status.RefusedTargets = taskstate.RunHash(edited), refused
-		edited.Status.Jobs = []v1alpha1.Job{{ID: "job", ClaimID: "before", Targets: had, Retried: refused, SubmitTime: metav1.NewTime(t0), Succeeded: max(0, succeeded), Failed: max(0, failed)}}
-		edited.Status.Submission = &v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: claimed, SignedAt: metav1.NewTime(t0)}
+		edited.Status.Jobs = []v1alpha1.Job{{ID: "job", ClaimID: "before", Targets: had, Retried: refused, SubmitTime: metav1.NewTime(controllertest.T0), Succeeded: max(0, succeeded), Failed: max(0, failed)}}
+		edited.Status.Submission = &v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: claimed, SignedAt: metav1.NewTime(controllertest.T0)}
 		handedOver := func(task *v1alpha1.PrefetchTask) taskstate.Positions {
 			return taskstate.AllPositions(targets).Minus(taskstate.OpenPositions(task))
 		}
@@ -48,22 +49,22 @@ func FuzzHandEditedStatus(f *testing.F) {
 		}
 		asked := taskstate.CoveredPositions(claimed, targets)
 		for _, id := range []string{"job", "new"} {
-			if missing := asked.Minus(handedOver(after(taskstate.RecordJob(id, nil, t0)))); len(missing) > 0 {
+			if missing := asked.Minus(handedOver(after(taskstate.RecordJob(id, nil, controllertest.T0)))); len(missing) > 0 {
 				t.Errorf("EdgeOne took the call of %q, and targets %v wait", claimed, missing)
 			}
 		}
-		after(taskstate.RecordJob("", map[string]string{"https://h/0": "no"}, t0))
-		after(taskstate.ReleaseClaim(taskstate.Cause{}, t0))
+		after(taskstate.RecordJob("", map[string]string{"https://h/0": "no"}, controllertest.T0))
+		after(taskstate.ReleaseClaim(taskstate.Cause{}, controllertest.T0))
 		after(taskstate.OutcomeUnknown("lost", true))
-		after(taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: taskstate.Cause{Reason: v1alpha1.ReasonWaiting}}, t0))
-		after(taskstate.EndNotFollowed("no", t0))
-		after(taskstate.RefuseTargets(taskstate.AllPositions(1), "no", t0))
+		after(taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: taskstate.Cause{Reason: v1alpha1.ReasonWaiting}}, controllertest.T0))
+		after(taskstate.EndNotFollowed("no", controllertest.T0))
+		after(taskstate.RefuseTargets(taskstate.AllPositions(1), "no", controllertest.T0))
 
 		l := taskstate.JobRecords{}
 		var shown taskstate.Positions
 		for i := range targets {
 			if listedBits>>i&1 == 1 {
-				l.AddTasks([]teo.PrefetchTask{{JobID: fmt.Sprint("job", i%2), Target: fmt.Sprintf("https://h/%d", i), Status: teo.StatusSuccess, CreateTime: t0}})
+				l.AddTasks([]teo.PrefetchTask{{JobID: fmt.Sprint("job", i%2), Target: fmt.Sprintf("https://h/%d", i), Status: teo.StatusSuccess, CreateTime: controllertest.T0}})
 				shown = append(shown, i)
 			}
 		}
@@ -72,14 +73,14 @@ func FuzzHandEditedStatus(f *testing.F) {
 			if decision == taskstate.Undecided {
 				continue
 			}
-			settled := after(taskstate.AdoptJobs(jobs, t0))
+			settled := after(taskstate.AdoptJobs(jobs, controllertest.T0))
 			for _, i := range shown {
 				if slices.Contains(asked, i) && !slices.Contains(handedOver(settled), i) {
 					t.Errorf("target %d of the call of %q is in EdgeOne's history and waits", i, claimed)
 				}
 			}
 		}
-		late := after(follow(l, time.Hour, t0, t0.Add(2*time.Hour)))
+		late := after(controllertest.FollowJobs(l, time.Hour, controllertest.T0, controllertest.T0.Add(2*time.Hour)))
 		if len(taskstate.OpenPositions(late)) == 0 && late.Status.Submission == nil && !taskstate.IsRunOver(late) {
 			t.Errorf("without an end after the deadline: %+v", late.Status)
 		}

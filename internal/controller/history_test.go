@@ -39,6 +39,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/recorder"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller/follow"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/credentials"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
@@ -381,7 +382,7 @@ func (h *simulation) start() *process {
 	if *logFlag {
 		logger = funcr.New(func(prefix, args string) { h.logf("      %s: %s %s", p.name, prefix, args) }, funcr.Options{Verbosity: 1})
 	}
-	jobs := NewRecordedJobs()
+	jobs := follow.NewRecordedJobs()
 	mgr, err := manager.New(&rest.Config{
 		Host: "http://apiserver", QPS: -1,
 		Transport:     &apiConnection{link: p.link, server: h.server, faults: h, process: p.name},
@@ -713,7 +714,7 @@ func (h *simulation) habits(c *simulator.Config) {
 	c.NoFutureWindows = on("future-windows")
 }
 
-// listed is how long after its execution a job of n targets is listed.
+// Listed is how long after its execution a job of n targets is listed.
 func (h *simulation) listed(n int) time.Duration {
 	return h.listing.delay + time.Duration(n-1)*h.listing.step
 }

@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller/controllertest"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
@@ -32,7 +33,7 @@ func (w *calm) readsAtMost(zoneID string) {
 
 // heldBy says whether the status says that the day's quota holds the task.
 func heldBy(task *v1alpha1.PrefetchTask) bool {
-	return conditionOf(task, v1alpha1.ConditionQuotaExceeded) == "True/"+v1alpha1.ReasonDailyQuota && !task.Status.NextAttemptTime.IsZero()
+	return controllertest.ConditionOf(task, v1alpha1.ConditionQuotaExceeded) == "True/"+v1alpha1.ReasonDailyQuota && !task.Status.NextAttemptTime.IsZero()
 }
 
 // A zone has quota for a quarter of the tasks a day, and it returns at an hour that

@@ -6,17 +6,16 @@ import (
 	"time"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller/controllertest"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
-
-var t0 = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 
 func history(jobs map[string][]string) taskstate.JobRecords {
 	l := taskstate.JobRecords{}
 	for id, urls := range jobs {
 		for _, u := range urls {
-			l.AddTasks([]teo.PrefetchTask{{JobID: id, Target: u, Status: teo.StatusProcessing, CreateTime: t0}})
+			l.AddTasks([]teo.PrefetchTask{{JobID: id, Target: u, Status: teo.StatusProcessing, CreateTime: controllertest.T0}})
 		}
 	}
 	return l
@@ -71,12 +70,12 @@ func TestWindow(t *testing.T) {
 		{"before", -taskstate.ClockSkew - time.Second, false}, {"at the end", time.Minute, true}, {"after", time.Minute + time.Second, false},
 	} {
 		l := taskstate.JobRecords{}
-		l.AddTasks([]teo.PrefetchTask{{JobID: "1", Target: "https://h/a", CreateTime: t0.Add(c.at)}})
-		if _, in := l.SelectWindow(t0.Add(500*time.Millisecond), t0.Add(time.Minute), func(string) bool { return false })["1"]; in != c.in {
+		l.AddTasks([]teo.PrefetchTask{{JobID: "1", Target: "https://h/a", CreateTime: controllertest.T0.Add(c.at)}})
+		if _, in := l.SelectWindow(controllertest.T0.Add(500*time.Millisecond), controllertest.T0.Add(time.Minute), func(string) bool { return false })["1"]; in != c.in {
 			t.Errorf("%s: in the window: %v", c.name, in)
 		}
 		isEarly := c.at < 0
-		if _, in := l.SelectWindow(t0.Add(500*time.Millisecond), t0.Add(time.Minute), func(string) bool { return true })["1"]; in != (c.in && !isEarly) {
+		if _, in := l.SelectWindow(controllertest.T0.Add(500*time.Millisecond), controllertest.T0.Add(time.Minute), func(string) bool { return true })["1"]; in != (c.in && !isEarly) {
 			t.Errorf("%s, and another call's: in the window: %v", c.name, in)
 		}
 	}

@@ -2,7 +2,6 @@ package controller
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,49 +11,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller/controllertest"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
-
-func taskOf(n int) *v1alpha1.PrefetchTask {
-	task := &v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "default", Generation: 1}}
-	task.Spec.ZoneID = "zone-1"
-	for i := range n {
-		task.Spec.Targets = append(task.Spec.Targets, v1alpha1.Target(fmt.Sprintf("https://h/%d", i)))
-	}
-	task.Status.ObservedGeneration = -1
-	return task
-}
-
-func claiming(positions string) taskstate.Transition {
-	return taskstate.ClaimTargets(v1alpha1.Submission{ClaimID: "c-" + positions, ZoneID: "zone-1", Targets: positions, SignedAt: metav1.NewTime(t0)}, t0)
-}
-
-// summary is the conditions of a task: "Ready=Reason" if True, "-Ready=Reason" if not.
-func summary(task *v1alpha1.PrefetchTask) string {
-	var all []string
-	for _, c := range task.Status.Conditions {
-		text := map[metav1.ConditionStatus]string{"True": "", "False": "-", "Unknown": "?"}[c.Status] + c.Type + "=" + c.Reason
-		all = append(all, text)
-	}
-	slices.SortFunc(all, func(a, b string) int { return strings.Compare(strings.TrimLeft(a, "-?"), strings.TrimLeft(b, "-?")) })
-	return strings.Join(all, " ")
-}
-
-func listed(id, status string, positions ...int) taskstate.JobRecords {
-	l := taskstate.JobRecords{}
-	for _, i := range positions {
-		l.AddTasks([]teo.PrefetchTask{{JobID: id, Target: fmt.Sprintf("HTTPS://H:443/%d", i), Status: status, FailType: "originPullFailed"}})
-	}
-	return l
-}
 
 func TestTransitions(t *testing.T) {
 	quota := taskstate.Cause{Reason: v1alpha1.ReasonDailyQuota, Message: "no quota", Quota: true}
 	person := taskstate.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "no Secret", NeedsUser: true}
 	revise := func(task *v1alpha1.PrefetchTask) { task.Spec.Revision = "2"; task.Generation++ }
 	following := func(l taskstate.JobRecords, after time.Duration) taskstate.Transition {
-		return follow(l, time.Hour, t0, t0.Add(after))
+		return controllertest.FollowJobs(l, time.Hour, controllertest.T0, controllertest.T0.Add(after))
 	}
 	for _, c := range []struct {
 		name    string
@@ -62,36 +28,36 @@ func TestTransitions(t *testing.T) {
 		want    string
 		counts  string // total, submitted, succeeded, failed
 	}{
-		{"claimed", []taskstate.Transition{claiming("0-1")}, "-Finished=Submitting -Ready=Submitting -Submitted=Submitting", "2 0 0 0"},
-		{"submitted", []taskstate.Transition{claiming("0-1"), taskstate.RecordJob("j", nil, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
-		{"submitted in part", []taskstate.Transition{claiming("0"), taskstate.RecordJob("j", nil, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 1 0 0"},
-		{"refused in part", []taskstate.Transition{claiming("0-1"), taskstate.RecordJob("j", map[string]string{"https://h/1": "no"}, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 1"},
-		{"refused as a whole", []taskstate.Transition{taskstate.RefuseTargets(taskstate.AllPositions(2), "no", t0)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
-		{"released", []taskstate.Transition{claiming("0-1"), taskstate.ReleaseClaim(taskstate.Cause{}, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 0 0 0"},
-		{"unknown", []taskstate.Transition{claiming("0-1"), taskstate.OutcomeUnknown("lost", false)}, "-Finished=OutcomeUnknown -Ready=OutcomeUnknown ?Submitted=OutcomeUnknown", "2 0 0 0"},
-		{"found", []taskstate.Transition{claiming("0-1"), taskstate.OutcomeUnknown("lost", false), taskstate.AdoptJobs([]taskstate.AdoptedJob{{JobID: "j", Positions: taskstate.AllPositions(2)}}, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
-		{"found in part", []taskstate.Transition{claiming("0-1"), taskstate.AdoptJobs([]taskstate.AdoptedJob{{JobID: "j", Positions: taskstate.AllPositions(1)}}, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 1 0 0"},
-		{"lost three times with others", []taskstate.Transition{claiming("0-1"), taskstate.AdoptJobs(nil, t0), claiming("0-1"), taskstate.AdoptJobs(nil, t0), claiming("0-1"), taskstate.AdoptJobs(nil, t0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 0 0 0"},
-		{"lost three times, the last one alone", []taskstate.Transition{claiming("0-1"), taskstate.AdoptJobs(nil, t0), claiming("0-1"), taskstate.AdoptJobs(nil, t0), claiming("0"), taskstate.AdoptJobs(nil, t0)}, "-Finished=OutcomeUnknown -Ready=OutcomeUnknown Stalled=OutcomeUnknown -Submitted=Waiting", "2 0 0 0"},
-		{"waiting for quota", []taskstate.Transition{taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: quota}, t0)}, "-Finished=DailyQuota QuotaExceeded=DailyQuota -Ready=DailyQuota -Submitted=DailyQuota", ""},
-		{"half done and waiting for quota, while the other half is followed", []taskstate.Transition{claiming("0"), taskstate.RecordJob("j", nil, t0), taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: quota}, t0), following(listed("j", "success", 0), 0)}, "-Finished=DailyQuota QuotaExceeded=DailyQuota -Ready=DailyQuota -Submitted=DailyQuota", "2 1 1 0"},
-		{"stalled", []taskstate.Transition{taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: person, Stalled: true}, t0)}, "-Finished=CredentialsMissing -Ready=CredentialsMissing Stalled=CredentialsMissing -Submitted=CredentialsMissing", ""},
-		{"mended", []taskstate.Transition{taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: person, Stalled: true}, t0), claiming("0-1"), taskstate.RecordJob("j", nil, t0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
-		{"succeeded", []taskstate.Transition{claiming("0-1"), taskstate.RecordJob("j", nil, t0), following(listed("j", "success", 0, 1), 0)}, "Finished=Succeeded Ready=Succeeded Submitted=Submitted", "2 2 2 0"},
-		{"failed in part", []taskstate.Transition{claiming("0"), taskstate.RecordJob("i", nil, t0), claiming("1"), taskstate.RecordJob("j", nil, t0), following(listed("i", "success", 0), 0), following(listed("j", "failed", 1), 0)}, "Finished=PartiallyFailed -Ready=PartiallyFailed Stalled=PartiallyFailed Submitted=Submitted", "2 2 1 1"},
-		{"not to be seen", []taskstate.Transition{claiming("0-1"), taskstate.RecordJob("j", nil, t0), taskstate.OutcomesUnreadable(person)}, "-Finished=CredentialsMissing -Ready=CredentialsMissing Stalled=CredentialsMissing Submitted=Submitted", "2 2 0 0"},
-		{"seen again", []taskstate.Transition{claiming("0-1"), taskstate.RecordJob("j", nil, t0), taskstate.OutcomesUnreadable(person), following(listed("j", "success", 0), 0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 1 0"},
-		{"under way", []taskstate.Transition{claiming("0-1"), taskstate.RecordJob("j", nil, t0), following(listed("j", "processing", 0, 1), 0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
-		{"without an outcome", []taskstate.Transition{claiming("0-1"), taskstate.RecordJob("j", nil, t0), following(taskstate.JobRecords{}, 2*time.Hour)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
-		{"not followed", []taskstate.Transition{claiming("0-1"), taskstate.RecordJob("j", nil, t0), taskstate.EndNotFollowed("denied", t0)}, "Finished=NotFollowed ?Ready=NotFollowed Stalled=NotFollowed Submitted=Submitted", "2 2 0 0"},
-		{"a new run after the end", []taskstate.Transition{taskstate.RefuseTargets(taskstate.AllPositions(2), "no", t0), revise, claiming("0-1")}, "-Finished=Submitting -Ready=Submitting -Submitted=Submitting", "2 0 0 0"},
+		{"claimed", []taskstate.Transition{controllertest.Claiming("0-1")}, "-Finished=Submitting -Ready=Submitting -Submitted=Submitting", "2 0 0 0"},
+		{"submitted", []taskstate.Transition{controllertest.Claiming("0-1"), taskstate.RecordJob("j", nil, controllertest.T0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
+		{"submitted in part", []taskstate.Transition{controllertest.Claiming("0"), taskstate.RecordJob("j", nil, controllertest.T0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 1 0 0"},
+		{"refused in part", []taskstate.Transition{controllertest.Claiming("0-1"), taskstate.RecordJob("j", map[string]string{"https://h/1": "no"}, controllertest.T0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 1"},
+		{"refused as a whole", []taskstate.Transition{taskstate.RefuseTargets(taskstate.AllPositions(2), "no", controllertest.T0)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
+		{"released", []taskstate.Transition{controllertest.Claiming("0-1"), taskstate.ReleaseClaim(taskstate.Cause{}, controllertest.T0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 0 0 0"},
+		{"unknown", []taskstate.Transition{controllertest.Claiming("0-1"), taskstate.OutcomeUnknown("lost", false)}, "-Finished=OutcomeUnknown -Ready=OutcomeUnknown ?Submitted=OutcomeUnknown", "2 0 0 0"},
+		{"found", []taskstate.Transition{controllertest.Claiming("0-1"), taskstate.OutcomeUnknown("lost", false), taskstate.AdoptJobs([]taskstate.AdoptedJob{{JobID: "j", Positions: taskstate.AllPositions(2)}}, controllertest.T0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
+		{"found in part", []taskstate.Transition{controllertest.Claiming("0-1"), taskstate.AdoptJobs([]taskstate.AdoptedJob{{JobID: "j", Positions: taskstate.AllPositions(1)}}, controllertest.T0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 1 0 0"},
+		{"lost three times with others", []taskstate.Transition{controllertest.Claiming("0-1"), taskstate.AdoptJobs(nil, controllertest.T0), controllertest.Claiming("0-1"), taskstate.AdoptJobs(nil, controllertest.T0), controllertest.Claiming("0-1"), taskstate.AdoptJobs(nil, controllertest.T0)}, "-Finished=Waiting -Ready=Waiting -Submitted=Waiting", "2 0 0 0"},
+		{"lost three times, the last one alone", []taskstate.Transition{controllertest.Claiming("0-1"), taskstate.AdoptJobs(nil, controllertest.T0), controllertest.Claiming("0-1"), taskstate.AdoptJobs(nil, controllertest.T0), controllertest.Claiming("0"), taskstate.AdoptJobs(nil, controllertest.T0)}, "-Finished=OutcomeUnknown -Ready=OutcomeUnknown Stalled=OutcomeUnknown -Submitted=Waiting", "2 0 0 0"},
+		{"waiting for quota", []taskstate.Transition{taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: quota}, controllertest.T0)}, "-Finished=DailyQuota QuotaExceeded=DailyQuota -Ready=DailyQuota -Submitted=DailyQuota", ""},
+		{"half done and waiting for quota, while the other half is followed", []taskstate.Transition{controllertest.Claiming("0"), taskstate.RecordJob("j", nil, controllertest.T0), taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: quota}, controllertest.T0), following(controllertest.Listed("j", "success", 0), 0)}, "-Finished=DailyQuota QuotaExceeded=DailyQuota -Ready=DailyQuota -Submitted=DailyQuota", "2 1 1 0"},
+		{"stalled", []taskstate.Transition{taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: person, Stalled: true}, controllertest.T0)}, "-Finished=CredentialsMissing -Ready=CredentialsMissing Stalled=CredentialsMissing -Submitted=CredentialsMissing", ""},
+		{"mended", []taskstate.Transition{taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: person, Stalled: true}, controllertest.T0), controllertest.Claiming("0-1"), taskstate.RecordJob("j", nil, controllertest.T0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
+		{"succeeded", []taskstate.Transition{controllertest.Claiming("0-1"), taskstate.RecordJob("j", nil, controllertest.T0), following(controllertest.Listed("j", "success", 0, 1), 0)}, "Finished=Succeeded Ready=Succeeded Submitted=Submitted", "2 2 2 0"},
+		{"failed in part", []taskstate.Transition{controllertest.Claiming("0"), taskstate.RecordJob("i", nil, controllertest.T0), controllertest.Claiming("1"), taskstate.RecordJob("j", nil, controllertest.T0), following(controllertest.Listed("i", "success", 0), 0), following(controllertest.Listed("j", "failed", 1), 0)}, "Finished=PartiallyFailed -Ready=PartiallyFailed Stalled=PartiallyFailed Submitted=Submitted", "2 2 1 1"},
+		{"not to be seen", []taskstate.Transition{controllertest.Claiming("0-1"), taskstate.RecordJob("j", nil, controllertest.T0), taskstate.OutcomesUnreadable(person)}, "-Finished=CredentialsMissing -Ready=CredentialsMissing Stalled=CredentialsMissing Submitted=Submitted", "2 2 0 0"},
+		{"seen again", []taskstate.Transition{controllertest.Claiming("0-1"), taskstate.RecordJob("j", nil, controllertest.T0), taskstate.OutcomesUnreadable(person), following(controllertest.Listed("j", "success", 0), 0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 1 0"},
+		{"under way", []taskstate.Transition{controllertest.Claiming("0-1"), taskstate.RecordJob("j", nil, controllertest.T0), following(controllertest.Listed("j", "processing", 0, 1), 0)}, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", "2 2 0 0"},
+		{"without an outcome", []taskstate.Transition{controllertest.Claiming("0-1"), taskstate.RecordJob("j", nil, controllertest.T0), following(taskstate.JobRecords{}, 2*time.Hour)}, "Finished=Failed -Ready=Failed Stalled=Failed Submitted=Submitted", "2 2 0 2"},
+		{"not followed", []taskstate.Transition{controllertest.Claiming("0-1"), taskstate.RecordJob("j", nil, controllertest.T0), taskstate.EndNotFollowed("denied", controllertest.T0)}, "Finished=NotFollowed ?Ready=NotFollowed Stalled=NotFollowed Submitted=Submitted", "2 2 0 0"},
+		{"a new run after the end", []taskstate.Transition{taskstate.RefuseTargets(taskstate.AllPositions(2), "no", controllertest.T0), revise, controllertest.Claiming("0-1")}, "-Finished=Submitting -Ready=Submitting -Submitted=Submitting", "2 0 0 0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			task := taskOf(2)
+			task := controllertest.TaskOf(2)
 			for _, change := range c.changes {
 				change(task)
 			}
-			if got := summary(task); got != c.want {
+			if got := controllertest.Summary(task); got != c.want {
 				t.Errorf("the conditions are\n%s, want\n%s", got, c.want)
 			}
 			s := task.Status
@@ -123,17 +89,17 @@ func TestTransitions(t *testing.T) {
 func TestTellingTheSameAgainWritesNothing(t *testing.T) {
 	quota := taskstate.Cause{Reason: v1alpha1.ReasonBatchQuota, Message: "none", Quota: true, NeedsUser: true}
 	for name, tell := range map[string]taskstate.Transition{
-		"held for quota": taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: quota, Stalled: true, NextAttempt: t0}, t0),
-		"stalled":        taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: taskstate.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "none", NeedsUser: true}, Stalled: true}, t0),
+		"held for quota": taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: quota, Stalled: true, NextAttempt: controllertest.T0}, controllertest.T0),
+		"stalled":        taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: taskstate.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "none", NeedsUser: true}, Stalled: true}, controllertest.T0),
 		"unknown":        taskstate.OutcomeUnknown("lost", true),
 		"not to be seen": taskstate.OutcomesUnreadable(taskstate.Cause{Reason: v1alpha1.ReasonCredentialsMissing, Message: "none", NeedsUser: true}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			task := taskOf(2)
-			taskstate.ClaimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: "0"}, t0)(task)
+			task := controllertest.TaskOf(2)
+			taskstate.ClaimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: "0"}, controllertest.T0)(task)
 			tell(task)
 			for i := range task.Status.Conditions {
-				task.Status.Conditions[i].LastTransitionTime = metav1.NewTime(t0)
+				task.Status.Conditions[i].LastTransitionTime = metav1.NewTime(controllertest.T0)
 			}
 			again := task.DeepCopy()
 			if tell(again); !equality.Semantic.DeepEqual(again.Status, task.Status) {
@@ -144,13 +110,13 @@ func TestTellingTheSameAgainWritesNothing(t *testing.T) {
 }
 
 func TestFailedTargetsAreTheFirst100AndCountsAreExact(t *testing.T) {
-	task := taskOf(300)
-	claiming("0-299")(task)
+	task := controllertest.TaskOf(300)
+	controllertest.Claiming("0-299")(task)
 	all := map[string]string{}
 	for i := range 300 {
 		all[fmt.Sprintf("https://h/%d", i)] = strings.Repeat("é", 1000)
 	}
-	taskstate.RecordJob("", all, t0)(task)
+	taskstate.RecordJob("", all, controllertest.T0)(task)
 	s := task.Status
 	if len(s.FailedTargets) != 100 || *s.Targets.Failed != 300 || len(s.Jobs) != 0 || s.RefusedTargets != "0-299" {
 		t.Errorf("%d named, %d counted, %d jobs, refused %s", len(s.FailedTargets), *s.Targets.Failed, len(s.Jobs), s.RefusedTargets)

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller/controllertest"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
@@ -83,7 +84,7 @@ func TestAJobIDIsRecordedHoweverLongTheAPIServerIsAway(t *testing.T) {
 func TestAStatusWriteSendsTheStatusAndWhatLocksItAlone(t *testing.T) {
 	server := newAPIServer()
 	server.onStatus = func(_, _ *v1alpha1.PrefetchTask) {}
-	task := unitTask("a", 3)
+	task := controllertest.NewTask("a", 3)
 	task.Labels, task.Annotations = map[string]string{"app": "shop"}, map[string]string{v1alpha1.RetryAnnotation: "1"}
 	task.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl", Operation: metav1.ManagedFieldsOperationApply}}
 	task = server.create(task)
@@ -91,7 +92,7 @@ func TestAStatusWriteSendsTheStatusAndWhatLocksItAlone(t *testing.T) {
 	cfg := &rest.Config{
 		Host:          "http://apiserver",
 		ContentConfig: rest.ContentConfig{ContentType: kruntime.ContentTypeJSON, AcceptContentTypes: kruntime.ContentTypeJSON},
-		Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+		Transport: controllertest.RoundTripFunc(func(req *http.Request) (*http.Response, error) {
 			body, err := io.ReadAll(req.Body)
 			if err = errors.Join(err, json.Unmarshal(body, &sent)); err != nil {
 				return nil, err
@@ -108,7 +109,7 @@ func TestAStatusWriteSendsTheStatusAndWhatLocksItAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	written, err := kube.NewStatusWriter(c, c, kube.NewTaskStore(), time.Minute).WriteStatus(t.Context(), task, claiming("0-2"))
+	written, err := kube.NewStatusWriter(c, c, kube.NewTaskStore(), time.Minute).WriteStatus(t.Context(), task, controllertest.Claiming("0-2"))
 	if err != nil || !kube.IsClaimedBy(server.get(client.ObjectKeyFromObject(task)), "c-0-2") || len(written.Spec.Targets) != 3 {
 		t.Fatalf("written: %+v, %v", written, err)
 	}
@@ -127,69 +128,69 @@ func TestAStatusWriteSendsTheStatusAndWhatLocksItAlone(t *testing.T) {
 var errAway = errors.New("no answer")
 
 func TestAStatusWriteLosesToOneThatWasNotSeen(t *testing.T) {
-	u := newUnit(t, nil, nil, unitTask("a", 1))
-	stale := u.get("a")
-	if _, err := u.store.WriteStatus(t.Context(), u.get("a"), claiming("0")); err != nil {
+	u := controllertest.NewUnit(t, nil, nil, controllertest.NewTask("a", 1))
+	stale := u.ReadTask("a")
+	if _, err := u.Writer.WriteStatus(t.Context(), u.ReadTask("a"), controllertest.Claiming("0")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := u.store.WriteStatus(t.Context(), stale, taskstate.OutcomeUnknown("stale", true)); !apierrors.IsConflict(err) {
+	if _, err := u.Writer.WriteStatus(t.Context(), stale, taskstate.OutcomeUnknown("stale", true)); !apierrors.IsConflict(err) {
 		t.Errorf("a write over one that was not seen gives %v", err)
 	}
-	submission := v1alpha1.Submission{ClaimID: "mine", ZoneID: unitZone, Targets: "0", SignedAt: metav1.NewTime(t0)}
-	if _, err := u.store.WriteClaim(t.Context(), stale, submission, taskstate.ClaimTargets(submission, t0)); !errors.Is(err, kube.ErrStale) {
+	submission := v1alpha1.Submission{ClaimID: "mine", ZoneID: controllertest.Zone, Targets: "0", SignedAt: metav1.NewTime(controllertest.T0)}
+	if _, err := u.Writer.WriteClaim(t.Context(), stale, submission, taskstate.ClaimTargets(submission, controllertest.T0)); !errors.Is(err, kube.ErrStale) {
 		t.Errorf("a claim on a stale copy gives %v", err)
 	}
-	if now := u.get("a"); !kube.IsClaimedBy(now, "c-0") || taskstate.ReadyReason(now) != v1alpha1.ReasonSubmitting {
+	if now := u.ReadTask("a"); !kube.IsClaimedBy(now, "c-0") || taskstate.ReadyReason(now) != v1alpha1.ReasonSubmitting {
 		t.Errorf("the status is %+v", now.Status)
 	}
 }
 
 func TestAClaimThatWasNotAcknowledgedIsTakenBack(t *testing.T) {
 	first := true
-	u := newUnit(t, nil, func(write func() error) error {
+	u := controllertest.NewUnit(t, nil, func(write func() error) error {
 		err := write()
 		if first {
 			first, err = false, errAway
 		}
 		return err
-	}, unitTask("a", 1))
-	submission := v1alpha1.Submission{ClaimID: "mine", ZoneID: unitZone, Targets: "0", SignedAt: metav1.NewTime(t0)}
-	task, err := u.store.WriteClaim(t.Context(), u.get("a"), submission, taskstate.ClaimTargets(submission, t0))
+	}, controllertest.NewTask("a", 1))
+	submission := v1alpha1.Submission{ClaimID: "mine", ZoneID: controllertest.Zone, Targets: "0", SignedAt: metav1.NewTime(controllertest.T0)}
+	task, err := u.Writer.WriteClaim(t.Context(), u.ReadTask("a"), submission, taskstate.ClaimTargets(submission, controllertest.T0))
 	if !errors.Is(err, errAway) || task.Status.Submission != nil {
 		t.Errorf("the claim is taken for made: %v, %+v", err, task.Status.Submission)
 	}
-	if now := u.get("a"); now.Status.Submission != nil || now.Status.LostCalls != 0 {
+	if now := u.ReadTask("a"); now.Status.Submission != nil || now.Status.LostCalls != 0 {
 		t.Errorf("the claim stays: %+v", now.Status)
 	}
 }
 
 func TestAnAnswerIsRecordedUnderItsOwnClaimOnly(t *testing.T) {
-	u := newUnit(t, nil, nil, unitTask("a", 1))
-	old, err := u.store.WriteStatus(t.Context(), u.get("a"), claiming("0"))
+	u := controllertest.NewUnit(t, nil, nil, controllertest.NewTask("a", 1))
+	old, err := u.Writer.WriteStatus(t.Context(), u.ReadTask("a"), controllertest.Claiming("0"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	newer := v1alpha1.Submission{ClaimID: "of the new run", ZoneID: unitZone, Targets: "0", SignedAt: metav1.NewTime(t0)}
-	if _, err := u.store.WriteStatus(t.Context(), u.get("a"), taskstate.ClaimTargets(newer, t0)); err != nil {
+	newer := v1alpha1.Submission{ClaimID: "of the new run", ZoneID: controllertest.Zone, Targets: "0", SignedAt: metav1.NewTime(controllertest.T0)}
+	if _, err := u.Writer.WriteStatus(t.Context(), u.ReadTask("a"), taskstate.ClaimTargets(newer, controllertest.T0)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := u.store.SettleClaim(t.Context(), old, "c-0", taskstate.RecordJob("job", nil, t0), kube.UnlimitedTries); err != nil {
+	if _, err := u.Writer.SettleClaim(t.Context(), old, "c-0", taskstate.RecordJob("job", nil, controllertest.T0), kube.UnlimitedTries); err != nil {
 		t.Error(err)
 	}
-	if now := u.get("a"); !kube.IsClaimedBy(now, "of the new run") || len(now.Status.Jobs) > 0 {
+	if now := u.ReadTask("a"); !kube.IsClaimedBy(now, "of the new run") || len(now.Status.Jobs) > 0 {
 		t.Errorf("recorded: %+v", now.Status)
 	}
 }
 
 func TestATaskMadeAgainUnderItsNameIsAnotherOne(t *testing.T) {
-	u := newUnit(t, nil, nil, unitTask("a", 1))
-	old := u.get("a")
-	again := unitTask("a", 1)
+	u := controllertest.NewUnit(t, nil, nil, controllertest.NewTask("a", 1))
+	old := u.ReadTask("a")
+	again := controllertest.NewTask("a", 1)
 	again.UID = "another"
-	if err := errors.Join(u.store.Delete(t.Context(), old), u.store.Create(t.Context(), again)); err != nil {
+	if err := errors.Join(u.Writer.Delete(t.Context(), old), u.Writer.Create(t.Context(), again)); err != nil {
 		t.Fatal(err)
 	}
-	if now, err := u.store.ReadTask(t.Context(), old); now != nil || err != nil {
+	if now, err := u.Writer.ReadTask(t.Context(), old); now != nil || err != nil {
 		t.Errorf("read %v, %v", now, err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller/controllertest"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
@@ -82,7 +83,7 @@ func TestStatusesOfTheFirstVersionAreUnderstood(t *testing.T) {
 					t.Errorf("EdgeOne was asked for %q, want %q", got, c.sent)
 				}
 				now := h.server.get(client.ObjectKeyFromObject(task))
-				if got := conditionOf(now, v1alpha1.ConditionReady); c.ready != "" && got != c.ready {
+				if got := controllertest.ConditionOf(now, v1alpha1.ConditionReady); c.ready != "" && got != c.ready {
 					t.Errorf("Ready is %s, want %s: %s", got, c.ready, statusLine(now))
 				}
 				if c.untouched && writes > 0 {

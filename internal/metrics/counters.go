@@ -91,14 +91,8 @@ func ObserveWait(action string, wait time.Duration) {
 	limiterWait.WithLabelValues(action).Observe(wait.Seconds())
 }
 
-// ObserveCreate counts what a call of CreatePrefetchTask had.
-func ObserveCreate(targets int, claimed []bool) {
-	tasks := 0
-	for _, has := range claimed {
-		if has {
-			tasks++
-		}
-	}
+// ObserveCreate counts a call of CreatePrefetchTask with so many targets of so many tasks.
+func ObserveCreate(targets, tasks int) {
 	callTargets.Observe(float64(targets))
 	callTasks.Observe(float64(tasks))
 }

@@ -343,3 +343,10 @@ func DeniedAccount(err error) bool {
 	_, zone := lookUpCode(Code(err))
 	return !zone
 }
+
+// IsReadRefused says whether EdgeOne does not let this key read the zone. A key that is
+// refused for everything, or missing, says nothing about the zone.
+func IsReadRefused(err error) bool {
+	kind := KindOf(err)
+	return kind == Denied && !DeniedAccount(err) || kind == Rejected
+}

@@ -1,0 +1,245 @@
+package follow
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
+)
+
+// Reconcile looks once for outcomes in a zone, if that is due, and writes them.
+func (p *Poller) Reconcile(ctx context.Context, z ZoneKey) (reconcile.Result, error) {
+	if !p.reopenKnownFailures(ctx, z) {
+		p.EnqueueAfter(z, p.PollInterval) // whatever becomes of this pass
+	}
+	jobs, due := p.dueJobs(z)
+	if len(jobs) == 0 || time.Until(due) > 0 {
+		return requeueAt(due), nil
+	}
+	leave, wait := p.acquireRead(z)
+	if leave == nil {
+		return reconcile.Result{RequeueAfter: wait}, nil
+	}
+	defer leave()
+	seen := taskstate.NewHistoryRead(p.EdgeOne.ServerTime())
+	creds, err := p.Credentials.GetCredentials(ctx, z.AccountKey)
+	if err == nil {
+		reader := jobReader{Poller: p, ctx: ctx, creds: creds, zoneID: z.ID, HistoryRead: seen}
+		err = reader.readJobs(jobs)
+	}
+	if !p.EdgeOne.ServerTimeKnown() {
+		seen.At = time.Time{} // ScopeNone is late
+	}
+	tasks := p.recordJobsRead(z, jobs, seen, err)
+	kube.WriteInParallel(len(tasks), func(i int) { p.writeOutcomes(ctx, tasks[i], z, seen) })
+	if err != nil {
+		log.FromContext(ctx).V(1).Info("Could not read EdgeOne's prefetch history", "error", err.Error())
+	}
+	_, due = p.dueJobs(z)
+	return requeueAt(due), nil
+}
+
+// recordJobsRead notes what a look has read, or why it could not, and returns the tasks for
+// which that is news.
+func (p *Poller) recordJobsRead(z ZoneKey, jobs []followedJob, seen *taskstate.HistoryRead, err error) (tasks []*v1alpha1.PrefetchTask) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	work := p.zones[z]
+	if work == nil {
+		return nil
+	}
+	why, isRefused := taskstate.Cause{}, false
+	if err != nil {
+		why, isRefused = unreadCause(err, p.RecheckInterval)
+	}
+	isAsked := map[string]bool{}
+	now := time.Now()
+	for _, job := range jobs {
+		isAsked[job.id] = true
+		look := work.looks[job.id]
+		switch rejected := seen.Rejected[job.id]; {
+		case rejected != nil:
+			look.at = now
+			look.why, _ = unreadCause(rejected, p.RecheckInterval)
+			look.refused = earlierTime(look.refused, now)
+		case seen.HasJob(job.id):
+			look = jobReadState{at: now, byID: look.byID && !seen.Whole[job.id]}
+		case isRefused:
+			look.why, look.refused = why, earlierTime(look.refused, now)
+		}
+		work.looks[job.id] = look
+	}
+	p.recordReadResult(z, &work.outcomes, err)
+	isWanted := map[string]bool{}
+	for key, task := range work.tasks {
+		isNews := false
+		for _, job := range work.wantedOutcomes(key, task).jobs {
+			isWanted[job.id] = true
+			isNews = isNews || isAsked[job.id] && (seen.HasJob(job.id) || isRefused)
+		}
+		if isNews && !p.isCallInFlight(task) {
+			tasks = append(tasks, task)
+		}
+	}
+	for id := range work.looks { // forget the others
+		if !isWanted[id] {
+			delete(work.looks, id)
+		}
+	}
+	return tasks
+}
+
+// writeOutcomes writes what a look has found out about a task.
+func (p *Poller) writeOutcomes(ctx context.Context, task *v1alpha1.PrefetchTask, z ZoneKey, seen *taskstate.HistoryRead) {
+	if taskstate.IsNewRun(task) {
+		return
+	}
+	unread, why := p.unreadSince(task, z)
+	shown := p.outcomeFingerprint(task, z, seen)
+	if why == nil && taskstate.IsElided(task) && shown == p.swapOutcomeFingerprint(task, z, nil) {
+		return // ScopeNone that is worth reading its list for
+	}
+	listed, done := p.borrowList(ctx, task)
+	defer done()
+	if listed == nil {
+		return // the next look knows
+	}
+	changes := []taskstate.Transition{taskstate.FollowJobs(seen, p.outcomeLimits(), time.Now(), unread.isRead)}
+	switch step := unread.nextStep(p.RecheckInterval, p.JobDeadline); {
+	case taskstate.IsRetryDue(task):
+		changes = []taskstate.Transition{p.planRetry(task, z, seen, unread, why)}
+	case why == nil:
+	case step == sayUnread:
+		changes = append(changes, taskstate.OutcomesUnreadable(*why))
+	case step == endUnread:
+		changes = append(changes, taskstate.EndNotFollowed(why.Message, time.Now()))
+	case step == forgetUnread:
+		changes = append(changes, taskstate.EndForgotten(time.Now()))
+	}
+	after := p.writeStatus(ctx, listed, func(task *v1alpha1.PrefetchTask) {
+		for _, c := range changes {
+			c(task)
+		}
+	})
+	if after == nil {
+		return
+	}
+	if newest := p.Tasks.NewestVersion(client.ObjectKeyFromObject(task)); newest != nil && newest.ResourceVersion == after.ResourceVersion {
+		after = newest // without its list
+	}
+	p.swapOutcomeFingerprint(after, z, &shown)
+	p.readAgainByID(after, z, seen)
+}
+
+// outcomeFingerprint is what a look shows of a task's jobs, as far as it may change the status.
+func (p *Poller) outcomeFingerprint(task *v1alpha1.PrefetchTask, z ZoneKey, seen *taskstate.HistoryRead) string {
+	var b strings.Builder
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	work := p.zones[z]
+	if work == nil {
+		return ""
+	}
+	for _, job := range work.wantedOutcomes(client.ObjectKeyFromObject(task), task).jobs {
+		ended := 0
+		for _, record := range seen.Listing[job.id] {
+			if record.Ended() {
+				ended++
+			}
+		}
+		fmt.Fprintln(&b, job.id, len(seen.Listing[job.id]), ended, seen.Whole[job.id], seen.At.Sub(job.signed) > p.JobDeadline)
+	}
+	return b.String()
+}
+
+// swapOutcomeFingerprint stores the fingerprint of a look whose result is written for a
+// version of a task, if there is one, and returns the stored one.
+func (p *Poller) swapOutcomeFingerprint(task *v1alpha1.PrefetchTask, z ZoneKey, now *string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	work := p.zones[z]
+	if work == nil {
+		return ""
+	}
+	w := work.wantedOutcomes(client.ObjectKeyFromObject(task), task)
+	if now != nil {
+		w.shown = *now
+	}
+	return w.shown
+}
+
+// borrowList returns the task with its targets until done is called; nil if they cannot
+// be read. Only a few long lists are in memory at a time.
+func (p *Poller) borrowList(ctx context.Context, task *v1alpha1.PrefetchTask) (listed *v1alpha1.PrefetchTask, done func()) {
+	return p.borrowSlot(ctx, task, p.longLists)
+}
+
+func (p *Poller) borrowSlot(ctx context.Context, task *v1alpha1.PrefetchTask, slots chan struct{}) (listed *v1alpha1.PrefetchTask, done func()) {
+	if !taskstate.IsElided(task) {
+		return task, func() {}
+	}
+	select {
+	case slots <- struct{}{}:
+		return p.Writer.WithTargetList(ctx, task), func() { <-slots }
+	case <-ctx.Done():
+		return nil, func() {}
+	}
+}
+
+func (p *Poller) outcomeLimits() taskstate.OutcomeLimits {
+	return taskstate.OutcomeLimits{Deadline: p.JobDeadline, Retention: p.HistoryRetention}
+}
+
+// unreadSince says what is known of the jobs of a task that EdgeOne does not let us read,
+// and why; nil if there are none.
+func (p *Poller) unreadSince(task *v1alpha1.PrefetchTask, z ZoneKey) (u unreadState, why *taskstate.Cause) {
+	u.isHandedOver = task.Status.Submission == nil && len(taskstate.OpenPositions(task)) == 0
+	u.isOver, u.isBeyond = taskstate.IsRunOver(task), taskstate.IsPastRetention(task, p.HistoryRetention, p.EdgeOne.ServerTime())
+	if stalled := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionStalled); stalled != nil && taskstate.IsUnreadReported(task) {
+		u.said = max(time.Since(stalled.LastTransitionTime.Time), 1)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	work := p.zones[z]
+	if work == nil {
+		return u, nil
+	}
+	u.isRead = true
+	for _, job := range work.wantedOutcomes(client.ObjectKeyFromObject(task), task).jobs {
+		look := work.looks[job.id]
+		u.isRead = u.isRead && look.refused.IsZero() && (look.byID || !look.at.IsZero())
+		if since := time.Since(look.refused); !look.refused.IsZero() && (why == nil || since > u.refused) {
+			u.refused, why = since, &look.why
+		}
+	}
+	return u, why
+}
+
+// readAgainByID has late jobs read by their ID of which a window has not shown all
+// outcomes: only then can it be concluded that there are none.
+func (p *Poller) readAgainByID(task *v1alpha1.PrefetchTask, z ZoneKey, seen *taskstate.HistoryRead) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	work := p.zones[z]
+	if work == nil {
+		return
+	}
+	key := client.ObjectKeyFromObject(task)
+	w := work.wantedOutcomes(key, task)
+	for _, job := range w.jobs {
+		look, isKnown := work.looks[job.id]
+		isLate := taskstate.IsRetryDue(task) || seen.At.Sub(job.signed) > p.JobDeadline
+		if isKnown && isLate && seen.Listing[job.id] != nil && !seen.Whole[job.id] && !look.byID {
+			work.looks[job.id] = jobReadState{byID: true}
+		}
+	}
+}

@@ -1,0 +1,72 @@
+package follow
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
+)
+
+// reopenKnownFailures begins the retries in a zone of which the status tells what failed, and
+// says whether all of them have begun.
+func (p *Poller) reopenKnownFailures(ctx context.Context, z ZoneKey) bool {
+	var tasks []*v1alpha1.PrefetchTask
+	var read []map[string]taskstate.JobFailures
+	var failed atomic.Bool
+	p.mu.Lock()
+	if work := p.zones[z]; work != nil {
+		for key, task := range work.tasks {
+			w := work.wantedOutcomes(key, task)
+			switch {
+			case !taskstate.IsRetryDue(task) || len(w.jobs) > 0:
+			case p.Runs.WaitTime(task) > 0:
+				failed.Store(true)
+			default:
+				tasks, read = append(tasks, task), append(read, maps.Clone(w.failures))
+			}
+		}
+	}
+	p.mu.Unlock()
+	kube.WriteInParallel(len(tasks), func(i int) {
+		if p.writeStatus(ctx, tasks[i], taskstate.ReopenFailed(read[i], time.Now())) == nil {
+			failed.Store(true)
+		}
+	})
+	return !failed.Load()
+}
+
+// planRetry begins a retry once EdgeOne's history has told what failed of all jobs of
+// which the status does not. It may take several looks to read them. If the history has
+// not been readable for a while, the status says so; nothing is submitted on a guess.
+func (p *Poller) planRetry(task *v1alpha1.PrefetchTask, z ZoneKey, seen *taskstate.HistoryRead, u unreadState, why *taskstate.Cause) taskstate.Transition {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	work := p.zones[z]
+	if work == nil {
+		return func(*v1alpha1.PrefetchTask) {}
+	}
+	w := work.wantedOutcomes(client.ObjectKeyFromObject(task), task)
+	for i := range task.Status.Jobs {
+		if job := &task.Status.Jobs[i]; seen.HasWholeJob(task, job) {
+			w.failures[job.ID] = taskstate.FailuresOf(task, job, seen)
+		}
+	}
+	w.jobs = slices.DeleteFunc(slices.Clone(w.jobs), func(job followedJob) bool { _, isRead := w.failures[job.id]; return isRead })
+	switch {
+	case len(w.jobs) == 0 && p.Runs.WaitTime(task) > 0:
+		p.EnqueueAfter(z, p.PollInterval)
+	case len(w.jobs) == 0:
+		return taskstate.ReopenFailed(w.failures, time.Now())
+	case why != nil && u.refused >= 2*p.RecheckInterval:
+		return taskstate.RetryWaits("EdgeOne's history, which tells which they are, cannot be read: " + why.Message +
+			". Set spec.revision to a new value to submit everything again")
+	}
+	return func(*v1alpha1.PrefetchTask) {}
+}

@@ -1,0 +1,72 @@
+package submit
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/util/retry"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
+)
+
+// maxStatusWrites is how many waiting tasks are told why in one go. It is small, so
+// that claims and records, which go on beside it, do not wait behind it.
+const maxStatusWrites = 64
+
+// writeWaitingStatuses writes to waiting tasks why they wait, beside the pass, and returns when
+// there is more to tell.
+func (s *Submitter) writeWaitingStatuses(l *accountQueue) time.Duration {
+	if l.telling {
+		return 0
+	}
+	notes, next := l.queue.WaitingStatuses(maxStatusWrites, time.Now())
+	if len(notes) > 0 {
+		l.telling = true
+		go func() {
+			defer s.EnqueueAfter(l.account, 0)
+			told := make([]bool, len(notes))
+			kube.WriteInParallel(len(notes), func(i int) { told[i] = s.writeWaitingStatus(notes[i]) })
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.telling = false
+			for i, told := range told {
+				if !told {
+					l.queue.RequeueStatus(notes[i], time.Now())
+				}
+			}
+		}()
+		return 0
+	}
+	if next.IsZero() {
+		return 0
+	}
+	return max(time.Until(next), time.Millisecond)
+}
+
+// writeWaitingStatus writes one note, unless it cannot or may not yet. A conflict means that the
+// task has changed, and its event will make the queue think again.
+func (s *Submitter) writeWaitingStatus(note taskstate.WaitingStatus) (told bool) {
+	if s.reports.WaitTime(note.Task) > 0 {
+		return false
+	}
+	s.reports.CountRun(note.Task)
+	var task *v1alpha1.PrefetchTask
+	trouble := func(err error) bool {
+		return s.Critical.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !kube.IsRefused(err)
+	}
+	err := retry.OnError(retry.DefaultBackoff, trouble, func() (err error) {
+		task, err = s.Writer.WithLowPriority().WriteStatus(s.Critical, note.Task, taskstate.ReportWaiting(note, time.Now()))
+		return err
+	})
+	if err != nil {
+		s.Events.ReportRefusedWrite(note.Task, nil, err)
+		return false
+	}
+	if note.Stalled || note.Quota {
+		s.Events.RecordEvent(task, corev1.EventTypeWarning, note.Reason, "Submit", note.Message)
+	}
+	return true
+}
