@@ -3,7 +3,7 @@ package main
 const (
 	client     = "./internal/teo"
 	line       = "./internal/taskstate ./internal/queue"
-	controller = "./internal/controller -skip ^TestHistories$"
+	controller = "./internal/controller/... ./internal/targetlist ./internal/kube ./internal/credentials ./internal/backoff -skip ^TestHistories$"
 	histories  = "./internal/controller -run ^TestHistories$ -short"
 )
 
@@ -239,14 +239,14 @@ var mutations = []mutation{
 
 	// The rate.
 	{
-		name: "what waits for a slot goes in the order it was planned", file: "internal/controller/call.go",
-		old:    `teo.Turn{Line: l.account.String(), Number: call.Sequence}`,
-		new:    `teo.Turn{Line: l.account.String()}`,
+		name: "what waits for a slot goes in the order it was planned", file: "internal/controller/submit/attempt.go",
+		old:    `teo.Turn{Line: a.account.account.String(), Number: a.call.Sequence}`,
+		new:    `teo.Turn{Line: a.account.account.String()}`,
 		suites: []string{controller},
 	},
 	{
-		name: "what is claimed is sent though its account is held", file: "internal/controller/call.go",
-		old:    `if held = l.queue.IsBackedOff(call, time.Now()); !held {`,
+		name: "what is claimed is sent though its account is held", file: "internal/controller/submit/attempt.go",
+		old:    `if held = a.account.queue.IsBackedOff(a.call, time.Now()); !held {`,
 		new:    `if !held {`,
 		suites: []string{controller},
 	},
@@ -269,9 +269,9 @@ var mutations = []mutation{
 		suites: []string{client},
 	},
 	{
-		name: "a slot does not know when the answer to its call began to come", file: "internal/controller/call.go",
-		old:    `s.EdgeOne.CreatePrefetchTask(slot.For(ctx), creds, signedAt`,
-		new:    `s.EdgeOne.CreatePrefetchTask(ctx, creds, signedAt`,
+		name: "a slot does not know when the answer to its call began to come", file: "internal/controller/submit/attempt.go",
+		old:    `a.EdgeOne.CreatePrefetchTask(slot.For(ctx), a.creds, a.signedAt`,
+		new:    `a.EdgeOne.CreatePrefetchTask(ctx, a.creds, a.signedAt`,
 		suites: []string{controller},
 	},
 	{
@@ -674,9 +674,11 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a task whose claim was not acknowledged is sent", file: "internal/controller/call.go",
-		old:    `if !claimed[i] {`,
-		new:    `if !claimed[i] && part.Task == nil {`,
+		name: "a task whose claim was not acknowledged is sent", file: "internal/controller/submit/claim.go",
+		old: `if !part.isClaimed {
+			continue`,
+		new: `if !part.isClaimed && part.Task == nil {
+			continue`,
 		suites: []string{controller, histories},
 	},
 	{
@@ -833,36 +835,37 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "the claim is written after the call", file: "internal/controller/call.go",
-		old: `	signedAt, tasks, claimed, troubles, err := s.claimInOrder(ctx, l, creds, call, claimID)
+		name: "the claim is written after the call", file: "internal/controller/submit/attempt.go",
+		old: `	err := a.claimInOrder(ctx)
 `,
-		new: `	early, earlyErr := s.sendCall(ctx, l, creds, call, claimID, call.URLs, s.edgeOne.ServerTime().Truncate(time.Second))
-	signedAt, tasks, claimed, troubles, err := s.claimInOrder(ctx, l, creds, call, claimID)
+		new: `	a.signedAt = a.EdgeOne.ServerTime().Truncate(time.Second)
+	early, earlyErr := a.send(ctx, a.call.URLs)
+	err := a.claimInOrder(ctx)
 	if ctx != nil {
-		s.updateQueue(l, func() { l.claiming -= len(call.Parts) })
-		s.recordOutcome(ctx, l, call, claimID, tasks, claimed, len(call.URLs), early, earlyErr)
+		a.updateQueue(a.account, func() { a.account.claiming -= len(a.parts) })
+		a.recordOutcome(ctx, len(a.call.URLs), early, earlyErr)
 		return
 	}
 `,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a call is signed when it is sent, not when it is claimed", file: "internal/controller/call.go",
-		old:    `s.EdgeOne.CreatePrefetchTask(slot.For(ctx), creds, signedAt, createRequest(call.Lane, urls))`,
-		new:    `s.EdgeOne.CreatePrefetchTask(slot.For(ctx), creds, s.EdgeOne.ServerTime(), createRequest(call.Lane, urls))`,
+		name: "a call is signed when it is sent, not when it is claimed", file: "internal/controller/submit/attempt.go",
+		old:    `a.EdgeOne.CreatePrefetchTask(slot.For(ctx), a.creds, a.signedAt, createRequest(a.call.Lane, urls))`,
+		new:    `a.EdgeOne.CreatePrefetchTask(slot.For(ctx), a.creds, a.EdgeOne.ServerTime(), createRequest(a.call.Lane, urls))`,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a call ends with the pass that started it", file: "internal/controller/call.go",
-		old:    `s.makeCall(log.IntoContext(s.Critical, log`,
-		new:    `s.makeCall(log.IntoContext(ctx, log`,
+		name: "a call ends with the pass that started it", file: "internal/controller/submit/attempt.go",
+		old:    `a.run(log.IntoContext(s.Critical, log`,
+		new:    `a.run(log.IntoContext(ctx, log`,
 		suites: []string{controller, histories},
 	},
 	{
-		name: "the process ends without waiting for its calls", file: "internal/controller/controller.go",
+		name: "the process ends without waiting for its calls", file: "internal/controller/submit/shutdown.go",
 		old: `	select {
 	case <-done:
-	case <-time.After(d.op.ShutdownGrace):
+	case <-time.After(g.Grace):
 	}
 `,
 		new:    ``,
@@ -875,9 +878,11 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a call of unknown outcome counts as not executed", file: "internal/controller/call.go",
-		old:    `case kind == teo.Ambiguous:`,
-		new:    `case kind == teo.Ambiguous && ctx == nil:`,
+		name: "a call of unknown outcome counts as not executed", file: "internal/controller/submit/outcome.go",
+		old: `case kind == teo.Ambiguous:
+		// The claim stays`,
+		new: `case kind == teo.Ambiguous && ctx == nil:
+		// The claim stays`,
 		suites: []string{controller, histories},
 	},
 	{
@@ -1111,9 +1116,9 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a claim does not say which jobs are the run's before", file: "internal/controller/call.go",
-		old:    `jobsSince(part.Task, signedAt.Add(-s.SignatureValidity)),`,
-		new:    `jobsSince(part.Task, signedAt),`,
+		name: "a claim does not say which jobs are the run's before", file: "internal/controller/submit/claim.go",
+		old:    `jobsSince(part.Task, a.signedAt.Add(-a.SignatureValidity)),`,
+		new:    `jobsSince(part.Task, a.signedAt),`,
 		suites: []string{controller, histories},
 	},
 	{
