@@ -27,10 +27,11 @@ OWN_MODULES := test/sdk test/conformance hack/image hack/bench/baseline hack/ben
 # go.mod's version of a module: $(call version,FOLDER,MODULE)
 version = $(shell awk '$$1 == "$(2)" && $$2 ~ /^v/ { print $$2 }' $(1)/go.mod)
 K8S_VERSION := $(call version,hack/kubernetes,k8s.io/kubernetes)
-HELM_VERSION := $(call version,hack/helm,helm.sh/helm/v4)
+HELM_VERSION := $(call version,hack/tools,helm.sh/helm/v4)
+KWOK_VERSION := $(call version,hack/kubernetes,sigs.k8s.io/kwok)
 PROMETHEUS_VERSION := $(call version,hack/prometheus,github.com/prometheus/prometheus)
-ETCD_VERSION := $(call version,hack/etcd,go.etcd.io/etcd/server/v3)
-GOLANGCI_LINT_VERSION := $(call version,hack/golangci-lint,github.com/golangci/golangci-lint/v2)
+ETCD_VERSION := $(call version,hack/tools,go.etcd.io/etcd/server/v3)
+GOLANGCI_LINT_VERSION := $(call version,hack/tools,github.com/golangci/golangci-lint/v2)
 
 ##@ Everyday
 
@@ -279,9 +280,9 @@ K8S_LDFLAGS = -s -w $(foreach package,k8s.io/client-go/pkg/version k8s.io/compon
 	-X $(package).gitMajor=$(word 1,$(subst ., ,$(K8S_VERSION:v%=%))) \
 	-X $(package).gitMinor=$(word 2,$(subst ., ,$(K8S_VERSION:v%=%))))
 
-bin/k8s/etcd: hack/etcd/go.mod hack/etcd/go.sum | prerequisites
+bin/k8s/etcd: hack/tools/go.mod hack/tools/go.sum | prerequisites
 	@echo "Building etcd $(ETCD_VERSION) (about 1 minute, once)…"
-	go -C hack/etcd build -ldflags='-s -w' -o $(CURDIR)/$@ go.etcd.io/etcd/server/v3
+	go -C hack/tools build -ldflags='-s -w' -o $(CURDIR)/$@ go.etcd.io/etcd/server/v3
 	@touch $@
 
 KUBERNETES := $(addprefix bin/k8s/,kube-apiserver kubectl kube-controller-manager kube-scheduler)
@@ -295,15 +296,15 @@ $(KUBERNETES): hack/kubernetes/go.mod hack/kubernetes/go.sum | prerequisites
 .PHONY: cluster-tools
 cluster-tools: bin/k8s/kube-controller-manager bin/k8s/kube-scheduler bin/k8s/kubectl bin/helm bin/kwok bin/prometheus bin/promtool ## Build what installs, runs and watches the chart in tests
 
-bin/helm bin/helm-unittest bin/helm-docs: hack/helm/go.mod hack/helm/go.sum | prerequisites
+bin/helm bin/helm-unittest bin/helm-docs: hack/tools/go.mod hack/tools/go.sum | prerequisites
 	@echo "Building $(@F) (minutes, once)…"
-	go -C hack/helm build -ldflags='-s -w -X helm.sh/helm/v4/internal/version.version=$(HELM_VERSION)' -o $(CURDIR)/$@ \
+	go -C hack/tools build -ldflags='-s -w -X helm.sh/helm/v4/internal/version.version=$(HELM_VERSION)' -o $(CURDIR)/$@ \
 	  $(if $(filter helm,$(@F)),helm.sh/helm/v4/cmd/helm,$(if $(filter helm-docs,$(@F)),github.com/norwoodj/helm-docs/cmd/helm-docs,github.com/helm-unittest/helm-unittest/cmd/helm-unittest))
 	@touch $@
 
-bin/kwok: hack/kwok/go.mod hack/kwok/go.sum | prerequisites
-	@echo "Building kwok (minutes, once)…"
-	go -C hack/kwok build -ldflags='-s -w' -o $(CURDIR)/$@ sigs.k8s.io/kwok/cmd/kwok
+bin/kwok: hack/kubernetes/go.mod hack/kubernetes/go.sum | prerequisites
+	@echo "Building kwok $(KWOK_VERSION) (minutes, once)…"
+	go -C hack/kubernetes build -ldflags='-s -w' -o $(CURDIR)/$@ sigs.k8s.io/kwok/cmd/kwok
 	@touch $@
 
 # Without its discovery of targets in a dozen clouds, which is most of its code.
@@ -312,9 +313,9 @@ bin/prometheus bin/promtool: hack/prometheus/go.mod hack/prometheus/go.sum | pre
 	go -C hack/prometheus build -tags=remove_all_sd -ldflags='-s -w' -o $(CURDIR)/$@ github.com/prometheus/prometheus/cmd/$(@F)
 	@touch $@
 
-bin/golangci-lint: hack/golangci-lint/go.mod hack/golangci-lint/go.sum hack/golangci-lint/main.go | prerequisites
+bin/golangci-lint: hack/tools/go.mod hack/tools/go.sum hack/tools/golangci-lint/main.go | prerequisites
 	@echo "Building golangci-lint $(GOLANGCI_LINT_VERSION) with kube-api-linter (about 3 minutes, once)…"
-	go -C hack/golangci-lint build -o $(CURDIR)/$@ .
+	go -C hack/tools build -o $(CURDIR)/$@ ./golangci-lint
 	@touch $@
 
 bin/image: $(wildcard hack/image/*.go) hack/image/go.mod hack/image/go.sum | prerequisites
