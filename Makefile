@@ -20,9 +20,9 @@ RACE ?= $(if $(shell command -v gcc),-race)
 KUBECTL ?= $(or $(shell command -v kubectl),bin/k8s/kubectl)
 # The modules here: the operator's own, those of the tools and those of some tests.
 MODULES = $(patsubst ./%/,%,$(sort $(dir $(shell find . \( -name node_modules -o -path ./bin -o -name '.?*' \) -prune -o -name go.mod -print))))
-# Those with code of ours beside the operator's own. One more is vetted by `make bench`
-# alone: hack/bench/baseline/crossplane, which takes minutes to compile for the first time.
-OWN_MODULES := test/sdk test/conformance hack/image hack/bench/baseline hack/bench/baseline/kubebuilder
+# Where code of ours is in other modules than the operator's. `make bench` alone vets one
+# more, hack/bench/baseline/crossplane, which takes minutes to compile for the first time.
+OWN_FOLDERS := test/conformance hack/image hack/bench/baseline/edgeone hack/bench/baseline/script hack/bench/baseline/kubebuilder
 
 # go.mod's version of a module: $(call version,FOLDER,MODULE)
 version = $(shell awk '$$1 == "$(2)" && $$2 ~ /^v/ { print $$2 }' $(1)/go.mod)
@@ -49,7 +49,6 @@ build: prerequisites ## Build bin/manager and bin/simulator
 .PHONY: test
 test: verify-generated lint test-chart build control-plane cluster-tools dist/linux-$(shell go env GOARCH)/manager bin/image ## Test everything: unit tests, the manager on a real API server, generated files, lint
 	$(TEST) ./...
-	cd test/sdk && $(TEST) ./...
 	cd test/conformance && $(TEST) ./...
 	cd hack/image && $(TEST) ./...
 	$(if $(RACE),CGO_ENABLED=1 $(TEST) -race ./cmd/... ./internal/...)
@@ -88,7 +87,7 @@ fmt: bin/golangci-lint ## Format the Go code
 .PHONY: lint
 lint: bin/golangci-lint ## Lint the Go code
 	bin/golangci-lint run ./...
-	for module in $(OWN_MODULES); do (cd $$module && $(CURDIR)/bin/golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
+	for folder in $(OWN_FOLDERS); do (cd $$folder && $(CURDIR)/bin/golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
 
 ##@ Proofs of the guarantees (docs/guarantees.md)
 
