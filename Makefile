@@ -43,6 +43,7 @@ help: ## List these commands
 
 .PHONY: build
 build: prerequisites ## Build bin/manager and bin/simulator
+	@echo "Building bin/manager and bin/simulator (about 2 minutes the first time)…"
 	go build -o bin/manager ./cmd
 	go build -o bin/simulator ./cmd/simulator
 
@@ -77,6 +78,7 @@ demo: build control-plane ## Show the operator at work on this machine: API serv
 BENCH_SCALE ?= 1
 .PHONY: bench
 bench: prerequisites control-plane ## Measure it all against what people do today (an hour), for docs/benchmarks.md; BENCH_RUN selects, BENCH_SCALE=0.05 tries
+	@echo "Vetting the Crossplane baseline (about 4 minutes the first time)…"
 	cd hack/bench/baseline/crossplane && go vet ./...
 	go run ./hack/bench -run='$(BENCH_RUN)' -scale=$(BENCH_SCALE)
 
@@ -86,6 +88,7 @@ fmt: bin/golangci-lint ## Format the Go code
 
 .PHONY: lint
 lint: bin/golangci-lint ## Lint the Go code
+	@echo "Linting the Go code (about 3 minutes the first time)…"
 	bin/golangci-lint run ./...
 	for folder in $(OWN_FOLDERS); do (cd $$folder && $(CURDIR)/bin/golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
 
@@ -180,7 +183,7 @@ verify: verify-generated lint ## Fail if generated files, a go.mod or the code's
 # Compares instead of writing: other edits in the work tree do not matter, and stay.
 .PHONY: verify-generated
 verify-generated: prerequisites bin/helm-docs
-	@echo "Comparing generated files and the go.mod of $(words $(MODULES)) modules with what they should be…"
+	@echo "Comparing generated files and the go.mod of $(words $(MODULES)) modules with what they should be (minutes the first time, as Go downloads all modules)…"
 	@want=$$(mktemp -d); trap 'rm -rf "$$want"' EXIT; failed=; \
 	$(call generate-code,$$want); $(call generate-manifests,$$want); $(call generate-chart,$$want); $(call generate-monitoring,$$want); $(call generate-docs,$$want); \
 	for path in $(GENERATED); do \
@@ -230,6 +233,7 @@ BASE ?= scratch
 # The manager of an image, here and in the Dockerfile: the same from the same source,
 # whatever the folder, the caches and the machine.
 $(DIST)/%/manager: prerequisites
+	@echo "Building the manager $(VERSION) for $* (about 2 minutes the first time)…"
 	GOOS=$(word 1,$(subst -, ,$*)) GOARCH=$(word 2,$(subst -, ,$*)) GOAMD64=v1 GOARM64=v8.0 \
 	  go build -trimpath -buildvcs=false -ldflags='-s -w -X main.version=$(VERSION)' -o $@ ./cmd
 
@@ -264,7 +268,7 @@ verify-version:
 
 ifdef KUBEBUILDER_ASSETS
 .PHONY: control-plane
-control-plane: ## Build kube-apiserver, etcd and kubectl (6 minutes), or use those in KUBEBUILDER_ASSETS
+control-plane: ## Build kube-apiserver, etcd and kubectl (12 minutes), or use those in KUBEBUILDER_ASSETS
 	@for program in etcd kube-apiserver; do \
 	  [ -x "$$KUBEBUILDER_ASSETS/$$program" ] || { echo "KUBEBUILDER_ASSETS is $$KUBEBUILDER_ASSETS, where $$program is missing."; exit 1; }; done
 else
@@ -280,13 +284,13 @@ K8S_LDFLAGS = -s -w $(foreach package,k8s.io/client-go/pkg/version k8s.io/compon
 	-X $(package).gitMinor=$(word 2,$(subst ., ,$(K8S_VERSION:v%=%))))
 
 bin/k8s/etcd: hack/tools/go.mod hack/tools/go.sum | prerequisites
-	@echo "Building etcd $(ETCD_VERSION) (about 1 minute, once)…"
+	@echo "Building etcd $(ETCD_VERSION) (about 1 minute the first time)…"
 	go -C hack/tools build -ldflags='-s -w' -o $(CURDIR)/$@ go.etcd.io/etcd/server/v3
 	@touch $@
 
 KUBERNETES := $(addprefix bin/k8s/,kube-apiserver kubectl kube-controller-manager kube-scheduler)
 $(KUBERNETES): hack/kubernetes/go.mod hack/kubernetes/go.sum | prerequisites
-	@echo "Building $(@F) $(K8S_VERSION) (the first about 5 minutes, the others less, once)…"
+	@echo "Building $(@F) $(K8S_VERSION) (about 10 minutes the first time, or 1 after another program of Kubernetes)…"
 	go -C hack/kubernetes build -ldflags='$(strip $(K8S_LDFLAGS))' -o $(CURDIR)/$@ k8s.io/kubernetes/cmd/$(@F)
 	@touch $@
 
@@ -295,29 +299,32 @@ $(KUBERNETES): hack/kubernetes/go.mod hack/kubernetes/go.sum | prerequisites
 .PHONY: cluster-tools
 cluster-tools: bin/k8s/kube-controller-manager bin/k8s/kube-scheduler bin/k8s/kubectl bin/helm bin/kwok bin/prometheus bin/promtool ## Build what installs, runs and watches the chart in tests
 
-bin/helm bin/helm-unittest bin/helm-docs: hack/tools/go.mod hack/tools/go.sum | prerequisites
-	@echo "Building $(@F) (minutes, once)…"
-	go -C hack/tools build -ldflags='-s -w -X helm.sh/helm/v4/internal/version.version=$(HELM_VERSION)' -o $(CURDIR)/$@ \
-	  $(if $(filter helm,$(@F)),helm.sh/helm/v4/cmd/helm,$(if $(filter helm-docs,$(@F)),github.com/norwoodj/helm-docs/cmd/helm-docs,github.com/helm-unittest/helm-unittest/cmd/helm-unittest))
+bin/helm: MODULE := helm.sh/helm/v4
+bin/helm-docs: MODULE := github.com/norwoodj/helm-docs
+bin/helm-unittest: MODULE := github.com/helm-unittest/helm-unittest
+bin/helm bin/helm-docs bin/helm-unittest: hack/tools/go.mod hack/tools/go.sum | prerequisites
+	@echo "Building $(@F) $(call version,hack/tools,$(MODULE)) (1 to 3 minutes the first time)…"
+	go -C hack/tools build -ldflags='-s -w -X helm.sh/helm/v4/internal/version.version=$(HELM_VERSION)' -o $(CURDIR)/$@ $(MODULE)/cmd/$(@F)
 	@touch $@
 
 bin/kwok: hack/kubernetes/go.mod hack/kubernetes/go.sum | prerequisites
-	@echo "Building kwok $(KWOK_VERSION) (minutes, once)…"
+	@echo "Building kwok $(KWOK_VERSION) (about 2 minutes the first time)…"
 	go -C hack/kubernetes build -ldflags='-s -w' -o $(CURDIR)/$@ sigs.k8s.io/kwok/cmd/kwok
 	@touch $@
 
 # Without its discovery of targets in a dozen clouds, which is most of its code.
 bin/prometheus bin/promtool: hack/prometheus/go.mod hack/prometheus/go.sum | prerequisites
-	@echo "Building $(@F) $(PROMETHEUS_VERSION) (minutes, once)…"
+	@echo "Building $(@F) $(PROMETHEUS_VERSION) (2 to 4 minutes the first time)…"
 	go -C hack/prometheus build -tags=remove_all_sd -ldflags='-s -w' -o $(CURDIR)/$@ github.com/prometheus/prometheus/cmd/$(@F)
 	@touch $@
 
 bin/golangci-lint: hack/tools/go.mod hack/tools/go.sum hack/tools/golangci-lint/main.go | prerequisites
-	@echo "Building golangci-lint $(GOLANGCI_LINT_VERSION) with kube-api-linter (about 3 minutes, once)…"
+	@echo "Building golangci-lint $(GOLANGCI_LINT_VERSION) with kube-api-linter (about 3 minutes the first time)…"
 	go -C hack/tools build -o $(CURDIR)/$@ ./golangci-lint
 	@touch $@
 
 bin/image: $(wildcard hack/image/*.go) hack/image/go.mod hack/image/go.sum | prerequisites
+	@echo "Building bin/image (less than a minute)…"
 	go -C hack/image build -o $(CURDIR)/$@ .
 	@touch $@
 
