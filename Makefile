@@ -266,16 +266,27 @@ verify-version:
 
 ##@ Tools, built once from the versions pinned in hack/
 
+# The index where setup-envtest finds prebuilt etcd, kube-apiserver and kubectl. If it is
+# empty, or does not have them, they are built from source.
+ENVTEST_INDEX ?= https://raw.githubusercontent.com/kubernetes-sigs/controller-tools/HEAD/envtest-releases.yaml
+
 ifdef KUBEBUILDER_ASSETS
 .PHONY: control-plane
-control-plane: ## Build kube-apiserver, etcd and kubectl (12 minutes), or use those in KUBEBUILDER_ASSETS
+control-plane: ## Get etcd, kube-apiserver and kubectl: prebuilt, or from source (12 minutes; ENVTEST_INDEX= at once), or use those in KUBEBUILDER_ASSETS
 	@for program in etcd kube-apiserver; do \
 	  [ -x "$$KUBEBUILDER_ASSETS/$$program" ] || { echo "KUBEBUILDER_ASSETS is $$KUBEBUILDER_ASSETS, where $$program is missing."; exit 1; }; done
 else
 export KUBEBUILDER_ASSETS := $(CURDIR)/bin/k8s
 .PHONY: control-plane
-control-plane: bin/k8s/etcd bin/k8s/kube-apiserver bin/k8s/kubectl
+control-plane: prerequisites
+	@go run ./hack/controlplane -version=$(K8S_VERSION) -index='$(ENVTEST_INDEX)' hack/kubernetes/go.mod hack/kubernetes/go.sum hack/tools/go.mod hack/tools/go.sum
+	@$(MAKE) control-plane-from-source
 endif
+
+# Builds what is not up to date: nothing, after an installation of prebuilt programs.
+.PHONY: control-plane-from-source
+control-plane-from-source: bin/k8s/etcd bin/k8s/kube-apiserver bin/k8s/kubectl
+	@:
 
 # Kubernetes reports the version that is linked in.
 K8S_LDFLAGS = -s -w $(foreach package,k8s.io/client-go/pkg/version k8s.io/component-base/version,\
