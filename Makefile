@@ -20,17 +20,18 @@ RACE ?= $(if $(shell command -v gcc),-race)
 KUBECTL ?= $(or $(shell command -v kubectl),bin/k8s/kubectl)
 # The modules here: the operator's own, those of the tools and those of some tests.
 MODULES = $(patsubst ./%/,%,$(sort $(dir $(shell find . \( -name node_modules -o -path ./bin -o -name '.?*' \) -prune -o -name go.mod -print))))
-# Those with code of ours beside the operator's own. One more is vetted by `make bench`
-# alone: hack/bench/baseline/crossplane, which takes minutes to compile for the first time.
-OWN_MODULES := test/sdk test/conformance hack/image hack/bench/baseline hack/bench/baseline/kubebuilder
+# Where code of ours is in other modules than the operator's. `make bench` alone vets one
+# more, hack/bench/baseline/crossplane, which takes minutes to compile for the first time.
+OWN_FOLDERS := test/conformance hack/image hack/bench/baseline/edgeone hack/bench/baseline/script hack/bench/baseline/kubebuilder
 
 # go.mod's version of a module: $(call version,FOLDER,MODULE)
 version = $(shell awk '$$1 == "$(2)" && $$2 ~ /^v/ { print $$2 }' $(1)/go.mod)
 K8S_VERSION := $(call version,hack/kubernetes,k8s.io/kubernetes)
-HELM_VERSION := $(call version,hack/helm,helm.sh/helm/v4)
+HELM_VERSION := $(call version,hack/tools,helm.sh/helm/v4)
+KWOK_VERSION := $(call version,hack/kubernetes,sigs.k8s.io/kwok)
 PROMETHEUS_VERSION := $(call version,hack/prometheus,github.com/prometheus/prometheus)
-ETCD_VERSION := $(call version,hack/etcd,go.etcd.io/etcd/server/v3)
-GOLANGCI_LINT_VERSION := $(call version,hack/golangci-lint,github.com/golangci/golangci-lint/v2)
+ETCD_VERSION := $(call version,hack/tools,go.etcd.io/etcd/server/v3)
+GOLANGCI_LINT_VERSION := $(call version,hack/tools,github.com/golangci/golangci-lint/v2)
 
 ##@ Everyday
 
@@ -42,13 +43,13 @@ help: ## List these commands
 
 .PHONY: build
 build: prerequisites ## Build bin/manager and bin/simulator
+	@echo "Building bin/manager and bin/simulator (about 2 minutes the first time)…"
 	go build -o bin/manager ./cmd
 	go build -o bin/simulator ./cmd/simulator
 
 .PHONY: test
 test: verify-generated lint test-chart build control-plane cluster-tools dist/linux-$(shell go env GOARCH)/manager bin/image ## Test everything: unit tests, the manager on a real API server, generated files, lint
 	$(TEST) ./...
-	cd test/sdk && $(TEST) ./...
 	cd test/conformance && $(TEST) ./...
 	cd hack/image && $(TEST) ./...
 	$(if $(RACE),CGO_ENABLED=1 $(TEST) -race ./cmd/... ./internal/...)
@@ -77,6 +78,7 @@ demo: build control-plane ## Show the operator at work on this machine: API serv
 BENCH_SCALE ?= 1
 .PHONY: bench
 bench: prerequisites control-plane ## Measure it all against what people do today (an hour), for docs/benchmarks.md; BENCH_RUN selects, BENCH_SCALE=0.05 tries
+	@echo "Vetting the Crossplane baseline (about 4 minutes the first time)…"
 	cd hack/bench/baseline/crossplane && go vet ./...
 	go run ./hack/bench -run='$(BENCH_RUN)' -scale=$(BENCH_SCALE)
 
@@ -86,8 +88,9 @@ fmt: bin/golangci-lint ## Format the Go code
 
 .PHONY: lint
 lint: bin/golangci-lint ## Lint the Go code
+	@echo "Linting the Go code (about 3 minutes the first time)…"
 	bin/golangci-lint run ./...
-	for module in $(OWN_MODULES); do (cd $$module && $(CURDIR)/bin/golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
+	for folder in $(OWN_FOLDERS); do (cd $$folder && $(CURDIR)/bin/golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
 
 ##@ Proofs of the guarantees (docs/guarantees.md)
 
@@ -180,7 +183,7 @@ verify: verify-generated lint ## Fail if generated files, a go.mod or the code's
 # Compares instead of writing: other edits in the work tree do not matter, and stay.
 .PHONY: verify-generated
 verify-generated: prerequisites bin/helm-docs
-	@echo "Comparing generated files and the go.mod of $(words $(MODULES)) modules with what they should be…"
+	@echo "Comparing generated files and the go.mod of $(words $(MODULES)) modules with what they should be (minutes the first time, as Go downloads all modules)…"
 	@want=$$(mktemp -d); trap 'rm -rf "$$want"' EXIT; failed=; \
 	$(call generate-code,$$want); $(call generate-manifests,$$want); $(call generate-chart,$$want); $(call generate-monitoring,$$want); $(call generate-docs,$$want); \
 	for path in $(GENERATED); do \
@@ -230,6 +233,7 @@ BASE ?= scratch
 # The manager of an image, here and in the Dockerfile: the same from the same source,
 # whatever the folder, the caches and the machine.
 $(DIST)/%/manager: prerequisites
+	@echo "Building the manager $(VERSION) for $* (about 2 minutes the first time)…"
 	GOOS=$(word 1,$(subst -, ,$*)) GOARCH=$(word 2,$(subst -, ,$*)) GOAMD64=v1 GOARM64=v8.0 \
 	  go build -trimpath -buildvcs=false -ldflags='-s -w -X main.version=$(VERSION)' -o $@ ./cmd
 
@@ -262,16 +266,27 @@ verify-version:
 
 ##@ Tools, built once from the versions pinned in hack/
 
+# The index where setup-envtest finds prebuilt etcd, kube-apiserver and kubectl. If it is
+# empty, or does not have them, they are built from source.
+ENVTEST_INDEX ?= https://raw.githubusercontent.com/kubernetes-sigs/controller-tools/HEAD/envtest-releases.yaml
+
 ifdef KUBEBUILDER_ASSETS
 .PHONY: control-plane
-control-plane: ## Build kube-apiserver, etcd and kubectl (6 minutes), or use those in KUBEBUILDER_ASSETS
+control-plane: ## Get etcd, kube-apiserver and kubectl: prebuilt, or from source (12 minutes; ENVTEST_INDEX= at once), or use those in KUBEBUILDER_ASSETS
 	@for program in etcd kube-apiserver; do \
 	  [ -x "$$KUBEBUILDER_ASSETS/$$program" ] || { echo "KUBEBUILDER_ASSETS is $$KUBEBUILDER_ASSETS, where $$program is missing."; exit 1; }; done
 else
 export KUBEBUILDER_ASSETS := $(CURDIR)/bin/k8s
 .PHONY: control-plane
-control-plane: bin/k8s/etcd bin/k8s/kube-apiserver bin/k8s/kubectl
+control-plane: prerequisites
+	@go run ./hack/controlplane -version=$(K8S_VERSION) -index='$(ENVTEST_INDEX)' hack/kubernetes/go.mod hack/kubernetes/go.sum hack/tools/go.mod hack/tools/go.sum
+	@$(MAKE) control-plane-from-source
 endif
+
+# Builds what is not up to date: nothing, after an installation of prebuilt programs.
+.PHONY: control-plane-from-source
+control-plane-from-source: bin/k8s/etcd bin/k8s/kube-apiserver bin/k8s/kubectl
+	@:
 
 # Kubernetes reports the version that is linked in.
 K8S_LDFLAGS = -s -w $(foreach package,k8s.io/client-go/pkg/version k8s.io/component-base/version,\
@@ -279,14 +294,14 @@ K8S_LDFLAGS = -s -w $(foreach package,k8s.io/client-go/pkg/version k8s.io/compon
 	-X $(package).gitMajor=$(word 1,$(subst ., ,$(K8S_VERSION:v%=%))) \
 	-X $(package).gitMinor=$(word 2,$(subst ., ,$(K8S_VERSION:v%=%))))
 
-bin/k8s/etcd: hack/etcd/go.mod hack/etcd/go.sum | prerequisites
-	@echo "Building etcd $(ETCD_VERSION) (about 1 minute, once)…"
-	go -C hack/etcd build -ldflags='-s -w' -o $(CURDIR)/$@ go.etcd.io/etcd/server/v3
+bin/k8s/etcd: hack/tools/go.mod hack/tools/go.sum | prerequisites
+	@echo "Building etcd $(ETCD_VERSION) (about 1 minute the first time)…"
+	go -C hack/tools build -ldflags='-s -w' -o $(CURDIR)/$@ go.etcd.io/etcd/server/v3
 	@touch $@
 
 KUBERNETES := $(addprefix bin/k8s/,kube-apiserver kubectl kube-controller-manager kube-scheduler)
 $(KUBERNETES): hack/kubernetes/go.mod hack/kubernetes/go.sum | prerequisites
-	@echo "Building $(@F) $(K8S_VERSION) (the first about 5 minutes, the others less, once)…"
+	@echo "Building $(@F) $(K8S_VERSION) (about 10 minutes the first time, or 1 after another program of Kubernetes)…"
 	go -C hack/kubernetes build -ldflags='$(strip $(K8S_LDFLAGS))' -o $(CURDIR)/$@ k8s.io/kubernetes/cmd/$(@F)
 	@touch $@
 
@@ -295,29 +310,32 @@ $(KUBERNETES): hack/kubernetes/go.mod hack/kubernetes/go.sum | prerequisites
 .PHONY: cluster-tools
 cluster-tools: bin/k8s/kube-controller-manager bin/k8s/kube-scheduler bin/k8s/kubectl bin/helm bin/kwok bin/prometheus bin/promtool ## Build what installs, runs and watches the chart in tests
 
-bin/helm bin/helm-unittest bin/helm-docs: hack/helm/go.mod hack/helm/go.sum | prerequisites
-	@echo "Building $(@F) (minutes, once)…"
-	go -C hack/helm build -ldflags='-s -w -X helm.sh/helm/v4/internal/version.version=$(HELM_VERSION)' -o $(CURDIR)/$@ \
-	  $(if $(filter helm,$(@F)),helm.sh/helm/v4/cmd/helm,$(if $(filter helm-docs,$(@F)),github.com/norwoodj/helm-docs/cmd/helm-docs,github.com/helm-unittest/helm-unittest/cmd/helm-unittest))
+bin/helm: MODULE := helm.sh/helm/v4
+bin/helm-docs: MODULE := github.com/norwoodj/helm-docs
+bin/helm-unittest: MODULE := github.com/helm-unittest/helm-unittest
+bin/helm bin/helm-docs bin/helm-unittest: hack/tools/go.mod hack/tools/go.sum | prerequisites
+	@echo "Building $(@F) $(call version,hack/tools,$(MODULE)) (1 to 3 minutes the first time)…"
+	go -C hack/tools build -ldflags='-s -w -X helm.sh/helm/v4/internal/version.version=$(HELM_VERSION)' -o $(CURDIR)/$@ $(MODULE)/cmd/$(@F)
 	@touch $@
 
-bin/kwok: hack/kwok/go.mod hack/kwok/go.sum | prerequisites
-	@echo "Building kwok (minutes, once)…"
-	go -C hack/kwok build -ldflags='-s -w' -o $(CURDIR)/$@ sigs.k8s.io/kwok/cmd/kwok
+bin/kwok: hack/kubernetes/go.mod hack/kubernetes/go.sum | prerequisites
+	@echo "Building kwok $(KWOK_VERSION) (about 2 minutes the first time)…"
+	go -C hack/kubernetes build -ldflags='-s -w' -o $(CURDIR)/$@ sigs.k8s.io/kwok/cmd/kwok
 	@touch $@
 
 # Without its discovery of targets in a dozen clouds, which is most of its code.
 bin/prometheus bin/promtool: hack/prometheus/go.mod hack/prometheus/go.sum | prerequisites
-	@echo "Building $(@F) $(PROMETHEUS_VERSION) (minutes, once)…"
+	@echo "Building $(@F) $(PROMETHEUS_VERSION) (2 to 4 minutes the first time)…"
 	go -C hack/prometheus build -tags=remove_all_sd -ldflags='-s -w' -o $(CURDIR)/$@ github.com/prometheus/prometheus/cmd/$(@F)
 	@touch $@
 
-bin/golangci-lint: hack/golangci-lint/go.mod hack/golangci-lint/go.sum hack/golangci-lint/main.go | prerequisites
-	@echo "Building golangci-lint $(GOLANGCI_LINT_VERSION) with kube-api-linter (about 3 minutes, once)…"
-	go -C hack/golangci-lint build -o $(CURDIR)/$@ .
+bin/golangci-lint: hack/tools/go.mod hack/tools/go.sum hack/tools/golangci-lint/main.go | prerequisites
+	@echo "Building golangci-lint $(GOLANGCI_LINT_VERSION) with kube-api-linter (about 3 minutes the first time)…"
+	go -C hack/tools build -o $(CURDIR)/$@ ./golangci-lint
 	@touch $@
 
 bin/image: $(wildcard hack/image/*.go) hack/image/go.mod hack/image/go.sum | prerequisites
+	@echo "Building bin/image (less than a minute)…"
 	go -C hack/image build -o $(CURDIR)/$@ .
 	@touch $@
 

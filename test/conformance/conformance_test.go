@@ -204,7 +204,7 @@ func same(t *testing.T, path string, want []byte) {
 	got, err := os.ReadFile(path)
 	must(t, err)
 	if string(got) != string(want) {
-		t.Errorf("%s is out of date; run go test ./... -update in test/conformance. It should be\n%s", path, want)
+		t.Errorf("%s is out of date; run go test . -update in test/conformance. It should be\n%s", path, want)
 	}
 }
 

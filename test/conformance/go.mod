@@ -1,9 +1,13 @@
+// Tests that compare the operator with the software of others, which it must not depend on.
 module github.com/prefetch-operator/teo-prefetch-operator/test/conformance
 
 go 1.26.0
 
 require (
 	github.com/google/cel-go v0.29.2
+	github.com/prefetch-operator/teo-prefetch-operator v0.0.0
+	github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common v1.3.158
+	github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/teo v1.3.158
 	github.com/yuin/gopher-lua v1.1.2
 	k8s.io/apimachinery v0.37.2
 	sigs.k8s.io/cli-utils v0.37.2

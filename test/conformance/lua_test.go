@@ -171,7 +171,7 @@ func TestTheArgoCDConfigMapHasTheScripts(t *testing.T) {
 		"resource.customizations.actions.teo.prefetch-operator.io_PrefetchTask": strings.TrimSpace(string(text)) + "\n",
 	}})
 	must(t, err)
-	header := "# Generated from resource_customizations/ by go test ./... -update in test/conformance. Apply it with\n" +
+	header := "# Generated from resource_customizations/ by go test . -update in test/conformance. Apply it with\n" +
 		"# kubectl -n argocd patch configmap argocd-cm --patch-file argocd-cm.yaml\n"
 	same(t, root+"config/argocd/argocd-cm.yaml", append([]byte(header), patch...))
 }

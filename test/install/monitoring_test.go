@@ -81,7 +81,7 @@ func TestKustomizeGivesThePrometheusOperatorWhatItCanUse(t *testing.T) {
 func (s *site) teachMonitoring() {
 	s.t.Helper()
 	cmd := exec.CommandContext(s.t.Context(), "go", "list", "-f={{.Dir}}", "github.com/prometheus-operator/prometheus-operator/example")
-	cmd.Dir = filepath.Join(shared.root, "hack", "prometheus-operator")
+	cmd.Dir = filepath.Join(shared.root, "hack", "prometheus")
 	dir, err := cmd.Output()
 	if err != nil {
 		s.t.Fatalf("the Prometheus operator's CRDs are not here, and cannot be downloaded: %v", err)

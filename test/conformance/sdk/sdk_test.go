@@ -1,6 +1,6 @@
 // Package sdk holds internal/teo against Tencent's own Go SDK. The SDK is an
-// oracle for tests only; it is a module of its own so that nothing of it can
-// get into the operator.
+// oracle for tests only. Its module is not the operator's, so that nothing of it
+// can get into the operator.
 package sdk
 
 import (
