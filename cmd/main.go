@@ -290,7 +290,7 @@ func run(ctx context.Context, o *options) error {
 	}
 	credentials := &credentials.Reader{Live: mgr.GetAPIReader(), Own: credentials.OwnCredentials(o.credentialsDir), MaxAge: o.controller.RecheckInterval}
 	o.controller.Gauges = ctrlmetrics.Registry
-	if err := controller.Setup(ctx, mgr, edgeOne, credentials, jobs, o.controller); err != nil {
+	if err := controller.Setup(ctx, mgr, controller.Services{EdgeOne: edgeOne, Credentials: credentials, Jobs: jobs}, o.controller); err != nil {
 		return err
 	}
 	if err := o.serve(mgr); err != nil {

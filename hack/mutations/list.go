@@ -366,7 +366,7 @@ var mutations = []mutation{
 		suites: []string{line},
 	},
 	{
-		name: "what happened to a task while its call was under way is forgotten", file: "internal/queue/outcome.go",
+		name: "what happened to a task while its call was under way is forgotten", file: "internal/controller/follow/lost_calls.go",
 		old:    `task := tasks[i]`,
 		new:    `_, task := tasks[i], part.Task`,
 		suites: []string{line},

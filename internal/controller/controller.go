@@ -52,6 +52,13 @@ type Options struct {
 	Gauges prometheus.Registerer
 }
 
+// Services are what the controllers use and do not own.
+type Services struct {
+	EdgeOne     *teo.Client
+	Credentials *credentials.Reader
+	Jobs        *follow.RecordedJobs // of the manager's cache; see kube.CacheOptions
+}
+
 // +kubebuilder:rbac:groups=teo.prefetch-operator.io,resources=prefetchtasks,verbs=get;list;watch;delete
 // +kubebuilder:rbac:groups=teo.prefetch-operator.io,resources=prefetchtasks/status,verbs=update
 // +kubebuilder:rbac:groups="",resources=configmaps;secrets,verbs=get
@@ -59,7 +66,7 @@ type Options struct {
 
 // Setup adds the controllers to the manager, whose cache has kube.CacheOptions of the same
 // jobs.
-func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, keys *credentials.Reader, jobs *follow.RecordedJobs, options Options) error {
+func Setup(ctx context.Context, mgr manager.Manager, services Services, options Options) error {
 	critical, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	calls, tasks := &submit.InFlightCalls{}, kube.NewTaskStore()
 	if err := mgr.Add(submit.ShutdownGate{Calls: calls, Grace: options.ShutdownGrace, Cancel: cancel}); err != nil {
@@ -74,10 +81,12 @@ func Setup(ctx context.Context, mgr manager.Manager, edgeOne *teo.Client, keys *
 	}
 	resolver := targetlist.NewResolver(lists)
 	poller := follow.NewPoller(options.followConfig(follow.Config{
-		Tasks: tasks, Writer: writer, Events: events, EdgeOne: edgeOne, Credentials: keys, Jobs: jobs, Runs: runs, IsInFlight: calls.IsInFlight,
+		Tasks: tasks, Writer: writer, Events: events, EdgeOne: services.EdgeOne, Credentials: services.Credentials, Jobs: services.Jobs,
+		Runs: runs, IsInFlight: calls.IsInFlight,
 	}))
 	submitter := submit.NewSubmitter(options.submitConfig(submit.Config{
-		Tasks: tasks, Writer: writer, Events: events, EdgeOne: edgeOne, Credentials: keys, Lists: resolver, Calls: calls, Runs: runs, Critical: critical,
+		Tasks: tasks, Writer: writer, Events: events, EdgeOne: services.EdgeOne, Credentials: services.Credentials, Lists: resolver,
+		Calls: calls, Runs: runs, Critical: critical,
 	}))
 	loader := targetlist.NewLoader(lists)
 	go func() {

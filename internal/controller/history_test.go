@@ -406,7 +406,7 @@ func (h *simulation) start() *process {
 	ctx, cancel := context.WithCancel(logr.NewContext(context.Background(), logger))
 	p.cancel = cancel
 	credentials := &credentials.Reader{Live: mgr.GetAPIReader(), Own: own, MaxAge: h.options.RecheckInterval}
-	h.must(Setup(ctx, quiet{mgr, h.events}, edgeOne, credentials, jobs, h.options))
+	h.must(Setup(ctx, quiet{mgr, h.events}, Services{EdgeOne: edgeOne, Credentials: credentials, Jobs: jobs}, h.options))
 	h.must(mgr.Add(manager.RunnableFunc(func(context.Context) error {
 		close(p.started)
 		return nil

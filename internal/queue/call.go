@@ -41,23 +41,17 @@ type CallPart struct {
 func (q *Queue) fillCall(first *namespaceQueue, now time.Time) *Call {
 	l := first.lane
 	call := &Call{Lane: l.BatchKey, lane: l}
-	size, tasks := l.callSize(q.limits, now), max(1, q.tasksPerCall()>>l.lost)
-	if slices.ContainsFunc(q.activeBackOffs(l), func(h *backOff) bool { return h.probe }) {
-		tasks = 1 // trouble may not be over: a probe should cost one claim, not 500
-	}
+	size, tasks := l.callSize(q.limits, now), q.maxTasks(l)
 	refusal := &Call{Lane: l.BatchKey, lane: l}
 	if i := slices.Index(l.rotation, first); i > 0 {
 		l.rotation = slices.Concat(l.rotation[i:], l.rotation[:i])
 	}
 	urls := q.newURLSet()
-	for len(l.queues) > 0 && len(call.Parts) < tasks && len(refusal.Parts) < tasks {
-		s := l.rotation[0]
-		if len(s.items) == 0 {
-			l.rotation = l.rotation[1:]
-			continue
+	for len(call.Parts) < tasks && len(refusal.Parts) < tasks {
+		it := l.nextItem()
+		if it == nil {
+			break
 		}
-		l.rotation = append(l.rotation[1:], s)
-		it := s.items[0]
 		targets, open := taskstate.DistinctTargets(it.task), taskstate.OpenPositions(it.task)
 		if q.blockItem(it, open, targets) {
 			continue
@@ -80,6 +74,12 @@ func (q *Queue) fillCall(first *namespaceQueue, now time.Time) *Call {
 		it.inFlight = true
 		call.addPart(it, open, targets, urls, size)
 	}
+	return q.startFilled(call, refusal, now)
+}
+
+// startFilled returns the call or the refusal that was filled, nil if neither was.
+func (q *Queue) startFilled(call, refusal *Call, now time.Time) *Call {
+	l := call.lane
 	switch {
 	case len(refusal.Parts) > 0:
 		return refusal // asks for nothing, so the lane is not busy
@@ -89,6 +89,38 @@ func (q *Queue) fillCall(first *namespaceQueue, now time.Time) *Call {
 		return nil
 	}
 	l.inFlight = true
+	q.startProbes(l, now)
+	q.refreshLane(l, now)
+	return call
+}
+
+// maxTasks returns how many tasks a call of the lane may have. Calls that were lost lately
+// halve it. A probe costs one claim, not 500: the trouble may not be over.
+func (q *Queue) maxTasks(l *laneState) int {
+	if slices.ContainsFunc(q.activeBackOffs(l), func(h *backOff) bool { return h.probe }) {
+		return 1
+	}
+	return max(1, q.tasksPerCall()>>l.lost)
+}
+
+// nextItem returns the oldest task of the namespace whose turn it is, nil if no task waits in
+// the lane. The namespace goes behind the others.
+func (l *laneState) nextItem() *queueItem {
+	for len(l.queues) > 0 {
+		s := l.rotation[0]
+		if len(s.items) == 0 {
+			l.rotation = l.rotation[1:]
+			continue
+		}
+		l.rotation = append(l.rotation[1:], s)
+		return s.items[0]
+	}
+	return nil
+}
+
+// startProbes lets a call of the lane probe for the end of the trouble of its mode and of its
+// tenant. Until it ends, no other lane of theirs is tried.
+func (q *Queue) startProbes(l *laneState, now time.Time) {
 	if l.pool.backOff.probe {
 		l.pool.prober = l
 		q.refreshMode(l.pool, now)
@@ -97,8 +129,6 @@ func (q *Queue) fillCall(first *namespaceQueue, now time.Time) *Call {
 		l.tenant.prober = l
 		q.refreshTenantLanes(l.tenant, now)
 	}
-	q.refreshLane(l, now)
-	return call
 }
 
 // addRefused adds targets that EdgeOne is known to refuse. What it refuses in other

@@ -27,6 +27,11 @@ type lostPart struct {
 	positions taskstate.Positions
 }
 
+// isSameRun says whether the task is still in the run that the call was for.
+func (p lostPart) isSameRun(task *v1alpha1.PrefetchTask) bool {
+	return task.UID == p.uid && task.Status.Run == p.run && !taskstate.IsNewRun(task)
+}
+
 // splitPatience is how long tasks that are settled wait for the others of their call.
 const splitPatience = 10 * time.Second
 
@@ -121,9 +126,9 @@ func (q *Queue) bisectSettledCalls(now time.Time) {
 	}
 }
 
-func (q *Queue) bisectLostCall(lost *lostCall, now time.Time) {
-	var parts []CallPart
-	var others []suspectGroup // targets of the tasks that the call did not have
+// takeUnexecuted returns the parts of a call that was not executed, as far as their tasks still
+// wait for the same targets, and as groups what else these tasks wait for.
+func (q *Queue) takeUnexecuted(lost *lostCall, now time.Time) (parts []CallPart, others []suspectGroup) {
 	for _, part := range lost.parts {
 		it := q.items[part.key]
 		if q.returnedCalls[part.key] != lost {
@@ -133,9 +138,8 @@ func (q *Queue) bisectLostCall(lost *lostCall, now time.Time) {
 		if it == nil || it.inFlight || it.blocked || it.queue != nil {
 			continue
 		}
-		same := it.task.UID == part.uid && it.task.Status.Run == part.run && taskstate.IsWaiting(it.task) && !taskstate.IsNewRun(it.task)
 		var open, tried taskstate.Positions
-		if same {
+		if part.isSameRun(it.task) && taskstate.IsWaiting(it.task) {
 			open = taskstate.OpenPositions(it.task)
 			tried = part.positions.IsSubsetOf(open)
 		}
@@ -148,6 +152,12 @@ func (q *Queue) bisectLostCall(lost *lostCall, now time.Time) {
 			others = append(others, markSuspects([]CallPart{{it.task, rest, it}}))
 		}
 	}
+	return parts, others
+}
+
+// bisectLostCall makes groups of suspects of the tasks of a call that was not executed.
+func (q *Queue) bisectLostCall(lost *lostCall, now time.Time) {
+	parts, others := q.takeUnexecuted(lost, now)
 	if len(parts) == 0 {
 		return
 	}

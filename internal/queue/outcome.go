@@ -62,17 +62,7 @@ func (q *Queue) RecordReleased(call *Call, tasks []*v1alpha1.PrefetchTask, now t
 func (q *Queue) finishCall(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Time) {
 	l := call.lane
 	q.MarkSent(call) // or its turn is over without: its namespace has had it, and falls no further behind
-	if call.probe {
-		q.probeInFlight = false
-	}
-	if l.pool.prober == l && call.Refusal == "" && !call.test {
-		l.pool.prober = nil
-		q.refreshMode(l.pool, now)
-	}
-	if t := l.tenant; t != nil && t.prober == l && call.Refusal == "" && !call.test {
-		t.prober = nil
-		q.refreshTenantLanes(t, now)
-	}
+	q.endProbes(call, now)
 	q.clearGroup(call.suspects, now)
 	switch {
 	case call.test:
@@ -81,28 +71,52 @@ func (q *Queue) finishCall(call *Call, tasks []*v1alpha1.PrefetchTask, now time.
 		l.inFlight = false
 	}
 	for i, part := range call.Parts {
-		it := part.item
-		it.inFlight = false
-		it.endPostponedCall()
-		task := tasks[i]
-		if task == nil {
-			q.detachClaim(it.key, now)
-			q.removeItem(it, now)
-			continue
-		}
-		it.deleted = false
-		q.trackClaim(it.key, task, now)
-		if it.suspectGroups > 0 && (task.UID != part.Task.UID || taskstate.RunHash(task) != taskstate.RunHash(part.Task)) {
-			q.clearSuspect(it) // it was edited in flight
-		}
-		if waits, tell := taskstate.IsWaiting(task), needsStatusWrite(task); waits || tell || taskstate.AwaitsList(task) {
-			q.placeItem(it, task, waits, now)
-			q.reportIf(it, tell, now)
-		} else {
-			it.task = task
-			q.removeItem(it, now)
-		}
+		q.returnItem(part, tasks[i], now)
 	}
 	q.refreshLane(l, now)
 	q.dropLane(l, now)
+}
+
+// endProbes ends what the call probed for.
+func (q *Queue) endProbes(call *Call, now time.Time) {
+	l := call.lane
+	if call.probe {
+		q.probeInFlight = false
+	}
+	if call.Refusal != "" || call.test {
+		return
+	}
+	if l.pool.prober == l {
+		l.pool.prober = nil
+		q.refreshMode(l.pool, now)
+	}
+	if t := l.tenant; t != nil && t.prober == l {
+		t.prober = nil
+		q.refreshTenantLanes(t, now)
+	}
+}
+
+// returnItem takes the task of a part of a call back, as its newest version says; nil is a task
+// that is gone.
+func (q *Queue) returnItem(part CallPart, task *v1alpha1.PrefetchTask, now time.Time) {
+	it := part.item
+	it.inFlight = false
+	it.endPostponedCall()
+	if task == nil {
+		q.detachClaim(it.key, now)
+		q.removeItem(it, now)
+		return
+	}
+	it.deleted = false
+	q.trackClaim(it.key, task, now)
+	if it.suspectGroups > 0 && (task.UID != part.Task.UID || taskstate.RunHash(task) != taskstate.RunHash(part.Task)) {
+		q.clearSuspect(it) // it was edited in flight
+	}
+	if waits, tell := taskstate.IsWaiting(task), needsStatusWrite(task); waits || tell || taskstate.AwaitsList(task) {
+		q.placeItem(it, task, waits, now)
+		q.reportIf(it, tell, now)
+	} else {
+		it.task = task
+		q.removeItem(it, now)
+	}
 }

@@ -134,15 +134,7 @@ func (q *Queue) UpsertTask(task *v1alpha1.PrefetchTask, now time.Time) bool {
 // placeItem puts an item where the newest version of its task belongs.
 func (q *Queue) placeItem(it *queueItem, task *v1alpha1.PrefetchTask, waits bool, now time.Time) {
 	lane := q.laneForTask(task, now)
-	if it.task != nil && (it.task.UID != task.UID || taskstate.RunHash(it.task) != taskstate.RunHash(task)) {
-		q.clearSuspect(it)
-	}
-	if it.isPostponed(now) && !it.postponed.firm && it.task != nil && isEdited(it.task, task) {
-		it.postponed = postponement{}
-	}
-	if !it.isPostponed(now) {
-		delete(q.postponed, it)
-	}
+	q.noticeEdit(it, task, now)
 	before := it.lane
 	q.removeFromLine(it)
 	switch {
@@ -158,7 +150,25 @@ func (q *Queue) placeItem(it *queueItem, task *v1alpha1.PrefetchTask, waits bool
 	if before != nil && before != lane {
 		q.dropLane(before, now)
 	}
-	switch {
+	q.listItem(it, waits, now)
+}
+
+// noticeEdit forgets what is known of an item if its task is another one or was edited.
+func (q *Queue) noticeEdit(it *queueItem, task *v1alpha1.PrefetchTask, now time.Time) {
+	if it.task != nil && (it.task.UID != task.UID || taskstate.RunHash(it.task) != taskstate.RunHash(task)) {
+		q.clearSuspect(it)
+	}
+	if it.isPostponed(now) && !it.postponed.firm && it.task != nil && isEdited(it.task, task) {
+		it.postponed = postponement{}
+	}
+	if !it.isPostponed(now) {
+		delete(q.postponed, it)
+	}
+}
+
+// listItem lists an item among those that wait for a call, unless something keeps it.
+func (q *Queue) listItem(it *queueItem, waits bool, now time.Time) {
+	switch lane := it.lane; {
 	case waits && it.isPostponed(now):
 		if it.postponed.NeedsUser {
 			q.reportNow(it)

@@ -102,20 +102,7 @@ func (q *Queue) reportLane(l *laneState) {
 // WaitingStatuses returns at most n things to tell, and when the next one is due (zero if
 // none is). What a task's status already says is not told again.
 func (q *Queue) WaitingStatuses(n int, now time.Time) (notes []taskstate.WaitingStatus, next time.Time) {
-	for len(q.delayedReports) > 0 && !now.Before(q.delayedReports[0].at) {
-		l := q.delayedReports[0]
-		q.delayedReports = q.delayedReports[1:]
-		switch {
-		case l.all != nil:
-			l.all()
-		case l.item.deleted || l.item.inFlight:
-		case now.Before(l.turn) && !l.item.blocked && q.waitingStatusOf(l.item, now).Reason == v1alpha1.ReasonWaiting:
-			l.at = now.Add(reportPatience)
-			q.delayedReports = append(q.delayedReports, l)
-		default:
-			q.reportNow(l.item)
-		}
-	}
+	q.startDueReports(now)
 	for len(q.reportsDue) > 0 && len(notes) < n {
 		it := q.reportsDue[0]
 		q.reportsDue = q.reportsDue[1:]
@@ -134,6 +121,25 @@ func (q *Queue) WaitingStatuses(n int, now time.Time) (notes []taskstate.Waiting
 		next = q.delayedReports[0].at
 	}
 	return notes, next
+}
+
+// startDueReports makes the delayed reports due whose time has come. A task that only waits for
+// its turn is reported when that has not come for a while.
+func (q *Queue) startDueReports(now time.Time) {
+	for len(q.delayedReports) > 0 && !now.Before(q.delayedReports[0].at) {
+		l := q.delayedReports[0]
+		q.delayedReports = q.delayedReports[1:]
+		switch {
+		case l.all != nil:
+			l.all()
+		case l.item.deleted || l.item.inFlight:
+		case now.Before(l.turn) && !l.item.blocked && q.waitingStatusOf(l.item, now).Reason == v1alpha1.ReasonWaiting:
+			l.at = now.Add(reportPatience)
+			q.delayedReports = append(q.delayedReports, l)
+		default:
+			q.reportNow(l.item)
+		}
+	}
 }
 
 // RequeueStatus puts back a note that could not be written.

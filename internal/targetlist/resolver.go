@@ -92,25 +92,35 @@ func (l *Resolver) AddTargets(_, task *v1alpha1.PrefetchTask) *v1alpha1.Prefetch
 	case !taskstate.NeedsTargetList(task):
 		l.forgetTask(key)
 		return task
-	case w == nil || w.task.UID != task.UID || w.run != run || w.list != nil && !taskstate.MatchesList(task, w.list.hash):
+	case w == nil || w.needsOtherList(task, run):
 		l.forgetTask(key)
 		w = &pendingTask{task: task, run: run}
 		l.pendingTasks[key] = w
 		l.requestRead(w)
 	default:
-		if w.list != nil && hasProgress(w.task, task) {
-			w.list.at = time.Now()
-		}
-		w.task = task
-		if w.list == nil && w.told > 0 && w.told != task.Generation {
-			w.told = 0
-			w.again.Reset(0) // its user may have mended the ConfigMap, too
-		}
+		w.updateTask(task)
 	}
 	if w.list == nil || !taskstate.MatchesList(task, w.list.hash) {
 		return task
 	}
 	return taskstate.WithTargets(task, w.list.targets)
+}
+
+// needsOtherList says whether a newer version of the task may not go on with this list.
+func (w *pendingTask) needsOtherList(task *v1alpha1.PrefetchTask, run string) bool {
+	return w.task.UID != task.UID || w.run != run || w.list != nil && !taskstate.MatchesList(task, w.list.hash)
+}
+
+// updateTask takes a newer version of the task.
+func (w *pendingTask) updateTask(task *v1alpha1.PrefetchTask) {
+	if w.list != nil && hasProgress(w.task, task) {
+		w.list.at = time.Now()
+	}
+	w.task = task
+	if w.list == nil && w.told > 0 && w.told != task.Generation {
+		w.told = 0
+		w.again.Reset(0) // its user may have mended the ConfigMap, too
+	}
 }
 
 // RemoveTask forgets a task that is gone.

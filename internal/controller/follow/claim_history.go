@@ -120,12 +120,13 @@ func (p *Poller) readClaimWindows(ctx context.Context, creds teo.Credentials, z 
 			windows = append(windows, historyWindow{claim.SignedAt.Add(-taskstate.ClockSkew), p.completeTime(claim), []string{id}})
 		}
 	}
+	reader := windowReader{p, creds, z.ID, l.addTasks}
 	for _, window := range mergeWindows(windows) {
 		var err error
 		if fenced {
-			err = p.readWindow(ctx, creds, z.ID, window.start, window.end, l.addTasks)
+			err = reader.readWindow(ctx, window.start, window.end)
 		} else {
-			err = p.readRecentWindow(ctx, creds, z.ID, window.start, l.addTasks)
+			err = reader.readRecentWindow(ctx, window.start)
 		}
 		switch {
 		case err == nil:

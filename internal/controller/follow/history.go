@@ -34,13 +34,21 @@ func concernsOneJob(err error) bool {
 	return teo.KindOf(err) == teo.Rejected || errors.Is(err, teo.ErrTooManyPages) || teo.IsTorn(err)
 }
 
-// readWindow reads what was created from start to end, both included, part by part:
-// add gets each part. An error means that the window is not read.
-func (p *Poller) readWindow(ctx context.Context, creds teo.Credentials, zoneID string, start, end time.Time, add func([]teo.PrefetchTask)) error {
-	window := teo.DescribePrefetchTasksRequest{ZoneID: zoneID, StartTime: start, EndTime: end, MaxPages: maxRecords / historyPage}
-	tasks, err := p.EdgeOne.DescribePrefetchTasks(ctx, creds, window)
+// windowReader reads windows of a zone's history. What it has read, add gets part by part.
+type windowReader struct {
+	*Poller
+	creds  teo.Credentials
+	zoneID string
+	add    func([]teo.PrefetchTask)
+}
+
+// readWindow reads what was created from start to end, both included. An error means that the
+// window is not read.
+func (r windowReader) readWindow(ctx context.Context, start, end time.Time) error {
+	window := teo.DescribePrefetchTasksRequest{ZoneID: r.zoneID, StartTime: start, EndTime: end, MaxPages: maxRecords / historyPage}
+	tasks, err := r.EdgeOne.DescribePrefetchTasks(ctx, r.creds, window)
 	if err == nil {
-		add(tasks)
+		r.add(tasks)
 		return nil
 	}
 	middle := start.Add(end.Sub(start) / 2).Truncate(time.Second)
@@ -48,29 +56,29 @@ func (p *Poller) readWindow(ctx context.Context, creds teo.Credentials, zoneID s
 	if !isTooLong || !middle.After(start) {
 		return err
 	}
-	if err := p.readWindow(ctx, creds, zoneID, start, middle, add); err != nil {
+	if err := r.readWindow(ctx, start, middle); err != nil {
 		return err
 	}
-	return p.readWindow(ctx, creds, zoneID, middle, end, add)
+	return r.readWindow(ctx, middle, end)
 }
 
-// readRecentWindow reads what was created from start until now. Listings of more than
-// a page are read until a little before now only: a window holds still once it is past.
-func (p *Poller) readRecentWindow(ctx context.Context, creds teo.Credentials, zoneID string, start time.Time, add func([]teo.PrefetchTask)) error {
-	now := p.historyTime()
+// readRecentWindow reads what was created from start until now. If that is more than a page, it
+// ends a little before now: a window holds still only once it is past.
+func (r windowReader) readRecentWindow(ctx context.Context, start time.Time) error {
+	now := r.historyTime()
 	if now.Before(start) {
 		return nil
 	}
-	page, err := p.EdgeOne.FirstPrefetchTasks(ctx, creds, teo.DescribePrefetchTasksRequest{ZoneID: zoneID, StartTime: start, EndTime: now})
+	page, err := r.EdgeOne.FirstPrefetchTasks(ctx, r.creds, teo.DescribePrefetchTasksRequest{ZoneID: r.zoneID, StartTime: start, EndTime: now})
 	if err != nil {
 		return err
 	}
 	if page.IsWhole() {
-		add(page.Tasks)
+		r.add(page.Tasks)
 		return nil
 	}
 	if end := now.Add(-taskstate.ClockSkew); end.After(start) {
-		return p.readWindow(ctx, creds, zoneID, start, end, add)
+		return r.readWindow(ctx, start, end)
 	}
 	return nil
 }

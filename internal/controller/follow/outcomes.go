@@ -3,6 +3,8 @@ package follow
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,22 +81,25 @@ func (p *Poller) recordJobsRead(z ZoneKey, jobs []followedJob, seen *taskstate.H
 		work.looks[job.id] = look
 	}
 	p.recordReadResult(z, &work.outcomes, err)
+	isNews := func(jobID string) bool { return isAsked[jobID] && (seen.HasJob(jobID) || isRefused) }
+	return slices.DeleteFunc(work.tasksWithNews(isNews), p.isCallInFlight)
+}
+
+// tasksWithNews returns the tasks of the zone that want a job of which there is news. It forgets
+// what is known of jobs that no task wants.
+func (w *zoneState) tasksWithNews(isNews func(jobID string) bool) (tasks []*v1alpha1.PrefetchTask) {
 	isWanted := map[string]bool{}
-	for key, task := range work.tasks {
-		isNews := false
-		for _, job := range work.wantedOutcomes(key, task).jobs {
+	for key, task := range w.tasks {
+		hasNews := false
+		for _, job := range w.wantedOutcomes(key, task).jobs {
 			isWanted[job.id] = true
-			isNews = isNews || isAsked[job.id] && (seen.HasJob(job.id) || isRefused)
+			hasNews = hasNews || isNews(job.id)
 		}
-		if isNews && !p.isCallInFlight(task) {
+		if hasNews {
 			tasks = append(tasks, task)
 		}
 	}
-	for id := range work.looks { // forget the others
-		if !isWanted[id] {
-			delete(work.looks, id)
-		}
-	}
+	maps.DeleteFunc(w.looks, func(id string, _ jobReadState) bool { return !isWanted[id] })
 	return tasks
 }
 
