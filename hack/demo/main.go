@@ -21,8 +21,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 const (
@@ -76,8 +76,8 @@ func run(ctx context.Context, once bool) (err error) {
 
 // demo is what runs, and where.
 type demo struct {
-	cluster    *devcluster.Cluster
-	manager    *devcluster.Process
+	cluster    *cluster.Cluster
+	manager    *cluster.Process
 	edgeOne    simulator.Control
 	kubectl    string
 	kubeconfig string
@@ -87,11 +87,11 @@ type demo struct {
 
 // start starts everything. What it returns is to be stopped, even beside an error.
 func start(ctx context.Context) (*demo, error) {
-	managerPath, err := devcluster.Build(ctx, "manager", "./cmd")
+	managerPath, err := cluster.Build(ctx, "manager", "./cmd")
 	if err != nil {
 		return nil, err
 	}
-	simulatorPath, err := devcluster.Build(ctx, "simulator", "./cmd/simulator")
+	simulatorPath, err := cluster.Build(ctx, "simulator", "./cmd/simulator")
 	if err != nil {
 		return nil, err
 	}
@@ -100,23 +100,23 @@ func start(ctx context.Context) (*demo, error) {
 		return nil, err
 	}
 	step("etcd and kube-apiserver, with the CRD and the RBAC of config/")
-	cluster, err := devcluster.Start(ctx, devcluster.Options{})
+	kube, err := cluster.Start(ctx, cluster.Options{})
 	if err != nil {
 		return nil, err
 	}
-	d := &demo{cluster: cluster, kubectl: kubectl, kubeconfig: filepath.Join(cluster.Dir, "kubeconfig")}
-	if err := devcluster.WriteKubeconfig(d.kubeconfig, cluster.Admin, "default"); err != nil {
+	d := &demo{cluster: kube, kubectl: kubectl, kubeconfig: filepath.Join(kube.Dir, "kubeconfig")}
+	if err := cluster.WriteKubeconfig(d.kubeconfig, kube.Admin, "default"); err != nil {
 		return d, err
 	}
 	step("a simulated EdgeOne, whose prefetches take " + jobDuration.String())
 	if err := d.startSimulator(ctx, simulatorPath); err != nil {
 		return d, err
 	}
-	step("the manager, as ServiceAccount " + devcluster.ServiceAccount)
+	step("the manager, as ServiceAccount " + cluster.ServiceAccount)
 	if err := d.startManager(ctx, managerPath); err != nil {
 		return d, err
 	}
-	d.tasks, err = watchTasks(ctx, cluster.Admin)
+	d.tasks, err = watchTasks(ctx, kube.Admin)
 	return d, err
 }
 
@@ -124,7 +124,7 @@ func step(what string) { fmt.Println("Starting " + what) }
 
 // findKubectl prefers the kubectl that was built with the API server.
 func findKubectl() (string, error) {
-	path, err := devcluster.Binary("kubectl")
+	path, err := cluster.Binary("kubectl")
 	if err != nil {
 		var notFound error
 		if path, notFound = exec.LookPath("kubectl"); notFound != nil {
@@ -135,13 +135,13 @@ func findKubectl() (string, error) {
 }
 
 func (d *demo) startSimulator(ctx context.Context, path string) error {
-	port, err := devcluster.FreePort()
+	port, err := cluster.FreePort()
 	if err != nil {
 		return err
 	}
 	address := "127.0.0.1:" + strconv.Itoa(port)
 	d.edgeOne.URL = "http://" + address
-	_, err = d.run(ctx, &devcluster.Process{
+	_, err = d.run(ctx, &cluster.Process{
 		Name: "simulator", Path: path, ReadyURL: d.edgeOne.URL + "/_simulator/",
 		Args: []string{"--listen=" + address, "--job-duration=" + jobDuration.String()},
 	})
@@ -154,15 +154,15 @@ func (d *demo) startManager(ctx context.Context, path string) error {
 		return err
 	}
 	kubeconfig := filepath.Join(d.cluster.Dir, "manager.kubeconfig")
-	if err := devcluster.WriteKubeconfig(kubeconfig, account, devcluster.Namespace); err != nil {
+	if err := cluster.WriteKubeconfig(kubeconfig, account, cluster.Namespace); err != nil {
 		return err
 	}
-	port, err := devcluster.FreePort()
+	port, err := cluster.FreePort()
 	if err != nil {
 		return err
 	}
 	health := "127.0.0.1:" + strconv.Itoa(port)
-	d.manager, err = d.run(ctx, &devcluster.Process{
+	d.manager, err = d.run(ctx, &cluster.Process{
 		Name: "manager", Path: path, ReadyURL: "http://" + health + "/readyz",
 		Args: []string{
 			"--kubeconfig=" + kubeconfig,
@@ -183,7 +183,7 @@ func (d *demo) startManager(ctx context.Context, path string) error {
 }
 
 // run starts a process that the cluster will stop, with a log file named after it.
-func (d *demo) run(ctx context.Context, p *devcluster.Process) (*devcluster.Process, error) {
+func (d *demo) run(ctx context.Context, p *cluster.Process) (*cluster.Process, error) {
 	logFile, err := os.Create(d.log(p.Name))
 	if err != nil {
 		return nil, err

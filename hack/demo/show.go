@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 // width is how long a printed line may be.
@@ -23,7 +23,7 @@ const width = 100
 
 // show applies the samples, follows them to their ends and says what came out.
 func (d *demo) show(ctx context.Context) error {
-	root, err := devcluster.Root()
+	root, err := cluster.Root()
 	if err != nil {
 		return err
 	}

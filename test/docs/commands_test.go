@@ -25,8 +25,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/yaml"
 
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 //go:embed prelude.sh
@@ -49,13 +49,13 @@ const (
 
 // desk is where the commands of the pages are typed in.
 type desk struct {
-	cluster *devcluster.Cluster
+	cluster *cluster.Cluster
 	root    string
 	dir     string // for what all pages share
 	env     []string
 	manager string
 	edgeOne string
-	started []*devcluster.Process // managers
+	started []*cluster.Process // managers
 }
 
 func TestTheCommandsOfThePagesRun(t *testing.T) {
@@ -63,10 +63,10 @@ func TestTheCommandsOfThePagesRun(t *testing.T) {
 		t.Skip("needs a cluster; skipped with -short")
 	}
 	log.SetLogger(zap.New(zap.WriteTo(io.Discard)))
-	cluster, err := devcluster.Start(t.Context(), devcluster.Options{Bare: true, Workloads: true})
+	kube, err := cluster.Start(t.Context(), cluster.Options{Bare: true, Workloads: true})
 	must(t, err)
-	t.Cleanup(func() { _ = cluster.Stop() }) // kube-scheduler ends with 1
-	d := &desk{cluster: cluster, dir: t.TempDir()}
+	t.Cleanup(func() { _ = kube.Stop() }) // kube-scheduler ends with 1
+	d := &desk{cluster: kube, dir: t.TempDir()}
 	d.start(t)
 	var later []*page
 	for _, p := range pages(t) {
@@ -98,9 +98,9 @@ func (p *page) hasCommands() bool {
 func (d *desk) start(t *testing.T) {
 	t.Helper()
 	var err error
-	d.root, err = devcluster.Root()
+	d.root, err = cluster.Root()
 	must(t, err)
-	d.manager, err = devcluster.Build(t.Context(), "manager", "./cmd")
+	d.manager, err = cluster.Build(t.Context(), "manager", "./cmd")
 	must(t, err)
 	config := simulator.Demo()
 	config.JobDuration = -1
@@ -109,7 +109,7 @@ func (d *desk) start(t *testing.T) {
 	d.edgeOne = server.URL
 	path := os.Getenv("PATH")
 	for _, program := range []string{"helm", "kubectl"} {
-		file, err := devcluster.Binary(program)
+		file, err := cluster.Binary(program)
 		must(t, err)
 		path = filepath.Dir(file) + ":" + path
 	}
@@ -139,7 +139,7 @@ func (d *desk) start(t *testing.T) {
 // play runs what the pods would: the manager for as long as its Deployment is there,
 // and the check of `helm test`, which is taken to succeed (test/install runs it).
 func (d *desk) play(ctx context.Context) error {
-	var manager *devcluster.Process
+	var manager *cluster.Process
 	var of types.UID
 	stop := func() error {
 		if manager == nil {
@@ -178,16 +178,16 @@ func (d *desk) play(ctx context.Context) error {
 	return errors.Join(err, stop())
 }
 
-func (d *desk) startManager(ctx context.Context, args []string) (*devcluster.Process, error) {
+func (d *desk) startManager(ctx context.Context, args []string) (*cluster.Process, error) {
 	config, err := d.cluster.AccountConfig(ctx, namespace, name)
 	if err != nil {
 		return nil, err
 	}
 	kubeconfig := filepath.Join(d.dir, "manager.kubeconfig")
-	if err := devcluster.WriteKubeconfig(kubeconfig, config, namespace); err != nil {
+	if err := cluster.WriteKubeconfig(kubeconfig, config, namespace); err != nil {
 		return nil, err
 	}
-	p := &devcluster.Process{Name: "manager", Path: d.manager, Env: d.env, Args: append(slices.Clone(args),
+	p := &cluster.Process{Name: "manager", Path: d.manager, Env: d.env, Args: append(slices.Clone(args),
 		"--kubeconfig="+kubeconfig, "--teo-endpoint="+d.edgeOne, "--credentials-dir=", "--poll-interval=200ms",
 		"--leader-elect=false", // the Lease of the operator that a page has removed would be waited for
 		"--metrics-bind-address=0", "--health-probe-bind-address=0")}
@@ -320,10 +320,10 @@ func (d *desk) bash(t *testing.T, dir, what, script string) {
 	must(t, d.cluster.Client.Create(t.Context(), ns))
 	file, kubeconfig := filepath.Join(t.TempDir(), "script"), filepath.Join(t.TempDir(), "kubeconfig")
 	must(t, os.WriteFile(file, []byte(". \"$PRELUDE\""+script), 0o600))
-	must(t, devcluster.WriteKubeconfig(kubeconfig, d.cluster.Admin, ns.Name))
+	must(t, cluster.WriteKubeconfig(kubeconfig, d.cluster.Admin, ns.Name))
 	bash, err := exec.LookPath("bash")
 	must(t, err)
-	p := &devcluster.Process{
+	p := &cluster.Process{
 		Name: what, Path: bash, Args: []string{file}, Dir: dir,
 		Env: append(slices.Clone(d.env), "PAGE="+what, "KUBECONFIG="+kubeconfig),
 	}

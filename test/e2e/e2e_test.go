@@ -28,12 +28,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 var shared struct {
-	cluster *devcluster.Cluster
+	cluster *cluster.Cluster
 	manager string
 }
 
@@ -54,10 +54,10 @@ func run(m *testing.M) int {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	var err error
-	if shared.manager, err = devcluster.Build(ctx, "manager", "./cmd"); err != nil {
+	if shared.manager, err = cluster.Build(ctx, "manager", "./cmd"); err != nil {
 		return fatal(err)
 	}
-	if shared.cluster, err = devcluster.Start(ctx, devcluster.Options{}); err != nil {
+	if shared.cluster, err = cluster.Start(ctx, cluster.Options{}); err != nil {
 		return fatal(err)
 	}
 	defer func() { _ = shared.cluster.Stop() }()
@@ -74,12 +74,12 @@ func fatal(err error) int {
 type world struct {
 	client.Client
 	t         *testing.T
-	cluster   *devcluster.Cluster
+	cluster   *cluster.Cluster
 	namespace string
 	edgeOne   *simulator.Simulator
 	url       string
-	validity  time.Duration     // of signatures
-	api       *devcluster.Proxy // managers reach the API server through it, if there is one
+	validity  time.Duration  // of signatures
+	api       *cluster.Proxy // managers reach the API server through it, if there is one
 
 	mu       sync.Mutex
 	bodies   []string // of the CreatePrefetchTask calls
@@ -108,9 +108,9 @@ func newWorld(t *testing.T, c simulator.Config) *world {
 	return newWorldIn(t, shared.cluster, c)
 }
 
-func newWorldIn(t *testing.T, cluster *devcluster.Cluster, c simulator.Config) *world {
+func newWorldIn(t *testing.T, kube *cluster.Cluster, c simulator.Config) *world {
 	t.Helper()
-	w := &world{Client: cluster.Client, t: t, cluster: cluster, validity: c.SignatureValidity}
+	w := &world{Client: kube.Client, t: t, cluster: kube, validity: c.SignatureValidity}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}
 	w.must(w.Create(t.Context(), ns))
 	w.namespace = ns.Name
@@ -154,12 +154,12 @@ func newWorldPairOf(t *testing.T, c simulator.Config) (w, other *world) {
 }
 
 // manager starts the manager for the test's namespace.
-func (w *world) manager(args ...string) *devcluster.Process {
+func (w *world) manager(args ...string) *cluster.Process {
 	w.t.Helper()
 	return w.managerWith([]string{"TENCENTCLOUD_SECRET_ID=" + keyID, "TENCENTCLOUD_SECRET_KEY=" + keyValue}, args...)
 }
 
-func (w *world) managerWith(env []string, args ...string) *devcluster.Process {
+func (w *world) managerWith(env []string, args ...string) *cluster.Process {
 	w.t.Helper()
 	cfg, err := w.cluster.ServiceAccountConfig(w.t.Context())
 	w.must(err)
@@ -167,10 +167,10 @@ func (w *world) managerWith(env []string, args ...string) *devcluster.Process {
 		cfg = w.api.Config(cfg)
 	}
 	kubeconfig := filepath.Join(w.t.TempDir(), "kubeconfig")
-	w.must(devcluster.WriteKubeconfig(kubeconfig, cfg, devcluster.Namespace))
-	port, err := devcluster.FreePort()
+	w.must(cluster.WriteKubeconfig(kubeconfig, cfg, cluster.Namespace))
+	port, err := cluster.FreePort()
 	w.must(err)
-	p := &devcluster.Process{
+	p := &cluster.Process{
 		Name: "manager",
 		Path: shared.manager,
 		Args: append([]string{

@@ -21,17 +21,17 @@ import (
 	"k8s.io/client-go/dynamic"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 // watches are those of the test's tasks, and events what they bring.
-func (w *world) watches() devcluster.ProxyMatch {
-	return devcluster.ProxyMatch{Verb: "watch", Resource: "prefetchtasks", Namespace: w.namespace}
+func (w *world) watches() cluster.ProxyMatch {
+	return cluster.ProxyMatch{Verb: "watch", Resource: "prefetchtasks", Namespace: w.namespace}
 }
 
-func (w *world) events() devcluster.ProxyMatch {
-	return devcluster.ProxyMatch{Verb: "event", Resource: "prefetchtasks", Namespace: w.namespace}
+func (w *world) events() cluster.ProxyMatch {
+	return cluster.ProxyMatch{Verb: "event", Resource: "prefetchtasks", Namespace: w.namespace}
 }
 
 // touch changes all tasks, so that whoever has not seen it has old ones.
@@ -46,23 +46,23 @@ func (w *world) touch() {
 // manager cannot know that the API server has done what it was asked.
 func TestStatusWritesThatFailDelayButDoNotHarm(t *testing.T) {
 	t.Parallel()
-	conflict, timeout := devcluster.ProxyEffect{Status: http.StatusConflict}, devcluster.ProxyEffect{Status: http.StatusGatewayTimeout}
-	committed := devcluster.ProxyEffect{Status: http.StatusGatewayTimeout, Executed: true}
-	lost := devcluster.ProxyEffect{Close: true, Executed: true}
+	conflict, timeout := cluster.ProxyEffect{Status: http.StatusConflict}, cluster.ProxyEffect{Status: http.StatusGatewayTimeout}
+	committed := cluster.ProxyEffect{Status: http.StatusGatewayTimeout, Executed: true}
+	lost := cluster.ProxyEffect{Close: true, Executed: true}
 	mostWrites := theWrites
 	mostWrites.Probability, mostWrites.Seed = 0.7, 1
 	for _, tt := range []struct {
 		name   string
-		match  devcluster.ProxyMatch
-		effect devcluster.ProxyEffect
+		match  cluster.ProxyMatch
+		effect cluster.ProxyEffect
 		tasks  int
 	}{
 		{"most writes with conflicts", mostWrites, conflict, hundreds},
-		{"most writes with 429", mostWrites, devcluster.ProxyEffect{Status: http.StatusTooManyRequests}, hundreds},
-		{"most writes with 500", mostWrites, devcluster.ProxyEffect{Status: http.StatusInternalServerError}, few},
+		{"most writes with 429", mostWrites, cluster.ProxyEffect{Status: http.StatusTooManyRequests}, hundreds},
+		{"most writes with 500", mostWrites, cluster.ProxyEffect{Status: http.StatusInternalServerError}, few},
 		{"most writes with time-outs", mostWrites, timeout, hundreds},
 		{"most writes with time-outs, though committed", mostWrites, committed, hundreds},
-		{"most writes with closed connections", mostWrites, devcluster.ProxyEffect{Close: true}, few},
+		{"most writes with closed connections", mostWrites, cluster.ProxyEffect{Close: true}, few},
 		{"most writes with closed connections, though committed", mostWrites, lost, few},
 		{"all claims with conflicts", theClaims, conflict, few},
 		{"all claims with time-outs", theClaims, timeout, few},
@@ -74,7 +74,7 @@ func TestStatusWritesThatFailDelayButDoNotHarm(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t, patient())
 			w.proxy()
-			fault := w.api.AddFault(devcluster.ProxyFault{Match: tt.match, Effect: tt.effect})
+			fault := w.api.AddFault(cluster.ProxyFault{Match: tt.match, Effect: tt.effect})
 			w.many(tt.tasks)
 			p := w.manager(patientFlags...)
 			w.eventually("each task has met it on average", func() bool { return w.api.Taken(fault) >= tt.tasks })
@@ -96,10 +96,10 @@ func TestAClaimThatMayBeWrittenIsNotUsedAndNotForgotten(t *testing.T) {
 	w.proxy()
 	m := theClaims
 	m.Count = hundreds
-	writes := w.api.AddFault(devcluster.ProxyFault{Match: m, Effect: devcluster.ProxyEffect{Close: true, Executed: true}})
-	reads := w.api.AddFault(devcluster.ProxyFault{
-		Match:  devcluster.ProxyMatch{Verb: "get", Resource: "prefetchtasks"},
-		Effect: devcluster.ProxyEffect{Status: http.StatusServiceUnavailable},
+	writes := w.api.AddFault(cluster.ProxyFault{Match: m, Effect: cluster.ProxyEffect{Close: true, Executed: true}})
+	reads := w.api.AddFault(cluster.ProxyFault{
+		Match:  cluster.ProxyMatch{Verb: "get", Resource: "prefetchtasks"},
+		Effect: cluster.ProxyEffect{Status: http.StatusServiceUnavailable},
 	})
 	w.many(hundreds)
 	w.manager()
@@ -117,7 +117,7 @@ func TestCallsGetSmallerWhenTheAPIServerIsSlow(t *testing.T) {
 	c.SignatureValidity = 10 * time.Second
 	w := newWorld(t, c)
 	w.proxy()
-	slow := w.api.AddFault(devcluster.ProxyFault{Match: theClaims, Effect: devcluster.ProxyEffect{Delay: time.Second}})
+	slow := w.api.AddFault(cluster.ProxyFault{Match: theClaims, Effect: cluster.ProxyEffect{Delay: time.Second}})
 	w.many(hundreds)
 	w.manager()
 	w.eventuallyAll("some tasks are submitted all the same", func(tasks []v1alpha1.PrefetchTask) bool { return count(tasks, recorded) > 0 })
@@ -224,7 +224,7 @@ func TestWatchesThatBreakLoseNothing(t *testing.T) {
 		w.many(hundreds)
 		w.manager(unhurriedFlags...)
 		<-answer.Arrived()
-		deaf := w.api.AddFault(devcluster.ProxyFault{Match: w.events(), Effect: devcluster.ProxyEffect{Drop: true}})
+		deaf := w.api.AddFault(cluster.ProxyFault{Match: w.events(), Effect: cluster.ProxyEffect{Drop: true}})
 		w.touch()
 		w.many(few, named("unseen"))
 		answer.Release()
@@ -249,7 +249,7 @@ func TestWatchesThatBreakLoseNothing(t *testing.T) {
 		held.Drop()
 		expired := w.watches()
 		expired.Count = 1
-		gone := w.api.AddFault(devcluster.ProxyFault{Match: expired, Effect: devcluster.ProxyEffect{Status: http.StatusGone}})
+		gone := w.api.AddFault(cluster.ProxyFault{Match: expired, Effect: cluster.ProxyEffect{Status: http.StatusGone}})
 		w.eventually("a watch is told that its version is gone", func() bool { return w.api.Taken(gone) == 1 })
 		w.strikes(1)
 		w.judge()
@@ -261,8 +261,8 @@ func TestAManagerIsReadyOnceItHasReadTheTasks(t *testing.T) {
 	w := newWorld(t, config())
 	w.proxy()
 	w.create(w.task("a", good+"a"))
-	lists := devcluster.ProxyMatch{Verb: "list", Resource: "prefetchtasks", Namespace: w.namespace}
-	refused := w.api.AddFault(devcluster.ProxyFault{Match: lists, Effect: devcluster.ProxyEffect{Status: http.StatusForbidden}})
+	lists := cluster.ProxyMatch{Verb: "list", Resource: "prefetchtasks", Namespace: w.namespace}
+	refused := w.api.AddFault(cluster.ProxyFault{Match: lists, Effect: cluster.ProxyEffect{Status: http.StatusForbidden}})
 	var allowed atomic.Bool
 	go func() {
 		_ = wait.PollUntilContextCancel(t.Context(), 20*time.Millisecond, true, func(context.Context) (bool, error) {
@@ -282,9 +282,9 @@ func TestAManagerIsReadyOnceItHasReadTheTasks(t *testing.T) {
 // after the other.
 func TestAControlPlaneThatDiesTakesNothingWithIt(t *testing.T) {
 	t.Parallel()
-	cluster := devcluster.ForTest(t, devcluster.Options{})
+	kube := cluster.ForTest(t, cluster.Options{})
 	here := func(t *testing.T) *world {
-		w := newWorldIn(t, cluster, patient())
+		w := newWorldIn(t, kube, patient())
 		w.proxy()
 		return w
 	}
@@ -305,7 +305,7 @@ func TestAControlPlaneThatDiesTakesNothingWithIt(t *testing.T) {
 			return held.Arrived(), held.Release
 		}},
 	}
-	for _, process := range []*devcluster.Process{cluster.Etcd, cluster.APIServer} {
+	for _, process := range []*cluster.Process{kube.Etcd, kube.APIServer} {
 		for _, moment := range moments {
 			t.Run(process.Name+"/"+moment.name, func(t *testing.T) {
 				w := here(t)
@@ -327,13 +327,13 @@ func TestAControlPlaneThatDiesTakesNothingWithIt(t *testing.T) {
 		w.many(hundreds)
 		p := w.manager()
 		<-held.Arrived()
-		cluster.Etcd.Kill()
-		cluster.APIServer.Kill()
+		kube.Etcd.Kill()
+		kube.APIServer.Kill()
 		p.Kill()
 		w.strikes(3)
 		held.Drop()
-		w.must(cluster.Etcd.Start(t.Context()))
-		w.must(cluster.APIServer.Start(t.Context()))
+		w.must(kube.Etcd.Start(t.Context()))
+		w.must(kube.APIServer.Start(t.Context()))
 		w.must(p.Start(t.Context()))
 		w.judge()
 	})
@@ -351,8 +351,8 @@ func TestAControlPlaneThatDiesTakesNothingWithIt(t *testing.T) {
 		w.remove("task-0000")
 		w.compact()
 		// kube-apiserver could still tell what was compacted, from its own cache.
-		cluster.APIServer.Kill()
-		w.must(cluster.APIServer.Start(t.Context()))
+		kube.APIServer.Kill()
+		w.must(kube.APIServer.Start(t.Context()))
 		if err := w.watchFrom(before); !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
 			t.Fatalf("the version that the manager knows can still be watched from: %v", err)
 		}

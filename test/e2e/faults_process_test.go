@@ -17,30 +17,30 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 // The requests of a call's life: status writes tell claims by what they hold.
 var (
 	theCall    = simulator.Matcher{Action: "CreatePrefetchTask", Count: 1}
-	theWrites  = devcluster.ProxyMatch{Verb: "update", Resource: "prefetchtasks/status"}
-	theClaims  = devcluster.ProxyMatch{Verb: "update", Resource: "prefetchtasks/status", Body: `"submission":{`}
-	theRecords = devcluster.ProxyMatch{Verb: "update", Resource: "prefetchtasks/status", Body: `"jobs":[`}
+	theWrites  = cluster.ProxyMatch{Verb: "update", Resource: "prefetchtasks/status"}
+	theClaims  = cluster.ProxyMatch{Verb: "update", Resource: "prefetchtasks/status", Body: `"submission":{`}
+	theRecords = cluster.ProxyMatch{Verb: "update", Resource: "prefetchtasks/status", Body: `"jobs":[`}
 	// Outcomes are records too: hold these where no others are to come.
-	theOutcomes = devcluster.ProxyMatch{Verb: "update", Resource: "prefetchtasks/status", Body: `"completionTime":"`}
+	theOutcomes = cluster.ProxyMatch{Verb: "update", Resource: "prefetchtasks/status", Body: `"completionTime":"`}
 )
 
 // everyFourth lets the others through, until every writer of the manager waits
 // for one that is held.
-func everyFourth(m devcluster.ProxyMatch) devcluster.ProxyMatch {
+func everyFourth(m cluster.ProxyMatch) cluster.ProxyMatch {
 	m.Every = 4
 	return m
 }
 
 // proxy puts a proxy of this test's own before the API server, for managers that
 // start from now on.
-func (w *world) proxy() *devcluster.Proxy {
+func (w *world) proxy() *cluster.Proxy {
 	w.t.Helper()
 	var err error
 	w.api, err = w.cluster.StartProxy()
@@ -137,7 +137,7 @@ func TestAManagerKilledAtAnyStepSubmitsNothingTwice(t *testing.T) {
 			w := newWorld(t, patient())
 			w.proxy()
 			w.many(hundreds)
-			var p *devcluster.Process
+			var p *cluster.Process
 			after := tt.step(w, func() { p = w.manager() })
 			p.Kill()
 			w.strikes(1)
@@ -228,7 +228,7 @@ func (w *world) elect() (flags []string) {
 	w.must(w.Create(w.t.Context(), &rbacv1.RoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: role.Name},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role.Name},
-		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: devcluster.Namespace, Name: devcluster.ServiceAccount}},
+		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: cluster.Namespace, Name: cluster.ServiceAccount}},
 	}))
 	return []string{
 		"--leader-elect", "--leader-election-namespace=" + w.namespace,
@@ -238,12 +238,12 @@ func (w *world) elect() (flags []string) {
 
 // kept starts a manager that is started again whenever it ends, as a kubelet would
 // do: on a busy machine a leader may lose its lease at any time, and ends then.
-func (w *world) kept(args ...string) *devcluster.Process {
+func (w *world) kept(args ...string) *cluster.Process {
 	w.t.Helper()
 	return w.keep(w.manager(args...))
 }
 
-func (w *world) keep(p *devcluster.Process) *devcluster.Process {
+func (w *world) keep(p *cluster.Process) *cluster.Process {
 	ctx, ended := w.t.Context(), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -421,7 +421,7 @@ func TestTwoLeadersAtOnceShareTheWorkWithoutDoubles(t *testing.T) {
 func TestTwoReplicasOfWhichOneAlwaysDiesSubmitEverythingOnce(t *testing.T) {
 	w := newWorld(t, patient())
 	elect := w.elect()
-	replicas := []*devcluster.Process{w.kept(elect...), w.kept(elect...)}
+	replicas := []*cluster.Process{w.kept(elect...), w.kept(elect...)}
 	for round := range 4 {
 		w.many(100, named(fmt.Sprint("round-", round)))
 		w.eventuallyAll("half of them are claimed", func(tasks []v1alpha1.PrefetchTask) bool {

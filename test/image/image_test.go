@@ -30,7 +30,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 const (
@@ -70,12 +70,12 @@ func run(m *testing.M) int {
 	if err == nil {
 		defer func() { _ = os.RemoveAll(dir) }()
 		shared.dist = filepath.Join(dir, "dist")
-		shared.root, err = devcluster.Root()
+		shared.root, err = cluster.Root()
 	}
 	if err == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 		defer cancel()
-		_, err = devcluster.Make(ctx, shared.root, append(release(), "DIST="+shared.dist)...)
+		_, err = cluster.Make(ctx, shared.root, append(release(), "DIST="+shared.dist)...)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "image:", err)

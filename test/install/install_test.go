@@ -31,8 +31,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 const (
@@ -44,7 +44,7 @@ const (
 
 var shared struct {
 	root, manager string
-	cluster       *devcluster.Cluster
+	cluster       *cluster.Cluster
 }
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -67,13 +67,13 @@ func run(m *testing.M) int {
 }
 
 func start(ctx context.Context) (err error) {
-	if shared.root, err = devcluster.Root(); err != nil {
+	if shared.root, err = cluster.Root(); err != nil {
 		return err
 	}
-	if shared.manager, err = devcluster.Build(ctx, "manager", "./cmd"); err != nil {
+	if shared.manager, err = cluster.Build(ctx, "manager", "./cmd"); err != nil {
 		return err
 	}
-	shared.cluster, err = devcluster.Start(ctx, devcluster.Options{Bare: true, Workloads: true})
+	shared.cluster, err = cluster.Start(ctx, cluster.Options{Bare: true, Workloads: true})
 	return err
 }
 
@@ -94,7 +94,7 @@ func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{Client: shared.cluster.Client, t: t, kubeconfig: filepath.Join(t.TempDir(), "kubeconfig")}
 	s.namespace = s.newNamespace("operator-")
-	s.must(devcluster.WriteKubeconfig(s.kubeconfig, shared.cluster.Admin, s.namespace))
+	s.must(cluster.WriteKubeconfig(s.kubeconfig, shared.cluster.Admin, s.namespace))
 	config := simulator.Demo()
 	config.JobDuration = -1
 	config.Keys = append(config.Keys, simulator.Key{SecretID: "AKIDcreate", SecretKey: "key", Account: "demo", Actions: []string{"CreatePrefetchTask"}})
@@ -129,7 +129,7 @@ func (s *site) must(err error) {
 // command runs a tool as the cluster's administrator and returns what it printed.
 func (s *site) command(name string, args ...string) (string, error) {
 	s.t.Helper()
-	path, err := devcluster.Binary(name)
+	path, err := cluster.Binary(name)
 	s.must(err)
 	cmd := exec.CommandContext(s.t.Context(), path, args...)
 	cmd.Dir = shared.root
@@ -176,7 +176,7 @@ func (s *site) deployment(name string) *appsv1.Deployment {
 // process is a pod's only container as a process of this machine: it has the
 // pod's ServiceAccount, arguments, environment and Secrets. What differs is what
 // a process outside of a pod can't have: addresses and paths.
-func (s *site) process(pod corev1.PodSpec, overrides ...string) *devcluster.Process {
+func (s *site) process(pod corev1.PodSpec, overrides ...string) *cluster.Process {
 	s.t.Helper()
 	container, dir := pod.Containers[0], s.t.TempDir()
 	cfg, err := shared.cluster.AccountConfig(s.t.Context(), s.namespace, pod.ServiceAccountName)
@@ -185,7 +185,7 @@ func (s *site) process(pod corev1.PodSpec, overrides ...string) *devcluster.Proc
 		cfg.Host = "https://" + s.apiServer + ":6443"
 	}
 	kubeconfig := filepath.Join(dir, "kubeconfig")
-	s.must(devcluster.WriteKubeconfig(kubeconfig, cfg, s.namespace))
+	s.must(cluster.WriteKubeconfig(kubeconfig, cfg, s.namespace))
 	args := append(append([]string{}, container.Args...), "--kubeconfig="+kubeconfig)
 	for _, mount := range container.VolumeMounts {
 		mounted := filepath.Join(dir, mount.Name)
@@ -199,7 +199,7 @@ func (s *site) process(pod corev1.PodSpec, overrides ...string) *devcluster.Proc
 			}
 		}
 	}
-	p := &devcluster.Process{Name: container.Name, Path: shared.manager, Args: append(args, overrides...)}
+	p := &cluster.Process{Name: container.Name, Path: shared.manager, Args: append(args, overrides...)}
 	for _, env := range container.Env { // with what kubelet puts into values
 		p.Env = append(p.Env, env.Name+"="+strings.ReplaceAll(env.Value, "$(KUBERNETES_SERVICE_HOST)", s.apiServer))
 	}
@@ -222,9 +222,9 @@ func (s *site) mount(source *corev1.SecretVolumeSource, dir string) {
 // runManager runs what the Deployment's pods would run, and returns what stops it.
 func (s *site) runManager(d *appsv1.Deployment) (stop func()) {
 	s.t.Helper()
-	health, err := devcluster.FreePort()
+	health, err := cluster.FreePort()
 	s.must(err)
-	metrics, err := devcluster.FreePort()
+	metrics, err := cluster.FreePort()
 	s.must(err)
 	p := s.process(d.Spec.Template.Spec,
 		fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", health),
@@ -254,7 +254,7 @@ func (s *site) scrape(account string) (status int, text string) {
 	s.t.Helper()
 	cfg, err := shared.cluster.AccountConfig(s.t.Context(), s.namespace, account)
 	s.must(err)
-	return devcluster.Scrape(s.t.Context(), s.metrics, cfg.BearerToken)
+	return cluster.Scrape(s.t.Context(), s.metrics, cfg.BearerToken)
 }
 
 func (s *site) create(namespace, name string) {

@@ -20,8 +20,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/yaml"
 
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/observed"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/monitoring/observed"
 )
 
 const (
@@ -35,7 +35,7 @@ func TestEachAlertFiresWhenItShouldAndNotElse(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs promtool; skipped with -short")
 	}
-	promtool, err := devcluster.Binary("promtool")
+	promtool, err := cluster.Binary("promtool")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,126 @@
+package cluster
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+const module = "github.com/prefetch-operator/teo-prefetch-operator"
+
+// Root finds the root of this module from the working directory, which for a
+// test is its package's.
+func Root() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		if declares(filepath.Join(dir, "go.mod"), module) {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("not inside a checkout of %s", module)
+		}
+	}
+}
+
+func declares(goMod, module string) bool {
+	f, err := os.Open(goMod)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if name, ok := strings.CutPrefix(lines.Text(), "module "); ok {
+			return strings.TrimSpace(name) == module
+		}
+	}
+	return false
+}
+
+// Binary returns the path of a program that the Makefile builds from hack/, say
+// kube-apiserver or helm: in the folder that KUBEBUILDER_ASSETS names, else in
+// bin/k8s or bin, where `make control-plane cluster-tools` puts them.
+func Binary(name string) (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	for _, dir := range []string{os.Getenv("KUBEBUILDER_ASSETS"), filepath.Join(root, "bin", "k8s"), filepath.Join(root, "bin")} {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); dir != "" && err == nil && !info.IsDir() {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("%s is missing: run `make control-plane cluster-tools`, or set KUBEBUILDER_ASSETS to the folder it is in", name)
+}
+
+// Build builds a command of this module, say "./cmd", to bin/NAME and returns
+// that path; it takes a moment if nothing has changed. With the flag -race the
+// file is bin/NAME-race.
+func Build(ctx context.Context, name, pkg string, flags ...string) (path string, err error) {
+	return BuildModule(ctx, name, ".", pkg, flags...)
+}
+
+// BuildModule is Build for a command of the module in a folder of this repository.
+func BuildModule(ctx context.Context, name, folder, pkg string, flags ...string) (path string, err error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	cgo := "0" // as in the Makefile, for the same build cache
+	if slices.Contains(flags, "-race") {
+		name, cgo = name+"-race", "1"
+	}
+	path = filepath.Join(root, "bin", name)
+
+	unlock, err := lock(path + ".lock")
+	if err != nil {
+		return "", fmt.Errorf("building %s: %w", pkg, err)
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build", "-o", path}, flags...), pkg)...)
+	cmd.Dir = filepath.Join(root, folder)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building %s: %w\n%s", pkg, err, out)
+	}
+	return path, nil
+}
+
+// Make runs make in a folder, as from a shell of its own and not as a part of a make
+// that runs the test, and returns what it printed; so does an error.
+func Make(ctx context.Context, dir string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "make", append([]string{"-C", dir}, args...)...)
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=")
+	})
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("make %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out), err
+}
+
+// lock waits for a file lock: the tests of several packages build the same command.
+func lock(path string) (unlock func() error, err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f.Close, nil
+}

@@ -1,0 +1,327 @@
+package cluster
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"io"
+	"log"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/client-go/rest"
+)
+
+// Proxy stands between a client and the API server and can be told to misbehave
+// (see ProxyFault), as the network or the API server would: with two clients and
+// a proxy each, only one of them is in trouble. Without faults it passes on
+// everything at once, watches event by event.
+//
+// It serves TLS with the API server's own certificate, so that a client's
+// kubeconfig differs from a direct one in nothing but the address, and HTTP/2 as
+// the API server does. There a connection is closed for one request alone: its
+// stream is reset. That is also what clients see while the API server is down.
+type Proxy struct {
+	url       string
+	target    *url.URL
+	transport *http.Transport
+	server    *http.Server
+	served    chan struct{}
+	requests  *request.RequestInfoFactory
+	closed    context.Context // ends every held and delayed request
+	close     context.CancelFunc
+
+	mu      sync.Mutex
+	faults  []*proxyFault
+	taken   map[int]int // of the faults that have ended
+	faultID int
+	watches map[*proxyWatch]bool
+}
+
+// StartProxy starts a proxy to the cluster's API server. It ends with the cluster.
+func (c *Cluster) StartProxy() (*Proxy, error) {
+	target, err := url.Parse(c.Admin.Host)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(c.Dir, "kube-apiserver")
+	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, "apiserver.crt"), filepath.Join(dir, "apiserver.key"))
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(c.Admin.CAData)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{
+		url:    "https://" + listener.Addr().String(),
+		target: target,
+		transport: &http.Transport{
+			TLSClientConfig:    &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			ForceAttemptHTTP2:  true,
+			DisableCompression: true, // what the client asked for is passed on
+		},
+		served:   make(chan struct{}),
+		requests: &request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")},
+		taken:    map[int]int{},
+		watches:  map[*proxyWatch]bool{},
+	}
+	p.closed, p.close = context.WithCancel(context.Background())
+	p.server = &http.Server{
+		Handler:           p,
+		ReadHeaderTimeout: time.Minute,
+		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
+		ErrorLog:          log.New(io.Discard, "", 0), // of handshakes that a killed client did not finish
+	}
+	go func() {
+		defer close(p.served)
+		_ = p.server.ServeTLS(listener, "", "") // always ErrServerClosed
+	}()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.proxies = append(c.proxies, p)
+	return p, nil
+}
+
+// Config is cfg, but through the proxy.
+func (p *Proxy) Config(cfg *rest.Config) *rest.Config {
+	through := rest.CopyConfig(cfg)
+	through.Host = p.url
+	return through
+}
+
+// stop ends all requests and the server.
+func (p *Proxy) stop() {
+	p.close()
+	_ = p.server.Close()
+	<-p.served
+	p.transport.CloseIdleConnections()
+}
+
+// ServeHTTP takes a request through its whole life: the way to the API server,
+// and the way back.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler) // closes the connection
+	}
+	c := p.newCall(r, body)
+	if c.verb == "watch" {
+		p.watch(w, r, c)
+		return
+	}
+	// A client that gave up does not keep its request from arriving.
+	ctx := context.WithoutCancel(r.Context())
+	fired := p.fire(c)
+	if !p.pass(p.closed, fired, atRequest) {
+		panic(http.ErrAbortHandler)
+	}
+	spoiler := fired.spoiler()
+	var resp *http.Response
+	if spoiler == nil || spoiler.Executed {
+		if resp, err = p.forward(ctx, r, body); err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		body, err = io.ReadAll(resp.Body)
+	}
+	if !p.pass(p.closed, fired, atAnswer) || err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	if spoiler != nil {
+		spoiler.answer(w, c)
+		return
+	}
+	maps.Copy(w.Header(), resp.Header)
+	w.WriteHeader(resp.StatusCode)
+	_, _ = w.Write(body) // a client that is gone is no concern of the API server
+}
+
+// forward sends the request to the API server.
+func (p *Proxy) forward(ctx context.Context, r *http.Request, body []byte) (*http.Response, error) {
+	out := r.Clone(ctx)
+	out.URL.Scheme, out.URL.Host, out.Host, out.RequestURI = p.target.Scheme, p.target.Host, p.target.Host, ""
+	out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	if len(body) == 0 {
+		out.Body = http.NoBody
+	}
+	return p.transport.RoundTrip(out)
+}
+
+// proxyCall is what matches look at: a request, or an event of a watch.
+type proxyCall struct {
+	verb, resource, namespace, name string
+	body                            []byte
+	info                            *request.RequestInfo
+	method                          string
+}
+
+// newCall reads a request as the API server does.
+func (p *Proxy) newCall(r *http.Request, body []byte) *proxyCall {
+	info, err := p.requests.NewRequestInfo(r)
+	if err != nil {
+		info = &request.RequestInfo{}
+	}
+	resource := info.Resource
+	if info.Subresource != "" {
+		resource += "/" + info.Subresource
+	}
+	return &proxyCall{info.Verb, resource, info.Namespace, info.Name, body, info, r.Method}
+}
+
+// proxyWatch is an open watch.
+type proxyWatch struct {
+	cut  context.CancelFunc
+	call *proxyCall
+	deaf bool // its events are dropped
+}
+
+// watch passes on a watch, event by event. They are asked for in JSON, which has
+// one to a line.
+func (p *Proxy) watch(w http.ResponseWriter, r *http.Request, c *proxyCall) {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(p.closed, cancel)()
+	fired := p.fire(c)
+	if !p.pass(ctx, fired, atRequest) {
+		panic(http.ErrAbortHandler)
+	}
+	if spoiler := fired.spoiler(); spoiler != nil {
+		spoiler.answer(w, c)
+		return
+	}
+	open := &proxyWatch{cut: cancel, call: c}
+	p.mu.Lock()
+	p.watches[open] = true
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.watches, open)
+	}()
+	r.Header.Set("Accept-Encoding", "identity") // compressed, an event would not end with its line
+	if strings.Contains(r.Header.Get("Accept"), "protobuf") {
+		r.Header.Set("Accept", "application/json")
+	}
+	resp, err := p.forward(ctx, r, nil)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	maps.Copy(w.Header(), resp.Header)
+	w.WriteHeader(resp.StatusCode)
+	flusher := http.NewResponseController(w)
+	_ = flusher.Flush()
+	for events := bufio.NewReader(resp.Body); ; {
+		event, err := events.ReadBytes('\n')
+		if len(event) > 0 && p.delivers(ctx, open, event) {
+			_, _ = w.Write(event)
+			_ = flusher.Flush()
+		}
+		if errors.Is(err, io.EOF) && ctx.Err() == nil {
+			return // the API server ends watches now and then
+		} else if err != nil || ctx.Err() != nil {
+			panic(http.ErrAbortHandler)
+		}
+	}
+}
+
+// delivers takes an event through the faults, and says whether it gets through.
+func (p *Proxy) delivers(ctx context.Context, w *proxyWatch, event []byte) bool {
+	c := *w.call
+	c.verb, c.body = eventVerb, event
+	fired := p.fire(&c)
+	p.mu.Lock()
+	for _, f := range fired {
+		if f.Effect.Drop {
+			f.deafened[w], w.deaf = true, true
+		}
+	}
+	deaf := w.deaf
+	p.mu.Unlock()
+	if deaf {
+		return false
+	}
+	if !p.pass(ctx, fired, atRequest) {
+		w.cut()
+		return false
+	}
+	return true
+}
+
+// CutWatches closes the connections of the open watches that m selects, and
+// returns how many there were. Clients watch on from the last event they got.
+func (p *Proxy) CutWatches(m ProxyMatch) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for w := range p.watches {
+		if m.selects(w.call) {
+			w.cut()
+			n++
+		}
+	}
+	return n
+}
+
+// answer answers in the API server's stead.
+func (e ProxyEffect) answer(w http.ResponseWriter, c *proxyCall) {
+	if e.Close {
+		panic(http.ErrAbortHandler)
+	}
+	retryAfter := 0
+	if e.Status == http.StatusTooManyRequests {
+		retryAfter = 1
+	}
+	resource := schema.GroupResource{Group: c.info.APIGroup, Resource: c.info.Resource}
+	status := apierrors.NewGenericServerResponse(e.Status, c.method, resource, c.name, "the proxy was told to", retryAfter, false).Status()
+	status.Kind, status.APIVersion = "Status", "v1"
+	w.Header().Set("Content-Type", "application/json")
+	if retryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+	}
+	w.WriteHeader(e.Status)
+	_ = json.NewEncoder(w).Encode(status)
+}
+
+// ended notes how often a fault struck, and lets go what it has hold of. The
+// caller holds p.mu.
+func (p *Proxy) ended(f *proxyFault) {
+	p.taken[f.id] = f.taken
+	if f.held != nil {
+		f.held.end(true)
+	}
+	for w := range f.deafened {
+		w.cut()
+	}
+}
+
+func (p *Proxy) removeFaults(which func(*proxyFault) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.faults = slices.DeleteFunc(p.faults, func(f *proxyFault) bool {
+		if which(f) {
+			p.ended(f)
+			return true
+		}
+		return false
+	})
+}
