@@ -8,18 +8,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
-
-	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
@@ -40,7 +35,7 @@ func main() {
 		syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	go endWithParent(stop)
-	log.SetLogger(zap.New(zap.WriteTo(io.Discard))) // controller-runtime's, of our own watch
+	cluster.SilenceClients()
 	if err := run(ctx, os.Getenv("DEMO_ONCE") == "1"); err != nil {
 		fmt.Fprintf(os.Stderr, "\ndemo: %v\n", err)
 		os.Exit(1)
@@ -77,7 +72,7 @@ func run(ctx context.Context, once bool) (err error) {
 // demo is what runs, and where.
 type demo struct {
 	cluster    *cluster.Cluster
-	manager    *cluster.Process
+	manager    *cluster.Manager
 	edgeOne    simulator.Control
 	kubectl    string
 	kubeconfig string
@@ -87,7 +82,7 @@ type demo struct {
 
 // start starts everything. What it returns is to be stopped, even beside an error.
 func start(ctx context.Context) (*demo, error) {
-	managerPath, err := cluster.Build(ctx, "manager", "./cmd")
+	managerPath, err := cluster.BuildManager(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -135,62 +130,41 @@ func findKubectl() (string, error) {
 }
 
 func (d *demo) startSimulator(ctx context.Context, path string) error {
-	port, err := cluster.FreePort()
+	address, err := cluster.FreeAddress()
 	if err != nil {
 		return err
 	}
-	address := "127.0.0.1:" + strconv.Itoa(port)
 	d.edgeOne.URL = "http://" + address
-	_, err = d.run(ctx, &cluster.Process{
+	return d.run(ctx, &cluster.Process{
 		Name: "simulator", Path: path, ReadyURL: d.edgeOne.URL + "/_simulator/",
 		Args: []string{"--listen=" + address, "--job-duration=" + jobDuration.String()},
 	})
-	return err
 }
 
-func (d *demo) startManager(ctx context.Context, path string) error {
-	account, err := d.cluster.ServiceAccountConfig(ctx)
-	if err != nil {
-		return err
-	}
-	kubeconfig := filepath.Join(d.cluster.Dir, "manager.kubeconfig")
-	if err := cluster.WriteKubeconfig(kubeconfig, account, cluster.Namespace); err != nil {
-		return err
-	}
-	port, err := cluster.FreePort()
-	if err != nil {
-		return err
-	}
-	health := "127.0.0.1:" + strconv.Itoa(port)
-	d.manager, err = d.run(ctx, &cluster.Process{
-		Name: "manager", Path: path, ReadyURL: "http://" + health + "/readyz",
+func (d *demo) startManager(ctx context.Context, path string) (err error) {
+	d.manager, err = d.cluster.NewManager(ctx, cluster.ManagerOptions{
+		Path: path, EdgeOne: d.edgeOne.URL, Env: cluster.DemoCredentials(),
 		Args: []string{
-			"--kubeconfig=" + kubeconfig,
 			"--leader-elect=false",
-			"--metrics-bind-address=0",
-			"--health-probe-bind-address=" + health,
-			"--teo-endpoint=" + d.edgeOne.URL,
 			"--poll-interval=1s",  // not 5s and
 			"--quota-interval=5s", // not 10m, for people who wait at a screen
 		},
-		Env: []string{
-			"TENCENTCLOUD_SECRET_ID=AKIDdemo",
-			"TENCENTCLOUD_SECRET_KEY=demo-secret-key",
-			"TENCENTCLOUD_TOKEN=",
-		},
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return d.run(ctx, d.manager.Process)
 }
 
 // run starts a process that the cluster will stop, with a log file named after it.
-func (d *demo) run(ctx context.Context, p *cluster.Process) (*cluster.Process, error) {
+func (d *demo) run(ctx context.Context, p *cluster.Process) error {
 	logFile, err := os.Create(d.log(p.Name))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	d.logs = append(d.logs, logFile)
 	p.Tee = logFile
-	return p, d.cluster.Run(ctx, p)
+	return d.cluster.Run(ctx, p)
 }
 
 func (d *demo) log(name string) string { return filepath.Join(d.cluster.Dir, name+".log") }

@@ -90,8 +90,7 @@ func (d *demo) failure(what string) error {
 
 func (d *demo) managerLog() {
 	title("The end of the manager's log")
-	lines := strings.Split(strings.TrimSpace(d.manager.Output()), "\n")
-	fmt.Println(strings.Join(lines[max(0, len(lines)-40):], "\n"))
+	fmt.Println(d.manager.LastLines(40))
 }
 
 // describe prints what a task's status says.

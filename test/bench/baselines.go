@@ -134,7 +134,7 @@ func (w *world) runScript(ctx context.Context, n int, header func(string) string
 		return out, err
 	}
 	if got := w.tasks.counts().submitted; got != n {
-		return out, fmt.Errorf("the script got %d JobIds of %d\n%s", got, n, lastLines(p.Process, 10))
+		return out, fmt.Errorf("the script got %d JobIds of %d\n%s", got, n, p.LastLines(10))
 	}
 	out = w.outcome("script", n)
 	out.each, out.all = untilJobs(w.tasks.lives())

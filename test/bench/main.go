@@ -9,17 +9,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"regexp"
 	"strings"
 	"syscall"
 	"time"
-
-	"k8s.io/klog/v2"
-	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
@@ -30,9 +25,7 @@ const progressEvery = 5 * time.Second
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	silent := zap.New(zap.WriteTo(io.Discard)) // of our own clients
-	log.SetLogger(silent)
-	klog.SetLogger(silent)
+	cluster.SilenceClients()
 	b := &bench{started: time.Now()}
 	f := flag.NewFlagSet("bench", flag.ExitOnError)
 	f.StringVar(&b.pattern, "run", "", "`regexp` of the scenarios to run; default: all. They are\n"+describe())

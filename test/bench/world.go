@@ -7,8 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,8 +14,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -85,11 +81,7 @@ func (b *bench) inWorld(ctx context.Context, name string, o options, measure fun
 	if w.cluster, err = cluster.Start(ctx, cluster.Options{EtcdArgs: []string{"--unsafe-no-fsync=false"}}); err != nil {
 		return err
 	}
-	scheme := runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
-		return err
-	}
-	if w.client, err = client.NewWithWatch(w.cluster.Admin, client.Options{Scheme: scheme}); err != nil {
+	if w.client, err = client.NewWithWatch(w.cluster.Admin, client.Options{Scheme: w.cluster.Client.Scheme()}); err != nil {
 		return err
 	}
 	if err := w.createNamespace(ctx, namespace); err != nil {
@@ -177,43 +169,21 @@ type program struct {
 
 // start starts an operator. The manager gets what connects it, and the defaults.
 func (w *world) start(ctx context.Context, name string) (*program, error) {
-	config := rest.CopyConfig(w.cluster.Admin)
-	var args []string
+	config, args := w.cluster.Admin, []string(nil)
 	if name == "manager" {
-		var err error
-		if config, err = w.cluster.ServiceAccountConfig(ctx); err != nil {
-			return nil, err
-		}
-		args = append([]string{"--metrics-secure=false"}, w.managerArgs...)
+		config, args = nil, append([]string{"--metrics-secure=false"}, w.managerArgs...)
 	}
-	kubeconfig := filepath.Join(w.cluster.Dir, name+".kubeconfig")
-	if err := cluster.WriteKubeconfig(kubeconfig, config, cluster.Namespace); err != nil {
+	m, err := w.cluster.NewManager(ctx, cluster.ManagerOptions{
+		Name: name, Path: w.programs[name], EdgeOne: w.network.URL, Config: config, Env: credentials, Args: args, ServeMetrics: true,
+	})
+	if err != nil {
 		return nil, err
 	}
-	var addresses [2]string
-	for i := range addresses {
-		port, err := cluster.FreePort()
-		if err != nil {
-			return nil, err
-		}
-		addresses[i] = "127.0.0.1:" + strconv.Itoa(port)
-	}
-	p := &program{
-		metrics: "http://" + addresses[0] + "/metrics",
-		started: time.Now(),
-		Process: &cluster.Process{
-			Name: name, Path: w.programs[name], ReadyURL: "http://" + addresses[1] + "/readyz",
-			Args: append([]string{
-				"--kubeconfig=" + kubeconfig, "--teo-endpoint=" + w.network.URL,
-				"--metrics-bind-address=" + addresses[0], "--health-probe-bind-address=" + addresses[1],
-			}, args...),
-			Env: credentials,
-		},
-	}
+	p := &program{Process: m.Process, metrics: "http://" + m.MetricsAddress + "/metrics", started: time.Now()}
 	return p, w.cluster.Run(ctx, p.Process)
 }
 
-var credentials = []string{"TENCENTCLOUD_SECRET_ID=" + key.SecretID, "TENCENTCLOUD_SECRET_KEY=" + key.SecretKey, "TENCENTCLOUD_TOKEN="}
+var credentials = cluster.Credentials(key.SecretID, key.SecretKey)
 
 // task is a PrefetchTask of as many URLs as are wanted.
 func task(namespace, name string, urls int) *v1alpha1.PrefetchTask {
@@ -264,21 +234,16 @@ func (w *world) wait(ctx context.Context, p *cluster.Process, enough func(counts
 		case now != last:
 			last, at = now, time.Now()
 		case time.Since(at) > patience:
-			return fmt.Errorf("nothing has gone on for %s: %s\n%s", patience, now, lastLines(p, 30))
+			return fmt.Errorf("nothing has gone on for %s: %s\n%s", patience, now, p.LastLines(30))
 		}
 		select {
 		case <-p.Done():
-			return fmt.Errorf("%s ended\n%s", p.Name, lastLines(p, 30))
+			return fmt.Errorf("%s ended\n%s", p.Name, p.LastLines(30))
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-}
-
-func lastLines(p *cluster.Process, n int) string {
-	lines := strings.Split(strings.TrimSpace(p.Output()), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"syscall"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/faults"
 )
 
 const (
@@ -54,21 +56,21 @@ var groups = []*group{
 		{name: "quota exhausted, and back", often: 2, least: 2 * sec, most: 6 * sec, inject: exhausted},
 	}},
 	{name: "API server", gap: 4 * sec, faults: []fault{
-		apiFault("409 on status writes", 2, status, cluster.ProxyEffect{Status: 409}, 0.5),
-		apiFault("429 on status writes", 1, status, cluster.ProxyEffect{Status: 429}, 0.5),
-		apiFault("504 on status writes, not executed", 1, status, cluster.ProxyEffect{Status: 504}, 0.5),
-		apiFault("504 on status writes, executed", 2, status, cluster.ProxyEffect{Status: 504, Executed: true}, 0.5),
-		apiFault("500 on status writes, not executed", 1, status, cluster.ProxyEffect{Status: 500}, 0.8),
-		apiFault("connection closed after a status write, executed", 2, status, cluster.ProxyEffect{Close: true, Executed: true}, 0.4),
-		apiFault("connection closed before a status write", 1, status, cluster.ProxyEffect{Close: true}, 0.4),
-		apiFault("slow status writes", 1, status, cluster.ProxyEffect{Delay: 300 * time.Millisecond, AnswerDelay: 300 * time.Millisecond}, 0.5),
+		apiFault("409 on status writes", 2, faults.StatusWrites, faults.Effect{Status: 409}, 0.5),
+		apiFault("429 on status writes", 1, faults.StatusWrites, faults.Effect{Status: 429}, 0.5),
+		apiFault("504 on status writes, not executed", 1, faults.StatusWrites, faults.Effect{Status: 504}, 0.5),
+		apiFault("504 on status writes, executed", 2, faults.StatusWrites, faults.Effect{Status: 504, Executed: true}, 0.5),
+		apiFault("500 on status writes, not executed", 1, faults.StatusWrites, faults.Effect{Status: 500}, 0.8),
+		apiFault("connection closed after a status write, executed", 2, faults.StatusWrites, faults.Effect{Close: true, Executed: true}, 0.4),
+		apiFault("connection closed before a status write", 1, faults.StatusWrites, faults.Effect{Close: true}, 0.4),
+		apiFault("slow status writes", 1, faults.StatusWrites, faults.Effect{Delay: 300 * time.Millisecond, AnswerDelay: 300 * time.Millisecond}, 0.5),
 		{name: "status writes delivered late", often: 1, calls: 40, least: sec, most: writeTimeout + 2*sec, inject: heldWrites},
 		{name: "watch held: a stale cache", often: 3, least: sec, most: 6 * sec, inject: heldWatch},
 		{name: "watch dropped: events swallowed, then a new connection", often: 2, least: sec, most: 6 * sec, inject: droppedWatch},
 		{name: "watch cut", often: 1, inject: cutWatch},
 		{name: "watch expired (410): the cache lists anew", often: 1, least: sec, most: 2 * sec, inject: expiredWatch},
-		apiFault("lease cannot be renewed", 1, cluster.ProxyMatch{Resource: "leases"}, cluster.ProxyEffect{Status: 503}, 1),
-		apiFault("Secrets cannot be read", 1, cluster.ProxyMatch{Resource: "secrets"}, cluster.ProxyEffect{Status: 503}, 1),
+		apiFault("lease cannot be renewed", 1, faults.Leases, faults.Effect{Status: 503}, 1),
+		apiFault("Secrets cannot be read", 1, faults.Match{Resource: "secrets"}, faults.Effect{Status: 503}, 1),
 	}},
 	{name: "processes", gap: 9 * sec, faults: []fault{
 		{name: "manager killed (SIGKILL)", often: 3, inject: killed},
@@ -90,8 +92,6 @@ var groups = []*group{
 		{name: "key without permission for a while", often: 1, least: sec, most: 5 * sec, inject: notPermitted},
 	}},
 }
-
-var status = cluster.ProxyMatch{Verb: "update", Resource: "prefetchtasks/status"}
 
 // spoiled spoils the next few calls that submit.
 func spoiled(name string, effect simulator.Effect) fault {
@@ -129,11 +129,13 @@ func slowListing(ctx context.Context, c *chaos, e event) (int, time.Time) {
 	return 1, time.Time{}
 }
 
-// withoutOrigin makes EdgeOne answer calls that hold some URLs with a code that does
-// not tell whether it executed them; it does every other time.
+// withoutOrigin makes EdgeOne answer calls that hold some URLs with a code that does not
+// say whether it executed them; it does every other time. URLs that it refuses or that
+// fail keep their answers.
 func withoutOrigin(ctx context.Context, c *chaos, e event) (int, time.Time) {
 	broken := simulator.Rule{URL: "/run-1", Code: "InternalError.DomainConfig", Message: "origin config unavailable", Executed: e.seed%2 == 0}
-	c.edgeOne.SetRules(append([]simulator.Rule{broken}, rules(listingDelay)...)...)
+	usual := rules(listingDelay)
+	c.edgeOne.SetRules(slices.Insert(usual, len(usual)-1, broken)...)
 	lasting(ctx, e.lasts)
 	c.edgeOne.SetRules(rules(listingDelay)...)
 	return 1, time.Time{}
@@ -147,13 +149,13 @@ func exhausted(ctx context.Context, c *chaos, e event) (int, time.Time) {
 }
 
 // apiFault befalls a share of one manager's requests.
-func apiFault(name string, often int, match cluster.ProxyMatch, effect cluster.ProxyEffect, share float64) fault {
+func apiFault(name string, often int, match faults.Match, effect faults.Effect, share float64) fault {
 	match.Probability = share
 	return fault{name: name, often: often, least: sec, most: 6 * sec, inject: func(ctx context.Context, c *chaos, e event) (int, time.Time) {
 		match := match
 		match.Seed = e.seed
 		proxy := c.choose(e).proxy
-		id := proxy.AddFault(cluster.ProxyFault{Match: match, Effect: effect})
+		id := proxy.AddFault(faults.Fault{Match: match, Effect: effect})
 		lasting(ctx, e.lasts)
 		proxy.RemoveFault(id)
 		return proxy.Taken(id), time.Time{}
@@ -161,7 +163,7 @@ func apiFault(name string, often int, match cluster.ProxyMatch, effect cluster.P
 }
 
 func heldWrites(ctx context.Context, c *chaos, e event) (int, time.Time) {
-	match := status
+	match := faults.StatusWrites
 	match.Count = e.calls
 	held := c.choose(e).proxy.Hold(match)
 	lasting(ctx, e.lasts)
@@ -169,10 +171,8 @@ func heldWrites(ctx context.Context, c *chaos, e event) (int, time.Time) {
 	return held.Taken(), time.Time{}
 }
 
-var events = cluster.ProxyMatch{Verb: "event", Resource: "prefetchtasks"}
-
 func heldWatch(ctx context.Context, c *chaos, e event) (int, time.Time) {
-	held := c.choose(e).proxy.Hold(events)
+	held := c.choose(e).proxy.Hold(faults.TaskEvents)
 	lasting(ctx, e.lasts)
 	held.Release()
 	return min(1, held.Taken()), time.Time{}
@@ -180,23 +180,21 @@ func heldWatch(ctx context.Context, c *chaos, e event) (int, time.Time) {
 
 func droppedWatch(ctx context.Context, c *chaos, e event) (int, time.Time) {
 	proxy := c.choose(e).proxy
-	id := proxy.AddFault(cluster.ProxyFault{Match: events, Effect: cluster.ProxyEffect{Drop: true}})
+	id := proxy.AddFault(faults.Fault{Match: faults.TaskEvents, Effect: faults.Effect{Drop: true}})
 	lasting(ctx, e.lasts)
 	proxy.RemoveFault(id)
 	return min(1, proxy.Taken(id)), time.Time{}
 }
 
-var watches = cluster.ProxyMatch{Verb: "watch", Resource: "prefetchtasks"}
-
 func cutWatch(_ context.Context, c *chaos, e event) (int, time.Time) {
-	return c.choose(e).proxy.CutWatches(watches), time.Time{}
+	return c.choose(e).proxy.CutWatches(faults.TaskWatches), time.Time{}
 }
 
 func expiredWatch(ctx context.Context, c *chaos, e event) (int, time.Time) {
-	proxy, match := c.choose(e).proxy, watches
+	proxy, match := c.choose(e).proxy, faults.TaskWatches
 	match.Count = 1
-	id := proxy.AddFault(cluster.ProxyFault{Match: match, Effect: cluster.ProxyEffect{Status: 410}})
-	proxy.CutWatches(watches)
+	id := proxy.AddFault(faults.Fault{Match: match, Effect: faults.Effect{Status: 410}})
+	proxy.CutWatches(faults.TaskWatches)
 	lasting(ctx, e.lasts)
 	proxy.RemoveFault(id)
 	return proxy.Taken(id), time.Time{}
@@ -230,25 +228,19 @@ func terminated(ctx context.Context, c *chaos, e event) (int, time.Time) {
 
 // paused is a manager whose machine stands still for a while.
 func paused(ctx context.Context, c *chaos, e event) (int, time.Time) {
-	p := c.choose(e).process
-	_ = p.Signal(syscall.SIGSTOP)
+	p := c.choose(e).process.Process
+	_ = faults.Pause(p)
 	lasting(ctx, e.lasts)
-	_ = p.Signal(syscall.SIGCONT)
+	_ = faults.Resume(p)
 	return 1, time.Time{}
 }
 
-// editLease changes the managers' Lease, against whatever else changes it.
+// editLease changes the managers' Lease.
 func (c *chaos) editLease(ctx context.Context, change func(*coordinationv1.LeaseSpec)) bool {
 	ctx, cancel := context.WithTimeout(ctx, 10*sec)
 	defer cancel()
-	return insist(ctx, func(ctx context.Context) error {
-		lease := &coordinationv1.Lease{}
-		if err := c.cluster.Client.Get(ctx, client.ObjectKey{Namespace: cluster.Namespace, Name: "teo-prefetch-operator"}, lease); err != nil {
-			return err
-		}
-		change(&lease.Spec)
-		return c.cluster.Client.Update(ctx, lease)
-	})
+	key := client.ObjectKey{Namespace: cluster.Namespace, Name: "teo-prefetch-operator"}
+	return faults.EditLease(ctx, c.cluster.Client, key, change) == nil
 }
 
 func struck(done bool) int {
@@ -269,7 +261,7 @@ func leaseTaken(ctx context.Context, c *chaos, _ event) (int, time.Time) {
 // twoLeaders keeps the leader from seeing that it has lost its lease, which the
 // other takes at once: until its renew deadline both lead.
 func twoLeaders(ctx context.Context, c *chaos, e event) (int, time.Time) {
-	held := c.leader().proxy.Hold(cluster.ProxyMatch{Resource: "leases"})
+	held := c.leader().proxy.Hold(faults.Leases)
 	defer held.Drop()
 	done := c.editLease(ctx, func(lease *coordinationv1.LeaseSpec) {
 		lease.HolderIdentity, lease.LeaseDurationSeconds = ptr.To(""), ptr.To(int32(1))
@@ -288,12 +280,7 @@ func etcdKilled(ctx context.Context, c *chaos, e event) (int, time.Time) {
 
 // restart kills a process of the control plane and starts it again.
 func (c *chaos) restart(ctx context.Context, p *cluster.Process, down time.Duration) (int, time.Time) {
-	p.Kill()
-	lasting(ctx, down)
-	// Started in any case: without it there is nothing to judge.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
-	defer cancel()
-	if err := p.Start(ctx); err != nil {
+	if err := faults.Restart(ctx, p, down); err != nil {
 		c.fail(err)
 	}
 	return 1, time.Time{}

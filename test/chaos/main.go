@@ -23,9 +23,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/klog/v2"
-	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
@@ -61,9 +58,7 @@ var errDefects = errors.New("not all is well")
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	silent := zap.New(zap.WriteTo(io.Discard)) // what our own clients say of an API server that is away
-	log.SetLogger(silent)
-	klog.SetLogger(silent)
+	cluster.SilenceClients()
 	c := &chaos{underWay: map[*injection]bool{}, blamed: map[int]*fault{}, out: os.Stdout}
 	flag.DurationVar(&c.duration, "duration", 10*time.Minute, fmt.Sprintf("how long to go on; the last %s are calm", calm))
 	flag.Uint64Var(&c.seed, "seed", 0, "of the schedule of faults; 0 draws one")
@@ -168,7 +163,7 @@ func newKey(name string, n uint64) simulator.Key {
 
 // start starts everything, and leaves it to stop to end it.
 func (c *chaos) start(ctx context.Context) error {
-	path, err := cluster.Build(ctx, "manager", "./cmd")
+	path, err := cluster.BuildManager(ctx)
 	if err != nil {
 		return err
 	}

@@ -3,25 +3,25 @@ package main
 import (
 	"context"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/faults"
 )
 
-// manager is a manager process, the proxy through which it sees the API server,
-// and what a kubelet would do for it: it is started again whenever it ends.
+// manager is a manager process, and the proxy through which it reaches the API server. It
+// is started again whenever it ends.
 type manager struct {
-	process *cluster.Process
-	proxy   *cluster.Proxy
+	process *cluster.Manager
+	proxy   *faults.Proxy
 	renewed int // the proxy's number for what counts writes of the Lease
 	cancel  context.CancelFunc
-	ended   chan struct{}
-	starts  int
+	ended   <-chan struct{}
+	log     *os.File
 }
 
 func (c *chaos) startManager(ctx context.Context, path, name string) (*manager, error) {
-	proxy, err := c.cluster.StartProxy()
+	proxy, err := faults.StartProxy(c.cluster)
 	if err != nil {
 		return nil, err
 	}
@@ -29,72 +29,49 @@ func (c *chaos) startManager(ctx context.Context, path, name string) (*manager, 
 	if err != nil {
 		return nil, err
 	}
-	kubeconfig := c.logFile(name + ".kubeconfig")
-	if err := cluster.WriteKubeconfig(kubeconfig, proxy.Config(cfg), cluster.Namespace); err != nil {
-		return nil, err
-	}
-	out, err := os.Create(c.logFile(name + ".log"))
-	if err != nil {
-		return nil, err
-	}
-	m := &manager{proxy: proxy, ended: make(chan struct{})}
-	m.countRenewals()
-	m.process = &cluster.Process{
-		Name: name, Path: path, Tee: out,
+	m := &manager{proxy: proxy}
+	m.process, err = c.cluster.NewManager(ctx, cluster.ManagerOptions{
+		Name: name, Path: path, EdgeOne: c.url, Config: proxy.Config(cfg), Unprobed: true,
+		Env: cluster.Credentials(ownKey.SecretID, ownKey.SecretKey),
 		Args: []string{
-			"--kubeconfig=" + kubeconfig,
 			"--leader-elect", "--leader-election-namespace=" + cluster.Namespace,
 			"--leader-election-lease-duration=" + leaseDuration.String(),
 			"--leader-election-renew-deadline=" + renewDeadline.String(),
 			"--leader-election-retry-period=500ms",
-			"--metrics-bind-address=0", "--health-probe-bind-address=0",
-			"--teo-endpoint=" + c.url, "--teo-timeout=" + callTimeout.String(),
+			"--teo-timeout=" + callTimeout.String(),
 			"--signature-validity=" + validity.String(), "--settle-margin=" + margin.String(),
 			"--write-timeout=" + writeTimeout.String(), "--shutdown-grace=10s",
 			"--poll-interval=1s", "--quota-interval=1s", "--recheck-interval=2s",
 			"--zap-log-level=debug",
 		},
-		Env: []string{"TENCENTCLOUD_SECRET_ID=" + ownKey.SecretID, "TENCENTCLOUD_SECRET_KEY=" + ownKey.SecretKey, "TENCENTCLOUD_TOKEN="},
+	})
+	if err != nil {
+		return nil, err
 	}
+	if m.log, err = os.Create(c.logFile(name + ".log")); err != nil {
+		return nil, err
+	}
+	m.process.Tee = m.log
+	m.countRenewals()
 	if err := m.process.Start(ctx); err != nil {
 		return nil, err
 	}
 	running, cancel := context.WithCancel(context.Background())
-	m.cancel, m.starts = cancel, 1
-	go func() {
-		defer close(m.ended)
-		defer func() { _ = out.Close() }()
-		m.keepRunning(running)
-	}()
+	m.cancel, m.ended = cancel, m.process.KeepRunning(running, 500*time.Millisecond)
 	return m, nil
 }
 
-func (m *manager) keepRunning(ctx context.Context) {
-	for {
-		select {
-		case <-m.process.Done():
-			lasting(ctx, 500*time.Millisecond)
-		case <-ctx.Done():
-			return
-		}
-		if ctx.Err() == nil && m.process.Start(ctx) == nil {
-			m.starts++
-		}
-	}
-}
-
-// stop ends the process, and waits for that.
+// stop ends the process and waits for its end.
 func (m *manager) stop() {
 	m.cancel()
 	<-m.ended
-	_ = m.process.Signal(syscall.SIGCONT) // if a fault was interrupted
+	_ = faults.Resume(m.process.Process) // if a fault was interrupted
 	_ = m.process.Stop(context.Background(), 30*time.Second)
+	_ = m.log.Close()
 }
 
 func (m *manager) countRenewals() {
-	m.renewed = m.proxy.AddFault(cluster.ProxyFault{
-		Match: cluster.ProxyMatch{Verb: "update", Resource: "leases"}, Effect: cluster.ProxyEffect{Delay: time.Nanosecond},
-	})
+	m.renewed = m.proxy.AddFault(faults.Fault{Match: faults.LeaseWrites, Effect: faults.Effect{Delay: time.Nanosecond}})
 }
 
 // leader returns the manager that renews the Lease: of the two the one that wrote

@@ -272,7 +272,7 @@ func (c *chaos) totals(ledger simulator.Ledger, calls []simulator.Call, tasks []
 		{"… throttled", stats.Throttled("CreatePrefetchTask")},
 		{"… the largest, in URLs", tasksOfCalls},
 		{"calls of DescribePrefetchTasks", stats.Calls("DescribePrefetchTasks")},
-		{"starts of managers", c.managers[0].starts + c.managers[1].starts},
+		{"starts of managers", c.managers[0].process.Starts() + c.managers[1].process.Starts()},
 		{"faults injected", len(c.injections)},
 		{"calm until all tasks had ended", took.Round(100 * time.Millisecond)},
 		{"**duplicates**", found[duplicate]},

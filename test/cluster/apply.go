@@ -83,7 +83,7 @@ func (c *Cluster) waitServed(ctx context.Context, crd *unstructured.Unstructured
 		list.SetAPIVersion(group + "/" + version)
 		list.SetKind(kind + "List")
 		var last error
-		err := wait.PollUntilContextTimeout(ctx, readyPoll, startTimeout, true, func(ctx context.Context) (bool, error) {
+		err := wait.PollUntilContextTimeout(ctx, readyPoll, StartTimeout, true, func(ctx context.Context) (bool, error) {
 			last = c.Client.List(ctx, list, client.Limit(1))
 			return last == nil, nil
 		})

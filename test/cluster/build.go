@@ -64,21 +64,16 @@ func Binary(name string) (string, error) {
 }
 
 // Build builds a command of this module, say "./cmd", to bin/NAME and returns
-// that path; it takes a moment if nothing has changed. With the flag -race the
-// file is bin/NAME-race.
-func Build(ctx context.Context, name, pkg string, flags ...string) (path string, err error) {
-	return BuildModule(ctx, name, ".", pkg, flags...)
+// that path; it takes a moment if nothing has changed.
+func Build(ctx context.Context, name, pkg string) (path string, err error) {
+	return BuildModule(ctx, name, ".", pkg)
 }
 
 // BuildModule is Build for a command of the module in a folder of this repository.
-func BuildModule(ctx context.Context, name, folder, pkg string, flags ...string) (path string, err error) {
+func BuildModule(ctx context.Context, name, folder, pkg string) (path string, err error) {
 	root, err := Root()
 	if err != nil {
 		return "", err
-	}
-	cgo := "0" // as in the Makefile, for the same build cache
-	if slices.Contains(flags, "-race") {
-		name, cgo = name+"-race", "1"
 	}
 	path = filepath.Join(root, "bin", name)
 
@@ -87,9 +82,9 @@ func BuildModule(ctx context.Context, name, folder, pkg string, flags ...string)
 		return "", fmt.Errorf("building %s: %w", pkg, err)
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build", "-o", path}, flags...), pkg)...)
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, pkg)
 	cmd.Dir = filepath.Join(root, folder)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as in the Makefile, for the same build cache
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building %s: %w\n%s", pkg, err, out)
 	}

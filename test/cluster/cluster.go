@@ -1,12 +1,21 @@
-// Package cluster runs a Kubernetes API server for tests, the demo and the
-// benchmark: real etcd and kube-apiserver processes on this machine, with the
-// CRD, the namespace and the RBAC that config/ ships, and next to them the
-// built manager and simulator. There are no nodes and no other controllers,
-// unless Options.Workloads asks for them.
+// Package cluster starts what tests, the benchmark and the demo run against: real etcd and
+// kube-apiserver processes on this machine, with the CRD, the namespace and the RBAC that
+// config/ ships, and the built manager as a process. There are no nodes and no other
+// controllers, unless Options.Workloads asks for them.
 //
-// It does what controller-runtime's envtest does, and two things that envtest
-// does not: each process can be killed and started again on its own, and none
-// outlives the test, however that ends.
+// It does what controller-runtime's envtest does, and two things that envtest does not:
+// each process can be killed and started again on its own, and none outlives the test,
+// however that ends.
+//
+//   - cluster: the control plane, and clients for it
+//   - tests: a cluster for one test, or for the tests of a package
+//   - manager: the manager with what it needs to reach the API server and EdgeOne
+//   - workloads: controllers, scheduler and a node, for those who install the operator
+//   - apply: what kubectl apply does with files of config/
+//   - process, scrape, build: running, asking and building programs
+//
+// The package does not know what a PrefetchTask means, which tests there are, or how to
+// make anything fail: that is test/faults.
 package cluster
 
 import (
@@ -14,6 +23,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -21,9 +31,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
-	"testing"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -46,8 +56,8 @@ const (
 )
 
 const (
-	// startTimeout is for one process on a busy machine; usually it takes a few seconds.
-	startTimeout = 2 * time.Minute
+	// StartTimeout is for one process on a busy machine; usually it takes a few seconds.
+	StartTimeout = 2 * time.Minute
 	// stopGrace is how long a process may take to end by itself.
 	stopGrace = 30 * time.Second
 	// tokenLifetime of ServiceAccountConfig: longer than any test or benchmark.
@@ -81,9 +91,9 @@ type Cluster struct {
 	// Dir is a temporary folder, removed by Stop.
 	Dir string
 
-	mu        sync.Mutex
-	processes []*Process // in the order they were started
-	proxies   []*Proxy
+	mu                    sync.Mutex
+	processes             []*Process // in the order they were started
+	beforeStop, afterStop []func()
 }
 
 // Start starts etcd and kube-apiserver and installs what config/ ships. ctx
@@ -124,56 +134,43 @@ func Start(ctx context.Context, opts Options) (_ *Cluster, err error) {
 	return c, nil
 }
 
-// ForTest starts a cluster that ends with the test. It skips the test under
-// -short, and if the test fails it logs what etcd and kube-apiserver said last.
-func ForTest(t testing.TB, opts Options) *Cluster {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("needs a Kubernetes API server; skipped with -short")
-	}
-	c, err := Start(t.Context(), opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("etcd:\n%s\nkube-apiserver:\n%s", c.Etcd.lastLines(5), c.APIServer.lastLines(15))
-		}
-		if err := c.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return c
-}
-
 // Run starts a process that Stop will stop, before those started earlier.
 func (c *Cluster) Run(ctx context.Context, p *Process) error {
 	c.mu.Lock()
 	c.processes = append(c.processes, p)
 	c.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	ctx, cancel := context.WithTimeout(ctx, StartTimeout)
 	defer cancel()
 	return p.Start(ctx)
+}
+
+// AroundStop lets Stop call before ahead of stopping the processes, and after when they
+// have ended.
+func (c *Cluster) AroundStop(before, after func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.beforeStop, c.afterStop = append(c.beforeStop, before), append(c.afterStop, after)
 }
 
 // Stop stops every process, the last started first, and removes Dir.
 func (c *Cluster) Stop() error {
 	c.mu.Lock()
-	processes, proxies := c.processes, c.proxies
-	c.processes, c.proxies = nil, nil
+	processes, beforeStop, afterStop := c.processes, c.beforeStop, c.afterStop
+	c.processes, c.beforeStop, c.afterStop = nil, nil, nil
 	c.mu.Unlock()
-	for _, p := range proxies {
-		p.ClearFaults() // a client that stops may still have something to say
-		defer p.stop()
+	for _, do := range beforeStop {
+		do()
 	}
 	var errs []error
-	for i := len(processes) - 1; i >= 0; i-- {
-		p := processes[i]
+	for _, p := range slices.Backward(processes) {
 		if p == c.Etcd || p == c.APIServer {
 			p.Kill() // nothing of theirs is needed any more, and shutting down takes seconds
 			continue
 		}
 		errs = append(errs, p.Stop(context.Background(), stopGrace))
+	}
+	for _, do := range afterStop {
+		do()
 	}
 	return errors.Join(append(errs, os.RemoveAll(c.Dir))...)
 }
@@ -212,7 +209,7 @@ func (c *Cluster) startAPIServer(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(c.Dir, "kube-apiserver")
+	dir := c.apiServerDir()
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
@@ -262,6 +259,15 @@ func (c *Cluster) startAPIServer(ctx context.Context, opts Options) error {
 	c.Client, err = client.New(c.Admin, client.Options{Scheme: scheme})
 	return err
 }
+
+// ServingCertificate is the API server's own: whoever serves with it passes for the API
+// server.
+func (c *Cluster) ServingCertificate() (tls.Certificate, error) {
+	dir := c.apiServerDir()
+	return tls.LoadX509KeyPair(filepath.Join(dir, "apiserver.crt"), filepath.Join(dir, "apiserver.key"))
+}
+
+func (c *Cluster) apiServerDir() string { return filepath.Join(c.Dir, "kube-apiserver") }
 
 // writeKey writes a new key to sign ServiceAccount tokens with.
 func writeKey(path string) error {

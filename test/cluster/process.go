@@ -45,8 +45,9 @@ type Process struct {
 
 	output outputBuffer
 
-	mu  sync.Mutex
-	run *run // the last one; nil before the first start
+	mu     sync.Mutex
+	run    *run // the last one; nil before the first start
+	starts int
 }
 
 // run is one run of a process. Whoever waits for its end keeps hold of it: by
@@ -66,7 +67,7 @@ func (p *Process) Start(ctx context.Context) error {
 	}
 	if err := p.waitReady(ctx); err != nil {
 		p.Kill()
-		return fmt.Errorf("starting %s: %w\n%s", p.Name, err, p.lastLines(20))
+		return fmt.Errorf("starting %s: %w\n%s", p.Name, err, p.LastLines(20))
 	}
 	return nil
 }
@@ -105,6 +106,7 @@ func (p *Process) launch() error {
 		return err
 	}
 	p.run = r
+	p.starts++
 	return nil
 }
 
@@ -179,6 +181,36 @@ func (r *run) running() bool {
 	default:
 		return true
 	}
+}
+
+// Starts returns how often the process was started.
+func (p *Process) Starts() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.starts
+}
+
+// KeepRunning starts the process again a while after it ends, as a kubelet would, until
+// ctx ends. When the returned channel is closed, it starts the process no more.
+func (p *Process) KeepRunning(ctx context.Context, after time.Duration) (ended <-chan struct{}) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-p.Done():
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case <-time.After(after):
+				_ = p.Start(ctx) // tried again if it fails
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return done
 }
 
 // PID is the process ID of the last start, 0 before the first.
@@ -267,7 +299,8 @@ func (p *Process) Output() string {
 	return p.output.String()
 }
 
-func (p *Process) lastLines(n int) string {
+// LastLines is the end of Output.
+func (p *Process) LastLines(n int) string {
 	lines := strings.Split(strings.TrimRight(p.Output(), "\n"), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }

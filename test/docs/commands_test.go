@@ -5,8 +5,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"io"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,8 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/yaml"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
@@ -55,14 +51,14 @@ type desk struct {
 	env     []string
 	manager string
 	edgeOne string
-	started []*cluster.Process // managers
+	started []*cluster.Manager
 }
 
 func TestTheCommandsOfThePagesRun(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs a cluster; skipped with -short")
 	}
-	log.SetLogger(zap.New(zap.WriteTo(io.Discard)))
+	cluster.SilenceClients()
 	kube, err := cluster.Start(t.Context(), cluster.Options{Bare: true, Workloads: true})
 	must(t, err)
 	t.Cleanup(func() { _ = kube.Stop() }) // kube-scheduler ends with 1
@@ -100,13 +96,12 @@ func (d *desk) start(t *testing.T) {
 	var err error
 	d.root, err = cluster.Root()
 	must(t, err)
-	d.manager, err = cluster.Build(t.Context(), "manager", "./cmd")
+	d.manager, err = cluster.BuildManager(t.Context())
 	must(t, err)
 	config := simulator.Demo()
 	config.JobDuration = -1
 	edgeOne := simulator.New(config)
-	server := httptest.NewServer(edgeOne)
-	d.edgeOne = server.URL
+	d.edgeOne = edgeOne.Start()
 	path := os.Getenv("PATH")
 	for _, program := range []string{"helm", "kubectl"} {
 		file, err := cluster.Binary(program)
@@ -114,9 +109,9 @@ func (d *desk) start(t *testing.T) {
 		path = filepath.Dir(file) + ":" + path
 	}
 	must(t, os.WriteFile(filepath.Join(d.dir, "prelude.sh"), prelude, 0o600))
-	d.env = []string{"PATH=" + path, "EDGEONE=" + d.edgeOne, "PRELUDE=" + filepath.Join(d.dir, "prelude.sh"), "KUBECACHEDIR=" + filepath.Join(d.dir, "kubectl"),
-		"HELM_CACHE_HOME=" + d.dir + "/helm", "HELM_CONFIG_HOME=" + d.dir + "/helm", "HELM_DATA_HOME=" + d.dir + "/helm",
-		"TENCENTCLOUD_SECRET_ID=AKIDdemo", "TENCENTCLOUD_SECRET_KEY=demo-secret-key"}
+	d.env = append(cluster.DemoCredentials(),
+		"PATH="+path, "EDGEONE="+d.edgeOne, "PRELUDE="+filepath.Join(d.dir, "prelude.sh"), "KUBECACHEDIR="+filepath.Join(d.dir, "kubectl"),
+		"HELM_CACHE_HOME="+d.dir+"/helm", "HELM_CONFIG_HOME="+d.dir+"/helm", "HELM_DATA_HOME="+d.dir+"/helm")
 
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
@@ -127,27 +122,24 @@ func (d *desk) start(t *testing.T) {
 			t.Error(err)
 		}
 		if n := len(d.started); t.Failed() && n > 0 {
-			out := d.started[n-1].Output()
-			t.Logf("the last manager said:\n%s", out[max(0, len(out)-4000):])
+			t.Logf("the last manager said:\n%s", d.started[n-1].LastLines(30))
 		}
 		edgeOne.Close()
-		server.CloseClientConnections()
-		server.Close()
 	})
 }
 
 // play runs what the pods would: the manager for as long as its Deployment is there,
 // and the check of `helm test`, which is taken to succeed (test/install runs it).
 func (d *desk) play(ctx context.Context) error {
-	var manager *cluster.Process
+	var manager *cluster.Manager
 	var of types.UID
 	stop := func() error {
 		if manager == nil {
 			return nil
 		}
-		p := manager
+		m := manager
 		manager = nil
-		return p.Stop(context.WithoutCancel(ctx), time.Minute)
+		return m.Stop(context.WithoutCancel(ctx), time.Minute)
 	}
 	err := wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(ctx context.Context) (bool, error) {
 		var deployment appsv1.Deployment
@@ -178,21 +170,19 @@ func (d *desk) play(ctx context.Context) error {
 	return errors.Join(err, stop())
 }
 
-func (d *desk) startManager(ctx context.Context, args []string) (*cluster.Process, error) {
-	config, err := d.cluster.AccountConfig(ctx, namespace, name)
+func (d *desk) startManager(ctx context.Context, podArgs []string) (*cluster.Manager, error) {
+	m, err := d.cluster.NewManager(ctx, cluster.ManagerOptions{
+		Path: d.manager, EdgeOne: d.edgeOne, Env: d.env, PodArgs: podArgs, Unprobed: true,
+		Args: []string{
+			"--credentials-dir=", "--poll-interval=200ms",
+			"--leader-elect=false", // the Lease of the operator that a page has removed would be waited for
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
-	kubeconfig := filepath.Join(d.dir, "manager.kubeconfig")
-	if err := cluster.WriteKubeconfig(kubeconfig, config, namespace); err != nil {
-		return nil, err
-	}
-	p := &cluster.Process{Name: "manager", Path: d.manager, Env: d.env, Args: append(slices.Clone(args),
-		"--kubeconfig="+kubeconfig, "--teo-endpoint="+d.edgeOne, "--credentials-dir=", "--poll-interval=200ms",
-		"--leader-elect=false", // the Lease of the operator that a page has removed would be waited for
-		"--metrics-bind-address=0", "--health-probe-bind-address=0")}
-	d.started = append(d.started, p)
-	return p, p.Start(ctx)
+	d.started = append(d.started, m)
+	return m, m.Start(ctx)
 }
 
 func (d *desk) playChecks(ctx context.Context) error {

@@ -21,7 +21,7 @@ var flagName = regexp.MustCompile(`--[a-z][a-z-]*`)
 // managersFlags are those that its help lists.
 func managersFlags(t *testing.T) (flags []string) {
 	t.Helper()
-	manager, err := cluster.Build(context.Background(), "manager", "./cmd")
+	manager, err := cluster.BuildManager(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}

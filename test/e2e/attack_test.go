@@ -83,10 +83,8 @@ func TestAQuietNamespaceKeepsItsPaceUnderAttack(t *testing.T) {
 		a.must(a.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}))
 	}
 	a.must(a.Create(t.Context(), secretIn("victim", "edgeone", victimID, victimKey)))
-	a.process = a.managerWith([]string{
-		"TENCENTCLOUD_SECRET_ID=" + keyID, "TENCENTCLOUD_SECRET_KEY=" + keyValue,
-		fmt.Sprint("GOMEMLIMIT=", memoryLimit/4*3), // as the manager sets it by the limit of its container
-	}, "--watch-namespaces=", "--zap-log-level=error")
+	limit := fmt.Sprint("GOMEMLIMIT=", memoryLimit/4*3) // as the manager sets it by the limit of its container
+	a.process = a.managerWith(append(cluster.Credentials(keyID, keyValue), limit), "--watch-namespaces=", "--zap-log-level=error")
 	a.watchQuiet(t.Context())
 	calm := a.measure("calm")
 	before := a.memory("RssAnon:")

@@ -7,10 +7,7 @@ package install
 
 import (
 	"context"
-	"flag"
 	"fmt"
-	"io"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,8 +24,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
@@ -47,34 +42,12 @@ var shared struct {
 	cluster       *cluster.Cluster
 }
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	flag.Parse()
-	if testing.Short() {
-		fmt.Println("skipping the tests that need a cluster: -short")
-		return 0
-	}
-	log.SetLogger(zap.New(zap.WriteTo(io.Discard)))
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	if err := start(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "install:", err)
-		return 1
-	}
-	defer func() { _ = shared.cluster.Stop() }()
-	return m.Run()
-}
-
-func start(ctx context.Context) (err error) {
-	if shared.root, err = cluster.Root(); err != nil {
+func TestMain(m *testing.M) {
+	os.Exit(cluster.RunTests(m, cluster.Options{Bare: true, Workloads: true}, func(c *cluster.Cluster, manager string) (err error) {
+		shared.cluster, shared.manager = c, manager
+		shared.root, err = cluster.Root()
 		return err
-	}
-	if shared.manager, err = cluster.Build(ctx, "manager", "./cmd"); err != nil {
-		return err
-	}
-	shared.cluster, err = cluster.Start(ctx, cluster.Options{Bare: true, Workloads: true})
-	return err
+	}))
 }
 
 // site is what one test has for itself: a namespace to install in, and an EdgeOne.
@@ -99,13 +72,8 @@ func newSite(t *testing.T) *site {
 	config.JobDuration = -1
 	config.Keys = append(config.Keys, simulator.Key{SecretID: "AKIDcreate", SecretKey: "key", Account: "demo", Actions: []string{"CreatePrefetchTask"}})
 	s.edgeOne = simulator.New(config)
-	server := httptest.NewServer(s.edgeOne)
-	s.url = server.URL
-	t.Cleanup(func() {
-		s.edgeOne.Close()
-		server.CloseClientConnections()
-		server.Close()
-	})
+	s.url = s.edgeOne.Start()
+	t.Cleanup(s.edgeOne.Close)
 	return s
 }
 
@@ -222,22 +190,17 @@ func (s *site) mount(source *corev1.SecretVolumeSource, dir string) {
 // runManager runs what the Deployment's pods would run, and returns what stops it.
 func (s *site) runManager(d *appsv1.Deployment) (stop func()) {
 	s.t.Helper()
-	health, err := cluster.FreePort()
+	health, err := cluster.FreeAddress()
 	s.must(err)
-	metrics, err := cluster.FreePort()
+	metrics, err := cluster.FreeAddress()
 	s.must(err)
-	p := s.process(d.Spec.Template.Spec,
-		fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", health),
-		fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", metrics),
-		"--leader-election-namespace="+s.namespace)
-	p.ReadyURL = fmt.Sprintf("http://127.0.0.1:%d/readyz", health)
-	s.metrics = fmt.Sprintf("https://127.0.0.1:%d/metrics", metrics)
+	p := s.process(d.Spec.Template.Spec, "--health-probe-bind-address="+health, "--metrics-bind-address="+metrics, "--leader-election-namespace="+s.namespace)
+	p.ReadyURL, s.metrics = "http://"+health+"/readyz", "https://"+metrics+"/metrics"
 	s.must(p.Start(s.t.Context()))
 	s.t.Cleanup(func() {
 		p.Kill()
 		if s.t.Failed() {
-			out := p.Output()
-			s.t.Logf("the manager said:\n%s", out[max(0, len(out)-10000):])
+			s.t.Logf("the manager said:\n%s", p.LastLines(75))
 		}
 	})
 	return func() {

@@ -36,9 +36,9 @@ const ScrapeInterval = 2 * time.Second
 // World is what runs.
 type World struct {
 	client.Client
-	EdgeOne  *simulator.Simulator
-	Managers []*cluster.Process
+	EdgeOne *simulator.Simulator
 
+	managers   []*cluster.Manager
 	cluster    *cluster.Cluster
 	prometheus *cluster.Process
 	url        string // of Prometheus
@@ -60,7 +60,7 @@ func Start(ctx context.Context) (_ *World, err error) {
 	if w.root, err = cluster.Root(); err != nil {
 		return nil, err
 	}
-	manager, err := cluster.Build(ctx, "manager", "./cmd")
+	manager, err := cluster.BuildManager(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -101,49 +101,33 @@ func (w *World) Stop() error {
 // Said is what a part of the world printed last, for when something is wrong.
 func (w *World) Said() string {
 	var said strings.Builder
-	for _, p := range append([]*cluster.Process{w.prometheus}, w.Managers...) {
+	processes := []*cluster.Process{w.prometheus}
+	for _, m := range w.managers {
+		processes = append(processes, m.Process)
+	}
+	for _, p := range processes {
 		if p != nil {
-			out := p.Output()
-			fmt.Fprintf(&said, "%s said:\n%s\n", p.Name, out[max(0, len(out)-8000):])
+			fmt.Fprintf(&said, "%s said:\n%s\n", p.Name, p.LastLines(60))
 		}
 	}
 	return said.String()
 }
 
 func (w *World) startManager(ctx context.Context, path, name, endpoint string) (metricsAddress string, err error) {
-	account, err := w.cluster.ServiceAccountConfig(ctx)
-	if err != nil {
-		return "", err
-	}
-	kubeconfig := filepath.Join(w.cluster.Dir, name+".kubeconfig")
-	if err := cluster.WriteKubeconfig(kubeconfig, account, cluster.Namespace); err != nil {
-		return "", err
-	}
-	metrics, err := cluster.FreePort()
-	if err != nil {
-		return "", err
-	}
-	health, err := cluster.FreePort()
-	if err != nil {
-		return "", err
-	}
-	metricsAddress = fmt.Sprintf("127.0.0.1:%d", metrics)
-	manager := &cluster.Process{
-		Name: name, Path: path, ReadyURL: fmt.Sprintf("http://127.0.0.1:%d/readyz", health),
+	m, err := w.cluster.StartManager(ctx, cluster.ManagerOptions{
+		Name: name, Path: path, EdgeOne: endpoint, Env: cluster.DemoCredentials(), ServeMetrics: true,
 		Args: []string{
-			"--kubeconfig=" + kubeconfig,
 			"--leader-elect", "--leader-election-namespace=" + cluster.Namespace,
-			"--metrics-bind-address=" + metricsAddress,
-			fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", health),
-			"--teo-endpoint=" + endpoint,
 			"--signature-validity=" + signatureValidity.String(), "--listing-delay=1s", "--settle-margin=2s",
 			"--poll-interval=1s", "--quota-interval=10s", "--recheck-interval=5s",
 			"--quota-reset=" + time.Now().UTC().Add(12*time.Hour).Format("15:04"), // not while this runs
 		},
-		Env: []string{"TENCENTCLOUD_SECRET_ID=AKIDdemo", "TENCENTCLOUD_SECRET_KEY=demo-secret-key", "TENCENTCLOUD_TOKEN="},
+	})
+	if err != nil {
+		return "", err
 	}
-	w.Managers = append(w.Managers, manager)
-	return metricsAddress, w.cluster.Run(ctx, manager)
+	w.managers = append(w.managers, m)
+	return m.MetricsAddress, nil
 }
 
 // startPrometheus starts a Prometheus that may read the metrics as one in a cluster
@@ -162,11 +146,10 @@ func (w *World) startPrometheus(ctx context.Context, path string, targets []stri
 	if err != nil {
 		return err
 	}
-	port, err := cluster.FreePort()
+	address, err := cluster.FreeAddress()
 	if err != nil {
 		return err
 	}
-	address := fmt.Sprintf("127.0.0.1:%d", port)
 	dir := filepath.Join(w.cluster.Dir, "prometheus")
 	token, config := filepath.Join(dir, "token"), filepath.Join(dir, "prometheus.yml")
 	text := fmt.Sprintf(`global: {scrape_interval: %[1]s, scrape_timeout: %[1]s, evaluation_interval: %[1]s}

@@ -1,4 +1,16 @@
-package cluster
+// Package faults makes things go wrong between the manager and what it talks to, and with
+// processes: requests fail or arrive late, watches miss events, a machine stands still, a
+// lease is lost. Faults of EdgeOne are the simulator's own, as they ship with it.
+//
+//   - proxy: what stands between a client and the API server, and misbehaves
+//   - requests: which requests a fault strikes, and what it does to them
+//   - held: requests that wait until the test lets them go
+//   - named: the requests of a PrefetchTask's life that tests strike
+//   - process: pausing and restarting processes, and taking a lease away
+//
+// The package knows the cluster, and what the operator sends to the API server. It does not
+// know when faults strike or whether the operator copes: that is up to its callers.
+package faults
 
 import (
 	"bytes"
@@ -6,23 +18,21 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
-// ProxyFault is a misbehaviour: what it befalls and what it does. When several
+// Fault is a misbehaviour: what it befalls and what it does. When several
 // befall a request, their delays and holds add up, and the first one that says
 // something about the answer decides it.
-type ProxyFault struct {
-	Match  ProxyMatch
-	Effect ProxyEffect
+type Fault struct {
+	Match  Match
+	Effect Effect
 }
 
-// ProxyMatch selects requests. All its conditions hold at once; the zero
-// ProxyMatch selects every request. The verb "event" selects not requests but
+// Match selects requests. All its conditions hold at once; the zero
+// Match selects every request. The verb "event" selects not requests but
 // the events of watches, one by one.
-type ProxyMatch struct {
+type Match struct {
 	// Verb is get, list, watch, create, update, patch, delete, deletecollection,
 	// or event. A client-go informer of today lists by a watch.
 	Verb string
@@ -42,9 +52,9 @@ type ProxyMatch struct {
 
 const eventVerb = "event"
 
-// ProxyEffect is what befalls a request. One that says anything about the answer
+// Effect is what befalls a request. One that says anything about the answer
 // (Status, Close) keeps the API server from executing it unless Executed is set.
-type ProxyEffect struct {
+type Effect struct {
 	// Delay is before the API server sees the request (or the client the event),
 	// AnswerDelay after it was executed: a slow network, or a slow API server.
 	Delay, AnswerDelay time.Duration
@@ -66,20 +76,20 @@ type ProxyEffect struct {
 	// nothing until then, watches on from the last event it got.
 	Drop bool
 
-	hold proxyStage
+	hold stage
 }
 
-// proxyStage is a place at which a request can be held.
-type proxyStage string
+// stage is a place at which a request can be held.
+type stage string
 
 const (
-	atRequest proxyStage = "request" // before the API server sees it, or the client the event
-	atAnswer  proxyStage = "answer"  // executed, not answered yet
+	atRequest stage = "request" // before the API server sees it, or the client the event
+	atAnswer  stage = "answer"  // executed, not answered yet
 )
 
-func (f ProxyFault) validate() error {
+func (f Fault) validate() error {
 	switch event, e := f.Match.Verb == eventVerb, f.Effect; {
-	case e == (ProxyEffect{}):
+	case e == (Effect{}):
 		return errors.New("the fault has no effect")
 	case e.Drop && !event:
 		return errors.New("only events can be dropped")
@@ -93,17 +103,17 @@ func (f ProxyFault) validate() error {
 	return nil
 }
 
-// proxyFault is a ProxyFault at work.
-type proxyFault struct {
-	ProxyFault
+// activeFault is a Fault at work.
+type activeFault struct {
+	Fault
 	id             int
 	matched, taken int
 	random         *rand.Rand
-	held           *HeldRequests
-	deafened       map[*proxyWatch]bool
+	held           *Held
+	deafened       map[*openWatch]bool
 }
 
-func (m ProxyMatch) selects(c *proxyCall) bool {
+func (m Match) selects(c *call) bool {
 	return (m.Verb == c.verb || m.Verb == "" && c.verb != eventVerb) &&
 		(m.Resource == "" || m.Resource == c.resource) &&
 		(m.Namespace == "" || m.Namespace == c.namespace) &&
@@ -112,7 +122,7 @@ func (m ProxyMatch) selects(c *proxyCall) bool {
 }
 
 // takes says whether the fault befalls a request, and counts it.
-func (f *proxyFault) takes(c *proxyCall) bool {
+func (f *activeFault) takes(c *call) bool {
 	m := f.Match
 	if !m.selects(c) {
 		return false
@@ -128,11 +138,11 @@ func (f *proxyFault) takes(c *proxyCall) bool {
 	return true
 }
 
-// proxyFaults are the faults that befall one request.
-type proxyFaults []*proxyFault
+// firedFaults are the faults that befall one request.
+type firedFaults []*activeFault
 
 // fire returns the faults that befall a request.
-func (p *Proxy) fire(c *proxyCall) (fired proxyFaults) {
+func (p *Proxy) fire(c *call) (fired firedFaults) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, f := range p.faults {
@@ -144,7 +154,7 @@ func (p *Proxy) fire(c *proxyCall) (fired proxyFaults) {
 }
 
 // spoiler returns the effect that decides the answer, if any does.
-func (fired proxyFaults) spoiler() *ProxyEffect {
+func (fired firedFaults) spoiler() *Effect {
 	for _, f := range fired {
 		if f.Effect.Status != 0 || f.Effect.Close {
 			return &f.Effect
@@ -155,10 +165,10 @@ func (fired proxyFaults) spoiler() *ProxyEffect {
 
 // pass takes a request through a stage: it waits as long as its faults say, and
 // returns false if the request goes no further.
-func (p *Proxy) pass(ctx context.Context, fired proxyFaults, stage proxyStage) bool {
+func (p *Proxy) pass(ctx context.Context, fired firedFaults, at stage) bool {
 	for _, f := range fired {
 		delay := f.Effect.Delay
-		if stage == atAnswer {
+		if at == atAnswer {
 			delay = f.Effect.AnswerDelay
 		}
 		if delay > 0 {
@@ -168,7 +178,7 @@ func (p *Proxy) pass(ctx context.Context, fired proxyFaults, stage proxyStage) b
 				return false
 			}
 		}
-		if f.Effect.hold == stage && !f.held.wait(ctx) {
+		if f.Effect.hold == at && !f.held.wait(ctx) {
 			return false
 		}
 	}
@@ -177,31 +187,31 @@ func (p *Proxy) pass(ctx context.Context, fired proxyFaults, stage proxyStage) b
 
 // AddFault adds a misbehaviour and returns its number for RemoveFault. It panics
 // if the fault makes no sense.
-func (p *Proxy) AddFault(f ProxyFault) int { return p.addFault(f).id }
+func (p *Proxy) AddFault(f Fault) int { return p.addFault(f).id }
 
-func (p *Proxy) addFault(f ProxyFault) *proxyFault {
+func (p *Proxy) addFault(f Fault) *activeFault {
 	if err := f.validate(); err != nil {
 		panic("test-cluster: " + err.Error())
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.faultID++
-	added := &proxyFault{
-		ProxyFault: f, id: p.faultID, deafened: map[*proxyWatch]bool{},
+	added := &activeFault{
+		Fault: f, id: p.faultID, deafened: map[*openWatch]bool{},
 		random: rand.New(rand.NewPCG(f.Match.Seed, 0)),
 	}
 	if f.Effect.hold != "" {
-		added.held = &HeldRequests{p: p, id: added.id, arrived: make(chan struct{}), released: make(chan struct{})}
+		added.held = &Held{p: p, id: added.id, arrived: make(chan struct{}), released: make(chan struct{})}
 	}
 	p.faults = append(p.faults, added)
 	return added
 }
 
 // RemoveFault ends a misbehaviour. What it holds goes on.
-func (p *Proxy) RemoveFault(id int) { p.removeFaults(func(f *proxyFault) bool { return f.id == id }) }
+func (p *Proxy) RemoveFault(id int) { p.removeFaults(func(f *activeFault) bool { return f.id == id }) }
 
 // ClearFaults ends all misbehaviour.
-func (p *Proxy) ClearFaults() { p.removeFaults(func(*proxyFault) bool { return true }) }
+func (p *Proxy) ClearFaults() { p.removeFaults(func(*activeFault) bool { return true }) }
 
 // Taken returns how many requests, or events, a fault has befallen, also after
 // its end.
@@ -214,66 +224,4 @@ func (p *Proxy) Taken(id int) int {
 		}
 	}
 	return p.taken[id]
-}
-
-// Hold stops the requests that m selects before the API server sees them:
-// released, they arrive late. A client that gave up does not keep a request from
-// arriving, unless it is a watch. With the verb "event" it stops the watches
-// themselves at their next event, and nothing more comes through until the
-// release: the client's cache grows stale.
-func (p *Proxy) Hold(m ProxyMatch) *HeldRequests { return p.hold(m, atRequest) }
-
-// HoldAnswer stops the requests that m selects after they were executed.
-func (p *Proxy) HoldAnswer(m ProxyMatch) *HeldRequests { return p.hold(m, atAnswer) }
-
-func (p *Proxy) hold(m ProxyMatch, stage proxyStage) *HeldRequests {
-	return p.addFault(ProxyFault{m, ProxyEffect{hold: stage}}).held
-}
-
-// HeldRequests are the requests, or watches, that a hold stopped.
-type HeldRequests struct {
-	p                 *Proxy
-	id                int
-	arrived, released chan struct{}
-	arrive, release   sync.Once
-	dropped           bool
-	waiting           atomic.Int32
-}
-
-// Arrived is closed when the first request is held.
-func (h *HeldRequests) Arrived() <-chan struct{} { return h.arrived }
-
-// Waiting returns how many requests are held now.
-func (h *HeldRequests) Waiting() int { return int(h.waiting.Load()) }
-
-// Taken returns how many requests were held.
-func (h *HeldRequests) Taken() int { return h.p.Taken(h.id) }
-
-// Release lets what is held go on, and ends the hold.
-func (h *HeldRequests) Release() { h.p.RemoveFault(h.id) }
-
-// Drop ends what is held where it is: the connections close. Then the hold ends.
-func (h *HeldRequests) Drop() {
-	h.end(false)
-	h.p.RemoveFault(h.id)
-}
-
-func (h *HeldRequests) end(goOn bool) {
-	h.release.Do(func() {
-		h.dropped = !goOn
-		close(h.released)
-	})
-}
-
-// wait returns true when the request may go on.
-func (h *HeldRequests) wait(ctx context.Context) bool {
-	h.waiting.Add(1)
-	defer h.waiting.Add(-1)
-	h.arrive.Do(func() { close(h.arrived) })
-	select {
-	case <-h.released:
-		return !h.dropped
-	case <-ctx.Done():
-		return false
-	}
 }

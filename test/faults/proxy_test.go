@@ -1,4 +1,4 @@
-package cluster
+package faults_test
 
 import (
 	"context"
@@ -16,25 +16,28 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/faults"
 )
 
 // proxied is a client behind a proxy of its own, and one that goes direct.
 type proxied struct {
 	client.WithWatch
 	direct client.Client
-	proxy  *Proxy
+	proxy  *faults.Proxy
 	t      *testing.T
 }
 
-func newProxied(t *testing.T, c *Cluster) *proxied {
+func newProxied(t *testing.T, c *cluster.Cluster) *proxied {
 	t.Helper()
 	p := &proxied{direct: c.Client, t: t}
 	var err error
-	if p.proxy, err = c.StartProxy(); err != nil {
+	if p.proxy, err = faults.StartProxy(c); err != nil {
 		t.Fatal(err)
 	}
 	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := WriteKubeconfig(kubeconfig, p.proxy.Config(c.Admin), "default"); err != nil {
+	if err := cluster.WriteKubeconfig(kubeconfig, p.proxy.Config(c.Admin), "default"); err != nil {
 		t.Fatal(err)
 	}
 	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
@@ -87,8 +90,8 @@ func next(w watch.Interface) string {
 }
 
 func TestProxy(t *testing.T) {
-	c := ForTest(t, Options{Bare: true})
-	for name, test := range map[string]func(*testing.T, *Cluster){
+	c := cluster.ForTest(t, cluster.Options{Bare: true})
+	for name, test := range map[string]func(*testing.T, *cluster.Cluster){
 		"requests are told apart as the API server does":      testProxyMatches,
 		"an error is answered with or without the execution":  testProxyAnswers,
 		"of the requests that fit some are taken":             testProxyShares,
@@ -103,11 +106,11 @@ func TestProxy(t *testing.T) {
 	t.Run("it goes on when the API server is back", func(t *testing.T) { testProxyRestart(t, c) }) // alone, and last
 }
 
-func testProxyMatches(t *testing.T, c *Cluster) {
+func testProxyMatches(t *testing.T, c *cluster.Cluster) {
 	p := newProxied(t, c)
-	taken := func(m ProxyMatch, do func() error) {
+	taken := func(m faults.Match, do func() error) {
 		t.Helper()
-		id := p.proxy.AddFault(ProxyFault{m, ProxyEffect{Delay: time.Nanosecond}})
+		id := p.proxy.AddFault(faults.Fault{m, faults.Effect{Delay: time.Nanosecond}})
 		p.must(do())
 		p.proxy.RemoveFault(id)
 		if n := p.proxy.Taken(id); n != 1 {
@@ -115,21 +118,21 @@ func testProxyMatches(t *testing.T, c *Cluster) {
 		}
 	}
 	cm := p.configMap("a")
-	taken(ProxyMatch{Verb: "create", Resource: "configmaps", Namespace: "default", Body: "text"}, func() error { return p.Create(t.Context(), cm) })
-	taken(ProxyMatch{Verb: "get", Name: cm.Name}, func() error { return p.Get(t.Context(), client.ObjectKeyFromObject(cm), cm) })
-	taken(ProxyMatch{Verb: "list", Resource: "configmaps"}, func() error { return p.List(t.Context(), &corev1.ConfigMapList{}) })
-	taken(ProxyMatch{Verb: "update", Name: cm.Name}, func() error { return p.Update(t.Context(), cm) })
-	taken(ProxyMatch{Verb: "patch", Name: cm.Name}, func() error {
+	taken(faults.Match{Verb: "create", Resource: "configmaps", Namespace: "default", Body: "text"}, func() error { return p.Create(t.Context(), cm) })
+	taken(faults.Match{Verb: "get", Name: cm.Name}, func() error { return p.Get(t.Context(), client.ObjectKeyFromObject(cm), cm) })
+	taken(faults.Match{Verb: "list", Resource: "configmaps"}, func() error { return p.List(t.Context(), &corev1.ConfigMapList{}) })
+	taken(faults.Match{Verb: "update", Name: cm.Name}, func() error { return p.Update(t.Context(), cm) })
+	taken(faults.Match{Verb: "patch", Name: cm.Name}, func() error {
 		return p.Patch(t.Context(), cm, client.RawPatch("application/merge-patch+json", []byte(`{"data":{"b":"c"}}`)))
 	})
-	taken(ProxyMatch{Verb: "delete", Name: cm.Name}, func() error { return p.Delete(t.Context(), cm) })
-	taken(ProxyMatch{Verb: "create", Resource: "leases"}, func() error {
+	taken(faults.Match{Verb: "delete", Name: cm.Name}, func() error { return p.Delete(t.Context(), cm) })
+	taken(faults.Match{Verb: "create", Resource: "leases"}, func() error {
 		return p.Create(t.Context(), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "mine"}})
 	})
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "spaced"}}
 	p.must(p.Create(t.Context(), ns))
-	taken(ProxyMatch{Verb: "update", Resource: "namespaces/status", Name: "spaced"}, func() error { return p.Status().Update(t.Context(), ns) })
-	taken(ProxyMatch{Verb: "watch", Resource: "configmaps"}, func() error {
+	taken(faults.Match{Verb: "update", Resource: "namespaces/status", Name: "spaced"}, func() error { return p.Status().Update(t.Context(), ns) })
+	taken(faults.Match{Verb: "watch", Resource: "configmaps"}, func() error {
 		w, err := p.Watch(t.Context(), &corev1.ConfigMapList{})
 		if err == nil {
 			w.Stop()
@@ -138,24 +141,24 @@ func testProxyMatches(t *testing.T, c *Cluster) {
 	})
 }
 
-func testProxyAnswers(t *testing.T, c *Cluster) {
+func testProxyAnswers(t *testing.T, c *cluster.Cluster) {
 	p := newProxied(t, c)
 	for _, tt := range []struct {
 		name   string
-		effect ProxyEffect
+		effect faults.Effect
 		is     func(error) bool
 		exists bool
 	}{
-		{"a", ProxyEffect{Status: 503}, apierrors.IsServiceUnavailable, false},
-		{"b", ProxyEffect{Status: 500, Executed: true}, apierrors.IsInternalError, true},
-		{"c", ProxyEffect{Status: 504}, apierrors.IsTimeout, false},
-		{"d", ProxyEffect{Status: 504, Executed: true}, apierrors.IsTimeout, true},
-		{"e", ProxyEffect{Close: true}, isReset, false},
-		{"f", ProxyEffect{Close: true, Executed: true}, isReset, true},
-		{"g", ProxyEffect{Status: 429}, isNil, true}, // client-go waits a second, and tries again
+		{"a", faults.Effect{Status: 503}, apierrors.IsServiceUnavailable, false},
+		{"b", faults.Effect{Status: 500, Executed: true}, apierrors.IsInternalError, true},
+		{"c", faults.Effect{Status: 504}, apierrors.IsTimeout, false},
+		{"d", faults.Effect{Status: 504, Executed: true}, apierrors.IsTimeout, true},
+		{"e", faults.Effect{Close: true}, isReset, false},
+		{"f", faults.Effect{Close: true, Executed: true}, isReset, true},
+		{"g", faults.Effect{Status: 429}, isNil, true}, // client-go waits a second, and tries again
 	} {
 		cm := p.configMap(tt.name)
-		id := p.proxy.AddFault(ProxyFault{ProxyMatch{Verb: "create", Count: 1}, tt.effect})
+		id := p.proxy.AddFault(faults.Fault{faults.Match{Verb: "create", Count: 1}, tt.effect})
 		err := p.Create(t.Context(), cm)
 		if exists := p.exists(cm); !tt.is(err) || exists != tt.exists || p.proxy.Taken(id) != 1 {
 			t.Errorf("%+v: error %v, exists %t, taken %d", tt.effect, err, exists, p.proxy.Taken(id))
@@ -164,7 +167,7 @@ func testProxyAnswers(t *testing.T, c *Cluster) {
 	}
 	cm := p.configMap("conflict")
 	p.must(p.Create(t.Context(), cm))
-	p.proxy.AddFault(ProxyFault{ProxyMatch{Verb: "update"}, ProxyEffect{Status: 409}})
+	p.proxy.AddFault(faults.Fault{faults.Match{Verb: "update"}, faults.Effect{Status: 409}})
 	if err := p.Update(t.Context(), cm); !apierrors.IsConflict(err) {
 		t.Errorf("got %v, want a conflict", err)
 	}
@@ -175,19 +178,19 @@ func testProxyAnswers(t *testing.T, c *Cluster) {
 func isNil(err error) bool   { return err == nil }
 func isReset(err error) bool { return err != nil && strings.Contains(err.Error(), "stream error") }
 
-func testProxyShares(t *testing.T, c *Cluster) {
+func testProxyShares(t *testing.T, c *cluster.Cluster) {
 	p := newProxied(t, c)
 	for _, tt := range []struct {
-		match ProxyMatch
+		match faults.Match
 		want  string
 	}{
-		{ProxyMatch{Nth: 2}, "2"},
-		{ProxyMatch{Every: 3}, "3 6 9"},
-		{ProxyMatch{Count: 2}, "1 2"},
-		{ProxyMatch{Probability: 0.5, Seed: 7}, "3 4 5 6 7 8"},
+		{faults.Match{Nth: 2}, "2"},
+		{faults.Match{Every: 3}, "3 6 9"},
+		{faults.Match{Count: 2}, "1 2"},
+		{faults.Match{Probability: 0.5, Seed: 7}, "3 4 5 6 7 8"},
 	} {
 		tt.match.Verb, tt.match.Resource = "get", "namespaces"
-		p.proxy.AddFault(ProxyFault{tt.match, ProxyEffect{Status: 503}})
+		p.proxy.AddFault(faults.Fault{tt.match, faults.Effect{Status: 503}})
 		var got []string
 		for i := 1; i < 10; i++ {
 			if err := p.Get(t.Context(), client.ObjectKey{Name: "default"}, &corev1.Namespace{}); err != nil {
@@ -201,11 +204,11 @@ func testProxyShares(t *testing.T, c *Cluster) {
 	}
 }
 
-func testProxyHold(t *testing.T, c *Cluster) {
+func testProxyHold(t *testing.T, c *cluster.Cluster) {
 	p := newProxied(t, c)
 	late, lost := p.configMap("late"), p.configMap("lost")
 	for _, cm := range []*corev1.ConfigMap{late, lost} {
-		held := p.proxy.Hold(ProxyMatch{Verb: "create"})
+		held := p.proxy.Hold(faults.Match{Verb: "create"})
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		if err := p.Create(ctx, cm); !errors.Is(err, context.DeadlineExceeded) || p.exists(cm) || held.Waiting() != 1 {
 			t.Errorf("held: error %v, exists %t, %d waiting", err, p.exists(cm), held.Waiting())
@@ -227,10 +230,10 @@ func testProxyHold(t *testing.T, c *Cluster) {
 	}
 }
 
-func testProxyHoldAnswer(t *testing.T, c *Cluster) {
+func testProxyHoldAnswer(t *testing.T, c *cluster.Cluster) {
 	p := newProxied(t, c)
 	cm := p.configMap("a")
-	held := p.proxy.HoldAnswer(ProxyMatch{Verb: "create"})
+	held := p.proxy.HoldAnswer(faults.Match{Verb: "create"})
 	answered := make(chan error, 1)
 	go func() { answered <- p.Create(t.Context(), cm) }()
 	<-held.Arrived()
@@ -240,7 +243,7 @@ func testProxyHoldAnswer(t *testing.T, c *Cluster) {
 	held.Release()
 	p.must(<-answered)
 
-	held = p.proxy.HoldAnswer(ProxyMatch{Verb: "update"})
+	held = p.proxy.HoldAnswer(faults.Match{Verb: "update"})
 	cm.Data["text"] = "changed"
 	go func() { answered <- p.Update(t.Context(), cm) }()
 	<-held.Arrived()
@@ -270,10 +273,10 @@ func (p *proxied) watchFrom(version string) watch.Interface {
 	return w
 }
 
-func testProxyHoldEvents(t *testing.T, c *Cluster) {
+func testProxyHoldEvents(t *testing.T, c *cluster.Cluster) {
 	p := newProxied(t, c)
 	w := p.watch()
-	held := p.proxy.Hold(ProxyMatch{Verb: "event", Resource: "configmaps"})
+	held := p.proxy.Hold(faults.Match{Verb: "event", Resource: "configmaps"})
 	a, b := p.configMap("a"), p.configMap("b")
 	p.must(p.Create(t.Context(), a))
 	p.must(p.Create(t.Context(), b))
@@ -295,7 +298,7 @@ func testProxyHoldEvents(t *testing.T, c *Cluster) {
 	if got, want := next(w), "ADDED "+large.Name; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if n := p.proxy.CutWatches(ProxyMatch{Verb: "watch"}); n != 1 {
+	if n := p.proxy.CutWatches(faults.Match{Verb: "watch"}); n != 1 {
 		t.Errorf("%d watches cut, want 1", n)
 	}
 	if got := next(w); got != "end" {
@@ -303,7 +306,7 @@ func testProxyHoldEvents(t *testing.T, c *Cluster) {
 	}
 }
 
-func testProxyDropEvents(t *testing.T, c *Cluster) {
+func testProxyDropEvents(t *testing.T, c *cluster.Cluster) {
 	p := newProxied(t, c)
 	w := p.watch()
 	before, lost, after := p.configMap("before"), p.configMap("lost"), p.configMap("after")
@@ -311,7 +314,7 @@ func testProxyDropEvents(t *testing.T, c *Cluster) {
 	if got, want := next(w), "ADDED "+before.Name; got != want {
 		t.Fatalf("got %s, want %s", got, want)
 	}
-	id := p.proxy.AddFault(ProxyFault{ProxyMatch{Verb: "event", Body: lost.Name}, ProxyEffect{Drop: true}})
+	id := p.proxy.AddFault(faults.Fault{faults.Match{Verb: "event", Body: lost.Name}, faults.Effect{Drop: true}})
 	p.must(p.Create(t.Context(), lost))
 	eventually(t, "the event is dropped", func() bool { return p.proxy.Taken(id) == 1 })
 	p.must(p.Create(t.Context(), after))
@@ -327,15 +330,15 @@ func testProxyDropEvents(t *testing.T, c *Cluster) {
 	}
 }
 
-func testProxyGone(t *testing.T, c *Cluster) {
+func testProxyGone(t *testing.T, c *cluster.Cluster) {
 	p := newProxied(t, c)
-	p.proxy.AddFault(ProxyFault{ProxyMatch{Verb: "watch"}, ProxyEffect{Status: 410}})
+	p.proxy.AddFault(faults.Fault{faults.Match{Verb: "watch"}, faults.Effect{Status: 410}})
 	if _, err := p.Watch(t.Context(), &corev1.ConfigMapList{}); !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
 		t.Errorf("got %v", err)
 	}
 }
 
-func testProxyRestart(t *testing.T, c *Cluster) {
+func testProxyRestart(t *testing.T, c *cluster.Cluster) {
 	p := newProxied(t, c)
 	w := p.watch()
 	c.APIServer.Kill()
@@ -348,4 +351,13 @@ func testProxyRestart(t *testing.T, c *Cluster) {
 	p.must(c.APIServer.Start(t.Context()))
 	p.must(p.Get(t.Context(), client.ObjectKey{Name: "default"}, &corev1.Namespace{}))
 	p.watch()
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(25 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not so within 30 s: %s", what)
+		}
+	}
 }

@@ -1,4 +1,4 @@
-package cluster
+package faults
 
 import (
 	"bufio"
@@ -14,7 +14,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,10 +25,12 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/client-go/rest"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 // Proxy stands between a client and the API server and can be told to misbehave
-// (see ProxyFault), as the network or the API server would: with two clients and
+// (see Fault), as the network or the API server would: with two clients and
 // a proxy each, only one of them is in trouble. Without faults it passes on
 // everything at once, watches event by event.
 //
@@ -48,20 +49,19 @@ type Proxy struct {
 	close     context.CancelFunc
 
 	mu      sync.Mutex
-	faults  []*proxyFault
+	faults  []*activeFault
 	taken   map[int]int // of the faults that have ended
 	faultID int
-	watches map[*proxyWatch]bool
+	watches map[*openWatch]bool
 }
 
-// StartProxy starts a proxy to the cluster's API server. It ends with the cluster.
-func (c *Cluster) StartProxy() (*Proxy, error) {
+// StartProxy starts a proxy to a cluster's API server. It ends with the cluster.
+func StartProxy(c *cluster.Cluster) (*Proxy, error) {
 	target, err := url.Parse(c.Admin.Host)
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(c.Dir, "kube-apiserver")
-	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, "apiserver.crt"), filepath.Join(dir, "apiserver.key"))
+	cert, err := c.ServingCertificate()
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func (c *Cluster) StartProxy() (*Proxy, error) {
 		served:   make(chan struct{}),
 		requests: &request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")},
 		taken:    map[int]int{},
-		watches:  map[*proxyWatch]bool{},
+		watches:  map[*openWatch]bool{},
 	}
 	p.closed, p.close = context.WithCancel(context.Background())
 	p.server = &http.Server{
@@ -95,9 +95,7 @@ func (c *Cluster) StartProxy() (*Proxy, error) {
 		defer close(p.served)
 		_ = p.server.ServeTLS(listener, "", "") // always ErrServerClosed
 	}()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.proxies = append(c.proxies, p)
+	c.AroundStop(p.ClearFaults, p.stop) // a client that stops may still have something to send
 	return p, nil
 }
 
@@ -166,8 +164,8 @@ func (p *Proxy) forward(ctx context.Context, r *http.Request, body []byte) (*htt
 	return p.transport.RoundTrip(out)
 }
 
-// proxyCall is what matches look at: a request, or an event of a watch.
-type proxyCall struct {
+// call is what matches look at: a request, or an event of a watch.
+type call struct {
 	verb, resource, namespace, name string
 	body                            []byte
 	info                            *request.RequestInfo
@@ -175,7 +173,7 @@ type proxyCall struct {
 }
 
 // newCall reads a request as the API server does.
-func (p *Proxy) newCall(r *http.Request, body []byte) *proxyCall {
+func (p *Proxy) newCall(r *http.Request, body []byte) *call {
 	info, err := p.requests.NewRequestInfo(r)
 	if err != nil {
 		info = &request.RequestInfo{}
@@ -184,19 +182,19 @@ func (p *Proxy) newCall(r *http.Request, body []byte) *proxyCall {
 	if info.Subresource != "" {
 		resource += "/" + info.Subresource
 	}
-	return &proxyCall{info.Verb, resource, info.Namespace, info.Name, body, info, r.Method}
+	return &call{info.Verb, resource, info.Namespace, info.Name, body, info, r.Method}
 }
 
-// proxyWatch is an open watch.
-type proxyWatch struct {
+// openWatch is an open watch.
+type openWatch struct {
 	cut  context.CancelFunc
-	call *proxyCall
+	call *call
 	deaf bool // its events are dropped
 }
 
 // watch passes on a watch, event by event. They are asked for in JSON, which has
 // one to a line.
-func (p *Proxy) watch(w http.ResponseWriter, r *http.Request, c *proxyCall) {
+func (p *Proxy) watch(w http.ResponseWriter, r *http.Request, c *call) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(p.closed, cancel)()
@@ -208,7 +206,7 @@ func (p *Proxy) watch(w http.ResponseWriter, r *http.Request, c *proxyCall) {
 		spoiler.answer(w, c)
 		return
 	}
-	open := &proxyWatch{cut: cancel, call: c}
+	open := &openWatch{cut: cancel, call: c}
 	p.mu.Lock()
 	p.watches[open] = true
 	p.mu.Unlock()
@@ -245,7 +243,7 @@ func (p *Proxy) watch(w http.ResponseWriter, r *http.Request, c *proxyCall) {
 }
 
 // delivers takes an event through the faults, and says whether it gets through.
-func (p *Proxy) delivers(ctx context.Context, w *proxyWatch, event []byte) bool {
+func (p *Proxy) delivers(ctx context.Context, w *openWatch, event []byte) bool {
 	c := *w.call
 	c.verb, c.body = eventVerb, event
 	fired := p.fire(&c)
@@ -269,7 +267,7 @@ func (p *Proxy) delivers(ctx context.Context, w *proxyWatch, event []byte) bool 
 
 // CutWatches closes the connections of the open watches that m selects, and
 // returns how many there were. Clients watch on from the last event they got.
-func (p *Proxy) CutWatches(m ProxyMatch) int {
+func (p *Proxy) CutWatches(m Match) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := 0
@@ -283,7 +281,7 @@ func (p *Proxy) CutWatches(m ProxyMatch) int {
 }
 
 // answer answers in the API server's stead.
-func (e ProxyEffect) answer(w http.ResponseWriter, c *proxyCall) {
+func (e Effect) answer(w http.ResponseWriter, c *call) {
 	if e.Close {
 		panic(http.ErrAbortHandler)
 	}
@@ -304,7 +302,7 @@ func (e ProxyEffect) answer(w http.ResponseWriter, c *proxyCall) {
 
 // ended notes how often a fault struck, and lets go what it has hold of. The
 // caller holds p.mu.
-func (p *Proxy) ended(f *proxyFault) {
+func (p *Proxy) ended(f *activeFault) {
 	p.taken[f.id] = f.taken
 	if f.held != nil {
 		f.held.end(true)
@@ -314,10 +312,10 @@ func (p *Proxy) ended(f *proxyFault) {
 	}
 }
 
-func (p *Proxy) removeFaults(which func(*proxyFault) bool) {
+func (p *Proxy) removeFaults(which func(*activeFault) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.faults = slices.DeleteFunc(p.faults, func(f *proxyFault) bool {
+	p.faults = slices.DeleteFunc(p.faults, func(f *activeFault) bool {
 		if which(f) {
 			p.ended(f)
 			return true
