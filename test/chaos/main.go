@@ -27,6 +27,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/judge"
 )
 
 // The times are short, so that minutes see many fences. They hang together as the
@@ -294,9 +295,9 @@ func (c *chaos) settleDown(ctx context.Context) (tasks []v1alpha1.PrefetchTask, 
 		}
 		open := 0
 		for i := range list.Items {
-			j := judgement{}
-			j.ended(&list.Items[i])
-			open += len(j.defects)
+			if judge.DescribeStuck(&list.Items[i]) != "" {
+				open++
+			}
 		}
 		took = time.Since(start)
 		if open == 0 || took > calmMost {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/judge"
 )
 
 // blame notes which fault a number of the simulator stands for.
@@ -35,7 +36,7 @@ func (c *chaos) report(tasks []v1alpha1.PrefetchTask, took time.Duration, err er
 	}
 	ledger, calls := c.edgeOne.Ledger(), c.edgeOne.Calls()
 	c.users.mu.Lock()
-	defects := judge(evidence{ledger, c.users.asked, tasks}, c.edgeOne.Now())
+	defects := judge.FindDefects(judge.Evidence{Ledger: ledger, Tasks: tasks, ReadAt: c.edgeOne.Now(), Asked: c.users.asked, Answer: answer})
 	c.users.mu.Unlock()
 	rows := c.rows(ledger, calls)
 	for _, d := range defects {
@@ -187,21 +188,22 @@ func (u *users) touched(target string) bool {
 }
 
 // attribute counts a defect for every fault that was at work when it came about.
-func (c *chaos) attribute(d defect, rows map[*fault]*row) {
+func (c *chaos) attribute(d judge.Defect, rows map[*fault]*row) {
 	met := map[*fault]bool{}
 	for _, i := range c.injections {
-		if i.from.Before(d.to) && i.to.After(d.from) {
+		if i.from.Before(d.To) && i.to.After(d.From) {
 			met[i.fault] = true
 		}
 	}
 	for f := range met {
-		switch d.kind {
-		case duplicate:
+		switch d.Kind {
+		case judge.Duplicate:
 			rows[f].duplicates++
-		case loss:
+		case judge.Loss:
 			rows[f].losses++
-		case stuck:
+		case judge.Stuck:
 			rows[f].stucks++
+		case judge.Miscount: // in the totals alone
 		}
 	}
 }
@@ -228,7 +230,7 @@ func (c *chaos) print(rows map[*fault]*row) {
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
 
-func (c *chaos) totals(ledger simulator.Ledger, calls []simulator.Call, tasks []v1alpha1.PrefetchTask, defects []defect, took time.Duration) {
+func (c *chaos) totals(ledger simulator.Ledger, calls []simulator.Call, tasks []v1alpha1.PrefetchTask, defects []judge.Defect, took time.Duration) {
 	done, runs, urls := c.users.summary()
 	stats := c.edgeOne.Stats()
 	outcomes := map[string]int{}
@@ -246,9 +248,9 @@ func (c *chaos) totals(ledger simulator.Ledger, calls []simulator.Call, tasks []
 		}
 		tasksOfCalls = max(tasksOfCalls, call.Targets)
 	}
-	found := map[defectKind]int{}
+	found := map[judge.Kind]int{}
 	for _, d := range defects {
-		found[d.kind]++
+		found[d.Kind]++
 	}
 	c.say("\n| total | |\n|---|--:|")
 	for _, line := range []struct {
@@ -275,16 +277,17 @@ func (c *chaos) totals(ledger simulator.Ledger, calls []simulator.Call, tasks []
 		{"starts of managers", c.managers[0].process.Starts() + c.managers[1].process.Starts()},
 		{"faults injected", len(c.injections)},
 		{"calm until all tasks had ended", took.Round(100 * time.Millisecond)},
-		{"**duplicates**", found[duplicate]},
-		{"**losses**", found[loss]},
-		{"**stuck**", found[stuck]},
+		{"**duplicates**", found[judge.Duplicate]},
+		{"**losses**", found[judge.Loss]},
+		{"**stuck**", found[judge.Stuck]},
+		{"**miscounts**", found[judge.Miscount]},
 	} {
 		c.say("| %s | %v |", line.what, line.n)
 	}
 }
 
 // explain prints the defects and keeps what is needed to find their cause.
-func (c *chaos) explain(defects []defect, ledger simulator.Ledger, calls []simulator.Call) {
+func (c *chaos) explain(defects []judge.Defect, ledger simulator.Ledger, calls []simulator.Call) {
 	c.say("")
 	for n, d := range defects {
 		if n == 20 {
@@ -293,7 +296,7 @@ func (c *chaos) explain(defects []defect, ledger simulator.Ledger, calls []simul
 		}
 		c.say("%s", d)
 		for _, call := range calls {
-			if d.url != "" && slices.Contains(call.URLs, d.url) {
+			if d.URL != "" && slices.Contains(call.URLs, d.URL) {
 				var faults []string
 				for _, id := range call.Faults {
 					if f := c.blamed[id]; f != nil {

@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
@@ -57,7 +58,7 @@ func (s *seen) note(obj any) {
 			s.jobs[job.ID] = s.now()
 		}
 	}
-	set(s.finished, task.UID, finished(task))
+	set(s.finished, task.UID, taskstate.IsFinished(task))
 	set(s.open, task.UID, task.Status.Submission != nil)
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/judge"
 )
 
 // The namespaces and who pays in them: the operator's own key, another key of
@@ -44,9 +45,15 @@ const (
 	sharedURLs = 40
 )
 
-// accepted says whether EdgeOne takes the URL: see rules and foreign.
-func accepted(u string) bool {
-	return !strings.Contains(u, "/refused/") && !strings.Contains(u, foreign)
+// answer is what EdgeOne makes of a URL: see rules and foreign.
+func answer(url string) judge.Answer {
+	switch {
+	case strings.Contains(url, "/refused/"), strings.Contains(url, foreign):
+		return judge.Refused
+	case strings.Contains(url, "/broken/"):
+		return judge.Fails
+	}
+	return judge.Succeeds
 }
 
 // foreign is a host that no zone serves: one such URL fails the whole call.

@@ -28,6 +28,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/judge"
 )
 
 const (
@@ -241,15 +242,15 @@ func (s *site) eventually(what string, done func() bool) {
 // succeeded fails unless the tasks succeed and EdgeOne executed each just once.
 func (s *site) succeeded(namespace string, names ...string) {
 	s.t.Helper()
-	for _, name := range names {
-		task := &v1alpha1.PrefetchTask{}
+	tasks := make([]v1alpha1.PrefetchTask, len(names))
+	for i, name := range names {
 		s.eventually(name+" succeeds", func() bool {
-			s.must(s.Get(s.t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, task))
-			return meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionReady)
+			s.must(s.Get(s.t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, &tasks[i]))
+			return meta.IsStatusConditionTrue(tasks[i].Status.Conditions, v1alpha1.ConditionReady)
 		})
-		if n := s.edgeOne.Executed(good + name); n != 1 {
-			s.t.Errorf("EdgeOne executed the URL of %s %d times, want once", name, n)
-		}
+	}
+	for _, defect := range judge.FindDefects(judge.Evidence{Ledger: s.edgeOne.Ledger(), Tasks: tasks, ReadAt: s.edgeOne.Now()}) {
+		s.t.Error(defect)
 	}
 }
 
