@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -71,13 +70,12 @@ func run(ctx context.Context, once bool) (err error) {
 
 // demo is what runs, and where.
 type demo struct {
-	cluster    *cluster.Cluster
-	manager    *cluster.Manager
-	edgeOne    simulator.Control
-	kubectl    string
-	kubeconfig string
-	tasks      *taskWatch
-	logs       []*os.File
+	cluster *cluster.Cluster
+	manager *cluster.Manager
+	edgeOne simulator.Control
+	kubectl string
+	tasks   *taskWatch
+	logs    []*os.File
 }
 
 // start starts everything. What it returns is to be stopped, even beside an error.
@@ -90,7 +88,7 @@ func start(ctx context.Context) (*demo, error) {
 	if err != nil {
 		return nil, err
 	}
-	kubectl, err := findKubectl()
+	kubectl, err := cluster.FindKubectl()
 	if err != nil {
 		return nil, err
 	}
@@ -99,10 +97,7 @@ func start(ctx context.Context) (*demo, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &demo{cluster: kube, kubectl: kubectl, kubeconfig: filepath.Join(kube.Dir, "kubeconfig")}
-	if err := cluster.WriteKubeconfig(d.kubeconfig, kube.Admin, "default"); err != nil {
-		return d, err
-	}
+	d := &demo{cluster: kube, kubectl: kubectl}
 	step("a simulated EdgeOne, whose prefetches take " + jobDuration.String())
 	if err := d.startSimulator(ctx, simulatorPath); err != nil {
 		return d, err
@@ -111,23 +106,11 @@ func start(ctx context.Context) (*demo, error) {
 	if err := d.startManager(ctx, managerPath); err != nil {
 		return d, err
 	}
-	d.tasks, err = watchTasks(ctx, kube.Admin)
+	d.tasks, err = watchTasks(ctx, kube)
 	return d, err
 }
 
 func step(what string) { fmt.Println("Starting " + what) }
-
-// findKubectl prefers the kubectl that was built with the API server.
-func findKubectl() (string, error) {
-	path, err := cluster.Binary("kubectl")
-	if err != nil {
-		var notFound error
-		if path, notFound = exec.LookPath("kubectl"); notFound != nil {
-			return "", err
-		}
-	}
-	return path, nil
-}
 
 func (d *demo) startSimulator(ctx context.Context, path string) error {
 	address, err := cluster.FreeAddress()
@@ -182,8 +165,10 @@ func (d *demo) stop() error {
 
 // kubectlOutput runs kubectl as administrator of the demo's cluster.
 func (d *demo) kubectlOutput(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, d.kubectl, args...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+d.kubeconfig, "KUBECACHEDIR="+filepath.Join(d.cluster.Dir, "kubectl"))
+	cmd, err := d.cluster.Kubectl(ctx, args...)
+	if err != nil {
+		return "", err
+	}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("kubectl %s: %w\n%s", strings.Join(args, " "), err, out)

@@ -202,7 +202,7 @@ curl %[3]s/_simulator/
 
 Ctrl-C ends the demo and removes all of it. Until then, what changes:
 
-`, d.kubeconfig, filepath.Dir(d.kubectl), d.edgeOne.URL, d.log("manager"), d.log("simulator"))
+`, d.cluster.Kubeconfig, filepath.Dir(d.kubectl), d.edgeOne.URL, d.log("manager"), d.log("simulator"))
 	d.tasks.printHeader()
 }
 

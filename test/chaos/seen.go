@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
-	toolscache "k8s.io/client-go/tools/cache"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
@@ -29,37 +27,24 @@ type seen struct {
 
 func watchTasks(ctx context.Context, kube *cluster.Cluster, now func() time.Time) (*seen, error) {
 	s := &seen{now: now, jobs: map[string]time.Time{}, finished: map[types.UID]bool{}, open: map[types.UID]bool{}, live: map[types.UID]bool{}}
-	caches, err := cache.New(kube.Admin, cache.Options{Scheme: kube.Client.Scheme()})
-	if err != nil {
-		return nil, err
-	}
-	informer, err := caches.GetInformer(ctx, &v1alpha1.PrefetchTask{}, cache.BlockUntilSynced(false))
-	if err != nil {
-		return nil, err
-	}
-	if _, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    s.note,
-		UpdateFunc: func(_, obj any) { s.note(obj) },
-		DeleteFunc: s.forget,
-	}); err != nil {
-		return nil, err
-	}
-	go func() { _ = caches.Start(ctx) }()
-	return s, nil
+	_, err := kube.WatchTasks(ctx, s.note)
+	return s, err
 }
 
-func (s *seen) note(obj any) {
-	task := obj.(*v1alpha1.PrefetchTask)
+func (s *seen) note(task *v1alpha1.PrefetchTask, gone bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.live[task.UID] = true
+	set(s.live, task.UID, !gone)
+	set(s.finished, task.UID, !gone && taskstate.IsFinished(task))
+	set(s.open, task.UID, !gone && task.Status.Submission != nil)
+	if gone {
+		return
+	}
 	for _, job := range task.Status.Jobs {
 		if _, ok := s.jobs[job.ID]; !ok {
 			s.jobs[job.ID] = s.now()
 		}
 	}
-	set(s.finished, task.UID, taskstate.IsFinished(task))
-	set(s.open, task.UID, task.Status.Submission != nil)
 }
 
 func set(in map[types.UID]bool, uid types.UID, value bool) {
@@ -67,19 +52,6 @@ func set(in map[types.UID]bool, uid types.UID, value bool) {
 		in[uid] = true
 	} else {
 		delete(in, uid)
-	}
-}
-
-func (s *seen) forget(obj any) {
-	if gone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
-		obj = gone.Obj
-	}
-	if task, ok := obj.(*v1alpha1.PrefetchTask); ok {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.finished, task.UID)
-		delete(s.open, task.UID)
-		delete(s.live, task.UID)
 	}
 }
 

@@ -9,6 +9,7 @@
 //
 //   - cluster: the control plane, and clients for it
 //   - tests: a cluster for one test, or for the tests of a package
+//   - watch, kubectl: the tasks as they change, and kubectl for the administrator
 //   - manager: the manager with what it needs to reach the API server and EdgeOne
 //   - workloads: controllers, scheduler and a node, for those who install the operator
 //   - apply: what kubectl apply does with files of config/
@@ -86,6 +87,8 @@ type Cluster struct {
 	Admin *rest.Config
 	// Client is Admin's, uncached, for PrefetchTasks and for objects of client-go.
 	Client client.Client
+	// Kubeconfig is a file for Admin, with default as its namespace.
+	Kubeconfig string
 	// Etcd and APIServer can be killed and started again: same data, same address.
 	Etcd, APIServer *Process
 	// Dir is a temporary folder, removed by Stop.
@@ -256,8 +259,11 @@ func (c *Cluster) startAPIServer(ctx context.Context, opts Options) error {
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return err
 	}
-	c.Client, err = client.New(c.Admin, client.Options{Scheme: scheme})
-	return err
+	if c.Client, err = client.New(c.Admin, client.Options{Scheme: scheme}); err != nil {
+		return err
+	}
+	c.Kubeconfig = filepath.Join(c.Dir, "admin.kubeconfig")
+	return WriteKubeconfig(c.Kubeconfig, c.Admin, "default")
 }
 
 // ServingCertificate is the API server's own: whoever serves with it passes for the API

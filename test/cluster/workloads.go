@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,10 +26,7 @@ const controllers = "deployment-controller,replicaset-controller,disruption-cont
 // startWorkloads starts what makes Deployments into pods that seem to run: the
 // real controllers and scheduler, and kwok in a kubelet's place.
 func (c *Cluster) startWorkloads(ctx context.Context, opts Options) error {
-	kubeconfig, config := filepath.Join(c.Dir, "admin.kubeconfig"), filepath.Join(c.Dir, "stages.yaml")
-	if err := WriteKubeconfig(kubeconfig, c.Admin, "default"); err != nil {
-		return err
-	}
+	config := filepath.Join(c.Dir, "stages.yaml")
 	if err := os.WriteFile(config, stages, 0o600); err != nil {
 		return err
 	}
@@ -48,16 +45,15 @@ func (c *Cluster) startWorkloads(ctx context.Context, opts Options) error {
 		if err != nil {
 			return err
 		}
-		port, err := FreePort()
+		address, err := FreeAddress()
 		if err != nil {
 			return err
 		}
-		address := "127.0.0.1:" + strconv.Itoa(port)
-		p := &Process{Name: program.name, Path: path, Tee: opts.Tee, Args: append(program.args, "--kubeconfig="+kubeconfig)}
+		p := &Process{Name: program.name, Path: path, Tee: opts.Tee, Args: append(program.args, "--kubeconfig="+c.Kubeconfig)}
 		if program.name == "kwok" {
 			p.Args, p.ReadyURL = append(p.Args, "--server-address="+address), "http://"+address+"/healthz"
 		} else {
-			p.Args = append(p.Args, "--bind-address=127.0.0.1", "--secure-port="+strconv.Itoa(port), "--cert-dir="+filepath.Join(c.Dir, program.name))
+			p.Args = append(p.Args, "--bind-address=127.0.0.1", "--secure-port="+strings.TrimPrefix(address, "127.0.0.1:"), "--cert-dir="+filepath.Join(c.Dir, program.name))
 			p.ReadyURL = "https://" + address + "/healthz"
 		}
 		if err := c.Run(ctx, p); err != nil {
