@@ -122,8 +122,8 @@ fuzz: prerequisites ## Fuzz what comes from outside, each target for FUZZ_TIME (
 	done
 
 .PHONY: measure
-measure: prerequisites ## Print the size and shape of the shipped code: packages, files, functions, names, mutexes
-	go run ./hack/measure
+measure: prerequisites ## Print the size and shape of the shipped code (packages, files, functions, names, mutexes), and the size of hack/
+	go run ./test/measure
 
 .PHONY: mutations
 mutations: prerequisites ## Take one safeguard at a time away and see which test notices; RUN selects by name or file

@@ -1,6 +1,11 @@
-// Package admission holds the rules of the CRD against a real API server: what it
-// takes, what it says when it refuses, what happens to tasks that were stored
-// under other rules, and what the rules cost.
+// Package admission tests the rules of the CRD on a real API server: what it accepts, what
+// it says when it refuses, what happens to tasks that were stored under other rules, and
+// what the rules cost.
+//
+//   - admission: the rules
+//   - bench: their cost in CPU time of the API server
+//
+// It runs no manager and knows nothing of EdgeOne.
 package admission
 
 import (

@@ -2,6 +2,14 @@
 // and kube-apiserver, the manager as a process with its default flags, a simulated
 // EdgeOne that meters strictly, and, for comparison in the same run, what people do
 // today (baseline/). It prints its tables and writes them to docs/benchmarks.md.
+//
+//   - share, rates, large, idle, finished, rival, fairness: the scenarios
+//   - world, network, track: what a scenario runs in, and how its tasks are followed
+//   - baselines: what people do today
+//   - measure, machine, report: figures, the machine they are from, and the page
+//
+// It knows the operator by its flags, its metrics and its statuses alone, and treats a
+// baseline like it. It injects no faults.
 package main
 
 import (

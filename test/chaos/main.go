@@ -2,9 +2,17 @@
 // with leader election work through thousands of tasks, on a real etcd and
 // kube-apiserver and against a simulated EdgeOne; processes are killed and paused,
 // answers lost, watches cut, keys rotated, while users create, edit, suspend and
-// delete. In the end the faults stop, the tasks must come to an end, and a judge
+// delete. In the end the faults stop, the tasks must come to an end, and test/judge
 // compares what EdgeOne executed with what was asked for and with what the
-// statuses say, URL by URL. Exit status 1 is a duplicate, a loss or a stuck task.
+// statuses say, URL by URL. Exit status 1 is any defect.
+//
+//   - faults, schedule: what goes wrong, and when, drawn from a seed
+//   - users: what users do meanwhile, and how often they asked for each URL
+//   - manager: the managers, restarted whenever they end
+//   - seen: what a bystander sees, for figures only
+//   - report: the table, and what explains a defect
+//
+// It knows the operator by its flags and statuses alone.
 package main
 
 import (

@@ -1,6 +1,15 @@
 // Package e2e tests the manager as users run it: the built binary, under the
 // ServiceAccount and RBAC it ships with, on a real etcd and kube-apiserver,
-// against a simulated EdgeOne whose ledger is the judge.
+// against a simulated EdgeOne whose ledger is the evidence.
+//
+//   - e2e: the world of a test: a namespace, an EdgeOne, managers
+//   - judge: waiting for many tasks, and holding them against the ledger
+//   - faults_apiserver, faults_edgeone, faults_process, faults_user: the fault matrix
+//   - attack: one namespace against the others
+//   - the others: what users see when nothing fails
+//
+// It knows the operator by its flags, logs and statuses. The exception is readahead, which
+// tests a transport of the manager on a real API server.
 package e2e
 
 import (

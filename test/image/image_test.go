@@ -1,6 +1,11 @@
 // Package image tests what `make image` and `make release` build: it unpacks the
 // image as a container engine would, with no more than the OCI specification, and
 // runs the program that is in it.
+//
+//   - image: the image, its SBOMs, and the program in it
+//   - release: the release, and that the same source gives the same bytes
+//
+// It knows no Go package of this repository but test/cluster's way to find files.
 package image
 
 import (

@@ -3,6 +3,13 @@
 // seem to run. In the pods' place the built manager runs as a process of its own:
 // with the ServiceAccount, the arguments, the environment and the Secret that the
 // pods have.
+//
+//   - install: the cluster, pods as processes, and a site for one test
+//   - helm, kustomize: the two ways to install
+//   - monitoring: what the chart has for Prometheus
+//   - release: the artifacts of a release
+//
+// It does not know what the operator does but that a task succeeds.
 package install
 
 import (

@@ -2,6 +2,12 @@
 // takes one safeguard at a time out of a copy of the repository (list.go has
 // them), runs the tests that should notice, and prints which one did. It fails
 // if a mutation survives, or if one no longer fits the code.
+//
+//   - list, bounds, urls: the safeguards, each as a fragment of code and what to put there
+//   - fragment: finding a fragment, whatever names the code uses there
+//   - update: writing the names of today's code into the lists
+//
+// It knows the code as text and the tests by their exit status, and imports neither.
 package main
 
 import (

@@ -7,16 +7,13 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
-	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/log/zap"
-
-	"github.com/prefetch-operator/teo-prefetch-operator/test/monitoring/observed"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/monitoring/stack"
 )
 
 func main() {
@@ -25,7 +22,7 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	log.SetLogger(zap.New(zap.WriteTo(io.Discard)))
+	cluster.SilenceClients()
 	if err := run(ctx, *out, *length); err != nil {
 		fmt.Fprintln(os.Stderr, "dashboard:", err)
 		os.Exit(1)
@@ -33,18 +30,18 @@ func main() {
 }
 
 func run(ctx context.Context, out string, length time.Duration) error {
-	dashboard, err := observed.ReadDashboard()
+	dashboard, err := stack.ReadDashboard()
 	if err != nil {
 		return err
 	}
-	w, err := observed.Start(ctx)
+	w, err := stack.Start(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = w.Stop() }()
 	fmt.Println("Managers and Prometheus are running; there is load for", length)
 	start := time.Now()
-	if err := w.Load(ctx, length); err != nil {
+	if err := w.GenerateLoad(ctx, length); err != nil {
 		return err
 	}
 	job, err := w.Job(ctx, dashboard)
@@ -55,12 +52,12 @@ func run(ctx context.Context, out string, length time.Duration) error {
 	for _, panel := range dashboard.Panels {
 		var lines []line
 		for _, target := range panel.Targets {
-			series, err := w.QueryRange(ctx, target.Query(job), p.start, p.end, observed.ScrapeInterval)
+			series, err := w.QueryRange(ctx, target.Query(job), p.start, p.end, stack.ScrapeInterval)
 			if err != nil {
 				return err
 			}
 			for _, s := range series {
-				if s.Known() {
+				if s.HasNumber() {
 					lines = append(lines, line{target.Legend(s), s.Points})
 				}
 			}

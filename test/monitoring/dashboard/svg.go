@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prefetch-operator/teo-prefetch-operator/test/monitoring/observed"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/monitoring/stack"
 )
 
 // Sizes in pixels. Grafana's grid has 24 columns.
@@ -30,7 +30,7 @@ var palette = []string{"#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#
 // line is one series of a panel.
 type line struct {
 	legend string
-	points []observed.Point
+	points []stack.Point
 }
 
 // last is its newest number.
@@ -71,7 +71,7 @@ func (p *picture) text(x, y float64, attributes, text string) {
 // box is a place in the picture.
 type box struct{ x, y, w, h float64 }
 
-func (p *picture) draw(panel observed.Panel, lines []line) {
+func (p *picture) draw(panel stack.Panel, lines []line) {
 	at := panel.GridPos
 	b := box{float64(at.X*column) + gap, float64(at.Y*row) + gap, float64(at.W*column) - gap, float64(at.H*row) - gap}
 	if at.X+at.W >= 24 {
@@ -119,7 +119,7 @@ func (p *picture) legend(b box, lines []line) int {
 func colour(i int) string { return palette[i%len(palette)] }
 
 // plot draws the axes and the lines.
-func (p *picture) plot(b box, panel observed.Panel, lines []line) {
+func (p *picture) plot(b box, panel stack.Panel, lines []line) {
 	highest := 0.0
 	for _, l := range lines {
 		for _, point := range l.points {
@@ -159,7 +159,7 @@ func (p *picture) plot(b box, panel observed.Panel, lines []line) {
 }
 
 // path joins points that follow each other.
-func path(points []observed.Point, x func(time.Time) float64, y func(float64) float64) string {
+func path(points []stack.Point, x func(time.Time) float64, y func(float64) float64) string {
 	var d strings.Builder
 	var before time.Time
 	for _, point := range points {
@@ -167,7 +167,7 @@ func path(points []observed.Point, x func(time.Time) float64, y func(float64) fl
 			continue
 		}
 		command := "L"
-		if before.IsZero() || point.Time.Sub(before) > 2*observed.ScrapeInterval {
+		if before.IsZero() || point.Time.Sub(before) > 2*stack.ScrapeInterval {
 			command = "M"
 		}
 		fmt.Fprintf(&d, "%s%.1f %.1f", command, x(point.Time), y(point.Value))

@@ -1,10 +1,15 @@
-// Package observed runs the operator for those who watch it: two managers, one of
-// which leads, on a real API server, under load against a simulated EdgeOne, and a
-// real Prometheus that scrapes them with a token as docs/monitoring.md says, scrapes
-// itself too, which is none of the dashboard's business, and has the chart's alerts.
-// test/monitoring asks it the queries of the chart's dashboard, and test/monitoring/dashboard
-// draws them.
-package observed
+// Package stack starts a monitored operator: two managers, one of which leads, on a real
+// API server, under load against a simulated EdgeOne, and a real Prometheus that scrapes
+// them with a token as docs/monitoring.md says and has the chart's alerts. The Prometheus
+// scrapes itself too, which no panel of the dashboard may show.
+//
+//   - stack: the processes
+//   - load: what users, other programs and networks do while it runs
+//   - query: Prometheus' answers, and the queries of the chart's dashboard and alerts
+//
+// test/monitoring checks the queries, and test/monitoring/dashboard draws them. The package
+// does not know which answers are right.
+package stack
 
 import (
 	"context"
@@ -33,8 +38,8 @@ const (
 // ScrapeInterval is short, so that there is something to see soon.
 const ScrapeInterval = 2 * time.Second
 
-// World is what runs.
-type World struct {
+// Stack is what runs.
+type Stack struct {
 	client.Client
 	EdgeOne *simulator.Simulator
 
@@ -45,13 +50,13 @@ type World struct {
 	root       string
 }
 
-// signatureValidity is how long a lost call that was not executed is looked for at
-// least; EdgeOne's own five minutes would make a long film.
+// signatureValidity is the shortest time until a lost call counts as not executed.
+// EdgeOne's own five minutes would take too long here.
 const signatureValidity = 20 * time.Second
 
 // Start starts everything but the load. ctx bounds the start only.
-func Start(ctx context.Context) (_ *World, err error) {
-	w := &World{}
+func Start(ctx context.Context) (_ *Stack, err error) {
+	w := &Stack{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.Stop())
@@ -87,7 +92,7 @@ func Start(ctx context.Context) (_ *World, err error) {
 }
 
 // Stop stops everything.
-func (w *World) Stop() error {
+func (w *Stack) Stop() error {
 	var err error
 	if w.cluster != nil {
 		err = w.cluster.Stop()
@@ -98,8 +103,8 @@ func (w *World) Stop() error {
 	return err
 }
 
-// Said is what a part of the world printed last, for when something is wrong.
-func (w *World) Said() string {
+// LastOutput is what the processes printed last, for failures.
+func (w *Stack) LastOutput() string {
 	var said strings.Builder
 	processes := []*cluster.Process{w.prometheus}
 	for _, m := range w.managers {
@@ -113,7 +118,7 @@ func (w *World) Said() string {
 	return said.String()
 }
 
-func (w *World) startManager(ctx context.Context, path, name, endpoint string) (metricsAddress string, err error) {
+func (w *Stack) startManager(ctx context.Context, path, name, endpoint string) (metricsAddress string, err error) {
 	m, err := w.cluster.StartManager(ctx, cluster.ManagerOptions{
 		Name: name, Path: path, EdgeOne: endpoint, Env: cluster.DemoCredentials(), ServeMetrics: true,
 		Args: []string{
@@ -132,7 +137,7 @@ func (w *World) startManager(ctx context.Context, path, name, endpoint string) (
 
 // startPrometheus starts a Prometheus that may read the metrics as one in a cluster
 // may: by the token of its ServiceAccount, which is bound to the reader's role.
-func (w *World) startPrometheus(ctx context.Context, path string, targets []string) error {
+func (w *Stack) startPrometheus(ctx context.Context, path string, targets []string) error {
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: cluster.Namespace, Name: "prometheus"}}
 	binding := &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "prometheus"},

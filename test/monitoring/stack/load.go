@@ -1,4 +1,4 @@
-package observed
+package stack
 
 import (
 	"context"
@@ -42,18 +42,18 @@ func edgeOne() simulator.Config {
 	return c
 }
 
-// load is what makes tasks.
+// load creates tasks.
 type load struct {
-	*World
+	*Stack
 	random *rand.Rand
 	made   int
 }
 
-// Load does for so long what users, other programs and networks do: tasks come all
-// the time, then the many of a release at once; another program uses the account;
-// answers are lost. It is the same each time.
-func (w *World) Load(ctx context.Context, length time.Duration) error {
-	l := &load{World: w, random: rand.New(rand.NewPCG(1, 2))}
+// GenerateLoad does what users, other programs and networks do, for the given length:
+// tasks arrive steadily, then the many tasks of a release at once; another program uses
+// the account; answers are lost. It is the same each time.
+func (w *Stack) GenerateLoad(ctx context.Context, length time.Duration) error {
+	l := &load{Stack: w, random: rand.New(rand.NewPCG(1, 2))}
 	if err := l.begin(ctx); err != nil {
 		return err
 	}

@@ -1,9 +1,11 @@
 // Command measure prints the size and the shape of the shipped code as a Markdown table:
 // how long packages, files, functions, parameter lists and names are, and how much of the
-// code is comments. Generated files and tests do not count.
+// code is comments. It also prints how much Go code hack/ has, which is to stay small.
+// Tests do not count.
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"go/ast"
@@ -37,20 +39,41 @@ func main() {
 		os.Exit(1)
 	}
 	printTable(packages)
+	lines, err := countLines(".", "hack")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "measure:", err)
+		os.Exit(1)
+	}
+	fmt.Printf("\nhack/ has %d lines of Go without tests.\n", lines)
+}
+
+// walkCode calls visit with the Go files below dir that are no tests.
+func walkCode(root, dir string, visit func(file string, text []byte) error) error {
+	return fs.WalkDir(os.DirFS(root), dir, func(file string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(filepath.Join(root, file))
+		if err != nil {
+			return err
+		}
+		return visit(file, text)
+	})
+}
+
+func countLines(root, dir string) (lines int, err error) {
+	err = walkCode(root, dir, func(_ string, text []byte) error {
+		lines += bytes.Count(text, []byte("\n"))
+		return nil
+	})
+	return lines, err
 }
 
 // measurePackages reads what ships: cmd and internal.
 func measurePackages(root string) (map[string]*measures, error) {
 	packages := map[string]*measures{}
 	for _, dir := range []string{"cmd", "internal"} {
-		err := fs.WalkDir(os.DirFS(root), dir, func(file string, _ fs.DirEntry, err error) error {
-			if err != nil || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
-				return err
-			}
-			text, err := os.ReadFile(filepath.Join(root, file))
-			if err != nil {
-				return err
-			}
+		err := walkCode(root, dir, func(file string, text []byte) error {
 			m := packages[path.Dir(file)]
 			if m == nil {
 				m = &measures{files: map[string]int{}, functions: map[string]int{}, parameters: map[string]int{}}

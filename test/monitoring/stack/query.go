@@ -1,4 +1,4 @@
-package observed
+package stack
 
 import (
 	"context"
@@ -32,8 +32,8 @@ type Point struct {
 	Value float64
 }
 
-// Known says whether any of its values is a number.
-func (s Series) Known() bool {
+// HasNumber says whether any of its values is a number.
+func (s Series) HasNumber() bool {
 	for _, p := range s.Points {
 		if !math.IsNaN(p.Value) && !math.IsInf(p.Value, 0) {
 			return true
@@ -43,12 +43,12 @@ func (s Series) Known() bool {
 }
 
 // Query asks Prometheus for what an expression is now.
-func (w *World) Query(ctx context.Context, expr string) ([]Series, error) {
+func (w *Stack) Query(ctx context.Context, expr string) ([]Series, error) {
 	return w.query(ctx, "/api/v1/query", url.Values{"query": {expr}})
 }
 
 // QueryRange asks Prometheus for what an expression was.
-func (w *World) QueryRange(ctx context.Context, expr string, start, end time.Time, step time.Duration) ([]Series, error) {
+func (w *Stack) QueryRange(ctx context.Context, expr string, start, end time.Time, step time.Duration) ([]Series, error) {
 	unix := func(t time.Time) []string {
 		return []string{strconv.FormatFloat(float64(t.UnixMilli())/1000, 'f', 3, 64)}
 	}
@@ -57,7 +57,7 @@ func (w *World) QueryRange(ctx context.Context, expr string, start, end time.Tim
 	})
 }
 
-func (w *World) query(ctx context.Context, path string, values url.Values) ([]Series, error) {
+func (w *Stack) query(ctx context.Context, path string, values url.Values) ([]Series, error) {
 	var data struct {
 		Result []struct {
 			Metric map[string]string
@@ -84,7 +84,7 @@ func (w *World) query(ctx context.Context, path string, values url.Values) ([]Se
 
 // RuleHealth says of each alert that Prometheus has loaded how its evaluation went:
 // ok, unknown (not yet), or what is wrong.
-func (w *World) RuleHealth(ctx context.Context) (map[string]string, error) {
+func (w *Stack) RuleHealth(ctx context.Context) (map[string]string, error) {
 	var data struct {
 		Groups []struct {
 			Rules []struct{ Name, Health, LastError string }
@@ -105,7 +105,7 @@ func (w *World) RuleHealth(ctx context.Context) (map[string]string, error) {
 	return health, nil
 }
 
-func (w *World) get(ctx context.Context, path string, data any) error {
+func (w *Stack) get(ctx context.Context, path string, data any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+path, nil)
 	if err != nil {
 		return err
@@ -156,7 +156,7 @@ var labelValues = regexp.MustCompile(`^label_values\((\w+), (\w+)\)$`)
 
 // Job is what Grafana puts for $job where All is selected, as it is by default: the
 // variable's allValue, or else all of its values. It is "" as long as there are none.
-func (w *World) Job(ctx context.Context, d Dashboard) (string, error) {
+func (w *Stack) Job(ctx context.Context, d Dashboard) (string, error) {
 	for _, variable := range d.Templating.List {
 		if variable.Name != "job" {
 			continue
