@@ -23,7 +23,7 @@ const width = 100
 
 // show applies the samples, follows them to their ends and says what came out.
 func (d *demo) show(ctx context.Context) error {
-	root, err := cluster.Root()
+	root, err := cluster.FindRoot()
 	if err != nil {
 		return err
 	}

@@ -158,7 +158,7 @@ func TestTheLargestTasksAreTakenAndHaveRoomForAStatus(t *testing.T) {
 // crd is the CRD of config/ after a change of its schema.
 func crd(t testing.TB, change func(spec map[string]any)) *unstructured.Unstructured {
 	t.Helper()
-	root, err := cluster.Root()
+	root, err := cluster.FindRoot()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,7 +72,7 @@ func taskName(i int) string { return fmt.Sprintf("task-%06d", i) }
 
 // runCrossplane works on objects of its own kind, which is not namespaced.
 func (w *world) runCrossplane(ctx context.Context, n int, header func(string) string) (out outcome, err error) {
-	root, err := cluster.Root()
+	root, err := cluster.FindRoot()
 	if err != nil {
 		return out, err
 	}

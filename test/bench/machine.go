@@ -32,7 +32,7 @@ func thisMachine(ctx context.Context) (m machine, err error) {
 	}
 	m.Kernel = strings.TrimSpace(string(kernel))
 	for name, version := range map[string]*string{"etcd": &m.Etcd, "kube-apiserver": &m.APIServer} {
-		path, err := cluster.Binary(name)
+		path, err := cluster.FindBinary(name)
 		if err != nil {
 			return m, err
 		}

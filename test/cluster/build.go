@@ -15,15 +15,15 @@ import (
 
 const module = "github.com/prefetch-operator/teo-prefetch-operator"
 
-// Root finds the root of this module from the working directory, which for a
+// FindRoot finds the root of this module from the working directory, which for a
 // test is its package's.
-func Root() (string, error) {
+func FindRoot() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", err
 	}
 	for ; ; dir = filepath.Dir(dir) {
-		if declares(filepath.Join(dir, "go.mod"), module) {
+		if declaresModule(filepath.Join(dir, "go.mod"), module) {
 			return dir, nil
 		}
 		if dir == filepath.Dir(dir) {
@@ -32,7 +32,7 @@ func Root() (string, error) {
 	}
 }
 
-func declares(goMod, module string) bool {
+func declaresModule(goMod, module string) bool {
 	f, err := os.Open(goMod)
 	if err != nil {
 		return false
@@ -46,11 +46,11 @@ func declares(goMod, module string) bool {
 	return false
 }
 
-// Binary returns the path of a program that the Makefile builds from hack/, say
+// FindBinary returns the path of a program that the Makefile builds from hack/, say
 // kube-apiserver or helm: in the folder that KUBEBUILDER_ASSETS names, else in
 // bin/k8s or bin, where `make control-plane cluster-tools` puts them.
-func Binary(name string) (string, error) {
-	root, err := Root()
+func FindBinary(name string) (string, error) {
+	root, err := FindRoot()
 	if err != nil {
 		return "", err
 	}
@@ -71,13 +71,13 @@ func Build(ctx context.Context, name, pkg string) (path string, err error) {
 
 // BuildModule is Build for a command of the module in a folder of this repository.
 func BuildModule(ctx context.Context, name, folder, pkg string) (path string, err error) {
-	root, err := Root()
+	root, err := FindRoot()
 	if err != nil {
 		return "", err
 	}
 	path = filepath.Join(root, "bin", name)
 
-	unlock, err := lock(path + ".lock")
+	unlock, err := lockFile(path + ".lock")
 	if err != nil {
 		return "", fmt.Errorf("building %s: %w", pkg, err)
 	}
@@ -91,9 +91,9 @@ func BuildModule(ctx context.Context, name, folder, pkg string) (path string, er
 	return path, nil
 }
 
-// Make runs make in a folder, as from a shell of its own and not as a part of a make
+// RunMake runs make in a folder, as from a shell of its own and not as a part of a make
 // that runs the test, and returns what it printed; so does an error.
-func Make(ctx context.Context, dir string, args ...string) (string, error) {
+func RunMake(ctx context.Context, dir string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "make", append([]string{"-C", dir}, args...)...)
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=")
@@ -105,8 +105,8 @@ func Make(ctx context.Context, dir string, args ...string) (string, error) {
 	return string(out), err
 }
 
-// lock waits for a file lock: the tests of several packages build the same command.
-func lock(path string) (unlock func() error, err error) {
+// lockFile waits for a file lock: the tests of several packages build the same command.
+func lockFile(path string) (unlock func() error, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}

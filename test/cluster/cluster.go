@@ -59,7 +59,7 @@ const (
 const (
 	// StartTimeout is for one process on a busy machine; usually it takes a few seconds.
 	StartTimeout = 2 * time.Minute
-	// stopGrace is how long a process may take to end by itself.
+	// stopGrace is how long a process may take to end after SIGTERM.
 	stopGrace = 30 * time.Second
 	// tokenLifetime of ServiceAccountConfig: longer than any test or benchmark.
 	tokenLifetime = 12 * time.Hour
@@ -125,7 +125,7 @@ func Start(ctx context.Context, opts Options) (_ *Cluster, err error) {
 	if opts.Bare {
 		return c, nil
 	}
-	root, err := Root()
+	root, err := FindRoot()
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +179,7 @@ func (c *Cluster) Stop() error {
 }
 
 func (c *Cluster) startEtcd(ctx context.Context, opts Options) error {
-	path, err := Binary("etcd")
+	path, err := FindBinary("etcd")
 	if err != nil {
 		return err
 	}
@@ -204,7 +204,7 @@ func (c *Cluster) startEtcd(ctx context.Context, opts Options) error {
 }
 
 func (c *Cluster) startAPIServer(ctx context.Context, opts Options) error {
-	path, err := Binary("kube-apiserver")
+	path, err := FindBinary("kube-apiserver")
 	if err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ func (c *Cluster) startAPIServer(ctx context.Context, opts Options) error {
 		return err
 	}
 	signer, tokens := filepath.Join(dir, "service-accounts.key"), filepath.Join(dir, "tokens.csv")
-	if err := writeKey(signer); err != nil {
+	if err := writeSigningKey(signer); err != nil {
 		return err
 	}
 	token := rand.Text()
@@ -275,8 +275,8 @@ func (c *Cluster) ServingCertificate() (tls.Certificate, error) {
 
 func (c *Cluster) apiServerDir() string { return filepath.Join(c.Dir, "kube-apiserver") }
 
-// writeKey writes a new key to sign ServiceAccount tokens with.
-func writeKey(path string) error {
+// writeSigningKey writes a new key to sign ServiceAccount tokens with.
+func writeSigningKey(path string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err

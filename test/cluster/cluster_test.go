@@ -110,7 +110,7 @@ func testUserRoles(t *testing.T, c *Cluster) {
 }
 
 func testPodSecurity(t *testing.T, c *Cluster) {
-	root, err := Root()
+	root, err := FindRoot()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func testPodSecurity(t *testing.T, c *Cluster) {
 }
 
 func testKubeconfig(t *testing.T, c *Cluster) {
-	kubectl, err := Binary("kubectl")
+	kubectl, err := FindBinary("kubectl")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func testRestart(t *testing.T, c *Cluster) {
 	}
 	for _, p := range []*Process{c.APIServer, c.Etcd} {
 		p.Kill()
-		if p.Running() {
+		if p.IsRunning() {
 			t.Fatalf("%s runs after Kill", p.Name)
 		}
 		if err := p.Start(ctx); err != nil {
@@ -191,17 +191,17 @@ func TestProcess(t *testing.T) {
 		t.Cleanup(p.Kill)
 		return p
 	}
-	t.Run("output is kept, and passed on line by line", func(t *testing.T) {
+	t.Run("output is kept, and passed on", func(t *testing.T) {
 		var tee bytes.Buffer
 		p := shell(t, "printf 'one\\ntw'; echo o; echo $WORD; printf rest")
-		p.Env, p.Tee = []string{"WORD=three"}, Prefix(&tee, "sh | ")
+		p.Env, p.Tee = []string{"WORD=three"}, &tee
 		if err := errors.Join(p.Start(t.Context()), p.Wait(t.Context())); err != nil {
 			t.Fatal(err)
 		}
 		if got, want := p.Output(), "one\ntwo\nthree\nrest"; got != want {
 			t.Errorf("kept %q, want %q", got, want)
 		}
-		if got, want := tee.String(), "sh | one\nsh | two\nsh | three\n"; got != want {
+		if got, want := tee.String(), p.Output(); got != want {
 			t.Errorf("passed on %q, want %q", got, want)
 		}
 	})
@@ -218,11 +218,11 @@ func TestProcess(t *testing.T) {
 		p.ReadyURL = "http://127.0.0.1:1/"
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		if err := p.Start(ctx); !errors.Is(err, context.DeadlineExceeded) || p.Running() {
-			t.Errorf("got %v, running %t", err, p.Running())
+		if err := p.Start(ctx); !errors.Is(err, context.DeadlineExceeded) || p.IsRunning() {
+			t.Errorf("got %v, running %t", err, p.IsRunning())
 		}
 	})
-	t.Run("Stop lets it end by itself", func(t *testing.T) {
+	t.Run("Stop lets it end in order", func(t *testing.T) {
 		p := shell(t, "trap 'echo bye; exit 0' TERM; echo hi; while :; do sleep 0.01; done")
 		if err := p.Start(t.Context()); err != nil {
 			t.Fatal(err)
@@ -241,8 +241,8 @@ func TestProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(t, "it runs", func() bool { return strings.HasSuffix(p.Output(), "\n") })
-		if err := p.Stop(t.Context(), 50*time.Millisecond); err == nil || p.Running() {
-			t.Errorf("got %v, running %t", err, p.Running())
+		if err := p.Stop(t.Context(), 50*time.Millisecond); err == nil || p.IsRunning() {
+			t.Errorf("got %v, running %t", err, p.IsRunning())
 		}
 		eventually(t, "the child is dead", func() bool { return dead(strings.TrimSpace(p.Output())) })
 	})
@@ -259,8 +259,8 @@ func TestProcess(t *testing.T) {
 		if err := p.Stop(t.Context(), 10*time.Second); err != nil {
 			t.Error(err)
 		}
-		if err := <-restarted; err != nil || !p.Running() {
-			t.Errorf("got %v, running %t", err, p.Running())
+		if err := <-restarted; err != nil || !p.IsRunning() {
+			t.Errorf("got %v, running %t", err, p.IsRunning())
 		}
 		p.Kill()
 	})
@@ -279,7 +279,7 @@ func TestProcess(t *testing.T) {
 	})
 }
 
-// dead tells whether no process has the ID, or one whose parent has not yet noticed its end.
+// dead says whether no process has the ID, or one whose parent has not yet noticed its end.
 func dead(pid string) bool {
 	stat, err := os.ReadFile("/proc/" + pid + "/stat")
 	return err != nil || strings.Contains(string(stat), ") Z ")

@@ -20,7 +20,7 @@ func (c *Cluster) Kubectl(ctx context.Context, args ...string) (*exec.Cmd, error
 
 // FindKubectl prefers the kubectl that was built with the API server to that of PATH.
 func FindKubectl() (path string, err error) {
-	path, err = Binary("kubectl")
+	path, err = FindBinary("kubectl")
 	if err == nil {
 		return path, nil
 	}

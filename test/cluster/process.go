@@ -25,7 +25,7 @@ const (
 	readyPoll = 25 * time.Millisecond
 )
 
-// Process is a program that runs beside the test, like an exec.Cmd that can be
+// Process is a program that runs next to the test, like an exec.Cmd that can be
 // started again after it has ended. It never outlives the program that started
 // it (on Linux, not even one that is killed) and takes its children with it.
 type Process struct {
@@ -75,7 +75,7 @@ func (p *Process) Start(ctx context.Context) error {
 func (p *Process) launch() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.run.running() {
+	if p.run.isRunning() {
 		return errors.New("it is running")
 	}
 	cmd := exec.Command(p.Path, p.Args...)
@@ -122,9 +122,9 @@ func (p *Process) waitReady(ctx context.Context) error {
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
 		},
 	}
-	r := p.last()
+	r := p.lastRun()
 	for {
-		last := get(ctx, client, p.ReadyURL)
+		last := checkURL(ctx, client, p.ReadyURL)
 		if last == nil {
 			return nil
 		}
@@ -138,7 +138,7 @@ func (p *Process) waitReady(ctx context.Context) error {
 	}
 }
 
-func get(ctx context.Context, client *http.Client, url string) error {
+func checkURL(ctx context.Context, client *http.Client, url string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
@@ -154,7 +154,7 @@ func get(ctx context.Context, client *http.Client, url string) error {
 	return nil
 }
 
-func (p *Process) last() *run {
+func (p *Process) lastRun() *run {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.run
@@ -162,16 +162,16 @@ func (p *Process) last() *run {
 
 // Done is closed when the process has ended; nil if it was never started.
 func (p *Process) Done() <-chan struct{} {
-	if r := p.last(); r != nil {
+	if r := p.lastRun(); r != nil {
 		return r.done
 	}
 	return nil
 }
 
-// Running tells whether the process was started and has not ended.
-func (p *Process) Running() bool { return p.last().running() }
+// IsRunning says whether the process was started and has not ended.
+func (p *Process) IsRunning() bool { return p.lastRun().isRunning() }
 
-func (r *run) running() bool {
+func (r *run) isRunning() bool {
 	if r == nil {
 		return false
 	}
@@ -215,7 +215,7 @@ func (p *Process) KeepRunning(ctx context.Context, after time.Duration) (ended <
 
 // PID is the process ID of the last start, 0 before the first.
 func (p *Process) PID() int {
-	if r := p.last(); r != nil {
+	if r := p.lastRun(); r != nil {
 		return r.cmd.Process.Pid
 	}
 	return 0
@@ -223,8 +223,8 @@ func (p *Process) PID() int {
 
 // Signal sends a signal to the process alone; none if it has ended.
 func (p *Process) Signal(sig syscall.Signal) error {
-	r := p.last()
-	if !r.running() {
+	r := p.lastRun()
+	if !r.isRunning() {
 		return nil
 	}
 	return p.signal(r, sig)
@@ -240,7 +240,7 @@ func (p *Process) signal(r *run, sig syscall.Signal) error {
 // Wait waits for the process to end and returns how it ended, nil for exit
 // status 0, or ctx's error.
 func (p *Process) Wait(ctx context.Context) error {
-	r := p.last()
+	r := p.lastRun()
 	if r == nil {
 		return nil
 	}
@@ -260,8 +260,8 @@ func (r *run) wait(ctx context.Context) error {
 // when ctx ends, it is killed, which is an error. So is an exit status other
 // than 0, but not the death by the SIGTERM that was sent.
 func (p *Process) Stop(ctx context.Context, grace time.Duration) error {
-	r := p.last()
-	if !r.running() {
+	r := p.lastRun()
+	if !r.isRunning() {
 		return nil
 	}
 	if err := p.signal(r, syscall.SIGTERM); err != nil {
@@ -270,7 +270,7 @@ func (p *Process) Stop(ctx context.Context, grace time.Duration) error {
 	waiting, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
 	err := r.wait(waiting)
-	if r.running() {
+	if r.isRunning() {
 		r.kill()
 		return fmt.Errorf("%s did not stop within %s and was killed", p.Name, grace)
 	}
@@ -285,10 +285,10 @@ func (p *Process) Stop(ctx context.Context, grace time.Duration) error {
 }
 
 // Kill kills the process and its children (SIGKILL) and waits for its end.
-func (p *Process) Kill() { p.last().kill() }
+func (p *Process) Kill() { p.lastRun().kill() }
 
 func (r *run) kill() {
-	if r.running() {
+	if r.isRunning() {
 		_ = syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL)
 		<-r.done
 	}
@@ -325,36 +325,6 @@ func (b *outputBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.String()
-}
-
-// Prefix returns a writer that writes whole lines to w, each after prefix. A
-// last line without an end is written when its end comes.
-func Prefix(w io.Writer, prefix string) io.Writer {
-	return &prefixWriter{w: w, prefix: prefix}
-}
-
-type prefixWriter struct {
-	w      io.Writer
-	prefix string
-	mu     sync.Mutex
-	line   []byte
-}
-
-func (p *prefixWriter) Write(data []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.line = append(p.line, data...)
-	for {
-		end := bytes.IndexByte(p.line, '\n')
-		if end < 0 {
-			return len(data), nil
-		}
-		// One Write a line, so that processes that share w do not mix theirs.
-		if _, err := io.WriteString(p.w, p.prefix+string(p.line[:end+1])); err != nil {
-			return 0, err
-		}
-		p.line = p.line[end+1:]
-	}
 }
 
 // FreePort returns a TCP port on 127.0.0.1 that nobody listened on a moment ago.

@@ -41,7 +41,7 @@ func (c *Cluster) startWorkloads(ctx context.Context, opts Options) error {
 		{"kube-scheduler", []string{"--leader-elect=false", "--authentication-skip-lookup"}},
 		{"kwok", []string{"--manage-all-nodes=true", "--config=" + config}},
 	} {
-		path, err := Binary(program.name)
+		path, err := FindBinary(program.name)
 		if err != nil {
 			return err
 		}

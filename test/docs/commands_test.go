@@ -94,7 +94,7 @@ func (p *page) hasCommands() bool {
 func (d *desk) start(t *testing.T) {
 	t.Helper()
 	var err error
-	d.root, err = cluster.Root()
+	d.root, err = cluster.FindRoot()
 	must(t, err)
 	d.manager, err = cluster.BuildManager(t.Context())
 	must(t, err)
@@ -104,7 +104,7 @@ func (d *desk) start(t *testing.T) {
 	d.edgeOne = edgeOne.Start()
 	path := os.Getenv("PATH")
 	for _, program := range []string{"helm", "kubectl"} {
-		file, err := cluster.Binary(program)
+		file, err := cluster.FindBinary(program)
 		must(t, err)
 		path = filepath.Dir(file) + ":" + path
 	}

@@ -39,7 +39,7 @@ func (h *Held) Waiting() int { return int(h.waiting.Load()) }
 // Taken returns how many requests were held.
 func (h *Held) Taken() int { return h.p.Taken(h.id) }
 
-// Release lets what is held go on, and ends the hold.
+// Release lets what is held continue, and ends the hold.
 func (h *Held) Release() { h.p.RemoveFault(h.id) }
 
 // Drop ends what is held where it is: the connections close. Then the hold ends.
@@ -55,7 +55,7 @@ func (h *Held) end(goOn bool) {
 	})
 }
 
-// wait returns true when the request may go on.
+// wait returns true when the request may continue.
 func (h *Held) wait(ctx context.Context) bool {
 	h.waiting.Add(1)
 	defer h.waiting.Add(-1)

@@ -128,24 +128,24 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	// A client that gave up does not keep its request from arriving.
 	ctx := context.WithoutCancel(r.Context())
-	fired := p.fire(c)
-	if !p.pass(p.closed, fired, atRequest) {
+	struck := p.strikeCall(c)
+	if !p.passStage(p.closed, struck, atRequest) {
 		panic(http.ErrAbortHandler)
 	}
-	spoiler := fired.spoiler()
+	answering := struck.answeringEffect()
 	var resp *http.Response
-	if spoiler == nil || spoiler.Executed {
+	if answering == nil || answering.Executed {
 		if resp, err = p.forward(ctx, r, body); err != nil {
 			panic(http.ErrAbortHandler)
 		}
 		defer func() { _ = resp.Body.Close() }()
 		body, err = io.ReadAll(resp.Body)
 	}
-	if !p.pass(p.closed, fired, atAnswer) || err != nil {
+	if !p.passStage(p.closed, struck, atAnswer) || err != nil {
 		panic(http.ErrAbortHandler)
 	}
-	if spoiler != nil {
-		spoiler.answer(w, c)
+	if answering != nil {
+		answering.answer(w, c)
 		return
 	}
 	maps.Copy(w.Header(), resp.Header)
@@ -198,12 +198,12 @@ func (p *Proxy) watch(w http.ResponseWriter, r *http.Request, c *call) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(p.closed, cancel)()
-	fired := p.fire(c)
-	if !p.pass(ctx, fired, atRequest) {
+	struck := p.strikeCall(c)
+	if !p.passStage(ctx, struck, atRequest) {
 		panic(http.ErrAbortHandler)
 	}
-	if spoiler := fired.spoiler(); spoiler != nil {
-		spoiler.answer(w, c)
+	if answering := struck.answeringEffect(); answering != nil {
+		answering.answer(w, c)
 		return
 	}
 	open := &openWatch{cut: cancel, call: c}
@@ -230,7 +230,7 @@ func (p *Proxy) watch(w http.ResponseWriter, r *http.Request, c *call) {
 	_ = flusher.Flush()
 	for events := bufio.NewReader(resp.Body); ; {
 		event, err := events.ReadBytes('\n')
-		if len(event) > 0 && p.delivers(ctx, open, event) {
+		if len(event) > 0 && p.deliversEvent(ctx, open, event) {
 			_, _ = w.Write(event)
 			_ = flusher.Flush()
 		}
@@ -242,13 +242,13 @@ func (p *Proxy) watch(w http.ResponseWriter, r *http.Request, c *call) {
 	}
 }
 
-// delivers takes an event through the faults, and says whether it gets through.
-func (p *Proxy) delivers(ctx context.Context, w *openWatch, event []byte) bool {
+// deliversEvent takes an event through the faults, and says whether it gets through.
+func (p *Proxy) deliversEvent(ctx context.Context, w *openWatch, event []byte) bool {
 	c := *w.call
 	c.verb, c.body = eventVerb, event
-	fired := p.fire(&c)
+	struck := p.strikeCall(&c)
 	p.mu.Lock()
-	for _, f := range fired {
+	for _, f := range struck {
 		if f.Effect.Drop {
 			f.deafened[w], w.deaf = true, true
 		}
@@ -258,7 +258,7 @@ func (p *Proxy) delivers(ctx context.Context, w *openWatch, event []byte) bool {
 	if deaf {
 		return false
 	}
-	if !p.pass(ctx, fired, atRequest) {
+	if !p.passStage(ctx, struck, atRequest) {
 		w.cut()
 		return false
 	}
@@ -272,7 +272,7 @@ func (p *Proxy) CutWatches(m Match) int {
 	defer p.mu.Unlock()
 	n := 0
 	for w := range p.watches {
-		if m.selects(w.call) {
+		if m.selectsCall(w.call) {
 			w.cut()
 			n++
 		}
@@ -300,9 +300,8 @@ func (e Effect) answer(w http.ResponseWriter, c *call) {
 	_ = json.NewEncoder(w).Encode(status)
 }
 
-// ended notes how often a fault struck, and lets go what it has hold of. The
-// caller holds p.mu.
-func (p *Proxy) ended(f *activeFault) {
+// endFaultLocked notes how often a fault struck, and releases what it holds.
+func (p *Proxy) endFaultLocked(f *activeFault) {
 	p.taken[f.id] = f.taken
 	if f.held != nil {
 		f.held.end(true)
@@ -317,7 +316,7 @@ func (p *Proxy) removeFaults(which func(*activeFault) bool) {
 	defer p.mu.Unlock()
 	p.faults = slices.DeleteFunc(p.faults, func(f *activeFault) bool {
 		if which(f) {
-			p.ended(f)
+			p.endFaultLocked(f)
 			return true
 		}
 		return false

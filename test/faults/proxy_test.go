@@ -103,7 +103,7 @@ func TestProxy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { test(t, c) })
 	}
-	t.Run("it goes on when the API server is back", func(t *testing.T) { testProxyRestart(t, c) }) // alone, and last
+	t.Run("it continues when the API server is back", func(t *testing.T) { testProxyRestart(t, c) }) // alone, and last
 }
 
 func testProxyMatches(t *testing.T, c *cluster.Cluster) {

@@ -21,8 +21,8 @@ import (
 	"time"
 )
 
-// Fault is a misbehaviour: what it befalls and what it does. When several
-// befall a request, their delays and holds add up, and the first one that says
+// Fault is a misbehaviour: which requests it strikes and what it does to them. When several
+// strike a request, their delays and holds add up, and the first one that says
 // something about the answer decides it.
 type Fault struct {
 	Match  Match
@@ -52,7 +52,7 @@ type Match struct {
 
 const eventVerb = "event"
 
-// Effect is what befalls a request. One that says anything about the answer
+// Effect is what happens to a request that a fault strikes. One that says anything about the answer
 // (Status, Close) keeps the API server from executing it unless Executed is set.
 type Effect struct {
 	// Delay is before the API server sees the request (or the client the event),
@@ -64,7 +64,7 @@ type Effect struct {
 	// Status is an HTTP status to answer with, and a metav1.Status that fits: 409
 	// is a conflict, 410 an expired resourceVersion (a watch that gets one lists
 	// anew, as after a compaction of etcd), 429 the API server's own throttling,
-	// with a Retry-After of a second that makes client-go try again by itself, 500
+	// with a Retry-After of a second that makes client-go retry, 500
 	// and 503 trouble inside, 504 a time-out there.
 	Status int
 	// Close closes the connection without an answer: a load balancer or an API
@@ -72,7 +72,7 @@ type Effect struct {
 	Close bool
 	// Drop, for events, swallows one and all that follow on the same connection: a
 	// peer that is gone without a word. When the fault ends, the connection is
-	// closed, as no TCP connection goes on after a gap; the client, which noticed
+	// closed, as no TCP connection continues after a gap; the client, which noticed
 	// nothing until then, watches on from the last event it got.
 	Drop bool
 
@@ -113,7 +113,7 @@ type activeFault struct {
 	deafened       map[*openWatch]bool
 }
 
-func (m Match) selects(c *call) bool {
+func (m Match) selectsCall(c *call) bool {
 	return (m.Verb == c.verb || m.Verb == "" && c.verb != eventVerb) &&
 		(m.Resource == "" || m.Resource == c.resource) &&
 		(m.Namespace == "" || m.Namespace == c.namespace) &&
@@ -121,10 +121,10 @@ func (m Match) selects(c *call) bool {
 		bytes.Contains(c.body, []byte(m.Body))
 }
 
-// takes says whether the fault befalls a request, and counts it.
-func (f *activeFault) takes(c *call) bool {
+// strikesCall says whether the fault strikes a request, and counts it.
+func (f *activeFault) strikesCall(c *call) bool {
 	m := f.Match
-	if !m.selects(c) {
+	if !m.selectsCall(c) {
 		return false
 	}
 	f.matched++
@@ -138,24 +138,24 @@ func (f *activeFault) takes(c *call) bool {
 	return true
 }
 
-// firedFaults are the faults that befall one request.
-type firedFaults []*activeFault
+// struckFaults are the faults that strike one request.
+type struckFaults []*activeFault
 
-// fire returns the faults that befall a request.
-func (p *Proxy) fire(c *call) (fired firedFaults) {
+// strikeCall returns the faults that strike a request.
+func (p *Proxy) strikeCall(c *call) (struck struckFaults) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, f := range p.faults {
-		if f.takes(c) {
-			fired = append(fired, f)
+		if f.strikesCall(c) {
+			struck = append(struck, f)
 		}
 	}
-	return fired
+	return struck
 }
 
-// spoiler returns the effect that decides the answer, if any does.
-func (fired firedFaults) spoiler() *Effect {
-	for _, f := range fired {
+// answeringEffect returns the effect that decides the answer, if any does.
+func (struck struckFaults) answeringEffect() *Effect {
+	for _, f := range struck {
 		if f.Effect.Status != 0 || f.Effect.Close {
 			return &f.Effect
 		}
@@ -163,10 +163,10 @@ func (fired firedFaults) spoiler() *Effect {
 	return nil
 }
 
-// pass takes a request through a stage: it waits as long as its faults say, and
+// passStage takes a request through a stage: it waits as long as its faults say, and
 // returns false if the request goes no further.
-func (p *Proxy) pass(ctx context.Context, fired firedFaults, at stage) bool {
-	for _, f := range fired {
+func (p *Proxy) passStage(ctx context.Context, struck struckFaults, at stage) bool {
+	for _, f := range struck {
 		delay := f.Effect.Delay
 		if at == atAnswer {
 			delay = f.Effect.AnswerDelay
@@ -191,7 +191,7 @@ func (p *Proxy) AddFault(f Fault) int { return p.addFault(f).id }
 
 func (p *Proxy) addFault(f Fault) *activeFault {
 	if err := f.validate(); err != nil {
-		panic("test-cluster: " + err.Error())
+		panic("faults: " + err.Error())
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -207,13 +207,13 @@ func (p *Proxy) addFault(f Fault) *activeFault {
 	return added
 }
 
-// RemoveFault ends a misbehaviour. What it holds goes on.
+// RemoveFault ends a misbehaviour. What it holds continues.
 func (p *Proxy) RemoveFault(id int) { p.removeFaults(func(f *activeFault) bool { return f.id == id }) }
 
 // ClearFaults ends all misbehaviour.
 func (p *Proxy) ClearFaults() { p.removeFaults(func(*activeFault) bool { return true }) }
 
-// Taken returns how many requests, or events, a fault has befallen, also after
+// Taken returns how many requests, or events, a fault has struck, also after
 // its end.
 func (p *Proxy) Taken(id int) int {
 	p.mu.Lock()

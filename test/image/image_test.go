@@ -75,12 +75,12 @@ func run(m *testing.M) int {
 	if err == nil {
 		defer func() { _ = os.RemoveAll(dir) }()
 		shared.dist = filepath.Join(dir, "dist")
-		shared.root, err = cluster.Root()
+		shared.root, err = cluster.FindRoot()
 	}
 	if err == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 		defer cancel()
-		_, err = cluster.Make(ctx, shared.root, append(release(), "DIST="+shared.dist)...)
+		_, err = cluster.RunMake(ctx, shared.root, append(release(), "DIST="+shared.dist)...)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "image:", err)

@@ -53,7 +53,7 @@ var shared struct {
 func TestMain(m *testing.M) {
 	os.Exit(cluster.RunTests(m, cluster.Options{Bare: true, Workloads: true}, func(c *cluster.Cluster, manager string) (err error) {
 		shared.cluster, shared.manager = c, manager
-		shared.root, err = cluster.Root()
+		shared.root, err = cluster.FindRoot()
 		return err
 	}))
 }
@@ -105,7 +105,7 @@ func (s *site) must(err error) {
 // command runs a tool as the cluster's administrator and returns what it printed.
 func (s *site) command(name string, args ...string) (string, error) {
 	s.t.Helper()
-	path, err := cluster.Binary(name)
+	path, err := cluster.FindBinary(name)
 	s.must(err)
 	cmd := exec.CommandContext(s.t.Context(), path, args...)
 	cmd.Dir = shared.root

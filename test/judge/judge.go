@@ -53,7 +53,7 @@ type Kind string
 // The kinds of defects.
 const (
 	Duplicate Kind = "duplicate" // EdgeOne executed a URL more often than runs asked for it
-	Loss      Kind = "loss"      // a URL was not executed, or a status does not tell of its job
+	Loss      Kind = "loss"      // a URL was not executed, or a status does not name its job
 	Stuck     Kind = "stuck"     // a task has not come to an end
 	Miscount  Kind = "miscount"  // the counts of a status do not add up
 )

@@ -19,7 +19,7 @@ const (
 	broken = "https://www.example.com/broken/d"
 )
 
-// finishedTask is a task that EdgeOne's jobs have finished with so many failed targets.
+// finishedTask is a task that EdgeOne's jobs have finished with the given number of failed targets.
 func finishedTask(failed int32, targets []string, jobs ...v1alpha1.Job) v1alpha1.PrefetchTask {
 	task := v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "task"}}
 	task.Spec.ZoneID = "zone-1"

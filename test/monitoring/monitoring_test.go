@@ -33,7 +33,7 @@ func TestEachAlertFiresWhenItShouldAndNotElse(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs promtool; skipped with -short")
 	}
-	promtool, err := cluster.Binary("promtool")
+	promtool, err := cluster.FindBinary("promtool")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -147,7 +147,7 @@ func (l *load) lose(context.Context) error {
 	return nil
 }
 
-// task makes a task of so many URLs, some of which fail.
+// task creates a task of the given number of URLs, some of which fail.
 func (l *load) task(ctx context.Context, zoneID string, urls int, change func(*v1alpha1.PrefetchTask)) error {
 	l.made++
 	task := &v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{

@@ -196,7 +196,7 @@ type Target struct{ Expr, LegendFormat string }
 // ReadDashboard reads the chart's dashboard.
 func ReadDashboard() (Dashboard, error) {
 	var dashboard Dashboard
-	root, err := cluster.Root()
+	root, err := cluster.FindRoot()
 	if err != nil {
 		return dashboard, err
 	}
@@ -229,7 +229,7 @@ type Alert struct {
 
 // ReadAlerts reads the chart's alerts.
 func ReadAlerts() ([]Alert, error) {
-	root, err := cluster.Root()
+	root, err := cluster.FindRoot()
 	if err != nil {
 		return nil, err
 	}

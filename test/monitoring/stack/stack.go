@@ -62,14 +62,14 @@ func Start(ctx context.Context) (_ *Stack, err error) {
 			err = errors.Join(err, w.Stop())
 		}
 	}()
-	if w.root, err = cluster.Root(); err != nil {
+	if w.root, err = cluster.FindRoot(); err != nil {
 		return nil, err
 	}
 	manager, err := cluster.BuildManager(ctx)
 	if err != nil {
 		return nil, err
 	}
-	prometheus, err := cluster.Binary("prometheus")
+	prometheus, err := cluster.FindBinary("prometheus")
 	if err != nil {
 		return nil, err
 	}
