@@ -21,8 +21,8 @@ KUBECTL ?= $(or $(shell command -v kubectl),bin/k8s/kubectl)
 # The modules here: the operator's own, those of the tools and those of some tests.
 MODULES = $(patsubst ./%/,%,$(sort $(dir $(shell find . \( -name node_modules -o -path ./bin -o -name '.?*' \) -prune -o -name go.mod -print))))
 # Where code of ours is in other modules than the operator's. `make bench` alone vets one
-# more, hack/bench/baseline/crossplane, which takes minutes to compile for the first time.
-OWN_FOLDERS := test/conformance hack/image hack/bench/baseline/edgeone hack/bench/baseline/script hack/bench/baseline/kubebuilder
+# more, test/bench/baseline/crossplane, which takes minutes to compile for the first time.
+OWN_FOLDERS := test/conformance hack/image test/bench/baseline/edgeone test/bench/baseline/script test/bench/baseline/kubebuilder
 
 # go.mod's version of a module: $(call version,FOLDER,MODULE)
 version = $(shell awk '$$1 == "$(2)" && $$2 ~ /^v/ { print $$2 }' $(1)/go.mod)
@@ -79,8 +79,8 @@ BENCH_SCALE ?= 1
 .PHONY: bench
 bench: prerequisites control-plane ## Measure it all against what people do today (an hour), for docs/benchmarks.md; BENCH_RUN selects, BENCH_SCALE=0.05 tries
 	@echo "Vetting the Crossplane baseline (about 4 minutes the first time)…"
-	cd hack/bench/baseline/crossplane && go vet ./...
-	go run ./hack/bench -run='$(BENCH_RUN)' -scale=$(BENCH_SCALE)
+	cd test/bench/baseline/crossplane && go vet ./...
+	go run ./test/bench -run='$(BENCH_RUN)' -scale=$(BENCH_SCALE)
 
 .PHONY: fmt
 fmt: bin/golangci-lint ## Format the Go code
@@ -98,7 +98,7 @@ CHAOS_DURATION ?= 10m
 CHAOS_SEED ?= 0
 .PHONY: chaos
 chaos: build control-plane ## Let everything go wrong at once and count duplicates and losses; CHAOS_DURATION (10m), CHAOS_SEED
-	go run ./hack/chaos -duration=$(CHAOS_DURATION) -seed=$(CHAOS_SEED)
+	go run ./test/chaos -duration=$(CHAOS_DURATION) -seed=$(CHAOS_SEED)
 
 HISTORIES ?= 10000
 .PHONY: histories
@@ -122,16 +122,16 @@ fuzz: prerequisites ## Fuzz what comes from outside, each target for FUZZ_TIME (
 	done
 
 .PHONY: measure
-measure: prerequisites ## Print the size and shape of the shipped code: packages, files, functions, names, mutexes
-	go run ./hack/measure
+measure: prerequisites ## Print the size and shape of the shipped code (packages, files, functions, names, mutexes), and the size of hack/
+	go run ./test/measure
 
 .PHONY: mutations
 mutations: prerequisites ## Take one safeguard at a time away and see which test notices; RUN selects by name or file
-	go run ./hack/mutations -run='$(RUN)'
+	go run ./test/mutations -run='$(RUN)'
 
 .PHONY: dashboard
 dashboard: build control-plane bin/prometheus ## Draw the Grafana dashboard of managers under load (4 minutes in all), for docs/monitoring.md
-	go run ./hack/dashboard
+	go run ./test/monitoring/dashboard
 
 ##@ Generated files
 

@@ -8,21 +8,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
-	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/log/zap"
-
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 const (
@@ -40,7 +34,7 @@ func main() {
 		syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	go endWithParent(stop)
-	log.SetLogger(zap.New(zap.WriteTo(io.Discard))) // controller-runtime's, of our own watch
+	cluster.SilenceClients()
 	if err := run(ctx, os.Getenv("DEMO_ONCE") == "1"); err != nil {
 		fmt.Fprintf(os.Stderr, "\ndemo: %v\n", err)
 		os.Exit(1)
@@ -76,121 +70,84 @@ func run(ctx context.Context, once bool) (err error) {
 
 // demo is what runs, and where.
 type demo struct {
-	cluster    *devcluster.Cluster
-	manager    *devcluster.Process
-	edgeOne    simulator.Control
-	kubectl    string
-	kubeconfig string
-	tasks      *taskWatch
-	logs       []*os.File
+	cluster *cluster.Cluster
+	manager *cluster.Manager
+	edgeOne simulator.Control
+	kubectl string
+	tasks   *taskWatch
+	logs    []*os.File
 }
 
 // start starts everything. What it returns is to be stopped, even beside an error.
 func start(ctx context.Context) (*demo, error) {
-	managerPath, err := devcluster.Build(ctx, "manager", "./cmd")
+	managerPath, err := cluster.BuildManager(ctx)
 	if err != nil {
 		return nil, err
 	}
-	simulatorPath, err := devcluster.Build(ctx, "simulator", "./cmd/simulator")
+	simulatorPath, err := cluster.Build(ctx, "simulator", "./cmd/simulator")
 	if err != nil {
 		return nil, err
 	}
-	kubectl, err := findKubectl()
+	kubectl, err := cluster.FindKubectl()
 	if err != nil {
 		return nil, err
 	}
 	step("etcd and kube-apiserver, with the CRD and the RBAC of config/")
-	cluster, err := devcluster.Start(ctx, devcluster.Options{})
+	kube, err := cluster.Start(ctx, cluster.Options{})
 	if err != nil {
 		return nil, err
 	}
-	d := &demo{cluster: cluster, kubectl: kubectl, kubeconfig: filepath.Join(cluster.Dir, "kubeconfig")}
-	if err := devcluster.WriteKubeconfig(d.kubeconfig, cluster.Admin, "default"); err != nil {
-		return d, err
-	}
+	d := &demo{cluster: kube, kubectl: kubectl}
 	step("a simulated EdgeOne, whose prefetches take " + jobDuration.String())
 	if err := d.startSimulator(ctx, simulatorPath); err != nil {
 		return d, err
 	}
-	step("the manager, as ServiceAccount " + devcluster.ServiceAccount)
+	step("the manager, as ServiceAccount " + cluster.ServiceAccount)
 	if err := d.startManager(ctx, managerPath); err != nil {
 		return d, err
 	}
-	d.tasks, err = watchTasks(ctx, cluster.Admin)
+	d.tasks, err = watchTasks(ctx, kube)
 	return d, err
 }
 
 func step(what string) { fmt.Println("Starting " + what) }
 
-// findKubectl prefers the kubectl that was built with the API server.
-func findKubectl() (string, error) {
-	path, err := devcluster.Binary("kubectl")
-	if err != nil {
-		var notFound error
-		if path, notFound = exec.LookPath("kubectl"); notFound != nil {
-			return "", err
-		}
-	}
-	return path, nil
-}
-
 func (d *demo) startSimulator(ctx context.Context, path string) error {
-	port, err := devcluster.FreePort()
+	address, err := cluster.FreeAddress()
 	if err != nil {
 		return err
 	}
-	address := "127.0.0.1:" + strconv.Itoa(port)
 	d.edgeOne.URL = "http://" + address
-	_, err = d.run(ctx, &devcluster.Process{
+	return d.run(ctx, &cluster.Process{
 		Name: "simulator", Path: path, ReadyURL: d.edgeOne.URL + "/_simulator/",
 		Args: []string{"--listen=" + address, "--job-duration=" + jobDuration.String()},
 	})
-	return err
 }
 
-func (d *demo) startManager(ctx context.Context, path string) error {
-	account, err := d.cluster.ServiceAccountConfig(ctx)
-	if err != nil {
-		return err
-	}
-	kubeconfig := filepath.Join(d.cluster.Dir, "manager.kubeconfig")
-	if err := devcluster.WriteKubeconfig(kubeconfig, account, devcluster.Namespace); err != nil {
-		return err
-	}
-	port, err := devcluster.FreePort()
-	if err != nil {
-		return err
-	}
-	health := "127.0.0.1:" + strconv.Itoa(port)
-	d.manager, err = d.run(ctx, &devcluster.Process{
-		Name: "manager", Path: path, ReadyURL: "http://" + health + "/readyz",
+func (d *demo) startManager(ctx context.Context, path string) (err error) {
+	d.manager, err = d.cluster.NewManager(ctx, cluster.ManagerOptions{
+		Path: path, EdgeOne: d.edgeOne.URL, Env: cluster.DemoCredentials(),
 		Args: []string{
-			"--kubeconfig=" + kubeconfig,
 			"--leader-elect=false",
-			"--metrics-bind-address=0",
-			"--health-probe-bind-address=" + health,
-			"--teo-endpoint=" + d.edgeOne.URL,
 			"--poll-interval=1s",  // not 5s and
 			"--quota-interval=5s", // not 10m, for people who wait at a screen
 		},
-		Env: []string{
-			"TENCENTCLOUD_SECRET_ID=AKIDdemo",
-			"TENCENTCLOUD_SECRET_KEY=demo-secret-key",
-			"TENCENTCLOUD_TOKEN=",
-		},
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return d.run(ctx, d.manager.Process)
 }
 
 // run starts a process that the cluster will stop, with a log file named after it.
-func (d *demo) run(ctx context.Context, p *devcluster.Process) (*devcluster.Process, error) {
+func (d *demo) run(ctx context.Context, p *cluster.Process) error {
 	logFile, err := os.Create(d.log(p.Name))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	d.logs = append(d.logs, logFile)
 	p.Tee = logFile
-	return p, d.cluster.Run(ctx, p)
+	return d.cluster.Run(ctx, p)
 }
 
 func (d *demo) log(name string) string { return filepath.Join(d.cluster.Dir, name+".log") }
@@ -208,8 +165,10 @@ func (d *demo) stop() error {
 
 // kubectlOutput runs kubectl as administrator of the demo's cluster.
 func (d *demo) kubectlOutput(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, d.kubectl, args...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+d.kubeconfig, "KUBECACHEDIR="+filepath.Join(d.cluster.Dir, "kubectl"))
+	cmd, err := d.cluster.Kubectl(ctx, args...)
+	if err != nil {
+		return "", err
+	}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("kubectl %s: %w\n%s", strings.Join(args, " "), err, out)

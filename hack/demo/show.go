@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 // width is how long a printed line may be.
@@ -23,7 +23,7 @@ const width = 100
 
 // show applies the samples, follows them to their ends and says what came out.
 func (d *demo) show(ctx context.Context) error {
-	root, err := devcluster.Root()
+	root, err := cluster.FindRoot()
 	if err != nil {
 		return err
 	}
@@ -90,8 +90,7 @@ func (d *demo) failure(what string) error {
 
 func (d *demo) managerLog() {
 	title("The end of the manager's log")
-	lines := strings.Split(strings.TrimSpace(d.manager.Output()), "\n")
-	fmt.Println(strings.Join(lines[max(0, len(lines)-40):], "\n"))
+	fmt.Println(d.manager.LastLines(40))
 }
 
 // describe prints what a task's status says.
@@ -203,7 +202,7 @@ curl %[3]s/_simulator/
 
 Ctrl-C ends the demo and removes all of it. Until then, what changes:
 
-`, d.kubeconfig, filepath.Dir(d.kubectl), d.edgeOne.URL, d.log("manager"), d.log("simulator"))
+`, d.cluster.Kubeconfig, filepath.Dir(d.kubectl), d.edgeOne.URL, d.log("manager"), d.log("simulator"))
 	d.tasks.printHeader()
 }
 

@@ -10,12 +10,9 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/rest"
-	toolscache "k8s.io/client-go/tools/cache"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 // samples are the tasks of config/samples and what each of them comes to.
@@ -88,43 +85,19 @@ type taskWatch struct {
 	printed map[string]string // the last line of each
 }
 
-func watchTasks(ctx context.Context, cfg *rest.Config) (*taskWatch, error) {
-	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		return nil, err
-	}
-	informers, err := cache.New(cfg, cache.Options{Scheme: scheme})
-	if err != nil {
-		return nil, err
-	}
-	informer, err := informers.GetInformer(ctx, &v1alpha1.PrefetchTask{}, cache.BlockUntilSynced(false))
-	if err != nil {
-		return nil, err
-	}
+func watchTasks(ctx context.Context, kube *cluster.Cluster) (*taskWatch, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	changes := make(chan change, 1000) // what comes while nobody looks keeps its time
-	send := func(obj any, deleted bool) {
-		if last, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
-			obj = last.Obj
-		}
+	ended, err := kube.WatchTasks(ctx, func(task *v1alpha1.PrefetchTask, gone bool) {
 		select {
-		case changes <- change{obj.(*v1alpha1.PrefetchTask), deleted, time.Now()}:
+		case changes <- change{task, gone, time.Now()}:
 		case <-ctx.Done():
 		}
-	}
-	if _, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    func(obj any) { send(obj, false) },
-		UpdateFunc: func(_, obj any) { send(obj, false) },
-		DeleteFunc: func(obj any) { send(obj, true) },
-	}); err != nil {
+	})
+	if err != nil {
 		cancel()
 		return nil, err
 	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = informers.Start(ctx) // ends with ctx
-	}()
 	return &taskWatch{
 		stop:    func() { cancel(); <-ended },
 		changes: changes,

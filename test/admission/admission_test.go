@@ -1,6 +1,11 @@
-// Package admission holds the rules of the CRD against a real API server: what it
-// takes, what it says when it refuses, what happens to tasks that were stored
-// under other rules, and what the rules cost.
+// Package admission tests the rules of the CRD on a real API server: what it accepts, what
+// it says when it refuses, what happens to tasks that were stored under other rules, and
+// what the rules cost.
+//
+//   - admission: the rules
+//   - bench: their cost in CPU time of the API server
+//
+// It runs no manager and knows nothing of EdgeOne.
 package admission
 
 import (
@@ -22,8 +27,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 func TestMain(m *testing.M) {
@@ -42,7 +47,7 @@ func newTask(name string, targets ...string) *v1alpha1.PrefetchTask {
 
 // The cases are those of internal/target.
 func TestTheAPIServerTakesTheTargetsThatCheckTakes(t *testing.T) {
-	cluster := devcluster.ForTest(t, devcluster.Options{})
+	kube := cluster.ForTest(t, cluster.Options{})
 	text, err := os.ReadFile("../../internal/target/testdata/check.json")
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +68,7 @@ func TestTheAPIServerTakesTheTargetsThatCheckTakes(t *testing.T) {
 				want = "should match" // in a query no rule but the pattern finds it
 			}
 			for _, u := range tt.URLs {
-				err := cluster.Client.Create(t.Context(), newTask("any", h, u), client.DryRunAll)
+				err := kube.Client.Create(t.Context(), newTask("any", h, u), client.DryRunAll)
 				switch {
 				case want == "" && err != nil:
 					t.Errorf("%q is refused: %v", u, err)
@@ -78,17 +83,17 @@ func TestTheAPIServerTakesTheTargetsThatCheckTakes(t *testing.T) {
 		})
 	}
 	t.Run("length", func(t *testing.T) {
-		if err := cluster.Client.Create(t.Context(), newTask("any", longest), client.DryRunAll); err != nil {
+		if err := kube.Client.Create(t.Context(), newTask("any", longest), client.DryRunAll); err != nil {
 			t.Errorf("as long as it may be: %v", err)
 		}
-		if err := cluster.Client.Create(t.Context(), newTask("any", longest+"x"), client.DryRunAll); err == nil || !strings.Contains(err.Error(), "spec.targets[0]: Too long") {
+		if err := kube.Client.Create(t.Context(), newTask("any", longest+"x"), client.DryRunAll); err == nil || !strings.Contains(err.Error(), "spec.targets[0]: Too long") {
 			t.Errorf("too long: %v", err)
 		}
 	})
 }
 
 func TestARefusalNamesTheTarget(t *testing.T) {
-	cluster := devcluster.ForTest(t, devcluster.Options{})
+	kube := cluster.ForTest(t, cluster.Options{})
 	for _, tt := range []struct{ name, url, want string }{
 		{"scheme", "www.example.com/a", `"www.example.com/a" must be a full URL that starts with`},
 		{"wildcard", "https://h/*.js", `spec.targets[1]: Invalid value: "https://h/*.js"`},
@@ -99,7 +104,7 @@ func TestARefusalNamesTheTarget(t *testing.T) {
 		{"host", "https://me@h/", `"https://me@h/" must be a valid URL`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			err := cluster.Client.Create(t.Context(), newTask("any", "https://h/", tt.url), client.DryRunAll)
+			err := kube.Client.Create(t.Context(), newTask("any", "https://h/", tt.url), client.DryRunAll)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%v, want %q in it", err, tt.want)
 			}
@@ -110,7 +115,7 @@ func TestARefusalNamesTheTarget(t *testing.T) {
 // The rules must fit into the API server's limits on cost for any task that fits
 // into etcd, and leave room for a status.
 func TestTheLargestTasksAreTakenAndHaveRoomForAStatus(t *testing.T) {
-	cluster := devcluster.ForTest(t, devcluster.Options{})
+	kube := cluster.ForTest(t, cluster.Options{})
 	const limit = 1_550_000 // of bytes, with 3 for each URL
 	for _, tt := range []struct {
 		name  string
@@ -132,7 +137,7 @@ func TestTheLargestTasksAreTakenAndHaveRoomForAStatus(t *testing.T) {
 				urls = append(urls, u+strings.Repeat(tt.fill, room/len(tt.fill)))
 			}
 			task := newTask("largest", urls...)
-			if err := cluster.Client.Create(t.Context(), task); err != nil {
+			if err := kube.Client.Create(t.Context(), task); err != nil {
 				t.Fatalf("%.500s", err)
 			}
 			task.Status.Run = strings.Repeat("r", 64)
@@ -140,10 +145,10 @@ func TestTheLargestTasksAreTakenAndHaveRoomForAStatus(t *testing.T) {
 			for range 7 {
 				task.Status.FailedTargets = append(task.Status.FailedTargets, task.Status.FailedTargets[0])
 			}
-			if err := cluster.Client.Status().Update(t.Context(), task); err != nil {
+			if err := kube.Client.Status().Update(t.Context(), task); err != nil {
 				t.Errorf("a status of 16 KB: %.500s", err)
 			}
-			if err := cluster.Client.Delete(t.Context(), task); err != nil {
+			if err := kube.Client.Delete(t.Context(), task); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -153,7 +158,7 @@ func TestTheLargestTasksAreTakenAndHaveRoomForAStatus(t *testing.T) {
 // crd is the CRD of config/ after a change of its schema.
 func crd(t testing.TB, change func(spec map[string]any)) *unstructured.Unstructured {
 	t.Helper()
-	root, err := devcluster.Root()
+	root, err := cluster.FindRoot()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,8 +222,8 @@ func until(t testing.TB, what string, done func(context.Context) bool) {
 
 // An upgrade must not lock up tasks that its rules would refuse.
 func TestATaskFromBeforeTheRulesCanBeFollowedAndEdited(t *testing.T) {
-	cluster := devcluster.ForTest(t, devcluster.Options{Bare: true})
-	c := cluster.Client
+	kube := cluster.ForTest(t, cluster.Options{Bare: true})
+	c := kube.Client
 	apply(t, c, crd(t, withoutRules))
 	const bad = "https://user@h:0/%zz a\u200b"
 	old := func(name string) *v1alpha1.PrefetchTask {

@@ -17,7 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
 
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 // BenchmarkStatusWrites tells how many statuses the API server writes a second with
@@ -27,9 +27,9 @@ import (
 //
 //	go test -run=^$ -bench=StatusWrites -benchtime=20x ./test/admission
 func BenchmarkStatusWrites(b *testing.B) {
-	cluster := devcluster.ForTest(b, devcluster.Options{Bare: true})
-	apply(b, cluster.Client, crd(b, nil))
-	apply(b, cluster.Client, inGroup("without.example.com", crd(b, func(spec map[string]any) {
+	kube := cluster.ForTest(b, cluster.Options{Bare: true})
+	apply(b, kube.Client, crd(b, nil))
+	apply(b, kube.Client, inGroup("without.example.com", crd(b, func(spec map[string]any) {
 		targets := spec["targets"].(map[string]any)
 		targets["items"] = map[string]any{"type": "string"}
 		for _, rule := range []string{"x-kubernetes-validations", "minItems", "maxItems"} {
@@ -38,8 +38,8 @@ func BenchmarkStatusWrites(b *testing.B) {
 	})))
 	for _, n := range []int{1, 500, 5000} {
 		b.Run(fmt.Sprint("urls=", n), func(b *testing.B) {
-			with := newWriters(b, cluster.Admin, "teo.prefetch-operator.io", n)
-			without := newWriters(b, cluster.Admin, "without.example.com", n)
+			with := newWriters(b, kube.Admin, "teo.prefetch-operator.io", n)
+			without := newWriters(b, kube.Admin, "without.example.com", n)
 			writes := max(2, 400/(n+19)) // a round of about the same length for each
 			with.write(b, 1)
 			without.write(b, 1)
@@ -50,9 +50,9 @@ func BenchmarkStatusWrites(b *testing.B) {
 				var round [2]time.Duration
 				for j := range 2 { // the second one meets a warmer server
 					which := (i + j) % 2
-					start := cpuTime(cluster.APIServer.PID())
+					start := cpuTime(kube.APIServer.PID())
 					times[which] += []*writers{with, without}[which].write(b, writes)
-					round[which] = cpuTime(cluster.APIServer.PID()) - start
+					round[which] = cpuTime(kube.APIServer.PID()) - start
 					cpu[which] += round[which]
 				}
 				ratios = append(ratios, float64(round[0])/float64(max(round[1], 1)))

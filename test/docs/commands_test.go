@@ -5,8 +5,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"io"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,12 +19,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/yaml"
 
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 //go:embed prelude.sh
@@ -49,24 +45,24 @@ const (
 
 // desk is where the commands of the pages are typed in.
 type desk struct {
-	cluster *devcluster.Cluster
+	cluster *cluster.Cluster
 	root    string
 	dir     string // for what all pages share
 	env     []string
 	manager string
 	edgeOne string
-	started []*devcluster.Process // managers
+	started []*cluster.Manager
 }
 
 func TestTheCommandsOfThePagesRun(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs a cluster; skipped with -short")
 	}
-	log.SetLogger(zap.New(zap.WriteTo(io.Discard)))
-	cluster, err := devcluster.Start(t.Context(), devcluster.Options{Bare: true, Workloads: true})
+	cluster.SilenceClients()
+	kube, err := cluster.Start(t.Context(), cluster.Options{Bare: true, Workloads: true})
 	must(t, err)
-	t.Cleanup(func() { _ = cluster.Stop() }) // kube-scheduler ends with 1
-	d := &desk{cluster: cluster, dir: t.TempDir()}
+	t.Cleanup(func() { _ = kube.Stop() }) // kube-scheduler ends with 1
+	d := &desk{cluster: kube, dir: t.TempDir()}
 	d.start(t)
 	var later []*page
 	for _, p := range pages(t) {
@@ -98,25 +94,24 @@ func (p *page) hasCommands() bool {
 func (d *desk) start(t *testing.T) {
 	t.Helper()
 	var err error
-	d.root, err = devcluster.Root()
+	d.root, err = cluster.FindRoot()
 	must(t, err)
-	d.manager, err = devcluster.Build(t.Context(), "manager", "./cmd")
+	d.manager, err = cluster.BuildManager(t.Context())
 	must(t, err)
 	config := simulator.Demo()
 	config.JobDuration = -1
 	edgeOne := simulator.New(config)
-	server := httptest.NewServer(edgeOne)
-	d.edgeOne = server.URL
+	d.edgeOne = edgeOne.Start()
 	path := os.Getenv("PATH")
 	for _, program := range []string{"helm", "kubectl"} {
-		file, err := devcluster.Binary(program)
+		file, err := cluster.FindBinary(program)
 		must(t, err)
 		path = filepath.Dir(file) + ":" + path
 	}
 	must(t, os.WriteFile(filepath.Join(d.dir, "prelude.sh"), prelude, 0o600))
-	d.env = []string{"PATH=" + path, "EDGEONE=" + d.edgeOne, "PRELUDE=" + filepath.Join(d.dir, "prelude.sh"), "KUBECACHEDIR=" + filepath.Join(d.dir, "kubectl"),
-		"HELM_CACHE_HOME=" + d.dir + "/helm", "HELM_CONFIG_HOME=" + d.dir + "/helm", "HELM_DATA_HOME=" + d.dir + "/helm",
-		"TENCENTCLOUD_SECRET_ID=AKIDdemo", "TENCENTCLOUD_SECRET_KEY=demo-secret-key"}
+	d.env = append(cluster.DemoCredentials(),
+		"PATH="+path, "EDGEONE="+d.edgeOne, "PRELUDE="+filepath.Join(d.dir, "prelude.sh"), "KUBECACHEDIR="+filepath.Join(d.dir, "kubectl"),
+		"HELM_CACHE_HOME="+d.dir+"/helm", "HELM_CONFIG_HOME="+d.dir+"/helm", "HELM_DATA_HOME="+d.dir+"/helm")
 
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
@@ -127,27 +122,24 @@ func (d *desk) start(t *testing.T) {
 			t.Error(err)
 		}
 		if n := len(d.started); t.Failed() && n > 0 {
-			out := d.started[n-1].Output()
-			t.Logf("the last manager said:\n%s", out[max(0, len(out)-4000):])
+			t.Logf("the last manager said:\n%s", d.started[n-1].LastLines(30))
 		}
 		edgeOne.Close()
-		server.CloseClientConnections()
-		server.Close()
 	})
 }
 
 // play runs what the pods would: the manager for as long as its Deployment is there,
 // and the check of `helm test`, which is taken to succeed (test/install runs it).
 func (d *desk) play(ctx context.Context) error {
-	var manager *devcluster.Process
+	var manager *cluster.Manager
 	var of types.UID
 	stop := func() error {
 		if manager == nil {
 			return nil
 		}
-		p := manager
+		m := manager
 		manager = nil
-		return p.Stop(context.WithoutCancel(ctx), time.Minute)
+		return m.Stop(context.WithoutCancel(ctx), time.Minute)
 	}
 	err := wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(ctx context.Context) (bool, error) {
 		var deployment appsv1.Deployment
@@ -178,21 +170,19 @@ func (d *desk) play(ctx context.Context) error {
 	return errors.Join(err, stop())
 }
 
-func (d *desk) startManager(ctx context.Context, args []string) (*devcluster.Process, error) {
-	config, err := d.cluster.AccountConfig(ctx, namespace, name)
+func (d *desk) startManager(ctx context.Context, podArgs []string) (*cluster.Manager, error) {
+	m, err := d.cluster.NewManager(ctx, cluster.ManagerOptions{
+		Path: d.manager, EdgeOne: d.edgeOne, Env: d.env, PodArgs: podArgs, Unprobed: true,
+		Args: []string{
+			"--credentials-dir=", "--poll-interval=200ms",
+			"--leader-elect=false", // the Lease of the operator that a page has removed would be waited for
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
-	kubeconfig := filepath.Join(d.dir, "manager.kubeconfig")
-	if err := devcluster.WriteKubeconfig(kubeconfig, config, namespace); err != nil {
-		return nil, err
-	}
-	p := &devcluster.Process{Name: "manager", Path: d.manager, Env: d.env, Args: append(slices.Clone(args),
-		"--kubeconfig="+kubeconfig, "--teo-endpoint="+d.edgeOne, "--credentials-dir=", "--poll-interval=200ms",
-		"--leader-elect=false", // the Lease of the operator that a page has removed would be waited for
-		"--metrics-bind-address=0", "--health-probe-bind-address=0")}
-	d.started = append(d.started, p)
-	return p, p.Start(ctx)
+	d.started = append(d.started, m)
+	return m, m.Start(ctx)
 }
 
 func (d *desk) playChecks(ctx context.Context) error {
@@ -320,10 +310,10 @@ func (d *desk) bash(t *testing.T, dir, what, script string) {
 	must(t, d.cluster.Client.Create(t.Context(), ns))
 	file, kubeconfig := filepath.Join(t.TempDir(), "script"), filepath.Join(t.TempDir(), "kubeconfig")
 	must(t, os.WriteFile(file, []byte(". \"$PRELUDE\""+script), 0o600))
-	must(t, devcluster.WriteKubeconfig(kubeconfig, d.cluster.Admin, ns.Name))
+	must(t, cluster.WriteKubeconfig(kubeconfig, d.cluster.Admin, ns.Name))
 	bash, err := exec.LookPath("bash")
 	must(t, err)
-	p := &devcluster.Process{
+	p := &cluster.Process{
 		Name: what, Path: bash, Args: []string{file}, Dir: dir,
 		Env: append(slices.Clone(d.env), "PAGE="+what, "KUBECONFIG="+kubeconfig),
 	}

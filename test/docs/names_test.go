@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 // othersFlags are flags in the text that are not the manager's.
@@ -21,7 +21,7 @@ var flagName = regexp.MustCompile(`--[a-z][a-z-]*`)
 // managersFlags are those that its help lists.
 func managersFlags(t *testing.T) (flags []string) {
 	t.Helper()
-	manager, err := devcluster.Build(context.Background(), "manager", "./cmd")
+	manager, err := cluster.BuildManager(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,9 @@
 //
 // A block whose first line is a comment with a file's name, "# release.yaml", is
 // written to that file. YAML of kinds that the cluster has must be acceptable to it.
+//
+// page reads pages, commands runs what they say to run, links and names check the rest.
+// The package knows the operator by its pages, flags and make targets alone.
 package docs
 
 import (

@@ -21,8 +21,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 var attackPercent = flag.Int("attack", 3, "size of the attack on a quiet namespace, in percent: 100 is 800 Secrets, 2,000 zones, 400 poisoned tasks and 200 large ones")
@@ -58,7 +58,7 @@ func attacked() simulator.Config {
 // attack is what other namespaces do at once to the manager of two quiet ones.
 type attack struct {
 	*world
-	process                           *devcluster.Process
+	process                           *cluster.Process
 	squatters, zones, poisoned, large int
 	quiet                             int
 
@@ -73,20 +73,18 @@ type attack struct {
 // Whole: go test ./test/e2e -run QuietNamespace -v -attack=100 -timeout=40m.
 func TestAQuietNamespaceKeepsItsPaceUnderAttack(t *testing.T) {
 	t.Parallel()
-	cluster := devcluster.ForTest(t, devcluster.Options{})
+	kube := cluster.ForTest(t, cluster.Options{})
 	share := func(n int) int { return max(n**attackPercent/100, 2) }
 	a := &attack{
-		world: newWorldIn(t, cluster, attacked()), squatters: share(800), zones: share(2000), poisoned: share(400), large: share(200), quiet: max(share(100), 10),
+		world: newWorldIn(t, kube, attacked()), squatters: share(800), zones: share(2000), poisoned: share(400), large: share(200), quiet: max(share(100), 10),
 		ready: map[client.ObjectKey]time.Time{},
 	}
 	for _, name := range []string{"squatters", "zones", "poisoned", "bystanders", "large", "quiet", "victim"} {
 		a.must(a.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}))
 	}
 	a.must(a.Create(t.Context(), secretIn("victim", "edgeone", victimID, victimKey)))
-	a.process = a.managerWith([]string{
-		"TENCENTCLOUD_SECRET_ID=" + keyID, "TENCENTCLOUD_SECRET_KEY=" + keyValue,
-		fmt.Sprint("GOMEMLIMIT=", memoryLimit/4*3), // as the manager sets it by the limit of its container
-	}, "--watch-namespaces=", "--zap-log-level=error")
+	limit := fmt.Sprint("GOMEMLIMIT=", memoryLimit/4*3) // as the manager sets it by the limit of its container
+	a.process = a.managerWith(append(cluster.Credentials(keyID, keyValue), limit), "--watch-namespaces=", "--zap-log-level=error")
 	a.watchQuiet(t.Context())
 	calm := a.measure("calm")
 	before := a.memory("RssAnon:")

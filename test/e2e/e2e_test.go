@@ -1,6 +1,15 @@
 // Package e2e tests the manager as users run it: the built binary, under the
 // ServiceAccount and RBAC it ships with, on a real etcd and kube-apiserver,
-// against a simulated EdgeOne whose ledger is the judge.
+// against a simulated EdgeOne whose ledger is the evidence.
+//
+//   - e2e: the world of a test: a namespace, an EdgeOne, managers
+//   - judge: waiting for many tasks, and holding them against the ledger
+//   - faults_apiserver, faults_edgeone, faults_process, faults_user: the fault matrix
+//   - attack: one namespace against the others
+//   - the others: what users see when nothing fails
+//
+// It knows the operator by its flags, logs and statuses. The exception is readahead, which
+// tests a transport of the manager on a real API server.
 package e2e
 
 import (
@@ -12,7 +21,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -24,62 +32,42 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/faults"
 )
 
 var shared struct {
-	cluster *devcluster.Cluster
+	cluster *cluster.Cluster
 	manager string
 }
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	flag.Parse()
-	if testing.Short() {
-		fmt.Println("skipping the tests that need an API server: -short")
-		return 0
-	}
-	parallel := false
-	flag.Visit(func(f *flag.Flag) { parallel = parallel || f.Name == "test.parallel" })
-	if !parallel {
-		_ = flag.Set("test.parallel", "8") // most of a test's time is waiting
-	}
-	log.SetLogger(zap.New(zap.WriteTo(io.Discard)))
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	var err error
-	if shared.manager, err = devcluster.Build(ctx, "manager", "./cmd"); err != nil {
-		return fatal(err)
-	}
-	if shared.cluster, err = devcluster.Start(ctx, devcluster.Options{}); err != nil {
-		return fatal(err)
-	}
-	defer func() { _ = shared.cluster.Stop() }()
-	defer printReport()
-	return m.Run()
-}
-
-func fatal(err error) int {
-	fmt.Fprintln(os.Stderr, "e2e:", err)
-	return 1
+func TestMain(m *testing.M) {
+	status := cluster.RunTests(m, cluster.Options{}, func(c *cluster.Cluster, manager string) error {
+		shared.cluster, shared.manager = c, manager
+		parallel := false
+		flag.Visit(func(f *flag.Flag) { parallel = parallel || f.Name == "test.parallel" })
+		if !parallel {
+			return flag.Set("test.parallel", "8") // most of a test's time is waiting
+		}
+		return nil
+	})
+	printReport()
+	os.Exit(status)
 }
 
 // world is what one test has for itself: a namespace, an EdgeOne and managers.
 type world struct {
 	client.Client
 	t         *testing.T
-	cluster   *devcluster.Cluster
+	cluster   *cluster.Cluster
 	namespace string
 	edgeOne   *simulator.Simulator
 	url       string
-	validity  time.Duration     // of signatures
-	api       *devcluster.Proxy // managers reach the API server through it, if there is one
+	validity  time.Duration // of signatures
+	api       *faults.Proxy // managers reach the API server through it, if there is one
 
 	mu       sync.Mutex
 	bodies   []string // of the CreatePrefetchTask calls
@@ -108,9 +96,9 @@ func newWorld(t *testing.T, c simulator.Config) *world {
 	return newWorldIn(t, shared.cluster, c)
 }
 
-func newWorldIn(t *testing.T, cluster *devcluster.Cluster, c simulator.Config) *world {
+func newWorldIn(t *testing.T, kube *cluster.Cluster, c simulator.Config) *world {
 	t.Helper()
-	w := &world{Client: cluster.Client, t: t, cluster: cluster, validity: c.SignatureValidity}
+	w := &world{Client: kube.Client, t: t, cluster: kube, validity: c.SignatureValidity}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}
 	w.must(w.Create(t.Context(), ns))
 	w.namespace = ns.Name
@@ -154,48 +142,37 @@ func newWorldPairOf(t *testing.T, c simulator.Config) (w, other *world) {
 }
 
 // manager starts the manager for the test's namespace.
-func (w *world) manager(args ...string) *devcluster.Process {
+func (w *world) manager(args ...string) *cluster.Process {
 	w.t.Helper()
-	return w.managerWith([]string{"TENCENTCLOUD_SECRET_ID=" + keyID, "TENCENTCLOUD_SECRET_KEY=" + keyValue}, args...)
+	return w.managerWith(cluster.Credentials(keyID, keyValue), args...)
 }
 
-func (w *world) managerWith(env []string, args ...string) *devcluster.Process {
+func (w *world) managerWith(env []string, args ...string) *cluster.Process {
 	w.t.Helper()
 	cfg, err := w.cluster.ServiceAccountConfig(w.t.Context())
 	w.must(err)
 	if w.api != nil {
 		cfg = w.api.Config(cfg)
 	}
-	kubeconfig := filepath.Join(w.t.TempDir(), "kubeconfig")
-	w.must(devcluster.WriteKubeconfig(kubeconfig, cfg, devcluster.Namespace))
-	port, err := devcluster.FreePort()
-	w.must(err)
-	p := &devcluster.Process{
-		Name: "manager",
-		Path: shared.manager,
+	m, err := w.cluster.NewManager(w.t.Context(), cluster.ManagerOptions{
+		Path: shared.manager, EdgeOne: w.url, Config: cfg, Env: env,
 		Args: append([]string{
-			"--kubeconfig=" + kubeconfig,
-			"--metrics-bind-address=0",
-			fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", port),
 			"--watch-namespaces=" + w.namespace,
-			"--teo-endpoint=" + w.url,
 			"--teo-timeout=2s", "--signature-validity=" + w.validity.String(), "--settle-margin=1s",
 			"--poll-interval=500ms", "--quota-interval=1s", "--recheck-interval=1s",
 			"--shutdown-grace=10s",
 			"--zap-log-level=debug",
 		}, args...),
-		Env:      env,
-		ReadyURL: fmt.Sprintf("http://127.0.0.1:%d/readyz", port),
-	}
-	w.must(p.Start(w.t.Context()))
+	})
+	w.must(err)
+	w.must(m.Start(w.t.Context()))
 	w.t.Cleanup(func() {
-		p.Kill()
+		m.Kill()
 		if w.t.Failed() {
-			out := p.Output()
-			w.t.Logf("the manager said:\n%s", out[max(0, len(out)-20000):])
+			w.t.Logf("the manager said:\n%s", m.LastLines(150))
 		}
 	})
-	return p
+	return m.Process
 }
 
 func (w *world) must(err error) {

@@ -21,17 +21,22 @@ import (
 	"k8s.io/client-go/dynamic"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/faults"
 )
 
 // watches are those of the test's tasks, and events what they bring.
-func (w *world) watches() devcluster.ProxyMatch {
-	return devcluster.ProxyMatch{Verb: "watch", Resource: "prefetchtasks", Namespace: w.namespace}
+func (w *world) watches() faults.Match {
+	m := faults.TaskWatches
+	m.Namespace = w.namespace
+	return m
 }
 
-func (w *world) events() devcluster.ProxyMatch {
-	return devcluster.ProxyMatch{Verb: "event", Resource: "prefetchtasks", Namespace: w.namespace}
+func (w *world) events() faults.Match {
+	m := faults.TaskEvents
+	m.Namespace = w.namespace
+	return m
 }
 
 // touch changes all tasks, so that whoever has not seen it has old ones.
@@ -46,35 +51,35 @@ func (w *world) touch() {
 // manager cannot know that the API server has done what it was asked.
 func TestStatusWritesThatFailDelayButDoNotHarm(t *testing.T) {
 	t.Parallel()
-	conflict, timeout := devcluster.ProxyEffect{Status: http.StatusConflict}, devcluster.ProxyEffect{Status: http.StatusGatewayTimeout}
-	committed := devcluster.ProxyEffect{Status: http.StatusGatewayTimeout, Executed: true}
-	lost := devcluster.ProxyEffect{Close: true, Executed: true}
-	mostWrites := theWrites
+	conflict, timeout := faults.Effect{Status: http.StatusConflict}, faults.Effect{Status: http.StatusGatewayTimeout}
+	committed := faults.Effect{Status: http.StatusGatewayTimeout, Executed: true}
+	lost := faults.Effect{Close: true, Executed: true}
+	mostWrites := faults.StatusWrites
 	mostWrites.Probability, mostWrites.Seed = 0.7, 1
 	for _, tt := range []struct {
 		name   string
-		match  devcluster.ProxyMatch
-		effect devcluster.ProxyEffect
+		match  faults.Match
+		effect faults.Effect
 		tasks  int
 	}{
 		{"most writes with conflicts", mostWrites, conflict, hundreds},
-		{"most writes with 429", mostWrites, devcluster.ProxyEffect{Status: http.StatusTooManyRequests}, hundreds},
-		{"most writes with 500", mostWrites, devcluster.ProxyEffect{Status: http.StatusInternalServerError}, few},
+		{"most writes with 429", mostWrites, faults.Effect{Status: http.StatusTooManyRequests}, hundreds},
+		{"most writes with 500", mostWrites, faults.Effect{Status: http.StatusInternalServerError}, few},
 		{"most writes with time-outs", mostWrites, timeout, hundreds},
 		{"most writes with time-outs, though committed", mostWrites, committed, hundreds},
-		{"most writes with closed connections", mostWrites, devcluster.ProxyEffect{Close: true}, few},
+		{"most writes with closed connections", mostWrites, faults.Effect{Close: true}, few},
 		{"most writes with closed connections, though committed", mostWrites, lost, few},
-		{"all claims with conflicts", theClaims, conflict, few},
-		{"all claims with time-outs", theClaims, timeout, few},
-		{"all claims with closed connections, though committed", theClaims, lost, hundreds},
-		{"all records with conflicts", theRecords, conflict, few},
-		{"all records with time-outs", theRecords, timeout, few},
-		{"all records with closed connections, though committed", theRecords, lost, hundreds},
+		{"all claims with conflicts", faults.Claims, conflict, few},
+		{"all claims with time-outs", faults.Claims, timeout, few},
+		{"all claims with closed connections, though committed", faults.Claims, lost, hundreds},
+		{"all records with conflicts", faults.Records, conflict, few},
+		{"all records with time-outs", faults.Records, timeout, few},
+		{"all records with closed connections, though committed", faults.Records, lost, hundreds},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t, patient())
 			w.proxy()
-			fault := w.api.AddFault(devcluster.ProxyFault{Match: tt.match, Effect: tt.effect})
+			fault := w.api.AddFault(faults.Fault{Match: tt.match, Effect: tt.effect})
 			w.many(tt.tasks)
 			p := w.manager(patientFlags...)
 			w.eventually("each task has met it on average", func() bool { return w.api.Taken(fault) >= tt.tasks })
@@ -82,7 +87,7 @@ func TestStatusWritesThatFailDelayButDoNotHarm(t *testing.T) {
 			w.strikes(w.api.Taken(fault))
 			w.judge()
 			// What EdgeOne answered is written, however often that takes, and not looked up.
-			if tt.match == theRecords && strings.Contains(p.Output(), "Settled a call whose answer was lost") {
+			if tt.match == faults.Records && strings.Contains(p.Output(), "Settled a call whose answer was lost") {
 				t.Error("the answer was lost")
 			}
 		})
@@ -94,12 +99,12 @@ func TestStatusWritesThatFailDelayButDoNotHarm(t *testing.T) {
 func TestAClaimThatMayBeWrittenIsNotUsedAndNotForgotten(t *testing.T) {
 	w := newWorld(t, patient())
 	w.proxy()
-	m := theClaims
+	m := faults.Claims
 	m.Count = hundreds
-	writes := w.api.AddFault(devcluster.ProxyFault{Match: m, Effect: devcluster.ProxyEffect{Close: true, Executed: true}})
-	reads := w.api.AddFault(devcluster.ProxyFault{
-		Match:  devcluster.ProxyMatch{Verb: "get", Resource: "prefetchtasks"},
-		Effect: devcluster.ProxyEffect{Status: http.StatusServiceUnavailable},
+	writes := w.api.AddFault(faults.Fault{Match: m, Effect: faults.Effect{Close: true, Executed: true}})
+	reads := w.api.AddFault(faults.Fault{
+		Match:  faults.Match{Verb: "get", Resource: "prefetchtasks"},
+		Effect: faults.Effect{Status: http.StatusServiceUnavailable},
 	})
 	w.many(hundreds)
 	w.manager()
@@ -117,7 +122,7 @@ func TestCallsGetSmallerWhenTheAPIServerIsSlow(t *testing.T) {
 	c.SignatureValidity = 10 * time.Second
 	w := newWorld(t, c)
 	w.proxy()
-	slow := w.api.AddFault(devcluster.ProxyFault{Match: theClaims, Effect: devcluster.ProxyEffect{Delay: time.Second}})
+	slow := w.api.AddFault(faults.Fault{Match: faults.Claims, Effect: faults.Effect{Delay: time.Second}})
 	w.many(hundreds)
 	w.manager()
 	w.eventuallyAll("some tasks are submitted all the same", func(tasks []v1alpha1.PrefetchTask) bool { return count(tasks, recorded) > 0 })
@@ -224,7 +229,7 @@ func TestWatchesThatBreakLoseNothing(t *testing.T) {
 		w.many(hundreds)
 		w.manager(unhurriedFlags...)
 		<-answer.Arrived()
-		deaf := w.api.AddFault(devcluster.ProxyFault{Match: w.events(), Effect: devcluster.ProxyEffect{Drop: true}})
+		deaf := w.api.AddFault(faults.Fault{Match: w.events(), Effect: faults.Effect{Drop: true}})
 		w.touch()
 		w.many(few, named("unseen"))
 		answer.Release()
@@ -249,7 +254,7 @@ func TestWatchesThatBreakLoseNothing(t *testing.T) {
 		held.Drop()
 		expired := w.watches()
 		expired.Count = 1
-		gone := w.api.AddFault(devcluster.ProxyFault{Match: expired, Effect: devcluster.ProxyEffect{Status: http.StatusGone}})
+		gone := w.api.AddFault(faults.Fault{Match: expired, Effect: faults.Effect{Status: http.StatusGone}})
 		w.eventually("a watch is told that its version is gone", func() bool { return w.api.Taken(gone) == 1 })
 		w.strikes(1)
 		w.judge()
@@ -261,8 +266,8 @@ func TestAManagerIsReadyOnceItHasReadTheTasks(t *testing.T) {
 	w := newWorld(t, config())
 	w.proxy()
 	w.create(w.task("a", good+"a"))
-	lists := devcluster.ProxyMatch{Verb: "list", Resource: "prefetchtasks", Namespace: w.namespace}
-	refused := w.api.AddFault(devcluster.ProxyFault{Match: lists, Effect: devcluster.ProxyEffect{Status: http.StatusForbidden}})
+	lists := faults.Match{Verb: "list", Resource: "prefetchtasks", Namespace: w.namespace}
+	refused := w.api.AddFault(faults.Fault{Match: lists, Effect: faults.Effect{Status: http.StatusForbidden}})
 	var allowed atomic.Bool
 	go func() {
 		_ = wait.PollUntilContextCancel(t.Context(), 20*time.Millisecond, true, func(context.Context) (bool, error) {
@@ -282,9 +287,9 @@ func TestAManagerIsReadyOnceItHasReadTheTasks(t *testing.T) {
 // after the other.
 func TestAControlPlaneThatDiesTakesNothingWithIt(t *testing.T) {
 	t.Parallel()
-	cluster := devcluster.ForTest(t, devcluster.Options{})
+	kube := cluster.ForTest(t, cluster.Options{})
 	here := func(t *testing.T) *world {
-		w := newWorldIn(t, cluster, patient())
+		w := newWorldIn(t, kube, patient())
 		w.proxy()
 		return w
 	}
@@ -293,7 +298,7 @@ func TestAControlPlaneThatDiesTakesNothingWithIt(t *testing.T) {
 		fault func(w *world) (arrived <-chan struct{}, goOn func())
 	}{
 		{"before the claims", func(w *world) (<-chan struct{}, func()) {
-			held := w.api.Hold(everyFourth(theClaims))
+			held := w.api.Hold(everyFourth(faults.Claims))
 			return held.Arrived(), held.Release
 		}},
 		{"while EdgeOne answers", func(w *world) (<-chan struct{}, func()) {
@@ -301,11 +306,11 @@ func TestAControlPlaneThatDiesTakesNothingWithIt(t *testing.T) {
 			return held.Arrived(), held.Release
 		}},
 		{"before the records", func(w *world) (<-chan struct{}, func()) {
-			held := w.api.Hold(everyFourth(theRecords))
+			held := w.api.Hold(everyFourth(faults.Records))
 			return held.Arrived(), held.Release
 		}},
 	}
-	for _, process := range []*devcluster.Process{cluster.Etcd, cluster.APIServer} {
+	for _, process := range []*cluster.Process{kube.Etcd, kube.APIServer} {
 		for _, moment := range moments {
 			t.Run(process.Name+"/"+moment.name, func(t *testing.T) {
 				w := here(t)
@@ -327,13 +332,13 @@ func TestAControlPlaneThatDiesTakesNothingWithIt(t *testing.T) {
 		w.many(hundreds)
 		p := w.manager()
 		<-held.Arrived()
-		cluster.Etcd.Kill()
-		cluster.APIServer.Kill()
+		kube.Etcd.Kill()
+		kube.APIServer.Kill()
 		p.Kill()
 		w.strikes(3)
 		held.Drop()
-		w.must(cluster.Etcd.Start(t.Context()))
-		w.must(cluster.APIServer.Start(t.Context()))
+		w.must(kube.Etcd.Start(t.Context()))
+		w.must(kube.APIServer.Start(t.Context()))
 		w.must(p.Start(t.Context()))
 		w.judge()
 	})
@@ -351,8 +356,7 @@ func TestAControlPlaneThatDiesTakesNothingWithIt(t *testing.T) {
 		w.remove("task-0000")
 		w.compact()
 		// kube-apiserver could still tell what was compacted, from its own cache.
-		cluster.APIServer.Kill()
-		w.must(cluster.APIServer.Start(t.Context()))
+		w.must(faults.Restart(t.Context(), kube.APIServer, 0))
 		if err := w.watchFrom(before); !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
 			t.Fatalf("the version that the manager knows can still be watched from: %v", err)
 		}

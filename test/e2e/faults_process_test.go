@@ -11,39 +11,32 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/faults"
 )
 
-// The requests of a call's life: status writes tell claims by what they hold.
-var (
-	theCall    = simulator.Matcher{Action: "CreatePrefetchTask", Count: 1}
-	theWrites  = devcluster.ProxyMatch{Verb: "update", Resource: "prefetchtasks/status"}
-	theClaims  = devcluster.ProxyMatch{Verb: "update", Resource: "prefetchtasks/status", Body: `"submission":{`}
-	theRecords = devcluster.ProxyMatch{Verb: "update", Resource: "prefetchtasks/status", Body: `"jobs":[`}
-	// Outcomes are records too: hold these where no others are to come.
-	theOutcomes = devcluster.ProxyMatch{Verb: "update", Resource: "prefetchtasks/status", Body: `"completionTime":"`}
-)
+// theCall is the first call that submits.
+var theCall = simulator.Matcher{Action: "CreatePrefetchTask", Count: 1}
 
 // everyFourth lets the others through, until every writer of the manager waits
 // for one that is held.
-func everyFourth(m devcluster.ProxyMatch) devcluster.ProxyMatch {
+func everyFourth(m faults.Match) faults.Match {
 	m.Every = 4
 	return m
 }
 
 // proxy puts a proxy of this test's own before the API server, for managers that
 // start from now on.
-func (w *world) proxy() *devcluster.Proxy {
+func (w *world) proxy() *faults.Proxy {
 	w.t.Helper()
 	var err error
-	w.api, err = w.cluster.StartProxy()
+	w.api, err = faults.StartProxy(w.cluster)
 	w.must(err)
 	return w.api
 }
@@ -58,25 +51,25 @@ func TestAManagerKilledAtAnyStepSubmitsNothingTwice(t *testing.T) {
 		step func(w *world, start func()) (after func())
 	}{
 		{"before the claims", func(w *world, start func()) func() {
-			held := w.api.Hold(theClaims)
+			held := w.api.Hold(faults.Claims)
 			start()
 			<-held.Arrived()
 			return held.Drop
 		}},
 		{"before the claims, which arrive after its death", func(w *world, start func()) func() {
-			held := w.api.Hold(theClaims)
+			held := w.api.Hold(faults.Claims)
 			start()
 			<-held.Arrived()
 			return held.Release
 		}},
 		{"with some claims written", func(w *world, start func()) func() {
-			held := w.api.Hold(everyFourth(theClaims))
+			held := w.api.Hold(everyFourth(faults.Claims))
 			start()
 			w.eventuallyAll("some tasks are claimed", func(tasks []v1alpha1.PrefetchTask) bool { return count(tasks, claimed) > 50 })
 			return held.Drop
 		}},
 		{"after the claims, before the call is written", func(w *world, start func()) func() {
-			m := theClaims
+			m := faults.Claims
 			m.Nth = hundreds
 			held := w.api.HoldAnswer(m)
 			start()
@@ -102,19 +95,19 @@ func TestAManagerKilledAtAnyStepSubmitsNothingTwice(t *testing.T) {
 			return held.Drop
 		}},
 		{"after the answer, before the records", func(w *world, start func()) func() {
-			held := w.api.Hold(theRecords)
+			held := w.api.Hold(faults.Records)
 			start()
 			<-held.Arrived()
 			return held.Drop
 		}},
 		{"after the answer, and the records arrive after its death", func(w *world, start func()) func() {
-			held := w.api.Hold(theRecords)
+			held := w.api.Hold(faults.Records)
 			start()
 			<-held.Arrived()
 			return held.Release
 		}},
 		{"with some records written", func(w *world, start func()) func() {
-			held := w.api.Hold(everyFourth(theRecords))
+			held := w.api.Hold(everyFourth(faults.Records))
 			start()
 			w.eventuallyAll("some tasks have recorded the job", func(tasks []v1alpha1.PrefetchTask) bool { return count(tasks, recorded) > 50 })
 			return held.Drop
@@ -126,7 +119,7 @@ func TestAManagerKilledAtAnyStepSubmitsNothingTwice(t *testing.T) {
 			return held.Drop
 		}},
 		{"while it writes outcomes", func(w *world, start func()) func() {
-			held := w.api.Hold(everyFourth(theOutcomes))
+			held := w.api.Hold(everyFourth(faults.Outcomes))
 			start()
 			w.eventuallyAll("some tasks are finished", func(tasks []v1alpha1.PrefetchTask) bool { return count(tasks, succeeded) > 50 })
 			return held.Drop
@@ -137,7 +130,7 @@ func TestAManagerKilledAtAnyStepSubmitsNothingTwice(t *testing.T) {
 			w := newWorld(t, patient())
 			w.proxy()
 			w.many(hundreds)
-			var p *devcluster.Process
+			var p *cluster.Process
 			after := tt.step(w, func() { p = w.manager() })
 			p.Kill()
 			w.strikes(1)
@@ -228,7 +221,7 @@ func (w *world) elect() (flags []string) {
 	w.must(w.Create(w.t.Context(), &rbacv1.RoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: role.Name},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role.Name},
-		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: devcluster.Namespace, Name: devcluster.ServiceAccount}},
+		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: cluster.Namespace, Name: cluster.ServiceAccount}},
 	}))
 	return []string{
 		"--leader-elect", "--leader-election-namespace=" + w.namespace,
@@ -238,31 +231,16 @@ func (w *world) elect() (flags []string) {
 
 // kept starts a manager that is started again whenever it ends, as a kubelet would
 // do: on a busy machine a leader may lose its lease at any time, and ends then.
-func (w *world) kept(args ...string) *devcluster.Process {
+func (w *world) kept(args ...string) *cluster.Process {
 	w.t.Helper()
 	return w.keep(w.manager(args...))
 }
 
-func (w *world) keep(p *devcluster.Process) *devcluster.Process {
-	ctx, ended := w.t.Context(), make(chan struct{})
-	go func() {
-		defer close(ended)
-		for ctx.Err() == nil {
-			<-p.Done()
-			if ctx.Err() == nil {
-				_ = p.Start(ctx) // tried again if it fails
-			}
-		}
-	}()
+func (w *world) keep(p *cluster.Process) *cluster.Process {
+	ended := p.KeepRunning(w.t.Context(), 100*time.Millisecond)
 	w.t.Cleanup(func() {
-		for {
-			p.Kill()
-			select {
-			case <-ended:
-				return
-			case <-time.After(100 * time.Millisecond): // it was just being started
-			}
-		}
+		<-ended
+		p.Kill()
 	})
 	return p
 }
@@ -270,8 +248,12 @@ func (w *world) keep(p *devcluster.Process) *devcluster.Process {
 func (w *world) lease() *coordinationv1.Lease {
 	w.t.Helper()
 	lease := &coordinationv1.Lease{}
-	w.must(client.IgnoreNotFound(w.Get(w.t.Context(), client.ObjectKey{Namespace: w.namespace, Name: "teo-prefetch-operator"}, lease)))
+	w.must(client.IgnoreNotFound(w.Get(w.t.Context(), w.leaseKey(), lease)))
 	return lease
+}
+
+func (w *world) leaseKey() client.ObjectKey {
+	return client.ObjectKey{Namespace: w.namespace, Name: "teo-prefetch-operator"}
 }
 
 func (w *world) leader() string { return ptr.Deref(w.lease().Spec.HolderIdentity, "") }
@@ -293,7 +275,7 @@ func TestALeaderThatIsAskedToStopLeavesNothingToSettle(t *testing.T) {
 		hold func(w *world) (arrived <-chan struct{}, release func())
 	}{
 		{"while it claims", func(w *world) (<-chan struct{}, func()) {
-			held := w.api.Hold(theClaims)
+			held := w.api.Hold(faults.Claims)
 			return held.Arrived(), held.Release
 		}},
 		{"while EdgeOne answers", func(w *world) (<-chan struct{}, func()) {
@@ -301,7 +283,7 @@ func TestALeaderThatIsAskedToStopLeavesNothingToSettle(t *testing.T) {
 			return held.Arrived(), held.Release
 		}},
 		{"while it records", func(w *world) (<-chan struct{}, func()) {
-			held := w.api.Hold(theRecords)
+			held := w.api.Hold(faults.Records)
 			return held.Arrived(), held.Release
 		}},
 	} {
@@ -367,7 +349,7 @@ func TestALeaderThatWasPausedDoesNoHarmWhenItWakesUp(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t, patient())
 			w.proxy()
-			m := theClaims
+			m := faults.Claims
 			m.Nth = hundreds
 			held := w.api.HoldAnswer(m)
 			w.many(hundreds)
@@ -377,11 +359,11 @@ func TestALeaderThatWasPausedDoesNoHarmWhenItWakesUp(t *testing.T) {
 			w.api = nil
 			w.kept(elect...)
 			<-held.Arrived()
-			w.must(first.Signal(syscall.SIGSTOP))
+			w.must(faults.Pause(first))
 			held.Release()
 			w.leads(old)
 			tt.wake(w)
-			w.must(first.Signal(syscall.SIGCONT))
+			w.must(faults.Resume(first))
 			w.strikes(1)
 			w.judge()
 			_ = first.Wait(t.Context()) // it has lost its lease, and may end with an error for that
@@ -398,12 +380,8 @@ func TestTwoLeadersAtOnceShareTheWorkWithoutDoubles(t *testing.T) {
 	elect := w.elect()
 	w.kept(append(elect, "--leader-election-lease-duration=4m", "--leader-election-renew-deadline=3m", "--leader-election-retry-period=2m")...)
 	old := w.leads("")
-	w.must(retry.RetryOnConflict(retry.DefaultBackoff, func() error { // its leader writes it too
-		lease := w.lease()
-		lease.Spec.HolderIdentity = ptr.To("")
-		return w.Update(t.Context(), lease)
-	}))
-	w.keep(w.managerWith([]string{"TENCENTCLOUD_SECRET_ID=AKIDsecond", "TENCENTCLOUD_SECRET_KEY=" + keyValue}, elect...))
+	w.must(faults.EditLease(t.Context(), w.Client, w.leaseKey(), func(lease *coordinationv1.LeaseSpec) { lease.HolderIdentity = ptr.To("") }))
+	w.keep(w.managerWith(cluster.Credentials("AKIDsecond", keyValue), elect...))
 	w.leads(old)
 	w.strikes(1)
 	w.many(1000)
@@ -421,7 +399,7 @@ func TestTwoLeadersAtOnceShareTheWorkWithoutDoubles(t *testing.T) {
 func TestTwoReplicasOfWhichOneAlwaysDiesSubmitEverythingOnce(t *testing.T) {
 	w := newWorld(t, patient())
 	elect := w.elect()
-	replicas := []*devcluster.Process{w.kept(elect...), w.kept(elect...)}
+	replicas := []*cluster.Process{w.kept(elect...), w.kept(elect...)}
 	for round := range 4 {
 		w.many(100, named(fmt.Sprint("round-", round)))
 		w.eventuallyAll("half of them are claimed", func(tasks []v1alpha1.PrefetchTask) bool {

@@ -15,6 +15,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/faults"
 )
 
 // act is something that a user does to a task, and what that asks of EdgeOne.
@@ -99,13 +100,13 @@ func TestWhatUsersDoAtAnyStepIsSubmittedOnce(t *testing.T) {
 		step func(w *world) (goOn func())
 	}{
 		{"before its claim", func(w *world) func() {
-			held := w.api.Hold(theClaims)
+			held := w.api.Hold(faults.Claims)
 			w.manager()
 			<-held.Arrived()
 			return held.Release
 		}},
 		{"after its claim", func(w *world) func() {
-			held := w.api.HoldAnswer(theClaims)
+			held := w.api.HoldAnswer(faults.Claims)
 			w.manager()
 			<-held.Arrived()
 			return held.Release
@@ -123,7 +124,7 @@ func TestWhatUsersDoAtAnyStepIsSubmittedOnce(t *testing.T) {
 			return held.Release
 		}},
 		{"before its record", func(w *world) func() {
-			held := w.api.Hold(theRecords)
+			held := w.api.Hold(faults.Records)
 			w.manager()
 			<-held.Arrived()
 			return held.Release

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -162,12 +161,9 @@ type kubectlWait struct {
 // not.
 func (w *world) kubectlAgrees(waits []kubectlWait) {
 	w.t.Helper()
-	kubeconfig := filepath.Join(w.t.TempDir(), "kubeconfig")
-	w.must(writeAdmin(kubeconfig))
 	for _, c := range waits {
 		timeout := map[bool]string{true: "1m", false: "1s"}[c.want]
-		cmd := exec.CommandContext(w.t.Context(), binary(w.t, "kubectl"), "--kubeconfig="+kubeconfig, "-n", w.namespace,
-			"wait", "--for=condition="+c.condition, "--timeout="+timeout, "pft/"+c.task)
+		cmd := kubectl(w.t, "-n", w.namespace, "wait", "--for=condition="+c.condition, "--timeout="+timeout, "pft/"+c.task)
 		if got := cmd.Run() == nil; got != c.want {
 			w.t.Errorf("kubectl wait --for=condition=%s pft/%s: %v, want %v", c.condition, c.task, got, c.want)
 		}

@@ -17,7 +17,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/judge"
 )
 
 // hundreds is how many tasks share the call that a fault strikes, where that makes a
@@ -262,36 +262,17 @@ func (w *world) judgeBy(compare func([]v1alpha1.PrefetchTask, *row) (complaints 
 
 // compare holds the tasks' statuses against the ledger, and counts in the row.
 func (w *world) compare(tasks []v1alpha1.PrefetchTask, r *row) (complaints []string) {
-	jobs := map[string][]string{} // by URL
-	for _, execution := range w.edgeOne.Ledger() {
-		for _, u := range execution.Accepted {
-			jobs[u] = append(jobs[u], execution.JobID)
-		}
-	}
-	wanted := map[string]bool{}
-	for _, task := range tasks {
-		positions := map[string]taskstate.Positions{}
-		for _, job := range task.Status.Jobs {
-			positions[job.ID], _ = taskstate.ParsePositions(job.Targets)
-		}
-		for i, target := range taskstate.DistinctTargets(&task) {
-			wanted[target] = true
-			for _, job := range jobs[target] {
-				if !slices.Contains(positions[job], i) {
-					complaints = append(complaints, fmt.Sprintf("%s was executed as job %s, which %s has not recorded", target, job, task.Name))
-				}
-			}
-		}
-	}
-	for _, u := range slices.Sorted(maps.Keys(wanted)) {
-		switch n := len(jobs[u]); {
-		case n == 0:
+	for _, d := range judge.FindDefects(judge.Evidence{Ledger: w.edgeOne.Ledger(), Tasks: tasks, ReadAt: w.edgeOne.Now()}) {
+		switch d.Kind {
+		case judge.Duplicate:
+			r.duplicates++
+		case judge.Loss:
 			r.losses++
-			complaints = append(complaints, "EdgeOne never executed "+u)
-		case n > 1:
-			r.duplicates += n - 1
-			complaints = append(complaints, fmt.Sprintf("EdgeOne executed %s %d times", u, n))
+		case judge.Stuck:
+			continue // judgeBy reports all that have not succeeded
+		case judge.Miscount:
 		}
+		complaints = append(complaints, d.String())
 	}
 	return complaints
 }

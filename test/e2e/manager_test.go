@@ -16,12 +16,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 func TestMetricsAreForThoseWhoMayReadThem(t *testing.T) {
 	w := newWorld(t, config())
-	port, err := devcluster.FreePort()
+	port, err := cluster.FreePort()
 	w.must(err)
 	w.manager(fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", port))
 	w.create(w.task("counted", good+"a"))
@@ -37,7 +37,7 @@ func TestMetricsAreForThoseWhoMayReadThem(t *testing.T) {
 		return request.Status.Token
 	}
 	scrape := func(bearer string) (int, string) {
-		return devcluster.Scrape(t.Context(), fmt.Sprintf("https://127.0.0.1:%d/metrics", port), bearer)
+		return cluster.Scrape(t.Context(), fmt.Sprintf("https://127.0.0.1:%d/metrics", port), bearer)
 	}
 	w.eventually("the endpoint answers, with 401 without a token", func() bool {
 		code, _ := scrape("")

@@ -161,11 +161,11 @@ func TestBadInputIsRefusedByTheAPIServerWithTheFieldsName(t *testing.T) {
 
 func kubectl(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := writeAdmin(kubeconfig); err != nil {
+	cmd, err := shared.cluster.Kubectl(t.Context(), args...)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return exec.CommandContext(t.Context(), binary(t, "kubectl"), append([]string{"--kubeconfig", kubeconfig}, args...)...)
+	return cmd
 }
 
 func TestKubectlShowsTheTask(t *testing.T) {

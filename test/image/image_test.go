@@ -1,6 +1,11 @@
 // Package image tests what `make image` and `make release` build: it unpacks the
 // image as a container engine would, with no more than the OCI specification, and
 // runs the program that is in it.
+//
+//   - image: the image, its SBOMs, and the program in it
+//   - release: the release, and that the same source gives the same bytes
+//
+// It knows no Go package of this repository but test/cluster's way to find files.
 package image
 
 import (
@@ -30,7 +35,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 const (
@@ -70,12 +75,12 @@ func run(m *testing.M) int {
 	if err == nil {
 		defer func() { _ = os.RemoveAll(dir) }()
 		shared.dist = filepath.Join(dir, "dist")
-		shared.root, err = devcluster.Root()
+		shared.root, err = cluster.FindRoot()
 	}
 	if err == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 		defer cancel()
-		_, err = devcluster.Make(ctx, shared.root, append(release(), "DIST="+shared.dist)...)
+		_, err = cluster.RunMake(ctx, shared.root, append(release(), "DIST="+shared.dist)...)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "image:", err)

@@ -16,7 +16,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 // copyTree copies files of the repository that are in Git or could be, without
@@ -49,7 +49,7 @@ func copyTree(t *testing.T, paths ...string) string {
 func TestTwoReleasesFromDifferentFoldersAreTheSame(t *testing.T) {
 	dir := copyTree(t)
 	must(t, os.Symlink(filepath.Join(shared.root, "bin"), filepath.Join(dir, "bin")))
-	_, err := devcluster.Make(t.Context(), dir, release()...)
+	_, err := cluster.RunMake(t.Context(), dir, release()...)
 	must(t, err)
 	sums := string(file(t, shared.dist, "SHA256SUMS"))
 	if again := string(file(t, dir, "dist/SHA256SUMS")); again != sums {
@@ -124,7 +124,7 @@ func TestTheDockerfileBuildsTheProgramOfTheImage(t *testing.T) {
 	dir := copyTree(t, context...)
 	arguments = map[string]string{"TARGETOS": "linux", "TARGETARCH": runtime.GOARCH, "VERSION": version}
 	expand := func(s string) string { return os.Expand(s, func(name string) string { return arguments[name] }) }
-	_, err := devcluster.Make(t.Context(), dir, strings.Fields(expand(step[1]))...)
+	_, err := cluster.RunMake(t.Context(), dir, strings.Fields(expand(step[1]))...)
 	must(t, err)
 	if !bytes.Equal(file(t, dir, expand(step[2])), file(t, unpack(t, runtime.GOARCH), "manager")) {
 		t.Error("it builds another program than make image")
@@ -175,7 +175,7 @@ func TestTheChartAndTheManifestsTellTheSameVersion(t *testing.T) {
 }
 
 func TestAReleaseOfAnotherVersionThanTheChartsIsRefused(t *testing.T) {
-	_, err := devcluster.Make(t.Context(), shared.root, "verify-version", "VERSION=v98.76.54")
+	_, err := cluster.RunMake(t.Context(), shared.root, "verify-version", "VERSION=v98.76.54")
 	if err == nil || !strings.Contains(err.Error(), "charts/teo-prefetch-operator/Chart.yaml has another") {
 		t.Error(err)
 	}

@@ -3,14 +3,18 @@
 // seem to run. In the pods' place the built manager runs as a process of its own:
 // with the ServiceAccount, the arguments, the environment and the Secret that the
 // pods have.
+//
+//   - install: the cluster, pods as processes, and a site for one test
+//   - helm, kustomize: the two ways to install
+//   - monitoring: what the chart has for Prometheus
+//   - release: the artifacts of a release
+//
+// It does not know what the operator does but that a task succeeds.
 package install
 
 import (
 	"context"
-	"flag"
 	"fmt"
-	"io"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,12 +31,11 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/judge"
 )
 
 const (
@@ -44,37 +47,15 @@ const (
 
 var shared struct {
 	root, manager string
-	cluster       *devcluster.Cluster
+	cluster       *cluster.Cluster
 }
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	flag.Parse()
-	if testing.Short() {
-		fmt.Println("skipping the tests that need a cluster: -short")
-		return 0
-	}
-	log.SetLogger(zap.New(zap.WriteTo(io.Discard)))
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	if err := start(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "install:", err)
-		return 1
-	}
-	defer func() { _ = shared.cluster.Stop() }()
-	return m.Run()
-}
-
-func start(ctx context.Context) (err error) {
-	if shared.root, err = devcluster.Root(); err != nil {
+func TestMain(m *testing.M) {
+	os.Exit(cluster.RunTests(m, cluster.Options{Bare: true, Workloads: true}, func(c *cluster.Cluster, manager string) (err error) {
+		shared.cluster, shared.manager = c, manager
+		shared.root, err = cluster.FindRoot()
 		return err
-	}
-	if shared.manager, err = devcluster.Build(ctx, "manager", "./cmd"); err != nil {
-		return err
-	}
-	shared.cluster, err = devcluster.Start(ctx, devcluster.Options{Bare: true, Workloads: true})
-	return err
+	}))
 }
 
 // site is what one test has for itself: a namespace to install in, and an EdgeOne.
@@ -94,18 +75,13 @@ func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{Client: shared.cluster.Client, t: t, kubeconfig: filepath.Join(t.TempDir(), "kubeconfig")}
 	s.namespace = s.newNamespace("operator-")
-	s.must(devcluster.WriteKubeconfig(s.kubeconfig, shared.cluster.Admin, s.namespace))
+	s.must(cluster.WriteKubeconfig(s.kubeconfig, shared.cluster.Admin, s.namespace))
 	config := simulator.Demo()
 	config.JobDuration = -1
 	config.Keys = append(config.Keys, simulator.Key{SecretID: "AKIDcreate", SecretKey: "key", Account: "demo", Actions: []string{"CreatePrefetchTask"}})
 	s.edgeOne = simulator.New(config)
-	server := httptest.NewServer(s.edgeOne)
-	s.url = server.URL
-	t.Cleanup(func() {
-		s.edgeOne.Close()
-		server.CloseClientConnections()
-		server.Close()
-	})
+	s.url = s.edgeOne.Start()
+	t.Cleanup(s.edgeOne.Close)
 	return s
 }
 
@@ -129,7 +105,7 @@ func (s *site) must(err error) {
 // command runs a tool as the cluster's administrator and returns what it printed.
 func (s *site) command(name string, args ...string) (string, error) {
 	s.t.Helper()
-	path, err := devcluster.Binary(name)
+	path, err := cluster.FindBinary(name)
 	s.must(err)
 	cmd := exec.CommandContext(s.t.Context(), path, args...)
 	cmd.Dir = shared.root
@@ -176,7 +152,7 @@ func (s *site) deployment(name string) *appsv1.Deployment {
 // process is a pod's only container as a process of this machine: it has the
 // pod's ServiceAccount, arguments, environment and Secrets. What differs is what
 // a process outside of a pod can't have: addresses and paths.
-func (s *site) process(pod corev1.PodSpec, overrides ...string) *devcluster.Process {
+func (s *site) process(pod corev1.PodSpec, overrides ...string) *cluster.Process {
 	s.t.Helper()
 	container, dir := pod.Containers[0], s.t.TempDir()
 	cfg, err := shared.cluster.AccountConfig(s.t.Context(), s.namespace, pod.ServiceAccountName)
@@ -185,7 +161,7 @@ func (s *site) process(pod corev1.PodSpec, overrides ...string) *devcluster.Proc
 		cfg.Host = "https://" + s.apiServer + ":6443"
 	}
 	kubeconfig := filepath.Join(dir, "kubeconfig")
-	s.must(devcluster.WriteKubeconfig(kubeconfig, cfg, s.namespace))
+	s.must(cluster.WriteKubeconfig(kubeconfig, cfg, s.namespace))
 	args := append(append([]string{}, container.Args...), "--kubeconfig="+kubeconfig)
 	for _, mount := range container.VolumeMounts {
 		mounted := filepath.Join(dir, mount.Name)
@@ -199,7 +175,7 @@ func (s *site) process(pod corev1.PodSpec, overrides ...string) *devcluster.Proc
 			}
 		}
 	}
-	p := &devcluster.Process{Name: container.Name, Path: shared.manager, Args: append(args, overrides...)}
+	p := &cluster.Process{Name: container.Name, Path: shared.manager, Args: append(args, overrides...)}
 	for _, env := range container.Env { // with what kubelet puts into values
 		p.Env = append(p.Env, env.Name+"="+strings.ReplaceAll(env.Value, "$(KUBERNETES_SERVICE_HOST)", s.apiServer))
 	}
@@ -222,22 +198,17 @@ func (s *site) mount(source *corev1.SecretVolumeSource, dir string) {
 // runManager runs what the Deployment's pods would run, and returns what stops it.
 func (s *site) runManager(d *appsv1.Deployment) (stop func()) {
 	s.t.Helper()
-	health, err := devcluster.FreePort()
+	health, err := cluster.FreeAddress()
 	s.must(err)
-	metrics, err := devcluster.FreePort()
+	metrics, err := cluster.FreeAddress()
 	s.must(err)
-	p := s.process(d.Spec.Template.Spec,
-		fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", health),
-		fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", metrics),
-		"--leader-election-namespace="+s.namespace)
-	p.ReadyURL = fmt.Sprintf("http://127.0.0.1:%d/readyz", health)
-	s.metrics = fmt.Sprintf("https://127.0.0.1:%d/metrics", metrics)
+	p := s.process(d.Spec.Template.Spec, "--health-probe-bind-address="+health, "--metrics-bind-address="+metrics, "--leader-election-namespace="+s.namespace)
+	p.ReadyURL, s.metrics = "http://"+health+"/readyz", "https://"+metrics+"/metrics"
 	s.must(p.Start(s.t.Context()))
 	s.t.Cleanup(func() {
 		p.Kill()
 		if s.t.Failed() {
-			out := p.Output()
-			s.t.Logf("the manager said:\n%s", out[max(0, len(out)-10000):])
+			s.t.Logf("the manager said:\n%s", p.LastLines(75))
 		}
 	})
 	return func() {
@@ -254,7 +225,7 @@ func (s *site) scrape(account string) (status int, text string) {
 	s.t.Helper()
 	cfg, err := shared.cluster.AccountConfig(s.t.Context(), s.namespace, account)
 	s.must(err)
-	return devcluster.Scrape(s.t.Context(), s.metrics, cfg.BearerToken)
+	return cluster.Scrape(s.t.Context(), s.metrics, cfg.BearerToken)
 }
 
 func (s *site) create(namespace, name string) {
@@ -278,15 +249,15 @@ func (s *site) eventually(what string, done func() bool) {
 // succeeded fails unless the tasks succeed and EdgeOne executed each just once.
 func (s *site) succeeded(namespace string, names ...string) {
 	s.t.Helper()
-	for _, name := range names {
-		task := &v1alpha1.PrefetchTask{}
+	tasks := make([]v1alpha1.PrefetchTask, len(names))
+	for i, name := range names {
 		s.eventually(name+" succeeds", func() bool {
-			s.must(s.Get(s.t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, task))
-			return meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionReady)
+			s.must(s.Get(s.t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, &tasks[i]))
+			return meta.IsStatusConditionTrue(tasks[i].Status.Conditions, v1alpha1.ConditionReady)
 		})
-		if n := s.edgeOne.Executed(good + name); n != 1 {
-			s.t.Errorf("EdgeOne executed the URL of %s %d times, want once", name, n)
-		}
+	}
+	for _, defect := range judge.FindDefects(judge.Evidence{Ledger: s.edgeOne.Ledger(), Tasks: tasks, ReadAt: s.edgeOne.Now()}) {
+		s.t.Error(defect)
 	}
 }
 

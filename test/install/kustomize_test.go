@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
 
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 func TestKustomizeInstallsAnOperatorThatWorks(t *testing.T) {
@@ -127,7 +127,7 @@ func TestKustomizeInstallsTheSameAsTheChart(t *testing.T) {
 // Alerts and dashboard are the chart's, and the ServiceMonitor finds the Service.
 func TestKustomizeWatchesTheSameAsTheChart(t *testing.T) {
 	s := newSite(t)
-	chart := objects(t, s.helm("template", release, chart, "--namespace="+devcluster.Namespace, "--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true"))
+	chart := objects(t, s.helm("template", release, chart, "--namespace="+cluster.Namespace, "--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true"))
 	out, err := s.command("kubectl", "kustomize", "config/prometheus")
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -17,7 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 // An API server that knows the Prometheus operator's kinds accepts what the chart has
@@ -57,7 +57,7 @@ func TestKustomizeGivesThePrometheusOperatorWhatItCanUse(t *testing.T) {
 	t.Cleanup(s.removeCRD)
 	s.teachMonitoring()
 	own := *s
-	own.namespace = devcluster.Namespace
+	own.namespace = cluster.Namespace
 	for _, folder := range []string{"config/default", "config/prometheus"} {
 		if out, err := s.command("kubectl", "apply", "--server-side", "--validate=strict", "-k", folder); err != nil {
 			t.Fatalf("%v\n%s", err, out)

@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 // A release of somebody who has a registry of their own. What install.yaml installs
@@ -20,14 +20,14 @@ func TestTheFilesOfAReleaseInstall(t *testing.T) {
 	s := newSite(t)
 	t.Cleanup(s.removeCRD)
 	dist := t.TempDir()
-	_, err := devcluster.Make(t.Context(), shared.root, "release", "DIST="+dist, "PLATFORMS=linux-"+runtime.GOARCH,
+	_, err := cluster.RunMake(t.Context(), shared.root, "release", "DIST="+dist, "PLATFORMS=linux-"+runtime.GOARCH,
 		"VERSION=v7.8.9-rc.1", "IMAGE=registry.example/team/teo-prefetch-operator")
 	s.must(err)
 	const image = "registry.example/team/teo-prefetch-operator:v7.8.9-rc.1"
 
 	manifests := filepath.Join(dist, "install.yaml")
 	own := *s
-	own.namespace = devcluster.Namespace
+	own.namespace = cluster.Namespace
 	for _, args := range [][]string{
 		{"apply", "--server-side", "-f", manifests},
 		{"-n", own.namespace, "rollout", "status", "deployment/" + release, "--timeout=90s"},

@@ -1,11 +1,11 @@
 // Package monitoring tests what the chart has for those who watch the operator: its
 // alerts with promtool, and alerts and dashboard with a real Prometheus that scrapes
-// real managers under load.
+// real managers under load. What runs is in stack; dashboard draws its picture for the
+// documentation. The package knows the operator by its metrics alone.
 package monitoring
 
 import (
 	"context"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,12 +16,10 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
-	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/yaml"
 
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/devcluster"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/observed"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/monitoring/stack"
 )
 
 const (
@@ -35,14 +33,14 @@ func TestEachAlertFiresWhenItShouldAndNotElse(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs promtool; skipped with -short")
 	}
-	promtool, err := devcluster.Binary("promtool")
+	promtool, err := cluster.FindBinary("promtool")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if out, err := exec.CommandContext(t.Context(), promtool, "test", "rules", "alerts_test.yaml").CombinedOutput(); err != nil {
 		t.Errorf("promtool test rules alerts_test.yaml: %v\n%s", err, out)
 	}
-	if out, err := exec.CommandContext(t.Context(), promtool, "check", "rules", "--lint=all", "--lint-fatal", "../../"+observed.Alerts).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), promtool, "check", "rules", "--lint=all", "--lint-fatal", "../../"+stack.Alerts).CombinedOutput(); err != nil {
 		t.Errorf("promtool check rules: %v\n%s", err, out)
 	}
 	fires, silent := testedAlerts(t)
@@ -125,29 +123,29 @@ func TestEachQueryShowsSomethingOfManagersUnderLoad(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs an API server and Prometheus; skipped with -short")
 	}
-	log.SetLogger(zap.New(zap.WriteTo(io.Discard)))
+	cluster.SilenceClients()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	w, err := observed.Start(ctx)
+	w, err := stack.Start(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
 	loaded := make(chan error, 1)
-	go func() { loaded <- w.Load(ctx, loadFor) }()
+	go func() { loaded <- w.GenerateLoad(ctx, loadFor) }()
 	defer func() {
 		cancel()
 		if err := <-loaded; err != nil && ctx.Err() == nil {
 			t.Error(err)
 		}
 		if t.Failed() {
-			t.Log(w.Said())
+			t.Log(w.LastOutput())
 		}
 		if err := w.Stop(); err != nil {
 			t.Error(err)
 		}
 	}()
 	t.Run("each query of the dashboard returns data", func(t *testing.T) {
-		dashboard, err := observed.ReadDashboard()
+		dashboard, err := stack.ReadDashboard()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -181,7 +179,7 @@ func TestEachQueryShowsSomethingOfManagersUnderLoad(t *testing.T) {
 					t.Fatalf("%s shows another program, %s: %s", pending[query], of, query)
 				}
 			}
-			return slices.ContainsFunc(series, observed.Series.Known)
+			return slices.ContainsFunc(series, stack.Series.HasNumber)
 		})
 	})
 	t.Run("each metric that an alert asks for is there", func(t *testing.T) {
@@ -223,9 +221,9 @@ func TestEachQueryShowsSomethingOfManagersUnderLoad(t *testing.T) {
 
 var metric = regexp.MustCompile(`teo_prefetch_[a-z_]+`)
 
-func alerts(t *testing.T) []observed.Alert {
+func alerts(t *testing.T) []stack.Alert {
 	t.Helper()
-	alerts, err := observed.ReadAlerts()
+	alerts, err := stack.ReadAlerts()
 	if err != nil || len(alerts) < 6 {
 		t.Fatalf("%d alerts, %v", len(alerts), err)
 	}
