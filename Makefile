@@ -44,7 +44,7 @@ help: ## List these commands
 .PHONY: build
 build: prerequisites ## Build bin/manager and bin/simulator
 	@echo "Building bin/manager and bin/simulator (about 2 minutes the first time)…"
-	go build -o bin/manager ./cmd
+	go build -o bin/manager ./cmd/manager
 	go build -o bin/simulator ./cmd/simulator
 
 .PHONY: test
@@ -235,7 +235,7 @@ BASE ?= scratch
 $(DIST)/%/manager: prerequisites
 	@echo "Building the manager $(VERSION) for $* (about 2 minutes the first time)…"
 	GOOS=$(word 1,$(subst -, ,$*)) GOARCH=$(word 2,$(subst -, ,$*)) GOAMD64=v1 GOARM64=v8.0 \
-	  go build -trimpath -buildvcs=false -ldflags='-s -w -X main.version=$(VERSION)' -o $@ ./cmd
+	  go build -trimpath -buildvcs=false -ldflags='-s -w -X main.version=$(VERSION)' -o $@ ./cmd/manager
 
 .PHONY: image
 image: bin/image $(PLATFORMS:%=$(DIST)/%/manager) ## Build the image for amd64 and arm64 into dist/; BASE=image builds upon another than scratch, PUSH=registry/name pushes

@@ -122,7 +122,7 @@ func (b *bench) build(ctx context.Context) error {
 	b.programs = map[string]string{}
 	say("Building the manager and the baselines")
 	for _, p := range []struct{ name, module, pkg string }{
-		{"manager", ".", "./cmd"},
+		{"manager", ".", "./cmd/manager"},
 		{"script", "test/bench/baseline", "./script"},
 		{"kubebuilder", "test/bench/baseline/kubebuilder", "."},
 		{"crossplane", "test/bench/baseline/crossplane", "."},

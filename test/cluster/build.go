@@ -63,7 +63,7 @@ func FindBinary(name string) (string, error) {
 	return "", fmt.Errorf("%s is missing: run `make control-plane cluster-tools`, or set KUBEBUILDER_ASSETS to the folder it is in", name)
 }
 
-// Build builds a command of this module, say "./cmd", to bin/NAME and returns
+// Build builds a command of this module, say "./cmd/manager", to bin/NAME and returns
 // that path; it takes a moment if nothing has changed.
 func Build(ctx context.Context, name, pkg string) (path string, err error) {
 	return BuildModule(ctx, name, ".", pkg)

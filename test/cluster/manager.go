@@ -11,7 +11,7 @@ import (
 
 // BuildManager builds the manager and returns its path.
 func BuildManager(ctx context.Context) (path string, err error) {
-	return Build(ctx, "manager", "./cmd")
+	return Build(ctx, "manager", "./cmd/manager")
 }
 
 // ManagerOptions say how to run a manager, or another program with its flags.
