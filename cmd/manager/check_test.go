@@ -21,7 +21,7 @@ func TestTheCheckAsksForWhatTheRolesGive(t *testing.T) {
 		"leader_election_role.yaml": neededToLead,
 		"metrics_auth_role.yaml":    neededForMetrics,
 	} {
-		data, err := os.ReadFile(filepath.Join("..", "config", "rbac", file))
+		data, err := os.ReadFile(filepath.Join("..", "..", "config", "rbac", file))
 		if err != nil {
 			t.Fatal(err)
 		}
