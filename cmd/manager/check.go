@@ -190,22 +190,8 @@ const unknownZone = "zone-000000000000"
 // edgeOneAccepts checks the operator's own credentials by reading a quota, which
 // changes nothing and is one of the three actions that the operator needs anyway.
 func (c *check) edgeOneAccepts(ctx context.Context) {
-	creds, err := credentials.OwnCredentials(c.credentialsDir)()
-	switch {
-	case errors.Is(err, credentials.ErrNoOwnCredentials) && c.credentialsDir != "":
-		c.fail("The operator has no credentials of its own: %s has no files. Create the Secret (the chart's credentials.existingSecret) in the operator's namespace, "+
-			"with the keys secretId and secretKey; it is mounted within two minutes. If every task is to name a Secret, leave --credentials-dir out "+
-			"(the chart: set credentials.existingSecret to \"\").", c.credentialsDir)
-		return
-	case errors.Is(err, credentials.ErrNoOwnCredentials) && c.checkZone != "":
-		c.fail("The operator has no credentials of its own to read the quota of zone %s with. Give it some, with --credentials-dir or TENCENTCLOUD_SECRET_ID and "+
-			"TENCENTCLOUD_SECRET_KEY (the chart's credentials), or leave --check-zone out.", c.checkZone)
-		return
-	case errors.Is(err, credentials.ErrNoOwnCredentials):
-		c.unknown("The operator has no credentials of its own, so every task has to name a Secret in spec.credentialsSecretRef.")
-		return
-	case err != nil:
-		c.fail("%s. The operator's log and this check alone say what there is: %s.", upper(err.Error()), credentials.OwnFiles(c.credentialsDir))
+	creds, ok := c.readOwnCredentials()
+	if !ok {
 		return
 	}
 	client, err := c.edgeOne()
@@ -218,10 +204,8 @@ func (c *check) edgeOneAccepts(ctx context.Context) {
 		zone = unknownZone
 	}
 	quota, err := client.DescribeContentQuota(ctx, creds, zone)
-	kind := teo.KindOf(err)
-	known := err == nil || kind == teo.Rejected || kind == teo.Denied && !teo.DeniedAccount(err)
 	switch {
-	case c.checkZone == "" && known:
+	case c.checkZone == "" && isKeyKnown(err):
 		c.ok("EdgeOne at %s knows the operator's keys.", c.endpoint)
 		c.unknown("Whether the keys may prefetch in a zone of yours: name one with --check-zone (the chart's check.zone).")
 	case errors.Is(err, teo.ErrNoPrefetchQuota):
@@ -232,6 +216,37 @@ func (c *check) edgeOneAccepts(ctx context.Context) {
 		c.ok("EdgeOne at %s accepts the operator's keys: zone %s may prefetch %d URLs a day, of which %d are left today, and %d in a call.",
 			c.endpoint, zone, quota.Daily, quota.DailyAvailable, quota.Batch)
 	}
+}
+
+// isKeyKnown says whether EdgeOne knows the key of a call that ended with err. A
+// refusal of the call or of its zone comes after the check of the signature.
+func isKeyKnown(err error) bool {
+	kind := teo.KindOf(err)
+	return err == nil || kind == teo.Rejected || kind == teo.Denied && !teo.DeniedAccount(err)
+}
+
+// readOwnCredentials reads the operator's own credentials. If there are none, or they
+// cannot be read, it reports that and returns false.
+func (c *check) readOwnCredentials() (teo.Credentials, bool) {
+	creds, err := credentials.OwnCredentials(c.credentialsDir)()
+	switch {
+	case errors.Is(err, credentials.ErrNoOwnCredentials) && c.credentialsDir != "":
+		c.fail("The operator has no credentials of its own: %s has no files. Create the Secret (the chart's credentials.existingSecret) in the operator's namespace, "+
+			"with the keys secretId and secretKey; it is mounted within two minutes. If every task is to name a Secret, leave --credentials-dir out "+
+			"(the chart: set credentials.existingSecret to \"\").", c.credentialsDir)
+		return teo.Credentials{}, false
+	case errors.Is(err, credentials.ErrNoOwnCredentials) && c.checkZone != "":
+		c.fail("The operator has no credentials of its own to read the quota of zone %s with. Give it some, with --credentials-dir or TENCENTCLOUD_SECRET_ID and "+
+			"TENCENTCLOUD_SECRET_KEY (the chart's credentials), or leave --check-zone out.", c.checkZone)
+		return teo.Credentials{}, false
+	case errors.Is(err, credentials.ErrNoOwnCredentials):
+		c.unknown("The operator has no credentials of its own, so every task has to name a Secret in spec.credentialsSecretRef.")
+		return teo.Credentials{}, false
+	case err != nil:
+		c.fail("%s. The operator's log and this check alone say what there is: %s.", upper(err.Error()), credentials.OwnFiles(c.credentialsDir))
+		return teo.Credentials{}, false
+	}
+	return creds, true
 }
 
 // advice says what a person can do about an answer of EdgeOne.

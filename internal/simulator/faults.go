@@ -6,8 +6,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -157,23 +155,36 @@ type fault struct {
 
 // takes says whether the fault befalls a call, and counts it.
 func (f *fault) takes(c *call) bool {
-	m := f.Match
-	if m.Action != "" && m.Action != c.Action ||
-		m.SecretID != "" && m.SecretID != c.SecretID ||
-		m.ZoneID != "" && m.ZoneID != c.ZoneID ||
-		len(c.body) <= max(m.BodyOver, f.Effect.CutBody) && max(m.BodyOver, f.Effect.CutBody) > 0 ||
-		m.URL != "" && !slices.ContainsFunc(c.targets, func(t string) bool { return strings.Contains(t, m.URL) }) {
+	if !f.isAbout(c) {
 		return false
 	}
 	f.matched++
-	if m.Nth != 0 && f.matched != m.Nth ||
-		m.Every != 0 && f.matched%m.Every != 0 ||
-		m.Probability != 0 && f.random.Float64() >= m.Probability ||
-		m.Count != 0 && f.taken >= m.Count {
+	if !f.isDue() {
 		return false
 	}
 	f.taken++
 	return true
+}
+
+// isAbout says whether a call is one of those that the fault selects from.
+func (f *fault) isAbout(c *call) bool {
+	m := f.Match
+	bodyOver := max(m.BodyOver, f.Effect.CutBody)
+	return (m.Action == "" || m.Action == c.Action) &&
+		(m.SecretID == "" || m.SecretID == c.SecretID) &&
+		(m.ZoneID == "" || m.ZoneID == c.ZoneID) &&
+		(bodyOver <= 0 || len(c.body) > bodyOver) &&
+		(m.URL == "" || slices.ContainsFunc(c.targets, func(t string) bool { return strings.Contains(t, m.URL) }))
+}
+
+// isDue says whether the fault takes the call that it has matched last. It uses up a
+// random number where there is a Probability.
+func (f *fault) isDue() bool {
+	m := f.Match
+	return (m.Nth == 0 || f.matched == m.Nth) &&
+		(m.Every == 0 || f.matched%m.Every == 0) &&
+		(m.Probability == 0 || f.random.Float64() < m.Probability) &&
+		(m.Count == 0 || f.taken < m.Count)
 }
 
 // effects are the faults that befall one call.
@@ -288,50 +299,4 @@ func (s *Simulator) HoldAnswer(m Matcher) *Held { return s.hold(m, atAnswer) }
 
 func (s *Simulator) hold(m Matcher, stage Stage) *Held {
 	return s.addFault(Fault{m, Effect{Hold: stage}}).held
-}
-
-// Held are the calls that a hold stopped.
-type Held struct {
-	s                 *Simulator
-	id                int
-	arrived, released chan struct{}
-	arrive, release   sync.Once
-	dropped           bool
-	waiting           atomic.Int32
-}
-
-// Arrived is closed when the first call is held.
-func (h *Held) Arrived() <-chan struct{} { return h.arrived }
-
-// Waiting returns how many calls are held now.
-func (h *Held) Waiting() int { return int(h.waiting.Load()) }
-
-// Release lets the held calls go on, and ends the hold.
-func (h *Held) Release() { h.s.RemoveFault(h.id) }
-
-// Drop ends the held calls where they are: their connections close. Then the
-// hold ends.
-func (h *Held) Drop() {
-	h.end(false)
-	h.s.RemoveFault(h.id)
-}
-
-func (h *Held) end(goOn bool) {
-	h.release.Do(func() {
-		h.dropped = !goOn
-		close(h.released)
-	})
-}
-
-// wait returns true when the call may go on.
-func (h *Held) wait(closed <-chan struct{}) bool {
-	h.waiting.Add(1)
-	defer h.waiting.Add(-1)
-	h.arrive.Do(func() { close(h.arrived) })
-	select {
-	case <-h.released:
-		return !h.dropped
-	case <-closed:
-		return false
-	}
 }

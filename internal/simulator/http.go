@@ -70,30 +70,55 @@ func (s *Simulator) answer(c *call, spoiler *Effect, result map[string]any, fail
 	if spoil.Code != "" {
 		failure = fail(c.echo(spoil.Code), "%s", c.echo(spoil.Message))
 	}
-	c.Outcome = "OK"
+	response := c.respond(result, failure)
+	if spoil.Answer != "" {
+		c.Outcome = string(spoil.Answer)
+	}
+	spoil.spoilResponse(response)
+	a := answer{status: http.StatusOK, statusText: c.echo(spoil.StatusText), contentType: "application/json"}
+	a.body, _ = json.Marshal(map[string]any{"Response": response})
+	spoil.spoilAnswer(&a)
+	if spoil.Status != 0 {
+		a.status = spoil.Status
+	}
+	if spoil.Body != "" {
+		a.body = []byte(c.echo(spoil.Body))
+	}
+	if a.status != http.StatusOK && spoil.Answer == "" {
+		c.Outcome = strconv.Itoa(a.status)
+	}
+	return a
+}
+
+// respond returns the fields of the response to a call, and sets the call's outcome.
+func (c *call) respond(result map[string]any, failure *apiError) map[string]any {
 	response := map[string]any{"RequestId": c.RequestID}
 	if failure != nil {
 		c.Outcome = failure.code
 		response["Error"] = map[string]string{"Code": failure.code, "Message": failure.message}
-	} else {
-		maps.Copy(response, result)
+		return response
 	}
-	if spoil.Answer != "" {
-		c.Outcome = string(spoil.Answer)
-	}
-	switch spoil.Answer {
+	c.Outcome = "OK"
+	maps.Copy(response, result)
+	return response
+}
+
+// spoilResponse removes the field that the effect leaves out, and inflates the lists.
+func (e Effect) spoilResponse(response map[string]any) {
+	switch e.Answer {
 	case NoRequestID:
 		delete(response, "RequestId")
 	case NoJobID:
 		delete(response, "JobId")
 	}
-
-	if spoil.Elements > 0 {
-		inflate(response, spoil.Elements)
+	if e.Elements > 0 {
+		inflate(response, e.Elements)
 	}
-	a := answer{status: http.StatusOK, statusText: c.echo(spoil.StatusText), contentType: "application/json"}
-	a.body, _ = json.Marshal(map[string]any{"Response": response})
-	switch spoil.Answer {
+}
+
+// spoilAnswer does to an answer what the effect's Answer says.
+func (e Effect) spoilAnswer(a *answer) {
+	switch e.Answer {
 	case ConnectionClosed:
 		a.fate = fateClose
 	case ConnectionReset:
@@ -105,24 +130,14 @@ func (s *Simulator) answer(c *call, spoiler *Effect, result map[string]any, fail
 		a.body = []byte("<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>")
 	case Redirect:
 		a.status, a.location, a.body = http.StatusFound, "/elsewhere", nil
-		if spoil.Location != "" {
-			a.location = spoil.Location
+		if e.Location != "" {
+			a.location = e.Location
 		}
 	case EmptyBody:
 		a.body = nil
 	case EmptyObject, NullBody:
-		a.body = []byte(spoil.Answer)
+		a.body = []byte(e.Answer)
 	}
-	if spoil.Status != 0 {
-		a.status = spoil.Status
-	}
-	if spoil.Body != "" {
-		a.body = []byte(c.echo(spoil.Body))
-	}
-	if a.status != http.StatusOK && spoil.Answer == "" {
-		c.Outcome = strconv.Itoa(a.status)
-	}
-	return a
 }
 
 // echo puts the secrets of the request into a text that asks for them.

@@ -41,13 +41,8 @@ func isCanonical(rawURL string) bool {
 		}
 	}
 	slash := strings.IndexByte(rest, '/')
-	if slash < 1 {
+	if slash < 0 || !isHostName(rest[:slash]) {
 		return false
-	}
-	for _, c := range []byte(rest[:slash]) {
-		if ordinary := 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_'; !ordinary {
-			return false
-		}
 	}
 	for i := slash; i < len(rest); i++ {
 		switch c := rest[i]; {

@@ -85,7 +85,8 @@ func toASCII(host string) string {
 	return ascii + port
 }
 
-// isHostName keeps a full-width colon or slash from becoming one that counts.
+// isHostName says whether a host is a lower-case ASCII name without a port. A full-width
+// colon or slash that was mapped to ASCII must not start a port or a path.
 func isHostName(s string) bool {
 	for _, c := range []byte(s) {
 		if ok := 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_'; !ok {

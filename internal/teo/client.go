@@ -8,9 +8,11 @@
 // EdgeOne's clock, by which that is decided.
 //
 // The files: client.go sends one request, answer.go reads the answer and
-// redact.go cleans its words, prefetch.go, listing.go and quota.go are the
-// actions, errors.go says what failures mean, limiter.go how fast to go and
-// limiters.go for whom, sign.go signs.
+// redact.go cleans its words. prefetch.go, listing.go and quota.go are the
+// actions; reading.go puts the pages of a listing together. errors.go describes
+// failures and error_codes.go says what EdgeOne's codes mean. limiter.go says
+// how fast to go and limiters.go for whom; slot.go is the permission for one
+// call. sign.go signs.
 package teo
 
 import (
@@ -120,7 +122,7 @@ func (c *Client) lookUp(ctx context.Context, creds Credentials, action string, i
 		if err != nil {
 			return err
 		}
-		_, err = c.call(slot.For(ctx), creds, action, c.ServerTime(), in, fresh())
+		_, err = c.call(slot.For(ctx), request{creds, action, c.ServerTime(), in}, fresh())
 		throttled := KindOf(err) == Throttled
 		slot.Done(throttled)
 		if !throttled || attempt == throttledAttempts {
@@ -129,53 +131,61 @@ func (c *Client) lookUp(ctx context.Context, creds Credentials, action string, i
 	}
 }
 
+// request is a call that is yet to be made.
+type request struct {
+	creds      Credentials
+	action     string
+	signedAt   time.Time // on EdgeOne's clock
+	parameters any       // the body, before it is encoded
+}
+
 // call makes one attempt and reports it to Observe. into gets the content of the
 // answer, if it is a success; otherwise what it has does not count.
-func (c *Client) call(ctx context.Context, creds Credentials, action string, signedAt time.Time, in any, into content) (response, error) {
-	req, body, err := c.request(ctx, creds, action, signedAt, in)
+func (c *Client) call(ctx context.Context, r request, into content) (response, error) {
+	req, body, err := c.buildHTTPRequest(ctx, r)
 	if err != nil {
 		return response{}, err
 	}
 	start := time.Now()
-	answer, err := c.attempt(req, body, creds, action, into)
-	c.options.Observe(Call{Action: action, Kind: KindOf(err), Code: Code(err), Duration: time.Since(start)})
+	answer, err := c.attempt(req, body, r.creds, r.action, into)
+	c.options.Observe(Call{Action: r.action, Kind: KindOf(err), Code: Code(err), Duration: time.Since(start)})
 	return answer, err
 }
 
-func (c *Client) request(ctx context.Context, creds Credentials, action string, signedAt time.Time,
-	in any) (*http.Request, *onceBody, error) {
-	if problem := creds.problem(); problem != "" {
-		return nil, nil, &Error{Action: action, Kind: Denied, Message: problem}
+// buildHTTPRequest checks, encodes and signs a request.
+func (c *Client) buildHTTPRequest(ctx context.Context, r request) (*http.Request, *onceBody, error) {
+	if problem := r.creds.problem(); problem != "" {
+		return nil, nil, &Error{Action: r.action, Kind: Denied, Message: problem}
 	}
-	content, err := encode(in)
+	content, err := encode(r.parameters)
 	if err != nil {
-		return nil, nil, noAnswer(action, unsent, err, redactor{})
+		return nil, nil, noAnswer(r.action, unsent, err, redactor{})
 	}
 	if len(content) > maxRequest {
 		// The gateway's own code, so that callers split the call as they would
 		// had it gone out.
-		return nil, nil, &Error{Action: action, Kind: Rejected, Code: codeRequestSize,
+		return nil, nil, &Error{Action: r.action, Kind: Rejected, Code: codeRequestSize,
 			Message: "the request would be larger than 10 MiB"}
 	}
 	body := &onceBody{rest: content}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint.String(), body)
 	if err != nil {
-		return nil, nil, noAnswer(action, unsent, err, redactor{})
+		return nil, nil, noAnswer(r.action, unsent, err, redactor{})
 	}
 	req.ContentLength = int64(len(content))
 	// In the spelling of net/http, which would make a copy of any other.
 	req.Header.Set("User-Agent", c.options.UserAgent)
 	req.Header.Set("Content-Type", contentType)
-	req.Header.Set("X-Tc-Action", action)
+	req.Header.Set("X-Tc-Action", r.action)
 	req.Header.Set("X-Tc-Version", apiVersion)
-	req.Header.Set("X-Tc-Timestamp", strconv.FormatInt(signedAt.Unix(), 10))
+	req.Header.Set("X-Tc-Timestamp", strconv.FormatInt(r.signedAt.Unix(), 10))
 	req.Header.Set("X-Tc-Language", "en-US")
-	if creds.Token != "" {
-		req.Header.Set("X-Tc-Token", creds.Token)
+	if r.creds.Token != "" {
+		req.Header.Set("X-Tc-Token", r.creds.Token)
 	}
-	req.Header.Set("Authorization", Authorization(creds, service, []SignedHeader{
-		{"content-type", contentType}, {"host", c.endpoint.Host}, {"x-tc-action", action},
-	}, content, signedAt))
+	req.Header.Set("Authorization", Authorization(r.creds, service, []SignedHeader{
+		{"content-type", contentType}, {"host", c.endpoint.Host}, {"x-tc-action", r.action},
+	}, content, r.signedAt))
 	return req, body, nil
 }
 

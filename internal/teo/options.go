@@ -106,14 +106,25 @@ func parseEndpoint(endpoint string) (*url.URL, error) {
 		return nil, errors.New("endpoint must start with https://")
 	case u.User != nil:
 		return nil, errors.New("endpoint must not contain a user or password")
-	case host == "" || strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r > '~' || r == '%' }):
+	case !isEndpointHost(host):
 		return nil, errors.New("endpoint has no valid host")
-	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+	case hasMoreThanHost(u):
 		return nil, errors.New("endpoint must be a host only, without path, query or fragment")
 	case u.Scheme == "http" && !isLoopback(host):
 		return nil, fmt.Errorf("endpoint %s is plain http, which is for loopback hosts only; use https", host)
 	}
 	return &url.URL{Scheme: u.Scheme, Host: signedHost(u.Scheme, host, u.Port()), Path: "/"}, nil
+}
+
+// isEndpointHost says whether a host can stand in the Host header: printable ASCII,
+// and no %, which starts an escape or the zone of an IPv6 address.
+func isEndpointHost(host string) bool {
+	return host != "" && !strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r > '~' || r == '%' })
+}
+
+// hasMoreThanHost says whether a URL has a path, a query or a fragment.
+func hasMoreThanHost(u *url.URL) bool {
+	return u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || u.Fragment != ""
 }
 
 // signedHost is the Host header: a default port is left out, as HTTP clients

@@ -67,7 +67,7 @@ func (c *Client) CreatePrefetchTask(ctx context.Context, creds Credentials, sign
 		return CreatePrefetchTaskResponse{}, &Error{Action: actionCreate, Kind: Unavailable, Message: "not sent", Err: ErrTooOld}
 	}
 	out := createAnswer{sent: req.Targets}
-	answer, err := c.call(ctx, creds, actionCreate, signedAt, req, &out)
+	answer, err := c.call(ctx, request{creds, actionCreate, signedAt, req}, &out)
 	if err != nil {
 		return CreatePrefetchTaskResponse{}, err
 	}

@@ -98,13 +98,13 @@ var mutations = []mutation{
 		suites: []string{client},
 	},
 	{
-		name: "an InternalError counts as not executed", file: "internal/teo/errors.go",
+		name: "an InternalError counts as not executed", file: "internal/teo/error_codes.go",
 		old:    `{code: "InternalError.*", kind: Ambiguous},`,
 		new:    `{code: "InternalError.*", kind: Unavailable},`,
 		suites: []string{client},
 	},
 	{
-		name: "a code that nobody knows counts as a refusal", file: "internal/teo/errors.go",
+		name: "a code that nobody knows counts as a refusal", file: "internal/teo/error_codes.go",
 		old:    `return Ambiguous, false`,
 		new:    `return Rejected, false`,
 		suites: []string{client},
@@ -144,19 +144,19 @@ var mutations = []mutation{
 
 	// Listings.
 	{
-		name: "a listing ends with its first page", file: "internal/teo/listing.go",
+		name: "a listing ends with its first page", file: "internal/teo/reading.go",
 		old:    `return n == 0 || n < r.full && len(r.tasks) >= r.total`,
 		new:    `return r.pages > 0`,
 		suites: []string{client},
 	},
 	{
-		name: "a listing may grow while it is read", file: "internal/teo/listing.go",
+		name: "a listing may grow while it is read", file: "internal/teo/reading.go",
 		old:    `if page.TotalCount != r.total || `,
 		new:    `if r.total = page.TotalCount; `,
 		suites: []string{client},
 	},
 	{
-		name: "a listing ends where its count says", file: "internal/teo/listing.go",
+		name: "a listing ends where its count says", file: "internal/teo/reading.go",
 		old:    `n < r.full && len(r.tasks) >= r.total`,
 		new:    `len(r.tasks) >= r.total`,
 		suites: []string{client},
@@ -210,7 +210,7 @@ var mutations = []mutation{
 		suites: []string{client},
 	},
 	{
-		name: "a listing's records may move while it is read", file: "internal/teo/listing.go",
+		name: "a listing's records may move while it is read", file: "internal/teo/reading.go",
 		old:    `if seen, ok := r.pageOf[key]; ok && seen != r.pages {`,
 		new:    `if seen, ok := r.pageOf[key]; ok && seen < 0 {`,
 		suites: []string{client},
@@ -257,13 +257,13 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "a slot is free at the answer, not a second after it", file: "internal/teo/limiter.go",
+		name: "a slot is free at the answer, not a second after it", file: "internal/teo/slot.go",
 		old:    `free := at.Add(window)`,
 		new:    `free := at`,
 		suites: []string{client},
 	},
 	{
-		name: "a proxy's interim answer counts as EdgeOne's", file: "internal/teo/limiter.go",
+		name: "a proxy's interim answer counts as EdgeOne's", file: "internal/teo/slot.go",
 		old:    `error { tell(time.Time{}); return nil }`,
 		new:    `error { return nil }`,
 		suites: []string{client},
@@ -276,12 +276,12 @@ var mutations = []mutation{
 	},
 	{
 		name: "a slot does not know when the answer to its look-up began to come", file: "internal/teo/client.go",
-		old:    `c.call(slot.For(ctx), creds`,
-		new:    `c.call(ctx, creds`,
+		old:    `c.call(slot.For(ctx), request`,
+		new:    `c.call(ctx, request`,
 		suites: []string{client},
 	},
 	{
-		name: "throttled answers do not slow down", file: "internal/teo/limiter.go",
+		name: "throttled answers do not slow down", file: "internal/teo/slot.go",
 		old:    `if throttled {`,
 		new:    `if throttled && l.limit == 0 {`,
 		suites: []string{client},

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/metrics"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
+)
+
+type options struct {
+	metricsAddress, probeAddress string
+	metricsSecure, leaderElect   bool
+	leaderElectionNamespace      string
+	leaderElectionID             string
+	watchNamespaces              string
+	credentialsDir, endpoint     string
+	checkZone                    string
+	check, showVersion           bool
+	controller                   controller.Options
+	leaseDuration, renew, retry  time.Duration
+	listingDelay                 time.Duration
+	logging                      zap.Options
+}
+
+// parse reads the command line: flags, after the word check for the command that
+// only looks whether a manager with these flags can work. How the times hang together, with their defaults:
+//
+//	a call's tasks are claimed in  write-timeout                    (10s) and a quarter of signature-validity at most
+//	it is sent at most             signature-validity / 2           after it was signed (2m30s)
+//	it is answered in              teo-timeout                      (10s), or its answer counts as lost
+//	nothing executes after         signature-validity               (5m) by EdgeOne's clock: the fence
+//	the history shows it           listing-delay                    after it was executed (20s)
+//	the history is complete        settle-margin                    after the fence: listing-delay + 10s (30s), for
+//	                                                                a request accepted at the fence and executed later
+//	nothing is told from it after  history-retention                (72h): a lost call is then a person's business
+//	a stopping process waits       shutdown-grace                   for calls and their records: teo-timeout +
+//	                                                                write-timeout + 5s (25s), less than the pod's
+//	                                                                terminationGracePeriodSeconds (60s)
+//	a leader that vanished         leader-election-lease-duration   (15s) later has a successor. What it left in
+//	                                                                flight is fenced by its signature, not by the lease
+func parse(args []string) (*options, error) {
+	o := &options{}
+	f := flag.NewFlagSet("teo-prefetch-operator", flag.ContinueOnError)
+	o.bindProcessFlags(f)
+	o.bindElectionFlags(f)
+	o.bindCallFlags(f)
+	o.bindTimeFlags(f)
+	o.logging.BindFlags(f)
+	if len(args) > 0 && args[0] == "check" {
+		o.check, args = true, args[1:]
+		f.StringVar(&o.checkZone, "check-zone", "", "`zone` whose quota is read, to see that the credentials may use it")
+	}
+	if err := f.Parse(args); err != nil {
+		return nil, err
+	}
+	if f.NArg() > 0 {
+		return nil, fmt.Errorf("%q is not a flag; see --help", f.Arg(0))
+	}
+	if err := o.deriveTimes(f); err != nil {
+		return nil, err
+	}
+	return o, o.validate()
+}
+
+// bindProcessFlags defines the flags of where the process works and what it serves.
+func (o *options) bindProcessFlags(f *flag.FlagSet) {
+	f.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443", "`address` of the metrics endpoint; 0 turns it off")
+	f.BoolVar(&o.metricsSecure, "metrics-secure", true, "serve metrics over TLS, to clients that the API server authenticates and authorizes")
+	f.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "`address` of /healthz and /readyz; 0 turns them off")
+	f.StringVar(&o.watchNamespaces, "watch-namespaces", "", "comma-separated `namespaces` to serve; default: all")
+	f.BoolVar(&o.showVersion, "version", false, "print the version and exit")
+	f.Func("kubeconfig", "`file` of the cluster to work in; default: KUBECONFIG, the cluster the pod runs in, or ~/.kube/config", func(path string) error {
+		return os.Setenv("KUBECONFIG", path)
+	})
+}
+
+// bindElectionFlags defines the flags of leader election.
+func (o *options) bindElectionFlags(f *flag.FlagSet) {
+	f.BoolVar(&o.leaderElect, "leader-elect", false, "let only one of several replicas work")
+	f.StringVar(&o.leaderElectionNamespace, "leader-election-namespace", "", "`namespace` of the Lease; default: the pod's own")
+	f.StringVar(&o.leaderElectionID, "leader-election-id", "teo-prefetch-operator", "`name` of the Lease; replicas have one, operators in the same namespace each their own")
+	f.DurationVar(&o.leaseDuration, "leader-election-lease-duration", 15*time.Second, "how long to wait before taking over an unrenewed lease")
+	f.DurationVar(&o.renew, "leader-election-renew-deadline", 10*time.Second, "how long a leader tries to renew its lease before it stops")
+	f.DurationVar(&o.retry, "leader-election-retry-period", 2*time.Second, "how often to try to acquire or renew the lease")
+}
+
+// bindCallFlags defines the flags of calls to EdgeOne: with which credentials, where
+// to, how fast and how large.
+func (o *options) bindCallFlags(f *flag.FlagSet) {
+	c := &o.controller
+	f.StringVar(&o.credentialsDir, "credentials-dir", "", "`directory` with the files secretId, secretKey and perhaps token: the operator's own credentials. "+
+		"Without them TENCENTCLOUD_SECRET_ID, TENCENTCLOUD_SECRET_KEY and TENCENTCLOUD_TOKEN are used, "+
+		"and without those only tasks that name a Secret are served")
+	f.StringVar(&o.endpoint, "teo-endpoint", teo.DefaultEndpoint, "`URL` of the EdgeOne API; the China site is https://teo.tencentcloudapi.com")
+	f.IntVar(&c.QPS, "teo-qps", 20, "calls per second, action and account; EdgeOne allows 20. Give less where clusters or programs share an account")
+	f.DurationVar(&c.CallTimeout, "teo-timeout", 10*time.Second, "how long to wait for EdgeOne's answer to a call")
+	f.IntVar(&c.Batch, "batch", 500, "`targets` in a call where the zone's own limit cannot be read")
+	f.IntVar(&c.TasksPerCall, "max-tasks-per-call", 500, "`tasks` that share a call; 1 turns sharing off")
+}
+
+// bindTimeFlags defines the flags of how long things take and how often they are repeated.
+func (o *options) bindTimeFlags(f *flag.FlagSet) {
+	c := &o.controller
+	f.DurationVar(&c.SignatureValidity, "signature-validity", 5*time.Minute, "how long EdgeOne accepts a signature; EdgeOne's is 5m")
+	f.DurationVar(&o.listingDelay, "listing-delay", 20*time.Second, "how long EdgeOne's history takes at most to show a call that it executed")
+	f.DurationVar(&c.SettleMargin, "settle-margin", 0, "how long after a signature expired EdgeOne's history is complete (default listing-delay + 10s)")
+	f.DurationVar(&c.HistoryRetention, "history-retention", 72*time.Hour,
+		"how long EdgeOne's history shows a call; one that was lost longer ago is never taken for not executed")
+	f.DurationVar(&c.PollInterval, "poll-interval", 5*time.Second, "how often outcomes are read at most; jobs that take long are read 12 times less often")
+	f.DurationVar(&c.QuotaInterval, "quota-interval", 10*time.Minute, "how often the quota of an exhausted zone is read")
+	c.QuotaReset = 16 * time.Hour
+	f.Func("quota-reset", "time of day, UTC, at which the day's quota is expected to return: told in nextAttemptTime, and when quotas are read anew (default 16:00)",
+		func(text string) error {
+			at, err := time.Parse("15:04", text)
+			c.QuotaReset = time.Duration(at.Hour())*time.Hour + time.Duration(at.Minute())*time.Minute
+			return err
+		})
+	f.DurationVar(&c.RecheckInterval, "recheck-interval", 30*time.Second,
+		"how often credentials are read again and errors that need user action are rechecked; a task is Stalled after two of them")
+	f.DurationVar(&c.JobDeadline, "job-deadline", 24*time.Hour, "when a target without an outcome counts as failed")
+	f.DurationVar(&c.WriteTimeout, "write-timeout", 10*time.Second, "how long a status write may take")
+	f.DurationVar(&c.ShutdownGrace, "shutdown-grace", 0,
+		"how long a stopping process waits for calls in flight to be answered and recorded (default teo-timeout + write-timeout + 5s)")
+}
+
+// deriveTimes sets the times whose defaults depend on other flags.
+func (o *options) deriveTimes(f *flag.FlagSet) error {
+	c := &o.controller
+	given := map[string]bool{}
+	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if !given["settle-margin"] {
+		c.SettleMargin = o.listingDelay + 10*time.Second
+	}
+	if !given["shutdown-grace"] {
+		c.ShutdownGrace = c.CallTimeout + c.WriteTimeout + 5*time.Second
+	}
+	if given["settle-margin"] && given["listing-delay"] && c.SettleMargin <= o.listingDelay {
+		return fmt.Errorf("--settle-margin is %s; it must be more than --listing-delay, which is %s", c.SettleMargin, o.listingDelay)
+	}
+	return nil
+}
+
+func (o *options) validate() error {
+	c := o.controller
+	for name, n := range map[string]int{"teo-qps": c.QPS, "batch": c.Batch, "max-tasks-per-call": c.TasksPerCall} {
+		if n < 1 {
+			return fmt.Errorf("--%s is %d; it must be at least 1", name, n)
+		}
+	}
+	for name, d := range map[string]time.Duration{
+		"teo-timeout": c.CallTimeout, "signature-validity": c.SignatureValidity, "settle-margin": c.SettleMargin,
+		"poll-interval": c.PollInterval, "quota-interval": c.QuotaInterval, "job-deadline": c.JobDeadline, "recheck-interval": c.RecheckInterval,
+		"write-timeout": c.WriteTimeout, "shutdown-grace": c.ShutdownGrace, "listing-delay": o.listingDelay, "history-retention": c.HistoryRetention,
+	} {
+		if d <= 0 {
+			return fmt.Errorf("--%s is %s; it must be more than 0", name, d)
+		}
+	}
+	switch {
+	case c.ShutdownGrace <= c.CallTimeout:
+		return fmt.Errorf("--shutdown-grace is %s; it must be more than --teo-timeout, which is %s, or calls in flight are cut off", c.ShutdownGrace, c.CallTimeout)
+	case c.HistoryRetention <= c.SignatureValidity+c.SettleMargin:
+		return fmt.Errorf("--history-retention is %s; it must be more than --signature-validity + --settle-margin, which is %s, "+
+			"or no lost call can be settled", c.HistoryRetention, c.SignatureValidity+c.SettleMargin)
+	case o.renew >= o.leaseDuration || o.retry >= o.renew:
+		return fmt.Errorf("the times of leader election must be lease-duration > renew-deadline > retry-period; they are %s, %s and %s", o.leaseDuration, o.renew, o.retry)
+	}
+	if problems := validation.IsDNS1123Subdomain(o.leaderElectionID); len(problems) > 0 {
+		return fmt.Errorf("--leader-election-id: %q is not a name for a Lease: %s", o.leaderElectionID, problems[0])
+	}
+	watched := map[string]bool{}
+	for _, ns := range o.namespaces() {
+		if watched[ns] {
+			return fmt.Errorf("--watch-namespaces names %q twice", ns)
+		}
+		watched[ns] = true
+		if problems := validation.IsDNS1123Label(ns); len(problems) > 0 {
+			return fmt.Errorf("--watch-namespaces: %q is not a namespace: %s", ns, problems[0])
+		}
+	}
+	_, err := o.edgeOne()
+	return err
+}
+
+// readable says whether the files in credentials-dir can be read. That they are
+// not there yet, or not complete, is told to the tasks that need them: a Secret
+// may come later. That they can't be read does not mend itself.
+func (o *options) readable() error {
+	if o.credentialsDir == "" {
+		return nil
+	}
+	if _, err := os.ReadDir(o.credentialsDir); err != nil {
+		return fmt.Errorf("--credentials-dir cannot be read: %w", err)
+	}
+	for _, name := range []string{"secretId", "secretKey", "token"} {
+		if _, err := os.ReadFile(filepath.Join(o.credentialsDir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("--credentials-dir: %s cannot be read: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (o *options) edgeOne() (*teo.Client, error) {
+	c, err := teo.NewClient(teo.Options{
+		Endpoint: o.endpoint, QPS: o.controller.QPS, Timeout: o.controller.CallTimeout,
+		SignatureValidity: o.controller.SignatureValidity, UserAgent: "teo-prefetch-operator/" + buildVersion(),
+		Observe:     metrics.ObserveCall,
+		ObserveWait: metrics.ObserveWait,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("--teo-endpoint, --teo-qps, --teo-timeout or --signature-validity: %w", err)
+	}
+	return c, nil
+}
+
+func (o *options) namespaces() []string {
+	if o.watchNamespaces == "" {
+		return nil
+	}
+	return strings.Split(o.watchNamespaces, ",")
+}
