@@ -148,8 +148,10 @@ generate-chart = mkdir -p $(1)/$(CHART)/files/crd $(1)/$(CHART)/files/rbac; \
 	cp $(1)/config/crd/bases/*.yaml $(1)/$(CHART)/files/crd; \
 	cp config/rbac/*_role.yaml $(1)/config/rbac/role.yaml $(1)/$(CHART)/files/rbac; \
 	bin/helm-docs --chart-search-root=$(CHART) --sort-values-order=file --dry-run --log-level=warning > $(1)/$(CHART)/README.md
-# The parts of docs/ that follow from the CRD and from comments in api/.
-generate-docs = go run ./hack/docs -to=$(1)
+# The parts of docs/ that follow from the comments and the markers in api/.
+generate-docs = go run ./hack/docs -to=$(1); \
+	go tool -modfile=hack/tools/go.mod crd-ref-docs --log-level=ERROR --source-path=api --config=hack/docs/api/config.yaml \
+	    --renderer=markdown --templates-dir=hack/docs/api --output-path=$(1)/docs/api.md
 # What the chart has for Prometheus and Grafana, for those who install with Kustomize.
 generate-monitoring = mkdir -p $(1)/config/prometheus; \
 	cp $(CHART)/files/dashboard.json $(1)/config/prometheus; \

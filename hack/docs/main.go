@@ -1,12 +1,10 @@
-// Command docs writes the parts of docs/ that follow from the code: docs/api.md from
-// the CRD, and the tables of conditions and reasons in docs/status.md from the
-// comments of their constants. It runs at the root of the repository and writes
-// below the folder of the flag -to, in which the CRD must be.
+// Command docs writes the tables of conditions and reasons in docs/status.md from the
+// comments of their constants. It runs at the root of the repository and writes below
+// the folder of the flag -to.
 package main
 
 import (
 	"bytes"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -23,14 +21,6 @@ func main() {
 }
 
 func run(to string) error {
-	crd, err := os.ReadFile(filepath.Join(to, "config/crd/bases/teo.prefetch-operator.io_prefetchtasks.yaml"))
-	if err != nil {
-		return err
-	}
-	api, err := apiPage(crd)
-	if err != nil {
-		return err
-	}
 	status, err := os.ReadFile("docs/status.md")
 	if err != nil {
 		return err
@@ -51,10 +41,7 @@ func run(to string) error {
 	if err := os.MkdirAll(filepath.Join(to, "docs"), 0o755); err != nil {
 		return err
 	}
-	return errors.Join(
-		os.WriteFile(filepath.Join(to, "docs/api.md"), []byte(api), 0o644),
-		os.WriteFile(filepath.Join(to, "docs/status.md"), status, 0o644),
-	)
+	return os.WriteFile(filepath.Join(to, "docs/status.md"), status, 0o644)
 }
 
 // replace puts text between the comments that mark where it belongs.

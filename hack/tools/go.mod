@@ -1,11 +1,12 @@
 // Pins the tools that do not need versions of their own, and builds them: controller-gen,
-// golangci-lint, Helm with helm-unittest and helm-docs, etcd, and setup-envtest. Run the
-// small ones with go tool -modfile=hack/tools/go.mod <tool>.
+// crd-ref-docs, golangci-lint, Helm with helm-unittest and helm-docs, etcd, and setup-envtest.
+// Run the small ones with go tool -modfile=hack/tools/go.mod <tool>.
 module github.com/prefetch-operator/teo-prefetch-operator/hack/tools
 
 go 1.26.0
 
 tool (
+	github.com/elastic/crd-ref-docs
 	github.com/helm-unittest/helm-unittest/cmd/helm-unittest
 	github.com/norwoodj/helm-docs/cmd/helm-docs
 	go.etcd.io/etcd/server/v3
@@ -98,6 +99,7 @@ require (
 	github.com/dlclark/regexp2/v2 v2.2.1 // indirect
 	github.com/dustin/go-humanize v1.0.1 // indirect
 	github.com/dylibso/observe-sdk/go v0.0.0-20240819160327-2d926c5d788a // indirect
+	github.com/elastic/crd-ref-docs v0.3.0 // indirect
 	github.com/emicklei/go-restful/v3 v3.13.0 // indirect
 	github.com/ettle/strcase v0.2.0 // indirect
 	github.com/evanphx/json-patch/v5 v5.9.11 // indirect
@@ -142,6 +144,7 @@ require (
 	github.com/go-xmlfmt/xmlfmt v1.1.3 // indirect
 	github.com/gobuffalo/flect v1.0.3 // indirect
 	github.com/gobwas/glob v0.2.3 // indirect
+	github.com/goccy/go-yaml v1.19.2 // indirect
 	github.com/godoc-lint/godoc-lint v0.11.4 // indirect
 	github.com/gofrs/flock v0.13.1 // indirect
 	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
