@@ -341,8 +341,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "who plans by the limiter is not told of others' answers", file: "internal/controller/submit/submitter.go",
-		old:    `limiter.Free(a.String(), lookahead, wake)`,
-		new:    `limiter.Free(a.String(), lookahead, func() { _ = wake })`,
+		old:    `limiter.Free(l.account.String(), lookahead, enqueue)`,
+		new:    `limiter.Free(l.account.String(), lookahead, func() { _ = enqueue })`,
 		suites: []string{controller},
 	},
 

@@ -12,26 +12,26 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// accountQueue is the queue of an account, and what its calls have met lately.
+// accountQueue is the queue of one account, and the recent experience of its calls.
 type accountQueue struct {
 	account taskstate.AccountKey
 
 	mu       sync.Mutex
 	queue    *queue.Queue
-	idle     bool // it was when DropIdleQueues came last, and had no task since
-	gone     bool // another line has taken its place
-	failures int  // in a row, for a reason of the account's; of calls under way together only one counts
+	idle     bool // it was at the last DropIdleQueues, and has had no task since
+	gone     bool // it was dropped; another queue may have taken its place
+	failures int  // in a row, for a reason of the account; of calls that overlap only one counts
 	failedAt time.Time
 	answered []answeredCall
-	recheck  time.Time        // when missing credentials are looked for again
+	recheck  time.Time        // when missing credentials are read again
 	telling  bool             // statuses of waiting tasks are being written
 	claiming int              // tasks of calls that are being claimed
-	unsent   map[string]int64 // the turns of calls that are planned and not sent yet, by claim
+	unsent   map[string]int64 // sequence numbers of calls that are planned and not sent, by claim
 	used     map[string]usedZone
 }
 
-// isOvertaken says whether the next call would be sent before one that is planned
-// already, and may be claimed without a slot for both.
+// isOvertaken says whether the next call goes before one that is already planned. Then it may
+// be claimed although there is no slot for both.
 func (s *Submitter) isOvertaken(l *accountQueue) bool {
 	turn, ok := l.queue.NextSequence()
 	if !ok || len(l.unsent) >= 2*s.QPS {
@@ -59,7 +59,7 @@ func (s *Submitter) queueFor(a taskstate.AccountKey) *accountQueue {
 	return l
 }
 
-// lockQueue returns the line of an account, locked.
+// lockQueue returns the queue of an account, locked.
 func (s *Submitter) lockQueue(a taskstate.AccountKey) *accountQueue {
 	for {
 		l := s.queueFor(a)
@@ -71,14 +71,14 @@ func (s *Submitter) lockQueue(a taskstate.AccountKey) *accountQueue {
 	}
 }
 
-// DropIdleQueues drops the lines of accounts that have had no task since it was called
-// last, with the keys that were read for them: anybody can name any number of Secrets.
+// DropIdleQueues drops the queues of accounts that have had no task since it was called last,
+// and the keys that were read for them. Anybody can name any number of Secrets.
 func (s *Submitter) DropIdleQueues() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for a, l := range s.accountQueues {
 		l.mu.Lock()
-		// The queue is asked first: where another process leads, nothing else has it forget.
+		// IsIdle comes first: in a process that does not lead, nothing else has the queue forget.
 		isIdle := l.queue.IsIdle(time.Now()) && !s.Tasks.HasAccount(a) && !l.telling && l.claiming == 0 && len(l.unsent) == 0
 		if isIdle && l.idle {
 			l.gone = true
@@ -90,7 +90,7 @@ func (s *Submitter) DropIdleQueues() {
 	}
 }
 
-// onChange has the lines of a task's accounts look at its newest version.
+// onChange updates a task in the queues of the accounts that it had and has.
 func (s *Submitter) onChange(before, after *v1alpha1.PrefetchTask) {
 	if after != nil {
 		s.recordLateOutcome(after)
@@ -106,13 +106,13 @@ func (s *Submitter) onChange(before, after *v1alpha1.PrefetchTask) {
 	}
 }
 
-// updateTask has the line of an account look at the newest version of a task, which may
-// be gone, or another account's by now.
+// updateTask gives an account's queue the newest version of a task. The task may be gone, or
+// may use another account by now.
 func (s *Submitter) updateTask(a taskstate.AccountKey, key client.ObjectKey) {
 	l := s.lockQueue(a)
 	defer l.mu.Unlock()
 	l.idle = false
-	due := true // those who waited for a URL of its claim may go
+	due := true // tasks that waited for a URL of its claim may go
 	if task := s.newestVersion(l, key); task != nil {
 		due = l.queue.UpsertTask(task, time.Now())
 	} else {
@@ -123,7 +123,7 @@ func (s *Submitter) updateTask(a taskstate.AccountKey, key client.ObjectKey) {
 	}
 }
 
-// NewestVersion returns the newest version of a task if it is one of the line's account.
+// newestVersion returns the newest version of a task, nil if it is gone or uses another account.
 func (s *Submitter) newestVersion(l *accountQueue, key client.ObjectKey) *v1alpha1.PrefetchTask {
 	if task := s.Tasks.NewestVersion(key); task != nil && taskstate.AccountKeyOf(task) == l.account {
 		return task
@@ -131,8 +131,9 @@ func (s *Submitter) newestVersion(l *accountQueue, key client.ObjectKey) *v1alph
 	return nil
 }
 
-// newestVersions are the newest versions of a call's tasks by part, nil where a task is gone
-// or is another account's by now. The line must be locked.
+// newestVersions returns the newest version of each task of a call by part, nil if the task is
+// gone or uses another account. The queue must be locked, so that no newer version can come
+// between.
 func (s *Submitter) newestVersions(l *accountQueue, call *queue.Call) []*v1alpha1.PrefetchTask {
 	tasks := make([]*v1alpha1.PrefetchTask, len(call.Parts))
 	for i, part := range call.Parts {

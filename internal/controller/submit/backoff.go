@@ -10,7 +10,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// backOffReleased tells the queue why a call was not executed.
+// backOffReleased has the queue act on the error of a call that EdgeOne did not execute.
 func (s *Submitter) backOffReleased(l *accountQueue, call *queue.Call, err error) {
 	q, tasks, now := l.queue, s.newestVersions(l, call), time.Now()
 	switch {
@@ -38,8 +38,8 @@ func (s *Submitter) backOffReleased(l *accountQueue, call *queue.Call, err error
 	}
 }
 
-// backOffCall makes those wait whom a failure concerns, and returns how long. A failure
-// that was not a call's concerns the account.
+// backOffCall applies the plan for a failure to the queue, and returns the wait. A failure
+// without a call concerns the account. The queue must be locked.
 func (s *Submitter) backOffCall(l *accountQueue, call *queue.Call, err error) time.Duration {
 	now := time.Now()
 	reach, failures := s.attributeFailure(l, call, err, now)
@@ -62,8 +62,9 @@ func (s *Submitter) backOffCall(l *accountQueue, call *queue.Call, err error) ti
 	return p.Duration
 }
 
-// attributeFailure counts a failure and says whom it concerns and how often in a row that has
-// failed. A failure that says nothing about what was asked for is the account's.
+// attributeFailure counts a failure. It returns the scope that the failure concerns, and how
+// many calls in a row failed there. A failure that says nothing about the request concerns the
+// account.
 func (s *Submitter) attributeFailure(l *accountQueue, call *queue.Call, err error, now time.Time) (queue.Scope, int) {
 	way := cmp.Or(teo.Code(err), "no answer")
 	switch kind := teo.KindOf(err); {

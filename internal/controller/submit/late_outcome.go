@@ -14,8 +14,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// maxSettleTries of a write are made before a call is over for all but the task that does not
-// take it. What comes from an API server that is overloaded passes in that time.
+// maxSettleTries is how often the outcome is written to a task before the call ends for the
+// other tasks. The errors of an overloaded API server pass in that time.
 const maxSettleTries = 3
 
 // writeOutcome writes the outcome of the call to those of its tasks that carry the claim. It
@@ -43,10 +43,10 @@ func (a *attempt) writeOutcome(ctx context.Context, outcome taskstate.Transition
 	return unsettled
 }
 
-// recordInBackground writes what became of a call to the tasks that did not take it at once,
-// for as long as it takes: a JobId that EdgeOne gave must not be lost. Their claims hold
-// their own URLs meanwhile, and nothing else. A task that the API server refuses is kept
-// in mind until somebody changes it.
+// recordInBackground writes the outcome of a call to the tasks that did not take it at once, for
+// as long as it takes: a JobId must not be lost. Meanwhile their claims hold their own URLs, and
+// nothing else. If the API server refuses the write, the outcome is kept until somebody changes
+// the task.
 func (s *Submitter) recordInBackground(ctx context.Context, claimID string, unsettled []*v1alpha1.PrefetchTask, c taskstate.Transition) {
 	kube.WriteInParallel(len(unsettled), func(i int) {
 		before := unsettled[i]
@@ -68,8 +68,8 @@ type unrecordedOutcome struct {
 	at      time.Time
 }
 
-// maxUnrecorded bounds the memory of outcomes. One that is forgotten is found in
-// EdgeOne's history, like that of a call whose answer was lost.
+// maxUnrecorded bounds the memory of outcomes. An outcome that is forgotten is found in EdgeOne's
+// history, like that of a lost call.
 const maxUnrecorded = 256
 
 // unrecordedCalls remembers outcomes by task.
@@ -100,8 +100,7 @@ func (u *unrecordedCalls) takeOutcome(task *v1alpha1.PrefetchTask) (outcome unre
 	return outcome, kube.IsClaimedBy(task, outcome.claimID)
 }
 
-// recordLateOutcome writes the outcome of a call to a task that did not take it before somebody
-// changed it.
+// recordLateOutcome writes an outcome that a task did not take before somebody changed the task.
 func (s *Submitter) recordLateOutcome(task *v1alpha1.PrefetchTask) {
 	if late, ok := s.unrecorded.takeOutcome(task); ok {
 		go s.recordInBackground(s.Critical, late.claimID, []*v1alpha1.PrefetchTask{task}, late.outcome)

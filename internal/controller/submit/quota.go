@@ -11,10 +11,10 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// readQuota tells the queue what a zone may still submit today. Where the key may
-// not read it, calls are made without knowing, and learn from refusals. But no
-// call is made before EdgeOne has told its time, by which calls are signed and
-// looked up: a clock that is off by minutes would have us look where no job is.
+// readQuota reads how much a zone may still submit today. If the key may not read it, calls are
+// made without that, and the queue learns from refusals. No call is made before an answer has
+// carried EdgeOne's time: calls are signed and looked up by it, and with a clock that is minutes
+// off a lost call would be looked up where it is not.
 func (s *Submitter) readQuota(l *accountQueue, creds teo.Credentials, zoneID string) {
 	ctx, cancel := context.WithTimeout(s.Critical, 30*time.Second)
 	defer cancel()

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// InFlightCalls counts the calls under way, and lets no new one start once the process
-// is stopping.
+// InFlightCalls knows the calls that this process is making. It lets no new call start once the
+// process is stopping.
 type InFlightCalls struct {
 	mu       sync.Mutex
 	stopping bool
@@ -45,7 +45,7 @@ func (c *InFlightCalls) End(claimID string) {
 	c.open.Done()
 }
 
-// IsInFlight says whether the claim's call is still under way in this process.
+// IsInFlight says whether this process is still making the claim's call.
 func (c *InFlightCalls) IsInFlight(claimID string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -66,47 +66,62 @@ func NewSubmitter(config Config) *Submitter {
 }
 
 const (
-	// lookahead is how much earlier than its slot a call is planned and claimed: an
-	// API server that stutters costs no calls then. It is short because what is
-	// claimed and not sent when a process is killed has to wait for its settling.
+	// lookahead is how long before its slot a call is planned and claimed, so that an API
+	// server that stutters costs no slots. It is short: if the process is killed, what is
+	// claimed and not sent has to be settled first.
 	lookahead = 300 * time.Millisecond
-	// claimsAhead is how many claims an account may be about to write when one more
-	// call is planned: about as many as are written at once. Who comes now waits for
-	// those at most, and then its namespace's turn comes.
+	// claimsAhead is how many claims an account may still have to write when its next call
+	// is planned: about as many as are written at once. A task that comes now waits for
+	// these claims at most, and then for its namespace's turn.
 	claimsAhead = kube.MaxStatusWriters
-	// slotTimeout is how long a claimed call waits for a slot, when there are fewer
-	// than there were.
+	// slotTimeout is how long a claimed call waits for a slot. It matters if EdgeOne
+	// throttles, so that there are fewer slots than expected.
 	slotTimeout = 5 * time.Second
 )
 
-// Reconcile does all that is due for an account now: it tells tasks why they
-// wait, and starts calls while there are a slot and something to submit.
+// Reconcile does what is due for an account: waiting tasks say why they wait, and calls start
+// while there are a slot and something to submit.
 func (s *Submitter) Reconcile(ctx context.Context, a taskstate.AccountKey) (reconcile.Result, error) {
 	l := s.queueFor(a)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	again := s.writeWaitingStatuses(l)
-	if l.queue.Len() == 0 {
+	again, recheck, hasTasks := s.reportWaiting(l)
+	switch {
+	case !hasTasks:
 		return reconcile.Result{}, nil
+	case recheck > 0:
+		return soonerResult(again, recheck), nil
 	}
-	if wait := time.Until(l.recheck); wait > 0 {
-		return soonerResult(again, wait), nil
-	}
-	l.mu.Unlock() // reading a Secret takes a while, and the feed of tasks must not wait for it
+	// The queue is not locked here: reading a Secret takes a while, and changes of tasks must
+	// not wait for it.
 	creds, err := s.Credentials.GetCredentials(ctx, a)
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if err != nil {
 		l.recheck = time.Now().Add(s.backOffCall(l, nil, err))
 		return soonerResult(s.writeWaitingStatuses(l), time.Until(l.recheck)), nil
 	}
+	return s.startCallsLocked(ctx, l, creds, again), nil
+}
+
+// reportWaiting has waiting tasks say why they wait. It returns after how long there is more to
+// report (0 is never), how long the account still waits for its credentials, and whether it has
+// tasks.
+func (s *Submitter) reportWaiting(l *accountQueue) (again, recheck time.Duration, hasTasks bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return s.writeWaitingStatuses(l), time.Until(l.recheck), l.queue.Len() > 0
+}
+
+// startCallsLocked starts calls while there are a slot and something to submit. It returns when
+// to come back, at the latest after again.
+func (s *Submitter) startCallsLocked(ctx context.Context, l *accountQueue, creds teo.Credentials, again time.Duration) reconcile.Result {
 	limiter := s.EdgeOne.Limiter(creds, teo.ActionCreatePrefetchTask)
 	for {
 		if l.claiming >= claimsAhead {
-			return soonerResult(again, 0), nil // the line is woken when one is claimed
+			return soonerResult(again, 0) // the account is enqueued when a call is claimed
 		}
-		wake := func() { s.EnqueueAfter(a, 0) }
-		if free, wait := limiter.Free(a.String(), lookahead, wake); len(l.unsent) >= free && !s.isOvertaken(l) {
-			return soonerResult(again, wait), nil // 0: the end of a call wakes the line, whosever call it is
+		enqueue := func() { s.EnqueueAfter(l.account, 0) }
+		if free, wait := limiter.Free(l.account.String(), lookahead, enqueue); len(l.unsent) >= free && !s.isOvertaken(l) {
+			return soonerResult(again, wait) // 0: the end of any call enqueues the account
 		}
 		decision := l.queue.PlanNext(time.Now())
 		switch {
@@ -114,17 +129,17 @@ func (s *Submitter) Reconcile(ctx context.Context, a taskstate.AccountKey) (reco
 			s.startRefusal(l, decision.Call)
 		case decision.Call != nil:
 			if !s.startCall(ctx, l, creds, decision.Call) {
-				return reconcile.Result{}, nil
+				return reconcile.Result{}
 			}
 		case decision.ReadQuota != "":
 			go s.readQuota(l, creds, decision.ReadQuota)
 		default:
-			return soonerResult(again, decision.Wait), nil
+			return soonerResult(again, decision.Wait)
 		}
 	}
 }
 
-// soonerResult comes back at the earlier of two times from now; 0 is never.
+// soonerResult comes back after the shorter of two waits; 0 is never.
 func soonerResult(a, b time.Duration) reconcile.Result {
 	if a == 0 || b != 0 && b < a {
 		a = b

@@ -12,12 +12,13 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// maxStatusWrites is how many waiting tasks are told why in one go. It is small, so
-// that claims and records, which go on beside it, do not wait behind it.
+// maxStatusWrites is how many waiting tasks are reported in one go. It is small, so that claims
+// and records do not wait behind these writes.
 const maxStatusWrites = 64
 
-// writeWaitingStatuses writes to waiting tasks why they wait, beside the pass, and returns when
-// there is more to tell.
+// writeWaitingStatuses writes in the background to waiting tasks why they wait. It returns after
+// how long there is more to report; 0 if the end of these writes enqueues the account, or if
+// there is nothing. The queue must be locked.
 func (s *Submitter) writeWaitingStatuses(l *accountQueue) time.Duration {
 	if l.telling {
 		return 0
@@ -46,8 +47,8 @@ func (s *Submitter) writeWaitingStatuses(l *accountQueue) time.Duration {
 	return max(time.Until(next), time.Millisecond)
 }
 
-// writeWaitingStatus writes one note, unless it cannot or may not yet. A conflict means that the
-// task has changed, and its event will make the queue think again.
+// writeWaitingStatus writes one report, and returns false if that failed or comes too soon after
+// the last one. After a conflict the newer version of the task brings a new report.
 func (s *Submitter) writeWaitingStatus(note taskstate.WaitingStatus) (told bool) {
 	if s.reports.WaitTime(note.Task) > 0 {
 		return false

@@ -11,17 +11,17 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// zoneRetention is how long a zone is told of after its last call, although nothing
-// waits in it: most tasks wait for less time than passes between two scrapes.
+// zoneRetention is how long after its last call a zone still has gauges although no task waits
+// in it. Most tasks wait for less time than passes between two scrapes.
 const zoneRetention = time.Hour
 
-// usedZone is when a line called for a zone last.
+// usedZone is the last call of an account for a zone, and the zone's daily quota.
 type usedZone struct {
 	at    time.Time
 	daily int
 }
 
-// countZoneUse notes a call for a zone, or its quota; a daily of 0 keeps what is known.
+// countZoneUse notes a call for a zone, or its daily quota; 0 keeps the quota that is known.
 func (l *accountQueue) countZoneUse(zoneID string, daily int, now time.Time) {
 	if daily == 0 {
 		daily = l.used[zoneID].daily
@@ -29,15 +29,16 @@ func (l *accountQueue) countZoneUse(zoneID string, daily int, now time.Time) {
 	l.used[zoneID] = usedZone{now, daily}
 }
 
-// StatsByZone tells of the zones in which tasks wait, or were called for lately.
+// StatsByZone returns what the gauges report of zones in which tasks wait, or which had a call
+// lately.
 func (s *Submitter) StatsByZone(now time.Time) map[string]metrics.ZoneStats {
 	s.mu.Lock()
-	lines := slices.Collect(maps.Values(s.accountQueues))
+	queues := slices.Collect(maps.Values(s.accountQueues))
 	s.mu.Unlock()
 	all := map[string]metrics.ZoneStats{}
-	for _, l := range lines {
+	for _, l := range queues {
 		for id, zone := range l.statsByZone(now) {
-			if known, ok := all[id]; ok { // to another account: a tenant's own key, say
+			if known, ok := all[id]; ok { // to another account, such as a tenant's own key
 				zone = known.MergeStats(zone)
 			}
 			all[id] = zone
