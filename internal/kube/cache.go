@@ -62,9 +62,8 @@ func CacheOptions(jobs JobRecorder, namespaces ...string) cache.Options {
 	return options
 }
 
-// TasksSynced is ready once the tasks have been read from the API server: a manager that may
-// not read them, or finds no CRD, would look at work for ever, and a rollout should stop
-// at it.
+// TasksSynced is ready once the tasks have been read from the API server. A manager that may not
+// read them, or finds no CRD, would otherwise look healthy, and a rollout should stop there.
 func TasksSynced(tasks cache.Cache) healthz.Checker {
 	return func(req *http.Request) error {
 		informer, err := tasks.GetInformer(req.Context(), &v1alpha1.PrefetchTask{}, cache.BlockUntilSynced(false))
@@ -77,16 +76,15 @@ func TasksSynced(tasks cache.Cache) healthz.Checker {
 
 var stripManagedFields toolscache.TransformFunc = cache.TransformStripManagedFields()
 
-// pagedLister lists tasks page by page and slims each page at once. To have all of a
-// hundred thousand tasks in memory for a moment takes several times what the cache
-// keeps of them, and to have the API server stream them takes twice the CPU: each
-// event of a stream is parsed as one, and then as what it holds.
+// pagedLister lists tasks page by page, and drops at once what the cache does not keep. All of a
+// hundred thousand tasks would for a moment take several times the memory of the cache. A
+// streamed list would take twice the CPU: each event is parsed as an event, and then as a task.
 type pagedLister struct {
 	toolscache.ListerWatcherWithContext
 	transform toolscache.TransformFunc
 }
 
-// pageSize is in tasks. Of large ones a page has fewer: see NewReadAhead.
+// pageSize is the number of tasks in a page. If they are large, it has fewer; see NewReadAhead.
 const pageSize = 1000
 
 // IsWatchListSemanticsUnSupported tells the informer to list.

@@ -44,13 +44,12 @@ func (b tokenBuckets[K]) takeToken(key K, r tokenRate, now time.Time) {
 	b[key] = b.fullAt(key, now).Add(r.every)
 }
 
-// RunRate is of the runs and retries of one task. Whoever changes the revision, or asks
-// for a retry, several times a second gets what he asked for last: each run costs three
-// status writes, a call and quota.
+// RunRate bounds the runs and retries of one task. If a user changes the revision, or asks for a
+// retry, several times a second, only the last request is served: each run costs three status
+// writes, a call and quota.
 var RunRate = tokenRate{burst: 6, every: 10 * time.Second}
 
-// NoteRate is of the writes to one task that only say why it waits, or that an edit of
-// its spec was seen.
+// NoteRate bounds the writes to one task that only say why it waits, or that its spec was read.
 var NoteRate = tokenRate{burst: 6, every: 10 * time.Second}
 
 // WriteRate bounds by time how often something happens to a task.
@@ -79,7 +78,8 @@ func (p *WriteRate) CountRun(task *v1alpha1.PrefetchTask) {
 	p.tasks.takeToken(task.UID, p.tokenRate, time.Now())
 }
 
-// DropOldest makes room for a key in a map of so many entries at most.
+// DropOldest makes room for a key in a map that has most entries at most: it removes the entry
+// with the earliest time.
 func DropOldest[K comparable, V any](m map[K]V, most int, key K, at func(V) time.Time) {
 	if _, known := m[key]; known || len(m) < most {
 		return

@@ -14,9 +14,9 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// isTooLarge says whether a write failed because the object is too large. The API server
-// has one error of its own for that, and passes on those of etcd and of its client as
-// internal errors without a reason, so that only the text tells.
+// isTooLarge says whether a write failed because the object is too large. The API server has one
+// error of its own for that. It passes on the errors of etcd and of its etcd client as internal
+// errors without a reason, so that only their text shows it.
 func isTooLarge(err error) bool {
 	if apierrors.IsRequestEntityTooLargeError(err) {
 		return true
@@ -46,9 +46,8 @@ func RefusalCause(err error) taskstate.Cause {
 	}
 }
 
-// refusedWrites remembers which tasks have a status that the API server did not take. Each
-// attempt sends, checks and encodes up to 1.5 MB, so a task's own trouble must not cost
-// one at each look.
+// refusedWrites remembers the tasks whose status the API server did not take. Each attempt sends,
+// checks and encodes up to 1.5 MB, so that it must not be repeated in each pass.
 type refusedWrites struct {
 	mu    sync.Mutex
 	tasks map[types.UID]refusedWrite

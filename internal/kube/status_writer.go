@@ -16,8 +16,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// MaxStatusWriters is how many status writes of this process go on at once, whatever they
-// are for. The API server takes some 400 a second of them on two cores, at a few
+// MaxStatusWriters is the number of status writes of this process at a time, whatever they are
+// for. The API server takes some 400 a second of them on two cores, at a few
 // milliseconds each: more at a time would only wait there, and the lease's with
 // them.
 const MaxStatusWriters = 32
@@ -48,8 +48,7 @@ func NewStatusWriter(c client.Client, live client.Reader, versions *TaskStore, t
 	}
 }
 
-// WithLowPriority returns a store for what is known and only has to be told: such writes
-// give way to claims and records.
+// WithLowPriority returns a writer for reports: its writes give way to claims and records.
 func (s StatusWriter) WithLowPriority() StatusWriter {
 	s.patient = true
 	return s
@@ -210,7 +209,7 @@ var ErrStale = errors.New("the task has changed")
 // UnlimitedTries is the number of tries of a write that is tried for as long as it takes.
 const UnlimitedTries = -1
 
-// SettleClaim writes what became of a task's claim, in so many tries, and returns the newest
+// SettleClaim writes the outcome of a task's claim, with a number of tries, and returns the newest
 // version known. The error is nil once that is written, or the claim or the task is
 // gone. One that IsRefused is not tried again.
 func (s StatusWriter) SettleClaim(

@@ -12,26 +12,25 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// TaskStore has the newest version of each task that something is left to do for. It
-// is the only place that decides which version of a task is the newest, and whether
-// the task exists.
+// TaskStore has the newest version of each task for which there is something left to do. It is
+// the only place that decides which version of a task is the newest, and whether the task
+// exists.
 //
-// The watch alone adds tasks (see) and removes them (remove). What becomes known in
-// other ways, by a write, a live read or a resolved list, counts only as a newer
-// version of a task that is here (learn), so nothing that is gone comes back.
+// Only the watch adds tasks (ObserveTask) and removes them (RemoveTask). A version from a write,
+// a live read or a resolved list counts only as a newer version of a task that is here
+// (LearnVersion), so that no deleted task comes back.
 //
-// Subscribers are told that a task has changed, without a lock and in any order, and
-// get its newest version from here while they hold their own lock. So the last one
-// to look sees the newest version, whoever brought it. The lock of versions comes
-// after every other lock, except those of lists and of loader.
+// Subscribers hear of each change without a lock and in any order. They get the newest version
+// from here while they hold their own lock, so the last of them always gets the newest version.
+// The store's lock comes after every other lock, except those of the sources of targets.
 type TaskStore struct {
 	subscribers []func(before, after *v1alpha1.PrefetchTask)
 	sources     []targetSource // in the order in which they are asked
 
 	mu       sync.Mutex
 	tasks    map[client.ObjectKey]*v1alpha1.PrefetchTask
-	deleted  map[client.ObjectKey]types.UID // gone by a live read; the watch has not said so yet
-	accounts map[taskstate.AccountKey]int   // how many tasks each has
+	deleted  map[client.ObjectKey]types.UID // deleted by a live read; the watch does not show it yet
+	accounts map[taskstate.AccountKey]int   // number of tasks of each account
 }
 
 // targetSource knows targets that the watch does not bring.
@@ -43,8 +42,8 @@ type targetSource interface {
 	RemoveTask(task *v1alpha1.PrefetchTask)
 }
 
-// AddSource has a source asked for the targets of each version that comes. It must not run
-// at the same time as a change.
+// AddSource adds a source that is asked for the targets of each new version. Call it before the
+// first change.
 func (v *TaskStore) AddSource(source targetSource) { v.sources = append(v.sources, source) }
 
 // NewTaskStore returns an empty store.
@@ -54,9 +53,8 @@ func NewTaskStore() *TaskStore {
 	}
 }
 
-// Subscribe has f called for each task that is here, and after each change. before is
-// nil for a task that was not here, after is nil for one that is not here any more.
-// It must not run at the same time as a change.
+// Subscribe calls f for each task in the store, and after each change. before is nil for a new
+// task, after is nil for one that was removed. Call it before the first change.
 func (v *TaskStore) Subscribe(f func(before, after *v1alpha1.PrefetchTask)) {
 	v.subscribers = append(v.subscribers, f)
 	for _, task := range v.AllTasks() {
@@ -133,7 +131,7 @@ func (v *TaskStore) ElideTargets(key client.ObjectKey) {
 }
 
 // changeVersion puts next in place of the version that is known, if that is accepted, and
-// tells the subscribers. It returns the newest version.
+// calls the subscribers. It returns the newest version.
 func (v *TaskStore) changeVersion(key client.ObjectKey, next *v1alpha1.PrefetchTask, accept func(known *v1alpha1.PrefetchTask) bool) *v1alpha1.PrefetchTask {
 	v.mu.Lock()
 	known := v.tasks[key]

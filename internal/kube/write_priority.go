@@ -6,11 +6,10 @@ import (
 	"sync"
 )
 
-// writePriority lets so many writes go on at once. Of those that wait the urgent go first,
-// in the order they came. Patient ones go a few at a time, so that an urgent one
-// that comes finds the API server idle enough; but one turn in every patientShare
-// goes to them, so that a flood of new tasks does not hide for ever what became of
-// the old ones.
+// writePriority bounds the number of writes at a time. Urgent writes go first, in the order in
+// which they came. Patient writes go a few at a time, so that an urgent one finds the API server
+// idle enough. One slot in every patientShare goes to a patient write, so that a flood of new
+// tasks does not keep the outcomes of old ones out of their statuses.
 type writePriority struct {
 	mu          sync.Mutex
 	free        int
@@ -25,7 +24,7 @@ const (
 	patientWriters = 4
 )
 
-// acquireSlot waits for a turn, or until ctx ends. releaseSlot gives it back.
+// acquireSlot waits for a slot, or until ctx ends. releaseSlot gives it back.
 func (t *writePriority) acquireSlot(ctx context.Context, patient bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -62,7 +61,7 @@ func (t *writePriority) releaseSlot(patient bool) {
 	t.grantNext()
 }
 
-// grantNext gives the turns that are free to those who wait.
+// grantNext gives the free slots to writes that wait.
 func (t *writePriority) grantNext() {
 	for t.free > 0 {
 		line := &t.urgent

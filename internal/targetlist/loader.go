@@ -27,10 +27,11 @@ const (
 	LoadAgain = 2 * time.Second
 )
 
-// Loader reads the long lists of tasks that want a call, and says which of them the
-// versions keep. The cache has them without: what all tenants write at once does not fit
-// into memory. Namespaces take turns, and tasks of one go in the order they came. The
-// queues know a task once its list is here, so those with short lists go on meanwhile.
+// Loader reads the long lists of tasks that want a call, and decides which of them stay in
+// memory. The cache has these tasks without their lists: the lists of all tenants do not fit in
+// memory. Namespaces take turns, and the tasks of one namespace go in the order in which they
+// came. An account queue gets a task once its list is here, so tasks with short lists do not
+// wait for it.
 type Loader struct {
 	Config
 

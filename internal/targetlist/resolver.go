@@ -12,14 +12,14 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// Resolver has the targets of tasks that take them from ConfigMaps, for as long as
-// those are needed. ConfigMaps are read, not watched, so that the operator needs
-// no right to list them: when a run starts, and again after a restart. A run that
-// has submitted something goes on with the same content only.
+// Resolver keeps the targets of tasks that take them from ConfigMaps, for as long as they are
+// needed. It reads ConfigMaps when a run starts, and again after a restart. It does not watch
+// them, so that the operator needs no right to list them. A run that has submitted something
+// continues only with the same content.
 //
-// The versions ask for each new version of a task. One whose targets are known gets
-// them at once. Else the ConfigMap is read, and the versions learn the task with its
-// targets when they are there.
+// The TaskStore asks for the targets of each new version of a task. If they are known, the task
+// gets them at once. If not, the ConfigMap is read, and the TaskStore then learns the task with
+// its targets.
 type Resolver struct {
 	Config
 
