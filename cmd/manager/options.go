@@ -75,20 +75,20 @@ func parse(args []string) (*options, error) {
 // bindProcessFlags defines the flags of where the process works and what it serves.
 func (o *options) bindProcessFlags(f *flag.FlagSet) {
 	f.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443", "`address` of the metrics endpoint; 0 turns it off")
-	f.BoolVar(&o.metricsSecure, "metrics-secure", true, "serve metrics over TLS, to clients that the API server authenticates and authorizes")
+	f.BoolVar(&o.metricsSecure, "metrics-secure", true, "serve metrics over TLS, only to clients that the API server authenticates and authorizes")
 	f.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "`address` of /healthz and /readyz; 0 turns them off")
 	f.StringVar(&o.watchNamespaces, "watch-namespaces", "", "comma-separated `namespaces` to serve; default: all")
 	f.BoolVar(&o.showVersion, "version", false, "print the version and exit")
-	f.Func("kubeconfig", "`file` of the cluster to work in; default: KUBECONFIG, the cluster the pod runs in, or ~/.kube/config", func(path string) error {
+	f.Func("kubeconfig", "path of the kubeconfig `file`; default: KUBECONFIG, the pod's own cluster, or ~/.kube/config", func(path string) error {
 		return os.Setenv("KUBECONFIG", path)
 	})
 }
 
 // bindElectionFlags defines the flags of leader election.
 func (o *options) bindElectionFlags(f *flag.FlagSet) {
-	f.BoolVar(&o.leaderElect, "leader-elect", false, "let only one of several replicas work")
+	f.BoolVar(&o.leaderElect, "leader-elect", false, "elect a leader, so that only one of several replicas works")
 	f.StringVar(&o.leaderElectionNamespace, "leader-election-namespace", "", "`namespace` of the Lease; default: the pod's own")
-	f.StringVar(&o.leaderElectionID, "leader-election-id", "teo-prefetch-operator", "`name` of the Lease; replicas have one, operators in the same namespace each their own")
+	f.StringVar(&o.leaderElectionID, "leader-election-id", "teo-prefetch-operator", "`name` of the Lease; replicas share it, and each operator in a namespace needs its own")
 	f.DurationVar(&o.leaseDuration, "leader-election-lease-duration", 15*time.Second, "how long to wait before taking over an unrenewed lease")
 	f.DurationVar(&o.renew, "leader-election-renew-deadline", 10*time.Second, "how long a leader tries to renew its lease before it stops")
 	f.DurationVar(&o.retry, "leader-election-retry-period", 2*time.Second, "how often to try to acquire or renew the lease")
@@ -98,39 +98,39 @@ func (o *options) bindElectionFlags(f *flag.FlagSet) {
 // to, how fast and how large.
 func (o *options) bindCallFlags(f *flag.FlagSet) {
 	c := &o.controller
-	f.StringVar(&o.credentialsDir, "credentials-dir", "", "`directory` with the files secretId, secretKey and perhaps token: the operator's own credentials. "+
-		"Without them TENCENTCLOUD_SECRET_ID, TENCENTCLOUD_SECRET_KEY and TENCENTCLOUD_TOKEN are used, "+
-		"and without those only tasks that name a Secret are served")
+	f.StringVar(&o.credentialsDir, "credentials-dir", "", "`directory` with the operator's own credentials: the files secretId, secretKey and, if needed, token. "+
+		"Without it, TENCENTCLOUD_SECRET_ID, TENCENTCLOUD_SECRET_KEY and TENCENTCLOUD_TOKEN are used. "+
+		"Without either, only tasks that name a Secret are served")
 	f.StringVar(&o.endpoint, "teo-endpoint", teo.DefaultEndpoint, "`URL` of the EdgeOne API; the China site is https://teo.tencentcloudapi.com")
-	f.IntVar(&c.QPS, "teo-qps", 20, "calls per second, action and account; EdgeOne allows 20. Give less where clusters or programs share an account")
+	f.IntVar(&c.QPS, "teo-qps", 20, "calls per second for each action and account; EdgeOne allows 20. Set less if clusters or programs share an account")
 	f.DurationVar(&c.CallTimeout, "teo-timeout", 10*time.Second, "how long to wait for EdgeOne's answer to a call")
-	f.IntVar(&c.Batch, "batch", 500, "`targets` in a call where the zone's own limit cannot be read")
-	f.IntVar(&c.TasksPerCall, "max-tasks-per-call", 500, "`tasks` that share a call; 1 turns sharing off")
+	f.IntVar(&c.Batch, "batch", 500, "maximum number of `targets` in a call if the zone's own limit cannot be read")
+	f.IntVar(&c.TasksPerCall, "max-tasks-per-call", 500, "maximum number of `tasks` in a call; 1 turns sharing off")
 }
 
 // bindTimeFlags defines the flags of how long things take and how often they are repeated.
 func (o *options) bindTimeFlags(f *flag.FlagSet) {
 	c := &o.controller
-	f.DurationVar(&c.SignatureValidity, "signature-validity", 5*time.Minute, "how long EdgeOne accepts a signature; EdgeOne's is 5m")
-	f.DurationVar(&o.listingDelay, "listing-delay", 20*time.Second, "how long EdgeOne's history takes at most to show a call that it executed")
-	f.DurationVar(&c.SettleMargin, "settle-margin", 0, "how long after a signature expired EdgeOne's history is complete (default listing-delay + 10s)")
+	f.DurationVar(&c.SignatureValidity, "signature-validity", 5*time.Minute, "how long EdgeOne accepts a signature")
+	f.DurationVar(&o.listingDelay, "listing-delay", 20*time.Second, "longest time until EdgeOne's history shows a call that it executed")
+	f.DurationVar(&c.SettleMargin, "settle-margin", 0, "time from the end of a signature until EdgeOne's history is complete (default listing-delay + 10s)")
 	f.DurationVar(&c.HistoryRetention, "history-retention", 72*time.Hour,
-		"how long EdgeOne's history shows a call; one that was lost longer ago is never taken for not executed")
-	f.DurationVar(&c.PollInterval, "poll-interval", 5*time.Second, "how often outcomes are read at most; jobs that take long are read 12 times less often")
-	f.DurationVar(&c.QuotaInterval, "quota-interval", 10*time.Minute, "how often the quota of an exhausted zone is read")
+		"how long EdgeOne's history shows a call; an older lost call never counts as not executed")
+	f.DurationVar(&c.PollInterval, "poll-interval", 5*time.Second, "shortest interval between two reads of outcomes; jobs that take long are read up to 12 times less often")
+	f.DurationVar(&c.QuotaInterval, "quota-interval", 10*time.Minute, "how often to read the quota of a zone that has used it up")
 	c.QuotaReset = 16 * time.Hour
-	f.Func("quota-reset", "time of day, UTC, at which the day's quota is expected to return: told in nextAttemptTime, and when quotas are read anew (default 16:00)",
+	f.Func("quota-reset", "`time` of day, UTC, at which the daily quota is expected to return; nextAttemptTime shows it, and quotas are read again then (default 16:00)",
 		func(text string) error {
 			at, err := time.Parse("15:04", text)
 			c.QuotaReset = time.Duration(at.Hour())*time.Hour + time.Duration(at.Minute())*time.Minute
 			return err
 		})
 	f.DurationVar(&c.RecheckInterval, "recheck-interval", 30*time.Second,
-		"how often credentials are read again and errors that need user action are rechecked; a task is Stalled after two of them")
-	f.DurationVar(&c.JobDeadline, "job-deadline", 24*time.Hour, "when a target without an outcome counts as failed")
+		"how often to read credentials again and to recheck errors that need user action; a task is Stalled after two intervals")
+	f.DurationVar(&c.JobDeadline, "job-deadline", 24*time.Hour, "age of a call at which a target without an outcome counts as failed")
 	f.DurationVar(&c.WriteTimeout, "write-timeout", 10*time.Second, "how long a status write may take")
 	f.DurationVar(&c.ShutdownGrace, "shutdown-grace", 0,
-		"how long a stopping process waits for calls in flight to be answered and recorded (default teo-timeout + write-timeout + 5s)")
+		"how long a stopping process waits until calls in flight are answered and recorded (default teo-timeout + write-timeout + 5s)")
 }
 
 // deriveTimes sets the times whose defaults depend on other flags.
@@ -192,9 +192,8 @@ func (o *options) validate() error {
 	return err
 }
 
-// readable says whether the files in credentials-dir can be read. That they are
-// not there yet, or not complete, is told to the tasks that need them: a Secret
-// may come later. That they can't be read does not mend itself.
+// readable says whether the files in credentials-dir can be read. If files are missing, only the
+// tasks that need them say so: the Secret may come later. Files that cannot be read need a user.
 func (o *options) readable() error {
 	if o.credentialsDir == "" {
 		return nil

@@ -32,25 +32,25 @@ func NewCollector(
 
 var (
 	leaderDesc = prometheus.NewDesc("teo_prefetch_leader",
-		"1 in the process that works, 0 in those that stand by. The other gauges are told by the one that works.", nil, nil)
+		"1 in the leader, 0 in the other replicas. Only the leader reports the other gauges.", nil, nil)
 	limitDesc = prometheus.NewDesc("teo_prefetch_api_limit_calls_per_second",
-		"How many calls a second --teo-qps allows of each action and account.", nil, nil)
+		"Calls per second that --teo-qps allows for each action and account.", nil, nil)
 	tasksDesc = prometheus.NewDesc("teo_prefetch_tasks",
-		"Tasks by the reason of their condition Ready. Those whose status does not speak of their spec yet are Waiting.", []string{"reason"}, nil)
+		"Tasks by the reason of their condition Ready. A task whose status does not describe its current spec yet counts as Waiting.", []string{"reason"}, nil)
 	waitingDesc = prometheus.NewDesc("teo_prefetch_waiting_targets",
-		"Targets that wait for a call, by zone and reason: what holds them, or Waiting where nothing does. "+
-			"At most 100 zones have series of their own, those first that EdgeOne has accepted lately; the rest is the zone other.", []string{"zone", "reason"}, nil)
+		"Targets that wait for a call, by zone and reason: what holds them, or Waiting if nothing does. "+
+			"At most 100 zones have their own series, first those that EdgeOne accepted lately; the others share the zone other.", []string{"zone", "reason"}, nil)
 	oldestDesc = prometheus.NewDesc("teo_prefetch_waiting_oldest_age_seconds",
 		"Age of the longest-waiting task, by zone and reason: time since its last call, or since it was created, resumed or changed. "+
 			"0 if none waits.",
 		[]string{"zone", "reason"}, nil)
 	leftDesc = prometheus.NewDesc("teo_prefetch_quota_left_targets",
-		"What is left of the day's quota in mode Default, by zone, as far as the operator knows: as EdgeOne told it last, less what the operator has submitted since.",
+		"What is left of the daily quota in mode Default, by zone: the last value from EdgeOne, less what the operator has submitted since.",
 		[]string{"zone"}, nil)
 	dailyDesc = prometheus.NewDesc("teo_prefetch_quota_daily_targets",
-		"The quota of a day in mode Default, by zone, as EdgeOne told it last.", []string{"zone"}, nil)
+		"The daily quota in mode Default, by zone: the last value from EdgeOne.", []string{"zone"}, nil)
 	unsettledDesc = prometheus.NewDesc("teo_prefetch_unsettled_oldest_age_seconds",
-		"How long ago the oldest call was claimed of those whose answer was lost and whose outcome is not found out yet, by zone. 0 if there is none.",
+		"Age of the oldest call whose answer was lost and whose outcome is not known yet, by zone. 0 if there is none.",
 		[]string{"zone"}, nil)
 )
 

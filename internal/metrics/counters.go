@@ -16,41 +16,41 @@ var (
 	apiCalls = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "teo_prefetch_api_calls_total",
 		Help: "Calls of the EdgeOne API by action and result: OK, or the kind of failure " +
-			"(Throttled, Exhausted, Denied, Rejected, Unavailable; Ambiguous where the answer was lost).",
+			"(Throttled, Exhausted, Denied, Rejected, Unavailable; Ambiguous if the answer was lost).",
 	}, []string{"action", "result"})
 	apiDuration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "teo_prefetch_api_call_duration_seconds",
-		Help:    "How long calls of the EdgeOne API took, by action.",
+		Help:    "Duration of calls of the EdgeOne API, by action.",
 		Buckets: prometheus.ExponentialBuckets(0.01, 2, 11),
 	}, []string{"action"})
 	limiterWait = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "teo_prefetch_limiter_wait_seconds",
-		Help: "How long calls of the EdgeOne API waited for a slot in its limit, by action. " +
-			"Those of CreatePrefetchTask are claimed up to 0.3 seconds before their slot is free.",
+		Help: "Time for which calls of the EdgeOne API waited for a slot of the limiter, by action. " +
+			"Calls of CreatePrefetchTask are claimed up to 0.3 seconds before their slot is free.",
 		Buckets: prometheus.ExponentialBuckets(0.005, 2, 11),
 	}, []string{"action"})
 	callTargets = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "teo_prefetch_call_targets",
-		Help:    "How many URLs a call of CreatePrefetchTask had.",
+		Help:    "Number of URLs in a call of CreatePrefetchTask.",
 		Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000},
 	})
 	callTasks = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "teo_prefetch_call_tasks",
-		Help:    "How many tasks shared a call of CreatePrefetchTask.",
+		Help:    "Number of tasks in a call of CreatePrefetchTask.",
 		Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500},
 	})
 	lostAnswers = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "teo_prefetch_lost_answers_total",
-		Help: "Calls of CreatePrefetchTask whose answer was lost, so that they are looked for in EdgeOne's history.",
+		Help: "Calls of CreatePrefetchTask whose answer was lost. They are looked up in EdgeOne's history.",
 	})
 	settledCalls = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "teo_prefetch_settled_calls_total",
-		Help: "Calls looked for in EdgeOne's history, since their answer was lost or a process ended before it came, by what became of them: " +
-			"found, or not_executed (then their targets go out again).",
+		Help: "Calls looked up in EdgeOne's history because their answer was lost or their process ended before it came, by outcome: " +
+			"found, or not_executed (their targets are submitted again).",
 	}, []string{"outcome"})
 	runDuration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "teo_prefetch_run_duration_seconds",
-		Help:    "How long runs took from the first claim (status.startTime) to the last outcome, by the reason of the condition Finished. Retried runs do not count.",
+		Help:    "Duration of runs from the first claim (status.startTime) to the last outcome, by the reason of the condition Finished. Retried runs do not count.",
 		Buckets: []float64{1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 6 * 3600, 24 * 3600},
 	}, []string{"reason"})
 )

@@ -99,13 +99,13 @@ const metricsIntroduction = `# Metrics
 
 <!-- Made from internal/metrics by "make manifests". -->
 
-The manager serves these beside those of controller-runtime, client-go and the Go
-runtime, at /metrics of its metrics port ([how to scrape them](monitoring.md)).
+The manager serves these metrics at /metrics of its metrics port, with those of
+controller-runtime, client-go and the Go runtime ([how to scrape them](monitoring.md)).
 
-Counters and histograms count what a process did. Gauges tell how things stand, and
-only the process that leads tells them; so ` + "`sum`" + ` or ` + "`max`" + ` over all replicas is right for
-both. No label has the name of a task, a namespace or an account. A ` + "`zone`" + ` is told of
-while tasks wait in it or are followed there, and for an hour after its last call.
+Counters and histograms count what each process did. Gauges show the current state, and only
+the leader reports them. So ` + "`sum`" + ` or ` + "`max`" + ` over all replicas is right for both. No label
+has the name of a task, a namespace or an account. A ` + "`zone`" + ` has series while tasks wait in it
+or are followed there, and for an hour after its last call.
 
 | metric | type | labels | meaning |
 |---|---|---|---|
