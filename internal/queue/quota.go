@@ -109,7 +109,7 @@ func (q *Queue) SetQuotaUnknown(zoneID string, now time.Time) {
 	}
 }
 
-var dailyQuota = taskstate.Cause{Reason: "DailyQuota", Message: "EdgeOne's quota of the day is used up in this zone; the task goes on when it returns", Quota: true}
+var dailyQuota = taskstate.Cause{Reason: "DailyQuota", Message: "The daily quota of this zone is used up; the task continues when it returns", Quota: true}
 
 // needsQuota says whether the zone's quota must be read before a call: when it was never
 // read, and when that was long enough ago and is of the day before, or used up, or

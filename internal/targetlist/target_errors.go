@@ -21,6 +21,6 @@ func invalidError(from configMapKey, format string, args ...any) error {
 }
 
 func changedError(from configMapKey) error {
-	return &targetsError{v1alpha1.ReasonTargetsChanged, fmt.Errorf("key %q of ConfigMap %q has other URLs than when this run started, which cannot go on with them. "+
+	return &targetsError{v1alpha1.ReasonTargetsChanged, fmt.Errorf("key %q of ConfigMap %q has other URLs than when this run started, which cannot continue with them. "+
 		"Restore the list, or set spec.revision to a new value to submit the new one as a new run", from.key, from.name)}
 }

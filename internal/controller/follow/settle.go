@@ -155,7 +155,7 @@ func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submis
 		return taskstate.AdoptJobs(jobs, time.Now())
 	case p.isForgotten(claim, serverNow):
 		return taskstate.OutcomeUnknown(taskstate.UnansweredMessage(claim)+" so long ago that its history may no longer show the call. "+
-			"Nothing is submitted again by itself; set spec.revision to a new value to submit everything again", true)
+			"The operator submits nothing again on its own; set spec.revision to a new value to submit everything again", true)
 	case serverNow.Sub(claim.SignedAt.Time) > patience:
 		return taskstate.OutcomeUnknown(fmt.Sprintf("%s; checking its history until %s for whether the call was executed",
 			taskstate.UnansweredMessage(claim), p.completeTime(claim).UTC().Format(time.RFC3339)), false)

@@ -189,5 +189,5 @@ func (a *attempt) claimedURLs() []string {
 
 // tooSoon is what a task says that waits for its rate.
 var tooSoon = taskstate.Cause{
-	Reason: v1alpha1.ReasonWaiting, Message: "Many runs started within a minute; the newest is submitted when 10 seconds have passed since the last one",
+	Reason: v1alpha1.ReasonWaiting, Message: "Too many runs started within a minute; the newest is submitted 10 seconds after the last one",
 }
