@@ -34,7 +34,7 @@ func (r *HistoryRead) AddTasks(tasks []teo.PrefetchTask) {
 }
 
 // AddWanted adds the jobs that have at least one wanted URL. It drops all other jobs:
-// there may be any number of them, and they say nothing about the wanted URLs.
+// there may be any number of them, and they give no information about the wanted URLs.
 func (r *HistoryRead) AddWanted(tasks []teo.PrefetchTask, isWanted func(identity string) bool) {
 	jobs := map[string]bool{}
 	for _, task := range tasks {
@@ -77,9 +77,9 @@ type OutcomeLimits struct {
 
 // JudgeTarget returns the outcome of a target. No other function concludes outcomes.
 //
-// A target has ended if a record says so. The absence of a record, or a record of a target
-// under way, counts only if the pass read this job by its ID after the deadline. Any other
-// read may have missed the record.
+// A target has ended if a record shows it. The absence of a record, or a record of a
+// target under way, counts only if the pass read this job by its ID after the deadline.
+// Any other read may have missed the record.
 func (l OutcomeLimits) JudgeTarget(r *HistoryRead, job *v1alpha1.Job, identity string) JobOutcome {
 	record, isListed := r.Listing[job.ID][identity]
 	age := r.At.Sub(job.SubmitTime.Time)
