@@ -59,9 +59,10 @@ func followJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, targets []string,
 		counts[outcomes[n]]++
 	}
 	if counts[TargetForgotten] > 0 && counts[TargetUnderWay] == 0 {
-		isForgotten = true
+		isForgotten = true // every other target of the job has its outcome
 	}
 	ended := counts[TargetSucceeded] + counts[TargetFailed] + counts[TargetNoOutcome]
+	// A pass with fewer outcomes than the status is incomplete. The counts stay.
 	if ended < job.Succeeded+job.Failed {
 		return isForgotten
 	}
@@ -106,6 +107,7 @@ func endUnseen(task *v1alpha1.PrefetchTask, message string, now time.Time) {
 	if task.Status.Submission != nil || len(OpenPositions(task)) > 0 {
 		return
 	}
+	// The completion time stays if the run ended before: the TTL counts from it.
 	if task.Status.CompletionTime.IsZero() {
 		task.Status.CompletionTime = metav1.NewTime(now)
 	}

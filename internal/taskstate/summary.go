@@ -20,6 +20,7 @@ func UpdateSummary(task *v1alpha1.PrefetchTask, now time.Time) {
 	s := &task.Status
 	total := CountTargets(task)
 	handed, refused := HandedOverPositions(task)
+	// A refused target counts as failed. A retried one no longer does.
 	succeeded, failed := int32(0), int32(len(refused))
 	for i := range s.Jobs {
 		job := &s.Jobs[i]
@@ -34,6 +35,7 @@ func UpdateSummary(task *v1alpha1.PrefetchTask, now time.Time) {
 	if IsRunOver(task) && !IsUnseen(task) {
 		return
 	}
+	// The run is finished once every target has succeeded or failed.
 	switch {
 	case int(succeeded+failed) >= total:
 		FinishRun(task, total, int(failed), now)

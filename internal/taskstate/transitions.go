@@ -128,7 +128,7 @@ type AdoptedJob struct {
 func AdoptJobs(jobs []AdoptedJob, now time.Time) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		claim := *task.Status.Submission
-		single := isSingleTarget(task, &claim)
+		single := isSingleTarget(task, &claim) // before the claim is removed
 		for _, job := range jobs {
 			addJob(task, job.JobID, job.Positions)
 		}

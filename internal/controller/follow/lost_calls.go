@@ -74,6 +74,7 @@ func (s lostCallReconciler) Reconcile(ctx context.Context, z ZoneKey) (reconcile
 		return reconcile.Result{RequeueAfter: wait}, nil
 	}
 	defer leave()
+	// Decide about the fence before the read; see planClaimsRead.
 	seen := s.planClaimsRead(tasks)
 	creds, err := s.Credentials.GetCredentials(ctx, z.AccountKey)
 	if err == nil {
@@ -87,7 +88,7 @@ func (s lostCallReconciler) Reconcile(ctx context.Context, z ZoneKey) (reconcile
 		}
 	}
 	if err == nil {
-		err = seen.rejectionError()
+		err = seen.rejectionError() // a pass without a readable window has failed
 	}
 	s.recordClaimsRead(z, seen, err)
 	if err != nil {

@@ -28,6 +28,7 @@ func (p *Poller) Reconcile(ctx context.Context, z ZoneKey) (reconcile.Result, er
 	if len(jobs) == 0 || time.Until(due) > 0 {
 		return requeueAt(due), nil
 	}
+	// A pass over an unproven zone needs a slot.
 	leave, wait := p.acquireRead(z)
 	if leave == nil {
 		return reconcile.Result{RequeueAfter: wait}, nil
@@ -42,6 +43,7 @@ func (p *Poller) Reconcile(ctx context.Context, z ZoneKey) (reconcile.Result, er
 	if !p.EdgeOne.ServerTimeKnown() {
 		seen.At = time.Time{} // no job counts as late by an unknown time
 	}
+	// After an error, the pass still writes the outcomes that it read before the error.
 	tasks := p.recordJobsRead(z, jobs, seen, err)
 	kube.WriteInParallel(len(tasks), func(i int) { p.writeOutcomes(ctx, tasks[i], z, seen) })
 	if err != nil {
@@ -71,6 +73,7 @@ func (p *Poller) recordJobsRead(z ZoneKey, jobs []followedJob, seen *taskstate.H
 	for _, job := range jobs {
 		isAsked[job.id] = true
 		look := work.looks[job.id]
+		// EdgeOne's words about this job come before an error of the whole pass.
 		switch rejected := seen.Rejected[job.id]; {
 		case rejected != nil:
 			look.at = now
@@ -123,6 +126,7 @@ func (p *Poller) writeOutcomes(ctx context.Context, task *v1alpha1.PrefetchTask,
 	if listed == nil {
 		return // the next pass tries again
 	}
+	// A pass for a retry writes only the retry. Any other pass writes the outcomes first.
 	changes := []taskstate.Transition{taskstate.FollowJobs(seen, p.outcomeLimits(), time.Now(), unread.isRead)}
 	switch step := unread.nextStep(p.RecheckInterval, p.JobDeadline); {
 	case taskstate.IsRetryDue(task):
@@ -220,6 +224,7 @@ func (p *Poller) outcomeLimits() taskstate.OutcomeLimits {
 func (p *Poller) unreadSince(task *v1alpha1.PrefetchTask, z ZoneKey) (u unreadState, why *taskstate.Cause) {
 	u.isHandedOver = task.Status.Submission == nil && len(taskstate.OpenPositions(task)) == 0
 	u.isOver, u.isBeyond = taskstate.IsRunOver(task), taskstate.IsPastRetention(task, p.HistoryRetention, p.EdgeOne.ServerTime())
+	// The transition time of Stalled is the start of the report.
 	if stalled := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionStalled); stalled != nil && taskstate.IsUnreadReported(task) {
 		u.said = max(time.Since(stalled.LastTransitionTime.Time), 1)
 	}

@@ -30,10 +30,11 @@ type Poller struct {
 	kube.DelayedQueue[ZoneKey]
 	LostCalls kube.DelayedQueue[ZoneKey] // the queue of the lost-call reconciler
 
+	// mu guards zones, places and proven, and all zone states.
 	mu     sync.Mutex
 	zones  map[ZoneKey]*zoneState
-	places map[client.ObjectKey]ZoneKey
-	proven map[ZoneKey]time.Time // time of the last successful read of the zone
+	places map[client.ObjectKey]ZoneKey // the zone that holds each task
+	proven map[ZoneKey]time.Time        // time of the last successful read of the zone
 
 	unproven   chan struct{} // slots for concurrent passes over unproven zones
 	longLists  chan struct{} // slots for long lists that are read to write outcomes
@@ -76,6 +77,7 @@ func (p *Poller) onChange(before, after *v1alpha1.PrefetchTask) {
 			open = false // no read can show the outcomes any more
 		}
 	}
+	// A task has open work in one zone at a time.
 	if before, ok := p.places[key]; ok && (!open || before != z) {
 		p.removeTask(key)
 	}

@@ -35,6 +35,7 @@ func (p *Poller) reopenKnownFailures(ctx context.Context, z ZoneKey) bool {
 		}
 	}
 	p.mu.Unlock()
+	// Write without p.mu: writes take time, and onChange needs the lock meanwhile.
 	kube.WriteInParallel(len(tasks), func(i int) {
 		if p.writeStatus(ctx, tasks[i], taskstate.ReopenFailed(read[i], time.Now())) == nil {
 			failed.Store(true)
@@ -56,6 +57,7 @@ func (p *Poller) planRetry(task *v1alpha1.PrefetchTask, z ZoneKey, seen *tasksta
 	if work == nil {
 		return func(*v1alpha1.PrefetchTask) {}
 	}
+	// Keep the failures in memory until a pass has read the last job.
 	w := work.wantedOutcomes(client.ObjectKeyFromObject(task), task)
 	for i := range task.Status.Jobs {
 		if job := &task.Status.Jobs[i]; seen.HasWholeJob(task, job) {

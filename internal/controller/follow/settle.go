@@ -143,6 +143,8 @@ func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submis
 		}
 		return nil
 	}
+	// The history of another account does not contain the call, so its absence proves
+	// nothing. "*" means all zones of an account, so it does not identify the account.
 	if claim.ZoneID == "*" && claim.AccountHash != l.account {
 		return taskstate.OutcomeUnknown(taskstate.UnansweredMessage(claim)+", and the key that made it was replaced by one that may belong to another account, "+
 			"whose history says nothing about that call. Restore the key, or set spec.revision to a new value to submit everything again", true)
@@ -150,6 +152,7 @@ func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submis
 	if err := l.unread[claim.ClaimID]; err != nil {
 		return p.reportNotSettled(claim, explainUnread(err, ""), serverNow.Sub(p.completeTime(claim)) > overdue)
 	}
+	// Jobs of other claims can lie in the window, because it begins ClockSkew early.
 	isOthers := func(jobID string) bool { return p.Jobs.belongsToOthers(jobID, claim.ClaimID) }
 	history := l.Listing.SelectWindow(claim.SignedAt.Time, p.completeTime(claim), isOthers)
 	// The claim lists jobs that were created just before the call. None of them is its job.
@@ -160,6 +163,7 @@ func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submis
 	switch {
 	case result != taskstate.Undecided:
 		return taskstate.AdoptJobs(jobs, time.Now())
+	// The operator cannot decide about a call that the history may no longer show.
 	case p.isForgotten(claim, serverNow):
 		return taskstate.OutcomeUnknown(taskstate.UnansweredMessage(claim)+" so long ago that its history may no longer show the call. "+
 			"Nothing is submitted again by itself; set spec.revision to a new value to submit everything again", true)
