@@ -9,16 +9,16 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// ClockSkew is how far EdgeOne's own clocks may differ: the one whose time answers
-// carry, by which calls are signed, and the one that writes CreateTime. EdgeOne
-// tells both to the second only. So the window of a claim starts this much before
+// ClockSkew is how far two of EdgeOne's clocks may differ: the clock in the Date of its
+// responses, by which the operator signs calls, and the clock that writes CreateTime.
+// EdgeOne reports both in whole seconds. So the window of a claim starts this much before
 // its signature; see JobRecords.SelectWindow.
 const ClockSkew = 3 * time.Second
 
-// JobRecords is EdgeOne's history by job and normalised URL.
+// JobRecords holds EdgeOne's history by job ID and normalized URL.
 type JobRecords map[string]map[string]teo.PrefetchTask
 
-// AddTasks adds records by job and URL.
+// AddTasks adds records by job and URL. It merges records of the same URL in the same job.
 func (l JobRecords) AddTasks(tasks []teo.PrefetchTask) {
 	for _, task := range tasks {
 		job := l[task.JobID]
@@ -27,17 +27,17 @@ func (l JobRecords) AddTasks(tasks []teo.PrefetchTask) {
 			l[task.JobID] = job
 		}
 		identity := target.Identity(task.Target)
-		if known, ok := job[identity]; ok { // another spelling of it, or another look
+		if known, ok := job[identity]; ok { // another spelling of the URL, or an earlier read
 			task = task.Merge(known)
 		}
 		job[identity] = task
 	}
 }
 
-// SelectWindow returns the part of the history in which a call can be that was signed at
-// start and cannot be executed after end. It begins ClockSkew before start, so it can
-// show calls that were made before. Of that time it leaves out the jobs that are known
-// to be another call's.
+// SelectWindow returns the part of the history that can contain a call signed at start
+// that cannot be executed after end. The part begins ClockSkew before start, so it can
+// contain earlier calls. From the time before start, SelectWindow leaves out jobs that are
+// known to belong to other calls.
 func (l JobRecords) SelectWindow(start, end time.Time, isOthers func(jobID string) bool) JobRecords {
 	part := JobRecords{}
 	start = start.Truncate(time.Second)
@@ -45,7 +45,7 @@ func (l JobRecords) SelectWindow(start, end time.Time, isOthers func(jobID strin
 		for u, task := range job {
 			at := task.CreateTime
 			isOutside := at.Before(start.Add(-ClockSkew)) || at.After(end) || at.Before(start) && isOthers(id)
-			if isOutside && !at.IsZero() { // one without a time may well be inside
+			if isOutside && !at.IsZero() { // a record without a time may be inside the window
 				continue
 			}
 			if part[id] == nil {
@@ -57,29 +57,30 @@ func (l JobRecords) SelectWindow(start, end time.Time, isOthers func(jobID strin
 	return part
 }
 
-// ClaimDecision is what the history says about one claimed task.
+// ClaimDecision is the conclusion about one claimed task from the history.
 type ClaimDecision int
 
 // The decisions.
 const (
 	Undecided   ClaimDecision = iota // read again later
-	Found                            // adopt the jobs; what they do not cover goes back
-	NotExecuted                      // and it never will be
+	Found                            // adopt the jobs; targets that they do not cover are queued again
+	NotExecuted                      // the call was not executed and never will be
 
 )
 
-// MatchClaim decides what became of a task's claim.
+// MatchClaim decides the outcome of a task's claim.
 //
-// Before the fence only a job that lists all the task's URLs is taken for its
-// own, and only one that no other claim has recorded. After the fence nothing
-// signed for the claim can execute any more and the window is complete, so each
-// URL stands for itself: one that any job lists was executed, whoever recorded
-// that job; one that none lists was not. That a job is recorded elsewhere is
-// never evidence that something was not executed.
+// Before the fence, MatchClaim accepts a job only if the job lists all URLs of the claim
+// and no other claim has recorded it. After the fence, nothing signed for the claim can
+// execute any more, and the window is complete. So MatchClaim decides for each URL
+// separately: a URL that any job lists was executed, whichever claim recorded that job. A
+// URL that no job lists was not executed. A record by another claim never proves that
+// something was not executed.
 func MatchClaim(
 	submission *v1alpha1.Submission, targets []string, history JobRecords, pastFence bool, takenBy func(jobID string) (claimID string),
 ) (ClaimDecision, []AdoptedJob) {
 	positions := CoveredPositions(submission.Targets, len(targets))
+	// A job without a URL of the claim is no candidate.
 	var candidates []claimCandidate
 	for id, job := range history {
 		c := claimCandidate{id: id, job: job, exact: hashJob(job) == submission.CallHash}
@@ -98,6 +99,7 @@ func MatchClaim(
 		}
 	}
 	slices.SortFunc(candidates, claimCandidate.compareTo)
+	// The likeliest job takes its positions first. Each position goes to one job only.
 	var jobs []AdoptedJob
 	for _, c := range candidates {
 		covered := c.covers
@@ -117,16 +119,18 @@ func MatchClaim(
 	return Undecided, nil
 }
 
-// claimCandidate is a job that may be the claim's.
+// claimCandidate is a job that may belong to the claim.
 type claimCandidate struct {
 	id     string
 	job    map[string]teo.PrefetchTask
 	covers Positions
-	exact  bool // it lists just what the call was planned to hold
+	exact  bool // the job lists exactly the URLs of the planned call
 	others bool // another claim has recorded it
 }
 
-// compareTo puts the likeliest job first.
+// compareTo orders candidates by likelihood, the likeliest first. A job that another claim
+// has recorded comes last. An exact match comes first. Otherwise, a job ranks higher with
+// more URLs of the claim and fewer other URLs.
 func (c claimCandidate) compareTo(d claimCandidate) int {
 	score := func(c claimCandidate) int {
 		n := 2*len(c.covers) - len(c.job)
@@ -147,6 +151,7 @@ func (c claimCandidate) compareTo(d claimCandidate) int {
 	return 1
 }
 
+// hashJob returns the hash of a job's URLs, comparable with Submission.CallHash.
 func hashJob(job map[string]teo.PrefetchTask) string {
 	urls := make([]string, 0, len(job))
 	for u := range job {
@@ -155,7 +160,7 @@ func hashJob(job map[string]teo.PrefetchTask) string {
 	return HashURLs(urls)
 }
 
-// HashCall returns a hash of a call's URLs, the same for all spellings of them.
+// HashCall returns a hash of a call's URLs. All spellings of a URL have the same hash.
 func HashCall(urls []string) string {
 	normal := make([]string, len(urls))
 	for i, u := range urls {

@@ -7,16 +7,17 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
-// An elided task is a copy in memory without its targets. It keeps what has to be known
-// of them as annotations that the API server refuses, so that no user can write them.
-// Nothing is written from these annotations either: a write sends the status alone.
+// An elided task is a copy in memory without its targets. Annotations keep the hash of its run
+// and the number of its targets. The API server refuses the names of these annotations, so no
+// user can set them. The operator never writes them either: a write sends the status alone.
 const (
 	elidedRun   = "\x00run"
 	elidedCount = "\x00targets"
 )
 
-// ElideTargets returns a copy of a task whose spec has targets, without them. IsNewRun, Open and
-// the counts of its status are the same for both; only the URLs are unknown.
+// ElideTargets returns a copy of a task without the targets in its spec. IsNewRun,
+// OpenPositions and the counts of the status have the same result for both. Only the URLs
+// are unknown in the copy.
 func ElideTargets(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	elided := *task
 	elided.Annotations = maps.Clone(task.Annotations)
@@ -28,28 +29,29 @@ func ElideTargets(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	return &elided
 }
 
-// IsElided says whether the task's targets are in its spec and were left out in memory.
+// IsElided reports whether the targets in the task's spec were left out in memory.
 func IsElided(task *v1alpha1.PrefetchTask) bool {
 	return len(task.Spec.Targets) == 0 && task.Annotations[elidedRun] != ""
 }
 
-// AwaitsList says whether a task wants a call as soon as its list is in memory.
+// AwaitsList reports whether a task needs a call as soon as its target list is in memory.
 func AwaitsList(task *v1alpha1.PrefetchTask) bool { return IsElided(task) && NeedsCall(task) }
 
-// CountTargets is the number of distinct targets of a task, 0 if it is not known.
+// CountTargets returns the number of distinct targets of a task, or 0 if it is unknown.
 func CountTargets(task *v1alpha1.PrefetchTask) int {
 	if IsElided(task) {
-		n, _ := strconv.Atoi(task.Annotations[elidedCount]) // Elide wrote it
+		n, _ := strconv.Atoi(task.Annotations[elidedCount]) // ElideTargets wrote it
 		return n
 	}
 	return len(DistinctTargets(task))
 }
 
-// MaxCachedTargets is the size of a task's target list, in bytes, up to which the cache keeps
-// it. Longer lists are read when they are needed.
+// MaxCachedTargets is the largest size of a target list that the cache keeps, in bytes.
+// The operator reads longer lists when it needs them.
 const MaxCachedTargets = 16 << 10
 
-// HasLongList says whether the list in the task's spec is too long for the cache.
+// HasLongList reports whether the target list in the task's spec is too long for the
+// cache.
 func HasLongList(task *v1alpha1.PrefetchTask) bool {
 	return !IsFromConfigMap(task) && TargetsSize(task) > MaxCachedTargets
 }
@@ -62,12 +64,12 @@ func TargetsSize(task *v1alpha1.PrefetchTask) (size int) {
 	return size
 }
 
-// LacksTargets says whether the targets of this version are not in memory.
+// LacksTargets reports whether the targets of this version of the task are not in memory.
 func LacksTargets(task *v1alpha1.PrefetchTask) bool {
 	return IsUnresolved(task) || IsElided(task)
 }
 
-// WithTargets returns a copy of the task that has these targets in its spec.
+// WithTargets returns a copy of the task with these targets in its spec.
 func WithTargets(task *v1alpha1.PrefetchTask, targets []v1alpha1.Target) *v1alpha1.PrefetchTask {
 	resolved := *task
 	resolved.Spec.Targets = targets

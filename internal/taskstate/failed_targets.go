@@ -7,7 +7,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
-// addFailedTarget names a failed target, once and as far as there is room.
+// addFailedTarget adds a failed target to the status. It adds each target once, and none
+// beyond maxFailedTargets. The first reason of a target stays.
 func addFailedTarget(task *v1alpha1.PrefetchTask, target, reason, message string) {
 	s := &task.Status
 	known := func(f v1alpha1.FailedTarget) bool { return f.URL == target }
@@ -17,6 +18,7 @@ func addFailedTarget(task *v1alpha1.PrefetchTask, target, reason, message string
 	s.FailedTargets = append(s.FailedTargets, v1alpha1.FailedTarget{URL: target, Reason: reason, Message: TruncateMessage(message, MaxMessage)})
 }
 
+// joinSentences joins the parts that are not empty with ": ".
 func joinSentences(parts ...string) string {
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ": ")
 }

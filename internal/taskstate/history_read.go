@@ -9,19 +9,20 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// HistoryRead is what one pass has read of EdgeOne's history.
+// HistoryRead holds the records that one pass has read of EdgeOne's history.
 type HistoryRead struct {
-	At      time.Time // EdgeOne's time before the look
+	At      time.Time // EdgeOne's time before the pass
 	Listing JobRecords
-	// Whole has the jobs that were read by their ID. EdgeOne has nothing of them that
-	// the listing lacks. A window may show only a part of other jobs.
+	// Whole contains the jobs that the pass read by their ID. The listing has all of
+	// EdgeOne's records of these jobs. It may have only a part of other jobs, which a
+	// window showed.
 	Whole map[string]bool
-	// Rejected has the jobs that EdgeOne does not let us read, or not completely.
+	// Rejected contains the jobs that EdgeOne does not show, or not completely.
 	Rejected map[string]error
-	Records  int
+	Records  int // number of records read
 }
 
-// NewHistoryRead returns an empty read that began at EdgeOne's time at.
+// NewHistoryRead returns an empty HistoryRead of a pass that starts at EdgeOne's time at.
 func NewHistoryRead(at time.Time) *HistoryRead {
 	return &HistoryRead{At: at, Listing: JobRecords{}, Whole: map[string]bool{}, Rejected: map[string]error{}}
 }
@@ -32,8 +33,8 @@ func (r *HistoryRead) AddTasks(tasks []teo.PrefetchTask) {
 	r.Records += len(tasks)
 }
 
-// AddWanted adds the jobs that have a URL for which isWanted. Others may be any number, and
-// say nothing about it.
+// AddWanted adds the jobs that have at least one wanted URL. It drops all other jobs:
+// there may be any number of them, and they give no information about the wanted URLs.
 func (r *HistoryRead) AddWanted(tasks []teo.PrefetchTask, isWanted func(identity string) bool) {
 	jobs := map[string]bool{}
 	for _, task := range tasks {
@@ -42,12 +43,12 @@ func (r *HistoryRead) AddWanted(tasks []teo.PrefetchTask, isWanted func(identity
 	r.AddTasks(slices.DeleteFunc(tasks, func(task teo.PrefetchTask) bool { return !jobs[task.JobID] }))
 }
 
-// HasJob says whether the look has anything to say about a job.
+// HasJob reports whether the pass has a result for a job.
 func (r *HistoryRead) HasJob(jobID string) bool {
 	return r.Whole[jobID] || r.Listing[jobID] != nil || r.Rejected[jobID] != nil
 }
 
-// AreIdentical says whether all jobs that were rejected were rejected in the same words.
+// AreIdentical reports whether EdgeOne rejected all rejected jobs with the same message.
 func (r *HistoryRead) AreIdentical() bool {
 	words := map[string]bool{}
 	for _, err := range r.Rejected {
@@ -56,27 +57,29 @@ func (r *HistoryRead) AreIdentical() bool {
 	return len(words) == 1
 }
 
-// JobOutcome is what a read says about one target of a job.
+// JobOutcome is the outcome of one target of a job.
 type JobOutcome int
 
 // The outcomes of a target.
 const (
-	TargetUnderWay  JobOutcome = iota // or not read
-	TargetSucceeded                   // as EdgeOne lists it
-	TargetFailed                      // as EdgeOne lists it
-	TargetNoOutcome                   // it has not ended before the deadline
-	TargetForgotten                   // EdgeOne's history does not go back to it any more
+	TargetUnderWay  JobOutcome = iota // not ended, or not read
+	TargetSucceeded                   // EdgeOne lists it as such
+	TargetFailed                      // EdgeOne lists it as such
+	TargetNoOutcome                   // the target did not end before the deadline
+	TargetForgotten                   // EdgeOne's history no longer shows the target
 )
 
-// OutcomeLimits are the times that decide about a job.
+// OutcomeLimits are the durations that decide the outcome of a target.
 type OutcomeLimits struct {
 	Deadline  time.Duration // from the call until a target must have ended
 	Retention time.Duration // how long EdgeOne's history shows a call
 }
 
-// JudgeTarget is the only place that concludes an outcome. A target has ended if a listing
-// says so. That it has not, or that it is not listed, counts only in a look that read
-// that very job after the deadline: any other look may have missed it.
+// JudgeTarget returns the outcome of a target. No other function concludes outcomes.
+//
+// A target has ended if a record shows it. The absence of a record, or a record of a
+// target under way, counts only if the pass read this job by its ID after the deadline.
+// Any other read may have missed the record.
 func (l OutcomeLimits) JudgeTarget(r *HistoryRead, job *v1alpha1.Job, identity string) JobOutcome {
 	record, isListed := r.Listing[job.ID][identity]
 	age := r.At.Sub(job.SubmitTime.Time)

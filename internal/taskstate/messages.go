@@ -5,11 +5,12 @@ import (
 	"unicode"
 )
 
-// MaxMessage bounds each message of a status, in bytes. It is also the limit of the
-// API server for the note of an Event.
+// MaxMessage bounds each message of a status, in bytes. The API server has the same limit
+// for the note of an Event.
 const MaxMessage = 1024
 
-// TruncateMessage returns valid UTF-8 of at most so many bytes.
+// TruncateMessage returns the message as valid UTF-8 of at most most bytes. A truncated
+// message ends with an ellipsis.
 func TruncateMessage(message string, most int) string {
 	message = strings.ToValidUTF8(message, "�")
 	if len(message) <= most {
@@ -18,7 +19,8 @@ func TruncateMessage(message string, most int) string {
 	return strings.ToValidUTF8(message[:most-len("…")], "") + "…"
 }
 
-// UpperFirst returns s with its first letter in upper case, as messages start.
+// UpperFirst returns s with its first letter in upper case, as messages of conditions
+// start.
 func UpperFirst(s string) string {
 	r := []rune(s)
 	if len(r) > 0 {

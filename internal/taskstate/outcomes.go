@@ -10,12 +10,13 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// FollowJobs copies what a look has read of the task's jobs. If all jobs could be read,
-// the status no longer says that they cannot.
+// FollowJobs records the outcomes of the task's jobs that a pass has read. If isRead, the
+// pass could read all jobs, and the status stops reporting unreadable outcomes. If EdgeOne
+// has forgotten all jobs with missing outcomes, the run ends.
 func FollowJobs(seen *HistoryRead, limits OutcomeLimits, now time.Time, isRead bool) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		targets := DistinctTargets(task)
-		forgotten, missing := 0, 0 // jobs
+		forgotten, missing := 0, 0 // numbers of jobs
 		for i := range task.Status.Jobs {
 			job := &task.Status.Jobs[i]
 			if followJob(task, job, targets, seen, limits) {
@@ -35,7 +36,7 @@ func FollowJobs(seen *HistoryRead, limits OutcomeLimits, now time.Time, isRead b
 	}
 }
 
-// failedReasons are the reasons of failed targets by EdgeOne's status of them.
+// failedReasons maps EdgeOne's status of a target to the reason of a failed target.
 var failedReasons = map[string]string{
 	teo.StatusFailed:   v1alpha1.FailedFailed,
 	teo.StatusTimeout:  v1alpha1.FailedTimeout,
@@ -43,8 +44,9 @@ var failedReasons = map[string]string{
 	teo.StatusInvalid:  v1alpha1.FailedInvalid,
 }
 
-// followJob counts the outcomes of a job, and says whether EdgeOne has forgotten what
-// became of the rest of it. What was counted once never becomes less.
+// followJob updates the counts of a job. It reports whether EdgeOne's history no longer
+// shows the remaining outcomes of the job. The number of ended targets never decreases: a
+// pass that shows fewer is incomplete.
 func followJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, targets []string, seen *HistoryRead, limits OutcomeLimits) (isForgotten bool) {
 	positions := CoveredPositions(job.Targets, len(targets))
 	if int(job.Succeeded+job.Failed) >= len(positions) || seen.Listing[job.ID] == nil && !seen.Whole[job.ID] {
@@ -57,9 +59,10 @@ func followJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, targets []string,
 		counts[outcomes[n]]++
 	}
 	if counts[TargetForgotten] > 0 && counts[TargetUnderWay] == 0 {
-		isForgotten = true
+		isForgotten = true // every other target of the job has its outcome
 	}
 	ended := counts[TargetSucceeded] + counts[TargetFailed] + counts[TargetNoOutcome]
+	// A pass with fewer outcomes than the status is incomplete. The counts stay.
 	if ended < job.Succeeded+job.Failed {
 		return isForgotten
 	}
@@ -77,8 +80,8 @@ func followJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, targets []string,
 	return isForgotten
 }
 
-// EndNotFollowed ends a run whose outcomes cannot be read. They are looked at again, less
-// often, and count if they can.
+// EndNotFollowed ends a run whose outcomes cannot be read. The operator continues to read
+// them, less often. If it succeeds, the outcomes count.
 func EndNotFollowed(why string, now time.Time) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		UpdateSummary(task, now)
@@ -88,7 +91,8 @@ func EndNotFollowed(why string, now time.Time) Transition {
 	}
 }
 
-// EndForgotten ends a run of which EdgeOne's history no longer shows what became.
+// EndForgotten ends a run whose outcomes EdgeOne's history no longer shows. It does not
+// replace an outcome that is known.
 func EndForgotten(now time.Time) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		if !IsRunOver(task) || IsUnseen(task) {
@@ -97,10 +101,13 @@ func EndForgotten(now time.Time) Transition {
 	}
 }
 
+// endUnseen ends a run with the outcome unknown. A run with an open call or open targets
+// does not end.
 func endUnseen(task *v1alpha1.PrefetchTask, message string, now time.Time) {
 	if task.Status.Submission != nil || len(OpenPositions(task)) > 0 {
 		return
 	}
+	// The completion time stays if the run ended before: the TTL counts from it.
 	if task.Status.CompletionTime.IsZero() {
 		task.Status.CompletionTime = metav1.NewTime(now)
 	}
@@ -109,7 +116,7 @@ func endUnseen(task *v1alpha1.PrefetchTask, message string, now time.Time) {
 	setStalled(task, true, v1alpha1.ReasonNotFollowed, message)
 }
 
-// IsJobOpen says whether outcomes of a job are missing.
+// IsJobOpen reports whether outcomes of a job are missing.
 func IsJobOpen(job v1alpha1.Job) bool {
 	positions, _ := ParsePositions(job.Targets)
 	return int(job.Succeeded+job.Failed) < len(positions)

@@ -9,7 +9,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
-// Positions are places in a task's distinct targets, ascending, counted from 0.
+// Positions are indexes into a task's distinct targets, in ascending order. The first is
+// 0.
 type Positions []int
 
 // AllPositions returns the first n positions.
@@ -21,7 +22,7 @@ func AllPositions(n int) Positions {
 	return p
 }
 
-// String writes positions as ranges: "0-1999,2004".
+// String returns positions as ranges: "0-1999,2004".
 func (p Positions) String() string {
 	var b strings.Builder
 	for i := 0; i < len(p); {
@@ -42,11 +43,11 @@ func (p Positions) String() string {
 	return b.String()
 }
 
-// MaxTargets is how many targets a task may have. It bounds what ParsePositions
-// expands: a status can be edited by hand.
+// MaxTargets is how many targets a task may have. It also bounds what ParsePositions
+// expands, because a user can edit a status.
 const MaxTargets = 10_000
 
-// ParsePositions reads what String writes. The empty text is no positions.
+// ParsePositions parses the format of String. Empty text means no positions.
 func ParsePositions(text string) (Positions, error) {
 	if text == "" {
 		return nil, nil
@@ -69,10 +70,10 @@ func ParsePositions(text string) (Positions, error) {
 	return p, nil
 }
 
-// CoveredPositions reads positions that the operator itself wrote of a run of n targets. A
-// status that was edited into nonsense, positions beyond n included, counts as
-// all of them: such targets are taken for handed over, as submitting twice would
-// be worse than not at all.
+// CoveredPositions parses positions that the operator wrote for a run of n targets. If the
+// text is invalid or contains a position beyond n, a user has edited the status. Then the
+// text counts as all positions, so all targets count as handed over: submitting a target
+// twice would be worse than not submitting it.
 func CoveredPositions(text string, n int) Positions {
 	p, err := ParsePositions(text)
 	if err != nil || len(p) > 0 && p[len(p)-1] >= n {
@@ -81,7 +82,7 @@ func CoveredPositions(text string, n int) Positions {
 	return p
 }
 
-// Union returns the positions that are in p or in q.
+// Union returns the positions that are in p, in q, or in both.
 func (p Positions) Union(q Positions) Positions {
 	if len(p) == 0 {
 		return q
@@ -94,7 +95,7 @@ func (p Positions) Union(q Positions) Positions {
 	return slices.Compact(u)
 }
 
-// IsSubsetOf returns the positions of p that are in q.
+// IsSubsetOf returns the positions of p that are also in q.
 func (p Positions) IsSubsetOf(q Positions) Positions { return p.Minus(p.Minus(q)) }
 
 // Minus returns the positions of p that are not in q.
@@ -104,6 +105,7 @@ func (p Positions) Minus(q Positions) Positions {
 	}
 	var rest Positions
 	for _, i := range p {
+		// Both lists ascend, so one pass over q is enough.
 		for len(q) > 0 && q[0] < i {
 			q = q[1:]
 		}
@@ -114,15 +116,16 @@ func (p Positions) Minus(q Positions) Positions {
 	return rest
 }
 
-// knowsTargets says whether the targets of the status's run are known: not if the
-// spec no longer asks for it, or they are in a ConfigMap that has other ones.
+// knowsTargets reports whether the targets of the status's run are in memory. They are not
+// if the spec asks for another run, if a ConfigMap now has other targets, or if the task
+// is elided.
 func knowsTargets(task *v1alpha1.PrefetchTask) bool {
 	return !IsNewRun(task) && !IsUnresolved(task) && !IsElided(task)
 }
 
-// statusPositions reads positions in the status. Those of a run that the spec no longer
-// asks for stay as they are: its targets are not known any more, and the spec may
-// be changed back to it.
+// statusPositions parses positions in the status. If the targets of the run are unknown,
+// it does not check the positions against their number. So the positions stay as they are,
+// and a user can change the spec back to that run.
 func statusPositions(task *v1alpha1.PrefetchTask, text string) Positions {
 	if !knowsTargets(task) {
 		positions, _ := ParsePositions(text)

@@ -13,8 +13,10 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// namedFailures are the positions of a job that failed and were not retried yet, as far
-// as the status names them, how many there are, and what could be one of them.
+// namedFailures returns the failed positions of a job that the status names and no retry
+// has reopened. It also returns all positions that could have failed (rest) and the number
+// of failures (count). isCertain reports that named has every failure, and that EdgeOne
+// reported each of them.
 func namedFailures(task *v1alpha1.PrefetchTask, job *v1alpha1.Job) (named, rest Positions, count int, isCertain bool) {
 	targets := DistinctTargets(task)
 	retried := RetriedPositions(job, len(targets))
@@ -34,23 +36,28 @@ func namedFailures(task *v1alpha1.PrefetchTask, job *v1alpha1.Job) (named, rest 
 	return named, rest, count, isCertain && len(named) == count
 }
 
-// NamesAllFailures says whether the status tells what of a job failed: it names all, and
-// EdgeOne has said so. What had no outcome may have succeeded since.
+// NamesAllFailures reports whether the status names all failed targets of a job, and
+// EdgeOne reported each of these failures. A target without an outcome may have succeeded
+// since, so it is not certain.
 func NamesAllFailures(task *v1alpha1.PrefetchTask, job *v1alpha1.Job) bool {
 	_, _, _, isCertain := namedFailures(task, job)
 	return isCertain
 }
 
-// JobFailures is what a retry submits again of a job.
+// JobFailures is the set of a job's targets that a retry submits again.
 type JobFailures struct {
 	positions Positions
-	isKnown   bool
+	isKnown   bool // positions has all failures; nothing is retried otherwise
 }
 
-// FailuresOf finds out what of a job failed and was not retried yet: by the status if
-// that tells it, else by EdgeOne's listing of the job, if that still has what the
-// status counted. The status tells it as well if the whole job failed, but not what of
-// it has succeeded since; without a reading there is no news.
+// FailuresOf returns the failed targets of a job that no retry has reopened. If the status
+// names them with certainty, FailuresOf takes them from the status. Otherwise, it takes
+// them from EdgeOne's records of the job, if these still cover the failures that the
+// status counts.
+//
+// Without a read (seen is nil), the status is enough if it names as many failures as it
+// counts, or if the whole job failed. Targets that have succeeded since then count as
+// failed.
 func FailuresOf(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, seen *HistoryRead) JobFailures {
 	named, rest, count, isCertain := namedFailures(task, job)
 	switch {
@@ -70,12 +77,13 @@ func FailuresOf(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, seen *HistoryRea
 			failed = append(failed, i)
 		}
 	}
-	// One that was late may have succeeded since. More than were counted have not
-	// failed since: EdgeOne has forgotten them.
+	// A late target may have succeeded since, so there can be fewer failures than the
+	// status counts. More failures mean that EdgeOne has forgotten targets.
 	return JobFailures{failed, len(failed) <= count}
 }
 
-// HasWholeJob says whether a look has read all of what failed of a job.
+// HasWholeJob reports whether the pass has read every target of a job that can have
+// failed.
 func (r *HistoryRead) HasWholeJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job) bool {
 	if r.Whole[job.ID] || r.Listing[job.ID] == nil {
 		return r.Whole[job.ID]
@@ -88,10 +96,11 @@ func (r *HistoryRead) HasWholeJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job
 	})
 }
 
-// ReopenFailed makes what failed of a run that is over wait for a call again, and
-// counts as succeeded what has succeeded since. That it was asked for is handled by the
-// same write, so that it never happens twice. What read tells was read of EdgeOne's
-// history, by job.
+// ReopenFailed queues the failed targets of a finished run again. Targets that have
+// succeeded since then count as succeeded. The same write marks the requested retry as
+// handled, so that the retry never happens twice.
+//
+// read holds the failures that were read from EdgeOne's history, by job.
 func ReopenFailed(read map[string]JobFailures, now time.Time) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		s := &task.Status
@@ -110,6 +119,7 @@ func ReopenFailed(read map[string]JobFailures, now time.Time) Transition {
 			isOpen = isOpen || len(f.positions) > 0
 			isNews = isNews || succeededSince(task, &s.Jobs[i], f.positions) > 0
 		}
+		// Without a failure or a late success, the retry is handled and nothing changes.
 		s.LastHandledRetry = RequestedRetry(task)
 		if !isOpen && !isNews {
 			return
@@ -122,7 +132,7 @@ func ReopenFailed(read map[string]JobFailures, now time.Time) Transition {
 			job.Failed, job.Succeeded = job.Failed-late, job.Succeeded+late
 			job.Retried = RetriedPositions(job, len(DistinctTargets(task))).Union(positions).String()
 		}
-		// What is retried adds its positions up to three times, of 24 KB each at most.
+		// A retry adds its positions up to three times, at most 24 KB each time.
 		if isOpen && JSONSize(opened) > MaxStatus {
 			retryRefused("the status has no room for the jobs of one more retry")(task)
 			return
@@ -134,14 +144,15 @@ func ReopenFailed(read map[string]JobFailures, now time.Time) Transition {
 	}
 }
 
-// succeededSince is how many targets of a job counted as failed and have succeeded
-// since, if those at these positions failed.
+// succeededSince returns how many targets of a job counted as failed and have succeeded
+// since. failed has the positions that are still failed.
 func succeededSince(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, failed Positions) int32 {
 	retried := RetriedPositions(job, len(DistinctTargets(task)))
 	return max(0, job.Failed-int32(len(retried)+len(failed)))
 }
 
-// retryRefused says why a retry does nothing. That it was asked for is handled.
+// retryRefused reports why a retry does nothing. The requested retry counts as handled, so
+// the task does not ask for it again.
 func retryRefused(why string) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		task.Status.LastHandledRetry = RequestedRetry(task)
@@ -149,14 +160,15 @@ func retryRefused(why string) Transition {
 	}
 }
 
-// RetryWaits says why a retry that is asked for has not begun.
+// RetryWaits reports why a requested retry has not started.
 func RetryWaits(message string) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		reportRetry(task, "retry pending: "+message)
 	}
 }
 
-// reportRetry adds to the outcome of a run what becomes of a retry.
+// reportRetry adds the state of a retry to the outcome of a run. The reason and status of
+// each condition stay.
 func reportRetry(task *v1alpha1.PrefetchTask, message string) {
 	message = failedMessage(int(ptr.Deref(task.Status.Targets.Failed, 0)), int(ptr.Deref(task.Status.Targets.Total, 0))) + "; " + message
 	for _, conditionType := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionFinished, v1alpha1.ConditionStalled} {

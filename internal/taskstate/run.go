@@ -14,15 +14,15 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
-// DistinctTargets are the distinct targets of a task in list order. Positions count in
-// this list. It is shared: nobody may change it.
+// DistinctTargets returns the distinct targets of a task in list order. Positions are
+// indexes into this list. Callers share the list and must not change it.
 func DistinctTargets(task *v1alpha1.PrefetchTask) []string {
 	return deriveList(task.Spec.Targets).targets
 }
 
-// RunHash names what a task submits. Nothing else starts a new run: not suspend, not
-// credentials, no label. Of targets in a ConfigMap it names the place: what is
-// there, HashTargets tells.
+// RunHash identifies what a task submits. Only a change of these fields starts a new run:
+// suspend, credentials and labels do not. If the targets are in a ConfigMap, RunHash
+// covers the reference to the ConfigMap, and HashTargets covers its content.
 func RunHash(task *v1alpha1.PrefetchTask) string {
 	if IsElided(task) {
 		return task.Annotations[elidedRun]
@@ -40,27 +40,28 @@ func RunHash(task *v1alpha1.PrefetchTask) string {
 	return list.runHash(name(nil), func() string { return name(list.targets) })
 }
 
-// IsFromConfigMap says whether the task takes its targets from a ConfigMap. In
-// memory they are in its spec as well, once they are known.
+// IsFromConfigMap reports whether the task takes its targets from a ConfigMap. Once the
+// targets are known, the spec in memory contains them as well.
 func IsFromConfigMap(task *v1alpha1.PrefetchTask) bool {
 	return task.Spec.TargetsFrom != v1alpha1.TargetsSource{}
 }
 
-// IsUnresolved says whether the task's targets are in a ConfigMap and not known.
-// Nothing can be said of its positions then.
+// IsUnresolved reports whether the task's targets are in a ConfigMap and unknown. The
+// positions of such a task have no meaning.
 func IsUnresolved(task *v1alpha1.PrefetchTask) bool {
 	return IsFromConfigMap(task) && len(task.Spec.Targets) == 0
 }
 
-// IsBoundToList says whether something of the task's run was submitted, or may have been.
-// Then the run is tied to its targets, by whose order positions count.
+// IsBoundToList reports whether a target of the task's run was submitted, or may have
+// been. Then the run is bound to its list of targets, because positions depend on the
+// order of that list.
 func IsBoundToList(task *v1alpha1.PrefetchTask) bool {
 	s := &task.Status
 	return (s.Submission != nil || len(s.Jobs) > 0 || s.RefusedTargets != "") && !IsNewRun(task)
 }
 
-// NeedsTargetList says whether the task's targets are in a ConfigMap and are needed:
-// to start a run, or to follow one that is not over.
+// NeedsTargetList reports whether the task needs the targets from its ConfigMap: to start
+// a run, or to follow a run that is not finished.
 func NeedsTargetList(task *v1alpha1.PrefetchTask) bool {
 	if !IsFromConfigMap(task) || !task.DeletionTimestamp.IsZero() {
 		return false
@@ -71,22 +72,22 @@ func NeedsTargetList(task *v1alpha1.PrefetchTask) bool {
 	return mayStartCall(task)
 }
 
-// HashTargets names the targets of a task, and their order.
+// HashTargets identifies the targets of a task and their order.
 func HashTargets(task *v1alpha1.PrefetchTask) string { return hashParts(DistinctTargets(task)) }
 
-// HashSemantics names how a target is fetched, apart from which ones. An old call
-// with other semantics must not be taken for a new one.
+// HashSemantics identifies how EdgeOne fetches the targets, independent of the targets.
+// The operator must not take an old call with other semantics for a new one.
 func HashSemantics(task *v1alpha1.PrefetchTask) string {
 	headers := slices.Clone(task.Spec.Headers)
 	slices.SortFunc(headers, CompareHeaderNames)
 	return hashParts(IsEdgeMode(task), headers, task.Spec.MediaSegments == v1alpha1.MediaSegmentsPrefetch)
 }
 
-// IsEdgeMode says whether the task asks for the edge mode.
+// IsEdgeMode reports whether the task asks for the edge mode.
 func IsEdgeMode(task *v1alpha1.PrefetchTask) bool { return task.Spec.Mode == v1alpha1.ModeEdge }
 
-// hashParts is short enough for a status, and long enough that two runs of a task
-// never share one.
+// hashParts returns a hash of 20 hexadecimal digits. It is short enough for a status, and
+// long enough that two runs of a task never have the same hash.
 func hashParts(parts ...any) string {
 	text, err := json.Marshal(parts)
 	if err != nil {
@@ -96,24 +97,24 @@ func hashParts(parts ...any) string {
 	return hex.EncodeToString(sum[:10])
 }
 
-// HashURLs names a set of URLs, whatever their order.
+// HashURLs identifies a set of URLs, independent of their order.
 func HashURLs(urls []string) string {
 	sorted := slices.Sorted(slices.Values(urls))
 	return hashParts(slices.Compact(sorted))
 }
 
-// IsNewRun says whether the task asks for a run that its status does not speak of.
+// IsNewRun reports whether the task asks for another run than the run in its status.
 func IsNewRun(task *v1alpha1.PrefetchTask) bool {
 	return !IsSlimmed(task) && (task.Status.Run == "" || task.Status.Run != RunHash(task))
 }
 
-// IsSlimmed says whether this is what the cache keeps of a finished task: no spec,
-// as nothing is left to do for it.
+// IsSlimmed reports whether this is the cache's short form of a finished task. The short
+// form has no spec, because a finished task needs no further work.
 func IsSlimmed(task *v1alpha1.PrefetchTask) bool { return task.Spec.ZoneID == "" }
 
-// HandedOverPositions are the positions of the status's run that EdgeOne has answered
-// for, and those of them that it refused. A run may have thousands of jobs, so
-// positions are marked, not joined job by job.
+// HandedOverPositions returns the positions of the status's run that EdgeOne has accepted
+// or refused, and the refused positions among them. A run may have thousands of jobs, so
+// the function marks positions in one slice instead of joining the positions of each job.
 func HandedOverPositions(task *v1alpha1.PrefetchTask) (all, refused Positions) {
 	n := CountTargets(task)
 	refused = CoveredPositions(task.Status.RefusedTargets, n)
@@ -135,9 +136,9 @@ func HandedOverPositions(task *v1alpha1.PrefetchTask) (all, refused Positions) {
 	return all, refused
 }
 
-// RetriedPositions are the positions of a job of a run of n targets that failed and that a
-// retry opened again. A status that was edited into nonsense has none: such targets
-// stay handed over.
+// RetriedPositions returns the failed positions of a job that a retry has reopened, in a
+// run of n targets. If the text is invalid, a user has edited the status. Then the job has
+// no retried positions, and its targets stay handed over.
 func RetriedPositions(job *v1alpha1.Job, n int) Positions {
 	p, err := ParsePositions(job.Retried)
 	if err != nil || len(p) > int(job.Failed) || len(p) > 0 && p[len(p)-1] >= n {
@@ -146,25 +147,26 @@ func RetriedPositions(job *v1alpha1.Job, n int) Positions {
 	return p
 }
 
-// RequestedRetry is the retry that the task asks for, as its status notes it once it is
-// handled; "" if it asks for none.
+// RequestedRetry returns the retry that the task asks for, or "" if it asks for none. It
+// returns the value in the form that the status stores: a long value of the annotation is
+// hashed.
 func RequestedRetry(task *v1alpha1.PrefetchTask) string {
-	const room = 256 // in the status
+	const room = 256 // longest value in the status, in bytes
 	if asked := task.Annotations[v1alpha1.RetryAnnotation]; len(asked) <= room {
 		return asked
 	}
 	return hashParts(task.Annotations[v1alpha1.RetryAnnotation])
 }
 
-// IsRetryDue says whether the task asks for what failed of its run to be submitted
-// again. Before the run is over nobody can tell what that is.
+// IsRetryDue reports whether the task asks to submit the failed targets of its run again.
+// Before the run is finished, the failed targets are not final.
 func IsRetryDue(task *v1alpha1.PrefetchTask) bool {
 	retry := RequestedRetry(task)
 	return retry != "" && retry != task.Status.LastHandledRetry && IsFinished(task) && task.Status.Submission == nil && task.DeletionTimestamp.IsZero()
 }
 
-// OpenPositions are the positions that the task still wants handed over: everything for
-// a new run, and what no job and no refusal covers for the one under way.
+// OpenPositions returns the positions that the task has yet to hand over. A new run has
+// all of them open. The current run has those open that no job and no refusal covers.
 func OpenPositions(task *v1alpha1.PrefetchTask) Positions {
 	all := AllPositions(CountTargets(task))
 	if IsNewRun(task) {
@@ -174,19 +176,20 @@ func OpenPositions(task *v1alpha1.PrefetchTask) Positions {
 	return all.Minus(done)
 }
 
-// IsWaiting says whether the task wants a call now: it has something to hand over,
-// nothing holds it back, and no call of it has an unknown outcome. A claim of an
-// earlier run counts only if that call fetched the targets in another way and can
-// still be executed: then the new run waits, lest it takes the old call's job for
-// its own.
+// IsWaiting reports whether the task needs a call now: it has open targets, nothing blocks
+// it, and no call of it has an unknown outcome.
+//
+// A claim of a previous run counts only if its call fetched the targets with other
+// semantics and can still be executed. Then the new run waits, so that it does not take
+// the job of the old call for its own.
 func IsWaiting(task *v1alpha1.PrefetchTask) bool { return !IsElided(task) && NeedsCall(task) }
 
-// NeedsCall is Waiting for a task whose list may be left out in memory.
+// NeedsCall is IsWaiting for a task whose targets may be left out in memory.
 func NeedsCall(task *v1alpha1.PrefetchTask) bool {
 	return mayStartCall(task) && len(OpenPositions(task)) > 0
 }
 
-// mayStartCall is Waiting for one that has something to hand over.
+// mayStartCall is IsWaiting for a task that has open targets.
 func mayStartCall(task *v1alpha1.PrefetchTask) bool {
 	if IsSlimmed(task) || !task.DeletionTimestamp.IsZero() || IsSuspended(task) {
 		return false
@@ -197,45 +200,49 @@ func mayStartCall(task *v1alpha1.PrefetchTask) bool {
 	return !IsFinished(task)
 }
 
-// IsFinished says whether the run that the task asks for is over.
+// IsFinished reports whether the run that the task asks for is finished.
 func IsFinished(task *v1alpha1.PrefetchTask) bool {
 	return meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionFinished) && !IsNewRun(task)
 }
 
-// IsUnseen says whether the run has ended because nobody could read its outcomes. As long
-// as EdgeOne's history shows them they may still be read.
+// IsUnseen reports whether the run ended because its outcomes could not be read. While
+// EdgeOne's history shows them, the operator may still read them.
 func IsUnseen(task *v1alpha1.PrefetchTask) bool {
 	ended := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionFinished)
 	ready := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionReady)
 	return IsFinished(task) && ended.Reason == v1alpha1.ReasonNotFollowed && ready != nil && ready.Status == metav1.ConditionUnknown
 }
 
-// HasClaim says whether a call of the task has an unknown outcome that matters. That
-// of a run which the spec no longer asks for does not, once it cannot be executed.
+// HasClaim reports whether the task has a call of unknown outcome that matters. If the
+// spec no longer asks for the run of the call, the claim stops to matter once the call can
+// no longer be executed.
 func HasClaim(task *v1alpha1.PrefetchTask) bool {
 	claim := task.Status.Submission
 	return claim != nil && !(claim.Expired && IsNewRun(task))
 }
 
-// MaxLostCalls is how many lost calls of a run there may be before a person is
-// told. It is tried again all the same, more seldom: that a lost call was not
-// executed is certain by then, so trying again sends nothing twice.
+// MaxLostCalls is how many calls a run may lose before its status asks for user action.
+// The operator continues to submit the run, but less often. It is safe to do so: a lost
+// call counts only after it is certain that the call was not executed, so nothing is sent
+// twice.
 const MaxLostCalls = 3
 
-// HasRepeatedLosses says whether the run lost so many calls that it is tried seldom.
+// HasRepeatedLosses reports whether the run has lost MaxLostCalls calls. The operator
+// submits such a run less often.
 func HasRepeatedLosses(task *v1alpha1.PrefetchTask) bool {
 	return !IsNewRun(task) && task.Status.LostCalls >= MaxLostCalls
 }
 
-// IsSuspended says whether the task asks not to be submitted.
+// IsSuspended reports whether the task is suspended.
 func IsSuspended(task *v1alpha1.PrefetchTask) bool {
 	return task.Spec.Suspend != nil && *task.Spec.Suspend
 }
 
-// CompareHeaderNames orders headers by their names.
+// CompareHeaderNames compares headers by name.
 func CompareHeaderNames(a, b v1alpha1.HTTPHeader) int { return cmp.Compare(a.Name, b.Name) }
 
-// IsPastRetention says whether EdgeOne's history shows none of the task's jobs any more.
+// IsPastRetention reports whether EdgeOne's history no longer shows any of the task's
+// jobs.
 func IsPastRetention(task *v1alpha1.PrefetchTask, retention time.Duration, now time.Time) bool {
 	return !slices.ContainsFunc(task.Status.Jobs, func(job v1alpha1.Job) bool { return now.Sub(job.SubmitTime.Time) <= retention })
 }

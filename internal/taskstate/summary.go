@@ -10,7 +10,9 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
-// UpdateSummary derives counts and conditions from what the status holds of the run.
+// UpdateSummary computes the counts and conditions from the rest of the status. A new run
+// has no summary before its first claim. The conditions of a finished run do not change,
+// unless the run ended with unread outcomes.
 func UpdateSummary(task *v1alpha1.PrefetchTask, now time.Time) {
 	if IsNewRun(task) || IsUnresolved(task) {
 		return
@@ -18,6 +20,7 @@ func UpdateSummary(task *v1alpha1.PrefetchTask, now time.Time) {
 	s := &task.Status
 	total := CountTargets(task)
 	handed, refused := HandedOverPositions(task)
+	// A refused target counts as failed. A retried one no longer does.
 	succeeded, failed := int32(0), int32(len(refused))
 	for i := range s.Jobs {
 		job := &s.Jobs[i]
@@ -32,10 +35,11 @@ func UpdateSummary(task *v1alpha1.PrefetchTask, now time.Time) {
 	if IsRunOver(task) && !IsUnseen(task) {
 		return
 	}
+	// The run is finished once every target has succeeded or failed.
 	switch {
 	case int(succeeded+failed) >= total:
 		FinishRun(task, total, int(failed), now)
-	case IsRunOver(task) || len(handed) >= total && IsUnreadReported(task): // until they can be read
+	case IsRunOver(task) || len(handed) >= total && IsUnreadReported(task): // the report stays until the outcomes can be read
 	case len(handed) >= total:
 		removeConditions(task, v1alpha1.ConditionStalled, v1alpha1.ConditionQuotaExceeded)
 		s.NextAttemptTime = metav1.Time{}
@@ -50,9 +54,9 @@ func UpdateSummary(task *v1alpha1.PrefetchTask, now time.Time) {
 	}
 }
 
-// hasTrouble says whether the status names trouble that keeps the task from being
-// submitted. News of calls already made does not replace it, and neither does a
-// new attempt, only its success: or the status would flap.
+// hasTrouble reports whether the status names a problem that prevents the submission of
+// the task. Only a successful call clears the problem. Outcomes of earlier calls and new
+// attempts do not, because the status would alternate between two reasons.
 func hasTrouble(task *v1alpha1.PrefetchTask) bool {
 	switch ReadyReason(task) {
 	case v1alpha1.ReasonThrottled, v1alpha1.ReasonUnavailable, v1alpha1.ReasonDailyQuota, v1alpha1.ReasonBatchQuota,
@@ -64,11 +68,14 @@ func hasTrouble(task *v1alpha1.PrefetchTask) bool {
 	return false
 }
 
+// isSuspendReported reports whether the status reports a suspension that the spec still
+// asks for.
 func isSuspendReported(task *v1alpha1.PrefetchTask) bool {
 	return ReadyReason(task) == v1alpha1.ReasonSuspended && IsSuspended(task)
 }
 
-// clearTrouble takes back what the status says of trouble: a call went through.
+// clearTrouble removes the report of a problem after EdgeOne has accepted or settled a
+// call.
 func clearTrouble(task *v1alpha1.PrefetchTask) {
 	removeConditions(task, v1alpha1.ConditionStalled, v1alpha1.ConditionQuotaExceeded)
 	task.Status.NextAttemptTime = metav1.Time{}
@@ -77,7 +84,9 @@ func clearTrouble(task *v1alpha1.PrefetchTask) {
 	}
 }
 
-// FinishRun ends the run.
+// FinishRun ends the run with its final conditions. The run is Succeeded without a failed
+// target, Failed if all targets failed, and PartiallyFailed otherwise. A run with failed
+// targets is Stalled, because only a user can ask for a retry.
 func FinishRun(task *v1alpha1.PrefetchTask, total, failed int, now time.Time) {
 	reason, ready, message := v1alpha1.ReasonSucceeded, metav1.ConditionTrue, fmt.Sprintf("All %d targets are prefetched", total)
 	switch {
@@ -97,10 +106,13 @@ func FinishRun(task *v1alpha1.PrefetchTask, total, failed int, now time.Time) {
 	setStalled(task, failed > 0, reason, message)
 }
 
+// failedMessage is the start of each message about failed targets.
 func failedMessage(failed, total int) string {
 	return fmt.Sprintf("%d of %d targets failed, see status.failedTargets", failed, total)
 }
 
+// retryHint explains how to submit the failed targets again.
 const retryHint = "; a new value of the annotation " + v1alpha1.RetryAnnotation + " tries those again"
 
+// countPointer converts a count for the status, in which an absent count differs from 0.
 func countPointer(n int) *int32 { return ptr.To(int32(n)) }

@@ -9,35 +9,36 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 )
 
-// Transition is one step in the life of a task. Everything that may happen to a
-// status is a change in this file.
+// Transition is one change of a task's status. Nothing else changes a status.
 type Transition func(*v1alpha1.PrefetchTask)
 
 const (
+	// maxFailedTargets bounds how many failed targets a status names.
 	maxFailedTargets = 100
 	// MaxEarlierJobs bounds Submission.EarlierJobs: half for the task's own jobs, half for
-	// those of others.
+	// jobs of other tasks.
 	MaxEarlierJobs = 100
 )
 
-// ClaimTargets is the intent to call, written before the call. It holds all that is
-// needed to settle the call without the spec.
+// ClaimTargets writes the intent to make a call, before the call. The claim contains
+// everything that is needed to settle the call without the spec.
 func ClaimTargets(submission v1alpha1.Submission, now time.Time) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		BeginRun(task, now)
 		task.Status.Submission = &submission
 		UpdateSummary(task, now)
 		if hasTrouble(task) {
-			return // the call finds out whether that is over
+			return // the result of the call decides whether the problem persists
 		}
-		removeConditions(task, v1alpha1.ConditionStalled) // for want of the targets
+		removeConditions(task, v1alpha1.ConditionStalled) // the targets are available now
 		setNotReady(task, v1alpha1.ReasonSubmitting, "A call to EdgeOne is being made")
 		SetCondition(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, v1alpha1.ReasonSubmitting, "")
 	}
 }
 
-// BeginRun makes the status one of the run that the task asks for, unless it is. As
-// long as nothing was submitted, a run may begin again with other targets.
+// BeginRun resets the status to a new run, unless the status already describes the run
+// that the task asks for. Before anything is submitted, a run may start over with other
+// targets.
 func BeginRun(task *v1alpha1.PrefetchTask, now time.Time) {
 	if IsBoundToList(task) {
 		return
@@ -51,8 +52,8 @@ func BeginRun(task *v1alpha1.PrefetchTask, now time.Time) {
 	}
 }
 
-// RecordJob writes EdgeOne's answer to the call of the task's claim: the job of the
-// accepted targets, and those that were refused by what EdgeOne said of them.
+// RecordJob records EdgeOne's response to the call of the task's claim: the job of the
+// accepted targets, and the refused targets with EdgeOne's reasons.
 func RecordJob(jobID string, refused map[string]string, now time.Time) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		submission := task.Status.Submission
@@ -60,10 +61,10 @@ func RecordJob(jobID string, refused map[string]string, now time.Time) Transitio
 		var no Positions
 		switch {
 		case jobID == "":
-			no = positions // there is none unless all were refused
+			no = positions // a response without a job refuses all targets
 		case !knowsTargets(task):
-			// The spec no longer says which targets were refused. If it is changed
-			// back, all count as handed over.
+			// The spec no longer identifies the refused targets. If a user changes it
+			// back, all targets count as handed over.
 		default:
 			for _, i := range positions {
 				if _, ok := refused[target.Identity(targets[i])]; ok {
@@ -84,7 +85,7 @@ func RecordJob(jobID string, refused map[string]string, now time.Time) Transitio
 	}
 }
 
-// RefuseTargets records targets that EdgeOne does not take at all.
+// RefuseTargets records targets that EdgeOne refuses, and removes the claim.
 func RefuseTargets(positions Positions, message string, now time.Time) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		BeginRun(task, now)
@@ -98,7 +99,8 @@ func RefuseTargets(positions Positions, message string, now time.Time) Transitio
 	}
 }
 
-// ReleaseClaim gives up the claim of a call that was certainly not executed.
+// ReleaseClaim removes the claim of a call that was certainly not executed. The targets of
+// the call are open again.
 func ReleaseClaim(why Cause, now time.Time) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		task.Status.Submission = nil
@@ -109,23 +111,24 @@ func ReleaseClaim(why Cause, now time.Time) Transition {
 	}
 }
 
-// ExpireClaim notes that the call of a claim cannot be executed any more, and has not
-// been looked for.
+// ExpireClaim records that the call of a claim can no longer be executed, and that its
+// outcome was not read. The claim stays in the status.
 func ExpireClaim(task *v1alpha1.PrefetchTask) { task.Status.Submission.Expired = true }
 
-// AdoptedJob is a job found in EdgeOne's history, and the positions it covers.
+// AdoptedJob is a job in EdgeOne's history, and the positions that it covers.
 type AdoptedJob struct {
 	JobID     string
 	Positions Positions
 }
 
-// AdoptJobs hands over what the history shows of a call whose outcome was unknown.
-// Whatever it does not show goes back to waiting. A single target whose calls fail
-// alone, again and again, needs a person.
+// AdoptJobs records the jobs that the history shows for a call of unknown outcome. Targets
+// that no job covers are queued again. If the calls of a single target are lost
+// repeatedly, the task needs user action. A loss in a shared call may be the fault of
+// another target, so it does not stall the task.
 func AdoptJobs(jobs []AdoptedJob, now time.Time) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		claim := *task.Status.Submission
-		single := isSingleTarget(task, &claim)
+		single := isSingleTarget(task, &claim) // before the claim is removed
 		for _, job := range jobs {
 			addJob(task, job.JobID, job.Positions)
 		}
@@ -143,7 +146,7 @@ func AdoptJobs(jobs []AdoptedJob, now time.Time) Transition {
 	}
 }
 
-// isSingleTarget says whether the call of a claim had one URL alone.
+// isSingleTarget reports whether the call of a claim had only one URL.
 func isSingleTarget(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submission) bool {
 	positions := statusPositions(task, claim.Targets)
 	if len(positions) != 1 || !knowsTargets(task) {
@@ -152,8 +155,8 @@ func isSingleTarget(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submission) boo
 	return claim.CallHash == "" || claim.CallHash == HashCall([]string{DistinctTargets(task)[positions[0]]})
 }
 
-// UnansweredMessage begins a message about a call of unknown outcome: with EdgeOne's words
-// if it answered.
+// UnansweredMessage returns the start of a message about a call of unknown outcome. If
+// EdgeOne responded, the message contains the response.
 func UnansweredMessage(claim *v1alpha1.Submission) string {
 	if claim.Answer == "" {
 		return "EdgeOne's answer to a call was lost"
@@ -161,7 +164,7 @@ func UnansweredMessage(claim *v1alpha1.Submission) string {
 	return "EdgeOne answered " + claim.Answer
 }
 
-// repeatedLossMessage says why a task is tried seldom.
+// repeatedLossMessage explains why the operator submits a task less often.
 func repeatedLossMessage(claim *v1alpha1.Submission) string {
 	if claim.Answer == "" {
 		return "Several calls got no response and were not executed. Retrying less often. " +
@@ -171,7 +174,8 @@ func repeatedLossMessage(claim *v1alpha1.Submission) string {
 		"Check the target and its domain in EdgeOne's console"
 }
 
-// RecordWords notes EdgeOne's words where they leave open whether it executed the call.
+// RecordWords records a response of EdgeOne that does not show whether the call was
+// executed.
 func RecordWords(words string) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		if task.Status.Submission == nil {
@@ -182,8 +186,9 @@ func RecordWords(words string) Transition {
 	}
 }
 
-// OutcomeUnknown says that the outcome of the task's call is being looked up, or that it
-// cannot be, and what a person can do then.
+// OutcomeUnknown reports that the operator is reading the history for the outcome of the
+// task's call, or that it cannot, and what a user can do then. A task with repeated losses
+// stays Stalled.
 func OutcomeUnknown(message string, stalled bool) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		stalled := stalled || HasRepeatedLosses(task) && IsStalledFor(task, v1alpha1.ReasonOutcomeUnknown)
@@ -194,6 +199,8 @@ func OutcomeUnknown(message string, stalled bool) Transition {
 	}
 }
 
+// addJob adds positions to a job of the status. Positions that a retry had reopened are
+// handed over again.
 func addJob(task *v1alpha1.PrefetchTask, jobID string, positions Positions) {
 	if len(positions) == 0 {
 		return
@@ -214,6 +221,7 @@ func addJob(task *v1alpha1.PrefetchTask, jobID string, positions Positions) {
 	})
 }
 
+// addRefused adds positions to the refused targets of the status.
 func addRefused(task *v1alpha1.PrefetchTask, positions Positions) {
 	have := statusPositions(task, task.Status.RefusedTargets)
 	task.Status.RefusedTargets = have.Union(positions).String()

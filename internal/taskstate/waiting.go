@@ -10,25 +10,27 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
-// WaitingStatus is something to tell a task in its status that is not about a call.
+// WaitingStatus is a report for the status of a task that is not about a call.
 type WaitingStatus struct {
 	Task *v1alpha1.PrefetchTask
-	// Cause it waits; no Reason if only the generation is to be acknowledged.
+	// Cause describes why the task waits. An empty Reason only acknowledges the generation.
 	Cause
-	// Stalled: it will not get better without a person.
+	// Stalled reports that the task waits until a user acts.
 	Stalled bool
-	// NextAttempt is when quota is expected to return to a task held by it.
+	// NextAttempt is when the quota that blocks the task is expected to be available
+	// again.
 	NextAttempt time.Time
 }
 
-// hasNextAttempt says whether a status names the next attempt well enough. A later one
-// than ours may be another leader's; two of them would go on correcting each other.
+// hasNextAttempt reports whether the status has an acceptable time of the next attempt. A
+// later time than ours is acceptable, because another leader may have written it:
+// otherwise, two leaders would overwrite each other's times again and again.
 func (n WaitingStatus) hasNextAttempt(next time.Time) bool {
 	return next.IsZero() == n.NextAttempt.IsZero() && next.Unix() >= metav1.NewTime(n.NextAttempt).Unix()
 }
 
-// IsWritten says whether the task's status has the note already. A later time of the
-// next attempt alone is not worth a write more often than once a day.
+// IsWritten reports whether the task's status already contains the report. A later time of
+// the next attempt alone is worth at most one write a day.
 func (n WaitingStatus) IsWritten() bool {
 	task := n.Task
 	if task.Status.ObservedGeneration != task.Generation {
@@ -43,11 +45,11 @@ func (n WaitingStatus) IsWritten() bool {
 		meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionStalled) == n.Stalled
 }
 
-// TargetsUnavailable says why the targets of a run are not known, which then neither
-// starts nor goes on.
+// TargetsUnavailable reports why the targets of a run are unknown. Such a run neither
+// starts nor continues.
 func TargetsUnavailable(why Cause, stalled bool) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
-		if IsRunOver(task) { // and asks for a retry
+		if IsRunOver(task) { // the finished run asks for a retry
 			RetryWaits(why.Message)(task)
 			return
 		}
@@ -56,7 +58,7 @@ func TargetsUnavailable(why Cause, stalled bool) Transition {
 		switch {
 		case !IsBoundToList(task):
 			SetCondition(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, why.Reason, why.Message)
-		case task.Status.Submission != nil: // of which nothing is found out now
+		case task.Status.Submission != nil: // without targets, its outcome stays unknown
 			SetCondition(task, v1alpha1.ConditionSubmitted, metav1.ConditionUnknown, why.Reason, why.Message)
 		}
 		setStalled(task, stalled, why.Reason, why.Message)
@@ -66,11 +68,12 @@ func TargetsUnavailable(why Cause, stalled bool) Transition {
 	}
 }
 
-// OutcomesUnreadable says why the outcomes of a run that is handed over cannot be read. It is taken
-// back as soon as they can; see FollowJobs.
+// OutcomesUnreadable reports why the outcomes of a run cannot be read, although every
+// target is handed over. FollowJobs removes the report as soon as the outcomes can be
+// read.
 func OutcomesUnreadable(why Cause) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
-		if IsRunOver(task) { // what was read was enough
+		if IsRunOver(task) { // the outcomes that were read are sufficient
 			return
 		}
 		message := unreadMessage + why.Message
@@ -80,21 +83,23 @@ func OutcomesUnreadable(why Cause) Transition {
 	}
 }
 
+// unreadMessage starts each message of OutcomesUnreadable. IsUnreadReported recognizes it.
 const unreadMessage = "Every target was handed over, but their outcomes cannot be read: "
 
-// IsUnreadReported says whether the status says that outcomes cannot be read.
+// IsUnreadReported reports whether the status reports that outcomes cannot be read.
 func IsUnreadReported(task *v1alpha1.PrefetchTask) bool {
 	stalled := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionStalled)
 	return stalled != nil && strings.HasPrefix(stalled.Message, unreadMessage) && !IsRunOver(task) &&
 		meta.IsStatusConditionTrue(task.Status.Conditions, v1alpha1.ConditionSubmitted)
 }
 
-// ReportWaiting says why a task waits.
+// ReportWaiting reports why a task waits. It changes no condition of a finished run. While
+// a call has an unknown outcome, the condition Submitted stays Unknown.
 func ReportWaiting(note WaitingStatus, now time.Time) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		if IsNewRun(task) && !HasClaim(task) {
-			// What the status says of the run before stays until the new one is
-			// claimed; only that it is over is no longer true.
+			// The status of the previous run stays until the new run has a claim. Only
+			// its report that the run is finished no longer applies.
 			setNotReady(task, v1alpha1.ReasonWaiting, "New run queued")
 		} else {
 			UpdateSummary(task, now)

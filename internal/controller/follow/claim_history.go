@@ -12,21 +12,23 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// claimsRead is one look for the lost calls of a zone: what is asked for, and what was seen.
+// claimsRead is one pass over a zone's history for lost calls: the claims to settle, and
+// the records that EdgeOne returned.
 type claimsRead struct {
 	*taskstate.HistoryRead
-	timed   bool // EdgeOne's time was known before it
+	timed   bool // EdgeOne's time was known before the pass
 	claims  map[string]*v1alpha1.Submission
-	fenced  map[string]bool  // claims that were past the fence before the look
+	fenced  map[string]bool  // claims whose calls could no longer execute before the pass
 	unread  map[string]error // claims whose window cannot be read
-	wanted  map[string]bool  // the URLs that the claims may have; nil if they are not known
-	account string           // hash of the SecretId that looks
+	wanted  map[string]bool  // URLs that the claims may cover; nil if unknown
+	account string           // hash of the SecretId that reads the history
 
 	mu      sync.Mutex
-	settled map[string]bool // claims that tasks were rid of, and whether something was found
+	settled map[string]bool // claims settled in this pass, and whether a job was found
 }
 
-// rejectionError is why EdgeOne rejects all windows that were asked for; nil if it does not.
+// rejectionError returns the reason for which EdgeOne rejects all requested windows. It
+// returns nil if EdgeOne does not reject every window.
 func (l *claimsRead) rejectionError() (rejection error) {
 	for id := range l.claims {
 		if rejection = l.unread[id]; teo.KindOf(rejection) != teo.Rejected {
@@ -36,10 +38,12 @@ func (l *claimsRead) rejectionError() (rejection error) {
 	return rejection
 }
 
-// planClaimsRead decides what to look for. Whether a claim is past its fence is decided
-// here, before the look: looked at first, a call could still execute afterwards.
-// Where EdgeOne may have forgotten the call, no look shows that it was not
-// executed, and the claim is never past the fence.
+// planClaimsRead selects the claims to read the history for. It also decides whether a
+// claim is past its fence. This decision must precede the read: if the read came first,
+// the call could still execute after it.
+//
+// A claim that EdgeOne may have forgotten is never past its fence, because no read can
+// show that its call was not executed.
 func (p *Poller) planClaimsRead(tasks []*v1alpha1.PrefetchTask) *claimsRead {
 	serverNow := p.EdgeOne.ServerTime()
 	l := &claimsRead{
@@ -55,13 +59,13 @@ func (p *Poller) planClaimsRead(tasks []*v1alpha1.PrefetchTask) *claimsRead {
 	return l
 }
 
-// wantedURLs are the URLs of which the claims of tasks may have some; nil if the list of
-// one is not in memory.
+// wantedURLs returns the URLs that the claims of tasks may cover. It returns nil if the
+// targets of one task are not in memory.
 func wantedURLs(tasks []*v1alpha1.PrefetchTask) map[string]bool {
 	wanted := map[string]bool{}
 	for _, task := range tasks {
 		if taskstate.IsNewRun(task) {
-			continue // whatever became of its call
+			continue // the outcome of its call does not matter to the new run
 		}
 		if taskstate.LacksTargets(task) {
 			return nil
@@ -74,42 +78,46 @@ func wantedURLs(tasks []*v1alpha1.PrefetchTask) map[string]bool {
 	return wanted
 }
 
-// AddTasks keeps of what was read what may concern the claims.
+// addTasks keeps the records that may belong to the claims.
 func (l *claimsRead) addTasks(tasks []teo.PrefetchTask) {
 	l.AddWanted(tasks, func(identity string) bool { return l.wanted == nil || l.wanted[identity] })
 }
 
-// fenceTime is when EdgeOne refuses a request signed for the claim.
+// fenceTime returns the time from which EdgeOne refuses a request signed for the claim.
 func (p *Poller) fenceTime(claim *v1alpha1.Submission) time.Time {
 	return claim.SignedAt.Add(p.SignatureValidity)
 }
 
-// completeTime is when EdgeOne's history shows all that was signed for the claim.
+// completeTime returns the time from which EdgeOne's history shows everything that was
+// signed for the claim.
 func (p *Poller) completeTime(claim *v1alpha1.Submission) time.Time {
 	return p.fenceTime(claim).Add(p.SettleMargin)
 }
 
-// isExpired says whether the claim's call cannot be executed any more.
+// isExpired reports whether the claim's call can no longer be executed. While EdgeOne's
+// time is unknown, no claim is expired.
 func (p *Poller) isExpired(claim *v1alpha1.Submission) bool {
 	return p.EdgeOne.ServerTimeKnown() && p.EdgeOne.ServerTime().After(p.completeTime(claim))
 }
 
-// isForgotten says whether the claim is so old that EdgeOne's history may no
-// longer show its call.
+// isForgotten reports whether the claim is so old that EdgeOne's history may no longer
+// show its call.
 func (p *Poller) isForgotten(claim *v1alpha1.Submission, serverNow time.Time) bool {
 	return serverNow.Sub(claim.SignedAt.Time) > p.HistoryRetention
 }
 
-// historyWindow is the time in which calls of some claims can have been executed.
+// historyWindow is the period in which the calls of some claims can have been executed.
 type historyWindow struct {
 	start, end time.Time
 	claims     []string
 }
 
 // readClaimWindows reads the windows in which calls of unknown outcome can have been
-// executed: one look-up for each call, fewer where windows overlap. Those past
-// the fence are fixed in the past and no longer change; the others are read as far as
-// they have passed. A window that EdgeOne does not let us read concerns its claims only.
+// executed. It makes one read for each call, and fewer where windows overlap.
+//
+// With fenced, it reads the windows of claims past the fence: they lie in the past and no
+// longer change. Without, it reads the other windows up to the present. If EdgeOne refuses
+// one window, only the claims of that window stay unread.
 func (p *Poller) readClaimWindows(ctx context.Context, creds teo.Credentials, z ZoneKey, l *claimsRead, fenced bool) error {
 	var windows []historyWindow
 	for id, claim := range l.claims {
@@ -141,7 +149,7 @@ func (p *Poller) readClaimWindows(ctx context.Context, creds teo.Credentials, z 
 	return nil
 }
 
-// mergeWindows joins windows that overlap.
+// mergeWindows joins windows that overlap. It sorts its argument.
 func mergeWindows(windows []historyWindow) (merged []historyWindow) {
 	slices.SortFunc(windows, func(a, b historyWindow) int { return a.start.Compare(b.start) })
 	for _, w := range windows {

@@ -8,8 +8,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// Config is what the Poller needs. See the manager's flags for the meaning and the
-// defaults of its intervals.
+// Config holds the dependencies and intervals of the Poller. The manager's flags document
+// the meaning and the defaults of the intervals.
 type Config struct {
 	Tasks       *kube.TaskStore
 	Writer      kube.StatusWriter
@@ -17,8 +17,8 @@ type Config struct {
 	EdgeOne     *teo.Client
 	Credentials *credentials.Reader
 	Jobs        *RecordedJobs
-	Runs        *kube.WriteRate           // starts of runs and retries
-	IsInFlight  func(claimID string) bool // whether this process is making the claim's call
+	Runs        *kube.WriteRate           // limits starts of runs and retries
+	IsInFlight  func(claimID string) bool // reports whether this process is making the claim's call
 
 	PollInterval      time.Duration
 	JobDeadline       time.Duration

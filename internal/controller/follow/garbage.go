@@ -11,27 +11,28 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// garbageCollector forgets recorded jobs that no open claim can ask for, and zones without
-// tasks. It has other parts forget what is theirs.
+// garbageCollector drops recorded jobs that no open claim can ask for, and zones without
+// tasks. It also triggers the garbage collection of other components.
 type garbageCollector struct {
 	*Poller
-	synced func(context.Context) error // returns when all tasks are known
-	others func()                      // forgets what other parts keep
+	synced func(context.Context) error // blocks until all tasks are known
+	others func()                      // collects the garbage of other components
 }
 
-// NewGarbageCollector returns a runnable that forgets, at intervals, what the Poller keeps of
-// tasks that are gone. It starts when synced returns, and calls others each time.
+// NewGarbageCollector returns a runnable that periodically drops the Poller's entries for
+// deleted tasks. The runnable starts when synced returns, and calls others in each cycle.
 func NewGarbageCollector(p *Poller, synced func(context.Context) error, others func()) manager.Runnable {
 	return garbageCollector{p, synced, others}
 }
 
-// NeedLeaderElection is false: the tasks come to those that do not lead as well.
+// NeedLeaderElection returns false: replicas that do not lead observe the tasks as well,
+// so their memory grows too.
 func (garbageCollector) NeedLeaderElection() bool { return false }
 
-// Start collects garbage once in each SignatureValidity.
+// Start collects garbage once per SignatureValidity.
 func (f garbageCollector) Start(ctx context.Context) error {
 	if f.synced(ctx) != nil {
-		return nil // the process ends, or does without
+		return nil // the process is stopping, or runs without garbage collection
 	}
 	wait.UntilWithContext(ctx, func(context.Context) {
 		f.Jobs.collectGarbage(f.neededJobs(), maxRecordedJobs)
@@ -41,11 +42,13 @@ func (f garbageCollector) Start(ctx context.Context) error {
 	return nil
 }
 
-// neededJobs returns a function that says whether a claim can ask for a job that was signed
-// at a time.
-// A job can be in a claim's window although it was signed a signature's validity
-// before: that long a request can be under way. A new claim can be signed now, and
-// one that EdgeOne may have forgotten is not looked for.
+// neededJobs returns a function that reports whether a claim can ask for a job signed at a
+// given time.
+//
+// A request can be under way for as long as its signature is valid. So a job can appear in
+// a claim's window although it was signed up to SignatureValidity before the claim. A
+// claim can be signed at any moment, so the current time counts as a claim. A claim that
+// EdgeOne may have forgotten does not count, because nothing reads the history for it.
 func (f garbageCollector) neededJobs() func(signedAt time.Time) bool {
 	now := f.EdgeOne.ServerTime()
 	signed := []time.Time{now}
@@ -62,7 +65,7 @@ func (f garbageCollector) neededJobs() func(signedAt time.Time) bool {
 	signed = slices.Compact(signed)
 	before, after := f.SignatureValidity+taskstate.ClockSkew, f.SignatureValidity+f.SettleMargin+taskstate.ClockSkew
 	return func(job time.Time) bool {
-		// The first claim whose window can have begun with the job under way.
+		// Find the first claim whose window can overlap the life of the job's request.
 		i, _ := slices.BinarySearchFunc(signed, job.Add(-after), time.Time.Compare)
 		return job.After(now) || i < len(signed) && !signed[i].After(job.Add(before))
 	}

@@ -10,31 +10,32 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// This file reads EdgeOne's history. What it reads is complete: a page, a window or a
-// job is either read as a whole or not at all.
+// This file reads EdgeOne's history. A read is complete or fails: a page, a window or a job
+// is never read in part.
 
 const (
-	// maxRecords is how many records of the history one look holds in memory. Whatever
-	// is open in a zone, and whoever else uses it, more are read in several looks.
+	// maxRecords is how many records of the history one pass holds in memory. If a zone
+	// has more, because of open jobs or other users, several passes read them.
 	maxRecords = 20_000
-	// maxCallsForJobs is how many calls one look for outcomes makes before it writes
-	// what it has read: five seconds' worth.
+	// maxCallsForJobs is how many calls one pass for outcomes makes before it writes the
+	// outcomes that it has read. 100 calls take five seconds.
 	maxCallsForJobs = 100
-	// fewRejected jobs of a zone may be rejected one after the other. If nothing else
-	// is read meanwhile, EdgeOne rejects what concerns the zone, not those jobs.
+	// fewRejected is how many jobs of a zone EdgeOne may reject in a row. If the pass
+	// reads nothing else meanwhile, the rejection concerns the zone, not these jobs.
 	fewRejected = 3
 
-	historyPage = 1000 // Records, see teo.PrefetchTaskPage
+	historyPage = 1000 // in records, see teo.PrefetchTaskPage
 )
 
-// concernsOneJob says whether an error concerns only the job or the window that was
-// asked for: EdgeOne rejects it, or it cannot be read as a whole. All other errors
-// concern everything that is read with the same key, or from the same place.
+// concernsOneJob reports whether an error concerns only the requested job or window:
+// EdgeOne rejects the request, or the pass cannot read the result as a whole. Any other
+// error concerns all reads with the same key or over the same network path.
 func concernsOneJob(err error) bool {
 	return teo.KindOf(err) == teo.Rejected || errors.Is(err, teo.ErrTooManyPages) || teo.IsTorn(err)
 }
 
-// windowReader reads windows of a zone's history. What it has read, add gets part by part.
+// windowReader reads windows of a zone's history. It passes the records to add, one part
+// at a time.
 type windowReader struct {
 	*Poller
 	creds  teo.Credentials
@@ -42,8 +43,9 @@ type windowReader struct {
 	add    func([]teo.PrefetchTask)
 }
 
-// readWindow reads what was created from start to end, both included. An error means that the
-// window is not read.
+// readWindow reads the records created from start to end, both included. If EdgeOne
+// reports too many pages, or rejects a window longer than a minute, readWindow reads the
+// two halves. If it returns an error, the window counts as unread.
 func (r windowReader) readWindow(ctx context.Context, start, end time.Time) error {
 	window := teo.DescribePrefetchTasksRequest{ZoneID: r.zoneID, StartTime: start, EndTime: end, MaxPages: maxRecords / historyPage}
 	tasks, err := r.EdgeOne.DescribePrefetchTasks(ctx, r.creds, window)
@@ -62,8 +64,9 @@ func (r windowReader) readWindow(ctx context.Context, start, end time.Time) erro
 	return r.readWindow(ctx, middle, end)
 }
 
-// readRecentWindow reads what was created from start until now. If that is more than a page, it
-// ends a little before now: a window holds still only once it is past.
+// readRecentWindow reads the records created from start until now. If they fill more than
+// one page, the window ends ClockSkew before now: only a window in the past no longer
+// changes.
 func (r windowReader) readRecentWindow(ctx context.Context, start time.Time) error {
 	now := r.historyTime()
 	if now.Before(start) {
@@ -83,14 +86,14 @@ func (r windowReader) readRecentWindow(ctx context.Context, start time.Time) err
 	return nil
 }
 
-// followedJob is a job of which outcomes are missing.
+// followedJob is a job whose outcomes are incomplete.
 type followedJob struct {
 	id     string
-	signed time.Time // when its call was
-	byID   bool      // a window did not show all of it
+	signed time.Time // when its call was signed
+	byID   bool      // read it by its ID: a window did not show all of it
 }
 
-// jobReader reads jobs of a zone with as few calls as it takes.
+// jobReader reads jobs of a zone with as few calls as possible.
 type jobReader struct {
 	*Poller
 	ctx    context.Context
@@ -100,11 +103,11 @@ type jobReader struct {
 	calls int
 }
 
-// isSpent says whether the look has read as much as one look may.
+// isSpent reports whether the pass has reached its limit of calls or records.
 func (r *jobReader) isSpent() bool { return r.calls >= maxCallsForJobs || r.Records >= maxRecords }
 
-// readJobs reads jobs until the look is spent, and returns an error that concerns all of
-// them. Those that are not read are the next look's.
+// readJobs reads jobs until the pass reaches its limits. The next pass reads the remaining
+// jobs. readJobs returns an error only if the error concerns all jobs.
 func (r *jobReader) readJobs(jobs []followedJob) error {
 	var inWindow, byID []followedJob
 	for _, job := range jobs {
@@ -125,11 +128,14 @@ func (r *jobReader) readJobs(jobs []followedJob) error {
 	return err
 }
 
-// readByWindow reads jobs, in the order in which they were signed, with one window,
-// which perhaps holds the jobs of others as well. If it takes more calls than the jobs
-// one by one, these are read by their ID; if it holds more than a look may, it is read
-// in halves. The window ends in the past, where it holds still. It returns the jobs that
-// have to be read by their ID.
+// readByWindow reads jobs with one window and returns the jobs that must be read by their
+// ID. The jobs are in the order of their signatures. The window may also contain jobs of
+// others.
+//
+// If the window takes more calls than reading the jobs one by one, readByWindow leaves
+// them to be read by their ID. If the window exceeds the limits of the pass, readByWindow
+// reads it in halves. The window ends ClockSkew before now, because only the past no
+// longer changes.
 func (r *jobReader) readByWindow(jobs []followedJob) (missed []followedJob, err error) {
 	if len(jobs) <= 1 || r.isSpent() {
 		return jobs, nil
@@ -153,6 +159,7 @@ func (r *jobReader) readByWindow(jobs []followedJob) (missed []followedJob, err 
 	return slices.DeleteFunc(slices.Clone(jobs), func(job followedJob) bool { return r.Listing[job.id] != nil }), nil
 }
 
+// readHalves reads the earlier and the later half of jobs with a window each.
 func (r *jobReader) readHalves(jobs []followedJob) (missed []followedJob, err error) {
 	half := len(jobs) / 2
 	if missed, err = r.readByWindow(jobs[:half]); err != nil {
@@ -162,13 +169,13 @@ func (r *jobReader) readHalves(jobs []followedJob) (missed []followedJob, err er
 	return append(slices.Clone(missed), rest...), err
 }
 
-// historyTime is EdgeOne's time in whole seconds, as it counts windows.
+// historyTime returns EdgeOne's time in whole seconds, the precision of its windows.
 func (p *Poller) historyTime() time.Time { return p.EdgeOne.ServerTime().Truncate(time.Second) }
 
 func earliest(times ...time.Time) time.Time { return slices.MinFunc(times, time.Time.Compare) }
 
-// readByID reads one job. What EdgeOne rejects of it concerns that job alone, unless
-// it rejects one job after the other in the same words.
+// readByID reads one job. If EdgeOne rejects the read, the rejection concerns this job
+// alone, unless EdgeOne rejects several jobs in a row with the same message.
 func (r *jobReader) readByID(job followedJob) error {
 	if r.isSpent() {
 		return nil
@@ -194,8 +201,8 @@ func (r *jobReader) readByID(job followedJob) error {
 	return nil
 }
 
-// readAround reads the time in which a job can have been made that EdgeOne does not show
-// by its ID. What it has of the job counts; what it lacks is evidence of nothing.
+// readAround reads the period in which a job can have been created, if EdgeOne does not
+// show the job by its ID. Records of the job count. Missing records prove nothing.
 func (r *jobReader) readAround(job followedJob) error {
 	window := teo.DescribePrefetchTasksRequest{
 		ZoneID: r.zoneID, StartTime: job.signed.Add(-taskstate.ClockSkew), MaxPages: maxRecords / historyPage,

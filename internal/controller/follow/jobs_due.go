@@ -10,28 +10,29 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// jobReadState is what the Poller remembers of its looks at a job.
+// jobReadState is the result of the Poller's reads of a job so far.
 type jobReadState struct {
-	at      time.Time // of the last one, whatever it found
-	refused time.Time // since when all of them were refused; zero if the last was not
+	at      time.Time // time of the last read, whatever its result
+	refused time.Time // since when EdgeOne refuses every read; zero if the last one succeeded
 	why     taskstate.Cause
-	byID    bool // a window does not tell enough
+	byID    bool // read the job by its ID: a window does not show all of it
 }
 
-// wantedOutcomes are the jobs of a version of a task that are to be read.
+// wantedOutcomes lists the jobs to read for one version of a task.
 type wantedOutcomes struct {
 	version *v1alpha1.PrefetchTask
 	jobs    []followedJob
-	isRare  bool   // ScopeNone is expected of them
-	shown   string // what the last look showed of them whose result is written
-	// shownOfClaim is what the last look showed of the time of its call, which told nothing.
+	isRare  bool   // no outcome is expected, so read them rarely
+	shown   string // fingerprint of the last pass whose outcomes are written
+	// shownOfClaim is the fingerprint of the last pass for the task's call that did not
+	// settle it.
 	shownOfClaim string
-	// failures are what was read for a retry, by job.
+	// failures holds the failed targets that were read for a retry, by job.
 	failures map[string]taskstate.JobFailures
 }
 
-// wantedOutcomesOf are the jobs of a task that are to be read: those of which outcomes are
-// missing, and for a retry those of which the status does not tell what failed.
+// wantedOutcomesOf returns the jobs of a task to read: jobs with missing outcomes, or, for
+// a retry, jobs whose failed targets the status does not name. A new run has none.
 func wantedOutcomesOf(task *v1alpha1.PrefetchTask) *wantedOutcomes {
 	w := &wantedOutcomes{version: task, isRare: taskstate.IsRunOver(task) && !taskstate.IsRetryDue(task), failures: map[string]taskstate.JobFailures{}}
 	if taskstate.IsNewRun(task) {
@@ -47,12 +48,13 @@ func wantedOutcomesOf(task *v1alpha1.PrefetchTask) *wantedOutcomes {
 	return w
 }
 
-// rareReads is how many recheck intervals pass between two looks at a job of a run
-// that has ended because nobody could read its outcomes.
+// rareReads is how many recheck intervals pass between two reads of a job of an ended run.
+// It applies to runs that ended because EdgeOne did not show their outcomes.
 const rareReads = 20
 
-// jobDueAt is when a job is to be looked at. Jobs are looked at less often the older they
-// are: a prefetch takes seconds to half an hour.
+// jobDueAt returns the time at which a job is due for a read. A read by ID and a read for
+// a retry are due at once. Otherwise, the first read is due when the job is one
+// PollInterval old.
 func (p *Poller) jobDueAt(work *zoneState, w *wantedOutcomes, job followedJob) time.Time {
 	look := work.looks[job.id]
 	interval := p.jobInterval(w, job, look)
@@ -66,6 +68,10 @@ func (p *Poller) jobDueAt(work *zoneState, w *wantedOutcomes, job followedJob) t
 	return latestTime(time.Now().Add(p.PollInterval-age), work.firstLook)
 }
 
+// jobInterval returns the time between two reads of a job. It grows with the age of the
+// job, because a prefetch takes seconds to half an hour: a quarter of the age, within 1 to
+// 12 times PollInterval. If EdgeOne refuses to show the job, the interval is at least
+// RecheckInterval.
 func (p *Poller) jobInterval(w *wantedOutcomes, job followedJob, look jobReadState) time.Duration {
 	if w.isRare {
 		return rareReads * p.RecheckInterval
@@ -81,9 +87,9 @@ func (p *Poller) jobInterval(w *wantedOutcomes, job followedJob, look jobReadSta
 	return interval
 }
 
-// dueJobs returns the jobs of a zone to look at, those first that were not looked at
-// for longest, and when the first of all is due; zero if there are none. Those are
-// looked at as well that are due soon: one window shows them all.
+// dueJobs returns the jobs of a zone to read, longest unread first, and the time at which
+// the first job is due. The time is zero if there are no jobs. The result includes jobs
+// that are due within half their interval, because one window shows them all.
 func (p *Poller) dueJobs(z ZoneKey) (jobs []followedJob, due time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -120,8 +126,8 @@ func (p *Poller) dueJobs(z ZoneKey) (jobs []followedJob, due time.Time) {
 	return jobs, due
 }
 
-// wantedOutcomes returns the wanted jobs of a task, which are found out once for each
-// version of it.
+// wantedOutcomes returns the jobs to read for a task. It computes them once per version of
+// the task.
 func (w *zoneState) wantedOutcomes(key client.ObjectKey, task *v1alpha1.PrefetchTask) *wantedOutcomes {
 	known := w.wants[key]
 	if known == nil || known.version != task {

@@ -12,9 +12,9 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// lostCallReconciler looks for calls whose answer was lost. It has a queue and workers of its own:
-// however long outcomes take to be read and written, and whatever keeps them from being
-// read, lost calls are looked for on their interval, and the other way round.
+// lostCallReconciler settles calls whose answer was lost. It has its own queue and
+// workers, so that lost calls and outcomes do not delay each other: slow reads, slow
+// writes or errors of one do not change the interval of the other.
 type lostCallReconciler struct{ *Poller }
 
 // NewLostCallReconciler returns the reconciler whose keys come from p.LostCalls.
@@ -23,17 +23,17 @@ func NewLostCallReconciler(p *Poller) reconcile.TypedReconciler[ZoneKey] {
 }
 
 const (
-	// settleInterval is how often a call whose answer was lost is looked up.
+	// settleInterval is the time between two passes for a call whose answer was lost.
 	settleInterval = 1500 * time.Millisecond
-	// patience is how long a look-up goes on before the task's status says so.
+	// patience is how long a call stays unsettled before the task's status reports it.
 	patience = 10 * time.Second
-	// overdue is how long after its fence and margin a call is looked up that often.
-	// Then a person has to make it settle.
+	// overdue is how long after fence and margin the reconciler still reads the history at
+	// settleInterval. After that, the call needs user action to settle.
 	overdue = time.Minute
 )
 
-// openClaims returns the tasks of a zone whose calls are to be looked for, and when the
-// first of them is due; zero if there are none.
+// openClaims returns the tasks of a zone whose calls need settling, and the time at which
+// the first of them is due. The time is zero if there are none. The caller holds p.mu.
 func (p *Poller) openClaims(work *zoneState) (tasks []*v1alpha1.PrefetchTask, due time.Time) {
 	for _, task := range work.tasks {
 		if task.Status.Submission == nil {
@@ -50,10 +50,11 @@ func (p *Poller) openClaims(work *zoneState) (tasks []*v1alpha1.PrefetchTask, du
 	return tasks, due
 }
 
-// claimDueAt is when the call of a task is to be looked for.
+// claimDueAt returns the time at which the call of a task is due for a pass. An overdue
+// call is due once per RecheckInterval.
 func (p *Poller) claimDueAt(work *zoneState, task *v1alpha1.PrefetchTask) time.Time {
 	switch {
-	case p.isCallInFlight(task): // this process still makes it
+	case p.isCallInFlight(task): // this process is still making it
 		return time.Now().Add(settleInterval)
 	case work.claims.timed && p.EdgeOne.ServerTime().Sub(p.completeTime(task.Status.Submission)) > overdue:
 		return work.claims.at.Add(p.RecheckInterval)
@@ -61,8 +62,8 @@ func (p *Poller) claimDueAt(work *zoneState, task *v1alpha1.PrefetchTask) time.T
 	return work.claims.at.Add(settleInterval)
 }
 
-// Reconcile looks once for the calls of a zone whose answers were lost, if that is due,
-// and settles those of which it tells the outcome.
+// Reconcile makes one pass for the lost calls of a zone, if a pass is due. It settles each
+// call whose outcome the history shows.
 func (s lostCallReconciler) Reconcile(ctx context.Context, z ZoneKey) (reconcile.Result, error) {
 	tasks, due := s.claimsIn(z)
 	if len(tasks) == 0 || time.Until(due) > 0 {
@@ -73,11 +74,12 @@ func (s lostCallReconciler) Reconcile(ctx context.Context, z ZoneKey) (reconcile
 		return reconcile.Result{RequeueAfter: wait}, nil
 	}
 	defer leave()
+	// Decide about the fence before the read; see planClaimsRead.
 	seen := s.planClaimsRead(tasks)
 	creds, err := s.Credentials.GetCredentials(ctx, z.AccountKey)
 	if err == nil {
 		seen.account = creds.Hash()
-		// Those past the fence come first: their windows are fixed.
+		// Claims past the fence come first: their windows no longer change.
 		for _, isFenced := range []bool{true, false} {
 			if err = s.readClaimWindows(ctx, creds, z, seen, isFenced); err != nil {
 				break
@@ -86,7 +88,7 @@ func (s lostCallReconciler) Reconcile(ctx context.Context, z ZoneKey) (reconcile
 		}
 	}
 	if err == nil {
-		err = seen.rejectionError()
+		err = seen.rejectionError() // a pass without a readable window has failed
 	}
 	s.recordClaimsRead(z, seen, err)
 	if err != nil {
@@ -97,6 +99,7 @@ func (s lostCallReconciler) Reconcile(ctx context.Context, z ZoneKey) (reconcile
 	return requeueAt(due), nil
 }
 
+// claimsIn returns the open claims of a zone, and when the first is due.
 func (s lostCallReconciler) claimsIn(z ZoneKey) (tasks []*v1alpha1.PrefetchTask, due time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,7 +109,8 @@ func (s lostCallReconciler) claimsIn(z ZoneKey) (tasks []*v1alpha1.PrefetchTask,
 	return nil, time.Time{}
 }
 
-// recordClaimsRead notes a look for claims and when the next may be.
+// recordClaimsRead records the result of a pass for claims, and the earliest time of the
+// next one.
 func (s lostCallReconciler) recordClaimsRead(z ZoneKey, l *claimsRead, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,8 +120,9 @@ func (s lostCallReconciler) recordClaimsRead(z ZoneKey, l *claimsRead, err error
 	}
 }
 
-// reportUnsettled tells tasks that their calls cannot be looked for. A new run need not
-// wait for that once the call of the one before cannot be executed any more.
+// reportUnsettled reports in the statuses of tasks that the history of their calls cannot
+// be read. A new run does not depend on that history: once the call of the previous run
+// can no longer be executed, reportUnsettled expires its claim.
 func (s lostCallReconciler) reportUnsettled(ctx context.Context, tasks []*v1alpha1.PrefetchTask, z ZoneKey, err error) {
 	message, isLasting := explainUnread(err, ""), s.isRefusedForLong(z)
 	kube.WriteInParallel(len(tasks), func(i int) {
@@ -135,6 +140,8 @@ func (s lostCallReconciler) reportUnsettled(ctx context.Context, tasks []*v1alph
 	})
 }
 
+// isRefusedForLong reports whether EdgeOne has refused the passes of a zone for two
+// recheck intervals. One refused pass alone is not worth a Stalled condition.
 func (s lostCallReconciler) isRefusedForLong(z ZoneKey) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

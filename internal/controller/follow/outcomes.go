@@ -18,15 +18,17 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// Reconcile looks once for outcomes in a zone, if that is due, and writes them.
+// Reconcile makes one pass for the outcomes of a zone, if a pass is due, and writes them.
+// It first starts retries whose failed targets are known, because they need no read.
 func (p *Poller) Reconcile(ctx context.Context, z ZoneKey) (reconcile.Result, error) {
 	if !p.reopenKnownFailures(ctx, z) {
-		p.EnqueueAfter(z, p.PollInterval) // whatever becomes of this pass
+		p.EnqueueAfter(z, p.PollInterval) // whatever the result of this pass
 	}
 	jobs, due := p.dueJobs(z)
 	if len(jobs) == 0 || time.Until(due) > 0 {
 		return requeueAt(due), nil
 	}
+	// A pass over an unproven zone needs a slot.
 	leave, wait := p.acquireRead(z)
 	if leave == nil {
 		return reconcile.Result{RequeueAfter: wait}, nil
@@ -39,8 +41,9 @@ func (p *Poller) Reconcile(ctx context.Context, z ZoneKey) (reconcile.Result, er
 		err = reader.readJobs(jobs)
 	}
 	if !p.EdgeOne.ServerTimeKnown() {
-		seen.At = time.Time{} // ScopeNone is late
+		seen.At = time.Time{} // no job counts as late by an unknown time
 	}
+	// After an error, the pass still writes the outcomes that it read before the error.
 	tasks := p.recordJobsRead(z, jobs, seen, err)
 	kube.WriteInParallel(len(tasks), func(i int) { p.writeOutcomes(ctx, tasks[i], z, seen) })
 	if err != nil {
@@ -50,8 +53,10 @@ func (p *Poller) Reconcile(ctx context.Context, z ZoneKey) (reconcile.Result, er
 	return requeueAt(due), nil
 }
 
-// recordJobsRead notes what a look has read, or why it could not, and returns the tasks for
-// which that is news.
+// recordJobsRead records the result of a pass by job, and returns the tasks whose status
+// may change because of it. If EdgeOne refuses the pass as a whole, the refusal applies to
+// each due job that the pass did not read. Otherwise, an unread job keeps its state. Tasks
+// with a call in flight are left out: the submitter writes their statuses.
 func (p *Poller) recordJobsRead(z ZoneKey, jobs []followedJob, seen *taskstate.HistoryRead, err error) (tasks []*v1alpha1.PrefetchTask) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -68,6 +73,7 @@ func (p *Poller) recordJobsRead(z ZoneKey, jobs []followedJob, seen *taskstate.H
 	for _, job := range jobs {
 		isAsked[job.id] = true
 		look := work.looks[job.id]
+		// EdgeOne's words about this job come before an error of the whole pass.
 		switch rejected := seen.Rejected[job.id]; {
 		case rejected != nil:
 			look.at = now
@@ -85,8 +91,8 @@ func (p *Poller) recordJobsRead(z ZoneKey, jobs []followedJob, seen *taskstate.H
 	return slices.DeleteFunc(work.tasksWithNews(isNews), p.isCallInFlight)
 }
 
-// tasksWithNews returns the tasks of the zone that want a job of which there is news. It forgets
-// what is known of jobs that no task wants.
+// tasksWithNews returns the tasks of the zone that want a job with news. It also drops the
+// read states of jobs that no task wants.
 func (w *zoneState) tasksWithNews(isNews func(jobID string) bool) (tasks []*v1alpha1.PrefetchTask) {
 	isWanted := map[string]bool{}
 	for key, task := range w.tasks {
@@ -103,7 +109,9 @@ func (w *zoneState) tasksWithNews(isNews func(jobID string) bool) (tasks []*v1al
 	return tasks
 }
 
-// writeOutcomes writes what a look has found out about a task.
+// writeOutcomes writes the result of a pass to a task's status. It reads a long target
+// list only if the pass shows a change since the last write: each read of a list costs
+// memory and a request to the API server.
 func (p *Poller) writeOutcomes(ctx context.Context, task *v1alpha1.PrefetchTask, z ZoneKey, seen *taskstate.HistoryRead) {
 	if taskstate.IsNewRun(task) {
 		return
@@ -111,13 +119,14 @@ func (p *Poller) writeOutcomes(ctx context.Context, task *v1alpha1.PrefetchTask,
 	unread, why := p.unreadSince(task, z)
 	shown := p.outcomeFingerprint(task, z, seen)
 	if why == nil && taskstate.IsElided(task) && shown == p.swapOutcomeFingerprint(task, z, nil) {
-		return // ScopeNone that is worth reading its list for
+		return // no change that justifies a read of the target list
 	}
 	listed, done := p.borrowList(ctx, task)
 	defer done()
 	if listed == nil {
-		return // the next look knows
+		return // the next pass tries again
 	}
+	// A pass for a retry writes only the retry. Any other pass writes the outcomes first.
 	changes := []taskstate.Transition{taskstate.FollowJobs(seen, p.outcomeLimits(), time.Now(), unread.isRead)}
 	switch step := unread.nextStep(p.RecheckInterval, p.JobDeadline); {
 	case taskstate.IsRetryDue(task):
@@ -139,13 +148,14 @@ func (p *Poller) writeOutcomes(ctx context.Context, task *v1alpha1.PrefetchTask,
 		return
 	}
 	if newest := p.Tasks.NewestVersion(client.ObjectKeyFromObject(task)); newest != nil && newest.ResourceVersion == after.ResourceVersion {
-		after = newest // without its list
+		after = newest // the same version, without its target list
 	}
 	p.swapOutcomeFingerprint(after, z, &shown)
 	p.readAgainByID(after, z, seen)
 }
 
-// outcomeFingerprint is what a look shows of a task's jobs, as far as it may change the status.
+// outcomeFingerprint summarizes the records of a task's jobs, as far as they can change
+// the status. Equal fingerprints mean that the pass has no news for the task.
 func (p *Poller) outcomeFingerprint(task *v1alpha1.PrefetchTask, z ZoneKey, seen *taskstate.HistoryRead) string {
 	var b strings.Builder
 	p.mu.Lock()
@@ -166,8 +176,8 @@ func (p *Poller) outcomeFingerprint(task *v1alpha1.PrefetchTask, z ZoneKey, seen
 	return b.String()
 }
 
-// swapOutcomeFingerprint stores the fingerprint of a look whose result is written for a
-// version of a task, if there is one, and returns the stored one.
+// swapOutcomeFingerprint returns the stored fingerprint of a version of a task. If now is
+// not nil, it first stores now as the fingerprint of the last written pass.
 func (p *Poller) swapOutcomeFingerprint(task *v1alpha1.PrefetchTask, z ZoneKey, now *string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -182,12 +192,15 @@ func (p *Poller) swapOutcomeFingerprint(task *v1alpha1.PrefetchTask, z ZoneKey, 
 	return w.shown
 }
 
-// borrowList returns the task with its targets until done is called; nil if they cannot
-// be read. Only a few long lists are in memory at a time.
+// borrowList returns the task with its targets, which stay in memory until the caller
+// calls done. It returns nil if it cannot read the targets. At most maxLongLists long
+// lists are in memory at a time.
 func (p *Poller) borrowList(ctx context.Context, task *v1alpha1.PrefetchTask) (listed *v1alpha1.PrefetchTask, done func()) {
 	return p.borrowSlot(ctx, task, p.longLists)
 }
 
+// borrowSlot is borrowList with the given slots. A task whose targets are in memory needs
+// no slot.
 func (p *Poller) borrowSlot(ctx context.Context, task *v1alpha1.PrefetchTask, slots chan struct{}) (listed *v1alpha1.PrefetchTask, done func()) {
 	if !taskstate.IsElided(task) {
 		return task, func() {}
@@ -200,15 +213,18 @@ func (p *Poller) borrowSlot(ctx context.Context, task *v1alpha1.PrefetchTask, sl
 	}
 }
 
+// outcomeLimits returns the limits by which a pass judges targets.
 func (p *Poller) outcomeLimits() taskstate.OutcomeLimits {
 	return taskstate.OutcomeLimits{Deadline: p.JobDeadline, Retention: p.HistoryRetention}
 }
 
-// unreadSince says what is known of the jobs of a task that EdgeOne does not let us read,
-// and why; nil if there are none.
+// unreadSince returns the state of a task's jobs that EdgeOne refuses to show, and the
+// cause. The cause is nil if EdgeOne refuses no job of the task. If it refuses several,
+// the longest refusal counts.
 func (p *Poller) unreadSince(task *v1alpha1.PrefetchTask, z ZoneKey) (u unreadState, why *taskstate.Cause) {
 	u.isHandedOver = task.Status.Submission == nil && len(taskstate.OpenPositions(task)) == 0
 	u.isOver, u.isBeyond = taskstate.IsRunOver(task), taskstate.IsPastRetention(task, p.HistoryRetention, p.EdgeOne.ServerTime())
+	// The transition time of Stalled is the start of the report.
 	if stalled := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionStalled); stalled != nil && taskstate.IsUnreadReported(task) {
 		u.said = max(time.Since(stalled.LastTransitionTime.Time), 1)
 	}
@@ -229,8 +245,8 @@ func (p *Poller) unreadSince(task *v1alpha1.PrefetchTask, z ZoneKey) (u unreadSt
 	return u, why
 }
 
-// readAgainByID has late jobs read by their ID of which a window has not shown all
-// outcomes: only then can it be concluded that there are none.
+// readAgainByID schedules a read by ID for each late job whose outcomes a window showed
+// only in part. Only a read by ID can prove that a target has no outcome.
 func (p *Poller) readAgainByID(task *v1alpha1.PrefetchTask, z ZoneKey, seen *taskstate.HistoryRead) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -15,35 +15,37 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// ZoneKey is what EdgeOne reports on: a zone, read with an account's credentials.
+// ZoneKey identifies what one pass reads: the history of a zone, with an account's
+// credentials.
 type ZoneKey struct {
 	taskstate.AccountKey
 	ID string
 }
 
-// Poller looks into EdgeOne's history of a zone for all that is open there: for the
-// outcomes of jobs (outcomes.go), and for calls whose answer was lost (lost_calls.go).
-// These are two controllers with a queue each, over the same open work.
+// Poller reads EdgeOne's history of each zone with open work: outcomes of jobs
+// (outcomes.go), and calls whose answer was lost (lost_calls.go). Two controllers with
+// separate queues share this open work.
 type Poller struct {
 	Config
 	kube.DelayedQueue[ZoneKey]
-	LostCalls kube.DelayedQueue[ZoneKey] // of the settler
+	LostCalls kube.DelayedQueue[ZoneKey] // the queue of the lost-call reconciler
 
+	// mu guards zones, places and proven, and all zone states.
 	mu     sync.Mutex
 	zones  map[ZoneKey]*zoneState
-	places map[client.ObjectKey]ZoneKey
-	proven map[ZoneKey]time.Time // when a look into the zone succeeded last
+	places map[client.ObjectKey]ZoneKey // the zone that holds each task
+	proven map[ZoneKey]time.Time        // time of the last successful read of the zone
 
-	unproven   chan struct{} // the looks into other zones that are made at once
-	longLists  chan struct{} // those that are read for outcomes that looks have found
-	claimLists chan struct{} // and for lost calls
+	unproven   chan struct{} // slots for concurrent passes over unproven zones
+	longLists  chan struct{} // slots for long lists that are read to write outcomes
+	claimLists chan struct{} // slots for long lists that are read to settle lost calls
 }
 
-// maxLongLists is how many long lists are in memory at once to write outcomes, and as many to
-// look for lost calls.
+// maxLongLists is how many long lists are in memory at once to write outcomes. The same
+// number applies to lost calls.
 const maxLongLists = 4
 
-// NewPoller returns a Poller of all tasks that the store knows.
+// NewPoller returns a Poller that follows all tasks of the store.
 func NewPoller(config Config) *Poller {
 	config.Jobs.setRetention(config.HistoryRetention)
 	p := &Poller{
@@ -55,7 +57,9 @@ func NewPoller(config Config) *Poller {
 	return p
 }
 
-// onChange has the zone of a task look at its newest version.
+// onChange updates the open work of a zone with a task's newest version, and schedules the
+// passes that this version needs. The store has no newest version of a task that needs no
+// further work.
 func (p *Poller) onChange(before, after *v1alpha1.PrefetchTask) {
 	changed := before
 	if after != nil {
@@ -70,9 +74,10 @@ func (p *Poller) onChange(before, after *v1alpha1.PrefetchTask) {
 	if task != nil {
 		z, open = openZone(task)
 		if taskstate.IsUnseen(task) && !taskstate.IsRetryDue(task) && taskstate.IsPastRetention(task, p.HistoryRetention, p.EdgeOne.ServerTime()) {
-			open = false // AcceptedFromNobody will know any more
+			open = false // no read can show the outcomes any more
 		}
 	}
+	// A task has open work in one zone at a time.
 	if before, ok := p.places[key]; ok && (!open || before != z) {
 		p.removeTask(key)
 	}
@@ -91,6 +96,8 @@ func (p *Poller) onChange(before, after *v1alpha1.PrefetchTask) {
 	p.enqueueTask(z, work, task)
 }
 
+// removeTask drops a task from the open work. It drops the zone along with its last task.
+// The caller holds p.mu.
 func (p *Poller) removeTask(key client.ObjectKey) {
 	z, ok := p.places[key]
 	if !ok {
@@ -104,7 +111,8 @@ func (p *Poller) removeTask(key client.ObjectKey) {
 	}
 }
 
-// enqueueTask makes the looks due that the task needs.
+// enqueueTask schedules the passes that the task needs. No pass starts before the zone's
+// notBefore. A retry that needs no read is due at once. The caller holds p.mu.
 func (p *Poller) enqueueTask(z ZoneKey, work *zoneState, task *v1alpha1.PrefetchTask) {
 	if task.Status.Submission != nil {
 		p.LostCalls.EnqueueAfter(z, max(0, time.Until(latestTime(p.claimDueAt(work, task), work.claims.notBefore))))
@@ -122,9 +130,10 @@ func (p *Poller) enqueueTask(z ZoneKey, work *zoneState, task *v1alpha1.Prefetch
 	}
 }
 
+// latestTime returns the latest of times. A zero time is the earliest of all.
 func latestTime(times ...time.Time) time.Time { return slices.MaxFunc(times, time.Time.Compare) }
 
-// requeueAt comes back at a time; zero is never.
+// requeueAt returns a result that requeues at a time. Zero means no requeue.
 func requeueAt(due time.Time) reconcile.Result {
 	if due.IsZero() {
 		return reconcile.Result{}
@@ -132,12 +141,13 @@ func requeueAt(due time.Time) reconcile.Result {
 	return reconcile.Result{RequeueAfter: max(time.Until(due), 10*time.Millisecond)}
 }
 
-// isCallInFlight says whether this process is making the task's call, and will record
-// it itself.
+// isCallInFlight reports whether this process is making the task's call. The submitter
+// records the result of that call, so the Poller leaves the task alone.
 func (p *Poller) isCallInFlight(task *v1alpha1.PrefetchTask) bool {
 	return task.Status.Submission != nil && p.IsInFlight(task.Status.Submission.ClaimID)
 }
 
+// earlierTime returns the earlier of a and b. A zero a means that there is no time yet.
 func earlierTime(a, b time.Time) time.Time {
 	if a.IsZero() || b.Before(a) {
 		return b
@@ -145,10 +155,11 @@ func earlierTime(a, b time.Time) time.Time {
 	return a
 }
 
-// WriteStatus changes a task's status. It returns what it wrote, nil if it could not.
+// writeStatus applies a transition to a task's status and reports the events that follow
+// from it. It returns the written task, or nil if it could not write.
 func (p *Poller) writeStatus(ctx context.Context, task *v1alpha1.PrefetchTask, c taskstate.Transition) (written *v1alpha1.PrefetchTask) {
 	store := p.Writer
-	if task.Status.Submission == nil { // AcceptedFromNobody waits for it but those who look
+	if task.Status.Submission == nil { // no call depends on this write
 		store = store.WithLowPriority()
 	}
 	after, err := store.WriteStatus(ctx, task, c)
@@ -157,7 +168,7 @@ func (p *Poller) writeStatus(ctx context.Context, task *v1alpha1.PrefetchTask, c
 		return nil
 	}
 	if err != nil {
-		_, _ = p.Writer.ReadTask(ctx, task) // it has changed, or is gone; the next look knows
+		_, _ = p.Writer.ReadTask(ctx, task) // the task changed or was deleted; the next pass tries again
 		return nil
 	}
 	p.Events.ReportFinished(task, after)

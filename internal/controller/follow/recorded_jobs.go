@@ -11,26 +11,26 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// RecordedJobs remembers which claims have recorded which of EdgeOne's jobs lately, those
-// of finished tasks too. Settling asks: a job that another call has recorded is
-// hardly the one that is looked for.
+// RecordedJobs remembers which claims recently recorded which of EdgeOne's jobs. It
+// includes the jobs of finished tasks. Settling a claim uses it: a job that another call
+// has recorded hardly belongs to the claim.
 type RecordedJobs struct {
 	mu        sync.Mutex
-	claims    map[string]recordedJob // by job
+	claims    map[string]recordedJob // by job ID
 	retention time.Duration          // how long EdgeOne's history shows a job
 }
 
-// recordedJob has the claims of the call that made a job, and of calls whose tasks
-// found it in EdgeOne's history.
+// recordedJob holds the claim of the call that created a job, and the claims of calls
+// whose tasks found the job in EdgeOne's history.
 type recordedJob struct {
 	claims []string
-	at     time.Time
+	at     time.Time // when the call was signed
 }
 
-// NewRecordedJobs returns a memory of no jobs.
+// NewRecordedJobs returns an empty RecordedJobs.
 func NewRecordedJobs() *RecordedJobs { return &RecordedJobs{claims: map[string]recordedJob{}} }
 
-// ObserveTask remembers the jobs of a task.
+// ObserveTask records the jobs of a task.
 func (j *RecordedJobs) ObserveTask(task *v1alpha1.PrefetchTask) {
 	if len(task.Status.Jobs) == 0 {
 		return
@@ -39,15 +39,15 @@ func (j *RecordedJobs) ObserveTask(task *v1alpha1.PrefetchTask) {
 	defer j.mu.Unlock()
 	for _, job := range task.Status.Jobs {
 		if known := j.claims[job.ID]; !slices.Contains(known.claims, job.ClaimID) {
-			// Copies of their own: the task's may be parts of a large text.
+			// Copy the strings: the task's strings may share memory with a large text.
 			id, claim := unique.Make(job.ID).Value(), unique.Make(job.ClaimID).Value()
 			j.claims[id] = recordedJob{append(known.claims, claim), job.SubmitTime.Time}
 		}
 	}
 }
 
-// ownerOf returns a claim that has recorded the job, preferably another one than the
-// given; "" if there is none.
+// ownerOf returns a claim that has recorded the job, or "" if there is none. It prefers a
+// claim other than the given one.
 func (j *RecordedJobs) ownerOf(jobID, claimID string) string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -60,7 +60,8 @@ func (j *RecordedJobs) ownerOf(jobID, claimID string) string {
 	return owner
 }
 
-// belongsToOthers says whether claims have recorded the job, and the given one has not.
+// belongsToOthers reports whether only other claims than the given one have recorded the
+// job.
 func (j *RecordedJobs) belongsToOthers(jobID, claimID string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -68,29 +69,31 @@ func (j *RecordedJobs) belongsToOthers(jobID, claimID string) bool {
 	return isRecorded && !slices.Contains(known.claims, claimID)
 }
 
-// setRetention has the cache keep tasks whose runs ended unseen while EdgeOne's history
-// shows their jobs.
+// setRetention sets how long EdgeOne's history shows a job. During this time, the cache
+// keeps tasks whose runs ended with unread outcomes.
 func (j *RecordedJobs) setRetention(retention time.Duration) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.retention = retention
 }
 
-// MayStillBeSeen says whether the run has ended because nobody could read its outcomes,
-// and somebody still may.
+// MayStillBeSeen reports whether the run ended because its outcomes could not be read, and
+// EdgeOne's history may still show them.
 func (j *RecordedJobs) MayStillBeSeen(task *v1alpha1.PrefetchTask) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return taskstate.IsUnseen(task) && !taskstate.IsPastRetention(task, j.retention, time.Now())
 }
 
-// maxRecordedJobs bounds how many jobs are remembered. EdgeOne takes 20 calls a
-// second of an account, so this is more than half an hour of its jobs.
+// maxRecordedJobs bounds the number of recorded jobs. EdgeOne accepts 20 calls a second
+// per account, so the bound covers more than half an hour of one account's jobs.
 const maxRecordedJobs = 50_000
 
-// collectGarbage drops the jobs for which no claim can ask, and the oldest of the others if
-// there are more than limit. A job that is forgotten too early may be taken for that
-// of another claim that lists its URLs; nothing is submitted twice for that reason.
+// collectGarbage drops the jobs that no claim can ask for. If more than limit jobs remain,
+// it drops the oldest of them.
+//
+// Settling may take a job that was dropped too early for the job of another claim that
+// lists the same URLs. Even then, nothing is submitted twice.
 func (j *RecordedJobs) collectGarbage(mayBeAsked func(signedAt time.Time) bool, limit int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

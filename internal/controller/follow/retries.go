@@ -14,8 +14,9 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// reopenKnownFailures begins the retries in a zone of which the status tells what failed, and
-// says whether all of them have begun.
+// reopenKnownFailures starts each retry of a zone whose failed targets are all known. It
+// reports whether it started all of them. A retry stays pending if the rate limit for
+// starts of runs delays it, or if its write fails.
 func (p *Poller) reopenKnownFailures(ctx context.Context, z ZoneKey) bool {
 	var tasks []*v1alpha1.PrefetchTask
 	var read []map[string]taskstate.JobFailures
@@ -34,6 +35,7 @@ func (p *Poller) reopenKnownFailures(ctx context.Context, z ZoneKey) bool {
 		}
 	}
 	p.mu.Unlock()
+	// Write without p.mu: writes take time, and onChange needs the lock meanwhile.
 	kube.WriteInParallel(len(tasks), func(i int) {
 		if p.writeStatus(ctx, tasks[i], taskstate.ReopenFailed(read[i], time.Now())) == nil {
 			failed.Store(true)
@@ -42,9 +44,12 @@ func (p *Poller) reopenKnownFailures(ctx context.Context, z ZoneKey) bool {
 	return !failed.Load()
 }
 
-// planRetry begins a retry once EdgeOne's history has told what failed of all jobs of
-// which the status does not. It may take several looks to read them. If the history has
-// not been readable for a while, the status says so; nothing is submitted on a guess.
+// planRetry starts a retry once it knows the failed targets of all jobs: from the status
+// where that names them, and from EdgeOne's history otherwise. Reading the history may
+// take several passes, so planRetry keeps the failures that it has read.
+//
+// If the history has been unreadable for two recheck intervals, the status reports the
+// cause. The operator submits nothing on a guess.
 func (p *Poller) planRetry(task *v1alpha1.PrefetchTask, z ZoneKey, seen *taskstate.HistoryRead, u unreadState, why *taskstate.Cause) taskstate.Transition {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -52,12 +57,14 @@ func (p *Poller) planRetry(task *v1alpha1.PrefetchTask, z ZoneKey, seen *tasksta
 	if work == nil {
 		return func(*v1alpha1.PrefetchTask) {}
 	}
+	// Keep the failures in memory until a pass has read the last job.
 	w := work.wantedOutcomes(client.ObjectKeyFromObject(task), task)
 	for i := range task.Status.Jobs {
 		if job := &task.Status.Jobs[i]; seen.HasWholeJob(task, job) {
 			w.failures[job.ID] = taskstate.FailuresOf(task, job, seen)
 		}
 	}
+	// The remaining jobs are those whose failures no pass has read so far.
 	w.jobs = slices.DeleteFunc(slices.Clone(w.jobs), func(job followedJob) bool { _, isRead := w.failures[job.id]; return isRead })
 	switch {
 	case len(w.jobs) == 0 && p.Runs.WaitTime(task) > 0:

@@ -17,8 +17,9 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// settleClaims writes what the look has found out about the calls that are past the
-// fence, or about the others.
+// settleClaims writes the conclusions of a pass about the calls past the fence, or about
+// the other calls. It settles only claims that the pass covers, in the versions that tasks
+// have now: a claim may have changed during the read.
 func (s lostCallReconciler) settleClaims(ctx context.Context, z ZoneKey, l *claimsRead, isFenced bool) {
 	tasks, _ := s.claimsIn(z)
 	tasks = slices.DeleteFunc(tasks, func(task *v1alpha1.PrefetchTask) bool {
@@ -29,19 +30,20 @@ func (s lostCallReconciler) settleClaims(ctx context.Context, z ZoneKey, l *clai
 	s.countSettled(z, l)
 }
 
-// settleTask writes what became of the call of a task, if the look tells.
+// settleTask writes the outcome of a task's call, if the pass shows it. It reads a long
+// target list only if the pass shows something new in the window of the call.
 func (p *Poller) settleTask(ctx context.Context, task *v1alpha1.PrefetchTask, l *claimsRead) {
 	claim := task.Status.Submission
 	listed, shown := task, p.claimFingerprint(task, l)
 	if shown != "" {
 		if taskstate.IsElided(task) && p.swapClaimFingerprint(task, "") == shown {
-			shown = "" // its list has told nothing then
+			shown = "" // the same records did not settle the call before
 		} else {
 			var done func()
 			listed, done = p.borrowSlot(ctx, task, p.claimLists)
 			defer done()
 			if listed == nil {
-				return // the next look knows
+				return // the next pass tries again
 			}
 		}
 	}
@@ -52,7 +54,7 @@ func (p *Poller) settleTask(ctx context.Context, task *v1alpha1.PrefetchTask, l 
 	}
 	after := p.writeStatus(ctx, listed, func(task *v1alpha1.PrefetchTask) {
 		c(task)
-		if !taskstate.IsNewRun(task) { // of what was found the listing may tell more
+		if !taskstate.IsNewRun(task) { // the listing may already show outcomes of the adopted jobs
 			taskstate.FollowJobs(l.HistoryRead, p.outcomeLimits(), time.Now(), false)(task)
 		}
 	})
@@ -68,15 +70,16 @@ func (p *Poller) settleTask(ctx context.Context, task *v1alpha1.PrefetchTask, l 
 	}
 }
 
-// claimFingerprint is what a look shows of the time of a task's call, as far as only the URLs
-// of the task tell what it means; "" if nothing.
+// claimFingerprint summarizes the records in the window of a task's call. It returns "" if
+// settling the call needs no target list. The fingerprint of a fenced claim is never the
+// same twice, because a pass after the fence always decides.
 func (p *Poller) claimFingerprint(task *v1alpha1.PrefetchTask, l *claimsRead) string {
 	claim := task.Status.Submission
 	if taskstate.IsNewRun(task) || l.unread[claim.ClaimID] != nil {
 		return ""
 	}
 	if l.fenced[claim.ClaimID] {
-		return fmt.Sprint("fenced ", l.At) // decided now
+		return fmt.Sprint("fenced ", l.At) // this pass decides
 	}
 	history := l.Listing.SelectWindow(claim.SignedAt.Time, p.completeTime(claim), func(string) bool { return false })
 	var b strings.Builder
@@ -86,8 +89,9 @@ func (p *Poller) claimFingerprint(task *v1alpha1.PrefetchTask, l *claimsRead) st
 	return b.String()
 }
 
-// swapClaimFingerprint stores the fingerprint of a look for a task's call that found nothing,
-// if there is one, and returns the stored one.
+// swapClaimFingerprint returns the stored fingerprint of a task's call. If now is not
+// empty, it first stores now as the fingerprint of the last pass that did not settle the
+// call.
 func (p *Poller) swapClaimFingerprint(task *v1alpha1.PrefetchTask, now string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -103,7 +107,8 @@ func (p *Poller) swapClaimFingerprint(task *v1alpha1.PrefetchTask, now string) s
 	return w.shownOfClaim
 }
 
-// countSettled counts the calls that no task waits to hear of any more.
+// countSettled counts the settled calls. A call counts once no task in the zone has a
+// claim on it, because several tasks can share one call.
 func (p *Poller) countSettled(z ZoneKey, l *claimsRead) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -125,18 +130,21 @@ func (p *Poller) countSettled(z ZoneKey, l *claimsRead) {
 	clear(l.settled)
 }
 
-// SettleClaim decides about a claimed task; nil is to wait.
+// settleClaim decides about a claimed task. It returns nil to leave the task as it is
+// until the next pass. In doubt it keeps the claim, so that nothing is submitted twice.
 func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submission, l *claimsRead) taskstate.Transition {
 	fenced, serverNow := l.fenced[claim.ClaimID], p.EdgeOne.ServerTime()
 	if taskstate.IsNewRun(task) {
-		// The spec no longer says which URLs the claim was for, and the new run
-		// only has to wait until that call cannot happen any more. The claim
-		// stays: if the spec is changed back, what became of the call counts.
+		// The spec no longer names the URLs of the claim. The new run only has to
+		// wait until the call can no longer be executed. The claim stays: if a user
+		// changes the spec back, the outcome of the call counts.
 		if p.isExpired(claim) {
 			return taskstate.ExpireClaim
 		}
 		return nil
 	}
+	// The history of another account does not contain the call, so its absence proves
+	// nothing. "*" means all zones of an account, so it does not identify the account.
 	if claim.ZoneID == "*" && claim.AccountHash != l.account {
 		return taskstate.OutcomeUnknown(taskstate.UnansweredMessage(claim)+", and the key that made it was replaced by one that may belong to another account, "+
 			"whose history says nothing about that call. Restore the key, or set spec.revision to a new value to submit everything again", true)
@@ -144,8 +152,10 @@ func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submis
 	if err := l.unread[claim.ClaimID]; err != nil {
 		return p.reportNotSettled(claim, explainUnread(err, ""), serverNow.Sub(p.completeTime(claim)) > overdue)
 	}
+	// Jobs of other claims can lie in the window, because it begins ClockSkew early.
 	isOthers := func(jobID string) bool { return p.Jobs.belongsToOthers(jobID, claim.ClaimID) }
 	history := l.Listing.SelectWindow(claim.SignedAt.Time, p.completeTime(claim), isOthers)
+	// The claim lists jobs that were created just before the call. None of them is its job.
 	for _, id := range claim.EarlierJobs {
 		delete(history, id)
 	}
@@ -153,6 +163,7 @@ func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submis
 	switch {
 	case result != taskstate.Undecided:
 		return taskstate.AdoptJobs(jobs, time.Now())
+	// The operator cannot decide about a call that the history may no longer show.
 	case p.isForgotten(claim, serverNow):
 		return taskstate.OutcomeUnknown(taskstate.UnansweredMessage(claim)+" so long ago that its history may no longer show the call. "+
 			"The operator submits nothing again on its own; set spec.revision to a new value to submit everything again", true)
@@ -163,8 +174,8 @@ func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submis
 	return nil
 }
 
-// reportNotSettled says of a claim whose window cannot be read that it is looked up, and why it
-// is not; nil is to say nothing yet.
+// reportNotSettled reports that the window of a claim cannot be read, and why. It returns
+// nil until fence and margin have passed: before, an unreadable history delays nothing.
 func (p *Poller) reportNotSettled(claim *v1alpha1.Submission, message string, stalled bool) taskstate.Transition {
 	if !p.EdgeOne.ServerTime().After(p.completeTime(claim)) {
 		return nil

@@ -10,9 +10,9 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// unreadCause is why EdgeOne's history cannot be read: what to tell, and whether only a
-// person can change that. Other trouble, such as a connection that fails, says nothing
-// about the next look.
+// unreadCause returns the cause for which EdgeOne's history cannot be read, and whether
+// the refusal lasts until a user acts or the request changes. Other errors, such as a
+// failed connection, predict nothing about the next read.
 func unreadCause(err error, recheck time.Duration) (why taskstate.Cause, isRefused bool) {
 	why = backoff.PlanWait(err, 1, recheck).Cause
 	why.Message = explainUnread(err, why.Message)
@@ -26,7 +26,8 @@ func unreadCause(err error, recheck time.Duration) (why taskstate.Cause, isRefus
 	return why, false
 }
 
-// explainUnread puts an error into words for a status.
+// explainUnread returns a message for a status: known if it is not empty, and otherwise
+// the text of the error.
 func explainUnread(err error, known string) string {
 	if known != "" {
 		return known
@@ -37,28 +38,29 @@ func explainUnread(err error, known string) string {
 	return taskstate.UpperFirst(err.Error())
 }
 
-// unreadStep is what the status says of a run whose outcomes cannot be read.
+// unreadStep is what the status reports about a run whose outcomes cannot be read.
 type unreadStep int
 
 const (
-	sayNothing   unreadStep = iota // it may be over in a moment
-	sayUnread                      // the run continues: Ready is False, and it is Stalled
-	endUnread                      // the run ends, and nobody knows how: Ready is Unknown
-	forgetUnread                   // it has ended so, and nobody will know any more
+	sayNothing   unreadStep = iota // report nothing: the trouble may end in a moment
+	sayUnread                      // the run continues: Ready is False and Stalled is True
+	endUnread                      // the run ends with unknown outcomes: Ready is Unknown
+	forgetUnread                   // the run has ended, and its outcomes stay unknown
 )
 
-// unreadState is what is known of a run of which EdgeOne refuses to show a job.
+// unreadState describes a run with a job that EdgeOne refuses to show.
 type unreadState struct {
-	isHandedOver bool          // every target is, and no call is open
-	isOver       bool          // it has ended already
-	isBeyond     bool          // EdgeOne's history shows none of its jobs any more
-	isRead       bool          // the last look at each of its jobs could read it
-	refused      time.Duration // how long every look at one of its jobs has been refused
-	said         time.Duration // how long the status has said so; 0 is not at all
+	isHandedOver bool          // every target is handed over, and no call is open
+	isOver       bool          // the run has ended
+	isBeyond     bool          // EdgeOne's history no longer shows any of its jobs
+	isRead       bool          // the last read of each of its jobs succeeded
+	refused      time.Duration // how long EdgeOne has refused every read of one of its jobs
+	said         time.Duration // how long the status has reported the refusal; 0 if it does not
 }
 
-// nextStep decides what to say. The run only ends if the status has said for as long as
-// jobs may take that they cannot be read; it heals as soon as they can.
+// nextStep decides what the status reports. The run ends only after the status has
+// reported the refusal for longer than deadline. The status recovers as soon as the
+// outcomes can be read.
 func (u unreadState) nextStep(recheck, deadline time.Duration) unreadStep {
 	switch {
 	case u.isOver && u.isBeyond:

@@ -4,8 +4,9 @@ import (
 	"time"
 )
 
-// UnsettledAges returns by zone the age of the oldest call of unknown outcome, by EdgeOne's
-// time; 0 if the zone has none.
+// UnsettledAges returns the age of the oldest call of unknown outcome by zone ID. The age
+// counts by EdgeOne's time. It is 0 if the zone has no such call. Calls that this process
+// is still making do not count.
 func (p *Poller) UnsettledAges(time.Time) map[string]time.Duration {
 	now := p.EdgeOne.ServerTime()
 	p.mu.Lock()

@@ -13,38 +13,38 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// maxUnprovenReads is how many of the looks that are made at once are into zones of which
-// nothing was ever read. Anybody can invent zones, and a look into one costs a call.
+// maxUnprovenReads is how many concurrent passes may read zones that were never read
+// before. Any user can name a zone that does not exist, and a pass over it costs a call.
 const maxUnprovenReads = 4
 
-// zoneState is what a zone is looked at for.
+// zoneState is the open work of a zone, and the results of the passes over it.
 type zoneState struct {
 	tasks     map[client.ObjectKey]*v1alpha1.PrefetchTask
 	wants     map[client.ObjectKey]*wantedOutcomes
-	looks     map[string]jobReadState // by the ID of a job
-	firstLook time.Time               // at jobs; later than at once, so that a restart does not look everywhere at once
+	looks     map[string]jobReadState // by job ID
+	firstLook time.Time               // earliest first read of jobs; random, so that a restart spreads its reads
 	outcomes  readStreak
 	claims    readStreak
 }
 
-// readStreak is what the looks of one kind into a zone have met.
+// readStreak is the result of the passes of one kind over a zone.
 type readStreak struct {
-	at        time.Time // of the last one
-	timed     bool      // it knew EdgeOne's time
-	notBefore time.Time // of the next one, whatever event comes
-	failures  int       // in a row
-	refused   time.Time // since when only a person can make them work; zero if the last one did
+	at        time.Time // time of the last pass
+	timed     bool      // the last pass knew EdgeOne's time
+	notBefore time.Time // earliest time of the next pass, whatever event arrives
+	failures  int       // consecutive failures
+	refused   time.Time // since when passes need user action; zero if the last one succeeded
 }
 
-// openZone says in which zone the task has something to look for: jobs that have
-// not ended, or a claim. Without its targets nothing can be made of what is seen,
-// and of a task that is being deleted nobody will read it.
+// openZone returns the zone that a task has open work in, and whether it has any: jobs
+// that have not ended, a claim, or a retry. Without its targets, records of a task mean
+// nothing. A task that is being deleted needs no outcomes.
 func openZone(task *v1alpha1.PrefetchTask) (ZoneKey, bool) {
 	if !task.DeletionTimestamp.IsZero() || taskstate.IsUnresolved(task) && !taskstate.IsNewRun(task) {
 		return ZoneKey{}, false
 	}
 	if claim := task.Status.Submission; claim != nil {
-		// With the keys that the task has now: those of the call may be gone.
+		// Use the task's current credentials: the call's credentials may be gone.
 		return ZoneKey{taskstate.AccountKeyOf(task), claim.ZoneID}, taskstate.HasClaim(task)
 	}
 	if taskstate.IsRetryDue(task) {
@@ -56,9 +56,9 @@ func openZone(task *v1alpha1.PrefetchTask) (ZoneKey, bool) {
 	return ZoneKey{taskstate.AccountKeyOf(task), task.Spec.ZoneID}, slices.ContainsFunc(task.Status.Jobs, taskstate.IsJobOpen)
 }
 
-// recordReadResult decides when a zone may be looked at again after a look, and remembers
-// whether looks are refused. Looks into a zone of which nothing was ever read get
-// rarer each time that they are refused.
+// recordReadResult records the result of a pass, and the earliest time of the next one.
+// Refused passes over an unproven zone become rarer with each failure. The caller holds
+// p.mu.
 func (p *Poller) recordReadResult(z ZoneKey, l *readStreak, err error) {
 	now := time.Now()
 	l.at = now
@@ -79,7 +79,8 @@ func (p *Poller) recordReadResult(z ZoneKey, l *readStreak, err error) {
 	l.notBefore = now.Add(pause)
 }
 
-// isProven says whether something of the zone was ever read, or submitted to it.
+// isProven reports whether the operator ever read the zone's history or submitted to the
+// zone. The caller holds p.mu.
 func (p *Poller) isProven(z ZoneKey) bool {
 	if _, ok := p.proven[z]; ok {
 		return true
@@ -96,9 +97,9 @@ func (p *Poller) isProven(z ZoneKey) bool {
 	return false
 }
 
-// acquireRead lets a look into a zone begin. Only a few go on at once into zones of which
-// nothing is proven, so that the others have workers and calls left: leave is nil if
-// the look has to wait.
+// acquireRead asks to start a pass over a zone. Only maxUnprovenReads passes run at once
+// over unproven zones, so that workers and calls remain for the other zones. If the pass
+// has to wait, leave is nil and wait is the time until the next attempt.
 func (p *Poller) acquireRead(z ZoneKey) (leave func(), wait time.Duration) {
 	p.mu.Lock()
 	isProven := p.isProven(z)
@@ -114,9 +115,11 @@ func (p *Poller) acquireRead(z ZoneKey) (leave func(), wait time.Duration) {
 	}
 }
 
-// provenRetention is how long it is remembered that a zone could be read.
+// provenRetention is how long the Poller remembers that it could read a zone without
+// tasks.
 const provenRetention = time.Hour
 
+// forgetZones drops the proof of zones that have no tasks and were not read lately.
 func (p *Poller) forgetZones() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

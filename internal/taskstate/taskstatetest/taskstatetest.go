@@ -1,4 +1,4 @@
-// Package taskstatetest makes tasks in the states that tests need.
+// Package taskstatetest creates tasks in the states that tests need.
 package taskstatetest
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// ListURLs returns n different targets; the prefix is part of each path.
+// ListURLs returns n distinct targets. Each path contains the prefix.
 func ListURLs(prefix string, n int) []v1alpha1.Target {
 	targets := make([]v1alpha1.Target, n)
 	for i := range targets {
@@ -25,9 +25,11 @@ func ListURLs(prefix string, n int) []v1alpha1.Target {
 	return targets
 }
 
+// serial makes the UID and the creation time of each task unique.
 var serial int
 
-// NewTask returns a task that has just been created. The name may be NAMESPACE/NAME.
+// NewTask returns a newly created task with the given targets. The name may be
+// NAMESPACE/NAME. The status has not observed any generation.
 func NewTask(name string, targets ...v1alpha1.Target) *v1alpha1.PrefetchTask {
 	serial++
 	namespace, name, ok := strings.Cut(name, "/")
@@ -43,7 +45,8 @@ func NewTask(name string, targets ...v1alpha1.Target) *v1alpha1.PrefetchTask {
 	return task
 }
 
-// Begun is an edit that begins the task's run and hands over the targets at these positions.
+// Begun returns an edit that starts the task's run and hands over the targets at these
+// positions.
 func Begun(positions string) func(*v1alpha1.PrefetchTask) {
 	return func(p *v1alpha1.PrefetchTask) {
 		p.Status.Run, p.Status.ObservedGeneration = taskstate.RunHash(p), p.Generation
@@ -53,7 +56,7 @@ func Begun(positions string) func(*v1alpha1.PrefetchTask) {
 	}
 }
 
-// WithLostCalls is an edit after which the task's calls were lost n times.
+// WithLostCalls returns an edit that sets the number of the task's lost calls to n.
 func WithLostCalls(n int32) func(*v1alpha1.PrefetchTask) {
 	return func(p *v1alpha1.PrefetchTask) { p.Status.LostCalls = n }
 }
@@ -63,14 +66,14 @@ func Finish(p *v1alpha1.PrefetchTask) {
 	meta.SetStatusCondition(&p.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionFinished, Status: metav1.ConditionTrue, Reason: "Succeeded"})
 }
 
-// Revise asks for a new run.
+// Revise changes the revision, which asks for a new run.
 func Revise(p *v1alpha1.PrefetchTask) { p.Spec.Revision += "+"; p.Generation++ }
 
-// Suspend suspends the task.
+// Suspend suspends the task. Like each change of the spec, it increments the generation.
 func Suspend(p *v1alpha1.PrefetchTask) { p.Spec.Suspend = ptr.To(true); p.Generation++ }
 
-// Resume ends a suspension.
+// Resume ends the suspension of the task.
 func Resume(p *v1alpha1.PrefetchTask) { p.Spec.Suspend = nil; p.Generation++ }
 
-// UseEdgeMode asks for the edge mode.
+// UseEdgeMode changes the mode to edge, which also asks for a new run.
 func UseEdgeMode(p *v1alpha1.PrefetchTask) { p.Spec.Mode = v1alpha1.ModeEdge; p.Generation++ }
