@@ -143,7 +143,7 @@ func (q *Queue) postponeGroup(l *laneState, g suspectGroup, until time.Time) {
 func (q *Queue) setAsideBlocked(l *laneState, g suspectGroup) (free suspectGroup) {
 	blocked := map[*reservation]suspectGroup{}
 	for _, s := range g {
-		if c := q.findReservation(s.item, s.positions.IsSubsetOf(taskstate.OpenPositions(s.item.task)), taskstate.DistinctTargets(s.item.task)); c != nil {
+		if c := q.findReservation(s.item, s.positions.Intersect(taskstate.OpenPositions(s.item.task)), taskstate.DistinctTargets(s.item.task)); c != nil {
 			blocked[c] = append(blocked[c], s)
 		} else {
 			free = append(free, s)
@@ -231,7 +231,7 @@ func (q *Queue) planTestCall(l *laneState, g suspectGroup, now time.Time) *Call 
 	g = q.setAsideBlocked(l, slices.DeleteFunc(g, func(s suspect) bool { return !s.isCurrent() }))
 	refusal := &Call{Lane: l.BatchKey, lane: l}
 	for _, s := range g {
-		open, targets := s.positions.IsSubsetOf(taskstate.OpenPositions(s.item.task)), taskstate.DistinctTargets(s.item.task)
+		open, targets := s.positions.Intersect(taskstate.OpenPositions(s.item.task)), taskstate.DistinctTargets(s.item.task)
 		if _, bad, message := q.splitRejected(s.item, l, open, targets, now); len(bad) > 0 {
 			refusal.addRefused(s.item, bad, message)
 		}
@@ -243,7 +243,7 @@ func (q *Queue) planTestCall(l *laneState, g suspectGroup, now time.Time) *Call 
 	call := &Call{Lane: l.BatchKey, lane: l, test: true, Sequence: q.sequence}
 	urls, size := q.newURLSet(), l.callSize(q.limits, now)
 	for i, s := range g {
-		open, targets := s.positions.IsSubsetOf(taskstate.OpenPositions(s.item.task)), taskstate.DistinctTargets(s.item.task)
+		open, targets := s.positions.Intersect(taskstate.OpenPositions(s.item.task)), taskstate.DistinctTargets(s.item.task)
 		if len(open) == 0 {
 			call.suspects = append(call.suspects, s)
 			continue

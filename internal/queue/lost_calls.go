@@ -141,7 +141,7 @@ func (q *Queue) takeUnexecuted(lost *lostCall, now time.Time) (parts []CallPart,
 		var open, tried taskstate.Positions
 		if part.isSameRun(it.task) && taskstate.IsWaiting(it.task) {
 			open = taskstate.OpenPositions(it.task)
-			tried = part.positions.IsSubsetOf(open)
+			tried = part.positions.Intersect(open)
 		}
 		if len(tried) == 0 {
 			q.placeItem(it, it.task, taskstate.IsWaiting(it.task), now)

@@ -95,8 +95,8 @@ func (p Positions) Union(q Positions) Positions {
 	return slices.Compact(u)
 }
 
-// IsSubsetOf returns the positions of p that are also in q.
-func (p Positions) IsSubsetOf(q Positions) Positions { return p.Minus(p.Minus(q)) }
+// Intersect returns the positions of p that are also in q.
+func (p Positions) Intersect(q Positions) Positions { return p.Minus(p.Minus(q)) }
 
 // Minus returns the positions of p that are not in q.
 func (p Positions) Minus(q Positions) Positions {

@@ -135,7 +135,7 @@ func TestALookThatFailsAfterTheDeadlineEndsNothing(t *testing.T) {
 				edgeOne := controllertest.NewEdgeOne(nil)
 				defer edgeOne.Close()
 				task := handedOver(t, edgeOne, "a", 3, 3)
-				time.Sleep(25 * time.Hour) // AcceptedFromNobody leads; the deadline is 24 hours
+				time.Sleep(25 * time.Hour) // nobody leads; the deadline is 24 hours
 				fails.RoundTripper = edgeOne.RoundTripper()
 				u, p := settling(t, fails, task)
 				lookUntil(u, p, controllertest.Zone, time.Now().Add(2*time.Hour))
