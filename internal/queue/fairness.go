@@ -22,7 +22,7 @@ type queueItem struct {
 	index  int             // in the heap of its namespace queue
 
 	inFlight      bool // in a call that has not returned
-	deleted       bool // its task is gone
+	deleted       bool // left the queue, or its task was deleted in flight
 	blocked       bool // waits for a claim that may have one of its URLs
 	suspectGroups int  // number of suspect groups with it; above 0, it is in no namespace queue
 	trial         int  // distinguishes these groups from earlier ones
