@@ -5,40 +5,43 @@ import (
 	"time"
 )
 
-// Scope is whom the trouble of a failed call concerns.
+// Scope is the part of the queue that a failed call affects.
 type Scope int
 
 const (
-	// ScopeLane is the lane of the call: what fetches targets in the same way.
+	// ScopeLane is the lane of the call: all targets that EdgeOne fetches in the same
+	// way.
 	ScopeLane Scope = iota
-	// ScopeTenant is a namespace's part of a mode in a zone.
+	// ScopeTenant is one namespace in one mode of a zone.
 	ScopeTenant
-	// ScopeMode is a mode in a zone.
+	// ScopeMode is one mode of a zone, for all namespaces.
 	ScopeMode
-	// ScopeAccount is the account.
+	// ScopeAccount is the whole account.
 	ScopeAccount
 )
 
-// failureCounts are what has failed within a scope since a call was accepted there, by the
-// way in which it failed: EdgeOne's code, or what became of the connection.
+// failureCounts counts the failures in a scope since EdgeOne last accepted a call there.
+// The key is the way of failing: EdgeOne's error code, or what happened to the
+// connection.
 type failureCounts map[string]*failureCount
 
+// failureCount counts the failures of one way.
 type failureCount struct {
-	count  int       // failures in a row; of calls under way together only one counts
-	at     time.Time // when the last one was counted
-	calls  int       // failures, all of them
+	count  int       // consecutive failures; calls in flight at the same time count once
+	at     time.Time // when count last increased
+	calls  int       // all failures
 	first  failedCall
-	spread bool // an unrelated call has failed in the same way
+	spread bool // an unrelated call failed in the same way
 }
 
-// failedCall is what is known of a failed call.
+// failedCall identifies a failed call by its lane and its namespaces.
 type failedCall struct {
 	lane       BatchKey
 	namespaces []string
 }
 
-// countFailure counts a failure. Another call that failed in the same way is unrelated if isOther
-// says so.
+// countFailure counts a failed call. If isOther finds the call unrelated to the first one
+// that failed in the same way, the count is marked as spread.
 func (all *failureCounts) countFailure(way string, call *Call, now time.Time, isOther func(first, second failedCall) bool) *failureCount {
 	if *all == nil {
 		*all = failureCounts{}
@@ -48,6 +51,8 @@ func (all *failureCounts) countFailure(way string, call *Call, now time.Time, is
 		t = &failureCount{}
 		(*all)[way] = t
 	}
+	// A call planned before the last count was in flight with the counted one: the same
+	// incident may explain both.
 	if call.Planned.After(t.at) {
 		t.count++
 		t.at = now
@@ -74,7 +79,7 @@ func isOtherTenantAndZone(a, b failedCall) bool {
 	return a.lane.ZoneID != b.lane.ZoneID && isOtherTenant(a, b)
 }
 
-// namespaces are those of the call's tasks, sorted.
+// namespaces returns the namespaces of the call's tasks, sorted and without duplicates.
 func (c *Call) namespaces() []string {
 	var names []string
 	for _, part := range c.Parts {
@@ -84,15 +89,17 @@ func (c *Call) namespaces() []string {
 	return slices.Compact(names)
 }
 
-// AttributeFailure counts a call that failed in a way, and says whom the trouble concerns and how
-// often in a row that has failed. What failed is the call's lane. It is more where an
-// unrelated call has failed in the same way since one was accepted there: other lanes
-// for a namespace, other namespaces for a mode in a zone, other namespaces in other
-// zones for the account. So nothing that a single namespace asks for makes others wait.
+// AttributeFailure counts a failed call and returns the scope that the failure affects,
+// with the number of consecutive failures in that scope. The scope is the call's lane,
+// unless an unrelated call has failed in the same way since EdgeOne last accepted a call
+// in a wider scope. Another lane widens the scope to the namespace, another namespace
+// widens it to the mode of the zone, and another namespace in another zone widens it to
+// the account. The requests of a single namespace therefore never make other namespaces
+// wait.
 func (q *Queue) AttributeFailure(call *Call, way string, now time.Time) (reach Scope, failures int) {
 	l, p := call.lane, call.lane.pool
 	for _, part := range call.Parts {
-		part.item.failed = now
+		part.item.failed = now // the task goes behind tasks that were queued before
 	}
 	ofAccount := q.failures.countFailure(way, call, now, isOtherTenantAndZone)
 	ofMode := p.failures.countFailure(way, call, now, isOtherTenant)
@@ -114,14 +121,16 @@ func (q *Queue) AttributeFailure(call *Call, way string, now time.Time) (reach S
 	return ScopeLane, ofLane.count
 }
 
-// deniedLanes is how many calls of a namespace may be refused in a mode of a zone before
-// all of its lanes there wait.
+// deniedLanes is the number of denied calls of a namespace in a mode of a zone after
+// which all of the namespace's lanes there back off.
 const deniedLanes = 4
 
-// AttributeDenial counts a call that EdgeOne refused for want of a permission, and says whom
-// that concerns: the lane, with its mode, headers and media segments; the mode in the
-// zone where neither headers nor media segments can be the reason, or another
-// namespace's call was refused in the same way.
+// AttributeDenial counts a call that EdgeOne refused for a missing permission, and
+// returns the affected scope. The scope is the lane, because the permission may exclude
+// its mode, its headers or its media segments. The scope is the mode of the zone if the
+// call has neither headers nor media segments, or if EdgeOne refused another namespace's
+// call in the same way. The scope is the namespace after deniedLanes denied calls in more
+// than one lane.
 func (q *Queue) AttributeDenial(call *Call, way string, now time.Time) (reach Scope, failures int) {
 	reach, _ = q.AttributeFailure(call, way, now)
 	p := call.lane.pool
@@ -134,8 +143,9 @@ func (q *Queue) AttributeDenial(call *Call, way string, now time.Time) (reach Sc
 	return reach, p.countDenials(way)
 }
 
-// countDenials is how often in a row a zone was refused in which nothing was ever
-// accepted: such a zone is tried less and less often.
+// countDenials returns the number of consecutive denials in a zone where EdgeOne has
+// never accepted a call; the operator retries such a zone less and less often. In any
+// other zone, it returns 1.
 func (p *zoneQuota) countDenials(way string) int {
 	if p.proven {
 		return 1
@@ -143,7 +153,7 @@ func (p *zoneQuota) countDenials(way string) int {
 	return p.failures[way].count
 }
 
-// clearFailures ends what was counted of failures where a call was accepted.
+// clearFailures resets the failure counts in all scopes of a call that EdgeOne accepted.
 func (q *Queue) clearFailures(call *Call, now time.Time) {
 	l := call.lane
 	q.failures, l.pool.failures, l.failures = nil, nil, nil

@@ -10,32 +10,37 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// BatchKey is what all targets of one call have in common.
+// BatchKey identifies a lane: it holds what all targets of one call have in common.
 type BatchKey struct {
 	ZoneID        string
 	Edge          bool
 	MediaSegments bool
-	Encode        string // EncodeUrl as "true" or "false", "" to leave it out
-	headers       string // in canonical form, so that lanes compare by ==
-	// lost keeps tasks whose calls were lost among themselves: if something in
-	// them makes calls fail, others do not share it.
+	Encode        string // EncodeUrl as "true" or "false"; "" omits it
+	headers       string // JSON in canonical form, so that == compares lanes
+	// lost is the number of lost calls in the task's status. Tasks with lost calls share
+	// calls only among themselves: if one of them makes calls fail, other tasks are not
+	// affected.
 	lost int32
-	// apart is the namespace that alone uses the lane, as it is kept apart; "" if all
-	// may.
+	// apart is the only namespace that uses the lane, if that namespace is separated from
+	// others; "" if all namespaces may use the lane.
 	apart string
 }
 
-// IsSameIgnoringTenant says whether calls of two lanes fetch URLs in the same way.
+// IsSameIgnoringTenant says whether calls of two lanes fetch URLs in the same way. It
+// ignores lost calls and the separation of namespaces.
 func (l BatchKey) IsSameIgnoringTenant(other BatchKey) bool {
 	l.lost, l.apart = other.lost, other.apart
 	return l == other
 }
 
-// SharesZone says whether calls of two lanes may be for the same zone: zone * is all.
+// SharesZone says whether calls of two lanes may be for the same zone. Zone * covers all
+// zones.
 func (l BatchKey) SharesZone(other BatchKey) bool {
 	return l.ZoneID == other.ZoneID || l.ZoneID == "*" || other.ZoneID == "*"
 }
 
+// batchKeyOf returns the lane of a task. The order of the headers and the case of their
+// names do not matter. A new run starts without lost calls.
 func batchKeyOf(task *v1alpha1.PrefetchTask) BatchKey {
 	lane := BatchKey{
 		ZoneID:        task.Spec.ZoneID,
@@ -47,13 +52,13 @@ func batchKeyOf(task *v1alpha1.PrefetchTask) BatchKey {
 	}
 	if len(task.Spec.Headers) > 0 {
 		headers := slices.Clone(task.Spec.Headers)
-		for i := range headers { // names that differ by case only are one header
+		for i := range headers { // names that differ only in case are the same header
 			headers[i].Name = textproto.CanonicalMIMEHeaderKey(headers[i].Name)
 		}
 		slices.SortStableFunc(headers, taskstate.CompareHeaderNames)
 		text, err := json.Marshal(headers)
 		if err != nil {
-			panic(err) // two strings each
+			panic(err) // marshalling pairs of strings cannot fail
 		}
 		lane.headers = string(text)
 	}
@@ -63,7 +68,7 @@ func batchKeyOf(task *v1alpha1.PrefetchTask) BatchKey {
 	return lane
 }
 
-// Headers are the headers that calls of the lane carry, sorted by name.
+// Headers returns the headers that calls of the lane carry, sorted by name.
 func (l BatchKey) Headers() []v1alpha1.HTTPHeader {
 	var headers []v1alpha1.HTTPHeader
 	if l.headers != "" {
@@ -74,7 +79,8 @@ func (l BatchKey) Headers() []v1alpha1.HTTPHeader {
 	return headers
 }
 
-// EncodeURL is the value of EncodeUrl that calls of the lane carry, nil for none.
+// EncodeURL returns the value of EncodeUrl that calls of the lane carry, or nil to omit
+// it.
 func (l BatchKey) EncodeURL() *bool {
 	if l.Encode == "" {
 		return nil
@@ -83,5 +89,6 @@ func (l BatchKey) EncodeURL() *bool {
 	return &encode
 }
 
-// isPlain says whether nothing but zone and mode can be refused of a lane.
+// isPlain says whether EdgeOne can refuse nothing about the lane except its zone and
+// mode.
 func (l BatchKey) isPlain() bool { return l.headers == "" && !l.MediaSegments }

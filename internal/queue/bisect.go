@@ -8,36 +8,38 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// suspectGroup is a part of a call that failed as a whole. It is tried apart from all others.
+// suspectGroup is a part of a call that failed as a whole. The queue tests it separately
+// from all other tasks.
 type suspectGroup []suspect
 
-// suspect is a task's part in a group. It counts only while the item's trial is
-// the one it was made for: an edit acquits, and may be followed by a new suspicion.
+// suspect is a task's part in a group. It counts only while its trial equals the trial of
+// the item: an edit of the task clears the suspicion, and a new suspicion may follow.
 type suspect struct {
 	item      *queueItem
 	trial     int
 	positions taskstate.Positions
-	tries     int // how often this single target could not be sent
+	tries     int // failed attempts to send this single target
 }
 
+// isCurrent says whether the suspicion still applies to the item.
 func (s suspect) isCurrent() bool { return s.trial == s.item.trial && !s.item.deleted }
 
-// BisectRejected tells that EdgeOne refused the whole call for something in it. The
-// tasks are halved, and then the targets of a single task, until what is wrong
-// stands alone; neighbours are submitted on the way. A call of one URL is not for
-// this: that URL's refusal is to be recorded, and Refused and Accepted told.
+// BisectRejected records that EdgeOne refused a whole call because of something in it.
+// The queue halves the tasks, and then the targets of a single task, until the cause is
+// isolated. The other targets are submitted on the way. For a call of one URL, record the
+// refusal in the status and call RecordRejection and RecordAccepted instead.
 func (q *Queue) BisectRejected(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Time) {
 	q.endBackOffs(call, now)
 	q.queueSuspectsFirst(call.lane, q.splitParts(call.Parts)...)
 	q.finishCall(call, tasks, now)
 }
 
-// BisectCutOff tells that the path to EdgeOne took a part of the call and not the whole: a
-// proxy limits the size of requests, say. What shared the call is tried again by
-// halves, behind all others. A single target that cannot be sent waits for itself
-// alone, longer each time.
+// BisectCutOff records that the network path to EdgeOne passed on a part of the call and
+// not the whole; for example, a proxy limits the size of requests. The queue tests the
+// halves of the call behind all other groups. A single target that cannot be sent waits
+// alone, twice as long after each attempt, up to maxPostponed.
 func (q *Queue) BisectCutOff(call *Call, tasks []*v1alpha1.PrefetchTask, why taskstate.Cause, now time.Time) {
-	if len(call.suspects) == 0 { // what its tasks have beyond the call does not wait for it
+	if len(call.suspects) == 0 { // other targets of the tasks do not wait for these
 		for _, part := range call.Parts {
 			if rest := taskstate.OpenPositions(part.Task).Minus(part.Positions); len(rest) > 0 {
 				q.queueSuspectsLast(call.lane, markSuspects([]CallPart{{part.Task, rest, part.item}}))
@@ -46,7 +48,7 @@ func (q *Queue) BisectCutOff(call *Call, tasks []*v1alpha1.PrefetchTask, why tas
 	}
 	if len(call.URLs) > 1 {
 		q.queueSuspectsLast(call.lane, q.splitParts(call.Parts)...)
-		q.lastTestAt = now // who stands in line goes first
+		q.lastTestAt = now // queued tasks go first
 		q.finishCall(call, tasks, now)
 		return
 	}
@@ -64,9 +66,9 @@ func (q *Queue) BisectCutOff(call *Call, tasks []*v1alpha1.PrefetchTask, why tas
 	q.finishCall(call, tasks, now)
 }
 
-// splitParts makes groups of what shared a call: of halves of the tasks, or of the
-// targets of the only task. All spellings of a URL are in one group, and a single URL
-// is one group.
+// splitParts splits a call into groups: the halves of its tasks, or the halves of the
+// targets of its only task. All spellings of a URL go to the same group, so a single URL
+// makes a single group.
 func (q *Queue) splitParts(parts []CallPart) []suspectGroup {
 	if n := len(parts); n > 1 {
 		return []suspectGroup{markSuspects(parts[:n/2]), markSuspects(parts[n/2:])}
@@ -75,6 +77,7 @@ func (q *Queue) splitParts(parts []CallPart) []suspectGroup {
 	urls := q.countDistinctURLs(part)
 	first, second := part, part
 	first.Positions, second.Positions = nil, nil
+	// order numbers the distinct URLs; the first half of them goes to the first group.
 	order := map[string]int{}
 	for _, i := range part.Positions {
 		u := q.limits.Normalize(targets[i])
@@ -93,7 +96,8 @@ func (q *Queue) splitParts(parts []CallPart) []suspectGroup {
 	return []suspectGroup{markSuspects([]CallPart{first}), markSuspects([]CallPart{second})}
 }
 
-// countDistinctURLs is how many URLs a part has, in however many spellings.
+// countDistinctURLs returns the number of URLs in a part. All spellings of a URL count
+// once.
 func (q *Queue) countDistinctURLs(part CallPart) int {
 	urls, targets := q.newURLSet(), taskstate.DistinctTargets(part.Task)
 	for _, i := range part.Positions {
@@ -102,7 +106,8 @@ func (q *Queue) countDistinctURLs(part CallPart) int {
 	return urls.len()
 }
 
-// markSuspects makes a group of parts. An item is out of line while it is in a group.
+// markSuspects makes a group of parts. While an item is in a group, it is not in its
+// namespace queue.
 func markSuspects(parts []CallPart) suspectGroup {
 	g := make(suspectGroup, len(parts))
 	for i, part := range parts {
@@ -112,19 +117,20 @@ func markSuspects(parts []CallPart) suspectGroup {
 	return g
 }
 
-// queueSuspectsFirst puts groups first in the lane's list of what is to be tried: what a
-// rejection concerns is found out soonest that way.
+// queueSuspectsFirst puts groups ahead of all others in the lane. This order isolates the
+// cause of a rejection soonest.
 func (q *Queue) queueSuspectsFirst(l *laneState, groups ...suspectGroup) {
 	l.suspects = slices.Concat(groups, l.suspects)
 	q.listLaneWithSuspects(l)
 }
 
-// queueSuspectsLast puts groups behind all others that are to be tried in the lane.
+// queueSuspectsLast puts groups behind all others in the lane.
 func (q *Queue) queueSuspectsLast(l *laneState, groups ...suspectGroup) {
 	l.suspects = append(l.suspects, groups...)
 	q.listLaneWithSuspects(l)
 }
 
+// listLaneWithSuspects adds the lane to the rotation of lanes with suspects, once.
 func (q *Queue) listLaneWithSuspects(l *laneState) {
 	if !l.suspectsListed {
 		l.suspectsListed = true
@@ -132,14 +138,15 @@ func (q *Queue) listLaneWithSuspects(l *laneState) {
 	}
 }
 
-// postponeGroup has a group tried at a time, behind all others.
+// postponeGroup keeps a group from being tested until a time, and then puts it behind all
+// others.
 func (q *Queue) postponeGroup(l *laneState, g suspectGroup, until time.Time) {
 	l.setAsideGroup(&g)
 	q.runAt(until, func(time.Time) { q.resumeGroup(l, &g) })
 }
 
-// setAsideBlocked sets the members of a group aside that share a URL with a call of unknown
-// outcome, until that is settled, and returns the others.
+// setAsideBlocked sets aside the members of a group that share a URL with a call of
+// unknown outcome, until that call is settled. It returns the other members.
 func (q *Queue) setAsideBlocked(l *laneState, g suspectGroup) (free suspectGroup) {
 	blocked := map[*reservation]suspectGroup{}
 	for _, s := range g {
@@ -156,7 +163,7 @@ func (q *Queue) setAsideBlocked(l *laneState, g suspectGroup) (free suspectGroup
 	return free
 }
 
-// setAsideGroup keeps a group from being tried until it is resumed.
+// setAsideGroup keeps a group from being tested until resumeGroup.
 func (l *laneState) setAsideGroup(g *suspectGroup) {
 	if l.postponed == nil {
 		l.postponed = map[*suspectGroup]bool{}
@@ -170,12 +177,13 @@ func (q *Queue) resumeGroup(l *laneState, g *suspectGroup) {
 	q.queueSuspectsLast(l, *g)
 }
 
-// maxLanesScanned bounds what one decision costs where many lanes have suspects that
-// have to wait.
+// maxLanesScanned bounds the cost of one decision when many lanes have suspects that must
+// wait.
 const maxLanesScanned = 256
 
-// planNextTest decides about the next group to try, lane by lane in turn, or says when
-// one may be tried: at most a quarter of the account's calls go to what others did wrong.
+// planNextTest plans a test of the next group, lane by lane in turn, or returns when the
+// next test is allowed. Tests use at most a quarter of the account's calls, so that the
+// faults of some tasks do not slow down all others.
 func (q *Queue) planNextTest(now time.Time) (decision Decision, found bool, at time.Time) {
 	at = q.lastTestAt.Add(4 * time.Second / time.Duration(max(1, q.limits.QPS)))
 	for range min(len(q.lanesWithSuspects), maxLanesScanned) {
@@ -205,13 +213,15 @@ func (q *Queue) planNextTest(now time.Time) (decision Decision, found bool, at t
 			return Decision{Call: call}, true, at
 		}
 	}
+	// Some lanes were not scanned: continue soon.
 	if len(q.lanesWithSuspects) > maxLanesScanned {
 		return Decision{}, false, now.Add(50 * time.Millisecond)
 	}
 	return Decision{}, false, time.Time{}
 }
 
-// planGroup makes a call of the first group of a lane that has something to try.
+// planGroup plans a call of the lane's first group that has something to test. It waits
+// while a member of the group is in another call.
 func (q *Queue) planGroup(l *laneState, now time.Time) *Call {
 	for len(l.suspects) > 0 {
 		g := l.suspects[0]
@@ -226,7 +236,8 @@ func (q *Queue) planGroup(l *laneState, now time.Time) *Call {
 	return nil
 }
 
-// planTestCall makes a call of a group, or records its refusal where that is known.
+// planTestCall plans a call of a group. If EdgeOne is known to refuse some of the group's
+// targets, it returns a refusal of those targets instead.
 func (q *Queue) planTestCall(l *laneState, g suspectGroup, now time.Time) *Call {
 	g = q.setAsideBlocked(l, slices.DeleteFunc(g, func(s suspect) bool { return !s.isCurrent() }))
 	refusal := &Call{Lane: l.BatchKey, lane: l}
@@ -237,7 +248,7 @@ func (q *Queue) planTestCall(l *laneState, g suspectGroup, now time.Time) *Call 
 		}
 	}
 	if len(refusal.Parts) > 0 {
-		q.queueSuspectsFirst(l, g) // what is not refused comes next
+		q.queueSuspectsFirst(l, g) // the other targets come next
 		return refusal
 	}
 	call := &Call{Lane: l.BatchKey, lane: l, test: true, Sequence: q.sequence}
@@ -248,7 +259,7 @@ func (q *Queue) planTestCall(l *laneState, g suspectGroup, now time.Time) *Call 
 			call.suspects = append(call.suspects, s)
 			continue
 		}
-		if urls.len() >= size { // the zone takes less than it did
+		if urls.len() >= size { // the zone accepts fewer URLs per call than before
 			q.queueSuspectsFirst(l, g[i:])
 			break
 		}
@@ -269,8 +280,9 @@ func (q *Queue) planTestCall(l *laneState, g suspectGroup, now time.Time) *Call 
 	return call
 }
 
-// clearGroup takes the members of a group off suspicion as far as the group goes.
-// Those under no other suspicion stand in line again, unless their call does that.
+// clearGroup clears the members of a group of this suspicion. A member that is under no
+// other suspicion returns to its namespace queue, unless it is in a call: the end of that
+// call returns it.
 func (q *Queue) clearGroup(g suspectGroup, now time.Time) {
 	for _, s := range g {
 		if !s.isCurrent() {
@@ -282,7 +294,8 @@ func (q *Queue) clearGroup(g suspectGroup, now time.Time) {
 	}
 }
 
-// clearSuspect takes an item off all suspicion: what it asks for has changed.
+// clearSuspect clears an item of all suspicions, because what its task asks for has
+// changed. The new trial number makes the item's existing groups ignore it.
 func (q *Queue) clearSuspect(it *queueItem) {
 	it.suspectGroups, it.backOff, it.verdict = 0, backOff{}, rejectionRecord{}
 	it.trial++
@@ -290,15 +303,16 @@ func (q *Queue) clearSuspect(it *queueItem) {
 
 // rejectionRecord is what EdgeOne's answers say about a task as a whole.
 type rejectionRecord struct {
-	way, url string // of the first target that was refused alone
-	taken    bool   // EdgeOne took a target: the task as a whole is not refused
-	refusal  string // why EdgeOne would refuse each target; "" if it may take some
+	way, url string // of the first target that EdgeOne refused alone
+	taken    bool   // EdgeOne accepted a target, so it does not refuse the whole task
+	refusal  string // why EdgeOne would refuse every target; "" if it may accept some
 }
 
-// RecordRejection tells that EdgeOne refused the only URL of a call. Where it complains of the
-// request and not of a target, what is wrong may be what all targets of the task
-// share, such as a header. Two different URLs refused in the same way, and none
-// accepted, are evidence for that: then the others are refused without asking.
+// RecordRejection records that EdgeOne refused the only URL of a call. If EdgeOne's error
+// is about the request and not about a target, the cause may be something that all
+// targets of the task share, such as a header. Two different URLs that EdgeOne refused in
+// the same way, with no URL accepted, are evidence for such a cause: the queue then
+// refuses the other targets without a call.
 func (q *Queue) RecordRejection(call *Call, way, message string, aboutTarget bool) {
 	call.refused = true
 	for _, part := range call.Parts {
@@ -315,9 +329,10 @@ func (q *Queue) RecordRejection(call *Call, way, message string, aboutTarget boo
 	}
 }
 
-// reverseSuspects has the groups of an item tried in the reverse order. Halving finds neighbours
-// one after the other, and neighbours may well be wrong in the same way. The witness for
-// the rest is looked for where most of the rest is.
+// reverseSuspects reverses the order in which the queue tests the groups of an item.
+// Bisection isolates neighbors one after the other, and neighbors may share the same
+// fault. The reversed order takes the second witness from where most of the remaining
+// targets are.
 func (l *laneState) reverseSuspects(it *queueItem) {
 	var at []int
 	for i, g := range l.suspects {
@@ -330,8 +345,8 @@ func (l *laneState) reverseSuspects(it *queueItem) {
 	}
 }
 
-// splitRejected splits an item's open positions into those that may be asked for and those
-// that EdgeOne is known to refuse, with its words.
+// splitRejected splits an item's open positions into the positions that a call may
+// contain and the positions that EdgeOne is known to refuse, with EdgeOne's message.
 func (q *Queue) splitRejected(it *queueItem, l *laneState, open taskstate.Positions, targets []string, now time.Time) (rest, bad taskstate.Positions, message string) {
 	if it.verdict.refusal != "" {
 		return nil, taskstate.OpenPositions(it.task), it.verdict.refusal

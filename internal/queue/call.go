@@ -8,36 +8,38 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// Call is one planned call. Its tasks are out of the queue until it is told what
-// became of it by Accepted, Lost, Rejected or Released.
+// Call is one planned call. Its tasks are out of the queue until RecordAccepted,
+// TrackLostCall, BisectRejected, BisectCutOff or RecordReleased records the outcome.
 type Call struct {
 	Lane  BatchKey
 	Parts []CallPart
-	// URLs are the distinct targets of all parts.
+	// URLs are the distinct targets of all parts, each in the spelling to send.
 	URLs []string
-	// Refusal is why EdgeOne would refuse these targets, if that is known.
+	// Refusal is why EdgeOne would refuse these targets, if that is known. The targets
+	// are then recorded as refused without a request.
 	Refusal string
 	// Planned is when the call was planned.
 	Planned time.Time
-	// Sequence orders calls that are planned and wait for a slot: the lowest goes first.
+	// Sequence orders planned calls that wait for a slot: the lowest goes first.
 	Sequence int64
 
 	lane     *laneState
-	test     bool         // it tries suspects
-	suspects suspectGroup // those
-	probe    bool         // it tries whether the account works again
+	test     bool         // it tests suspects
+	suspects suspectGroup // the suspects that it tests
+	probe    bool         // it checks whether the account works again
 	refused  bool         // EdgeOne refused its only URL
 }
 
-// CallPart is what a task has in a call.
+// CallPart is a task's share of a call: the positions of its targets.
 type CallPart struct {
 	Task      *v1alpha1.PrefetchTask
 	Positions taskstate.Positions
 	item      *queueItem
 }
 
-// fillCall makes a call of the lane, starting with the given strand's oldest task and
-// going on with the lane's namespaces in turn.
+// fillCall plans a call of the lane. It starts with the oldest task of the given
+// namespace queue and continues with the lane's namespaces in turn. If EdgeOne is known
+// to refuse targets of the first task, it returns a refusal instead.
 func (q *Queue) fillCall(first *namespaceQueue, now time.Time) *Call {
 	l := first.lane
 	call := &Call{Lane: l.BatchKey, lane: l}
@@ -58,10 +60,10 @@ func (q *Queue) fillCall(first *namespaceQueue, now time.Time) *Call {
 		}
 		open, bad, message := q.splitRejected(it, l, open, targets, now)
 		if len(bad) > 0 && len(call.Parts) > 0 || len(bad) == 0 && len(refusal.Parts) > 0 {
-			break // its turn comes right after this call
+			break // a call and a refusal do not mix; this task comes next
 		}
 		if urls.len() >= size && (len(bad) > 0 || !urls.contains(targets[open[0]])) {
-			break // the call is full, and only takes those who want what it has
+			break // the call is full and accepts only tasks that want its URLs
 		}
 		if len(bad) > 0 {
 			if !refusal.addRefused(it, bad, message) {
@@ -77,12 +79,12 @@ func (q *Queue) fillCall(first *namespaceQueue, now time.Time) *Call {
 	return q.startFilled(call, refusal, now)
 }
 
-// startFilled returns the call or the refusal that was filled, nil if neither was.
+// startFilled returns the call or the refusal that was filled, or nil if neither was.
 func (q *Queue) startFilled(call, refusal *Call, now time.Time) *Call {
 	l := call.lane
 	switch {
 	case len(refusal.Parts) > 0:
-		return refusal // asks for nothing, so the lane is not busy
+		return refusal // nothing is sent, so the lane is not busy
 	case len(call.Parts) == 0:
 		q.refreshLane(l, now)
 		q.dropLane(l, now)
@@ -94,8 +96,9 @@ func (q *Queue) startFilled(call, refusal *Call, now time.Time) *Call {
 	return call
 }
 
-// maxTasks returns how many tasks a call of the lane may have. Calls that were lost lately
-// halve it. A probe costs one claim, not 500: the trouble may not be over.
+// maxTasks returns how many tasks a call of the lane may have. Each recently lost call
+// halves the number. A probe has one task, because the trouble may not be over: it costs
+// one claim, not 500.
 func (q *Queue) maxTasks(l *laneState) int {
 	if slices.ContainsFunc(q.activeBackOffs(l), func(h *backOff) bool { return h.probe }) {
 		return 1
@@ -103,8 +106,8 @@ func (q *Queue) maxTasks(l *laneState) int {
 	return max(1, q.tasksPerCall()>>l.lost)
 }
 
-// nextItem returns the oldest task of the namespace whose turn it is, nil if no task waits in
-// the lane. The namespace goes behind the others.
+// nextItem returns the oldest task of the namespace whose turn it is, or nil if no task
+// waits in the lane. The namespace goes behind the others.
 func (l *laneState) nextItem() *queueItem {
 	for len(l.queues) > 0 {
 		s := l.rotation[0]
@@ -118,8 +121,8 @@ func (l *laneState) nextItem() *queueItem {
 	return nil
 }
 
-// startProbes lets a call of the lane probe for the end of the trouble of its mode and of its
-// tenant. Until it ends, no other lane of theirs is tried.
+// startProbes makes a call of the lane the probe for its mode and its tenant, if they
+// recover from a back-off. Until the probe ends, their other lanes make no calls.
 func (q *Queue) startProbes(l *laneState, now time.Time) {
 	if l.pool.backOff.probe {
 		l.pool.prober = l
@@ -131,8 +134,8 @@ func (q *Queue) startProbes(l *laneState, now time.Time) {
 	}
 }
 
-// addRefused adds targets that EdgeOne is known to refuse. What it refuses in other
-// words does not fit in.
+// addRefused adds targets that EdgeOne is known to refuse. It returns false if their
+// message differs from that of the call, because a call has one message.
 func (c *Call) addRefused(it *queueItem, bad taskstate.Positions, message string) bool {
 	if len(c.Parts) > 0 && c.Refusal != message {
 		return false
@@ -143,9 +146,9 @@ func (c *Call) addRefused(it *queueItem, bad taskstate.Positions, message string
 	return true
 }
 
-// addPart puts as many of the item's open targets into the call as fit. A URL that is
-// in it already, whatever way it is written in, costs nothing: the first spelling
-// is sent. It returns the positions.
+// addPart adds as many of the item's open targets as fit to the call and returns their
+// positions. A URL that the call already contains in any spelling takes no space: the
+// first spelling is sent.
 func (c *Call) addPart(it *queueItem, open taskstate.Positions, targets []string, urls urlSet, size int) taskstate.Positions {
 	part := CallPart{Task: it.task, item: it}
 	for _, i := range open {
@@ -163,7 +166,7 @@ func (c *Call) addPart(it *queueItem, open taskstate.Positions, targets []string
 	return part.Positions
 }
 
-// urlSet is a set of URLs, in which all spellings of one are one.
+// urlSet is a set of URLs in which all spellings of a URL are one element.
 type urlSet struct {
 	normalize func(string) string
 	seen      map[string]bool

@@ -17,23 +17,25 @@ type queueItem struct {
 	task   *v1alpha1.PrefetchTask // the newest version seen
 	lane   *laneState
 	joined time.Time       // when it came into the queue
-	since  time.Time       // when it joined the lane's line: see queuedSince; of a task whose call was lost: after that was found out
-	queue  *namespaceQueue // where it stands in line; nil while it does not
-	index  int             // in the strand's heap
+	since  time.Time       // its age in the lane: see queuedSince; after a lost call, when it changed lanes
+	queue  *namespaceQueue // where it waits; nil while it does not
+	index  int             // in the heap of its namespace queue
 
-	inFlight      bool // in a call that has not come back
-	deleted       bool // while in flight
+	inFlight      bool // in a call that has not returned
+	deleted       bool // left the queue, or its task was deleted in flight
 	blocked       bool // waits for a claim that may have one of its URLs
-	suspectGroups int  // in how many groups of suspects it is; out of line if any
-	trial         int  // tells those groups from earlier ones
-	reportQueued  bool // stands in the list of those to be told something at once
+	suspectGroups int  // number of suspect groups with it; above 0, it is in no namespace queue
+	trial         int  // distinguishes these groups from earlier ones
+	reportQueued  bool // is in reportsDue
 
 	postponed postponement
-	failed    time.Time // when its last call failed: it goes behind those who came before
-	backOff   backOff   // of a target that cannot be sent
+	failed    time.Time // when its last call failed: it goes behind tasks queued before
+	backOff   backOff   // for a target that cannot be sent
 	verdict   rejectionRecord
 }
 
+// isOlder orders items by age. Name and namespace break ties, so that the order is
+// stable.
 func isOlder(a, b *queueItem) bool {
 	return cmp.Or(
 		a.since.Compare(b.since),
@@ -42,28 +44,29 @@ func isOlder(a, b *queueItem) bool {
 	) < 0
 }
 
-// laneState is a Lane with those who wait in it, by namespace.
+// laneState is a lane with the tasks that wait in it, by namespace.
 type laneState struct {
 	BatchKey
 	pool   *zoneQuota
-	tenant *tenantState               // whose own lane it is, if any
-	queues map[string]*namespaceQueue // those with tasks
-	// rotation has the namespaces of the lane, taken in turn to fill a call, and
-	// strands that ran empty until they are skipped.
+	tenant *tenantState               // the namespace that has the lane to itself, if any
+	queues map[string]*namespaceQueue // only those with tasks
+	// rotation holds the lane's namespace queues in the order in which they fill a call.
+	// A queue that became empty stays until it is skipped.
 	rotation []*namespaceQueue
 
-	inFlight       bool // a call is unanswered: what arrives meanwhile shares the next
+	inFlight       bool // a call is unanswered: tasks that arrive now share the next one
 	backOff        backOff
-	ready          bool // its strands are offered to their namespaces
+	ready          bool // its namespace queues are offered to their namespaces
 	unknownCalls   int  // calls of unknown outcome
 	failures       failureCounts
-	suspects       []suspectGroup         // what shared a call that failed, to be sent apart
-	testInFlight   bool                   // a group of suspects is under way
-	suspectsListed bool                   // it stands in the list of lanes with suspects
-	postponed      map[*suspectGroup]bool // groups that are to be tried later
+	suspects       []suspectGroup         // parts of failed calls, to be tested separately
+	testInFlight   bool                   // a test is in flight
+	suspectsListed bool                   // is in lanesWithSuspects
+	postponed      map[*suspectGroup]bool // groups that were set aside
 }
 
-// namespaceQueue is one namespace's line in a lane, oldest first.
+// namespaceQueue holds one namespace's waiting tasks in a lane, as a heap with the oldest
+// first.
 type namespaceQueue struct {
 	lane      *laneState
 	namespace *namespaceState
@@ -91,17 +94,17 @@ func (s *namespaceQueue) Pop() any {
 	return it
 }
 
-// namespaceState holds the strands of its ready lanes, the one with the oldest task
-// first.
+// namespaceState holds the namespace queues of its ready lanes, as a heap. The queue with
+// the oldest task comes first.
 type namespaceState struct {
 	name        string
 	readyQueues []*namespaceQueue
 	sequence    int64 // of its next call
-	since       int64 // orders namespaces of the same turn: the one goes first that has waited longer
-	index       int   // in the line; -1 while it is not in it
+	since       int64 // orders namespaces with the same sequence: the longest-waiting goes first
+	index       int   // in readyNamespaces; -1 while it is not there
 
-	queueCount int       // in all lanes
-	idleSince  time.Time // when the last one went
+	queueCount int       // namespace queues in all lanes
+	idleSince  time.Time // when the last of them became empty
 }
 
 func (n *namespaceState) Len() int { return len(n.readyQueues) }
@@ -126,7 +129,7 @@ func (n *namespaceState) Pop() any {
 	return s
 }
 
-// enqueueItem puts the item in line.
+// enqueueItem puts the item into its namespace queue, which it creates if necessary.
 func (q *Queue) enqueueItem(it *queueItem) {
 	l := it.lane
 	s := l.queues[it.key.Namespace]
@@ -148,7 +151,7 @@ func (q *Queue) enqueueItem(it *queueItem) {
 	q.offerQueue(s)
 }
 
-// removeFromLine removes the item from its line.
+// removeFromLine removes the item from its namespace queue.
 func (q *Queue) removeFromLine(it *queueItem) {
 	s := it.queue
 	if s == nil {
@@ -157,7 +160,8 @@ func (q *Queue) removeFromLine(it *queueItem) {
 	heap.Remove(s, it.index)
 	if len(s.items) == 0 {
 		if s.index >= 0 {
-			// The heap compares heads, so an empty strand must leave by position.
+			// The namespace's heap compares the oldest items, so an empty queue must
+			// leave by its index.
 			s.items = append(s.items, it)
 			heap.Remove(s.namespace, s.index)
 			s.items = s.items[:0]
@@ -173,15 +177,16 @@ func (q *Queue) removeFromLine(it *queueItem) {
 	q.offerQueue(s)
 }
 
-// dropEmptyQueues forgets empty strands, once they are the most: to look for one at each
-// time would make a call of many namespaces cost their square.
+// dropEmptyQueues removes empty namespace queues from the rotation once they are the
+// majority. A search after each removal would make the cost of a call quadratic in the
+// number of its namespaces.
 func (l *laneState) dropEmptyQueues() {
 	if len(l.rotation) > 2*len(l.queues)+16 || len(l.queues) == 0 {
 		l.rotation = slices.DeleteFunc(l.rotation, func(s *namespaceQueue) bool { return len(s.items) == 0 })
 	}
 }
 
-// offerQueue lets the namespace choose the strand, while its lane is ready.
+// offerQueue offers the namespace queue to its namespace while the lane is ready.
 func (q *Queue) offerQueue(s *namespaceQueue) {
 	switch {
 	case !s.lane.ready || len(s.items) == 0:
@@ -189,22 +194,23 @@ func (q *Queue) offerQueue(s *namespaceQueue) {
 		heap.Fix(s.namespace, s.index)
 	default:
 		heap.Push(s.namespace, s)
-		if len(s.namespace.readyQueues) == 1 { // it saves no turns for later while it has nothing to submit
+		if len(s.namespace.readyQueues) == 1 { // an idle namespace saves up no turns
 			q.enqueueNamespace(s.namespace, max(s.namespace.sequence, q.sequence))
 		}
 	}
 }
 
-// idleNamespace is a namespace that nothing waits of, since a time.
+// idleNamespace is a namespace that has had no waiting tasks since a time.
 type idleNamespace struct {
 	*namespaceState
 	since time.Time
 }
 
-// idleMemory is for how long the turn of a namespace is remembered that nothing waits of:
-// one that came back sooner would have its next turn too early.
+// idleMemory is how long the queue remembers the turn of an idle namespace. A namespace
+// that is forgotten and returns sooner would have its next turn too early.
 const idleMemory = time.Minute
 
+// dropIdleNamespaces forgets the namespaces that have been idle for idleMemory.
 func (q *Queue) dropIdleNamespaces(now time.Time) {
 	for len(q.idle) > 0 && now.Sub(q.idle[0].since) >= idleMemory {
 		ns := q.idle[0]
@@ -215,8 +221,8 @@ func (q *Queue) dropIdleNamespaces(now time.Time) {
 	}
 }
 
-// namespaceHeap has the namespaces with something ready, and those that have run empty until
-// they come first.
+// namespaceHeap holds the namespaces with a ready queue, the lowest sequence first. A
+// namespace that became empty stays until it comes first.
 type namespaceHeap []*namespaceState
 
 func (l namespaceHeap) Len() int { return len(l) }
@@ -241,7 +247,7 @@ func (l *namespaceHeap) Pop() any {
 	return ns
 }
 
-// enqueueNamespace puts a namespace where its next turn belongs.
+// enqueueNamespace puts a namespace at the position of its next turn.
 func (q *Queue) enqueueNamespace(ns *namespaceState, turn int64) {
 	q.arrivals++
 	ns.sequence, ns.since = turn, q.arrivals
@@ -252,7 +258,8 @@ func (q *Queue) enqueueNamespace(ns *namespaceState, turn int64) {
 	}
 }
 
-// firstNamespace is the namespace whose turn comes next, nil if none has anything ready.
+// firstNamespace returns the namespace whose turn is next, or nil if none has a ready
+// queue.
 func (q *Queue) firstNamespace() *namespaceState {
 	for len(q.readyNamespaces) > 0 {
 		if ns := q.readyNamespaces[0]; len(ns.readyQueues) > 0 {
@@ -263,7 +270,8 @@ func (q *Queue) firstNamespace() *namespaceState {
 	return nil
 }
 
-// setLaneReady offers or withdraws all strands of a lane.
+// setLaneReady offers all namespace queues of a lane to their namespaces, or withdraws
+// them.
 func (q *Queue) setLaneReady(l *laneState, ready bool) {
 	if l.ready == ready {
 		return

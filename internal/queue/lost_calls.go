@@ -9,17 +9,18 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// lostCall is what shared a call of unknown outcome. Once it is known that EdgeOne did
-// not execute the call, its tasks are tried again by halves, as after a rejection: one
-// of them may be what makes calls fail. After a restart the number of lost calls in
-// their status keeps them apart from others.
+// lostCall holds the tasks of a call of unknown outcome. Once the operator knows that
+// EdgeOne did not execute the call, the queue bisects its tasks as after a rejection: one
+// of them may be what makes calls fail. After a restart, the number of lost calls in
+// their status keeps these tasks apart from others.
 type lostCall struct {
 	parts []lostPart
 	open  map[types.NamespacedName]bool // tasks that still carry the claim
 	at    time.Time
-	due   bool // to be split soon
+	due   bool // a timer will split the call soon
 }
 
+// lostPart is a task's share of a lost call, with the run that the call was for.
 type lostPart struct {
 	key       types.NamespacedName
 	uid       types.UID
@@ -32,10 +33,11 @@ func (p lostPart) isSameRun(task *v1alpha1.PrefetchTask) bool {
 	return task.UID == p.uid && task.Status.Run == p.run && !taskstate.IsNewRun(task)
 }
 
-// splitPatience is how long tasks that are settled wait for the others of their call.
+// splitPatience is how long settled tasks wait for the other tasks of their call.
 const splitPatience = 10 * time.Second
 
-// TrackLostCall tells that nobody knows what became of the call. Its tasks keep their claim.
+// TrackLostCall records that the outcome of the call is unknown. Its tasks keep their
+// claim. The call counts towards maxUnknownCalls of its lane, unless it is a test.
 func (q *Queue) TrackLostCall(call *Call, claimID string, tasks []*v1alpha1.PrefetchTask, now time.Time) {
 	q.ReserveURLs(claimID, call.Lane.ZoneID, call.URLs, now)
 	lost := &lostCall{open: map[types.NamespacedName]bool{}, at: now}
@@ -61,8 +63,9 @@ func (q *Queue) TrackLostCall(call *Call, claimID string, tasks []*v1alpha1.Pref
 	q.finishCall(call, tasks, now)
 }
 
-// splitLane is the lane that a call of unknown outcome counts in: where all tasks are of
-// one namespace, that which it has for itself.
+// splitLane returns the lane in which a call of unknown outcome counts. If all tasks are
+// in one namespace, it is that namespace's own lane, so that the shared lane stays
+// usable.
 func (q *Queue) splitLane(call *Call) *laneState {
 	key := call.Lane
 	if names := call.namespaces(); len(names) == 1 {
@@ -71,7 +74,8 @@ func (q *Queue) splitLane(call *Call) *laneState {
 	return q.laneForKey(key)
 }
 
-// settlePart notes that a task of a lost call carries its claim no more.
+// settlePart records that a task of a lost call no longer carries its claim. The queue
+// splits the call when all of its tasks are settled, or splitPatience after the first.
 func (q *Queue) settlePart(key types.NamespacedName, now time.Time) {
 	id := q.holders[key].claim
 	lost := q.lostCalls[id]
@@ -93,9 +97,8 @@ func (q *Queue) settlePart(key types.NamespacedName, now time.Time) {
 	}
 }
 
-// markListAway notes that the list of a task of a call that was not executed is out of memory:
-// the others of its call do not wait for it. markListLoaded has it tried by halves when the
-// list is here again.
+// markListAway records that the target list of a task from an unexecuted call is no
+// longer in memory. The other tasks of the call do not wait for it.
 func (q *Queue) markListAway(key types.NamespacedName) {
 	lost := q.returnedCalls[key]
 	if lost == nil {
@@ -109,6 +112,8 @@ func (q *Queue) markListAway(key types.NamespacedName) {
 	}
 }
 
+// markListLoaded queues such a task for bisection once its target list is in memory
+// again.
 func (q *Queue) markListLoaded(key types.NamespacedName) {
 	if lost := q.awaitingLists[key]; lost != nil {
 		delete(q.awaitingLists, key)
@@ -117,7 +122,7 @@ func (q *Queue) markListLoaded(key types.NamespacedName) {
 	}
 }
 
-// bisectSettledCalls makes groups of the tasks of calls that were not executed.
+// bisectSettledCalls splits all calls in settledCalls into suspect groups.
 func (q *Queue) bisectSettledCalls(now time.Time) {
 	for len(q.settledCalls) > 0 {
 		lost := q.settledCalls[0]
@@ -126,8 +131,8 @@ func (q *Queue) bisectSettledCalls(now time.Time) {
 	}
 }
 
-// takeUnexecuted returns the parts of a call that was not executed, as far as their tasks still
-// wait for the same targets, and as groups what else these tasks wait for.
+// takeUnexecuted returns the parts of an unexecuted call whose tasks still wait for the
+// same targets. It returns the other open targets of these tasks as groups.
 func (q *Queue) takeUnexecuted(lost *lostCall, now time.Time) (parts []CallPart, others []suspectGroup) {
 	for _, part := range lost.parts {
 		it := q.items[part.key]
@@ -155,15 +160,16 @@ func (q *Queue) takeUnexecuted(lost *lostCall, now time.Time) (parts []CallPart,
 	return parts, others
 }
 
-// bisectLostCall makes groups of suspects of the tasks of a call that was not executed.
+// bisectLostCall splits an unexecuted call into suspect groups. A single URL whose calls
+// are lost repeatedly is not tested at once, but 2 × SettleTime after the lost call.
 func (q *Queue) bisectLostCall(lost *lostCall, now time.Time) {
 	parts, others := q.takeUnexecuted(lost, now)
 	if len(parts) == 0 {
 		return
 	}
-	q.lastTestAt = now // who stands in line goes first
+	q.lastTestAt = now // queued tasks go first
 	for _, part := range parts {
-		part.item.lane = q.laneForKey(part.item.lane.BatchKey) // nobody used it, so it may have been forgotten
+		part.item.lane = q.laneForKey(part.item.lane.BatchKey) // an unused lane may have been dropped
 	}
 	l := parts[0].item.lane
 	q.queueSuspectsLast(l, others...)

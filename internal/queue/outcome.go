@@ -7,9 +7,9 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// RecordAccepted tells that EdgeOne took the call and charged so many URLs, or that
-// its refusal is recorded. Tasks are the newest versions by part, nil where a
-// task is gone.
+// RecordAccepted records that EdgeOne accepted the call and charged that many URLs, or
+// that the call's known refusal is in the statuses. tasks holds the newest version of
+// each part's task, or nil if the task is gone.
 func (q *Queue) RecordAccepted(call *Call, tasks []*v1alpha1.PrefetchTask, charged int, now time.Time) {
 	if p := call.lane.pool; call.Refusal == "" {
 		p.chargeCall(charged, len(call.URLs), q.limits.Batch)
@@ -17,9 +17,11 @@ func (q *Queue) RecordAccepted(call *Call, tasks []*v1alpha1.PrefetchTask, charg
 		if !call.refused {
 			q.clearFailures(call, now)
 		}
+		// A call at the limit was claimed in time: allow more tasks again.
 		if q.taskLimit > 0 && len(call.Parts) >= q.taskLimit {
 			q.taskLimit *= 2
 		}
+		// The call shows that the trouble is over.
 		if p.backOff.Reason != "" && !p.backOff.isActive(now) {
 			p.backOff, p.prober = backOff{}, nil
 			q.refreshMode(p, now)
@@ -32,14 +34,14 @@ func (q *Queue) RecordAccepted(call *Call, tasks []*v1alpha1.PrefetchTask, charg
 	q.finishCall(call, tasks, now)
 }
 
-// LimitTasksPerCall tells that claiming the call's tasks took so long that its signature
+// LimitTasksPerCall records that claiming the call's tasks took too long: the signature
 // was too old to send. Calls get smaller until the API server keeps up.
 func (q *Queue) LimitTasksPerCall(call *Call) {
 	q.taskLimit = max(1, len(call.Parts)/2)
 }
 
-// endBackOffs ends what is remembered of trouble with the account and the lane: the
-// call reached EdgeOne. A hold that another call has brought since goes on.
+// endBackOffs forgets the expired back-offs of the account and the lane, because the call
+// reached EdgeOne. A back-off that another call has caused since then continues.
 func (q *Queue) endBackOffs(call *Call, now time.Time) {
 	if !q.accountBackOff.isActive(now) {
 		q.accountBackOff = backOff{}
@@ -49,19 +51,19 @@ func (q *Queue) endBackOffs(call *Call, now time.Time) {
 	}
 }
 
-// RecordReleased tells that the call was certainly not executed.
+// RecordReleased records that EdgeOne certainly did not execute the call.
 func (q *Queue) RecordReleased(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Time) {
-	if call.suspects != nil { // suspects are not cleared by a call that was not made
+	if call.suspects != nil { // a call that was not executed clears no suspects
 		q.queueSuspectsFirst(call.lane, call.suspects)
 		call.suspects = nil
 	}
 	q.finishCall(call, tasks, now)
 }
 
-// finishCall takes the tasks of a call back.
+// finishCall returns the tasks of a call to the queue.
 func (q *Queue) finishCall(call *Call, tasks []*v1alpha1.PrefetchTask, now time.Time) {
 	l := call.lane
-	q.MarkSent(call) // or its turn is over without: its namespace has had it, and falls no further behind
+	q.MarkSent(call) // even if nothing was sent: the namespace has had its turn
 	q.endProbes(call, now)
 	q.clearGroup(call.suspects, now)
 	switch {
@@ -77,7 +79,7 @@ func (q *Queue) finishCall(call *Call, tasks []*v1alpha1.PrefetchTask, now time.
 	q.dropLane(l, now)
 }
 
-// endProbes ends what the call probed for.
+// endProbes ends the probes of the call, so that other lanes may make calls again.
 func (q *Queue) endProbes(call *Call, now time.Time) {
 	l := call.lane
 	if call.probe {
@@ -96,8 +98,8 @@ func (q *Queue) endProbes(call *Call, now time.Time) {
 	}
 }
 
-// returnItem takes the task of a part of a call back, as its newest version says; nil is a task
-// that is gone.
+// returnItem returns the task of a part to the queue. task is its newest version, or nil
+// if the task is gone.
 func (q *Queue) returnItem(part CallPart, task *v1alpha1.PrefetchTask, now time.Time) {
 	it := part.item
 	it.inFlight = false
@@ -110,7 +112,7 @@ func (q *Queue) returnItem(part CallPart, task *v1alpha1.PrefetchTask, now time.
 	it.deleted = false
 	q.trackClaim(it.key, task, now)
 	if it.suspectGroups > 0 && (task.UID != part.Task.UID || taskstate.RunHash(task) != taskstate.RunHash(part.Task)) {
-		q.clearSuspect(it) // it was edited in flight
+		q.clearSuspect(it) // edited while in flight
 	}
 	if waits, tell := taskstate.IsWaiting(task), needsStatusWrite(task); waits || tell || taskstate.AwaitsList(task) {
 		q.placeItem(it, task, waits, now)

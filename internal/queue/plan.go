@@ -5,23 +5,29 @@ import (
 	"time"
 )
 
-// Decision is what to do next; exactly one field is set, or only Wait.
+// Decision is what to do next. Exactly one of Call, ReadQuota and Wait is set; the zero
+// value means idle.
 type Decision struct {
-	// Call is to be made, or, if it has a Refusal, to be recorded without asking.
+	// Call is the call to make. If it has a Refusal, record the refusal without a
+	// request.
 	Call *Call
-	// ReadQuota is a zone whose quota is to be read and told by SetQuota.
+	// ReadQuota is the zone whose quota to read. Report the result with SetQuota,
+	// SetQuotaUnknown, RecordNoQuota or RetryQuotaRead.
 	ReadQuota string
-	// Wait is when to ask again if nothing happens; 0 is not at all.
+	// Wait is how long to wait for the next decision if nothing happens; 0 means without
+	// limit.
 	Wait time.Duration
 }
 
-// PlanNext plans one thing to do.
+// PlanNext plans one thing to do. Quota reads go first, then tests of suspects, then
+// queued tasks. While the account backs off or a probe of the account is in flight,
+// PlanNext plans nothing.
 func (q *Queue) PlanNext(now time.Time) Decision {
 	if q.accountBackOff.isActive(now) {
 		return Decision{Wait: q.accountBackOff.until.Sub(now)}
 	}
 	if q.probeInFlight {
-		return Decision{} // its answer tells
+		return Decision{} // the answer to the probe decides
 	}
 	q.runDueTimers(now)
 	q.bisectSettledCalls(now)
@@ -53,8 +59,8 @@ func (q *Queue) PlanNext(now time.Time) Decision {
 	return Decision{Wait: max(next.Sub(now), time.Millisecond)}
 }
 
-// NextSequence returns the sequence of the next call in line, unless there is none. Calls that are planned
-// already and have later turns are to let it go first.
+// NextSequence returns the sequence of the next call in the queue, if there is one.
+// Planned calls with a higher sequence must let it go first.
 func (q *Queue) NextSequence() (turn int64, ok bool) {
 	if ns := q.firstNamespace(); ns != nil {
 		return ns.sequence, true
@@ -62,10 +68,12 @@ func (q *Queue) NextSequence() (turn int64, ok bool) {
 	return 0, false
 }
 
-// MarkSent tells that a call goes out now.
+// MarkSent records that the caller is sending a call. A namespace that becomes active
+// later starts at the sequence of that call.
 func (q *Queue) MarkSent(call *Call) { q.sequence = max(q.sequence, call.Sequence) }
 
-// planNextCall plans a call of the namespace whose turn it is.
+// planNextCall plans a call of the namespace whose turn it is. A refusal does not use up
+// the turn.
 func (q *Queue) planNextCall(now time.Time) (decision Decision, found bool) {
 	for ns := q.firstNamespace(); ns != nil; ns = q.firstNamespace() {
 		first, turn := ns.readyQueues[0], ns.sequence
@@ -89,14 +97,14 @@ func (q *Queue) planNextCall(now time.Time) (decision Decision, found bool) {
 	return Decision{}, false
 }
 
-// IsBackedOff says whether what has happened since the call was planned keeps its lane
-// from a call now.
+// IsBackedOff says whether a back-off, perhaps one that started after the call was
+// planned, keeps the call from being sent now.
 func (q *Queue) IsBackedOff(call *Call, now time.Time) bool {
 	return slices.ContainsFunc(q.activeBackOffs(call.lane), func(h *backOff) bool { return h.isActive(now) })
 }
 
-// RetryQuotaRead tells that reading a zone's quota failed in a way that is worth
-// another try before any call.
+// RetryQuotaRead records that reading a zone's quota failed with an error that is worth a
+// retry. The zone makes no calls before the next read.
 func (q *Queue) RetryQuotaRead(zoneID string, now time.Time) {
 	q.quotaReads.endRead(zoneID)
 	q.setQuotaReading(zoneID, false, now)
@@ -112,7 +120,8 @@ func (q *Queue) setQuotaReading(zoneID string, underWay bool, now time.Time) {
 	}
 }
 
-// checkQuota stops a lane whose zone has no quota left, or none that is known.
+// checkQuota stops a lane whose zone has no quota left or needs a quota read first. It
+// returns the read as the decision if one may start now.
 func (q *Queue) checkQuota(l *laneState, now time.Time) (decision Decision, stop bool) {
 	switch p := l.pool; {
 	case q.needsQuota(p, now):
@@ -126,6 +135,7 @@ func (q *Queue) checkQuota(l *laneState, now time.Time) (decision Decision, stop
 	return Decision{}, false
 }
 
+// tasksPerCall returns the limit of tasks per call, which slow claims reduce.
 func (q *Queue) tasksPerCall() int {
 	if q.taskLimit == 0 {
 		return q.limits.TasksPerCall

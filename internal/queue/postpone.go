@@ -9,21 +9,22 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// postponement keeps one task out of calls for trouble of its own.
+// postponement keeps one task out of calls because of its own trouble.
 type postponement struct {
 	taskstate.Cause
 	until time.Time
-	times int  // in a row
-	isNew bool // the call that it comes from has not come back
+	times int  // consecutive postponements
+	isNew bool // the call that caused it has not returned yet
 	firm  bool // no edit ends it
 }
 
 // maxPostponed bounds how long a task is postponed.
 const maxPostponed = 10 * time.Minute
 
-// PostponeTask keeps the task of a call out of further calls for a while, for trouble of its
-// own: each time for twice as long, and only until somebody changes the task. Those that
-// share its lane go on. It is to be told before the call's outcome.
+// PostponeTask keeps the task of a call out of further calls because of its own trouble.
+// The wait starts at 1 s, or at StallAfter if the trouble needs user action, and doubles
+// each time. An edit of the task ends it. Other tasks in the lane continue. Call
+// PostponeTask before recording the call's outcome.
 func (q *Queue) PostponeTask(part CallPart, why taskstate.Cause, now time.Time) {
 	it := part.item
 	wait := time.Second
@@ -35,24 +36,25 @@ func (q *Queue) PostponeTask(part CallPart, why taskstate.Cause, now time.Time) 
 	it.postponed.times, it.postponed.firm = times+1, false
 }
 
-// PostponeTaskUntil is Postpone until a time that no edit of the task brings nearer.
+// PostponeTaskUntil is PostponeTask with a fixed end that no edit of the task brings
+// forward.
 func (q *Queue) PostponeTaskUntil(part CallPart, why taskstate.Cause, until time.Time) {
 	it := part.item
 	it.postponed = postponement{Cause: why, until: until, isNew: true, firm: true}
 	q.postponed[it] = true
 	q.runAt(it.postponed.until, func(now time.Time) { q.endPostponement(it, now) })
-	q.clearSuspect(it) // a group of suspects does not wait for it
+	q.clearSuspect(it) // suspect groups do not wait for the item
 }
 
-// endPostponement puts an item in line whose time is over.
+// endPostponement returns an item to its namespace queue when its time is over.
 func (q *Queue) endPostponement(it *queueItem, now time.Time) {
-	if q.postponed[it] && !it.isPostponed(now) && !it.inFlight { // else its place is found when the call comes back
+	if q.postponed[it] && !it.isPostponed(now) && !it.inFlight { // an item in flight gets its place when the call returns
 		q.placeItem(it, it.task, taskstate.IsWaiting(it.task), now)
 	}
 }
 
-// endPostponedCall notes that a call of the item has come back: either it postponed the item, or
-// that trouble is over.
+// endPostponedCall records that a call of the item has returned. The postponement ends
+// unless this call caused it.
 func (it *queueItem) endPostponedCall() {
 	if !it.postponed.isNew {
 		it.postponed = postponement{}
@@ -60,10 +62,11 @@ func (it *queueItem) endPostponedCall() {
 	it.postponed.isNew = false
 }
 
+// isPostponed says whether the item stays out of calls because of its own trouble.
 func (it *queueItem) isPostponed(now time.Time) bool { return now.Before(it.postponed.until) }
 
-// isEdited says whether somebody else than the operator made the later of two versions
-// of a task.
+// isEdited says whether someone other than the operator wrote the later of two versions
+// of a task. A new resourceVersion with an equal status counts as such a write.
 func isEdited(before, after *v1alpha1.PrefetchTask) bool {
 	return before.UID != after.UID || before.Generation != after.Generation ||
 		before.ResourceVersion != after.ResourceVersion && equality.Semantic.DeepEqual(before.Status, after.Status)

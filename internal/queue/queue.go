@@ -11,28 +11,29 @@ import (
 
 // Limits are the sizes and intervals of a Queue.
 type Limits struct {
-	// Batch is how many targets a call holds where the zone's own limit is not
-	// known.
+	// Batch is the number of targets per call while the zone's own limit is unknown.
 	Batch int
-	// TasksPerCall bounds the tasks of one call: claiming costs a write for each.
+	// TasksPerCall bounds the tasks of one call, because each claim costs a write.
 	TasksPerCall int
-	// QuotaInterval is how often a zone's quota is read at most.
+	// QuotaInterval is the minimum time between two reads of a zone's quota.
 	QuotaInterval time.Duration
-	// QuotaReset is the time of day (UTC) at which quota is expected to return.
+	// QuotaReset is the time of day (UTC) at which the quota is expected to return.
 	QuotaReset time.Duration
-	// QPS is EdgeOne's limit; at most a quarter of it goes to finding bad URLs.
+	// QPS is EdgeOne's limit of calls per second. Tests of suspects use at most a quarter
+	// of it.
 	QPS int
-	// StallAfter is how long trouble that needs a person may last before a task is
-	// Stalled: a Secret and its task are often applied together.
+	// StallAfter is how long trouble that needs user action may last before a task
+	// reports Stalled. Users often apply a Secret together with its task, so the Secret
+	// may follow soon.
 	StallAfter time.Duration
-	// SettleTime is how long it takes at most to find out what became of a call
-	// whose answer was lost, unless a person has to help.
+	// SettleTime is the maximum time to find out the outcome of a lost call, unless that
+	// needs user action.
 	SettleTime time.Duration
-	// Normalize gives URLs that mean the same the same text.
+	// Normalize returns the same text for all spellings of a URL.
 	Normalize func(string) string
 }
 
-// Queue is one account's line. It is not safe for concurrent use.
+// Queue is the queue of one account. It is not safe for concurrent use.
 type Queue struct {
 	limits            Limits
 	items             map[types.NamespacedName]*queueItem
@@ -42,33 +43,33 @@ type Queue struct {
 	readyNamespaces   namespaceHeap
 	idle              []idleNamespace
 	now               time.Time // of the latest decision
-	sequence          int64     // the latest of those whose call was sent
-	arrivals          int64     // counts who stood in line
+	sequence          int64     // the highest sequence of the calls that were sent
+	arrivals          int64     // counts the turns that were queued
 	accountBackOff    backOff
-	probeInFlight     bool                                 // the call that tries the account again is under way
-	taskLimit         int                                  // per call, learned from calls that took too long to claim; 0 is no limit
-	reservations      map[string]*reservation              // of unknown or not yet known outcome
-	reservedURLs      map[string][]*reservation            // URL -> claims that may have it
-	holders           map[types.NamespacedName]claimHolder // task -> claim it carries
+	probeInFlight     bool                                 // a call that checks the account is in flight
+	taskLimit         int                                  // per call, learned from slow claims; 0 means no limit
+	reservations      map[string]*reservation              // by claim ID, of calls of unknown or pending outcome
+	reservedURLs      map[string][]*reservation            // normalized URL -> claims that may have it
+	holders           map[types.NamespacedName]claimHolder // task -> the claim that it carries
 	postponed         map[*queueItem]bool
 	failures          failureCounts
-	lanesWithSuspects []*laneState                       // lanes with suspects, taken in turn
-	lostCalls         map[string]*lostCall               // by claim
-	returnedCalls     map[types.NamespacedName]*lostCall // tasks of calls that were not executed, until those are split
-	awaitingLists     map[types.NamespacedName]*lostCall // the part of such a task whose list is out of memory
+	lanesWithSuspects []*laneState                       // taken in turn
+	lostCalls         map[string]*lostCall               // by claim ID
+	returnedCalls     map[types.NamespacedName]*lostCall // tasks of unexecuted calls, until the queue splits the calls
+	awaitingLists     map[types.NamespacedName]*lostCall // parts of such calls whose target list is not in memory
 	settledCalls      []*lostCall                        // to be split
 	timers            timerHeap
 	quotaReads        quotaReads
-	lastTestAt        time.Time       // of a group of suspects
-	reportsDue        []*queueItem    // to be told something at once
-	delayedReports    []delayedReport // to be told in a while why they still wait
+	lastTestAt        time.Time       // time of the latest test of suspects
+	reportsDue        []*queueItem    // items whose status is due
+	delayedReports    []delayedReport // reports that become due later
 }
 
-// NewQueue returns an empty Queue.
+// NewQueue returns an empty queue.
 func NewQueue(limits Limits) *Queue {
 	return &Queue{
 		limits:         limits,
-		accountBackOff: backOff{probe: true}, // whether its key is any good is tried with one task
+		accountBackOff: backOff{probe: true}, // the first call checks the key with a single task
 		items:          map[types.NamespacedName]*queueItem{},
 		lanes:          map[BatchKey]*laneState{},
 		zoneQuotas:     map[zoneMode]*zoneQuota{},
@@ -83,19 +84,19 @@ func NewQueue(limits Limits) *Queue {
 	}
 }
 
-// Len is the number of tasks the queue knows of.
+// Len returns the number of tasks in the queue.
 func (q *Queue) Len() int { return len(q.items) }
 
-// IsIdle says whether the queue has no tasks, and remembers nothing of their calls.
+// IsIdle says whether the queue has no tasks and remembers nothing about their calls.
 func (q *Queue) IsIdle(now time.Time) bool {
 	q.runDueTimers(now)
 	q.dropIdleNamespaces(now)
 	return len(q.items) == 0 && len(q.reservations) == 0 && !q.accountBackOff.isActive(now)
 }
 
-// UpsertTask tells the queue of a task, or of its newest version: which one that is, others
-// decide. It returns whether there is something to do: for it, or for those who
-// waited for its claim.
+// UpsertTask adds a task or replaces it by its newest version; the caller decides which
+// version is the newest. It returns whether there is something to do for the task, or for
+// tasks that waited for its claim.
 func (q *Queue) UpsertTask(task *v1alpha1.PrefetchTask, now time.Time) bool {
 	key := types.NamespacedName{Namespace: task.Namespace, Name: task.Name}
 	it := q.items[key]
@@ -103,6 +104,7 @@ func (q *Queue) UpsertTask(task *v1alpha1.PrefetchTask, now time.Time) bool {
 		if it.task == task && !it.deleted {
 			return false
 		}
+		// The task gets its place when the call returns.
 		if it.inFlight {
 			it.task, it.deleted = task, false
 			return false
@@ -141,7 +143,7 @@ func (q *Queue) placeItem(it *queueItem, task *v1alpha1.PrefetchTask, waits bool
 	case lane.lost == 0:
 		it.since = lane.pool.queuedSince(task)
 	case before != lane:
-		it.since = now // behind all who wait now, but not behind those who come later
+		it.since = now // behind all tasks that wait now, ahead of those that arrive later
 	}
 	if it.failed.After(it.since) {
 		it.since = it.failed
@@ -153,7 +155,8 @@ func (q *Queue) placeItem(it *queueItem, task *v1alpha1.PrefetchTask, waits bool
 	q.listItem(it, waits, now)
 }
 
-// noticeEdit forgets what is known of an item if its task is another one or was edited.
+// noticeEdit forgets what the queue knows about an item if its task was edited or
+// recreated.
 func (q *Queue) noticeEdit(it *queueItem, task *v1alpha1.PrefetchTask, now time.Time) {
 	if it.task != nil && (it.task.UID != task.UID || taskstate.RunHash(it.task) != taskstate.RunHash(task)) {
 		q.clearSuspect(it)
@@ -166,7 +169,8 @@ func (q *Queue) noticeEdit(it *queueItem, task *v1alpha1.PrefetchTask, now time.
 	}
 }
 
-// listItem lists an item among those that wait for a call, unless something keeps it.
+// listItem puts a waiting item into its namespace queue, unless something keeps it out of
+// calls, and schedules the report of why it waits.
 func (q *Queue) listItem(it *queueItem, waits bool, now time.Time) {
 	switch lane := it.lane; {
 	case waits && it.isPostponed(now):
@@ -175,12 +179,12 @@ func (q *Queue) listItem(it *queueItem, waits bool, now time.Time) {
 		} else {
 			q.reportLater(it, now)
 		}
-	case waits && q.returnedCalls[it.key] != nil: // the others of its call are to be settled first
+	case waits && q.returnedCalls[it.key] != nil: // the other tasks of its call must be settled first
 	case waits && it.suspectGroups == 0:
 		q.enqueueItem(it)
 		q.refreshLane(lane, now)
 		if h := lane.pool.backOff; h.Quota && h.isActive(now) {
-			q.reportNow(it) // it will be a while
+			q.reportNow(it) // quota takes long to return
 		} else {
 			q.reportLater(it, now)
 		}
@@ -189,11 +193,11 @@ func (q *Queue) listItem(it *queueItem, waits bool, now time.Time) {
 	}
 }
 
-// queuedSince is when a task joined the line: when it was created, or when its last
-// call was made. So a task that takes many calls lets those who came meanwhile go
-// before its next, and none who come later. One that the rest of the day's quota
-// is not enough for lets those go as well who come within a day of its last call:
-// they would wait for two days else, while it has all of each.
+// queuedSince returns the time since which a task counts as queued: its creation or its
+// last call. A task that needs many calls therefore goes behind tasks that arrived before
+// its last call, and ahead of later ones. If the rest of the day's quota does not cover
+// the task, tasks that arrive within a day of its last call go first as well. Otherwise
+// they would wait for two days, while the task uses the whole quota of each day.
 func (p *zoneQuota) queuedSince(task *v1alpha1.PrefetchTask) time.Time {
 	jobs := task.Status.Jobs
 	if len(jobs) == 0 || taskstate.IsNewRun(task) {
@@ -206,7 +210,7 @@ func (p *zoneQuota) queuedSince(task *v1alpha1.PrefetchTask) time.Time {
 	return since
 }
 
-// RemoveTask tells the queue that a task is gone.
+// RemoveTask removes a task that is gone. A task in flight leaves when its call returns.
 func (q *Queue) RemoveTask(key types.NamespacedName, now time.Time) {
 	q.detachClaim(key, now)
 	delete(q.returnedCalls, key)
@@ -223,6 +227,8 @@ func (q *Queue) RemoveTask(key types.NamespacedName, now time.Time) {
 	q.removeItem(it, now)
 }
 
+// removeItem removes an item with everything that is known about it. A nil item is
+// ignored.
 func (q *Queue) removeItem(it *queueItem, now time.Time) {
 	if it == nil {
 		return
@@ -238,8 +244,8 @@ func (q *Queue) removeItem(it *queueItem, now time.Time) {
 	}
 }
 
-// laneForTask is the lane that a task belongs in: one of its namespace alone while that is
-// kept apart.
+// laneForTask returns the lane of a task. A namespace that is separated has lanes of its
+// own.
 func (q *Queue) laneForTask(task *v1alpha1.PrefetchTask, now time.Time) *laneState {
 	key := batchKeyOf(task)
 	if p := q.zoneQuotas[zoneMode{key.ZoneID, key.Edge}]; p != nil && p.tenants[task.Namespace].isSeparated(now) {
@@ -248,6 +254,7 @@ func (q *Queue) laneForTask(task *v1alpha1.PrefetchTask, now time.Time) *laneSta
 	return q.laneForKey(key)
 }
 
+// laneForKey returns the lane with a key, which it creates if necessary.
 func (q *Queue) laneForKey(key BatchKey) *laneState {
 	l := q.lanes[key]
 	if l == nil {
@@ -262,7 +269,7 @@ func (q *Queue) laneForKey(key BatchKey) *laneState {
 	return l
 }
 
-// dropLane forgets a lane that nobody uses and nothing is remembered about.
+// dropLane forgets a lane if it is unused and the queue remembers nothing about it.
 func (q *Queue) dropLane(l *laneState, now time.Time) {
 	used := len(l.queues) > 0 || l.inFlight || l.testInFlight || len(l.suspects) > 0 || len(l.postponed) > 0
 	if q.lanes[l.BatchKey] == l && !used && l.unknownCalls == 0 && !l.backOff.isActive(now) {

@@ -7,34 +7,36 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// zoneQuota is what EdgeOne meters by zone and mode: a day's quota and the size of a
-// call.
+// zoneQuota is what EdgeOne limits by zone and mode: the day's quota and the size of a
+// call. It also holds the back-off, the failures and the probe of that mode.
 type zoneQuota struct {
 	zoneMode
 	lanes    map[*laneState]bool
-	tenants  map[string]*tenantState // namespaces that something is remembered about
+	tenants  map[string]*tenantState // namespaces about which something is remembered
 	backOff  backOff
 	failures failureCounts
 
-	batch        int // targets in a call, as EdgeOne says; 0 is not known
-	sizeLimit    int // targets in a call, as its refusals say; 0 is no limit
-	sizeLimitAt  time.Time
-	remaining    int // of today's quota; -1 is not known
-	learnedLimit int // learned from refusals where left does not tell; 0 is none
-	readAt       time.Time
-	needsReread  bool // the last read brought nothing, and the next may
-	readInFlight bool
+	batch        int                    // targets per call, as EdgeOne reports; 0 means unknown
+	sizeLimit    int                    // targets per call, learned from size refusals; 0 means no limit
+	sizeLimitAt  time.Time              // when sizeLimit last changed
+	remaining    int                    // of today's quota; -1 means unknown
+	learnedLimit int                    // targets per call, learned from quota refusals; 0 means no limit
+	readAt       time.Time              // when the quota was last read
+	needsReread  bool                   // the last read returned no quota, so the next may be due
+	readInFlight bool                   // calls wait until the quota is read
 	proven       bool                   // EdgeOne has accepted a call
-	readQueued   bool                   // it waits until its quota may be read
-	prober       *laneState             // whose call tries whether the trouble is over
-	refusedHosts map[string]refusedHost // that EdgeOne does not know in this zone
+	readQueued   bool                   // waits until its quota may be read
+	prober       *laneState             // the lane whose call is the probe
+	refusedHosts map[string]refusedHost // hosts that EdgeOne does not know in this zone
 }
 
+// zoneMode is one mode of a zone. EdgeOne meters the two modes of a zone separately.
 type zoneMode struct {
 	zoneID string
 	edge   bool
 }
 
+// zoneQuotaFor returns the quota of a mode of a zone, which it creates if necessary.
 func (q *Queue) zoneQuotaFor(zoneID string, edge bool) *zoneQuota {
 	key := zoneMode{zoneID, edge}
 	p := q.zoneQuotas[key]
@@ -45,8 +47,8 @@ func (q *Queue) zoneQuotaFor(zoneID string, edge bool) *zoneQuota {
 	return p
 }
 
-// nextReset is when the day's quota is expected to return. It is only told; what
-// counts is what EdgeOne says at the next look.
+// nextReset returns when the day's quota is expected to return. Statuses report this
+// time; the decision follows what EdgeOne says at the next read.
 func (q *Queue) nextReset(now time.Time) time.Time {
 	reset := now.UTC().Truncate(24 * time.Hour).Add(q.limits.QuotaReset)
 	if !reset.After(now) {
@@ -55,19 +57,20 @@ func (q *Queue) nextReset(now time.Time) time.Time {
 	return reset
 }
 
-// lastReset is when the quota of this day is expected to have returned.
+// lastReset returns when today's quota is expected to have returned.
 func (q *Queue) lastReset(now time.Time) time.Time { return q.nextReset(now).Add(-24 * time.Hour) }
 
-// dropZoneQuota forgets a zone and mode that has no tasks and where nothing was accepted.
+// dropZoneQuota forgets a mode of a zone that has no tasks and in which EdgeOne never
+// accepted a call.
 func (q *Queue) dropZoneQuota(p *zoneQuota, now time.Time) {
 	if q.zoneQuotas[p.zoneMode] == p && len(p.lanes) == 0 && len(p.tenants) == 0 && !p.proven && !p.readInFlight && !p.backOff.isActive(now) {
 		delete(q.zoneQuotas, p.zoneMode)
 	}
 }
 
-// SetQuota tells what EdgeOne says of a zone: targets in a call, and left today
-// in the default mode (the edge mode's quota cannot be read). A batch of 0 keeps
-// what is known; a left of -1 is unknown.
+// SetQuota records what EdgeOne reports about a zone: the targets per call (batch) and
+// the quota left today in the default mode (left). The edge mode's quota cannot be read.
+// A batch of 0 keeps the known value; a left of -1 means unknown.
 func (q *Queue) SetQuota(zoneID string, batch, left int, now time.Time) {
 	if q.accountBackOff.Reason == "" {
 		q.accountBackOff.probe = false // EdgeOne knows the key
@@ -75,10 +78,12 @@ func (q *Queue) SetQuota(zoneID string, batch, left int, now time.Time) {
 	q.setQuota(zoneID, batch, left, now)
 }
 
+// setQuota updates both modes of a zone, and starts or ends the back-off of the default
+// mode.
 func (q *Queue) setQuota(zoneID string, batch, left int, now time.Time) {
 	q.quotaReads.endRead(zoneID)
 	for _, edge := range []bool{false, true} {
-		p := q.zoneQuotaFor(zoneID, edge) // made if need be: one read serves both
+		p := q.zoneQuotaFor(zoneID, edge) // created if necessary: one read serves both modes
 		p.readInFlight, p.readAt, p.needsReread = false, now, false
 		if batch > 0 {
 			p.batch = batch
@@ -100,8 +105,8 @@ func (q *Queue) setQuota(zoneID string, batch, left int, now time.Time) {
 	}
 }
 
-// SetQuotaUnknown tells that the quota of a zone could not be read this time. Calls go on
-// without knowing it, until it is read again an interval later.
+// SetQuotaUnknown records that the quota of a zone could not be read. Calls continue
+// without it until the next read, one QuotaInterval later.
 func (q *Queue) SetQuotaUnknown(zoneID string, now time.Time) {
 	q.setQuota(zoneID, 0, -1, now)
 	for _, edge := range []bool{false, true} {
@@ -109,18 +114,20 @@ func (q *Queue) SetQuotaUnknown(zoneID string, now time.Time) {
 	}
 }
 
+// dailyQuota is why tasks wait when the day's quota of a zone is used up.
 var dailyQuota = taskstate.Cause{Reason: "DailyQuota", Message: "The daily quota of this zone is used up; the task continues when it returns", Quota: true}
 
-// needsQuota says whether the zone's quota must be read before a call: when it was never
-// read, and when that was long enough ago and is of the day before, or used up, or
-// brought nothing.
+// needsQuota says whether the zone's quota must be read before a call. A quota that was
+// never read must be read. After QuotaInterval, it must be read again if the last read is
+// from the day before, found no quota left, or failed.
 func (q *Queue) needsQuota(p *zoneQuota, now time.Time) bool {
 	return now.Sub(p.readAt) >= q.limits.QuotaInterval && (p.remaining == 0 || p.needsReread || p.readAt.Before(q.lastReset(now)))
 }
 
-// RecordQuotaExhausted tells that EdgeOne refused a call for the quota of the day. What is
-// left is read again where it can be and that was long ago. Else the size is
-// halved to use what may be left; for a single URL the zone is held.
+// RecordQuotaExhausted records that EdgeOne refused a call because the day's quota is
+// used up. If the quota can be read and the last read is at least QuotaInterval old, the
+// queue reads it again. Otherwise the queue halves the size of calls to use what may be
+// left, and after the refusal of a single URL the mode backs off.
 func (q *Queue) RecordQuotaExhausted(call *Call, now time.Time) {
 	p := call.lane.pool
 	q.endBackOffs(call, now)
@@ -136,13 +143,14 @@ func (q *Queue) RecordQuotaExhausted(call *Call, now time.Time) {
 	q.backOffMode(p, dailyQuota, now, now.Add(q.limits.QuotaInterval))
 }
 
-// batchMemory is how long calls stay as small as EdgeOne's refusals made them, until
-// twice as many targets are tried.
+// batchMemory is how long calls keep the size to which EdgeOne's refusals reduced them.
+// After that time, the size doubles.
 const batchMemory = time.Hour
 
-// RecordTooLarge tells that EdgeOne found the call too large: its plan may have changed
-// since its limit was read, so that is read again. It returns false for a
-// single URL, which nothing can make smaller: the zone's plan has no quota.
+// RecordTooLarge records that EdgeOne found the call too large. The zone's plan may have
+// changed since its limit was read, so the queue reads the limit again. RecordTooLarge
+// returns false for a single URL, which nothing can make smaller: the zone's plan has no
+// quota.
 func (q *Queue) RecordTooLarge(call *Call, now time.Time) bool {
 	p := call.lane.pool
 	q.endBackOffs(call, now)
@@ -153,26 +161,28 @@ func (q *Queue) RecordTooLarge(call *Call, now time.Time) bool {
 		p.sizeLimit, p.sizeLimitAt = n/2, now
 		return true
 	}
-	// What was learned no longer counts once the plan is changed.
+	// A change of the plan makes the learned limits obsolete.
 	p.batch, p.sizeLimit, p.learnedLimit, p.readAt = 0, 0, 1, time.Time{}
 	q.BackOffZone(p.zoneID, noQuota, now, now.Add(q.limits.QuotaInterval))
 	return false
 }
 
+// noQuota is why tasks wait when the zone's plan has no prefetch quota.
 var noQuota = taskstate.Cause{
 	Reason: "BatchQuota", Quota: true, NeedsUser: true,
 	Message: "EdgeOne does not take even a single URL: the zone's plan has no prefetch quota. Change the plan, or the task's zoneID",
 }
 
-// RecordNoQuota tells that the plan of a zone has no quota for prefetch in the default mode. It
-// is read again an interval later.
+// RecordNoQuota records that the plan of a zone has no prefetch quota in the default
+// mode. The queue reads the quota again one QuotaInterval later.
 func (q *Queue) RecordNoQuota(zoneID string, now time.Time) {
 	q.SetQuota(zoneID, 0, -1, now)
 	q.zoneQuotaFor(zoneID, false).needsReread = true
 	q.backOffMode(q.zoneQuotaFor(zoneID, false), noQuota, now, now.Add(q.limits.QuotaInterval))
 }
 
-// callSize is how many URLs the next call of the lane may hold.
+// callSize returns how many URLs the next call of the lane may have: the lowest of the
+// known limits, halved for each lost call, and at least 1.
 func (l *laneState) callSize(limits Limits, now time.Time) int {
 	p := l.pool
 	n := cmp.Or(p.batch, limits.Batch)
@@ -193,7 +203,8 @@ func (l *laneState) callSize(limits Limits, now time.Time) int {
 	return max(1, n>>l.lost)
 }
 
-// chargeCall takes what a call used from the day's quota.
+// chargeCall subtracts n URLs from the day's quota. A call at the learned limit doubles
+// that limit, up to the batch size, where the limit ends.
 func (p *zoneQuota) chargeCall(n, called, batch int) {
 	if p.remaining >= 0 && !p.edge {
 		p.remaining = max(0, p.remaining-n)

@@ -2,20 +2,22 @@ package queue
 
 import "time"
 
-// maxQuotaReads is how many quotas of an account are read at once. What one namespace asks
-// for does not keep another's zone waiting for longer than that.
+// maxQuotaReads is how many quotas of an account are read at the same time. The zones of
+// one namespace cannot delay the zone of another namespace for longer than these reads
+// take.
 const maxQuotaReads = 4
 
-// quotaReads are the readings of quotas: those under way, and the zones whose turn is to come,
-// by the namespaces that have tasks there. Namespaces are taken in turn; zones in which
-// EdgeOne has accepted a call go first.
+// quotaReads holds the quota reads in flight, and the zones that wait for a read, by the
+// namespaces with tasks there. Namespaces take turns; zones in which EdgeOne has accepted
+// a call go first.
 type quotaReads struct {
 	underWay map[string]bool // by zone
 	proven   []*zoneQuota
 	others   RoundRobin[*zoneQuota]
 }
 
-// enqueueQuotaRead has the quota of a zone read when its turn comes.
+// enqueueQuotaRead queues a read of the zone's quota. The zone waits once in each
+// namespace with tasks there, so the first of their turns reads it.
 func (q *Queue) enqueueQuotaRead(p *zoneQuota) {
 	if p.readQueued || q.quotaReads.underWay[p.zoneID] {
 		return
@@ -35,7 +37,7 @@ func (q *Queue) enqueueQuotaRead(p *zoneQuota) {
 	}
 }
 
-// planQuotaRead is the next reading, if there may be one more.
+// planQuotaRead returns the next quota read, if one more may start.
 func (q *Queue) planQuotaRead(now time.Time) Decision {
 	r := &q.quotaReads
 	for len(r.underWay) < maxQuotaReads {
@@ -44,8 +46,9 @@ func (q *Queue) planQuotaRead(now time.Time) Decision {
 			return Decision{}
 		}
 		if !p.readQueued || q.zoneQuotas[p.zoneMode] != p {
-			continue // it was the turn of another namespace with tasks in the zone
+			continue // another namespace with tasks in the zone had its turn first
 		}
+		// No task needs the quota any more: end the wait without a read.
 		if p.readQueued = false; !q.hasTasks(p.zoneID) {
 			q.setQuotaReading(p.zoneID, false, now)
 			q.dropZoneQuota(p, now)
@@ -60,7 +63,7 @@ func (q *Queue) planQuotaRead(now time.Time) Decision {
 	return Decision{}
 }
 
-// hasTasks says whether tasks of a zone are in the queue, in either mode.
+// hasTasks says whether the queue has tasks of a zone, in either mode.
 func (q *Queue) hasTasks(zoneID string) bool {
 	for _, edge := range []bool{false, true} {
 		if p := q.zoneQuotas[zoneMode{zoneID, edge}]; p != nil && len(p.lanes) > 0 {
@@ -70,6 +73,7 @@ func (q *Queue) hasTasks(zoneID string) bool {
 	return false
 }
 
+// popMode removes and returns the next mode of a zone that waits for a read, or nil.
 func (r *quotaReads) popMode() *zoneQuota {
 	if len(r.proven) > 0 {
 		p := r.proven[0]
@@ -82,4 +86,5 @@ func (r *quotaReads) popMode() *zoneQuota {
 	return r.others.Pop()
 }
 
+// endRead records that the read of a zone's quota has ended.
 func (r *quotaReads) endRead(zoneID string) { delete(r.underWay, zoneID) }

@@ -9,13 +9,15 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
+// refusedHost is EdgeOne's refusal of a host. It counts until a time, some minutes later.
 type refusedHost struct {
 	until   time.Time
 	message string
 }
 
-// RefuseHost tells that EdgeOne does not know the host of a URL, as it was sent, in the
-// zone, so that the host's other URLs need not be asked for during some minutes.
+// RefuseHost records that EdgeOne does not know the host of a URL, as it was sent, in the
+// zone. Until the given time, the queue refuses the host's other URLs without a call. It
+// ignores refusals in zone *.
 func (q *Queue) RefuseHost(zoneID, rawURL, message string, until time.Time) {
 	for _, edge := range []bool{false, true} {
 		if p := q.zoneQuotas[zoneMode{zoneID, edge}]; p != nil && zoneID != "*" {
@@ -24,9 +26,11 @@ func (q *Queue) RefuseHost(zoneID, rawURL, message string, until time.Time) {
 	}
 }
 
-// maxRefusedHosts bounds the hosts that are remembered in a zone.
+// maxRefusedHosts bounds the hosts that the queue remembers per mode of a zone.
 const maxRefusedHosts = 1000
 
+// addRefusedHost remembers a host. At the bound, the host replaces the one that expires
+// first.
 func (p *zoneQuota) addRefusedHost(rawURL string, bad refusedHost) {
 	host := hostOfURL(rawURL)
 	if host == "" {
@@ -41,8 +45,8 @@ func (p *zoneQuota) addRefusedHost(rawURL string, bad refusedHost) {
 	p.refusedHosts[host] = bad
 }
 
-// splitRefusedHosts splits open positions into those that may be asked for and those whose
-// host EdgeOne is known to refuse, with its words.
+// splitRefusedHosts splits open positions into the positions that a call may contain and
+// the positions whose host EdgeOne is known to refuse, with EdgeOne's message.
 func (p *zoneQuota) splitRefusedHosts(
 	open taskstate.Positions, targets []string, normalize func(string) string, now time.Time,
 ) (rest, bad taskstate.Positions, message string) {
@@ -65,9 +69,9 @@ func (p *zoneQuota) splitRefusedHosts(
 	return rest, bad, message
 }
 
-// hostOfURL is the host of a URL if that is a plain host name in lower-case ASCII, without
-// a port or a user, and "" if not: what EdgeOne says of such a URL may be about its odd
-// spelling, and must not be taken for what it says of the host.
+// hostOfURL returns the host of a URL if it is a plain host name in lower-case ASCII,
+// without a port or a user, and "" otherwise. EdgeOne may refuse any other spelling for
+// its form; such a refusal says nothing about the host.
 func hostOfURL(rawURL string) string {
 	_, host, _ := strings.Cut(rawURL, "://")
 	if end := strings.IndexAny(host, "/?#"); end >= 0 {

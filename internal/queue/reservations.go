@@ -10,30 +10,30 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// reservation is a call whose outcome is open: the URLs it may have submitted, and the
-// tasks that wait for it because they want one of them.
+// reservation is a call whose outcome is open: the URLs that it may have submitted, and
+// the tasks that wait because they want one of these URLs.
 type reservation struct {
 	id        string
 	zoneID    string
-	urls      []string // as Normalize gives them
+	urls      []string // as Limits.Normalize returns them
 	blocked   []*queueItem
-	onRelease []func()   // for groups of suspects that wait for it
-	holders   int        // tasks that carry it
-	lane      *laneState // of a call of this queue whose answer was lost
+	onRelease []func()   // resume the suspect groups that wait for it
+	holders   int        // number of tasks that carry the claim
+	lane      *laneState // the lane that counts the lost call of this queue, if any
 	until     time.Time  // when it ends without being settled
 }
 
-// claimHolder is a task that carries a claim. Another task of the same name tells nothing
-// of what became of that claim.
+// claimHolder is a task that carries a claim. A recreated task of the same name has
+// another UID and says nothing about the outcome of the claim.
 type claimHolder struct {
 	uid   types.UID
 	claim string
 }
 
-// ReserveURLs keeps tasks that share a URL with the claim out of calls until Settled,
-// so that a job found later is this claim's beyond doubt. A claim that is not
-// settled in time, because only a person can settle it, ends by itself: jobs made
-// from then on are too late to be taken for its own.
+// ReserveURLs keeps tasks that share a URL with the claim out of calls until ReleaseURLs,
+// so that a job found later belongs to this claim beyond doubt. A claim that is not
+// settled within SettleTime, because that needs user action, ends automatically: any
+// later job is too late to count as the claim's own.
 func (q *Queue) ReserveURLs(claimID, zoneID string, urls []string, now time.Time) {
 	c := q.reservations[claimID]
 	if c == nil {
@@ -51,22 +51,22 @@ func (q *Queue) ReserveURLs(claimID, zoneID string, urls []string, now time.Time
 	}
 }
 
-// expireReservation ends the effect of a claim that was not settled in time.
+// expireReservation ends the reservation of a claim that was not settled in time.
 func (q *Queue) expireReservation(claimID string, now time.Time) {
 	if c := q.reservations[claimID]; c != nil && !now.Before(c.until) {
 		q.ReleaseURLs(claimID, now)
 	}
 }
 
-// trackClaim follows which claim a task carries: the claims of calls that another
-// process made hold URLs as well, and end when the last task that carries them is
-// settled. If that task is deleted, or a new run takes the claim's place, nobody
-// finds out what became of the call, and the claim holds its URLs for as long as
-// that would have taken. It returns whether a claim has ended.
+// trackClaim tracks which claim a task carries. Claims of calls that another process made
+// reserve URLs as well, and end when the last task that carries them is settled. If that
+// task is deleted, or a new run replaces the claim, nobody determines the outcome of the
+// call: the claim then reserves its URLs for the whole SettleTime. trackClaim returns
+// whether a claim has ended.
 func (q *Queue) trackClaim(key types.NamespacedName, task *v1alpha1.PrefetchTask, now time.Time) (ended bool) {
 	submission := task.Status.Submission
 	if q.holders[key].uid != task.UID {
-		q.detachClaim(key, now) // it was made again
+		q.detachClaim(key, now) // the task was recreated
 	}
 	switch {
 	case submission == nil:
@@ -90,7 +90,7 @@ func (q *Queue) trackClaim(key types.NamespacedName, task *v1alpha1.PrefetchTask
 	return false
 }
 
-// detachClaim forgets which claim a task carries, and returns that claim.
+// detachClaim forgets which claim a task carries, and returns that claim or nil.
 func (q *Queue) detachClaim(key types.NamespacedName, now time.Time) *reservation {
 	q.settlePart(key, now)
 	c := q.reservations[q.holders[key].claim]
@@ -101,7 +101,8 @@ func (q *Queue) detachClaim(key types.NamespacedName, now time.Time) *reservatio
 	return c
 }
 
-// ReleaseURLs ends the effect of a claim.
+// ReleaseURLs ends the reservation of a claim. The tasks and suspect groups that waited
+// for it return to the queue.
 func (q *Queue) ReleaseURLs(claimID string, now time.Time) {
 	c := q.reservations[claimID]
 	if c == nil {
@@ -129,7 +130,8 @@ func (q *Queue) ReleaseURLs(claimID string, now time.Time) {
 	}
 }
 
-// blockItem takes an item out of the line if a claim may have one of its URLs.
+// blockItem removes an item from its namespace queue if a claim may have one of its URLs,
+// and says whether it did.
 func (q *Queue) blockItem(it *queueItem, open taskstate.Positions, targets []string) bool {
 	c := q.findReservation(it, open, targets)
 	if c == nil {
@@ -141,8 +143,8 @@ func (q *Queue) blockItem(it *queueItem, open taskstate.Positions, targets []str
 	return true
 }
 
-// findReservation returns a claim that may have one of an item's URLs; nil if there is none. One
-// of its own does not count, it is of the run before.
+// findReservation returns a claim that may have one of an item's URLs, or nil. The task's
+// own claim does not count, because it is from the run before.
 func (q *Queue) findReservation(it *queueItem, open taskstate.Positions, targets []string) *reservation {
 	if len(q.reservedURLs) == 0 {
 		return nil

@@ -2,17 +2,17 @@ package queue
 
 import "slices"
 
-// RoundRobin is what waits in each namespace, of which one has its turn after the other. The
+// RoundRobin holds the waiting elements of each namespace; the namespaces take turns. The
 // zero value is empty.
 type RoundRobin[T comparable] struct {
 	waiting  map[string][]T // by namespace
-	rotation []string       // the namespaces of which something waits
+	rotation []string       // the namespaces with elements, the next one first
 }
 
-// IsEmpty says whether nothing waits.
+// IsEmpty says whether no element waits.
 func (q *RoundRobin[T]) IsEmpty() bool { return len(q.rotation) == 0 }
 
-// Push puts something behind all else of its namespace.
+// Push adds an element behind all others of its namespace.
 func (q *RoundRobin[T]) Push(namespace string, what T) {
 	if q.waiting == nil {
 		q.waiting = map[string][]T{}
@@ -23,7 +23,8 @@ func (q *RoundRobin[T]) Push(namespace string, what T) {
 	q.waiting[namespace] = append(q.waiting[namespace], what)
 }
 
-// Pop returns what waits longest in the namespace whose turn it is. Something must wait.
+// Pop removes and returns the oldest element of the namespace whose turn it is. It panics
+// if no element waits.
 func (q *RoundRobin[T]) Pop() T {
 	namespace := q.rotation[0]
 	first := q.waiting[namespace][0]
@@ -36,7 +37,7 @@ func (q *RoundRobin[T]) Pop() T {
 	return first
 }
 
-// Remove takes something out, and says whether it was there.
+// Remove removes an element and says whether it was there.
 func (q *RoundRobin[T]) Remove(namespace string, what T) bool {
 	i := slices.Index(q.waiting[namespace], what)
 	if i < 0 {
@@ -49,5 +50,5 @@ func (q *RoundRobin[T]) Remove(namespace string, what T) bool {
 	return true
 }
 
-// Len is how much of a namespace waits.
+// Len returns the number of elements of a namespace.
 func (q *RoundRobin[T]) Len(namespace string) int { return len(q.waiting[namespace]) }

@@ -7,24 +7,24 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// ZoneStats is what a queue knows of a zone, for metrics.
+// ZoneStats is what a queue knows about a zone, for metrics.
 type ZoneStats struct {
-	// Waiting is what waits for a call, by what holds it: the reason of the condition
-	// Ready, which is Waiting where nothing does.
+	// Waiting is the backlog by what holds it back: the reason of the Ready condition,
+	// which is Waiting if nothing does.
 	Waiting map[string]Backlog
-	// Left is what is left of the day's quota in the default mode; -1 is not known.
+	// Left is what remains of the day's quota in the default mode; -1 means unknown.
 	Left int
 }
 
-// Backlog is a part of what waits.
+// Backlog is a part of the waiting tasks.
 type Backlog struct {
-	// Targets is how many URLs that is.
+	// Targets is the number of their URLs.
 	Targets int
-	// Since is from when the task waits that has waited longest.
+	// Since is when the longest-waiting task started to wait.
 	Since time.Time
 }
 
-// Merge joins two parts.
+// Merge returns the backlog of both parts.
 func (l Backlog) Merge(other Backlog) Backlog {
 	if l.Since.IsZero() || !other.Since.IsZero() && other.Since.Before(l.Since) {
 		l.Since = other.Since
@@ -33,9 +33,8 @@ func (l Backlog) Merge(other Backlog) Backlog {
 	return l
 }
 
-// StatsByZone tells of the zones in which tasks wait or whose quota is known. It looks
-// once at each task that waits, and at no status longer than it takes to read two
-// numbers.
+// StatsByZone returns the statistics of the zones in which tasks wait or whose quota is
+// known. It reads each waiting task once, and only two numbers of its status.
 func (q *Queue) StatsByZone(now time.Time) map[string]ZoneStats {
 	zones := map[string]ZoneStats{}
 	of := func(id string) ZoneStats {
@@ -46,7 +45,7 @@ func (q *Queue) StatsByZone(now time.Time) map[string]ZoneStats {
 	}
 	for _, it := range q.items {
 		if it.inFlight || it.queue == nil && !it.blocked && it.suspectGroups == 0 && !q.postponed[it] && !taskstate.AwaitsList(it.task) {
-			continue // it is called for, or only has to be told something
+			continue // in a call, or it only needs a status write
 		}
 		zone := of(it.lane.ZoneID)
 		reason := q.waitReason(it)
@@ -54,7 +53,7 @@ func (q *Queue) StatsByZone(now time.Time) map[string]ZoneStats {
 		zones[it.lane.ZoneID] = zone
 	}
 	for key, p := range q.zoneQuotas {
-		if !key.edge && p.remaining >= 0 && !p.readAt.Before(q.lastReset(now)) { // else it is yesterday's
+		if !key.edge && p.remaining >= 0 && !p.readAt.Before(q.lastReset(now)) { // otherwise the value is yesterday's
 			zone := of(key.zoneID)
 			zone.Left = p.remaining
 			zones[key.zoneID] = zone
@@ -63,8 +62,8 @@ func (q *Queue) StatsByZone(now time.Time) map[string]ZoneStats {
 	return zones
 }
 
-// waitReason is the reason of what holds a waiting task. A hold that is over counts until a
-// call or a look has shown that the trouble is.
+// waitReason returns the reason why a task waits. A back-off that is over counts until a
+// call or a quota read shows that the trouble is over.
 func (q *Queue) waitReason(it *queueItem) string {
 	if q.postponed[it] {
 		return it.postponed.Reason
@@ -77,8 +76,9 @@ func (q *Queue) waitReason(it *queueItem) string {
 	return v1alpha1.ReasonWaiting
 }
 
-// countOpenTargets is about how many targets a waiting task has yet to hand over, without
-// reading its list: what its status counts, or all if that speaks of another spec.
+// countOpenTargets returns the approximate number of targets that a waiting task has yet
+// to submit, without reading its list. It uses the counts in the status, or all targets
+// if the status is about another spec.
 func countOpenTargets(task *v1alpha1.PrefetchTask) int {
 	s := &task.Status
 	if s.ObservedGeneration == task.Generation && s.Targets.Total != nil && s.Targets.Submitted != nil && *s.Targets.Total > *s.Targets.Submitted {
@@ -90,9 +90,9 @@ func countOpenTargets(task *v1alpha1.PrefetchTask) int {
 	return len(task.Spec.Targets)
 }
 
-// waitingSince is from when a task waits for a call: since its last one, or since it
-// joined the line. One that was never called for waits since it was created, also if
-// this process came later, unless it was suspended.
+// waitingSince returns when a task started to wait for a call: after its last call, or
+// when it joined the queue. A task without any call waits since its creation, even if
+// this process started later, unless it was suspended.
 func (it *queueItem) waitingSince() time.Time {
 	task, since := it.task, it.joined
 	if task.Status.Run == "" && taskstate.ReadyReason(task) != v1alpha1.ReasonSuspended {

@@ -7,28 +7,31 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// tenantState is what is known of a namespace in a mode of a zone, while there is any reason
-// to look at it apart from others.
+// tenantState is what the queue knows about a namespace in a mode of a zone, while there
+// is a reason to treat the namespace separately.
 type tenantState struct {
 	name    string
 	pool    *zoneQuota
-	lanes   map[*laneState]bool // that are its own
+	lanes   map[*laneState]bool // the lanes of this namespace alone
 	backOff backOff
-	// prober is the lane whose call tries whether the trouble is over.
+	// prober is the lane whose call is the probe.
 	prober   *laneState
 	failures failureCounts
-	// suspectedUntil is until when it shares no call, as one that it shared had an unknown
-	// outcome; the first accepted call of its own ends that.
+	// suspectedUntil is when the separation ends that followed a shared call of unknown
+	// outcome. The first accepted call with only this namespace's tasks ends it earlier.
 	suspectedUntil time.Time
-	// separateUntil is until when it shares no call, as a call of its own had an unknown outcome.
+	// separateUntil is when the separation ends that followed a call of unknown outcome
+	// with only this namespace's tasks. No accepted call ends it earlier.
 	separateUntil    time.Time
-	cleanupScheduled bool // it is to be forgotten when nothing is remembered about it
+	cleanupScheduled bool // a timer will forget the namespace when it can
 }
 
-// separationTime is how long a namespace shares no calls after one of its own had an unknown
-// outcome.
+// separationTime is how long a namespace shares no calls after a call with its tasks had
+// an unknown outcome.
 const separationTime = time.Hour
 
+// tenantFor returns the state of a namespace in a mode of a zone, which it creates if
+// necessary.
 func (q *Queue) tenantFor(p *zoneQuota, name string) *tenantState {
 	t := p.tenants[name]
 	if t == nil {
@@ -43,12 +46,13 @@ func (t *tenantState) isSeparated(now time.Time) bool {
 	return t != nil && (now.Before(t.suspectedUntil) || now.Before(t.separateUntil) || t.backOff.isActive(now))
 }
 
-// isBackedOff says whether no call of the namespace may be planned now.
+// isBackedOff says whether no call of the namespace may be planned now, because it backs
+// off or a probe is in flight.
 func (t *tenantState) isBackedOff(now time.Time) bool {
 	return t != nil && (t.backOff.isActive(now) || t.prober != nil)
 }
 
-// dropTenant forgets a namespace that nothing is remembered about.
+// dropTenant forgets a namespace about which nothing is left to remember.
 func (q *Queue) dropTenant(t *tenantState, now time.Time) {
 	if t.pool.tenants[t.name] == t && len(t.lanes) == 0 && !t.isSeparated(now) && t.failures == nil {
 		delete(t.pool.tenants, t.name)
@@ -56,8 +60,8 @@ func (q *Queue) dropTenant(t *tenantState, now time.Time) {
 	}
 }
 
-// scheduleTenantCleanup forgets after an hour what is remembered about a namespace, unless there is
-// news by then.
+// scheduleTenantCleanup forgets after an hour what the queue knows about a namespace.
+// While the namespace is separated, the cleanup is repeated.
 func (q *Queue) scheduleTenantCleanup(t *tenantState, now time.Time) {
 	if t.cleanupScheduled {
 		return
@@ -72,9 +76,10 @@ func (q *Queue) scheduleTenantCleanup(t *tenantState, now time.Time) {
 	})
 }
 
-// separateTenants has namespaces whose call had an unknown outcome share no more calls with
-// others: those of a shared call until a call of their own is accepted, that of a call of
-// its own for an hour. So what one of them asks for keeps the others waiting once.
+// separateTenants stops the namespaces of a call of unknown outcome from sharing calls.
+// After a shared call, a namespace is separated until EdgeOne accepts a call with only
+// its tasks, at most for an hour. After a call with only its tasks, it is separated for
+// an hour. The requests of a namespace therefore make the other namespaces wait once.
 func (q *Queue) separateTenants(call *Call, now time.Time) {
 	names := call.namespaces()
 	for _, name := range names {
@@ -89,7 +94,8 @@ func (q *Queue) separateTenants(call *Call, now time.Time) {
 	}
 }
 
-// moveToOwnLanes moves what waits of a namespace to lanes of its own.
+// moveToOwnLanes moves the waiting tasks of a namespace from shared lanes to its own
+// lanes.
 func (q *Queue) moveToOwnLanes(t *tenantState, now time.Time) {
 	for l := range t.pool.lanes {
 		s := l.queues[t.name]
@@ -110,6 +116,8 @@ func (q *Queue) moveToOwnLanes(t *tenantState, now time.Time) {
 	}
 }
 
+// backOffTenant keeps the tasks of a namespace in a mode of a zone out of calls until a
+// time. They move to lanes of their own, so that the other namespaces continue.
 func (q *Queue) backOffTenant(t *tenantState, why taskstate.Cause, now, until time.Time) {
 	changed := !t.backOff.hasCause(why)
 	t.backOff = t.backOff.extend(why, now, until)
@@ -124,6 +132,7 @@ func (q *Queue) backOffTenant(t *tenantState, why taskstate.Cause, now, until ti
 	})
 }
 
+// refreshTenantLanes refreshes all lanes of this namespace alone.
 func (q *Queue) refreshTenantLanes(t *tenantState, now time.Time) {
 	for l := range t.lanes {
 		q.refreshLane(l, now)

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// timerHeap are what ends at a time and is looked at then, the next one first.
+// timerHeap holds functions to run at a time, the earliest first. The queue has no
+// goroutine: PlanNext and IsIdle run the functions that are due.
 type timerHeap []timer
 
 type timer struct {
@@ -29,7 +30,7 @@ func (e *timerHeap) Pop() any {
 	return x
 }
 
-// nextTime is when the first one ends; zero if there is none.
+// nextTime returns the time of the earliest timer, or zero if there is none.
 func (e timerHeap) nextTime() time.Time {
 	if len(e) == 0 {
 		return time.Time{}
@@ -37,13 +38,13 @@ func (e timerHeap) nextTime() time.Time {
 	return e[0].at
 }
 
-// runAt has something done at a time. What is done looks at whether there is still
-// reason to: a hold may have been extended meanwhile.
+// runAt schedules a function for a time. The function must check that its reason still
+// holds, because a back-off may have been extended in the meantime.
 func (q *Queue) runAt(at time.Time, then func(now time.Time)) {
 	heap.Push(&q.timers, timer{at, then})
 }
 
-// runDueTimers does what is due.
+// runDueTimers runs all functions that are due, the earliest first.
 func (q *Queue) runDueTimers(now time.Time) {
 	for len(q.timers) > 0 && !now.Before(q.timers[0].at) {
 		heap.Pop(&q.timers).(timer).then(now)

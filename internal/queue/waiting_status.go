@@ -11,24 +11,25 @@ import (
 )
 
 const (
-	// reportPatience is how long a task waits without being told what keeps it. Those that
-	// go out at once are spared the write.
+	// reportPatience is how long a task waits before its status reports why. Tasks that
+	// are submitted at once save the write.
 	reportPatience = 10 * time.Second
-	// queuePatience is how long a task waits without being told that only its turn is to
-	// come. A write for each of thousands would keep all of them waiting longer.
+	// queuePatience is how long a task waits before its status reports that it is queued.
+	// Writing the status of each of thousands of queued tasks would delay all of them.
 	queuePatience = time.Minute
 )
 
+// delayedReport is a report that becomes due at a time: of one item, or of a back-off.
 type delayedReport struct {
 	at   time.Time
-	item *queueItem // to be told if it still waits
-	turn time.Time  // when it is told also if it waits for nothing but its turn
-	all  func()     // or what else to do
+	item *queueItem // reported if it still waits
+	turn time.Time  // when to report the item even if it is only queued
+	all  func()     // reports a back-off, instead of an item
 }
 
-// needsStatusWrite says whether the task's status must be written for another reason
-// than a call: it speaks of an old generation and nothing else will write it, or
-// does not say that the task is suspended.
+// needsStatusWrite says whether the task's status needs a write apart from any call: its
+// observed generation is old and nothing else will write it, or it does not report that
+// the task is suspended.
 func needsStatusWrite(task *v1alpha1.PrefetchTask) bool {
 	if !task.DeletionTimestamp.IsZero() || taskstate.IsWaiting(task) || taskstate.IsUnresolved(task) && taskstate.NeedsTargetList(task) {
 		return false
@@ -37,13 +38,14 @@ func needsStatusWrite(task *v1alpha1.PrefetchTask) bool {
 	return task.Status.ObservedGeneration != task.Generation || taskstate.IsSuspended(task) && isHeldBySuspend(task) && !saysSuspended
 }
 
-// isHeldBySuspend says whether a suspended task would be submitted if it were not.
+// isHeldBySuspend says whether a suspended task would be submitted if it were not
+// suspended.
 func isHeldBySuspend(task *v1alpha1.PrefetchTask) bool {
 	return !taskstate.HasClaim(task) && (len(taskstate.OpenPositions(task)) > 0 || taskstate.IsUnresolved(task) && !taskstate.IsFinished(task))
 }
 
-// reportIf has a task told that must be: at once, or in a while if its call would tell it and
-// only its list is to be read before.
+// reportIf reports a status that must be written: at once, or after reportPatience if the
+// task only awaits its target list, because its call would write the status as well.
 func (q *Queue) reportIf(it *queueItem, must bool, now time.Time) {
 	switch {
 	case must && taskstate.AwaitsList(it.task):
@@ -53,6 +55,7 @@ func (q *Queue) reportIf(it *queueItem, must bool, now time.Time) {
 	}
 }
 
+// reportNow makes the report of an item due, once.
 func (q *Queue) reportNow(it *queueItem) {
 	if !it.reportQueued {
 		it.reportQueued = true
@@ -63,6 +66,8 @@ func (q *Queue) reportNow(it *queueItem) {
 	}
 }
 
+// reportLater makes the report of an item due after reportPatience. If the list of
+// delayed reports grows too long, only the latest report of each item stays.
 func (q *Queue) reportLater(it *queueItem, now time.Time) {
 	q.delayedReports = append(q.delayedReports, delayedReport{at: now.Add(reportPatience), item: it, turn: now.Add(queuePatience)})
 	if len(q.delayedReports) > 2*len(q.items)+spareReports {
@@ -77,10 +82,11 @@ func (q *Queue) reportLater(it *queueItem, now time.Time) {
 	}
 }
 
-// spareReports is how much longer than the queue the lists of what is to be told may
-// get. Nobody reads them while another process leads.
+// spareReports is by how much the lists of reports may exceed twice the length of the
+// queue. While another process is the leader, nothing drains these lists.
 const spareReports = 1024
 
+// reportLane makes the reports of all items in a lane due, including those of suspects.
 func (q *Queue) reportLane(l *laneState) {
 	for _, s := range l.rotation {
 		for _, it := range s.items {
@@ -99,8 +105,8 @@ func (q *Queue) reportLane(l *laneState) {
 	}
 }
 
-// WaitingStatuses returns at most n things to tell, and when the next one is due (zero if
-// none is). What a task's status already says is not told again.
+// WaitingStatuses returns at most n statuses to write, and when the next one is due (zero
+// if none is). It omits a status that the task already has.
 func (q *Queue) WaitingStatuses(n int, now time.Time) (notes []taskstate.WaitingStatus, next time.Time) {
 	q.startDueReports(now)
 	for len(q.reportsDue) > 0 && len(notes) < n {
@@ -123,8 +129,8 @@ func (q *Queue) WaitingStatuses(n int, now time.Time) (notes []taskstate.Waiting
 	return notes, next
 }
 
-// startDueReports makes the delayed reports due whose time has come. A task that only waits for
-// its turn is reported when that has not come for a while.
+// startDueReports makes the delayed reports due whose time has come. A task that is only
+// queued waits for queuePatience instead.
 func (q *Queue) startDueReports(now time.Time) {
 	for len(q.delayedReports) > 0 && !now.Before(q.delayedReports[0].at) {
 		l := q.delayedReports[0]
@@ -142,14 +148,14 @@ func (q *Queue) startDueReports(now time.Time) {
 	}
 }
 
-// RequeueStatus puts back a note that could not be written.
+// RequeueStatus schedules a status again that could not be written.
 func (q *Queue) RequeueStatus(note taskstate.WaitingStatus, now time.Time) {
 	if it := q.items[types.NamespacedName{Namespace: note.Task.Namespace, Name: note.Task.Name}]; it != nil {
 		q.reportLater(it, now)
 	}
 }
 
-// waitingStatusOf says why a task waits.
+// waitingStatusOf returns the status that says why a task waits.
 func (q *Queue) waitingStatusOf(it *queueItem, now time.Time) taskstate.WaitingStatus {
 	note := taskstate.WaitingStatus{Task: it.task}
 	if !taskstate.IsWaiting(it.task) {
@@ -162,7 +168,8 @@ func (q *Queue) waitingStatusOf(it *queueItem, now time.Time) taskstate.WaitingS
 		note.Cause, note.Stalled = it.postponed.Cause, it.postponed.NeedsUser
 		return note
 	}
-	// What keeps it now, or what its next call is to find out about.
+	// Prefer a back-off that is active. Otherwise take one that is over, but whose cause
+	// the next call has yet to check.
 	holds := append(q.activeBackOffs(it.lane), &it.backOff)
 	i := slices.IndexFunc(holds, func(h *backOff) bool { return h.isActive(now) })
 	if i < 0 {
@@ -170,7 +177,7 @@ func (q *Queue) waitingStatusOf(it *queueItem, now time.Time) taskstate.WaitingS
 	}
 	switch {
 	case i < 0 && taskstate.HasRepeatedLosses(it.task) && taskstate.ReadyReason(it.task) == v1alpha1.ReasonOutcomeUnknown:
-		return note // its status says so, until a call of it gets an answer
+		return note // its status already says so, until a call gets an answer
 	case i < 0:
 		note.Cause = taskstate.Cause{Reason: v1alpha1.ReasonWaiting, Message: "Queued; will be submitted when its turn comes"}
 		return note

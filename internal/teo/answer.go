@@ -9,44 +9,44 @@ import (
 	"time"
 )
 
-// The bounds of an answer. They are far above what EdgeOne sends, and low enough
-// that no answer, whoever sends it, makes the client keep or even build more than it
-// can use.
+// The bounds of an answer. They are far above what EdgeOne sends. They are also low
+// enough that no answer, from any sender, makes the client keep or build more than it can
+// use.
 const (
-	// maxAnswer is more bytes than any answer here can have: the largest lists the
-	// URLs of the largest request, or 1,000 URLs of 2 KiB.
+	// maxAnswer bounds the bytes of an answer. The largest possible answer lists the URLs
+	// of the largest request, or 1,000 URLs of 2 KiB.
 	maxAnswer = 32 << 20
-	// maxToken bounds the bytes of a string or number on the wire. An escaped URL
-	// of 2 KiB has 12.
+	// maxString bounds the bytes of a string or number on the wire. An escaped URL of 2
+	// KiB has 12 KiB.
 	maxString = 128 << 10
 	maxDepth  = 32
 	maxTokens = 1 << 20
 )
 
-// errTooMuch is in the chain when an answer exceeds a bound.
+// errTooMuch is in the error chain when an answer exceeds a bound.
 var errTooMuch = errors.New("the answer is larger than any expected one")
 
-// response is what every answer has.
+// response holds the fields that every answer has.
 type response struct {
 	requestID string
 	jobID     string
 	failure   *refused
 }
 
-// refused is the Error of an answer.
+// refused is the Error field of an answer.
 type refused struct{ code, message string }
 
-// content is what an action's answer has besides.
+// content is the part of an answer that depends on the action.
 type content interface {
 	// read reads the value of a field of the answer, or skips it.
 	read(field string, from *jsonReader)
-	// problem says what is missing of an answer that was read to its end.
+	// problem returns what is missing from a complete answer, or nil.
 	problem(response) error
 }
 
-// readAnswer reads an answer to its end, and nothing behind it. An answer without a
-// request ID is not one of the API; of one that is malformed nothing counts, but that
-// it has a request ID.
+// readAnswer reads one complete answer, with nothing after it. An answer without a
+// request ID does not come from the API. Of a malformed answer, only the request ID
+// counts.
 func readAnswer(from *jsonReader, into content) (response, error) {
 	var answer response
 	from.object(func(field string) {
@@ -80,6 +80,7 @@ func readAnswer(from *jsonReader, into content) (response, error) {
 	return answer, nil
 }
 
+// readRefusal reads an Error field. It returns nil for null and for an empty object.
 func readRefusal(from *jsonReader) (failure *refused) {
 	from.object(func(field string) {
 		if failure == nil {
@@ -97,19 +98,20 @@ func readRefusal(from *jsonReader) (failure *refused) {
 	return failure
 }
 
-// errMalformed is in the chain when an answer is JSON, and not what it should be.
+// errMalformed is in the error chain when an answer is JSON, but not of the expected
+// shape.
 var errMalformed = errors.New("malformed")
 
-// jsonReader reads a JSON text value by value, as a stream: what is skipped is never
-// kept. Values of another type than the wanted one are skipped and noted; anything
-// worse ends the reading, and then there are no more values.
+// jsonReader reads a JSON text as a stream, value by value, and never keeps the values
+// that it skips. A value of an unexpected type is skipped and recorded in odd. Any worse
+// error ends the reading; no more values follow.
 type jsonReader struct {
 	dec     *json.Decoder
 	bytes   boundedReader
 	redact  redactor
 	tokens  int
 	failure error // ended the reading
-	odd     error // the first value that is not what it should be
+	odd     error // the first value of an unexpected shape
 }
 
 func newJSONReader(body io.Reader, redact redactor) *jsonReader {
@@ -119,7 +121,7 @@ func newJSONReader(body io.Reader, redact redactor) *jsonReader {
 	return r
 }
 
-// end returns the first error. Behind the value there may be white space only.
+// end returns the first error. Only white space may follow the value.
 func (r *jsonReader) end() error {
 	if r.failure == nil {
 		if _, err := r.dec.Token(); !errors.Is(err, io.EOF) {
@@ -132,20 +134,21 @@ func (r *jsonReader) end() error {
 	return r.odd
 }
 
+// fail ends the reading with an error, unless it has already ended.
 func (r *jsonReader) fail(err error) {
 	if r.failure == nil {
 		r.failure = err
 	}
 }
 
-// malformed notes that a value, which has been read, is not what it should be.
+// malformed records that a value, already read, is not of the expected shape.
 func (r *jsonReader) malformed(what string) {
 	if r.odd == nil {
 		r.odd = fmt.Errorf("%w: %s", errMalformed, what)
 	}
 }
 
-// token returns the next one; false means that there is none.
+// token returns the next token, or false if there is none.
 func (r *jsonReader) token() (json.Token, bool) {
 	if r.failure != nil {
 		return nil, false
@@ -162,11 +165,11 @@ func (r *jsonReader) token() (json.Token, bool) {
 	return token, true
 }
 
-// more says whether the array or object that is being read goes on.
+// more says whether the current array or object has another element.
 func (r *jsonReader) more() bool { return r.failure == nil && r.dec.More() }
 
-// object calls field for each name, which reads or skips its value. null is an
-// object of none.
+// object reads an object and calls field with each name; field reads or skips the value.
+// It reads null as an empty object.
 func (r *jsonReader) object(field func(name string)) {
 	token, ok := r.token()
 	if !ok || token == nil {
@@ -184,8 +187,8 @@ func (r *jsonReader) object(field func(name string)) {
 	r.token()
 }
 
-// array calls element for each element, which reads or skips it. More than limit end
-// the reading. null is an array of none.
+// array reads an array and calls element for each element; element reads or skips it.
+// More than limit elements end the reading. It reads null as an empty array.
 func (r *jsonReader) array(limit int, element func()) {
 	token, ok := r.token()
 	if !ok || token == nil {
@@ -205,7 +208,7 @@ func (r *jsonReader) array(limit int, element func()) {
 	r.token()
 }
 
-// text returns a string as it is; null is "".
+// text returns a string unchanged, or "" for null.
 func (r *jsonReader) text() string {
 	token, ok := r.token()
 	if !ok || token == nil {
@@ -218,11 +221,10 @@ func (r *jsonReader) text() string {
 	return text
 }
 
-// words returns a string that is for people, without secrets and with at most limit
-// bytes.
+// words returns a string for people, without secrets and with at most limit bytes.
 func (r *jsonReader) words(limit int) string { return r.redact.words(r.text(), limit) }
 
-// jobID returns a string that is a JobId.
+// jobID returns a JobId. A text that is too long or not safe to show is malformed.
 func (r *jsonReader) jobID() string {
 	id := r.text()
 	if id != r.redact.words(id, maxJobID) {
@@ -231,7 +233,7 @@ func (r *jsonReader) jobID() string {
 	return id
 }
 
-// number returns an integer; nil for null.
+// number returns an integer, or nil for null.
 func (r *jsonReader) number() *int {
 	token, ok := r.token()
 	if !ok || token == nil {
@@ -250,7 +252,7 @@ func (r *jsonReader) number() *int {
 	return &n
 }
 
-// time returns a time; zero for what is none.
+// time returns a time in UTC, or zero for a text that is not a time.
 func (r *jsonReader) time() time.Time {
 	t, _ := time.Parse(time.RFC3339, r.text())
 	return t.UTC()
@@ -263,13 +265,13 @@ func (r *jsonReader) skip() {
 	}
 }
 
-// wrong notes that the value that begins with a token is not of its type, and skips it.
+// wrong records that the value that starts with token has the wrong type, and skips it.
 func (r *jsonReader) wrong(token json.Token, what string) {
 	r.malformed(what)
 	r.skipRest(token)
 }
 
-// skipRest reads what belongs to a token that is the beginning of a value.
+// skipRest reads the rest of the value that starts with token.
 func (r *jsonReader) skipRest(token json.Token) {
 	depth := 0
 	for ok := true; ok; token, ok = r.token() {
@@ -285,19 +287,20 @@ func (r *jsonReader) skipRest(token json.Token) {
 	}
 }
 
-// boundedReader hands on a JSON text up to where it exceeds a bound: in all, in
-// depth, or in what is between two structural characters, which a decoder would have
-// to keep as a whole.
+// boundedReader passes on a JSON text until it exceeds a bound: on its size, on its
+// depth, or on the bytes between two structural characters. A decoder would have to keep
+// these bytes in memory as a whole.
 type boundedReader struct {
 	from     io.Reader
 	all      int
-	token    int
+	token    int // bytes since the last structural character
 	depth    int
 	inString bool
 	escaped  bool
 	failure  error // of from
 }
 
+// Read implements io.Reader. It passes on nothing from a chunk that exceeds a bound.
 func (b *boundedReader) Read(p []byte) (int, error) {
 	n, err := b.from.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -315,6 +318,7 @@ func (b *boundedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// see counts the next byte. Structural characters within strings do not count as such.
 func (b *boundedReader) see(c byte) {
 	b.token++
 	switch {

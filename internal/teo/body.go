@@ -6,12 +6,12 @@ import (
 	"sync"
 )
 
-// onceBody is the body of a call. It hands out each byte at most once, so no
-// transport can send a call twice, and it knows how much was handed out: a
-// request that lacks a byte of the body its signature covers cannot be
-// executed, whatever became of the rest of it. That answers "can this have
-// been executed?" for every transport alike, and without a race with one that
-// still writes while its caller already has the error.
+// onceBody is the body of a call. It returns each byte at most once, so no transport can
+// send a call twice. It also knows how much the transport has read. EdgeOne cannot
+// execute a request that lacks a byte of the body that its signature covers, whatever
+// happens to the rest of the request. The body therefore knows for every transport
+// whether EdgeOne may have executed the call. There is no race with a transport that
+// still writes after its caller has the error.
 type onceBody struct {
 	mu     sync.Mutex
 	rest   []byte
@@ -23,13 +23,14 @@ type onceBody struct {
 type progress int
 
 const (
-	unsent  progress = iota // nothing: the request did not leave
+	unsent  progress = iota // nothing: the request was not sent
 	cutOff                  // a part: the connection ended in the middle of the request
-	sentAll                 // everything: the request may have been executed
+	sentAll                 // everything: EdgeOne may have executed the request
 )
 
 var errSealed = errors.New("the call was given up")
 
+// Read implements io.Reader. It fails after seal.
 func (b *onceBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -45,11 +46,10 @@ func (b *onceBody) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Close does nothing: there is nothing to free, and what is left unread says
-// something.
+// Close does nothing: there is nothing to free, and seal needs the unread bytes.
 func (b *onceBody) Close() error { return nil }
 
-// seal refuses any further reading and returns how much was read.
+// seal prevents any further reading and returns how much was read.
 func (b *onceBody) seal() progress {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -1,17 +1,18 @@
-// Package teo is a client for the few actions of the EdgeOne (TEO) API
-// 2022-09-01 that prefetching needs. It knows nothing of Kubernetes.
+// Package teo is a client for the actions of the EdgeOne (TEO) API 2022-09-01 that
+// prefetching needs. It does not depend on Kubernetes.
 //
-// A call of CreatePrefetchTask costs quota and must not happen twice. So the
-// client makes one attempt and says with the error's Kind what may have become
-// of it; it signs with a time that its caller chose, so that the caller knows
-// when a request that got lost can no longer be executed; and it keeps
-// EdgeOne's clock, by which that is decided.
+// A call of CreatePrefetchTask costs quota and must not happen twice. The client
+// therefore makes one attempt, and the error's Kind says whether EdgeOne may have
+// executed it. The client signs with a time that the caller chose, so the caller knows
+// when a lost request can no longer be executed. The client also keeps EdgeOne's clock,
+// which decides when a signature expires.
 //
-// The files: client.go sends one request, answer.go reads the answer and
-// redact.go cleans its words. prefetch.go, listing.go and quota.go are the
-// actions; reading.go puts the pages of a listing together. errors.go describes
-// failures and error_codes.go says what EdgeOne's codes mean. limiter.go says
-// how fast to go and limiters.go for whom; slot.go is the permission for one
+// The files: client.go sends one request, answer.go reads the answer and redact.go
+// removes secrets from its texts. body.go ensures that a request is sent once, and
+// clock.go estimates EdgeOne's clock. prefetch.go, listing.go and quota.go are the
+// actions; reading.go joins the pages of a listing. errors.go describes failures and
+// error_codes.go gives the meaning of EdgeOne's codes. limiter.go limits the rate of
+// calls and limiters.go keeps the limiters of all keys; slot.go is the permission for one
 // call. sign.go signs.
 package teo
 
@@ -29,19 +30,19 @@ const (
 	service    = "teo"
 	apiVersion = "2022-09-01"
 
-	// EdgeOne's limit for a request.
+	// maxRequest is EdgeOne's limit for a request, in bytes.
 	maxRequest = 10 << 20
 
-	// maxJobID is longer than any JobId, in bytes. A longer one would not fit into
-	// a status.
+	// maxJobID is longer than any JobId, in bytes. A longer one would not fit into a
+	// status.
 	maxJobID = 256
 
-	// throttledAttempts is how often a look-up is sent in all while EdgeOne
-	// answers that it is asked too often.
+	// throttledAttempts is how often the client sends a read-only call in total while
+	// EdgeOne throttles it.
 	throttledAttempts = 4
 )
 
-// Client calls EdgeOne. It may be used by many goroutines at once.
+// Client calls EdgeOne. It is safe for concurrent use.
 type Client struct {
 	options  Options
 	endpoint *url.URL
@@ -49,10 +50,10 @@ type Client struct {
 	clock    serverClock
 
 	limiters limiters
-	proxy    *url.Userinfo // what a proxy is told, if there is one
+	proxy    *url.Userinfo // the user for the proxy, if any
 }
 
-// NewClient returns a client, or an error that says which option is wrong.
+// NewClient returns a client, or an error that names the invalid option.
 func NewClient(options Options) (*Client, error) {
 	options, err := options.withDefaults()
 	if err != nil {
@@ -67,8 +68,8 @@ func NewClient(options Options) (*Client, error) {
 		endpoint: endpoint,
 		http: http.Client{
 			Transport: options.Transport,
-			// A redirect would send a signed call to another place, perhaps
-			// again. Its answer is read like any other that makes no sense.
+			// A redirect would send a signed call to another host, perhaps a second time.
+			// The client reads a redirect like any other useless answer.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		limiters: limiters{
@@ -78,43 +79,45 @@ func NewClient(options Options) (*Client, error) {
 	}, nil
 }
 
-// ServerTime is EdgeOne's clock as far as it is known: the Date of the latest
-// answer plus the time since that answer came. It is late by at most the way
-// of that answer and Date's granularity of a second, and it does not run ahead.
-// Before the first answer it is the local clock; see ServerTimeKnown.
+// ServerTime returns EdgeOne's clock as far as it is known: the Date of the latest answer
+// plus the time since that answer arrived. It is late by at most the transit time of that
+// answer and the one-second granularity of Date, and it never runs ahead. Before the
+// first answer, it is the local clock; see ServerTimeKnown.
 func (c *Client) ServerTime() time.Time { return c.clock.now() }
 
-// ServerTimeKnown says whether EdgeOne has answered since the client was made.
-// Only answers of the API itself count; one that refuses a call does.
+// ServerTimeKnown says whether EdgeOne has answered since the client was created. Only
+// answers of the API itself count, and that includes refusals.
 func (c *Client) ServerTimeKnown() bool { return c.clock.known() }
 
-// SendBefore is the last moment, by ServerTime, at which a request signed at
-// signedAt is still sent: after half of Options.SignatureValidity. The other
-// half is for the request to arrive in.
+// SendBefore returns the last moment, by ServerTime, at which the client still sends a
+// request signed at signedAt: after half of Options.SignatureValidity. The other half is
+// for the transit of the request.
 func (c *Client) SendBefore(signedAt time.Time) time.Time {
 	return signedAt.Add(c.options.SignatureValidity / 2)
 }
 
 var actions = [...]string{ActionCreatePrefetchTask, ActionDescribePrefetchTasks, ActionDescribeContentQuota}
 
-// Limiter returns the limiter of an account and action, the same one for all who
-// ask with the same SecretID and SecretKey, and for all keys of one SecretID that
-// EdgeOne has accepted. EdgeOne meters calls by account and action. A limiter is not
-// kept by who does not use it: after some minutes without calls there is a new one.
+// Limiter returns the limiter of an account and action, because EdgeOne meters calls by
+// account and action. All callers with the same SecretID and SecretKey share it, and so
+// do all keys of one SecretID that EdgeOne has accepted. Do not store a limiter without
+// using it: after some minutes without calls, Limiter returns a new one.
 func (c *Client) Limiter(creds Credentials, action string) *Limiter {
 	return c.limiters.get(creds, action)
 }
 
+// lineKey is the context key of InLine.
 type lineKey struct{}
 
-// InLine returns a context whose look-ups wait for their slots in a line of that
-// name; see Turn. Without it they wait in a line of those who said nothing.
+// InLine returns a context whose read-only calls wait for their slots in the wait queue
+// of that name; see Turn. All calls without a name share one wait queue.
 func InLine(ctx context.Context, name string) context.Context {
 	return context.WithValue(ctx, lineKey{}, name)
 }
 
-// lookUp makes a read-only call: it waits for a slot, signs at the server's
-// time and asks again when throttled. What fresh returned last has the answer.
+// lookUp makes a read-only call. It waits for a slot, signs at the server's time and
+// retries when EdgeOne throttles the call. The last value that fresh returned holds the
+// answer.
 func (c *Client) lookUp(ctx context.Context, creds Credentials, action string, in any, fresh func() content) error {
 	line, _ := ctx.Value(lineKey{}).(string)
 	for attempt := 1; ; attempt++ {
@@ -131,7 +134,7 @@ func (c *Client) lookUp(ctx context.Context, creds Credentials, action string, i
 	}
 }
 
-// request is a call that is yet to be made.
+// request is a call that has not been sent.
 type request struct {
 	creds      Credentials
 	action     string
@@ -139,8 +142,8 @@ type request struct {
 	parameters any       // the body, before it is encoded
 }
 
-// call makes one attempt and reports it to Observe. into gets the content of the
-// answer, if it is a success; otherwise what it has does not count.
+// call makes one attempt and reports it to Observe. into receives the content of a
+// successful answer; after an error, ignore it.
 func (c *Client) call(ctx context.Context, r request, into content) (response, error) {
 	req, body, err := c.buildHTTPRequest(ctx, r)
 	if err != nil {
@@ -162,8 +165,8 @@ func (c *Client) buildHTTPRequest(ctx context.Context, r request) (*http.Request
 		return nil, nil, noAnswer(r.action, unsent, err, redactor{})
 	}
 	if len(content) > maxRequest {
-		// The gateway's own code, so that callers split the call as they would
-		// had it gone out.
+		// Use the gateway's own code, so that callers split the call as if it had been
+		// sent.
 		return nil, nil, &Error{Action: r.action, Kind: Rejected, Code: codeRequestSize,
 			Message: "the request would be larger than 10 MiB"}
 	}
@@ -173,7 +176,7 @@ func (c *Client) buildHTTPRequest(ctx context.Context, r request) (*http.Request
 		return nil, nil, noAnswer(r.action, unsent, err, redactor{})
 	}
 	req.ContentLength = int64(len(content))
-	// In the spelling of net/http, which would make a copy of any other.
+	// Use the spelling of net/http, which copies a header in any other spelling.
 	req.Header.Set("User-Agent", c.options.UserAgent)
 	req.Header.Set("Content-Type", contentType)
 	req.Header.Set("X-Tc-Action", r.action)
@@ -189,6 +192,8 @@ func (c *Client) buildHTTPRequest(ctx context.Context, r request) (*http.Request
 	return req, body, nil
 }
 
+// attempt sends a request and reads its answer. It seals the body before it decides what
+// may have been executed, because a transport may still be writing.
 func (c *Client) attempt(req *http.Request, body *onceBody, creds Credentials, action string, into content) (response, error) {
 	ctx, cancel := context.WithTimeout(req.Context(), c.options.Timeout)
 	defer cancel()
@@ -225,8 +230,8 @@ func (c *Client) attempt(req *http.Request, body *onceBody, creds Credentials, a
 	return answer, nil
 }
 
-// encode is json.Marshal without HTML escapes, which would make six bytes of
-// every & in a URL.
+// encode is json.Marshal without HTML escapes, which would turn every & in a URL into six
+// bytes.
 func encode(in any) ([]byte, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)

@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// serverClock estimates EdgeOne's clock, the one that decides when a signature
-// has expired.
+// serverClock estimates EdgeOne's clock, which decides when a signature has expired.
 type serverClock struct {
 	mu       sync.Mutex
-	date     time.Time // as the server wrote it
-	received time.Time // when it came, with the monotonic reading
+	date     time.Time // as the server sent it
+	received time.Time // when it arrived, with the monotonic reading
 }
 
-// now never runs ahead of the server: a Date is old when it arrives and cut to
-// whole seconds, and the monotonic clock does not count time asleep.
+// now returns the estimate. It never runs ahead of the server: a Date is old when it
+// arrives and is cut to whole seconds, and the monotonic clock does not count time
+// asleep.
 func (c *serverClock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -25,12 +25,14 @@ func (c *serverClock) now() time.Time {
 	return c.date.Add(time.Since(c.received))
 }
 
+// known says whether the clock has learned a Date.
 func (c *serverClock) known() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return !c.date.IsZero()
 }
 
+// learn sets the clock by the Date header of an answer. It ignores a malformed header.
 func (c *serverClock) learn(date string, received time.Time) {
 	t, err := http.ParseTime(date)
 	if err != nil {
@@ -38,8 +40,8 @@ func (c *serverClock) learn(date string, received time.Time) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// Of calls that overlap, the answer that came last counts, even if its
-	// reader comes first.
+	// Of overlapping calls, the answer that arrived last counts, whatever the order in
+	// which their callers read them.
 	if received.After(c.received) {
 		c.date, c.received = t, received
 	}

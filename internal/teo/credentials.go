@@ -9,46 +9,46 @@ import (
 	"log/slog"
 )
 
-// Credentials sign requests. Token is set for temporary keys only.
+// Credentials sign requests. Only temporary keys have a Token.
 //
-// Whatever prints a Credentials value (fmt, slog, encoding/json) prints the
-// hash of its SecretID instead. Do not keep one in an unexported field of
-// something that is printed: fmt cannot ask such a field to describe itself.
+// Code that prints a Credentials value (fmt, slog, encoding/json) prints the hash of its
+// SecretID instead. Do not store a Credentials value in an unexported field of a struct
+// that is printed: fmt does not call the methods of such a field.
 type Credentials struct{ SecretID, SecretKey, Token string }
 
-// Hash names the account without revealing it: 16 hex digits of the SHA-256
-// of the SecretID. It is meant for a status, to notice that the key behind a
-// reference has changed.
+// Hash identifies the account without revealing it: 16 hex digits of the SHA-256 of the
+// SecretID. It is meant for a status, to detect that the key behind a reference has
+// changed.
 func (c Credentials) Hash() string {
 	sum := sha256.Sum256([]byte(c.SecretID))
 	return hex.EncodeToString(sum[:8])
 }
 
-// String is a description that is safe to print.
+// String returns a description that is safe to print.
 func (c Credentials) String() string { return "credentials " + c.Hash() }
 
-// GoString is the same as String.
+// GoString returns the same as String.
 func (c Credentials) GoString() string { return c.String() }
 
-// Format writes String for every verb: %x and %+v do not consult the others.
+// Format writes String for every verb, because %x and %+v do not call the other methods.
 func (c Credentials) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
 
-// LogValue is String as a slog value.
+// LogValue returns String as a slog value.
 func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
-// MarshalJSON is String as a JSON string.
+// MarshalJSON returns String as a JSON string.
 func (c Credentials) MarshalJSON() ([]byte, error) { return json.Marshal(c.String()) }
 
-// The most bytes that keys of Tencent Cloud can have, with room to spare:
-// SecretIds and SecretKeys have 36 and 32, those of temporary keys some more,
-// and a token has at most 4,096.
+// The maximum bytes of Tencent Cloud's keys, with room to spare: SecretIds have 36 bytes
+// and SecretKeys have 32, those of temporary keys have some more, and a token has at most
+// 4,096.
 const (
 	maxKey   = 256
 	maxToken = 8 << 10
 )
 
-// Validate says why the credentials cannot be those of any account, with an
-// error of kind Denied, or returns nil. It makes no call.
+// Validate returns an error of kind Denied that says why the credentials cannot belong to
+// any account, or nil. It makes no call.
 func (c Credentials) Validate() error {
 	if problem := c.problem(); problem != "" {
 		return &Error{Kind: Denied, Message: problem}
@@ -56,9 +56,9 @@ func (c Credentials) Validate() error {
 	return nil
 }
 
-// problem says why the credentials cannot sign anything, or "". A line break
-// at the end, the usual accident with Secrets, would otherwise come back as a
-// signature failure that tells nobody what is wrong.
+// problem returns why the credentials cannot sign a request, or "". A line break at the
+// end is a common accident with Secrets. Without this check, EdgeOne would report it as a
+// signature failure, which does not show the cause.
 func (c Credentials) problem() string {
 	if c.SecretID == "" || c.SecretKey == "" {
 		return "the credentials lack a SecretId or a SecretKey"

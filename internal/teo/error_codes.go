@@ -2,17 +2,16 @@ package teo
 
 import "strings"
 
-// codes is what is known of EdgeOne's error codes; "X.*" is every code below X.
-// The first match counts. A code that is not here is Ambiguous: to take an
-// unknown refusal for certain would submit twice, or give up on a URL that
-// could be had.
+// codes are the known error codes of EdgeOne; "X.*" is every code below X. The first
+// match counts. A code that is not in the list is Ambiguous: to treat an unknown refusal
+// as certain would submit URLs twice, or give up on URLs that EdgeOne could prefetch.
 //
-// The codes of the three actions are on their API pages, those that any action
-// may answer under "Common Error Codes" in the reference's list of error codes.
+// The API pages of the three actions document their codes. The list of error codes in the
+// reference documents the codes of all actions under "Common Error Codes".
 var codes = []struct {
 	code string
 	kind Kind
-	zone bool // Denied concerns the zone, not the whole account
+	zone bool // Denied is about the zone, not the whole account
 }{
 	{code: "RequestLimitExceeded", kind: Throttled},
 	{code: "RequestLimitExceeded.*", kind: Throttled},
@@ -20,20 +19,20 @@ var codes = []struct {
 
 	{code: codeDailyQuota, kind: Exhausted},
 
-	{code: "AuthFailure.UnauthorizedOperation", kind: Denied, zone: true}, // CAM says no, to this resource
+	{code: "AuthFailure.UnauthorizedOperation", kind: Denied, zone: true}, // CAM denies access to this resource
 	{code: "AuthFailure", kind: Denied},
 	{code: "AuthFailure.*", kind: Denied},
 	{code: "UnauthorizedOperation", kind: Denied, zone: true},
 	{code: "UnauthorizedOperation.CamUnauthorized", kind: Denied, zone: true},
 	{code: "UnauthorizedOperation.NoPermission", kind: Denied, zone: true},
 	{code: "UnauthorizedOperation.DomainEmpty", kind: Denied, zone: true},
-	{code: "UnauthorizedOperation.Unknown", kind: Ambiguous}, // "backend server unknown error", whatever its name
+	{code: "UnauthorizedOperation.Unknown", kind: Ambiguous}, // "backend server unknown error", despite the name of the code
 	{code: "InvalidParameter.ZoneNotFound", kind: Denied, zone: true},
 	{code: "InvalidParameterValue.ZoneNotFound", kind: Denied, zone: true},
 	{code: "ResourceNotFound", kind: Denied, zone: true},
 	{code: "ResourceNotFound.*", kind: Denied, zone: true},
 	{code: "ResourceUnavailable.ZoneNotFound", kind: Denied, zone: true},
-	// The gateway's word on the address we call from and the endpoint we call.
+	// The gateway's refusals of the caller's address and of the called endpoint.
 	{code: "IpInBlacklist", kind: Denied},
 	{code: "IpNotInWhitelist", kind: Denied},
 	{code: "ActionOffline", kind: Denied},
@@ -67,9 +66,9 @@ const (
 	codeRequestSize     = "RequestSizeLimitExceeded"
 )
 
-// classify is the one place that decides what a failure means. The code is ""
-// for a request that was sent and got no usable answer. A look-up is never
-// Ambiguous: it has no effect, so it can simply be sent again.
+// classify alone decides what a failure means. The code is "" for a request that was sent
+// and got no usable answer. A read-only call is never Ambiguous: it has no effect, so it
+// can be sent again.
 func classify(action, code string) Kind {
 	kind, _ := lookUpCode(code)
 	if kind == Ambiguous && action != actionCreate {
@@ -78,6 +77,7 @@ func classify(action, code string) Kind {
 	return kind
 }
 
+// lookUpCode returns the kind of a code, and whether a denial is about the zone only.
 func lookUpCode(code string) (kind Kind, zone bool) {
 	for _, c := range codes {
 		family, isFamily := strings.CutSuffix(c.code, "*")

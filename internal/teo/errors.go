@@ -15,60 +15,62 @@ import (
 	"syscall"
 )
 
-// Kind sorts failures by what to do about them.
+// Kind classifies failures by the right response to them.
 type Kind string
 
-// The kinds. Of all but Ambiguous it is certain that nothing was executed.
+// The kinds of failures. For every kind except Ambiguous, it is certain that EdgeOne
+// executed nothing.
 const (
-	Throttled   Kind = "Throttled"   // too many calls: slow down, send again
+	Throttled   Kind = "Throttled"   // too many calls: slow down and send again
 	Exhausted   Kind = "Exhausted"   // the quota is used up: wait until it returns
-	Denied      Kind = "Denied"      // credentials, permissions or the zone are wrong: a person must act
-	Rejected    Kind = "Rejected"    // this very request can never work
-	Unavailable Kind = "Unavailable" // not sent, or a look-up that got no answer: try again
-	Ambiguous   Kind = "Ambiguous"   // may have been executed: look before sending again
+	Denied      Kind = "Denied"      // credentials, permissions or the zone are wrong: a user must act
+	Rejected    Kind = "Rejected"    // this request can never succeed
+	Unavailable Kind = "Unavailable" // not sent, or a read-only call without an answer: try again
+	Ambiguous   Kind = "Ambiguous"   // EdgeOne may have executed it: read the history before sending again
 )
 
 var (
-	// ErrTooOld is in the chain of the error of a call whose signature was too
-	// old to send; see Client.SendBefore. Its kind is Unavailable.
+	// ErrTooOld is in the error chain of a call whose signature was too old to send; see
+	// Client.SendBefore. The kind is Unavailable.
 	ErrTooOld = errors.New("signed too long ago to be sent")
-	// ErrCutOff is in the chain of the error of a call that ended in the middle
-	// of its request: a part of the body was read, and not all of it, when the
-	// connection broke, the time was up, or somebody answered. Its kind is
-	// Unavailable. A path that does not take requests of that size ends calls in
-	// this way each time, and a connection that was kept open for too long once;
-	// a call that did not leave at all (DNS, dial, TLS) has other errors.
+	// ErrCutOff is in the error chain of a call that ended in the middle of its request:
+	// the transport had read only a part of the body when the connection broke, the time
+	// was up, or an answer arrived. The kind is Unavailable. A network path that rejects
+	// requests of that size ends calls in this way every time; a connection that was kept
+	// open for too long does so once. A call that was not sent at all (DNS, dial, TLS)
+	// has other errors.
 	ErrCutOff = errors.New("the connection ended in the middle of the request")
-	// ErrTooManyPages is in the chain when a listing is longer than the caller
-	// wants to read, or than EdgeOne lets it. Its kind is Unavailable.
+	// ErrTooManyPages is in the error chain when a listing is longer than the caller
+	// wants to read, or than EdgeOne allows. The kind is Unavailable.
 	ErrTooManyPages = errors.New("the listing is longer than asked for")
-	// ErrNoPrefetchQuota is in the chain when a zone has no quota for prefetch
-	// by URL, or one of 0 URLs a day or a call: its plan does not include it, and
-	// no tomorrow brings any. Its kind is Rejected.
+	// ErrNoPrefetchQuota is in the error chain when a zone has no quota for prefetch by
+	// URL, or a quota of 0 URLs per day or per call: its plan does not include prefetch,
+	// and no later day brings any quota. The kind is Rejected.
 	ErrNoPrefetchQuota = errors.New("the zone's plan has no prefetch quota")
-	// ErrZeroQuota is in the chain, with ErrNoPrefetchQuota, when EdgeOne names the
-	// quota and it is 0. Without it EdgeOne names none, which calls may still have.
+	// ErrZeroQuota is in the error chain, with ErrNoPrefetchQuota, when EdgeOne reports
+	// the quota and it is 0. Without ErrZeroQuota, EdgeOne reports no quota, but calls
+	// may still have one.
 	ErrZeroQuota = fmt.Errorf("%w: it is 0", ErrNoPrefetchQuota)
 )
 
-// errNotEdgeOnes is the cause of the error of an answer that looks like none of
-// the API's.
+// errNotEdgeOnes is the cause of the error when an answer is not in the form of the
+// API's.
 var errNotEdgeOnes = errors.New("no success")
 
-// Error is a call that did not succeed. Its texts, and those of the errors in its
-// chain, have no secrets in them and are bounded.
+// Error describes a call that did not succeed. Its texts, and those of its error chain,
+// have bounded length and contain no secrets.
 type Error struct {
 	Action     string
 	Kind       Kind
-	Code       string // EdgeOne's, "" if there was no such answer
-	Message    string // EdgeOne's, or ours where there is no Code
-	RequestID  string // to quote to Tencent's support, "" without an answer
+	Code       string // EdgeOne's code; "" without such an answer
+	Message    string // EdgeOne's message, or the client's if there is no Code
+	RequestID  string // for Tencent's support; "" without an answer
 	HTTPStatus int    // 0 without an answer
 	Err        error  // the cause, if it is not an answer
 }
 
-// Error is the whole story for a log or a person: action, code, message, cause
-// and request ID.
+// Error returns the full description for a log: action, code, message, cause and request
+// ID.
 func (e *Error) Error() string {
 	var b strings.Builder
 	for _, part := range []string{e.Action, e.Code, e.Message} {
@@ -95,12 +97,12 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// refusal is an answer of EdgeOne that says no.
+// refusal returns the error of an answer in which EdgeOne refuses the call.
 func refusal(action, code, message, requestID string, status int) *Error {
 	return &Error{Action: action, Kind: classify(action, code), Code: code, Message: message, RequestID: requestID, HTTPStatus: status}
 }
 
-// uselessAnswer is an answer that says neither yes nor no.
+// uselessAnswer returns the error of an answer that neither accepts nor refuses the call.
 func uselessAnswer(action string, sent progress, requestID string, status int, cause error) *Error {
 	e := noAnswer(action, sent, cause, redactor{})
 	e.RequestID, e.HTTPStatus = requestID, status
@@ -115,8 +117,8 @@ func uselessAnswer(action string, sent progress, requestID string, status int, c
 	return e
 }
 
-// noAnswer is a call that got no answer at all. What was not sent as a whole
-// was certainly not executed.
+// noAnswer returns the error of a call without any answer. EdgeOne certainly did not
+// execute a request that was not sent completely.
 func noAnswer(action string, sent progress, cause error, redact redactor) *Error {
 	if wrapped := (*url.Error)(nil); errors.As(cause, &wrapped) {
 		cause = wrapped.Err // its text only adds the method and the endpoint
@@ -133,6 +135,7 @@ func noAnswer(action string, sent progress, cause error, redact redactor) *Error
 	return &Error{Action: action, Kind: classify(action, ""), Message: "no answer: " + what, Err: cause}
 }
 
+// cutOffBy adds ErrCutOff to the chain of a cause.
 func cutOffBy(cause error) error {
 	if cause == nil {
 		return ErrCutOff
@@ -140,8 +143,8 @@ func cutOffBy(cause error) error {
 	return fmt.Errorf("%w: %w", ErrCutOff, cause)
 }
 
-// describe puts a cause into words that are the same each time it strikes: the
-// errors' own texts have addresses, ports and times in them.
+// describe returns a description of a cause that is the same each time the cause occurs.
+// The errors' own texts contain addresses, ports and times.
 func describe(cause error) string {
 	var (
 		dns     *net.DNSError
@@ -167,8 +170,8 @@ func describe(cause error) string {
 	return "the connection failed"
 }
 
-// KindOf says what to do about an error: "" for nil, and Ambiguous for an
-// error that is not from this package, of which nothing is known.
+// KindOf returns the kind of an error: "" for nil, and Ambiguous for an error that is not
+// from this package, because nothing is known about it.
 func KindOf(err error) Kind {
 	if err == nil {
 		return ""
@@ -192,8 +195,8 @@ func Code(err error) string {
 	return ""
 }
 
-// varying matches what differs between two answers to the same failure:
-// request IDs, times, addresses, and the count in a throttled answer.
+// varying matches what differs between two answers to the same failure: request IDs,
+// times, addresses, and the count in a throttling answer.
 var varying = regexp.MustCompile("(?i)" + strings.Join([]string{
 	`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`,
 	`\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?`,
@@ -202,20 +205,20 @@ var varying = regexp.MustCompile("(?i)" + strings.Join([]string{
 	"`\\d+`",
 }, "|"))
 
-// The bounds of words, in bytes.
+// The bounds of texts, in bytes.
 const (
-	// maxMessage bounds a Message: it goes into objects that are listed by the
+	// maxMessage bounds a Message. It goes into objects that clients list by the
 	// thousand.
 	maxMessage = 512
-	// maxWords bounds a sentence of EdgeOne's or of a library, for a log.
+	// maxWords bounds a sentence of EdgeOne or of a library, for a log.
 	maxWords = 2 * maxMessage
-	// maxWord bounds a code, a request ID and the like.
+	// maxWord bounds a code, a request ID and similar texts.
 	maxWord = 128
 )
 
-// Message is what to tell a user in a status: code and message without
-// anything that changes from one time to the next, so that the same failure
-// has the same text. At most 512 bytes and an ellipsis; "" for nil.
+// Message returns the text for a status: code and message without the parts that vary, so
+// that the same failure always has the same text. It has at most 512 bytes and an
+// ellipsis, and is "" for nil.
 func Message(err error) string {
 	var e *Error
 	switch {
@@ -235,21 +238,21 @@ func Message(err error) string {
 	return shorten(e.Code+": "+varying.ReplaceAllString(text, "…"), maxMessage)
 }
 
-// IsBatchQuota says whether the call had more targets than the plan allows in
-// one, which for a single target means that there is no prefetch quota at all.
+// IsBatchQuota says whether the call had more targets than the plan allows in one call.
+// For a single target, this means that the plan has no prefetch quota at all.
 func IsBatchQuota(err error) bool { return Code(err) == codeBatchQuota }
 
-// IsDomainNotFound says whether a target's host is unknown to EdgeOne or
-// belongs to another account.
+// IsDomainNotFound says whether a target's host is unknown to EdgeOne or belongs to
+// another account.
 func IsDomainNotFound(err error) bool { return Code(err) == codeDomainNotFound }
 
-// IsSignatureExpire says whether EdgeOne found the signature too old or too
-// far in the future. For a fresh one that means that our clock is wrong; the
-// answer has set ServerTime right.
+// IsSignatureExpire says whether EdgeOne found the signature too old or too far in the
+// future. For a fresh signature, this means that the local clock is wrong; the answer has
+// corrected ServerTime.
 func IsSignatureExpire(err error) bool { return Code(err) == codeSignatureExpire }
 
-// DeniedAccount says whether a Denied error concerns everything these
-// credentials do, as a wrong key does, and not only the zone of the call.
+// DeniedAccount says whether a Denied error affects every call with these credentials, as
+// a wrong key does, and not only the zone of the call.
 func DeniedAccount(err error) bool {
 	if KindOf(err) != Denied {
 		return false
@@ -258,8 +261,8 @@ func DeniedAccount(err error) bool {
 	return !zone
 }
 
-// IsReadRefused says whether EdgeOne does not let this key read the zone. A key that is
-// refused for everything, or missing, says nothing about the zone.
+// IsReadRefused says whether EdgeOne does not allow this key to read the zone. A key that
+// is missing, or refused for all calls, says nothing about the zone.
 func IsReadRefused(err error) bool {
 	kind := KindOf(err)
 	return kind == Denied && !DeniedAccount(err) || kind == Rejected

@@ -10,45 +10,46 @@ import (
 )
 
 const (
-	// window is what EdgeOne counts calls in.
+	// window is the period in which EdgeOne counts calls.
 	window = time.Second
-	// quiet is how long no call may be throttled before one more is tried, and
-	// then two more, four more and so on: after four such periods half a limit
-	// of 20 has become the whole again.
+	// quiet is how long no answer may be throttled before the limiter uses one more slot,
+	// and after further such periods two more, four more and so on. After four periods,
+	// half of a limit of 20 is the whole limit again.
 	quiet = 4 * time.Second
 )
 
-// Limiter keeps the calls of one account and action below EdgeOne's limit. It
-// has as many slots as there may be calls in a second; a slot that was used is
-// free again one second after the answer came. So however long a request is
-// under way, and however EdgeOne counts (by fixed or sliding windows or a
-// bucket), it never sees more calls of ours in a second than there are slots.
+// Limiter keeps the calls of one account and action below EdgeOne's limit. It has one
+// slot for each call that EdgeOne allows per second. A used slot is free again one second
+// after the answer arrived. However long a request takes, and however EdgeOne counts (by
+// fixed windows, sliding windows or a bucket), EdgeOne never sees more of this client's
+// calls in a second than there are slots.
 //
-// What it may still see is other programs of the same account. Every throttled
-// answer takes a slot out of use, as it says that there was one call too many;
-// while no more of them come the slots return. One slot always stays.
+// EdgeOne may also see calls from other programs of the same account. Every throttled
+// answer therefore takes a slot out of use, because it shows that there was one call too
+// many. The slots return while no further answers are throttled. One slot always stays in
+// use.
 //
-// Several users may share a limiter without knowing of each other. Each waits
-// in a line of its own, and the lines are served in turn.
+// Several users may share a limiter without knowing of each other. Each user has its own
+// wait queue, and the limiter serves the wait queues in turn.
 type Limiter struct {
 	action  string
 	limit   int
 	observe func(action string, wait time.Duration)
 
-	mu          *sync.Mutex // all limiters of a client have the same, because they merge
-	merged      *Limiter    // what took this one's slots and waiters over, if any did
-	lines       []*line     // with somebody who waits; the first is served next
-	out         int         // slots that are with callers
-	cooling     []time.Time // when the others are free again, in order
+	mu          *sync.Mutex // shared by all limiters of a client, because limiters merge
+	merged      *Limiter    // the limiter that took over this one's slots and waiters, if any
+	lines       []*line     // wait queues with waiters; the first is served next
+	out         int         // slots that callers hold
+	cooling     []time.Time // when the other slots are free again, in order
 	share       int         // slots in use since throttledAt
 	throttledAt time.Time
-	changed     map[string]func() // by line; see Free
+	changed     map[string]func() // by wait queue; see Free
 }
 
-// newLimiter assumes that the second before since was fully used, perhaps by the
-// process before this one. Its slots are free one soon after the other, not all at
-// once: as each is free again a second after its answer, calls stay that much apart
-// while there is always something to call, and do not wait for each other on their way.
+// newLimiter assumes that the second before since was fully used, perhaps by the previous
+// process. Its slots become free shortly one after the other, and not all at once. Each
+// slot is free again a second after its answer, so calls keep this distance while there
+// is always something to call, and they do not wait for each other on the network.
 func newLimiter(mu *sync.Mutex, action string, limit int, since time.Time) *Limiter {
 	l := &Limiter{
 		action: action, limit: limit, observe: func(string, time.Duration) {}, mu: mu, share: limit, changed: map[string]func(){},
@@ -61,33 +62,35 @@ func newLimiter(mu *sync.Mutex, action string, limit int, since time.Time) *Limi
 	return l
 }
 
-// Turn is a place among those who wait for a slot. Lines are served in turn, each
-// with one slot, whatever their numbers; within a line the lowest number is first,
-// and of equal ones the one who came first. The zero value is a line like any other.
+// Turn is a place among the waiters for a slot. The limiter serves the wait queues (Line)
+// in turn, one slot each, whatever their numbers. Within a wait queue, the lowest Number
+// goes first; of equal numbers, the first to arrive. The zero value is in a wait queue
+// like any other.
 type Turn struct {
 	Line   string
 	Number int64
 }
 
-// line is those who wait under one name, by number and then in the order they came.
+// line is the wait queue of one name, ordered by number and then by arrival.
 type line struct {
 	name    string
 	waiting []*waiter
 }
 
-// waiter is one who waits for a slot. The first is woken when something changes.
+// waiter is a caller that waits for a slot. The limiter notifies the first waiter of each
+// change.
 type waiter struct {
 	turn  Turn
 	awake chan struct{}
 }
 
-// Free is how many slots the line may count on that are free now or will be within
-// lookahead, and how long it takes until it is one more. Slots for which other lines
-// wait are shared with them, one for each line at least.
+// Free returns how many slots the wait queue may expect that are free now or will be
+// within lookahead, and how long it takes until there is one more. If other wait queues
+// have waiters, they share the slots, with at least one slot for each wait queue.
 //
-// How long is 0 if only the answer to a call can tell. Then changed, unless nil, is
-// called once when such an answer has come, whoever made the call, in a goroutine of
-// its own. A later one of the same line replaces it.
+// The duration is 0 if it depends on the answer to a call. In this case, if changed is
+// not nil, the limiter calls it once in a goroutine of its own when such an answer
+// arrives, whoever made the call. A later function for the same wait queue replaces it.
 func (l *Limiter) Free(line string, lookahead time.Duration, changed func()) (n int, more time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -99,7 +102,7 @@ func (l *Limiter) Free(line string, lookahead time.Duration, changed func()) (n 
 	return l.portion(line, n), more
 }
 
-// current is the limiter that counts what this one did, once it has been merged.
+// current returns the limiter that counts for this one after a merge.
 func (l *Limiter) current() *Limiter {
 	for l.merged != nil {
 		l = l.merged
@@ -107,7 +110,7 @@ func (l *Limiter) current() *Limiter {
 	return l
 }
 
-// portion is how many of n slots a line gets if it wants all of them.
+// portion returns how many of n slots a wait queue gets if it wants all of them.
 func (l *Limiter) portion(name string, n int) int {
 	tooMany := func(own int) bool {
 		all := own
@@ -121,24 +124,26 @@ func (l *Limiter) portion(name string, n int) int {
 	return max(min(n, 1), sort.Search(n, func(i int) bool { return tooMany(i + 1) }))
 }
 
+// free returns how many slots are free within lookahead, and how long it takes until
+// there is one more: 0 if that depends on an answer.
 func (l *Limiter) free(now time.Time, lookahead time.Duration) (n int, more time.Duration) {
 	for len(l.cooling) > 0 && !l.cooling[0].After(now) {
 		l.cooling = l.cooling[1:]
 	}
-	later := l.cooling // those that are not free within lookahead
+	later := l.cooling // slots that are not free within lookahead
 	for len(later) > 0 && !later[0].After(now.Add(lookahead)) {
 		later = later[1:]
 	}
 	n = l.inUse(now) - l.out - len(later)
-	next := max(0, -n) // as many replace those that are out of use
+	next := max(0, -n) // the first slots to return make up for those out of use
 	if next < len(later) {
 		more = later[next].Sub(now) - lookahead
 	}
 	return max(0, n), more
 }
 
-// inUse is how many slots are in use: share, and since the last throttled
-// answer 1, 3, 7, … more, by quiet periods.
+// inUse returns how many slots are in use: share, and 1, 3, 7, … more by the number of
+// quiet periods since the last throttled answer.
 func (l *Limiter) inUse(now time.Time) int {
 	share := l.share
 	step := 1
@@ -149,9 +154,9 @@ func (l *Limiter) inUse(now time.Time) int {
 	return min(share, l.limit)
 }
 
-// Wait gives the next free slot when its time has come, to one of those who wait by
-// their turns. If ctx ends first, or its deadline is before a slot can be free, the
-// error is of kind Unavailable.
+// Wait waits for a free slot and returns it. Waiters get slots in the order of their
+// turns. The error is of kind Unavailable if ctx ends first, or if its deadline is before
+// a slot can be free.
 func (l *Limiter) Wait(ctx context.Context, turn Turn) (*Slot, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, l.noSlot(err)
@@ -192,8 +197,8 @@ func (l *Limiter) Wait(ctx context.Context, turn Turn) (*Slot, error) {
 	}
 }
 
-// take returns a slot if one is free, or else how long it takes until one is: 0 if
-// only an answer can tell, less if ctx ends before.
+// take returns a slot if one is free. Otherwise it returns how long it takes until one
+// is: 0 if that depends on an answer, negative if ctx ends before.
 func (l *Limiter) take(ctx context.Context) (*Slot, time.Duration) {
 	now := time.Now()
 	n, wait := l.free(now, 0)
@@ -207,8 +212,8 @@ func (l *Limiter) take(ctx context.Context) (*Slot, time.Duration) {
 	return nil, wait
 }
 
-// enqueue adds a waiter to its line. A line that begins to wait comes after those
-// that do already.
+// enqueue adds a waiter to its wait queue. A new wait queue goes behind the existing
+// ones.
 func (l *Limiter) enqueue(w *waiter) {
 	i := slices.IndexFunc(l.lines, func(line *line) bool { return line.name == w.turn.Line })
 	if i < 0 {
@@ -222,7 +227,7 @@ func (l *Limiter) enqueue(w *waiter) {
 	q.waiting = slices.Insert(q.waiting, after, w)
 }
 
-// dequeue removes a waiter. A line that was served goes behind the others.
+// dequeue removes a waiter. A wait queue that was served goes behind the others.
 func (l *Limiter) dequeue(w *waiter, served bool) {
 	i := slices.IndexFunc(l.lines, func(line *line) bool { return line.name == w.turn.Line })
 	q := l.lines[i]
@@ -236,7 +241,7 @@ func (l *Limiter) dequeue(w *waiter, served bool) {
 	l.wakeFirst()
 }
 
-// first is the one who gets the next slot, nil if nobody waits.
+// first returns the waiter that gets the next slot, or nil if nobody waits.
 func (l *Limiter) first() *waiter {
 	if len(l.lines) == 0 {
 		return nil
@@ -244,7 +249,7 @@ func (l *Limiter) first() *waiter {
 	return l.lines[0].waiting[0]
 }
 
-// wakeFirst has the first of those who wait look again.
+// wakeFirst notifies the first waiter, which then checks for a slot again.
 func (l *Limiter) wakeFirst() {
 	if w := l.first(); w != nil {
 		select {
@@ -258,8 +263,8 @@ func (l *Limiter) noSlot(cause error) *Error {
 	return &Error{Action: l.action, Kind: Unavailable, Message: "not sent: no call was free in time", Err: cause}
 }
 
-// merge makes another limiter of the same account and action count what this one has
-// counted, and serve those who wait here.
+// merge moves the counts and the waiters of this limiter to another one of the same
+// account and action.
 func (l *Limiter) merge(into *Limiter) {
 	l.merged = into
 	into.out += l.out
@@ -278,13 +283,14 @@ func (l *Limiter) merge(into *Limiter) {
 	l.tellChanged()
 }
 
-// idle says whether nobody has anything of the limiter, and it would be no other if it
-// were new.
+// idle says whether the limiter has no slots in use and no waiters, so that a new limiter
+// would not differ from it.
 func (l *Limiter) idle(now time.Time) bool {
 	n, _ := l.free(now, 0)
 	return n == l.limit && len(l.lines) == 0
 }
 
+// tellChanged calls the functions that Free registered, once each.
 func (l *Limiter) tellChanged() {
 	for line, changed := range l.changed {
 		delete(l.changed, line)

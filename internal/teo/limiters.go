@@ -9,20 +9,20 @@ import (
 )
 
 const (
-	// forgetAfter is how long a key's limiters are kept while nobody uses them.
+	// forgetAfter is how long the limiters of an unused key are kept.
 	forgetAfter = 10 * time.Minute
-	// maxUnproved is how many keys that EdgeOne has never accepted have limiters
-	// at a time, apart from those that are in use: anybody can write keys into a
-	// Secret.
+	// maxUnproved is how many keys that EdgeOne has never accepted may have limiters at
+	// the same time, apart from keys in use. Anybody can write keys into a Secret, so
+	// their number needs a bound.
 	maxUnproved = 1000
 )
 
-// limiters are the limiters of all keys that have been in use lately.
+// limiters holds the limiters of all keys that were recently in use.
 //
-// EdgeOne meters calls by account, and a SecretId names one. But anybody can write
-// another's SecretId into a Secret. So what shares limiters is at first a SecretId
-// together with its key, and then all such pairs of one SecretId that EdgeOne has
-// accepted.
+// EdgeOne meters calls by account, and a SecretId identifies an account. But anybody can
+// write the SecretId of another account into a Secret. At first, limiters are therefore
+// shared only by users with the same SecretId and SecretKey. Once EdgeOne has accepted
+// several such pairs of one SecretId, these pairs share their limiters as well.
 type limiters struct {
 	limit   int
 	observe func(action string, wait time.Duration)
@@ -36,23 +36,25 @@ type limiters struct {
 // pair is the hash of a SecretId and a SecretKey.
 type pair [sha256.Size]byte
 
+// pairOf returns the hash of both, with a zero byte between them, which no valid key
+// contains.
 func pairOf(creds Credentials) pair {
 	text := append(make([]byte, 0, 2*maxKey+1), creds.SecretID...)
 	text = append(text, 0)
 	return sha256.Sum256(append(text, creds.SecretKey...))
 }
 
-// accountLimits are the limiters of what counts as one account.
+// accountLimits holds the limiters of the keys that count as one account.
 type accountLimits struct {
-	// since is when the account was first seen. All of its limiters begin then, so
-	// that the first call waits one second for them and not one for each action.
+	// since is when the account was first seen. All of its limiters start then, so that
+	// the first call waits one second in total and not one second for each action.
 	since    time.Time
 	used     time.Time
 	byAction map[string]*Limiter
 }
 
-// get returns the limiter of keys and an action. One that was forgotten begins
-// like a new one.
+// get returns the limiter of keys and an action. A limiter that was forgotten starts like
+// a new one.
 func (s *limiters) get(creds Credentials, action string) *Limiter {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,7 +75,8 @@ func (s *limiters) get(creds Credentials, action string) *Limiter {
 	return limiter
 }
 
-// learn notes what an answer of the API says about the keys of its call.
+// learn records what an answer of the API shows about the keys of its call. A proved pair
+// merges its limiters with those of the other proved pairs of its SecretId.
 func (s *limiters) learn(creds Credentials, answer error) {
 	if !provesKeys(answer) {
 		return
@@ -98,10 +101,10 @@ func (s *limiters) learn(creds Credentials, answer error) {
 	}
 }
 
-// provesKeys says whether an answer of the API comes from behind the gateway that
-// checks signatures: a success does, and so does a refusal in the words of EdgeOne
-// itself or for a lack of permission. What the gateway says, that there are too many
-// calls, say, it may say to anybody.
+// provesKeys says whether an answer of the API comes from behind the gateway, which
+// checks signatures. A success does. A refusal does if EdgeOne itself refuses the call,
+// or if a permission is missing. Other answers of the gateway, such as throttling, prove
+// nothing, because anybody may get them.
 func provesKeys(answer error) bool {
 	if answer == nil {
 		return true
@@ -115,8 +118,8 @@ func provesKeys(answer error) bool {
 	return kind == Exhausted || kind == Rejected || kind == Denied && zone
 }
 
-// sweep forgets what nobody has used for a while. What was not used for a second, and
-// is not in use, has nothing to remember.
+// sweep forgets limiters that nobody has used for a while. A limiter that was not used
+// for a second, and is not in use, has nothing to remember.
 func (s *limiters) sweep(now time.Time) {
 	crowded := len(s.pairs)-len(s.proved) > maxUnproved
 	if now.Sub(s.swept) < forgetAfter/10 && !(crowded && now.Sub(s.swept) >= window) {
@@ -138,6 +141,7 @@ func (s *limiters) sweep(now time.Time) {
 	maps.DeleteFunc(s.proved, func(_ string, account *accountLimits) bool { return forgotten(account) })
 }
 
+// idle says whether all limiters of the account are idle.
 func (a *accountLimits) idle(now time.Time) bool {
 	for _, limiter := range a.byAction {
 		if !limiter.idle(now) {

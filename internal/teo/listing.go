@@ -9,15 +9,14 @@ import (
 )
 
 const (
-	pageSize = 1000 // the most EdgeOne gives
-	// readings is how often a listing that does not hold still is read in all.
+	pageSize = 1000 // the maximum that EdgeOne returns
+	// readings is how often the client reads a listing in total while it keeps changing.
 	readings = 4
-	// shortPause is how long a listing that had fewer records than it said is left
-	// alone: records are about to appear in it, perhaps.
+	// shortPause is how long the client waits before it reads a listing again that had
+	// fewer records than its count. The missing records may be about to appear.
 	shortPause = time.Second
-	// maxRecords and maxURLs bound a listing that is kept in memory: more than there
-	// can be calls for in the minutes that somebody looks at, and the bytes of their
-	// URLs.
+	// maxRecords and maxURLs (the bytes of the URLs) bound a listing in memory. They
+	// exceed what calls can add to the history in the minutes that a caller lists.
 	maxRecords = 200_000
 	maxURLs    = 64 << 20
 )
@@ -32,19 +31,19 @@ const (
 	StatusInvalid    = "invalid" // the origin did not answer 2xx
 )
 
-// DescribePrefetchTasksRequest says which part of a zone's history to list;
-// what is set must all match.
+// DescribePrefetchTasksRequest selects a part of a zone's history. A record must match
+// all fields that are set.
 type DescribePrefetchTasksRequest struct {
 	ZoneID string
-	// JobID lists the URLs of one job.
+	// JobID selects the URLs of one job.
 	JobID string
-	// StartTime and EndTime list what was created in between. EdgeOne counts in
-	// whole seconds; the window is widened to them.
+	// StartTime and EndTime select the records that were created in between. EdgeOne
+	// counts in whole seconds, so the client widens the window to whole seconds.
 	StartTime, EndTime time.Time
-	// MaxPages refuses listings of more than so many pages of 1,000 with an
-	// error that wraps ErrTooManyPages, as are those of which EdgeOne gives the
-	// beginning only. Longer ones than 200 pages, or with URLs of
-	// more than 64 MiB, are refused in any case; 0 is only that.
+	// MaxPages limits the listing to this number of pages of 1,000 records. A longer
+	// listing, or a listing of which EdgeOne returns only the beginning, fails with an
+	// error that wraps ErrTooManyPages. Listings with more than 200 pages, or with more
+	// than 64 MiB of URLs, always fail; 0 means no further limit.
 	MaxPages int
 }
 
@@ -52,14 +51,14 @@ type DescribePrefetchTasksRequest struct {
 type PrefetchTask struct {
 	JobID       string
 	Target      string // the URL; compare it by target.Identity
-	Status      string // one of the Status constants, or one we do not know
-	FailType    string // a word such as originPullFailed; "" unless it failed
+	Status      string // one of the Status constants, or an unknown one
+	FailType    string // a word such as originPullFailed; "" unless the URL failed
 	FailMessage string
-	// CreateTime and UpdateTime are zero if EdgeOne gave none.
+	// CreateTime and UpdateTime are zero if EdgeOne returned none.
 	CreateTime, UpdateTime time.Time
 }
 
-// Ended says whether the Status is final. One that we do not know is not.
+// Ended says whether the Status is final. An unknown Status is not final.
 func (t PrefetchTask) Ended() bool {
 	switch t.Status {
 	case StatusSuccess, StatusFailed, StatusTimeout, StatusCanceled, StatusInvalid:
@@ -68,8 +67,8 @@ func (t PrefetchTask) Ended() bool {
 	return false
 }
 
-// outcome puts the records of one URL in one job into an order: the highest says
-// what became of the URL.
+// outcome ranks the records of one URL in one job. The record with the highest rank says
+// how the URL fared.
 func (t PrefetchTask) outcome() int {
 	switch {
 	case t.Status == StatusSuccess:
@@ -80,10 +79,10 @@ func (t PrefetchTask) outcome() int {
 	return 0
 }
 
-// Merge returns the record that stands for two of one URL in one job, as there may
-// be of a URL that was handed over in two spellings, in whatever order they come. One
-// success is enough: the URL is in the cache. Without one, the URL has not ended until
-// all of its records have.
+// Merge returns the record that represents two records of one URL in one job. A URL that
+// was submitted in two spellings may have two. The order of the two does not matter. One
+// success is enough, because the URL is in the cache. Without a success, the URL has
+// ended only when all of its records have ended.
 func (t PrefetchTask) Merge(other PrefetchTask) PrefetchTask {
 	if cmp.Or(
 		cmp.Compare(t.outcome(), other.outcome()), t.UpdateTime.Compare(other.UpdateTime), t.CreateTime.Compare(other.CreateTime),
@@ -96,35 +95,34 @@ func (t PrefetchTask) Merge(other PrefetchTask) PrefetchTask {
 
 // PrefetchTaskPage is the beginning of a listing.
 type PrefetchTaskPage struct {
-	Tasks      []PrefetchTask // the first 1,000 at most
-	TotalCount int            // how many there are in all, by EdgeOne's count
+	Tasks      []PrefetchTask // at most the first 1,000
+	TotalCount int            // the number of all records, by EdgeOne's count
 }
 
-// IsWhole says whether the page is the whole listing. A full page never is, whatever
-// the count says: counts have a cap in places.
+// IsWhole says whether the page is the whole listing. A full page never is, whatever the
+// count says, because EdgeOne caps some counts.
 func (p PrefetchTaskPage) IsWhole() bool {
 	return len(p.Tasks) == p.TotalCount && len(p.Tasks) < pageSize
 }
 
-// FirstPrefetchTasks reads the first page of a listing and how long the
-// listing is, with one call. MaxPages is ignored.
+// FirstPrefetchTasks reads the first page and the length of a listing with one call. It
+// ignores MaxPages.
 func (c *Client) FirstPrefetchTasks(ctx context.Context, creds Credentials, req DescribePrefetchTasksRequest) (PrefetchTaskPage, error) {
 	return c.page(ctx, creds, req, 0)
 }
 
-// DescribePrefetchTasks lists the whole of what is asked for, or fails: each
-// page waits for a slot of the action's Limiter, is signed when it is sent,
-// and is asked for again when throttled. Errors are never Ambiguous; most are
-// Unavailable.
+// DescribePrefetchTasks returns the whole listing or fails. Each page waits for a slot of
+// the action's Limiter, is signed when it is sent, and is requested again when EdgeOne
+// throttles it. Errors are never Ambiguous; most are Unavailable.
 //
-// A listing is whole if its pages belong together: EdgeOne's count is the same on
-// each and holds, and no record is on two pages. Where the pages do not, the listing
-// may have changed while it was read, or it has a URL twice, or EdgeOne's count is
-// wrong. So it is read again, and is whole if it is the same twice in a row. It is
-// given up after a few times.
+// A listing is whole if its pages belong together: EdgeOne's count is the same on each
+// page and correct, and no record is on two pages. If the pages do not belong together,
+// the listing may have changed during the read, it may contain a URL twice, or EdgeOne's
+// count may be wrong. The client then reads the listing again, and accepts it if two
+// reads in a row are the same. It gives up after a few reads.
 //
-// A URL that is not in the result was not in EdgeOne's history then. It may
-// still appear: records follow a call by some seconds.
+// A URL that is not in the result was not in EdgeOne's history at that time. It may still
+// appear: records follow a call by some seconds.
 // https://www.tencentcloud.com/document/product/1145/50533
 func (c *Client) DescribePrefetchTasks(ctx context.Context, creds Credentials, req DescribePrefetchTasksRequest) ([]PrefetchTask, error) {
 	var before [sha256.Size]byte
@@ -150,10 +148,11 @@ func (c *Client) DescribePrefetchTasks(ctx context.Context, creds Credentials, r
 	return nil, unavailable("the listing did not hold still", errTorn)
 }
 
+// errTorn is the cause of the error when a listing changed during every read.
 var errTorn = errors.New("the listing changed while it was read")
 
-// readListing reads pages until there are no more. Where EdgeOne's count says that
-// was all, but the last page was full, one more is read, which must be empty.
+// readListing reads pages until there are no more. If the last page was full although
+// EdgeOne's count is reached, it reads one more page, which must be empty.
 func (c *Client) readListing(ctx context.Context, creds Credentials, req DescribePrefetchTasksRequest) (*reading, error) {
 	maxPages := maxRecords / pageSize
 	if req.MaxPages > 0 {
@@ -175,9 +174,9 @@ func (c *Client) readListing(ctx context.Context, creds Credentials, req Describ
 	}
 }
 
-// beyondTheStart is the error of a page. Where EdgeOne refuses to go on after it gave
-// pages, the listing is longer than it lets anybody read, and there is nothing wrong
-// with what is asked for.
+// beyondTheStart returns the error of a page. If EdgeOne refuses a page after it returned
+// earlier ones, the listing is longer than EdgeOne lets anybody read, and the request
+// itself is valid. The error is then ErrTooManyPages.
 func beyondTheStart(err error, offset int) error {
 	var e *Error
 	if offset == 0 || !errors.As(err, &e) || e.Kind != Rejected {
@@ -188,6 +187,7 @@ func beyondTheStart(err error, offset int) error {
 	return &further
 }
 
+// pause waits for d, or returns the error of ctx if that ends first.
 func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
@@ -201,7 +201,7 @@ func unavailable(message string, cause error) *Error {
 	return &Error{Action: ActionDescribePrefetchTasks, Kind: Unavailable, Message: message, Err: cause}
 }
 
-// listRequest is DescribePrefetchTasksRequest on the wire.
+// listRequest is a DescribePrefetchTasksRequest on the wire.
 type listRequest struct {
 	ZoneID    string       `json:"ZoneId"`
 	StartTime string       `json:",omitempty"`
@@ -216,6 +216,7 @@ type listFilter struct {
 	Values []string
 }
 
+// page reads the page of a listing that starts at offset.
 func (c *Client) page(ctx context.Context, creds Credentials, req DescribePrefetchTasksRequest, offset int) (PrefetchTaskPage, error) {
 	in := listRequest{ZoneID: req.ZoneID, Offset: offset, Limit: pageSize}
 	if req.JobID != "" {
@@ -238,10 +239,11 @@ func (c *Client) page(ctx context.Context, creds Credentials, req DescribePrefet
 	return PrefetchTaskPage{Tasks: out.tasks, TotalCount: *out.total}, nil
 }
 
+// listAnswer reads one page of a listing.
 type listAnswer struct {
 	total *int
 	tasks []PrefetchTask
-	known map[string]string
+	known map[string]string // the texts of the page; see once
 }
 
 func (a *listAnswer) read(field string, from *jsonReader) {
@@ -283,8 +285,8 @@ func (a *listAnswer) readTask(from *jsonReader) {
 	a.tasks = append(a.tasks, t)
 }
 
-// once returns a text of which there is one copy only: most records of a page have
-// the same words.
+// once returns the only copy of a text, because most records of a page have the same
+// texts.
 func (a *listAnswer) once(text string) string {
 	if known, ok := a.known[text]; ok {
 		return known
@@ -293,7 +295,7 @@ func (a *listAnswer) once(text string) string {
 	return text
 }
 
-// problem refuses an answer without a count, which may be of anything.
+// problem refuses an answer without a count, because it may be an answer to anything.
 func (a *listAnswer) problem(response) error {
 	if a.total == nil || *a.total < 0 {
 		return errors.New("no TotalCount")

@@ -11,39 +11,39 @@ import (
 	"time"
 )
 
-// Options of a Client. The zero value is a client of the international site.
+// Options are the options of a Client. The zero value is for the international site.
 type Options struct {
-	// Endpoint is the URL of the API; default DefaultEndpoint. It has a scheme,
-	// a host and perhaps a port, nothing else. Plain http is for loopback hosts
-	// only (127.0.0.0/8, ::1, localhost): a signature travels with each call,
-	// and so does the token of temporary keys.
+	// Endpoint is the URL of the API; the default is DefaultEndpoint. It has a scheme, a
+	// host and optionally a port, and nothing else. Plain http is allowed for loopback
+	// hosts only (127.0.0.0/8, ::1, localhost), because each call carries a signature
+	// and, for temporary keys, their token.
 	Endpoint string
-	// QPS is how many calls a second one account may make of each action, 1 to
-	// 1000; default 20, EdgeOne's limit for the actions used here. More makes
-	// sense only for an account whose limit Tencent has raised.
+	// QPS is how many calls per second one account may make of each action, from 1 to
+	// 1000; the default is 20, EdgeOne's limit for the actions used here. A higher value
+	// makes sense only for an account whose limit Tencent has raised.
 	QPS int
-	// Timeout of one call, from dialling to the last byte of the answer;
-	// default 10 s. It does not count the wait for a slot of the Limiter.
+	// Timeout limits one call, from dialing to the last byte of the answer; the default
+	// is 10 s. It does not include the wait for a slot of the Limiter.
 	Timeout time.Duration
-	// SignatureValidity is how long EdgeOne accepts a signature; default 5 min,
-	// which is EdgeOne's. See Client.SendBefore.
+	// SignatureValidity is how long EdgeOne accepts a signature; the default is EdgeOne's
+	// 5 min. See Client.SendBefore.
 	SignatureValidity time.Duration
-	// UserAgent of the calls; default "teo-prefetch-operator".
+	// UserAgent is the User-Agent of the calls; the default is "teo-prefetch-operator".
 	UserAgent string
-	// Transport to use instead of the built-in one (connections are kept alive,
-	// the proxy comes from the environment, HTTP/1.1 or 2). It must not repeat
-	// requests; the requests' bodies do not allow it either.
+	// Transport replaces the built-in transport, which keeps connections alive, takes the
+	// proxy from the environment and uses HTTP/1.1 or 2. It must not repeat requests; the
+	// requests' bodies do not allow it either.
 	Transport http.RoundTripper
-	// Observe is called once after each HTTP attempt, from the goroutine that
-	// made it. Calls refused before an attempt are not reported.
+	// Observe is called once after each HTTP attempt, from the goroutine that made it. It
+	// does not receive calls that the client refused before an attempt.
 	Observe func(Call)
-	// ObserveWait is called with how long each call, or what was to become one,
-	// waited for a slot of the Limiter of its action.
+	// ObserveWait is called with the time that each call, or intended call, waited for a
+	// slot of its action's Limiter.
 	ObserveWait func(action string, wait time.Duration)
 }
 
-// DefaultEndpoint is the international site. The China site is
-// https://teo.tencentcloudapi.com.
+// DefaultEndpoint is the endpoint of the international site. The endpoint of the China
+// site is https://teo.tencentcloudapi.com.
 const DefaultEndpoint = "https://teo.intl.tencentcloudapi.com"
 
 // Call describes one HTTP attempt, for metrics.
@@ -54,6 +54,8 @@ type Call struct {
 	Duration time.Duration
 }
 
+// withDefaults returns the options with defaults for unset fields, or an error that names
+// an invalid option.
 func (o Options) withDefaults() (Options, error) {
 	if o.Endpoint == "" {
 		o.Endpoint = DefaultEndpoint
@@ -92,12 +94,12 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// parseEndpoint returns the URL to post to. Its host is what is signed and
-// sent: lower case, without a default port.
+// parseEndpoint returns the URL to post to. Its host is the host that the client signs
+// and sends: in lower case and without a default port.
 func parseEndpoint(endpoint string) (*url.URL, error) {
 	u, err := url.Parse(endpoint)
 	if err != nil {
-		// Not err itself, which quotes an endpoint that may hold a password.
+		// Do not return err: it quotes the endpoint, which may contain a password.
 		return nil, errors.New("endpoint is not a URL")
 	}
 	host := strings.ToLower(u.Hostname())
@@ -116,8 +118,8 @@ func parseEndpoint(endpoint string) (*url.URL, error) {
 	return &url.URL{Scheme: u.Scheme, Host: signedHost(u.Scheme, host, u.Port()), Path: "/"}, nil
 }
 
-// isEndpointHost says whether a host can stand in the Host header: printable ASCII,
-// and no %, which starts an escape or the zone of an IPv6 address.
+// isEndpointHost says whether a host is valid in the Host header: it has printable ASCII
+// only, and no %, which starts an escape or the zone of an IPv6 address.
 func isEndpointHost(host string) bool {
 	return host != "" && !strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r > '~' || r == '%' })
 }
@@ -127,8 +129,8 @@ func hasMoreThanHost(u *url.URL) bool {
 	return u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || u.Fragment != ""
 }
 
-// signedHost is the Host header: a default port is left out, as HTTP clients
-// do and EdgeOne expects it.
+// signedHost returns the Host header. It omits a default port, as HTTP clients do and
+// EdgeOne expects.
 func signedHost(scheme, host, port string) string {
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
@@ -139,13 +141,14 @@ func signedHost(scheme, host, port string) string {
 	return host + ":" + port
 }
 
+// isLoopback says whether a host is localhost or a loopback address.
 func isLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // proxyFromEnvironment is http.ProxyFromEnvironment without its errors, which quote the
-// proxy's address and the password in it.
+// address of the proxy and the password in it.
 func proxyFromEnvironment(req *http.Request) (*url.URL, error) {
 	proxy, err := http.ProxyFromEnvironment(req)
 	if err != nil {
@@ -159,12 +162,12 @@ func defaultTransport() http.RoundTripper {
 		Proxy:                 proxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   5 * time.Second,
-		MaxIdleConnsPerHost:   32,               // as many as there can be calls at a time; the default of 2 would dial for each of a burst
-		IdleConnTimeout:       45 * time.Second, // EdgeOne closes at about 60 s, and a POST that meets the close has to be looked up
+		MaxIdleConnsPerHost:   32,               // the number of parallel calls; the default of 2 would dial for each call of a burst
+		IdleConnTimeout:       45 * time.Second, // EdgeOne closes after about 60 s, and a POST that meets the close needs a read of the history
 		ExpectContinueTimeout: time.Second,
-		// EdgeOne's headers have some hundred bytes.
+		// EdgeOne's headers have a few hundred bytes.
 		MaxResponseHeaderBytes: 64 << 10,
-		ForceAttemptHTTP2:      true, // a DialContext of one's own turns it off otherwise
+		ForceAttemptHTTP2:      true, // a custom DialContext disables it otherwise
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},
 	}
 }

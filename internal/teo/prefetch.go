@@ -10,26 +10,26 @@ import (
 
 const actionCreate = ActionCreatePrefetchTask
 
-// The actions, by EdgeOne's names: keys of limiters and labels of metrics.
+// The actions, by EdgeOne's names. They are keys of limiters and labels of metrics.
 const (
 	ActionCreatePrefetchTask    = "CreatePrefetchTask"
 	ActionDescribePrefetchTasks = "DescribePrefetchTasks"
 	ActionDescribeContentQuota  = "DescribeContentQuota"
 )
 
-// CreatePrefetchTaskRequest is the call's parameters as they are sent; what is
-// unset is left out, because EdgeOne refuses parameters it does not know.
+// CreatePrefetchTaskRequest holds the parameters of the call as they are sent. Unset
+// parameters are omitted, because EdgeOne refuses parameters that it does not know.
 // https://www.tencentcloud.com/document/product/1145/50537
 type CreatePrefetchTaskRequest struct {
-	// Targets are the URLs; at most Quota.Batch of them.
+	// Targets are the URLs, at most Quota.Batch of them.
 	Targets []string
 	// ZoneID is zone-…, or * for URLs of several zones.
 	ZoneID string `json:"ZoneId"`
 	// Mode is default or edge.
 	Mode string `json:",omitempty"`
-	// EncodeURL asks EdgeOne to percent-encode the targets. Deprecated there.
+	// EncodeURL asks EdgeOne to percent-encode the targets. EdgeOne has deprecated it.
 	EncodeURL *bool `json:"EncodeUrl,omitempty"`
-	// Headers are request headers to prefetch with.
+	// Headers are the request headers of the prefetch.
 	Headers []Header `json:",omitempty"`
 	// PrefetchMediaSegments is on (follow M3U8 manifests) or off.
 	PrefetchMediaSegments string `json:",omitempty"`
@@ -38,29 +38,29 @@ type CreatePrefetchTaskRequest struct {
 // Header is an HTTP header of the prefetch requests.
 type Header struct{ Name, Value string }
 
-// CreatePrefetchTaskResponse is what EdgeOne accepted and what it did not.
+// CreatePrefetchTaskResponse is what EdgeOne accepted and what it refused.
 type CreatePrefetchTaskResponse struct {
-	// JobID of the accepted targets; "" only if Failed covers every target.
+	// JobID is the job of the accepted targets; it is "" only if Failed has every target.
 	JobID string
-	// Failed are the targets that were not accepted.
+	// Failed are the targets that EdgeOne did not accept.
 	Failed    []FailedTargets
 	RequestID string
 }
 
-// FailedTargets are targets that were not accepted, all for one reason.
+// FailedTargets are targets that EdgeOne did not accept, all for the same reason.
 type FailedTargets struct {
 	Reason  string
 	Targets []string
 }
 
-// CreatePrefetchTask hands URLs over: one attempt, signed with signedAt (cut
-// to whole seconds), however late it is sent. The caller holds a slot of
-// Limiter(creds, ActionCreatePrefetchTask).
+// CreatePrefetchTask submits URLs in one attempt, signed with signedAt (cut to whole
+// seconds) no matter how late the call is sent. The caller holds a slot of Limiter(creds,
+// ActionCreatePrefetchTask).
 //
-// An error of kind Ambiguous means that EdgeOne may have executed the call, or
-// may yet do so until the signature expires. Every other kind means that it
-// did not and will not. Errors that wrap ErrTooOld come without an attempt,
-// when ServerTime is past SendBefore(signedAt).
+// An error of kind Ambiguous means that EdgeOne may have executed the call, or may still
+// execute it until the signature expires. Every other kind means that EdgeOne did not
+// execute it and will not. If ServerTime is past SendBefore(signedAt), the client makes
+// no attempt, and the error wraps ErrTooOld.
 func (c *Client) CreatePrefetchTask(ctx context.Context, creds Credentials, signedAt time.Time,
 	req CreatePrefetchTaskRequest) (CreatePrefetchTaskResponse, error) {
 	if c.ServerTime().After(c.SendBefore(signedAt)) {
@@ -74,10 +74,11 @@ func (c *Client) CreatePrefetchTask(ctx context.Context, creds Credentials, sign
 	return CreatePrefetchTaskResponse{JobID: answer.jobID, Failed: out.failed, RequestID: answer.requestID}, nil
 }
 
+// createAnswer reads what EdgeOne did not accept of the targets that were sent.
 type createAnswer struct {
 	sent    []string
 	failed  []FailedTargets
-	targets int // in failed
+	targets int // number of targets in failed
 }
 
 func (a *createAnswer) read(field string, from *jsonReader) {
@@ -85,7 +86,7 @@ func (a *createAnswer) read(field string, from *jsonReader) {
 		from.skip()
 		return
 	}
-	// A target may be refused for two reasons, hardly for more.
+	// EdgeOne may refuse a target for two reasons, but hardly for more.
 	limit := 2 * len(a.sent)
 	from.array(limit-len(a.failed), func() {
 		var failed FailedTargets
@@ -106,8 +107,8 @@ func (a *createAnswer) read(field string, from *jsonReader) {
 	})
 }
 
-// problem accepts an answer without a job only if it says of every target that
-// it was refused. Otherwise there may be a job whose name got lost.
+// problem accepts an answer without a JobId only if it lists every target as refused.
+// Otherwise there may be a job whose ID was lost.
 func (a *createAnswer) problem(answer response) error {
 	if answer.jobID != "" {
 		return nil

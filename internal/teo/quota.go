@@ -2,17 +2,17 @@ package teo
 
 import "context"
 
-// Quota is what a zone may prefetch by URL, all in numbers of URLs. Batch and
-// Daily are at least 1; a DailyAvailable of 0 means that today's is used up.
+// Quota is what a zone may prefetch by URL; all numbers count URLs. Batch and Daily are
+// at least 1. A DailyAvailable of 0 means that today's quota is used up.
 type Quota struct {
-	Batch          int // in one call
-	Daily          int // in a day
-	DailyAvailable int // left of today's
+	Batch          int // per call
+	Daily          int // per day
+	DailyAvailable int // left of today's quota
 }
 
-// DescribeContentQuota reads the quota of prefetching by URL in mode default;
-// EdgeOne does not tell that of mode edge. A zone without such a quota, or with
-// one of nothing, gives an error that wraps ErrNoPrefetchQuota.
+// DescribeContentQuota reads the quota of prefetch by URL in the default mode; EdgeOne
+// does not report the quota of the edge mode. If the zone has no such quota, or a quota
+// of 0, the error wraps ErrNoPrefetchQuota.
 func (c *Client) DescribeContentQuota(ctx context.Context, creds Credentials, zoneID string) (Quota, error) {
 	in := struct {
 		ZoneID string `json:"ZoneId"`
@@ -36,11 +36,12 @@ func (c *Client) DescribeContentQuota(ctx context.Context, creds Credentials, zo
 	return Quota{}, &Error{Action: ActionDescribeContentQuota, Kind: Rejected, Message: ErrNoPrefetchQuota.Error(), RequestID: out.requestID, Err: cause}
 }
 
-// maxQuotas is more than there are types of quotas.
+// maxQuotas bounds the quotas of an answer. EdgeOne has fewer types of quotas.
 const maxQuotas = 64
 
+// quotaAnswer reads the quota of prefetch by URL and skips all other types.
 type quotaAnswer struct {
-	quota     *Quota // nil if there is none for prefetch by URL
+	quota     *Quota // nil if EdgeOne reports none
 	requestID string
 }
 
@@ -52,7 +53,7 @@ func (a *quotaAnswer) read(field string, from *jsonReader) {
 	from.array(maxQuotas, func() { a.readQuota(from) })
 }
 
-// readQuota refuses a quota that lacks a number: what is not told is not 0.
+// readQuota refuses a quota that lacks a number, because a missing number is not 0.
 func (a *quotaAnswer) readQuota(from *jsonReader) {
 	var kind string
 	var batch, daily, available *int

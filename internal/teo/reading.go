@@ -5,26 +5,25 @@ import (
 	"fmt"
 )
 
-// reading puts the pages of a listing together and notices when they do not belong
-// together.
+// reading joins the pages of a listing and detects that they do not belong together.
 type reading struct {
 	tasks  []PrefetchTask
 	total  int // by the first page
-	text   int // bytes of the tasks
+	text   int // bytes of the URLs and failure messages
 	pages  int
-	full   int // how many records a page has that may not be the last
-	pageOf map[recordKey]int
-	torn   bool
+	full   int               // number of records in a full page
+	pageOf map[recordKey]int // the latest page with the record
+	torn   bool              // the pages do not belong together
 }
 
 type recordKey struct{ jobID, target string }
 
 func newReading() *reading { return &reading{full: pageSize, pageOf: map[recordKey]int{}} }
 
-// add notices that the listing has changed when the count differs or a record comes
-// twice. The last is how a record that moved to another place shows: the count stays,
-// but for every record seen twice another one was missed. Twice on one page is no such
-// sign; a job may list a URL twice.
+// add adds a page. The listing has changed if the count differs, or if a record is on two
+// pages. A record on two pages shows that records moved: the count stays the same, but
+// for every record that was read twice, another one was missed. A record that is twice on
+// one page shows no change, because a job may list a URL twice.
 func (r *reading) add(page PrefetchTaskPage) {
 	if r.pages == 0 {
 		r.total = page.TotalCount
@@ -44,9 +43,9 @@ func (r *reading) add(page PrefetchTaskPage) {
 	}
 }
 
-// ended says whether a page of n records was the last: an empty one is, and one that
-// is not full, once there are as many as the count says. A page that has fewer records
-// than were asked for though more are to come shows what a full one is here.
+// ended says whether a page of n records was the last. An empty page is the last. A page
+// that is not full is the last if all records of the count were read. A page that has
+// fewer records than requested, although more follow, shows the real size of a full page.
 func (r *reading) ended(n int) bool {
 	if n > 0 && len(r.tasks) < r.total {
 		r.full = min(r.full, n)
@@ -54,8 +53,8 @@ func (r *reading) ended(n int) bool {
 	return n == 0 || n < r.full && len(r.tasks) >= r.total
 }
 
-// sum is the same for readings that have the same records in the same order,
-// whatever became of them in between.
+// sum returns a hash of the job and URL of all records in their order. It ignores their
+// states, because these may change between two reads.
 func (r *reading) sum() (sum [sha256.Size]byte) {
 	h := sha256.New()
 	for _, t := range r.tasks {

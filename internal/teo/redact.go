@@ -15,24 +15,23 @@ import (
 
 const redacted = "[redacted]"
 
-// redactor cleans every text that leaves the package: what EdgeOne says, what
-// stands between it and us, and the errors of libraries that quote either. It takes
-// out what a call was signed with, in the spellings in which it may come back, and
-// passwords in URLs.
+// redactor cleans every text that leaves the package: texts of EdgeOne, texts of
+// intermediaries, and errors of libraries that quote either. It removes what a call was
+// signed with, in the spellings in which it may come back, and passwords in URLs.
 //
-// It leaves targets alone. They are the caller's, who compares them.
+// It does not change targets. They belong to the caller, which compares them.
 type redactor struct{ secrets []string } // the longest first
 
 // userinfo matches the user and password of a URL.
 var userinfo = regexp.MustCompile(`://[^/\s"'@]*@`)
 
-// newRedactor returns a redactor for a call that is sent with an Authorization
-// header, perhaps by a proxy that knows the user.
+// newRedactor returns a redactor for a call that is sent with an Authorization header,
+// perhaps through a proxy with that user.
 func newRedactor(creds Credentials, authorization string, proxy *url.Userinfo) redactor {
 	_, sum, _ := strings.Cut(authorization, "Signature=")
 	r := redactor{secrets: make([]string, 0, 8)}
 	for _, secret := range [...]string{creds.SecretID, creds.SecretKey, creds.Token, sum} {
-		r.add(secret, 8) // nothing so short that it may be part of a word is a real key
+		r.add(secret, 8) // a real key is too long to be part of a word
 	}
 	if password, ok := proxy.Password(); ok {
 		r.add(password, 4)
@@ -42,7 +41,7 @@ func newRedactor(creds Credentials, authorization string, proxy *url.Userinfo) r
 	return r
 }
 
-// add makes a secret of at least so many bytes one to take out.
+// add adds a secret to remove, if it has at least atLeast bytes.
 func (r *redactor) add(secret string, atLeast int) {
 	if len(secret) < atLeast {
 		return
@@ -59,8 +58,8 @@ func (r *redactor) add(secret string, atLeast int) {
 	}
 }
 
-// proxyUser is who the transport calls a host as, if it does so by a proxy that wants
-// to know.
+// proxyUser returns the user that the transport sends to its proxy for the endpoint, or
+// nil.
 func proxyUser(transport http.RoundTripper, endpoint *url.URL) *url.Userinfo {
 	t, ok := transport.(*http.Transport)
 	if !ok || t.Proxy == nil {
@@ -73,8 +72,8 @@ func proxyUser(transport http.RoundTripper, endpoint *url.URL) *url.Userinfo {
 	return proxy.User
 }
 
-// words returns a text that may be shown: no secrets, nothing that moves a cursor or
-// turns the direction of writing, and at most limit bytes and an ellipsis.
+// words returns a text that is safe to show. It has no secrets, no characters that move
+// the cursor or change the writing direction, and at most limit bytes and an ellipsis.
 func (r redactor) words(text string, limit int) string {
 	for _, secret := range r.secrets {
 		text = strings.ReplaceAll(text, secret, redacted)
@@ -91,7 +90,7 @@ func (r redactor) words(text string, limit int) string {
 	return shorten(text, limit)
 }
 
-// shorten cuts a text to at most limit bytes, and an ellipsis that says so.
+// shorten cuts a text to at most limit bytes, and adds an ellipsis to a text that it cut.
 func shorten(text string, limit int) string {
 	if len(text) <= limit {
 		return text
@@ -99,8 +98,8 @@ func shorten(text string, limit int) string {
 	return strings.ToValidUTF8(text[:limit], "") + "…"
 }
 
-// err is words for the error of a library, nil for nil. What the error is can still
-// be asked with errors.Is and errors.As.
+// err applies words to the error of a library; it returns nil for nil. errors.Is and
+// errors.As still find the original error.
 func (r redactor) err(cause error) error {
 	if cause == nil {
 		return nil
@@ -112,7 +111,7 @@ func (r redactor) err(cause error) error {
 	return &redactedError{text, cause}
 }
 
-// redactedError has no Unwrap: who prints a chain shall not come to the cause.
+// redactedError has no Unwrap, so that code that prints a chain does not reach the cause.
 type redactedError struct {
 	text  string
 	cause error

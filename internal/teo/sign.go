@@ -15,14 +15,14 @@ const (
 	contentType = "application/json; charset=utf-8"
 )
 
-// SignedHeader is a header that a signature covers. Name is lower case.
+// SignedHeader is a header that a signature covers. Name is in lower case.
 type SignedHeader struct{ Name, Value string }
 
-// Authorization is the Authorization header of a POST of body to "/" at the
-// given time (whole seconds, UTC), by TC3-HMAC-SHA256. The headers must be
-// sorted by name and sent exactly as they are signed. The client always signs
-// the same three; this is exported for tests that hold it against other signers.
-// The method is "Signature v3" in the API reference of every Tencent product.
+// Authorization returns the Authorization header of a POST of body to "/" at the given
+// time (whole seconds, UTC), by TC3-HMAC-SHA256. The headers must be sorted by name and
+// sent exactly as they are signed. The client always signs the same three headers; the
+// function is exported for tests that compare it with other signers. The API reference of
+// every Tencent product describes the method as "Signature v3".
 func Authorization(creds Credentials, service string, headers []SignedHeader, body []byte, at time.Time) string {
 	canonical, names := canonicalRequest(headers, body)
 	return algorithm + " Credential=" + creds.SecretID + "/" + scope(service, at) +
@@ -30,7 +30,7 @@ func Authorization(creds Credentials, service string, headers []SignedHeader, bo
 		", Signature=" + signature(creds.SecretKey, service, canonical, at)
 }
 
-// canonicalRequest is the text that is signed, and the list of signed headers.
+// canonicalRequest returns the text to sign, and the list of signed headers.
 func canonicalRequest(headers []SignedHeader, body []byte) (canonical, names string) {
 	var lines, list strings.Builder
 	for i, h := range headers {
@@ -44,6 +44,7 @@ func canonicalRequest(headers []SignedHeader, body []byte) (canonical, names str
 	return "POST\n/\n\n" + lines.String() + "\n" + names + "\n" + hexSum(body), names
 }
 
+// signature derives a key for the day and the service, and signs the canonical request.
 func signature(secretKey, service, canonical string, at time.Time) string {
 	toSign := algorithm + "\n" + strconv.FormatInt(at.Unix(), 10) + "\n" +
 		scope(service, at) + "\n" + hexSum([]byte(canonical))
@@ -52,6 +53,7 @@ func signature(secretKey, service, canonical string, at time.Time) string {
 	return hex.EncodeToString(mac(key, toSign))
 }
 
+// scope returns the scope of a credential: the day, the service and the terminator.
 func scope(service string, at time.Time) string {
 	return at.UTC().Format(time.DateOnly) + "/" + service + "/" + terminator
 }

@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// Slot is the permission for one call now. Whoever has it calls Done or Cancel;
-// of both, and of several calls, the first counts.
+// Slot is the permission for one call now. Its holder calls Done or Cancel; only the
+// first of these calls counts.
 type Slot struct {
 	limiter  *Limiter
-	answered time.Time // when the answer began to come
+	answered time.Time // when the answer began to arrive
 	returned bool
 }
 
-// For returns a context for the slot's call, by which the slot knows when the answer
-// began to come: by then EdgeOne has counted the call. On a busy machine it may take
-// milliseconds until the answer is read, and Done called.
+// For returns a context for the slot's call, with which the slot records when the answer
+// began to arrive: by then, EdgeOne has counted the call. On a busy machine, it may take
+// milliseconds until the caller has read the answer and calls Done.
 func (s *Slot) For(ctx context.Context) context.Context {
 	tell := func(at time.Time) {
 		s.limiter.mu.Lock()
@@ -27,12 +27,13 @@ func (s *Slot) For(ctx context.Context) context.Context {
 	}
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotFirstResponseByte: func() { tell(time.Now()) },
-		Got1xxResponse:       func(int, textproto.MIMEHeader) error { tell(time.Time{}); return nil }, // a proxy's word
+		Got1xxResponse:       func(int, textproto.MIMEHeader) error { tell(time.Time{}); return nil }, // an interim answer of a proxy does not count
 	})
 }
 
-// Done says that the call was answered or failed, just now unless For knows better, and
-// whether the answer was that there were too many calls. The slot is free a second later.
+// Done reports that the call was answered or failed, and whether EdgeOne throttled it.
+// The slot is free one second after the answer began to arrive, or one second from now if
+// the slot did not record an answer.
 func (s *Slot) Done(throttled bool) {
 	s.giveBack(func(l *Limiter) {
 		now := time.Now()
@@ -49,9 +50,10 @@ func (s *Slot) Done(throttled bool) {
 	})
 }
 
-// Cancel says that the slot was not used.
+// Cancel reports that the slot was not used.
 func (s *Slot) Cancel() { s.giveBack(func(*Limiter) {}) }
 
+// giveBack returns the slot to the current limiter, once, and notifies its waiters.
 func (s *Slot) giveBack(how func(*Limiter)) {
 	s.limiter.mu.Lock()
 	defer s.limiter.mu.Unlock()

@@ -1035,12 +1035,12 @@ var mutations = []mutation{
 	{
 		name: "a look that EdgeOne refused found nothing", file: "internal/controller/follow/lost_calls.go",
 		old: `seen, isFenced); err != nil {
-				break
-			}
+			return err
+		}
 `,
 		new: `seen, isFenced); err != nil && ctx == nil {
-				break
-			}
+			return err
+		}
 `,
 		suites: []string{controller, histories},
 	},

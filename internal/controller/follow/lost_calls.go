@@ -76,20 +76,7 @@ func (s lostCallReconciler) Reconcile(ctx context.Context, z ZoneKey) (reconcile
 	defer leave()
 	// Decide about the fence before the read; see planClaimsRead.
 	seen := s.planClaimsRead(tasks)
-	creds, err := s.Credentials.GetCredentials(ctx, z.AccountKey)
-	if err == nil {
-		seen.account = creds.Hash()
-		// Claims past the fence come first: their windows no longer change.
-		for _, isFenced := range []bool{true, false} {
-			if err = s.readClaimWindows(ctx, creds, z, seen, isFenced); err != nil {
-				break
-			}
-			s.settleClaims(ctx, z, seen, isFenced)
-		}
-	}
-	if err == nil {
-		err = seen.rejectionError() // a pass without a readable window has failed
-	}
+	err := s.readAndSettle(ctx, z, seen)
 	s.recordClaimsRead(z, seen, err)
 	if err != nil {
 		s.reportUnsettled(ctx, tasks, z, err)
@@ -97,6 +84,24 @@ func (s lostCallReconciler) Reconcile(ctx context.Context, z ZoneKey) (reconcile
 	}
 	_, due = s.claimsIn(z)
 	return requeueAt(due), nil
+}
+
+// readAndSettle reads the windows of the claims and settles those whose outcome is known then.
+// Claims past the fence come first: their windows no longer change. A pass that could read no
+// window has failed.
+func (s lostCallReconciler) readAndSettle(ctx context.Context, z ZoneKey, seen *claimsRead) error {
+	creds, err := s.Credentials.GetCredentials(ctx, z.AccountKey)
+	if err != nil {
+		return err
+	}
+	seen.account = creds.Hash()
+	for _, isFenced := range []bool{true, false} {
+		if err := s.readClaimWindows(ctx, creds, z, seen, isFenced); err != nil {
+			return err
+		}
+		s.settleClaims(ctx, z, seen, isFenced)
+	}
+	return seen.rejectionError()
 }
 
 // claimsIn returns the open claims of a zone, and when the first is due.

@@ -34,6 +34,20 @@ func (p *Poller) Reconcile(ctx context.Context, z ZoneKey) (reconcile.Result, er
 		return reconcile.Result{RequeueAfter: wait}, nil
 	}
 	defer leave()
+	seen, err := p.readJobs(ctx, z, jobs)
+	// After an error, the pass still writes the outcomes that it read before the error.
+	tasks := p.recordJobsRead(z, jobs, seen, err)
+	kube.WriteInParallel(len(tasks), func(i int) { p.writeOutcomes(ctx, tasks[i], z, seen) })
+	if err != nil {
+		log.FromContext(ctx).V(1).Info("Could not read EdgeOne's prefetch history", "error", err.Error())
+	}
+	_, due = p.dueJobs(z)
+	return requeueAt(due), nil
+}
+
+// readJobs reads jobs of a zone from EdgeOne's history. After an error the result has what was
+// read before it.
+func (p *Poller) readJobs(ctx context.Context, z ZoneKey, jobs []followedJob) (*taskstate.HistoryRead, error) {
 	seen := taskstate.NewHistoryRead(p.EdgeOne.ServerTime())
 	creds, err := p.Credentials.GetCredentials(ctx, z.AccountKey)
 	if err == nil {
@@ -43,14 +57,7 @@ func (p *Poller) Reconcile(ctx context.Context, z ZoneKey) (reconcile.Result, er
 	if !p.EdgeOne.ServerTimeKnown() {
 		seen.At = time.Time{} // no job counts as late by an unknown time
 	}
-	// After an error, the pass still writes the outcomes that it read before the error.
-	tasks := p.recordJobsRead(z, jobs, seen, err)
-	kube.WriteInParallel(len(tasks), func(i int) { p.writeOutcomes(ctx, tasks[i], z, seen) })
-	if err != nil {
-		log.FromContext(ctx).V(1).Info("Could not read EdgeOne's prefetch history", "error", err.Error())
-	}
-	_, due = p.dueJobs(z)
-	return requeueAt(due), nil
+	return seen, err
 }
 
 // recordJobsRead records the result of a pass by job, and returns the tasks whose status
