@@ -17,7 +17,7 @@
 //   - outcome: what the answer to a call changes
 //   - quota, quota_reads, refused_hosts: what EdgeOne allows in a zone
 //   - attribution, tenants, backoff, postpone: who waits after a failure, and how long
-//   - bisect, lost_calls: how the queue isolates the targets that spoil a call
+//   - bisect, rejections, lost_calls: how the queue isolates the targets that spoil a call
 //   - reservations: URLs that a call of unknown outcome may have submitted
 //   - waiting_status, stats: what the tasks and the metrics report
 //   - round_robin, timers: the building blocks

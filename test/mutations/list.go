@@ -424,7 +424,7 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 	{
-		name: "the second witness is looked for next to the first", file: "internal/queue/bisect.go",
+		name: "the second witness is looked for next to the first", file: "internal/queue/rejections.go",
 		old:    `call.lane.reverseSuspects(part.item)`,
 		new:    `_ = call.lane.reverseSuspects`,
 		suites: []string{line},
@@ -582,7 +582,7 @@ var mutations = []mutation{
 		suites: []string{line},
 	},
 	{
-		name: "one URL that is refused in general words fails its task", file: "internal/queue/bisect.go",
+		name: "one URL that is refused in general words fails its task", file: "internal/queue/rejections.go",
 		old: `case v.way != way:`,
 		new: `case v.way == "":
 			v.way, v.url, v.refusal = way, url, message
