@@ -64,15 +64,15 @@ func NewWriteRate(r tokenRate) *WriteRate {
 	return &WriteRate{tokenRate: r, tasks: tokenBuckets[types.UID]{}}
 }
 
-// WaitTime is how long it takes until it may happen again.
+// WaitTime returns how long the task has to wait until the rate allows one more event.
 func (p *WriteRate) WaitTime(task *v1alpha1.PrefetchTask) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.tasks.waitTime(task.UID, p.tokenRate, time.Now())
 }
 
-// CountRun notes that it happens.
-func (p *WriteRate) CountRun(task *v1alpha1.PrefetchTask) {
+// CountEvent counts an event of the task.
+func (p *WriteRate) CountEvent(task *v1alpha1.PrefetchTask) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.tasks.takeToken(task.UID, p.tokenRate, time.Now())

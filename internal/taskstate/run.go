@@ -246,3 +246,9 @@ func CompareHeaderNames(a, b v1alpha1.HTTPHeader) int { return cmp.Compare(a.Nam
 func IsPastRetention(task *v1alpha1.PrefetchTask, retention time.Duration, now time.Time) bool {
 	return !slices.ContainsFunc(task.Status.Jobs, func(job v1alpha1.Job) bool { return now.Sub(job.SubmitTime.Time) <= retention })
 }
+
+// MatchesList reports whether the task's run may continue with targets of this hash. A run
+// that has submitted nothing may continue with any targets.
+func MatchesList(task *v1alpha1.PrefetchTask, hash string) bool {
+	return !IsBoundToList(task) || task.Status.TargetsHash == hash
+}

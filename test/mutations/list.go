@@ -1132,7 +1132,7 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "a run goes on with another list than it began with", file: "internal/taskstate/matches_run.go",
+		name: "a run goes on with another list than it began with", file: "internal/taskstate/run.go",
 		old:    `return !IsBoundToList(task) || task.Status.TargetsHash == hash`,
 		new:    `return true`,
 		suites: []string{controller, histories},

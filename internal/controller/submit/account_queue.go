@@ -16,18 +16,18 @@ import (
 type accountQueue struct {
 	account taskstate.AccountKey
 
-	mu       sync.Mutex
-	queue    *queue.Queue
-	idle     bool // it was at the last DropIdleQueues, and has had no task since
-	gone     bool // it was dropped; another queue may have taken its place
-	failures int  // in a row, for a reason of the account; of calls that overlap only one counts
-	failedAt time.Time
-	answered []answeredCall
-	recheck  time.Time        // when missing credentials are read again
-	telling  bool             // statuses of waiting tasks are being written
-	claiming int              // tasks of calls that are being claimed
-	unsent   map[string]int64 // sequence numbers of calls that are planned and not sent, by claim
-	used     map[string]usedZone
+	mu        sync.Mutex
+	queue     *queue.Queue
+	idle      bool // it was at the last DropIdleQueues, and has had no task since
+	gone      bool // it was dropped; another queue may have taken its place
+	failures  int  // in a row, for a reason of the account; of calls that overlap only one counts
+	failedAt  time.Time
+	answered  []answeredCall
+	recheck   time.Time        // when missing credentials are read again
+	reporting bool             // statuses of waiting tasks are being written
+	claiming  int              // tasks of calls that are being claimed
+	unsent    map[string]int64 // sequence numbers of calls that are planned and not sent, by claim
+	used      map[string]usedZone
 }
 
 // isOvertaken says whether the next call goes before one that is already planned. Then it may
@@ -79,7 +79,7 @@ func (s *Submitter) DropIdleQueues() {
 	for a, l := range s.accountQueues {
 		l.mu.Lock()
 		// IsIdle comes first: in a process that does not lead, nothing else has the queue forget.
-		isIdle := l.queue.IsIdle(time.Now()) && !s.Tasks.HasAccount(a) && !l.telling && l.claiming == 0 && len(l.unsent) == 0
+		isIdle := l.queue.IsIdle(time.Now()) && !s.Tasks.HasAccount(a) && !l.reporting && l.claiming == 0 && len(l.unsent) == 0
 		if isIdle && l.idle {
 			l.gone = true
 			delete(s.accountQueues, a)

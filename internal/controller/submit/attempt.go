@@ -90,7 +90,8 @@ func (a *attempt) run(ctx context.Context) {
 	a.recordInBackground(ctx, a.claimID, unsettled, outcome)
 }
 
-// updateQueue changes what the line knows of its calls, which may let the next one go.
+// updateQueue changes what the account queue knows of its calls, and enqueues the account: the
+// next call may be possible now.
 func (s *Submitter) updateQueue(l *accountQueue, what func()) {
 	l.mu.Lock()
 	what()
@@ -98,8 +99,8 @@ func (s *Submitter) updateQueue(l *accountQueue, what func()) {
 	s.EnqueueAfter(l.account, 0)
 }
 
-// errNotSent is of a call that was not sent, and whose tasks go back into the line:
-// there was no slot in time, or what other calls have met keeps it from being sent.
+// errNotSent says that a call was not sent, because it got no slot in time or because the failure
+// of another call holds it back. Its tasks return to the queue.
 var errNotSent = errors.New("not sent")
 
 // send makes the call when it is its turn and there is a slot.

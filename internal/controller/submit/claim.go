@@ -74,7 +74,7 @@ func (a *attempt) writeClaim(ctx context.Context, part *attemptPart, claim v1alp
 	}
 	part.isClaimed = true
 	if isNewRun {
-		a.Runs.CountRun(part.Task)
+		a.Runs.CountEvent(part.Task)
 	}
 	if old := part.Task.Status.Submission; old != nil {
 		a.Events.RecordEvent(part.newest, corev1.EventTypeWarning, "RunSuperseded", "Submit",

@@ -20,19 +20,19 @@ const maxStatusWrites = 64
 // how long there is more to report; 0 if the end of these writes enqueues the account, or if
 // there is nothing. The queue must be locked.
 func (s *Submitter) writeWaitingStatuses(l *accountQueue) time.Duration {
-	if l.telling {
+	if l.reporting {
 		return 0
 	}
 	notes, next := l.queue.WaitingStatuses(maxStatusWrites, time.Now())
 	if len(notes) > 0 {
-		l.telling = true
+		l.reporting = true
 		go func() {
 			defer s.EnqueueAfter(l.account, 0)
 			told := make([]bool, len(notes))
 			kube.WriteInParallel(len(notes), func(i int) { told[i] = s.writeWaitingStatus(notes[i]) })
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			l.telling = false
+			l.reporting = false
 			for i, told := range told {
 				if !told {
 					l.queue.RequeueStatus(notes[i], time.Now())
@@ -53,7 +53,7 @@ func (s *Submitter) writeWaitingStatus(note taskstate.WaitingStatus) (told bool)
 	if s.reports.WaitTime(note.Task) > 0 {
 		return false
 	}
-	s.reports.CountRun(note.Task)
+	s.reports.CountEvent(note.Task)
 	var task *v1alpha1.PrefetchTask
 	trouble := func(err error) bool {
 		return s.Critical.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !kube.IsRefused(err)
