@@ -1,6 +1,8 @@
 package follow
 
 import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"maps"
 	"testing"
 	"time"
@@ -60,5 +62,15 @@ func TestTasksAreCountedByTheirReasonAsTheyComeChangeAndGo(t *testing.T) {
 		if got := tasks.CountsByReason(); !maps.Equal(got, step.want) {
 			t.Errorf("%s: %v, want %v", step.name, got, step.want)
 		}
+	}
+}
+
+// A status that was edited by hand may have no time of its claim.
+func TestAClaimWithoutATimeHasNoAge(t *testing.T) {
+	task := controllertest.ClaimedAt(controllertest.NewTask("a", 1), time.Now())
+	task.Status.Submission.SignedAt = metav1.Time{}
+	u := controllertest.NewUnit(t, nil, nil, task)
+	if ages := pollerOf(u, task).UnsettledAges(time.Now()); len(ages) != 1 || ages[controllertest.Zone] != 0 {
+		t.Errorf("the ages are %v", ages)
 	}
 }

@@ -190,7 +190,7 @@ func (p *Poller) UnsettledAges(time.Time) map[string]time.Duration {
 	for z, work := range p.zones {
 		oldest := ages[z.ID]
 		for _, task := range work.tasks {
-			if claim := task.Status.Submission; claim != nil && !p.isCallInFlight(task) {
+			if claim := task.Status.Submission; claim != nil && !claim.SignedAt.IsZero() && !p.isCallInFlight(task) {
 				oldest = max(oldest, now.Sub(claim.SignedAt.Time))
 			}
 		}
