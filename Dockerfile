@@ -1,13 +1,13 @@
-# The image of `make image`, for those who have a container engine:
+# Builds the same image as `make image`, with a container engine:
 #   docker build --build-arg VERSION=v0.1.0 --tag registry.example/teo-prefetch-operator:v0.1.0 .
-# BASE may be any image: the manager is static and brings the certificates that it trusts.
+# BASE may be any image, because the manager is static and contains its trusted certificates.
 ARG GO_VERSION=1.26
 ARG BASE=gcr.io/distroless/static:nonroot
 
 FROM --platform=$BUILDPLATFORM golang:${GO_VERSION} AS build
 WORKDIR /src
 COPY go.mod go.sum ./
-# Another module proxy than Go's, where that cannot be reached.
+# Sets another module proxy if Go's default is not reachable.
 ARG GOPROXY
 RUN go mod download
 COPY . .

@@ -1,4 +1,4 @@
-# The commands of this repository. `make` lists them.
+# The commands of this repository. `make` without arguments lists them.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -8,28 +8,32 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 IMAGE := ghcr.io/prefetch-operator/teo-prefetch-operator
-# One setting for everything but the race detector, so that packages are compiled once:
-# for tests, tools and the image, which must not tell the folder that it was built in.
+# Everything except the race detector uses the same settings, so that packages are compiled
+# only once for tests, tools and the image. The image must not contain the path of the build
+# folder, hence -trimpath.
 export CGO_ENABLED := 0
 export GOFLAGS := $(filter-out -trimpath,$(shell go env GOFLAGS 2> /dev/null)) -trimpath
-# Never from the cache of results, which knows nothing of files outside a module.
+# -count=1 disables the cache of test results, which ignores files outside a module.
 TEST := go test -count=1 -timeout=25m
-# What the operator is made of is tested once more under the race detector, where there is
-# a C compiler, which that needs. Histories take ten times as long under it, and skip it.
+# The operator's own packages are tested again with the race detector if gcc is installed,
+# because the race detector needs a C compiler. The histories skip these runs, because they
+# take ten times as long.
 RACE ?= $(if $(shell command -v gcc),-race)
 KUBECTL ?= $(or $(shell command -v kubectl),bin/k8s/kubectl)
-# The modules here: the operator's own, those of the tools and those of some tests.
+# The modules of this repository: the operator's, and those of tools and of some tests.
 MODULES = $(patsubst ./%/,%,$(sort $(dir $(shell find . \( -name node_modules -o -path ./bin -o -name '.?*' \) -prune -o -name go.mod -print))))
-# Where code of ours is in other modules than the operator's. `make bench` alone vets one
-# more, test/bench/baseline/crossplane, which takes minutes to compile for the first time.
+# Folders with own code in other modules than the operator's. One folder is missing:
+# test/bench/baseline/crossplane takes minutes to compile for the first time, so only
+# `make bench` vets it.
 OWN_FOLDERS := test/conformance hack/image test/bench/baseline/edgeone test/bench/baseline/script test/bench/baseline/kubebuilder
 
-# go.mod's version of a module: $(call version,FOLDER,MODULE)
+# The version of a module in go.mod: $(call version,FOLDER,MODULE)
 version = $(shell awk '$$1 == "$(2)" && $$2 ~ /^v/ { print $$2 }' $(1)/go.mod)
 K8S_VERSION := $(call version,hack/kubernetes,k8s.io/kubernetes)
 HELM_VERSION := $(call version,hack/tools,helm.sh/helm/v4)
 KWOK_VERSION := $(call version,hack/kubernetes,sigs.k8s.io/kwok)
 PROMETHEUS_VERSION := $(call version,hack/prometheus,github.com/prometheus/prometheus)
+KUBE_STATE_METRICS_VERSION := $(call version,hack/kubestatemetrics,k8s.io/kube-state-metrics/v2)
 ETCD_VERSION := $(call version,hack/tools,go.etcd.io/etcd/server/v3)
 GOLANGCI_LINT_VERSION := $(call version,hack/tools,github.com/golangci/golangci-lint/v2)
 
@@ -62,7 +66,7 @@ test-unit: prerequisites ## Test what needs no API server (seconds)
 
 .PHONY: test-chart
 test-chart: prerequisites bin/helm bin/helm-unittest ## Test the Helm chart: lint, schema and every template (seconds)
-	bin/helm lint --strict --quiet $(CHART)
+	bin/helm lint --strict --quiet --set=image.repository=$(IMAGE) $(CHART)
 	bin/helm-unittest --strict $(CHART)
 
 .PHONY: test-node
@@ -73,11 +77,17 @@ test-node: prerequisites ## Test the simulator against the vendor's Node.js SDK 
 
 .PHONY: demo
 demo: build control-plane ## Show the operator at work on this machine: API server, simulated EdgeOne, tasks
-	go run ./hack/demo
+	@go build -o bin/demo ./hack/demo
+	@bin/demo # not go run, which exits with 1 after Ctrl-C
+
+.PHONY: smoke
+smoke: prerequisites ## Prefetch one URL with your account and measure what docs/edgeone.md assumes; ZONE, URL (costs 1 URL of the quota), ENDPOINT, TIMEOUT
+	@go build -o bin/smoke ./test/smoke
+	@bin/smoke -zone="$${ZONE:-}" -url="$${URL:-}" -endpoint="$${ENDPOINT:-}" $(if $(TIMEOUT),-timeout="$${TIMEOUT}")
 
 BENCH_SCALE ?= 1
 .PHONY: bench
-bench: prerequisites control-plane ## Measure it all against what people do today (an hour), for docs/benchmarks.md; BENCH_RUN selects, BENCH_SCALE=0.05 tries
+bench: prerequisites control-plane ## Measure the operator and today's alternatives (an hour), for docs/benchmarks.md; BENCH_RUN selects scenarios, BENCH_SCALE=0.05 is a quick try
 	@echo "Vetting the Crossplane baseline (about 4 minutes the first time)…"
 	cd test/bench/baseline/crossplane && go vet ./...
 	go run ./test/bench -run='$(BENCH_RUN)' -scale=$(BENCH_SCALE)
@@ -97,7 +107,7 @@ lint: bin/golangci-lint ## Lint the Go code
 CHAOS_DURATION ?= 10m
 CHAOS_SEED ?= 0
 .PHONY: chaos
-chaos: build control-plane ## Let everything go wrong at once and count duplicates and losses; CHAOS_DURATION (10m), CHAOS_SEED
+chaos: build control-plane ## Inject all faults at once and count duplicates and losses; CHAOS_DURATION (10m), CHAOS_SEED
 	go run ./test/chaos -duration=$(CHAOS_DURATION) -seed=$(CHAOS_SEED)
 
 HISTORIES ?= 10000
@@ -106,15 +116,15 @@ histories: prerequisites ## Run the controllers through random histories of faul
 	go test -count=1 -timeout=3h -v -run='^TestHistories$$' ./internal/controller -args -histories=$(HISTORIES)
 
 .PHONY: model
-model: prerequisites ## Check every order of the protocol's steps and faults, the large environments too (about half an hour)
+model: prerequisites ## Check every order of the protocol's steps and faults, including the large environments (about half an hour)
 	go test -count=1 -timeout=3h -v ./test/model -args -exhaustive
 
-# How long each fuzz target runs, and in which packages. Their seeds are part of
-# every test run.
+# FUZZ_TIME is the duration of each fuzz target, and FUZZ has the packages. Every test run
+# includes the seeds.
 FUZZ_TIME ?= 2m
 FUZZ ?= ./...
 .PHONY: fuzz
-fuzz: prerequisites ## Fuzz what comes from outside, each target for FUZZ_TIME (2m, or 2000x)
+fuzz: prerequisites ## Fuzz the code that reads external input, each target for FUZZ_TIME (2m, or 2000x)
 	@go test -list='^Fuzz' $(FUZZ) | awk '/^Fuzz/ { found[n++] = $$1 } $$1 == "ok" { while (n > 0) print $$2, found[--n] }' | \
 	while read -r package target; do \
 	  echo "$$target in $$package"; \
@@ -126,33 +136,34 @@ measure: prerequisites ## Print the size and shape of the shipped code (packages
 	go run ./test/measure
 
 .PHONY: mutations
-mutations: prerequisites ## Take one safeguard at a time away and see which test notices; RUN selects by name or file
+mutations: prerequisites ## Remove one safeguard at a time and check that a test notices; RUN selects by name or file
 	go run ./test/mutations -run='$(RUN)'
 
 .PHONY: dashboard
-dashboard: build control-plane bin/prometheus ## Draw the Grafana dashboard of managers under load (4 minutes in all), for docs/monitoring.md
+dashboard: build control-plane bin/prometheus ## Draw the Grafana dashboard of managers under load (4 minutes in total), for docs/monitoring.md
 	go run ./test/monitoring/dashboard
 
 ##@ Generated files
 
 CONTROLLER_GEN := go tool -modfile=hack/tools/go.mod controller-gen
 CHART := charts/teo-prefetch-operator
-GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml $(CHART)/files/crd $(CHART)/files/rbac $(CHART)/README.md \
+GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml $(CHART)/files/crd $(CHART)/files/rbac $(CHART)/files/policy $(CHART)/README.md \
 	config/prometheus/prometheusrule.yaml config/prometheus/dashboard.json docs/api.md docs/status.md
-# Generate below $(1): in this folder, or in another to compare with.
+# The generate-* macros write below $(1): into this folder, or into another for a comparison.
 generate-code = $(CONTROLLER_GEN) object paths=./api/... output:object:dir=$(1)/api/v1alpha1
 generate-manifests = $(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=$(1)/config/crd/bases; \
 	$(CONTROLLER_GEN) rbac:roleName=teo-prefetch-operator paths=./internal/controller/... output:rbac:dir=$(1)/config/rbac
-# The chart's copies of what config/ has, and its README from the comments in its values.
-generate-chart = mkdir -p $(1)/$(CHART)/files/crd $(1)/$(CHART)/files/rbac; \
+# The chart's copies of files in config/, and its README from the comments in values.yaml.
+generate-chart = mkdir -p $(1)/$(CHART)/files/crd $(1)/$(CHART)/files/rbac $(1)/$(CHART)/files/policy; \
 	cp $(1)/config/crd/bases/*.yaml $(1)/$(CHART)/files/crd; \
 	cp config/rbac/*_role.yaml $(1)/config/rbac/role.yaml $(1)/$(CHART)/files/rbac; \
+	cp config/policy/policy.yaml config/policy/binding.yaml $(1)/$(CHART)/files/policy; \
 	bin/helm-docs --chart-search-root=$(CHART) --sort-values-order=file --dry-run --log-level=warning > $(1)/$(CHART)/README.md
-# The parts of docs/ that follow from the comments and the markers in api/.
+# The parts of docs/ that are generated from the comments and markers in api/.
 generate-docs = go run ./hack/docs -to=$(1); \
 	go tool -modfile=hack/tools/go.mod crd-ref-docs --log-level=ERROR --source-path=api --config=hack/docs/api/config.yaml \
 	    --renderer=markdown --templates-dir=hack/docs/api --output-path=$(1)/docs/api.md
-# What the chart has for Prometheus and Grafana, for those who install with Kustomize.
+# The chart's files for Prometheus and Grafana, for installations with Kustomize.
 generate-monitoring = mkdir -p $(1)/config/prometheus; \
 	cp $(CHART)/files/dashboard.json $(1)/config/prometheus; \
 	{ printf '%s\n' 'apiVersion: monitoring.coreos.com/v1' 'kind: PrometheusRule' 'metadata:' '  name: teo-prefetch-operator' \
@@ -164,7 +175,7 @@ generate: prerequisites ## Generate the Go code of api/
 	$(call generate-code,.)
 
 .PHONY: manifests
-manifests: prerequisites bin/helm-docs ## Generate the CRD and the ClusterRole, in config/ and in the chart, the chart's README and parts of docs/
+manifests: prerequisites bin/helm-docs ## Generate the CRD and the ClusterRole in config/ and in the chart, the chart's README, and parts of docs/
 	$(call generate-manifests,.)
 	$(call generate-chart,.)
 	$(call generate-monitoring,.)
@@ -176,13 +187,16 @@ picture: build control-plane ## Record the demo for docs/images/demo.svg, the RE
 	DEMO_ONCE=1 FORCE_COLOR=1 go run ./hack/demo | \
 	sed -e '/--- kubectl apply/,/^$$/c[...]' -e '/^ *[0-9.]*s  [a-z-]*$$/d' -e '/--- A task that succeeded/,/^$$/c[...]' \
 	    -e '/--- A task that waits/,/^$$/d' -e '/^targets: /,/^failedTargets:/c[...]' -e '/--- What EdgeOne saw/,/^$$/c[...]' | \
-	go run ./hack/terminal -command='make demo' > bin/demo.svg
+	{ printf '\033[32m$$\033[0m \033[1mmake demo\033[0m\n'; cat; } | \
+	go run github.com/charmbracelet/freeze@v0.2.2 --language=ansi --window --padding=24 --border.radius=8 --background='#0d1117' \
+	    --font.family='ui-monospace, SF Mono, Menlo, Consolas, DejaVu Sans Mono, monospace' --output=bin/demo.svg > /dev/null
 	mv bin/demo.svg docs/images/demo.svg
 
 .PHONY: verify
-verify: verify-generated lint ## Fail if generated files, a go.mod or the code's style are not as they should be
+verify: verify-generated lint ## Fail if a generated file or a go.mod is outdated, or if lint finds a problem
 
-# Compares instead of writing: other edits in the work tree do not matter, and stay.
+# Compares the files and does not write them. Other edits in the work tree have no effect, and
+# are kept.
 .PHONY: verify-generated
 verify-generated: prerequisites bin/helm-docs
 	@echo "Comparing generated files and the go.mod of $(words $(MODULES)) modules with what they should be (minutes the first time, as Go downloads all modules)…"
@@ -199,54 +213,55 @@ verify-generated: prerequisites bin/helm-docs
 ##@ On a cluster (the current context of kubectl)
 
 .PHONY: install
-install: kubectl ## Install the CRD
+install: kubectl ## Install the CRDs
 	$(KUBECTL) apply --server-side -k config/crd
 
 .PHONY: uninstall
-uninstall: kubectl ## Remove the CRD and with it every PrefetchTask
+uninstall: kubectl ## Remove the CRDs and thus every PrefetchTask and EdgeOneAccount
 	$(KUBECTL) delete --ignore-not-found -k config/crd
 
 .PHONY: run
-run: build ## Run the manager here, with TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY
+run: build ## Run the manager on this machine, with TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY
 	@: "$${TENCENTCLOUD_SECRET_ID:?is not set: it and TENCENTCLOUD_SECRET_KEY are the credentials to call EdgeOne with}"
 	@: "$${TENCENTCLOUD_SECRET_KEY:?is not set: it and TENCENTCLOUD_SECRET_ID are the credentials to call EdgeOne with}"
 	bin/manager --leader-elect=false --metrics-bind-address=0 --health-probe-bind-address=0 $(ARGS)
 
 .PHONY: deploy
-deploy: kubectl ## Install everything, from the image IMG if given
-	$(KUBECTL) kustomize config/default | sed 's|$(IMAGE):.*|$(or $(IMG),&)|' | $(KUBECTL) apply --server-side -f -
+deploy: kubectl ## Install everything, with the image IMG
+	@: "$${IMG:?is not set: no image is published yet; make image PUSH=registry.example/teo-prefetch-operator pushes one, and IMG names it with its tag}"
+	$(KUBECTL) kustomize config/default | sed 's|$(IMAGE):.*|$(IMG)|' | $(KUBECTL) apply --server-side -f -
 
 .PHONY: undeploy
-undeploy: kubectl ## Remove everything and with it every PrefetchTask
+undeploy: kubectl ## Remove everything, including every PrefetchTask
 	$(KUBECTL) delete --ignore-not-found -k config/default
 
 ##@ Image and release (docs/release.md)
 
-# Where they are put.
+# The folder of the results.
 DIST ?= dist
-# A tag's name, or how far from the last one this is; v0.0.0-g<commit> without a tag.
+# The name of the tag, or the distance from the last tag; without a tag v0.0.0-g<commit>.
 VERSION ?= $(or $(shell git describe --tags --match='v[0-9]*' --dirty 2> /dev/null),v0.0.0-g$(shell git describe --always --exclude='*' --dirty 2> /dev/null))
 REVISION ?= $(shell git rev-parse HEAD 2> /dev/null)
-# The time of everything in them, as reproducible builds have it: the commit's.
+# All files in the image and the release get the time of the commit, for reproducible builds.
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2> /dev/null),0)
 PLATFORMS ?= linux-amd64 linux-arm64
 BASE ?= scratch
 
-# The manager of an image, here and in the Dockerfile: the same from the same source,
-# whatever the folder, the caches and the machine.
+# The manager for an image, also in the Dockerfile. The same source gives the same bytes,
+# independent of the folder, the caches and the machine.
 $(DIST)/%/manager: prerequisites
 	@echo "Building the manager $(VERSION) for $* (about 2 minutes the first time)…"
 	GOOS=$(word 1,$(subst -, ,$*)) GOARCH=$(word 2,$(subst -, ,$*)) GOAMD64=v1 GOARM64=v8.0 \
 	  go build -trimpath -buildvcs=false -ldflags='-s -w -X main.version=$(VERSION)' -o $@ ./cmd/manager
 
 .PHONY: image
-image: bin/image $(PLATFORMS:%=$(DIST)/%/manager) ## Build the image for amd64 and arm64 into dist/; BASE=image builds upon another than scratch, PUSH=registry/name pushes
+image: bin/image $(PLATFORMS:%=$(DIST)/%/manager) ## Build the image for amd64 and arm64 into dist/; BASE=image replaces the base scratch, PUSH=registry/name pushes the image
 	bin/image -name=$(IMAGE) -version=$(VERSION) -revision=$(REVISION) -created=$(SOURCE_DATE_EPOCH) -base=$(BASE) -out=$(DIST) -push=$(PUSH) \
 	  $(PLATFORMS:%=$(DIST)/%/manager)
 
-# The chart is packed from a copy that tells this version and image, and the commit's time.
+# The chart is packed from a copy with this version, this image and the commit's time.
 .PHONY: release
-release: verify-version image bin/helm bin/helm-docs bin/k8s/kubectl ## Put a release into dist/: manifests, chart, image, SBOMs, checksums; VERSION, IMAGE=registry/name
+release: verify-version image bin/helm bin/helm-docs bin/k8s/kubectl ## Build a release in dist/: manifests, chart, image, SBOMs, checksums; VERSION, IMAGE=registry/name
 	@rm -f $(DIST)/*.tgz; chart=$$(mktemp -d)/$(notdir $(CHART)); trap 'rm -rf "$${chart%/*}"' EXIT; \
 	image='s|image: .*/teo-prefetch-operator:.*|image: $(IMAGE):$(VERSION)|'; \
 	bin/k8s/kubectl kustomize config/default | sed "$$image" > $(DIST)/install.yaml; \
@@ -260,21 +275,23 @@ release: verify-version image bin/helm bin/helm-docs bin/k8s/kubectl ## Put a re
 	cd $(DIST); sha256sum -- *.json *.tar *.tgz *.yaml > SHA256SUMS; cat SHA256SUMS; \
 	echo "The release $(VERSION) is in $(DIST). docs/release.md says how to publish it."
 
-# A tag is made of a commit whose chart and manifests tell its version.
+# The chart, the manifests and the changelog of a tagged commit must have the version of the tag.
 .PHONY: verify-version
 verify-version:
 	@[[ ! '$(VERSION)' =~ ^v[0-9]+\.[0-9]+\.[0-9]+$$ ]] || grep -qx 'appVersion: $(VERSION)' $(CHART)/Chart.yaml || { \
 	  echo "VERSION is $(VERSION), and $(CHART)/Chart.yaml has another: set it there and in config/manager/manager.yaml, and make manifests."; exit 1; }
+	@[[ ! '$(VERSION)' =~ ^v[0-9]+\.[0-9]+\.[0-9]+$$ ]] || grep -q '^## $(VERSION:v%=%) - ' CHANGELOG.md || { \
+	  echo "CHANGELOG.md has no entry for $(VERSION): move what is under Unreleased to a heading \"## $(VERSION:v%=%) - $$(date +%F)\"."; exit 1; }
 
 ##@ Tools, built once from the versions pinned in hack/
 
-# The index where setup-envtest finds prebuilt etcd, kube-apiserver and kubectl. If it is
-# empty, or does not have them, they are built from source.
+# The index in which setup-envtest finds prebuilt etcd, kube-apiserver and kubectl. If the URL
+# is empty, or the index does not have the programs, make builds them from source.
 ENVTEST_INDEX ?= https://raw.githubusercontent.com/kubernetes-sigs/controller-tools/HEAD/envtest-releases.yaml
 
 ifdef KUBEBUILDER_ASSETS
 .PHONY: control-plane
-control-plane: ## Get etcd, kube-apiserver and kubectl: prebuilt, or from source (12 minutes; ENVTEST_INDEX= at once), or use those in KUBEBUILDER_ASSETS
+control-plane: ## Get etcd, kube-apiserver and kubectl: prebuilt, or from source (12 minutes; ENVTEST_INDEX= skips the download), or use those in KUBEBUILDER_ASSETS
 	@for program in etcd kube-apiserver; do \
 	  [ -x "$$KUBEBUILDER_ASSETS/$$program" ] || { echo "KUBEBUILDER_ASSETS is $$KUBEBUILDER_ASSETS, where $$program is missing."; exit 1; }; done
 else
@@ -285,12 +302,12 @@ control-plane: prerequisites
 	@$(MAKE) control-plane-from-source
 endif
 
-# Builds what is not up to date: nothing, after an installation of prebuilt programs.
+# Builds the programs that are not up to date. Prebuilt programs are up to date.
 .PHONY: control-plane-from-source
 control-plane-from-source: bin/k8s/etcd bin/k8s/kube-apiserver bin/k8s/kubectl
 	@:
 
-# Kubernetes reports the version that is linked in.
+# The programs of Kubernetes report the version that the linker sets.
 K8S_LDFLAGS = -s -w $(foreach package,k8s.io/client-go/pkg/version k8s.io/component-base/version,\
 	-X $(package).gitVersion=$(K8S_VERSION) \
 	-X $(package).gitMajor=$(word 1,$(subst ., ,$(K8S_VERSION:v%=%))) \
@@ -307,10 +324,10 @@ $(KUBERNETES): hack/kubernetes/go.mod hack/kubernetes/go.sum | prerequisites
 	go -C hack/kubernetes build -ldflags='$(strip $(K8S_LDFLAGS))' -o $(CURDIR)/$@ k8s.io/kubernetes/cmd/$(@F)
 	@touch $@
 
-# What test/install and test/monitoring need beside the control plane: it is built here even where
-# KUBEBUILDER_ASSETS has the control plane.
+# The programs that test/install and test/monitoring need in addition to the control plane.
+# They are built here even if the control plane comes from KUBEBUILDER_ASSETS.
 .PHONY: cluster-tools
-cluster-tools: bin/k8s/kube-controller-manager bin/k8s/kube-scheduler bin/k8s/kubectl bin/helm bin/kwok bin/prometheus bin/promtool ## Build what installs, runs and watches the chart in tests
+cluster-tools: bin/k8s/kube-controller-manager bin/k8s/kube-scheduler bin/k8s/kubectl bin/helm bin/kwok bin/prometheus bin/promtool bin/kube-state-metrics ## Build the programs that install, run and monitor the chart in tests
 
 bin/helm: MODULE := helm.sh/helm/v4
 bin/helm-docs: MODULE := github.com/norwoodj/helm-docs
@@ -325,10 +342,15 @@ bin/kwok: hack/kubernetes/go.mod hack/kubernetes/go.sum | prerequisites
 	go -C hack/kubernetes build -ldflags='-s -w' -o $(CURDIR)/$@ sigs.k8s.io/kwok/cmd/kwok
 	@touch $@
 
-# Without its discovery of targets in a dozen clouds, which is most of its code.
+# The build excludes service discovery for a dozen clouds, which is most of the code.
 bin/prometheus bin/promtool: hack/prometheus/go.mod hack/prometheus/go.sum | prerequisites
 	@echo "Building $(@F) $(PROMETHEUS_VERSION) (2 to 4 minutes the first time)…"
 	go -C hack/prometheus build -tags=remove_all_sd -ldflags='-s -w' -o $(CURDIR)/$@ github.com/prometheus/prometheus/cmd/$(@F)
+	@touch $@
+
+bin/kube-state-metrics: hack/kubestatemetrics/go.mod hack/kubestatemetrics/go.sum | prerequisites
+	@echo "Building kube-state-metrics $(KUBE_STATE_METRICS_VERSION) (about 4 minutes the first time)…"
+	go -C hack/kubestatemetrics build -ldflags='-s -w' -o $(CURDIR)/$@ k8s.io/kube-state-metrics/v2
 	@touch $@
 
 bin/golangci-lint: hack/tools/go.mod hack/tools/go.sum hack/tools/golangci-lint/main.go | prerequisites
@@ -342,7 +364,7 @@ bin/image: $(wildcard hack/image/*.go) hack/image/go.mod hack/image/go.sum | pre
 	@touch $@
 
 .PHONY: clean
-clean: ## Remove what was built (Go's build cache stays)
+clean: ## Remove the built files, but not Go's build cache
 	rm -rf bin dist
 
 .PHONY: prerequisites

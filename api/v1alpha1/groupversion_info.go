@@ -15,7 +15,7 @@ import (
 var GroupVersion = schema.GroupVersion{Group: "teo.prefetch-operator.io", Version: "v1alpha1"}
 
 var schemeBuilder = runtime.NewSchemeBuilder(func(scheme *runtime.Scheme) error {
-	scheme.AddKnownTypes(GroupVersion, &PrefetchTask{}, &PrefetchTaskList{})
+	scheme.AddKnownTypes(GroupVersion, &PrefetchTask{}, &PrefetchTaskList{}, &EdgeOneAccount{}, &EdgeOneAccountList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil
 })

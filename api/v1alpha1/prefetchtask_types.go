@@ -90,13 +90,64 @@ type TargetsSource struct {
 	ConfigMapKeyRef ConfigMapKeyReference `json:"configMapKeyRef,omitempty,omitzero"`
 }
 
+// PurgeTarget is a prefix, a host name or a cache tag to purge. It may be less long than a
+// target, because the estimated costs of the rules are just within the API server's budget.
+//
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=1024
+type PurgeTarget string
+
+// PurgeMethod says what a purge does to the copies in EdgeOne's caches.
+// +kubebuilder:validation:Enum=Delete;Invalidate
+type PurgeMethod string
+
+const (
+	// PurgeDelete removes the copies.
+	PurgeDelete PurgeMethod = "Delete"
+	// PurgeInvalidate marks the copies as expired. EdgeOne asks the origin at the next
+	// request of a visitor whether they have changed. Whether a prefetch counts as such a
+	// request is not known.
+	PurgeInvalidate PurgeMethod = "Invalidate"
+)
+
+// Purge says what EdgeOne removes from its caches before the targets are prefetched.
+//
+// +kubebuilder:validation:XValidation:rule="self.type != 'URL' || !has(self.targets)",fieldPath=".targets",message="must have no targets with the type URL, which purges the targets of the task"
+// +kubebuilder:validation:XValidation:rule="self.type == 'URL' || has(self.targets)",fieldPath=".targets",reason="FieldValueRequired",message="must have targets with the types Prefix, Host and CacheTag"
+// +kubebuilder:validation:XValidation:rule="!has(self.method) || self.type in ['Prefix', 'Host']",fieldPath=".method",message="must have a method only with the types Prefix and Host: the others always delete"
+// +kubebuilder:validation:XValidation:rule="!has(self.targets) || (self.type == 'Prefix' ? self.targets.all(t, t.matches(r'^https?://[^/?#@:*%\\\\[\\]\\pZ\\pC]+(:[1-9][0-9]{0,4})?/([^?#*%\\\\\\pZ\\pC]|%[0-9A-Fa-f]{2})*$') && t.endsWith('/') && !t.contains('&amp;') && isURL(t) && (url(t).getPort().size() == 0 || int(url(t).getPort()) <= 65535)) : self.type == 'Host' ? self.targets.all(t, t.size() <= 253 && t.matches(r'^[a-z0-9_]([-a-z0-9_]*[a-z0-9_])?([.][a-z0-9_]([-a-z0-9_]*[a-z0-9_])?)+$')) : self.targets.all(t, t.matches(r'^[!-+.-~-]+$')))",fieldPath=".targets",message="must have targets of the form that the type asks for. With Prefix, each is a full URL that ends with a slash, such as https://www.example.com/images/, without a wildcard, a query, a fragment or spaces. With Host, each is a plain host name in lower case, such as www.example.com, without a scheme, a port, a path or a wildcard, and in its ASCII form (xn--…). With CacheTag, each is a single cache tag: printable ASCII characters, without spaces and commas",messageExpression="'\"' + (self.type == 'Prefix' ? self.targets.filter(t, !(t.matches(r'^https?://[^/?#@:*%\\\\[\\]\\pZ\\pC]+(:[1-9][0-9]{0,4})?/([^?#*%\\\\\\pZ\\pC]|%[0-9A-Fa-f]{2})*$') && t.endsWith('/') && !t.contains('&amp;') && isURL(t) && (url(t).getPort().size() == 0 || int(url(t).getPort()) <= 65535)))[0] + '\" must be a full URL that ends with a slash, such as https://www.example.com/images/, without a wildcard, a query, a fragment or spaces' : self.type == 'Host' ? self.targets.filter(t, !(t.size() <= 253 && t.matches(r'^[a-z0-9_]([-a-z0-9_]*[a-z0-9_])?([.][a-z0-9_]([-a-z0-9_]*[a-z0-9_])?)+$')))[0] + '\" must be a plain host name in lower case, such as www.example.com, without a scheme, a port, a path or a wildcard, and in its ASCII form (xn--…)' : self.targets.filter(t, !(t.matches(r'^[!-+.-~-]+$')))[0] + '\" must be a single cache tag: printable ASCII characters, without spaces and commas')"
+type Purge struct {
+	// type says what is purged: URL (the targets of the task), Prefix, Host or CacheTag.
+	// URL purges each batch of targets right before it is prefetched. The others are
+	// purged once, before the first target is prefetched.
+	// +required
+	Type PurgeType `json:"type,omitempty"`
+
+	// targets are what is purged: with Prefix, full URLs that end with a slash; with Host,
+	// plain host names; with CacheTag, tags. With URL, they are absent.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=100
+	Targets []PurgeTarget `json:"targets,omitempty"`
+
+	// method says what happens to the copies: Delete, the default, or Invalidate. It can be
+	// set with Prefix and Host; the other types delete.
+	// +optional
+	Method PurgeMethod `json:"method,omitempty"`
+}
+
 // PrefetchTaskSpec says what EdgeOne should have in its caches.
 //
-// A change to zoneID, targets, targetsFrom, mode, headers, mediaSegments, encodeURL or
-// revision starts a new run, which submits every target again. A change to suspend,
-// credentialsSecretRef or ttlSecondsAfterFinished submits nothing twice.
+// A change to zoneID, mode, headers, mediaSegments, encodeURL, purge, freshSince or revision
+// starts a new run, which submits every target again. A change to targets or targetsFrom
+// alone starts a new run that keeps what the task has prefetched since it had any other of
+// these fields changed: it submits the new targets and those that failed. A change to suspend,
+// accountRef, credentialsSecretRef or ttlSecondsAfterFinished submits nothing twice.
 //
+// +kubebuilder:validation:XValidation:rule="!has(self.accountRef) || !has(self.credentialsSecretRef)",message="must not have both accountRef and credentialsSecretRef: an account has credentials of its own"
 // +kubebuilder:validation:XValidation:rule="has(self.targets) != has(self.targetsFrom)",message="must have either targets or targetsFrom"
+// +kubebuilder:validation:XValidation:rule="!has(self.targets) || oldSelf.hasValue() && has(oldSelf.value().targets) && self.targets == oldSelf.value().targets && (!has(self.purge) || has(oldSelf.value().purge) && self.purge == oldSelf.value().purge) || self.targets.map(t, bytes(t).size() + 3).sum() + (has(self.purge) && has(self.purge.targets) ? self.purge.targets.map(t, 2 * bytes(t).size() + 20).sum() : 0) <= 1550000",optionalOldSelf=true,fieldPath=".targets",message="must not take more than 1,550,000 bytes in all, counting 3 more for each URL, and purge.targets twice: split the list into several tasks"
 type PrefetchTaskSpec struct {
 	// zoneID is the EdgeOne zone that serves the targets, for example
 	// zone-ajj243dwrew. An asterisk allows targets of several zones in one task. It
@@ -116,10 +167,13 @@ type PrefetchTaskSpec struct {
 	// The API server's accounting of costs takes time with each use of a variable, the
 	// longer the list the more: the first rule uses few where a URL has no port and has a
 	// path, which halves the time of a creation of 10,000 URLs.
+	// The size of the list is a rule of the spec, as the targets of a purge count too. They
+	// count twice: metadata.managedFields has each item of a set.
 	// internal/target has the same rules, for lists in a ConfigMap.
 
 	// targets are the full http or https URLs to prefetch, without wildcards.
-	// They are submitted in this order. A URL that is listed twice is submitted once.
+	// They are submitted in this order. A URL that is listed twice is submitted once. An
+	// edit of the list alone submits only the URLs that are new, and those that failed.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
@@ -130,19 +184,19 @@ type PrefetchTaskSpec struct {
 	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() && self == oldSelf.value() || !self.exists(t, t.matches(r'\\pC'))",optionalOldSelf=true,message="must not have control, zero-width or other invisible characters: remove them, or percent-encode those that belong to the URL",messageExpression="'\"' + self.filter(t, t.matches(r'\\pC'))[0] + '\" must not have control, zero-width or other invisible characters: remove them, or percent-encode those that belong to the URL'"
 	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() && self.size() == oldSelf.value().size() && self[0] == oldSelf.value()[0] && self[self.size() - 1] == oldSelf.value()[self.size() - 1] || !self.exists(t, t.contains('\\\\'))",optionalOldSelf=true,message="must not have backslashes: write / in a path, and a literal backslash as %5C"
 	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() && self == oldSelf.value() || !self.exists(t, t.contains('&amp;'))",optionalOldSelf=true,message="must not have &amp;, which is HTML for &: write &"
-	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() && self == oldSelf.value() || self.map(t, bytes(t).size() + 3).sum() <= 1550000",optionalOldSelf=true,message="must not take more than 1,550,000 bytes in all, counting 3 more for each URL: split the list into several tasks"
 	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() && self.size() == oldSelf.value().size() && self[0] == oldSelf.value()[0] && self[self.size() - 1] == oldSelf.value()[self.size() - 1] || !self.exists(t, t.endsWith('%') || t.matches(r'%\\W'))",optionalOldSelf=true,message="must have two hexadecimal digits after each %: write a literal % as %25, and %u4e2d as the character itself"
 	Targets []Target `json:"targets,omitempty"`
 
 	// targetsFrom takes the targets, at most 10,000, from a ConfigMap, which several
-	// tasks may share. The ConfigMap is read when a run starts, and the run keeps to
-	// what it contains then. A change to the ConfigMap does not start a run; a change to
-	// configMapKeyRef or to revision does.
+	// tasks may share. The ConfigMap is read when a run starts. A change to the ConfigMap
+	// does not start a run; a change to configMapKeyRef or to revision does. If only
+	// configMapKeyRef changes, the new run submits the URLs that are new, and those that
+	// failed. A new revision submits every URL.
 	// +optional
 	TargetsFrom TargetsSource `json:"targetsFrom,omitempty,omitzero"`
 
-	// mode is Default (the middle tier) or Edge (also the edge nodes, which EdgeOne
-	// enables and bills separately). Default if absent.
+	// mode says how far the targets go: Default, the middle tier, or Edge, also the edge
+	// nodes, which EdgeOne enables and bills separately. If absent, it is Default.
 	// +optional
 	Mode PrefetchMode `json:"mode,omitempty"`
 
@@ -156,9 +210,9 @@ type PrefetchTaskSpec struct {
 	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() && self == oldSelf.value() || self.map(h, bytes(h.name).size() + bytes(h.value).size()).sum() <= 32768",optionalOldSelf=true,message="must not take more than 32,768 bytes in all"
 	Headers []HTTPHeader `json:"headers,omitempty"`
 
-	// mediaSegments is Prefetch to prefetch also the TS segments that an M3U8 target
-	// names, or Ignore. Ignore if absent. Segments count against the daily quota; beyond
-	// it EdgeOne skips them silently.
+	// mediaSegments says whether the TS segments that an M3U8 target names are also
+	// prefetched: Prefetch, or Ignore, the default. Segments count against the daily
+	// quota; beyond it EdgeOne skips them silently.
 	// +optional
 	MediaSegments MediaSegmentsPolicy `json:"mediaSegments,omitempty"`
 
@@ -168,6 +222,21 @@ type PrefetchTaskSpec struct {
 	// +optional
 	EncodeURL *bool `json:"encodeURL,omitempty"` //nolint:kubeapilinter // EdgeOne's own parameter, which has three states: absent, true, false
 
+	// purge removes copies from EdgeOne's caches before the targets are prefetched. Without
+	// it, a prefetch does not replace a copy that has not expired. No target is prefetched
+	// before EdgeOne reports that its purge has succeeded.
+	// +optional
+	Purge Purge `json:"purge,omitempty,omitzero"`
+
+	// freshSince is a time, for example of the last release: 2026-11-28T14:05:00Z (RFC 3339).
+	// A copy that EdgeOne fetched at or after it is good enough: a target that EdgeOne's history shows as prefetched since
+	// then, by whomever, is not submitted again. It cannot lie in the future. A change
+	// starts a new run.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:Pattern=`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`
+	FreshSince metav1.Time `json:"freshSince,omitempty,omitzero"` //nolint:kubeapilinter // a time, whose text has a pattern
+
 	// revision is any text, for example a release version. A change starts a new run of
 	// the same targets.
 	// +optional
@@ -175,8 +244,15 @@ type PrefetchTaskSpec struct {
 	// +kubebuilder:validation:MaxLength=256
 	Revision string `json:"revision,omitempty"`
 
+	// accountRef names the EdgeOneAccount whose credentials sign the calls for this task,
+	// and whose rules apply. If this and credentialsSecretRef are absent, it is the
+	// account named default. If there is none, the operator's own credentials are used,
+	// if it has any.
+	// +optional
+	AccountRef AccountReference `json:"accountRef,omitempty,omitzero"`
+
 	// credentialsSecretRef names the Secret with the key that signs the calls for this
-	// task. If absent, the operator's own credentials are used, if it has any.
+	// task. It cannot be set together with accountRef.
 	// +optional
 	CredentialsSecretRef SecretReference `json:"credentialsSecretRef,omitempty,omitzero"`
 
@@ -221,8 +297,43 @@ type TargetCounts struct {
 	Failed *int32 `json:"failed,omitempty"`
 }
 
-// Job is this task's part of a CreatePrefetchTask call that EdgeOne accepted. Other tasks may
-// share the job.
+// JobKind says what a call or a job does with its targets. If absent, it prefetches them.
+// +kubebuilder:validation:Enum=Purge
+type JobKind string
+
+const (
+	// JobPrefetch fetches the targets into the caches. It is the default.
+	JobPrefetch JobKind = ""
+	// JobPurge removes copies from the caches.
+	JobPurge JobKind = "Purge"
+)
+
+// PurgeCounts counts what a run purges: the targets of the task with the type URL, or the
+// targets of spec.purge.
+type PurgeCounts struct {
+	// submitted is how many were handed over to EdgeOne, including those it refused.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Submitted *int32 `json:"submitted,omitempty"`
+	// succeeded is how many EdgeOne has purged.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Succeeded *int32 `json:"succeeded,omitempty"`
+	// failed is how many EdgeOne refused or failed to purge.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Failed *int32 `json:"failed,omitempty"`
+	// failedPositions are the positions of those that failed, as in jobs.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=65536
+	FailedPositions string `json:"failedPositions,omitempty"`
+}
+
+// Job is this task's part of a CreatePrefetchTask or CreatePurgeTask call that EdgeOne
+// accepted. Other tasks may share the job.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.positions) || has(self.targets)",message="must have positions in each job"
 type Job struct {
 	// id is EdgeOne's JobId.
 	// +required
@@ -235,28 +346,60 @@ type Job struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	ClaimID string `json:"claimID,omitempty"`
-	// targets are the positions of this task's targets in the job, as ranges
-	// over the distinct targets in list order, counted from 0: "0-1999,2004".
-	// +required
+	// kind is Purge if the job purges. If absent, the job prefetches.
+	// +optional
+	Kind JobKind `json:"kind,omitempty"`
+	// adopted says that this run did not submit the job: the job is in EdgeOne's history,
+	// and its targets are as fresh as the run asks for.
+	// +optional
+	Adopted bool `json:"adopted,omitempty"` //nolint:kubeapilinter // a fact with two states, written by the operator alone
+	// positions are the positions of this task's targets in the job, as ranges
+	// over the distinct targets in list order, counted from 0: "0-1999,2004". For a purge
+	// of another type than URL, they are positions in spec.purge.targets.
+	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=65536
-	Targets string `json:"targets,omitempty"`
-	// retried are the positions of targets that failed in this job and were queued
-	// again by a retry. They count in their new job and no longer here.
+	Positions string `json:"positions,omitempty"`
+	// retriedPositions are the positions of targets that failed in this job and were
+	// queued again by a retry. They count in their new job and no longer here. In a purge,
+	// they are those that EdgeOne failed to purge.
 	// +optional
 	// +kubebuilder:validation:MaxLength=65536
-	Retried string `json:"retried,omitempty"`
+	RetriedPositions string `json:"retriedPositions,omitempty"`
+	// purgedPositions are the positions of a purge that EdgeOne has purged.
+	// +optional
+	// +kubebuilder:validation:MaxLength=65536
+	PurgedPositions string `json:"purgedPositions,omitempty"`
+	// sharedURLs is how many of these targets are also targets of other tasks in the job
+	// that count them against the limits of the EdgeOneAccount. EdgeOne counts each URL
+	// of a job once.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	SharedURLs int32 `json:"sharedURLs,omitempty"`
 	// submitTime is when the call was signed, by EdgeOne's clock.
 	// +required
 	SubmitTime metav1.Time `json:"submitTime,omitempty,omitzero"`
-	// succeeded is how many of these targets EdgeOne has prefetched.
+	// succeeded is how many of these targets EdgeOne has prefetched or, in a purge, purged.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Succeeded int32 `json:"succeeded,omitempty"`
-	// failed is how many of these targets EdgeOne failed to prefetch.
+	// failed is how many of these targets EdgeOne failed to prefetch or, in a purge, to
+	// purge.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Failed int32 `json:"failed,omitempty"`
+
+	// targets is the former name of positions. Only the operator reads it, and moves it
+	// to positions when it next writes the status.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=65536
+	FormerTargets string `json:"targets,omitempty"`
+	// retried is the former name of retriedPositions. Only the operator reads it, and
+	// moves it to retriedPositions when it next writes the status.
+	// +optional
+	// +kubebuilder:validation:MaxLength=65536
+	FormerRetried string `json:"retried,omitempty"`
 }
 
 // FailedTarget is a target that EdgeOne refused or failed to prefetch.
@@ -266,9 +409,9 @@ type FailedTarget struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=2048
 	URL string `json:"url,omitempty"`
-	// reason is for programs: Refused (by CreatePrefetchTask), NoOutcome (EdgeOne
-	// reported none in time), or EdgeOne's status of the target: Failed, Timeout,
-	// Canceled or Invalid.
+	// reason is for programs: Refused (by CreatePrefetchTask), PurgeFailed (so that the
+	// target was not prefetched), NoOutcome (EdgeOne reported none in time), or EdgeOne's
+	// status of the target: Failed, Timeout, Canceled or Invalid.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=128
@@ -282,18 +425,24 @@ type FailedTarget struct {
 // Submission is the claim on a call whose response is not recorded yet. It is written before
 // the call, and contains everything that is needed to look the call up later, even if the
 // spec has changed since.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.positions) || has(self.targets)",message="must have positions"
 type Submission struct {
 	// claimID names the claim; all tasks of one call share it.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	ClaimID string `json:"claimID,omitempty"`
+	// kind is Purge if the call purges. If absent, the call prefetches.
+	// +optional
+	Kind JobKind `json:"kind,omitempty"`
 	// zoneID is the zone the call is made for.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	ZoneID string `json:"zoneID,omitempty"`
-	// accountHash is a hash of the SecretId that signs the call.
+	// accountHash is a hash of who signs the call: of a SecretId, or of the ARN of a role,
+	// whose SecretId changes with each refresh of its keys.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
@@ -302,11 +451,15 @@ type Submission struct {
 	// a call whose signature is too old.
 	// +required
 	SignedAt metav1.Time `json:"signedAt,omitempty,omitzero"`
-	// targets are the positions of this task's targets in the call, as in jobs.
-	// +required
+	// positions are the positions of this task's targets in the call, as in jobs.
+	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=65536
-	Targets string `json:"targets,omitempty"`
+	Positions string `json:"positions,omitempty"`
+	// sharedURLs is how many of these targets other tasks of the call count; as in jobs.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	SharedURLs int32 `json:"sharedURLs,omitempty"`
 	// callHash is a hash of all URLs of the planned call. It only ranks the jobs that
 	// could be this call's.
 	// +optional
@@ -334,6 +487,13 @@ type Submission struct {
 	// back.
 	// +optional
 	Expired bool `json:"expired,omitempty"` //nolint:kubeapilinter // a fact of the past with two states, written by the operator alone
+
+	// targets is the former name of positions. Only the operator reads it, and moves it
+	// to positions when it next writes the status.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=65536
+	FormerTargets string `json:"targets,omitempty"`
 }
 
 // PrefetchTaskStatus says what became of the task's current run.
@@ -344,10 +504,15 @@ type PrefetchTaskStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// run is a hash of what this run submits: zoneID, targets or targetsFrom, mode,
-	// headers, mediaSegments, encodeURL and revision.
+	// headers, mediaSegments, encodeURL, purge, freshSince and revision.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Run string `json:"run,omitempty"`
+	// request is a hash of the same fields without targets and targetsFrom. A run with the
+	// same request keeps what the jobs of the run before have prefetched.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Request string `json:"request,omitempty"`
 	// lastHandledRetry is the last value of the annotation
 	// teo.prefetch-operator.io/retry that was handled, or its hash if it is longer than
 	// 256 bytes. A new run handles it too, as it submits everything.
@@ -361,7 +526,7 @@ type PrefetchTaskStatus struct {
 	TargetsHash string `json:"targetsHash,omitempty"`
 	// conditions are Ready (every target is prefetched), Stalled (user action is
 	// required), Submitted (every target was handed over), QuotaExceeded (EdgeOne's
-	// quota holds the task) and Finished (the run is over, whatever its outcome).
+	// quota or the budget of the account holds the task) and Finished (the run is over, whatever its outcome).
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -370,13 +535,16 @@ type PrefetchTaskStatus struct {
 	// targets counts the targets of this run.
 	// +optional
 	Targets TargetCounts `json:"targets,omitempty,omitzero"`
+	// purge counts what this run purges, if spec.purge is set.
+	// +optional
+	Purge PurgeCounts `json:"purge,omitempty,omitzero"`
 	// jobs are EdgeOne's jobs for this run, in the order of their creation.
 	// +optional
 	// +listType=map
 	// +listMapKey=id
 	// +kubebuilder:validation:MaxItems=10000
 	Jobs []Job `json:"jobs,omitempty"`
-	// jobCount is the number of jobs.
+	// jobCount is the number of jobs, purges included.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	JobCount int32 `json:"jobCount,omitempty"`
@@ -386,11 +554,11 @@ type PrefetchTaskStatus struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=100
 	FailedTargets []FailedTarget `json:"failedTargets,omitempty"`
-	// refusedTargets are the positions of targets that EdgeOne refused to accept, as in
-	// jobs.
+	// refusedPositions are the positions of targets that EdgeOne refused to accept, as
+	// in jobs.
 	// +optional
 	// +kubebuilder:validation:MaxLength=65536
-	RefusedTargets string `json:"refusedTargets,omitempty"`
+	RefusedPositions string `json:"refusedPositions,omitempty"`
 	// submission is the claim on a call whose response is not recorded yet.
 	// +optional
 	Submission *Submission `json:"submission,omitempty"`
@@ -410,6 +578,12 @@ type PrefetchTaskStatus struct {
 	// completionTime is when the run finished, whatever its outcome.
 	// +optional
 	CompletionTime metav1.Time `json:"completionTime,omitempty,omitzero"`
+
+	// refusedTargets is the former name of refusedPositions. Only the operator reads it,
+	// and moves it to refusedPositions when it next writes the status.
+	// +optional
+	// +kubebuilder:validation:MaxLength=65536
+	FormerRefusedTargets string `json:"refusedTargets,omitempty"`
 }
 
 // PrefetchTask asks EdgeOne to fetch URLs into its caches before visitors do.
@@ -420,12 +594,15 @@ type PrefetchTaskStatus struct {
 // +kubebuilder:selectablefield:JSONPath=`.spec.zoneID`
 // +kubebuilder:printcolumn:name="Zone",type=string,JSONPath=`.spec.zoneID`
 // +kubebuilder:printcolumn:name="Targets",type=integer,JSONPath=`.status.targets.total`
+// +kubebuilder:printcolumn:name="Submitted",type=integer,JSONPath=`.status.targets.submitted`
 // +kubebuilder:printcolumn:name="Succeeded",type=integer,JSONPath=`.status.targets.succeeded`
 // +kubebuilder:printcolumn:name="Failed",type=integer,JSONPath=`.status.targets.failed`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Since",type=date,JSONPath=`.status.conditions[?(@.type=="Ready")].lastTransitionTime`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.spec.mode`,priority=1
+// +kubebuilder:printcolumn:name="Purged",type=integer,JSONPath=`.status.purge.succeeded`,priority=1
 // +kubebuilder:printcolumn:name="Jobs",type=integer,JSONPath=`.status.jobCount`,priority=1
 // +kubebuilder:printcolumn:name="Next attempt",type=string,format=date-time,JSONPath=`.status.nextAttemptTime`,priority=1
 // +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,priority=1

@@ -11,14 +11,16 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 )
 
-// The check asks for just the permissions that the roles in config/rbac give.
+// The check asks for exactly the permissions that the roles in config/rbac grant.
 func TestTheCheckAsksForWhatTheRolesGive(t *testing.T) {
 	for file, needed := range map[string][]permission{
 		"role.yaml":                 neededForTasks,
-		"leader_election_role.yaml": neededToLead,
+		"accounts_role.yaml":        neededForAccounts,
+		"leader_election_role.yaml": neededToLead("teo-prefetch-operator"),
 		"metrics_auth_role.yaml":    neededForMetrics,
 	} {
 		data, err := os.ReadFile(filepath.Join("..", "..", "config", "rbac", file))
@@ -33,7 +35,7 @@ func TestTheCheckAsksForWhatTheRolesGive(t *testing.T) {
 		for _, rule := range role.Rules {
 			for _, group := range rule.APIGroups {
 				for _, resource := range rule.Resources {
-					given = append(given, permission{group, resource, strings.Join(rule.Verbs, " ")})
+					given = append(given, permission{group, resource, strings.Join(rule.Verbs, " "), strings.Join(rule.ResourceNames, " ")})
 				}
 			}
 		}
@@ -44,6 +46,7 @@ func TestTheCheckAsksForWhatTheRolesGive(t *testing.T) {
 }
 
 func TestTheCommandLine(t *testing.T) {
+	const arn = "qcs::cam::uin/100000000001:roleName/prefetch"
 	for _, tt := range []struct {
 		args string
 		want string // the error; "" for none
@@ -55,6 +58,33 @@ func TestTheCommandLine(t *testing.T) {
 		{"check check", `"check" is not a flag`},
 		{"--leader-election-id=Shop", `"Shop" is not a name for a Lease`},
 		{"--watch-namespaces=a,b,a", `--watch-namespaces names "a" twice`},
+		{"--allow-purge=url", `"url" is not a type of purge: use URL, Prefix, Host or CacheTag`},
+		{"--allow-purge=URL,", `"" is not a type of purge`},
+		{"--allow-purge=URL,Host,URL", "flag -allow-purge: it names URL twice"},
+		{"--purge-deadline=0", "--purge-deadline is 0s; it must be more than 0"},
+		{"--purge-settle=-1s", "--purge-settle is -1s; it must not be negative"},
+		{"--purge-settle=5m --purge-deadline=1h", ""},
+		{"--role-arn=" + arn + " --web-identity-token-file=/token", ""},
+		{"--role-arn=" + arn + " --web-identity-token-file=/token --assume-role-arn=" + arn + " --assume-role-external-id=shop", ""},
+		{"--credentials-dir=/keys --assume-role-arn=" + arn, ""},
+		{"--role-arn=prefetch --web-identity-token-file=/token", `"prefetch" is not the ARN of a role`},
+		{"--role-arn=" + arn, "--role-arn (or TKE_ROLE_ARN) needs --web-identity-token-file"},
+		{"--role-arn=" + arn + " --web-identity-token-file=/token --credentials-dir=/keys", "two sources of credentials"},
+		{"--role-arn=" + arn + " --web-identity-token-file=/token --teo-endpoint=http://127.0.0.1:8081", "--sts-endpoint is missing"},
+		{"--role-arn=" + arn + " --web-identity-token-file=/token --sts-endpoint=http://sts.example.com", "--sts-endpoint: endpoint sts.example.com is plain http"},
+		{"--assume-role-arn=" + arn, "--assume-role-arn needs keys"},
+		{"--credentials-dir=/keys --assume-role-arn=" + arn + " --assume-role-duration=1m", "the duration is 1m0s"},
+		{"--web-identity-token-file=/token --role-provider-id=cls-1", ""},
+		{"--sts-endpoint=https://sts.tencentcloudapi.com", ""},
+		{"--teo-endpoint=http://127.0.0.1:8081", ""},
+		{"--accounts=false --web-identity-token-file=/token", "need --role-arn or --accounts"},
+		{"--accounts=false --sts-endpoint=https://sts.tencentcloudapi.com", "--sts-endpoint needs"},
+		{"--accounts=false --allow-cvm-role", "--allow-cvm-role needs --accounts"},
+		{"--assume-role-external-id=shop", "--assume-role-external-id needs --assume-role-arn"},
+		{"--sts-endpoint=http://sts.example.com", "--sts-endpoint: endpoint sts.example.com is plain http"},
+		{"--role-provider-id=cls/1", "--role-provider-id: \"cls/1\" is not the name"},
+		{"--namespace=Shop", "--namespace: \"Shop\" is not a namespace"},
+		{"--leader-election-namespace=a.b", "--leader-election-namespace: \"a.b\" is not a namespace"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			o, err := parse(strings.Fields(tt.args))
@@ -65,6 +95,20 @@ func TestTheCommandLine(t *testing.T) {
 				t.Errorf("check is %t", o.check)
 			}
 		})
+	}
+}
+
+func TestTheFlagsDecideWhatMayBePurgedWithoutAnAccount(t *testing.T) {
+	for args, want := range map[string][]v1alpha1.PurgeType{
+		"":                                       {v1alpha1.PurgeURL},
+		"--allow-purge=":                         nil,
+		"--allow-purge=Host":                     {v1alpha1.PurgeHost},
+		"--allow-purge=URL,Prefix,Host,CacheTag": {v1alpha1.PurgeURL, v1alpha1.PurgePrefix, v1alpha1.PurgeHost, v1alpha1.PurgeCacheTag},
+	} {
+		o, err := parse(strings.Fields(args))
+		if err != nil || !slices.Equal(o.controller.AllowPurge, want) {
+			t.Errorf("%q allows %v (%v), want %v", args, o.controller.AllowPurge, err, want)
+		}
 	}
 }
 
@@ -86,7 +130,47 @@ func TestCredentialFilesThatCannotBeReadEndTheManager(t *testing.T) {
 	}
 }
 
-// Of the whole check, see test/install.
+func TestTheCheckSaysWhetherTasksMayPurge(t *testing.T) {
+	config := simulator.Demo()
+	config.Keys = append(config.Keys, simulator.Key{
+		SecretID: "AKIDprefetches", SecretKey: "demo-secret-key", Account: "demo",
+		Actions: []string{"CreatePrefetchTask", "DescribePrefetchTasks", "DescribeContentQuota"},
+	})
+	for i := range config.Zones {
+		config.Zones[i].Purge = map[string]simulator.Limits{"purge_url": {Batch: 10, Daily: 70}, "purge_host": {NotAllowed: true, Unlisted: true}}
+	}
+	edgeOne := simulator.New(config)
+	server := httptest.NewServer(edgeOne)
+	defer server.Close()
+	defer edgeOne.Close()
+	const history, note = "ok: The keys read the history of purges in zone zone-2x9examplea. Purges left today: URL 70 of 70", "note: Tasks with spec.purge cannot run in zone"
+	for _, tt := range []struct {
+		name, key, allow string
+		want, not        string
+	}{
+		{"a key that may", "AKIDdemo", "URL", history + ". For purges", "note: "},
+		{"types that the plan lacks", "AKIDdemo", "URL,Host", "note: EdgeOne reports no quota for purges of type Host in zone zone-2x9examplea", "Prefix"},
+		{"a key that may not", "AKIDprefetches", "URL", note, "FAILED"},
+		{"nothing is allowed", "AKIDprefetches", "", "ok: EdgeOne at", "purge"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Setenv("TENCENTCLOUD_SECRET_ID", tt.key)
+			t.Setenv("TENCENTCLOUD_SECRET_KEY", "demo-secret-key")
+			o, err := parse([]string{"check", "--teo-endpoint=" + server.URL, "--check-zone=zone-2x9examplea", "--allow-purge=" + tt.allow})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out strings.Builder
+			c := &check{options: o, out: &out}
+			c.edgeOneAccepts(t.Context())
+			if said := out.String(); c.failed != 0 || !strings.Contains(said, tt.want) || strings.Contains(said, tt.not) {
+				t.Errorf("%d failed; want %q and not %q in:\n%s", c.failed, tt.want, tt.not, said)
+			}
+		})
+	}
+}
+
+// test/install tests the whole check.
 func TestTheCheckSaysWhatIsWrongWithTheCredentials(t *testing.T) {
 	edgeOne := simulator.New(simulator.Demo())
 	server := httptest.NewServer(edgeOne)
@@ -104,6 +188,8 @@ func TestTheCheckSaysWhatIsWrongWithTheCredentials(t *testing.T) {
 		{"no source, but a zone", "", "--check-zone=zone-2x9examplea", 1, "to read the quota of zone zone-2x9examplea with"},
 		{"no Secret", "", "--credentials-dir=DIR", 1, "has no files. Create the Secret"},
 		{"another spelling", "SecretId=AKIDdemo SecretKey=demo-secret-key", "--credentials-dir=DIR", 1, "has SecretId, SecretKey"},
+		{"two zones, one of them unknown", "secretId=AKIDdemo secretKey=demo-secret-key", "--credentials-dir=DIR --check-zone=zone-2x9examplea,zone-nobodys", 1,
+			"zone zone-2x9examplea may prefetch"},
 		{"a good key", "secretId=AKIDdemo secretKey=demo-secret-key", "--credentials-dir=DIR", 0, "knows the operator's keys"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -14,10 +14,11 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
-// limitMemory sets what the environment does not. Most of the memory is the cache's, and
-// it makes little garbage. Near the container's limit garbage is collected more eagerly:
-// what is left of the limit is for what Go does not count, such as the program itself, and
-// for garbage that is made while it is collected.
+// limitMemory sets GOGC and GOMEMLIMIT unless the environment sets them. Most of the
+// memory is the cache, which makes little garbage. Near the limit of the container, the
+// runtime collects garbage more often. Go's limit is three quarters of the container's.
+// The rest is for memory that Go does not count, such as the program itself, and for
+// garbage that is made during a collection.
 func limitMemory(root fs.FS) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
@@ -28,15 +29,18 @@ func limitMemory(root fs.FS) {
 }
 
 const (
-	// idleCheck is how often memory is given back that is no longer used.
+	// idleCheck is how often releaseMemory runs.
 	idleCheck = 30 * time.Second
-	// idleHeap is how many bytes may be free and not given back.
+	// idleHeap is how many bytes of the heap may be free without being returned to the
+	// system.
 	idleHeap = 32 << 20
 )
 
-// releaseMemory gives memory back to the system that a burst of work has left. The Go
-// runtime collects garbage when the heap grows, and a manager with nothing to do does not
-// make it grow for minutes: it would keep what the tasks took that are deleted.
+// releaseMemory returns memory that is no longer in use to the system, until ctx ends.
+// The Go runtime collects garbage when the heap grows. The heap of an idle manager does
+// not grow for minutes, so the memory of deleted tasks would stay in use. releaseMemory
+// therefore forces a collection if none happened since its last run, or if more than
+// idleHeap is free.
 func releaseMemory(ctx context.Context) {
 	var collected uint64
 	wait.UntilWithContext(ctx, func(context.Context) {
@@ -49,16 +53,16 @@ func releaseMemory(ctx context.Context) {
 	}, idleCheck)
 }
 
-// heapState returns how often garbage was collected, and how many bytes of the heap are
-// free and not given back.
+// heapState returns the number of garbage collections so far, and how many bytes of the
+// heap are free and not returned to the system.
 func heapState() (cycles, free uint64) {
 	samples := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}, {Name: "/memory/classes/heap/free:bytes"}}
 	metrics.Read(samples)
 	return samples[0].Value.Uint64(), samples[1].Value.Uint64()
 }
 
-// containerLimit is the memory limit of the container in bytes, by the files of its
-// cgroup: version 2, or version 1. It is 0 if there is none.
+// containerLimit returns the memory limit of the container in bytes, or 0 if there is
+// none. It reads the files of cgroup version 2 or version 1.
 func containerLimit(root fs.FS) int64 {
 	for _, name := range []string{"sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"} {
 		text, err := fs.ReadFile(root, name)
@@ -66,7 +70,7 @@ func containerLimit(root fs.FS) int64 {
 			continue
 		}
 		limit, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-		if err != nil || limit > math.MaxInt64/2 { // "max", or what version 1 has for it
+		if err != nil || limit > math.MaxInt64/2 { // no limit: "max" in version 2, a huge number in version 1
 			return 0
 		}
 		return limit

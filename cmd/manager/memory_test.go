@@ -22,7 +22,7 @@ func TestTheMemoryLimitFollowsTheContainers(t *testing.T) {
 		{"no container", "etc/hostname", "laptop", "", math.MaxInt64},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			t.Setenv("GOMEMLIMIT", tt.env) // the runtime has read its own at the start
+			t.Setenv("GOMEMLIMIT", tt.env) // the runtime read the variable at startup
 			t.Setenv("GOGC", "100")
 			defer debug.SetMemoryLimit(debug.SetMemoryLimit(math.MaxInt64))
 			limitMemory(fs.FS(fstest.MapFS{tt.file: {Data: []byte(tt.text)}}))

@@ -1,29 +1,36 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/metrics"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
+// options are the values of the flags, and of the command check.
 type options struct {
 	metricsAddress, probeAddress string
 	metricsSecure, leaderElect   bool
+	namespace                    string // the operator's own
+	accounts                     bool   // whether EdgeOneAccounts are used
 	leaderElectionNamespace      string
 	leaderElectionID             string
 	watchNamespaces              string
 	credentialsDir, endpoint     string
+	identity                     identityOptions
 	checkZone                    string
 	check, showVersion           bool
 	controller                   controller.Options
@@ -32,33 +39,52 @@ type options struct {
 	logging                      zap.Options
 }
 
-// parse reads the command line: flags, after the word check for the command that
-// only looks whether a manager with these flags can work. How the times hang together, with their defaults:
+const usage = `Usage:
+  manager [flags]        serve the PrefetchTasks of a cluster
+  manager check [flags]  check whether a manager with these flags can work; changes nothing
+
+Flags:
+`
+
+// parse reads the command line: flags, after the word check for the command that only
+// checks whether a manager with these flags can work. The times depend on each other as
+// follows; the defaults are in parentheses:
 //
-//	a call's tasks are claimed in  write-timeout                    (10s) and a quarter of signature-validity at most
-//	it is sent at most             signature-validity / 2           after it was signed (2m30s)
-//	it is answered in              teo-timeout                      (10s), or its answer counts as lost
-//	nothing executes after         signature-validity               (5m) by EdgeOne's clock: the fence
-//	the history shows it           listing-delay                    after it was executed (20s)
-//	the history is complete        settle-margin                    after the fence: listing-delay + 10s (30s), for
-//	                                                                a request accepted at the fence and executed later
-//	nothing is told from it after  history-retention                (72h): a lost call is then a person's business
-//	a stopping process waits       shutdown-grace                   for calls and their records: teo-timeout +
-//	                                                                write-timeout + 5s (25s), less than the pod's
-//	                                                                terminationGracePeriodSeconds (60s)
-//	a leader that vanished         leader-election-lease-duration   (15s) later has a successor. What it left in
-//	                                                                flight is fenced by its signature, not by the lease
+//	a call's tasks are claimed in   write-timeout (10s), and at most a quarter of
+//	                                signature-validity
+//	the call is sent within         signature-validity / 2 (2m30s) after it was signed
+//	EdgeOne answers within          teo-timeout (10s); otherwise the answer counts as lost
+//	nothing is executed after       signature-validity (5m), by EdgeOne's clock: the fence
+//	the history shows a call        listing-delay (20s) after it was executed
+//	the history is complete         settle-margin (listing-delay + 10s = 30s) after the
+//	                                fence, because EdgeOne may accept a request at the
+//	                                fence and execute it later
+//	history proves nothing after    history-retention (72h); an older lost call needs a user
+//	a purge has its outcome in      purge-deadline (30m); otherwise it counts as failed
+//	what is purged is prefetched    purge-settle (0) after EdgeOne reported its success
+//	a stopping process waits for    shutdown-grace (teo-timeout + write-timeout + 5s = 25s)
+//	                                until calls are answered and recorded. It must be less
+//	                                than the pod's terminationGracePeriodSeconds (60s)
+//	a lost leader is replaced in    leader-election-lease-duration (15s). The signatures
+//	                                fence the calls that it left in flight; the lease does
+//	                                not
 func parse(args []string) (*options, error) {
 	o := &options{}
 	f := flag.NewFlagSet("teo-prefetch-operator", flag.ContinueOnError)
+	f.Usage = func() {
+		_, _ = fmt.Fprint(f.Output(), usage)
+		f.PrintDefaults()
+	}
 	o.bindProcessFlags(f)
 	o.bindElectionFlags(f)
 	o.bindCallFlags(f)
+	o.bindPurgeFlags(f)
+	o.bindIdentityFlags(f)
 	o.bindTimeFlags(f)
 	o.logging.BindFlags(f)
 	if len(args) > 0 && args[0] == "check" {
 		o.check, args = true, args[1:]
-		f.StringVar(&o.checkZone, "check-zone", "", "`zone` whose quota is read, to see that the credentials may use it")
+		f.StringVar(&o.checkZone, "check-zone", "", "comma-separated `zones` whose quotas are read, to see that the credentials may use them")
 	}
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -69,17 +95,28 @@ func parse(args []string) (*options, error) {
 	if err := o.deriveTimes(f); err != nil {
 		return nil, err
 	}
-	return o, o.validate()
+	if o.namespace == "" {
+		o.namespace = podNamespace(os.DirFS("/"))
+	}
+	o.deriveIdentity()
+	return o, errors.Join(o.validate(), o.validatePurge(), o.validateIdentity())
 }
 
-// bindProcessFlags defines the flags of where the process works and what it serves.
+// bindProcessFlags defines the flags for the cluster, the namespaces and the servers.
 func (o *options) bindProcessFlags(f *flag.FlagSet) {
 	f.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443", "`address` of the metrics endpoint; 0 turns it off")
 	f.BoolVar(&o.metricsSecure, "metrics-secure", true, "serve metrics over TLS, only to clients that the API server authenticates and authorizes")
 	f.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "`address` of /healthz and /readyz; 0 turns them off")
+	f.StringVar(&o.namespace, "namespace", "", "the operator's own `namespace`, with the Secrets of EdgeOneAccounts and the Lease. "+
+		"Default: the pod's own, else "+defaultNamespace)
+	f.BoolVar(&o.accounts, "accounts", true, "use EdgeOneAccounts; without them, tasks that name one are not served")
 	f.StringVar(&o.watchNamespaces, "watch-namespaces", "", "comma-separated `namespaces` to serve; default: all")
 	f.BoolVar(&o.showVersion, "version", false, "print the version and exit")
 	f.Func("kubeconfig", "path of the kubeconfig `file`; default: KUBECONFIG, the pod's own cluster, or ~/.kube/config", func(path string) error {
+		// client-go ignores a KUBECONFIG without a file, and looks elsewhere.
+		if _, err := os.Stat(path); err != nil {
+			return err
+		}
 		return os.Setenv("KUBECONFIG", path)
 	})
 }
@@ -87,15 +124,15 @@ func (o *options) bindProcessFlags(f *flag.FlagSet) {
 // bindElectionFlags defines the flags of leader election.
 func (o *options) bindElectionFlags(f *flag.FlagSet) {
 	f.BoolVar(&o.leaderElect, "leader-elect", false, "elect a leader, so that only one of several replicas works")
-	f.StringVar(&o.leaderElectionNamespace, "leader-election-namespace", "", "`namespace` of the Lease; default: the pod's own")
+	f.StringVar(&o.leaderElectionNamespace, "leader-election-namespace", "", "`namespace` of the Lease; default: --namespace")
 	f.StringVar(&o.leaderElectionID, "leader-election-id", "teo-prefetch-operator", "`name` of the Lease; replicas share it, and each operator in a namespace needs its own")
 	f.DurationVar(&o.leaseDuration, "leader-election-lease-duration", 15*time.Second, "how long to wait before taking over an unrenewed lease")
 	f.DurationVar(&o.renew, "leader-election-renew-deadline", 10*time.Second, "how long a leader tries to renew its lease before it stops")
 	f.DurationVar(&o.retry, "leader-election-retry-period", 2*time.Second, "how often to try to acquire or renew the lease")
 }
 
-// bindCallFlags defines the flags of calls to EdgeOne: with which credentials, where
-// to, how fast and how large.
+// bindCallFlags defines the flags for calls to EdgeOne: credentials, endpoint, rate and
+// size.
 func (o *options) bindCallFlags(f *flag.FlagSet) {
 	c := &o.controller
 	f.StringVar(&o.credentialsDir, "credentials-dir", "", "`directory` with the operator's own credentials: the files secretId, secretKey and, if needed, token. "+
@@ -108,7 +145,40 @@ func (o *options) bindCallFlags(f *flag.FlagSet) {
 	f.IntVar(&c.TasksPerCall, "max-tasks-per-call", 500, "maximum number of `tasks` in a call; 1 turns sharing off")
 }
 
-// bindTimeFlags defines the flags of how long things take and how often they are repeated.
+// bindPurgeFlags defines the flags for purges.
+func (o *options) bindPurgeFlags(f *flag.FlagSet) {
+	c := &o.controller
+	c.AllowPurge = []v1alpha1.PurgeType{v1alpha1.PurgeURL}
+	f.Func("allow-purge", "comma-separated `types` of purges that tasks without an EdgeOneAccount may use: URL, Prefix, Host, CacheTag (default URL); "+
+		"empty: none. For tasks of accounts, spec.allow.purge says it", func(text string) (err error) {
+		c.AllowPurge, err = parsePurgeTypes(text)
+		return err
+	})
+	f.DurationVar(&c.PurgeDeadline, "purge-deadline", 30*time.Minute, "age of a purge at which a target without an outcome counts as failed")
+	f.DurationVar(&c.PurgeSettle, "purge-settle", 0, "how long to wait after EdgeOne reports the success of a purge, before what it purged is prefetched")
+}
+
+// parsePurgeTypes reads the value of --allow-purge.
+func parsePurgeTypes(text string) ([]v1alpha1.PurgeType, error) {
+	if text == "" {
+		return nil, nil
+	}
+	known := []v1alpha1.PurgeType{v1alpha1.PurgeURL, v1alpha1.PurgePrefix, v1alpha1.PurgeHost, v1alpha1.PurgeCacheTag}
+	var types []v1alpha1.PurgeType
+	for name := range strings.SplitSeq(text, ",") {
+		switch purge := v1alpha1.PurgeType(name); {
+		case !slices.Contains(known, purge):
+			return nil, fmt.Errorf("%q is not a type of purge: use URL, Prefix, Host or CacheTag, separated by commas", name)
+		case slices.Contains(types, purge):
+			return nil, fmt.Errorf("it names %s twice", purge)
+		default:
+			types = append(types, purge)
+		}
+	}
+	return types, nil
+}
+
+// bindTimeFlags defines the flags for timeouts, delays and intervals.
 func (o *options) bindTimeFlags(f *flag.FlagSet) {
 	c := &o.controller
 	f.DurationVar(&c.SignatureValidity, "signature-validity", 5*time.Minute, "how long EdgeOne accepts a signature")
@@ -150,6 +220,7 @@ func (o *options) deriveTimes(f *flag.FlagSet) error {
 	return nil
 }
 
+// validate returns an error that names the invalid flag.
 func (o *options) validate() error {
 	c := o.controller
 	for name, n := range map[string]int{"teo-qps": c.QPS, "batch": c.Batch, "max-tasks-per-call": c.TasksPerCall} {
@@ -178,6 +249,11 @@ func (o *options) validate() error {
 	if problems := validation.IsDNS1123Subdomain(o.leaderElectionID); len(problems) > 0 {
 		return fmt.Errorf("--leader-election-id: %q is not a name for a Lease: %s", o.leaderElectionID, problems[0])
 	}
+	for name, ns := range map[string]string{"namespace": o.namespace, "leader-election-namespace": cmp.Or(o.leaderElectionNamespace, defaultNamespace)} {
+		if problems := validation.IsDNS1123Label(ns); len(problems) > 0 {
+			return fmt.Errorf("--%s: %q is not a namespace: %s", name, ns, problems[0])
+		}
+	}
 	watched := map[string]bool{}
 	for _, ns := range o.namespaces() {
 		if watched[ns] {
@@ -188,12 +264,25 @@ func (o *options) validate() error {
 			return fmt.Errorf("--watch-namespaces: %q is not a namespace: %s", ns, problems[0])
 		}
 	}
-	_, err := o.edgeOne()
+	_, err := o.edgeOne(nil)
 	return err
 }
 
-// readable says whether the files in credentials-dir can be read. If files are missing, only the
-// tasks that need them say so: the Secret may come later. Files that cannot be read need a user.
+// validatePurge returns an error that names the invalid flag for purges.
+func (o *options) validatePurge() error {
+	c := o.controller
+	switch {
+	case c.PurgeDeadline <= 0:
+		return fmt.Errorf("--purge-deadline is %s; it must be more than 0", c.PurgeDeadline)
+	case c.PurgeSettle < 0:
+		return fmt.Errorf("--purge-settle is %s; it must not be negative", c.PurgeSettle)
+	}
+	return nil
+}
+
+// readable returns an error if the files in credentials-dir cannot be read. Missing files
+// are not an error: the Secret may be created later, and the tasks that need it report
+// that it is missing. Files that cannot be read need user action.
 func (o *options) readable() error {
 	if o.credentialsDir == "" {
 		return nil
@@ -209,12 +298,15 @@ func (o *options) readable() error {
 	return nil
 }
 
-func (o *options) edgeOne() (*teo.Client, error) {
+// edgeOne returns a client for EdgeOne with these options. keyRefused may be nil; see
+// teo.Options.
+func (o *options) edgeOne(keyRefused func(teo.Credentials)) (*teo.Client, error) {
 	c, err := teo.NewClient(teo.Options{
 		Endpoint: o.endpoint, QPS: o.controller.QPS, Timeout: o.controller.CallTimeout,
 		SignatureValidity: o.controller.SignatureValidity, UserAgent: "teo-prefetch-operator/" + buildVersion(),
 		Observe:     metrics.ObserveCall,
 		ObserveWait: metrics.ObserveWait,
+		KeyRefused:  keyRefused,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("--teo-endpoint, --teo-qps, --teo-timeout or --signature-validity: %w", err)
@@ -222,6 +314,7 @@ func (o *options) edgeOne() (*teo.Client, error) {
 	return c, nil
 }
 
+// namespaces returns the namespaces to watch; nil means all.
 func (o *options) namespaces() []string {
 	if o.watchNamespaces == "" {
 		return nil

@@ -1,4 +1,5 @@
-// Command simulator is an EdgeOne to rehearse with: no account, no cost.
+// Command simulator is a simulated EdgeOne for rehearsals: it needs no account and costs
+// nothing.
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -19,7 +21,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 )
 
-const usage = `simulator behaves like Tencent EdgeOne's prefetch API: it verifies signatures,
+const usage = `simulator behaves like Tencent EdgeOne's prefetch and purge API: it verifies signatures,
 meters rates and quotas and runs jobs. It prints a line for every call.
 
 Usage:
@@ -37,6 +39,7 @@ Limits and times, over those of the configuration:
   --signature-validity TIME   how old a signature may be (default 5m)
   --clock-offset TIME         how far this EdgeOne's clock is ahead (default 0s)
   --job-duration TIME         how long a target is processing (default 2s; -1s: not at all)
+  --purge-duration TIME       the same for targets of purges (default: as --job-duration)
   --listing-delay TIME        how long until a job can be looked up (default 0s)
   --quota-reset HH:MM         time of day, UTC, at which daily quotas return (default: never)
 
@@ -56,7 +59,7 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// options are what the command line says.
+// options are the values of the flags. config includes the flags that override it.
 type options struct {
 	listen      string
 	config      simulator.Config
@@ -64,8 +67,8 @@ type options struct {
 	quiet       bool
 }
 
-// run serves until ctx ends and returns the exit code: 2 for a wrong command
-// line or configuration, 1 if the address cannot be served.
+// run serves until ctx ends and returns the exit code: 2 for a wrong command line or
+// configuration, 1 if the simulator cannot serve.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o, err := parse(args)
 	switch {
@@ -86,7 +89,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// parse reads the command line, and the configuration that it names.
+// parse reads the command line and the configuration file that it names. Flags override
+// the configuration.
 func parse(args []string) (options, error) {
 	var o options
 	var file string
@@ -102,6 +106,7 @@ func parse(args []string) (options, error) {
 	flags.DurationVar(&over.SignatureValidity, "signature-validity", 0, "")
 	flags.DurationVar(&over.ClockOffset, "clock-offset", 0, "")
 	flags.DurationVar(&over.JobDuration, "job-duration", 0, "")
+	flags.DurationVar(&over.PurgeDuration, "purge-duration", 0, "")
 	flags.DurationVar(&over.ListingDelay, "listing-delay", 0, "")
 	flags.StringVar(&over.QuotaResetAt, "quota-reset", "", "")
 	if err := flags.Parse(args); err != nil {
@@ -128,12 +133,13 @@ func parse(args []string) (options, error) {
 	c.SignatureValidity = cmp.Or(over.SignatureValidity, c.SignatureValidity)
 	c.ClockOffset = cmp.Or(over.ClockOffset, c.ClockOffset)
 	c.JobDuration = cmp.Or(over.JobDuration, c.JobDuration)
+	c.PurgeDuration = cmp.Or(over.PurgeDuration, c.PurgeDuration)
 	c.ListingDelay = cmp.Or(over.ListingDelay, c.ListingDelay)
 	c.QuotaResetAt = cmp.Or(over.QuotaResetAt, c.QuotaResetAt)
 	return o, c.Validate()
 }
 
-// serve runs a simulator until ctx ends.
+// serve runs a simulator until ctx ends. It prints a line for each call.
 func serve(ctx context.Context, o options, stdout io.Writer) error {
 	var printing sync.Mutex
 	o.config.OnCall = func(c simulator.Call) {
@@ -166,7 +172,7 @@ func serve(ctx context.Context, o options, stdout io.Writer) error {
 func line(c simulator.Call) string {
 	text := fmt.Sprintf("%s  %-21s  %-18s", c.Time.Format("15:04:05.000"), cmp.Or(c.Action, "-"), cmp.Or(c.ZoneID, "-"))
 	if c.Targets > 0 {
-		text += fmt.Sprintf("  %5d URLs", c.Targets)
+		text += fmt.Sprintf("  %5d %-4s", c.Targets, unit(c))
 	} else {
 		text += fmt.Sprintf("  %10s", "")
 	}
@@ -178,4 +184,16 @@ func line(c simulator.Call) string {
 		text += "  job " + c.JobID
 	}
 	return text
+}
+
+// unit returns what the targets of a call are, such as URLs, host or cache_tag.
+func unit(c simulator.Call) string {
+	switch {
+	case c.Type != "" && c.Type != "purge_url":
+		return strings.TrimPrefix(c.Type, "purge_")
+	case c.Targets == 1:
+		return "URL"
+	default:
+		return "URLs"
+	}
 }

@@ -67,7 +67,7 @@ func TestItServesUntilItIsToldToStop(t *testing.T) {
 	lines.Scan()
 	url := strings.Fields(lines.Text())[4]
 
-	go func() { // its line is read below
+	go func() { // the line that the simulator prints for it is read below
 		resp, err := http.Post(url, "application/json", strings.NewReader(`{"ZoneId":"zone-x"}`))
 		if err == nil {
 			_ = resp.Body.Close()
@@ -93,7 +93,7 @@ func TestTheReadmeNamesEveryFieldOfTheConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, described := range []any{simulator.Config{}, simulator.Zone{}, simulator.Key{}, simulator.Rule{}, simulator.Traffic{}} {
+	for _, described := range []any{simulator.Config{}, simulator.Zone{}, simulator.Limits{}, simulator.Key{}, simulator.Rule{}, simulator.Traffic{}} {
 		fields := reflect.TypeOf(described)
 		for i := range fields.NumField() {
 			name, _, _ := strings.Cut(fields.Field(i).Tag.Get("json"), ",")

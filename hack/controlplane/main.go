@@ -1,9 +1,10 @@
 // Command controlplane installs prebuilt etcd, kube-apiserver and kubectl, so that the
-// first `make demo` takes seconds instead of minutes. setup-envtest, which hack/tools pins,
-// finds them in an index, downloads them and compares their checksum with the index's.
+// first `make demo` takes seconds instead of minutes. It uses setup-envtest, which
+// hack/tools pins. setup-envtest finds the programs in an index, downloads them, and
+// compares their checksum with the one in the index.
 //
-// If that fails, controlplane prints the reason and succeeds, and make builds them from
-// source.
+// If that fails, controlplane prints the reason and exits with status 0. make then builds
+// the programs from source.
 package main
 
 import (
@@ -29,14 +30,14 @@ var programs = []string{"etcd", "kube-apiserver", "kubectl"}
 
 // installer installs the programs of one version of Kubernetes into a folder.
 type installer struct {
-	version string // v1.37.2
+	version string // for example v1.37.2
 	to      string
 	pins    []string // files that the programs must not be older than
-	index   string   // URL; if empty, nothing is looked up
+	index   string   // URL; if empty, nothing is downloaded
 	tools   string   // the go.mod that pins setup-envtest
 
-	lookUp   time.Duration // how long the index may take
-	download time.Duration // how long the archive may take
+	lookUp   time.Duration // timeout of the index
+	download time.Duration // timeout of the archive
 }
 
 func main() {
@@ -60,8 +61,9 @@ func main() {
 	}
 }
 
-// run installs the programs unless they are up to date. It prints where they come from: an
-// index, or make, which builds those that are not up to date. It fails if ctx is done.
+// run installs the programs unless they are up to date. It prints where they come from:
+// the index, or make, which builds the programs that are not up to date. It returns an
+// error only if ctx is done.
 func (in *installer) run(ctx context.Context, out io.Writer) error {
 	if in.upToDate() {
 		return nil
@@ -105,8 +107,8 @@ func (in *installer) upToDate() bool {
 	return true
 }
 
-// install downloads the programs into a folder of their own, and moves them to where they
-// belong once all are there. A download that was cut off leaves nothing behind.
+// install downloads the programs into a separate folder. It moves them to their place once
+// all have arrived, so that an interrupted download leaves nothing behind.
 func (in *installer) install(ctx context.Context) error {
 	if err := os.MkdirAll(in.to, 0o755); err != nil {
 		return err
@@ -125,7 +127,7 @@ func (in *installer) install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// setup-envtest makes it all read-only.
+	// setup-envtest makes all files and folders read-only.
 	if err := os.Chmod(folder, 0o755); err != nil {
 		return err
 	}
@@ -141,9 +143,9 @@ func (in *installer) install(ctx context.Context) error {
 	return nil
 }
 
-// fetch has setup-envtest download the programs, and returns the folder they are in.
+// fetch lets setup-envtest download the programs, and returns their folder.
 func (in *installer) fetch(ctx context.Context, store string) (folder string, err error) {
-	// Without a time-out: this may compile setup-envtest.
+	// There is no timeout, because this may compile setup-envtest.
 	tool, err := output(exec.CommandContext(ctx, "go", "tool", "-modfile="+in.tools, "-n", "setup-envtest"))
 	if err != nil {
 		return "", fmt.Errorf("cannot build setup-envtest: %w", err)
@@ -171,7 +173,8 @@ func (in *installer) fetch(ctx context.Context, store string) (folder string, er
 	return envtest(in.download, "use", "--print=path")
 }
 
-// check fails unless the folder has all programs, and those of the version asked for run.
+// check fails unless the folder has all programs, and they run and have the requested
+// version.
 func (in *installer) check(ctx context.Context, folder string) error {
 	for _, name := range programs {
 		if _, err := os.Stat(filepath.Join(folder, name)); err != nil {
@@ -188,11 +191,11 @@ func (in *installer) check(ctx context.Context, folder string) error {
 	return nil
 }
 
-// What setup-envtest puts before a cause, one or more times.
+// unable matches the prefixes that setup-envtest puts before a cause, one or more times.
 var unable = regexp.MustCompile(`^(unable [^:]*: )+`)
 
-// output returns what a command prints. Its error is the first line of what the command
-// says is wrong.
+// output returns the output of a command. Its error is the first line of the command's
+// error message.
 func output(cmd *exec.Cmd) (string, error) {
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

@@ -20,15 +20,16 @@ import (
 const (
 	version = "v1.37.2"
 	archive = "/envtest.tar.gz"
-	ample   = time.Minute // for what must not depend on how fast the machine is
+	ample   = time.Minute // for steps that must not fail on a slow machine
 	short   = 50 * time.Millisecond
 )
 
-// release is an index with one archive, as a server has them. Each test spoils it somehow.
+// release is an index with one archive, as a server provides them. Each test breaks
+// something.
 type release struct {
 	version  string
 	files    map[string]string
-	sum      string // of the archive, if empty
+	sum      string // of the archive; computed if empty
 	index    http.HandlerFunc
 	archive  http.HandlerFunc
 	lookUp   time.Duration
@@ -73,7 +74,7 @@ func (r *release) serve(t *testing.T) string {
 	return server.URL + "/index.yaml"
 }
 
-// pack packs files as the releases of controller-tools have them.
+// pack packs files in the same way as the releases of controller-tools.
 func pack(t *testing.T, files map[string]string) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -193,7 +194,7 @@ func TestWithoutAnIndexAllIsBuilt(t *testing.T) {
 	}
 }
 
-// installer returns one into an empty folder, and the time of its only pin.
+// installer returns an installer for an empty folder, and the time of its only pin.
 func (r *release) installer(t *testing.T, index string) (*installer, time.Time) {
 	t.Helper()
 	dir := t.TempDir()
@@ -214,8 +215,8 @@ func (in *installer) says(t *testing.T) string {
 	return out.String()
 }
 
-// saysThatItBuilds fails unless it says so in one line, for a reason that contains a text,
-// and has put nothing into the folder.
+// saysThatItBuilds fails unless the output is one line that announces a build, with a
+// reason that contains the given text, and the folder is empty.
 func (in *installer) saysThatItBuilds(t *testing.T, reason string) {
 	t.Helper()
 	said := in.says(t)

@@ -1,7 +1,7 @@
-// Command demo shows the operator at work on this machine: a real API server, a
-// simulated EdgeOne, the built manager under the ServiceAccount it ships with,
-// and the tasks of config/samples. With DEMO_ONCE=1 it ends by itself, with exit
-// status 0 only if every sample came to what it is there to show.
+// Command demo shows the operator at work on this machine. It starts a real API server, a
+// simulated EdgeOne, and the built manager with the ServiceAccount that it ships with.
+// Then it applies the tasks of hack/demo/tasks. With DEMO_ONCE=1 it ends without user
+// input, and its exit status is 0 only if every sample reached its expected state.
 package main
 
 import (
@@ -22,14 +22,15 @@ import (
 const (
 	// jobDuration is how long the simulated EdgeOne takes for a URL.
 	jobDuration = 3 * time.Second
-	// patience is how long the samples may take; usually it is 10 seconds.
+	// patience is how long the samples may take. Usually they take 10 seconds.
 	patience = time.Minute
 )
 
 var errInterrupted = errors.New("the demo was interrupted")
 
 func main() {
-	// A closed pipe (`make demo | head`) must not end us before the processes we started.
+	// A closed pipe (`make demo | head`) must not end this program before the processes
+	// that it started.
 	ctx, stop := signal.NotifyContext(context.Background(),
 		syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
@@ -41,8 +42,8 @@ func main() {
 	}
 }
 
-// endWithParent calls end when the process that started us is gone: `go run`
-// does not pass on a SIGTERM.
+// endWithParent calls end when the parent process has ended. It is needed because `go run`
+// does not forward SIGTERM.
 func endWithParent(end func()) {
 	for parent := os.Getppid(); os.Getppid() == parent; {
 		time.Sleep(500 * time.Millisecond)
@@ -68,7 +69,7 @@ func run(ctx context.Context, once bool) (err error) {
 	return d.watchOn(ctx)
 }
 
-// demo is what runs, and where.
+// demo is a running demo.
 type demo struct {
 	cluster *cluster.Cluster
 	manager *cluster.Manager
@@ -78,7 +79,8 @@ type demo struct {
 	logs    []*os.File
 }
 
-// start starts everything. What it returns is to be stopped, even beside an error.
+// start starts everything. The caller must stop the demo that it returns, even with an
+// error.
 func start(ctx context.Context) (*demo, error) {
 	managerPath, err := cluster.BuildManager(ctx)
 	if err != nil {
@@ -129,8 +131,8 @@ func (d *demo) startManager(ctx context.Context, path string) (err error) {
 		Path: path, EdgeOne: d.edgeOne.URL, Env: cluster.DemoCredentials(),
 		Args: []string{
 			"--leader-elect=false",
-			"--poll-interval=1s",  // not 5s and
-			"--quota-interval=5s", // not 10m, for people who wait at a screen
+			"--poll-interval=1s",  // instead of 5s
+			"--quota-interval=5s", // instead of 10m, because the user is waiting
 		},
 	})
 	if err != nil {
@@ -139,7 +141,8 @@ func (d *demo) startManager(ctx context.Context, path string) (err error) {
 	return d.run(ctx, d.manager.Process)
 }
 
-// run starts a process that the cluster will stop, with a log file named after it.
+// run starts a process that ends with the cluster. Its log file has the name of the
+// process.
 func (d *demo) run(ctx context.Context, p *cluster.Process) error {
 	logFile, err := os.Create(d.log(p.Name))
 	if err != nil {
@@ -163,7 +166,7 @@ func (d *demo) stop() error {
 	return err
 }
 
-// kubectlOutput runs kubectl as administrator of the demo's cluster.
+// kubectlOutput runs kubectl as the administrator of the demo's cluster.
 func (d *demo) kubectlOutput(ctx context.Context, args ...string) (string, error) {
 	cmd, err := d.cluster.Kubectl(ctx, args...)
 	if err != nil {

@@ -13,31 +13,39 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/utils/ptr"
+
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
-// width is how long a printed line may be.
+// width is the maximum length of a printed line.
 const width = 100
 
-// show applies the samples, follows them to their ends and says what came out.
+// show applies the samples, follows them until they reach their expected states, and
+// prints the results.
 func (d *demo) show(ctx context.Context) error {
 	root, err := cluster.FindRoot()
 	if err != nil {
 		return err
 	}
-	title("kubectl apply -k config/samples")
-	out, err := d.kubectlOutput(ctx, "apply", "-k", filepath.Join(root, "config", "samples"))
+	title("kubectl apply -k hack/demo/tasks")
+	out, err := d.kubectlOutput(ctx, "apply", "-k", filepath.Join(root, "hack", "demo", "tasks"))
 	if err != nil {
 		return err
 	}
 	fmt.Print(out)
 
-	title("kubectl get prefetchtasks --watch, with the time since the first was created")
+	title("Every change of the tasks, with the time since the first was created")
 	if err := d.followSamples(ctx); err != nil {
 		return err
 	}
+	title("kubectl get prefetchtasks")
+	if out, err = d.kubectlOutput(ctx, "get", "prefetchtasks"); err != nil {
+		return err
+	}
+	fmt.Print(out)
 	title("A task that succeeded: kubectl get pft with-headers -o yaml")
 	if out, err = d.kubectlOutput(ctx, "get", "pft", "with-headers", "-o", "yaml"); err != nil {
 		return err
@@ -52,7 +60,7 @@ func (d *demo) show(ctx context.Context) error {
 	return d.showEdgeOne(ctx)
 }
 
-// followSamples prints what changes until every sample is what it should come to.
+// followSamples prints changes until every sample has reached its expected state.
 func (d *demo) followSamples(ctx context.Context) error {
 	d.tasks.printHeader()
 	late := time.After(patience)
@@ -73,7 +81,8 @@ func (d *demo) followSamples(ctx context.Context) error {
 	}
 }
 
-// failure says which samples are not what they should be, and why that may be.
+// failure prints the samples that have not reached their expected states, with their
+// statuses and the end of the manager's log. It returns an error that names them.
 func (d *demo) failure(what string) error {
 	names := unreached(d.tasks.tasks)
 	for _, name := range names {
@@ -93,17 +102,17 @@ func (d *demo) managerLog() {
 	fmt.Println(d.manager.LastLines(40))
 }
 
-// describe prints what a task's status says.
+// describe prints the status of a task.
 func describe(task *v1alpha1.PrefetchTask) {
 	s := &task.Status
 	fmt.Printf("targets: %d in all, %d submitted, %d succeeded, %d failed\n",
-		count(s.Targets.Total), count(s.Targets.Submitted), count(s.Targets.Succeeded), count(s.Targets.Failed))
+		ptr.Deref(s.Targets.Total, 0), ptr.Deref(s.Targets.Submitted, 0), ptr.Deref(s.Targets.Succeeded, 0), ptr.Deref(s.Targets.Failed, 0))
 	for _, c := range s.Conditions {
 		printWrapped(fmt.Sprintf("%-14s %-7s %-16s ", c.Type, c.Status, c.Reason), c.Message)
 	}
 	if s.Submission != nil {
 		fmt.Printf("submission: claim %s for targets %s, signed at %s\n",
-			s.Submission.ClaimID, s.Submission.Targets, s.Submission.SignedAt.UTC().Format(time.RFC3339))
+			s.Submission.ClaimID, s.Submission.Positions, s.Submission.SignedAt.UTC().Format(time.RFC3339))
 	}
 	if !s.NextAttemptTime.IsZero() {
 		fmt.Println("nextAttemptTime: " + s.NextAttemptTime.UTC().Format(time.RFC3339))
@@ -117,7 +126,8 @@ func describe(task *v1alpha1.PrefetchTask) {
 	}
 }
 
-// printWrapped prints a text after a label, and goes on below itself.
+// printWrapped prints a text after a label. Further lines are indented to the width of the
+// label.
 func printWrapped(label, text string) {
 	line := label
 	for word := range strings.FieldsSeq(text) {
@@ -130,7 +140,7 @@ func printWrapped(label, text string) {
 	fmt.Println(paintOutcomes(strings.TrimRight(line, " ")))
 }
 
-// showEdgeOne prints what the simulated EdgeOne was asked to do.
+// showEdgeOne prints the calls that the simulated EdgeOne received.
 func (d *demo) showEdgeOne(ctx context.Context) error {
 	calls, err := d.edgeOne.Calls(ctx)
 	if err != nil {
@@ -166,7 +176,7 @@ func verdict(stats simulator.Stats) error {
 	return nil
 }
 
-// invite says how to play on.
+// invite prints commands that the user can try.
 func (d *demo) invite() {
 	title("Your turn, in another terminal")
 	fmt.Printf(`export KUBECONFIG=%s PATH=%s:$PATH
@@ -179,7 +189,7 @@ kubectl wait --for=condition=Finished pft/single-url
 # The same URL once more:
 kubectl patch pft single-url --type=merge -p '{"spec":{"revision":"2"}}'
 
-# The day's quota returns, and with it the task that waits for it (unless it is suspended):
+# The daily quota returns while the task that waits for it is suspended. Resumed, it continues:
 kubectl patch pft over-quota --type=merge -p '{"spec":{"suspend":true}}'
 curl -X POST %[3]s/_simulator/quota/reset
 kubectl patch pft over-quota --type=merge -p '{"spec":{"suspend":false}}'
@@ -195,9 +205,14 @@ spec:
   targets: [https://www.example.com/mine.js]
 EOF
 
-# What the manager logs, what EdgeOne sees, and how to make EdgeOne misbehave:
+# The log of the manager, and the calls to EdgeOne:
 tail -f %[4]s
 tail -f %[5]s
+
+# EdgeOne refuses every submission until you end the fault; more faults:
+curl -X POST %[3]s/_simulator/faults \
+  -d '{"match":{"action":"CreatePrefetchTask"},"effect":{"code":"UnauthorizedOperation.NoPermission","message":"You have no permission."}}'
+curl -X DELETE %[3]s/_simulator/faults
 curl %[3]s/_simulator/
 
 Ctrl-C ends the demo and removes all of it. Until then, what changes:
@@ -206,7 +221,7 @@ Ctrl-C ends the demo and removes all of it. Until then, what changes:
 	d.tasks.printHeader()
 }
 
-// watchOn prints what changes until the person has seen enough.
+// watchOn prints changes until the user ends the demo.
 func (d *demo) watchOn(ctx context.Context) error {
 	for {
 		select {
@@ -226,10 +241,11 @@ func title(text string) {
 	fmt.Printf("\n%s\n", paint(bold, fmt.Sprintf("--- %s %s", text, strings.Repeat("-", max(3, width-len(text)-5)))))
 }
 
-// Styles of a terminal.
+// SGR parameters of a terminal.
 const bold, red, green, yellow = 1, 31, 32, 33
 
-// colours says whether whoever reads this wants to see them.
+// colours reports whether to print colours: on a terminal, unless the environment says
+// otherwise.
 var colours = sync.OnceValue(func() bool {
 	info, err := os.Stdout.Stat()
 	terminal := err == nil && info.Mode()&os.ModeCharDevice != 0
@@ -245,7 +261,7 @@ func paint(style int, text string) string {
 
 var outcome = regexp.MustCompile(`\b(?:True|Succeeded|PartiallyFailed|Failed|Refused|Invalid|DailyQuota)\b`)
 
-// paintOutcomes lets what has come out stand out in a line.
+// paintOutcomes highlights outcomes in a line.
 func paintOutcomes(line string) string {
 	return outcome.ReplaceAllStringFunc(line, func(word string) string {
 		switch word {

@@ -10,12 +10,13 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
-// samples are the tasks of config/samples and what each of them comes to.
+// samples are the tasks of hack/demo/tasks, with their expected states.
 var samples = []struct {
 	name                         string
 	reason                       string // of the condition Ready
@@ -30,8 +31,8 @@ var samples = []struct {
 	{"large-list", v1alpha1.ReasonSucceeded, 3, 3, 0},
 }
 
-// unreached names the samples that are not what they should come to, or of
-// which the list above does not say it.
+// unreached returns the names of the samples that have not reached their expected states,
+// and of tasks that are missing from the list above.
 func unreached(tasks map[string]*v1alpha1.PrefetchTask) (names []string) {
 	unknown := maps.Clone(tasks)
 	for _, want := range samples {
@@ -44,8 +45,8 @@ func unreached(tasks map[string]*v1alpha1.PrefetchTask) (names []string) {
 		s := &task.Status
 		held := want.reason == v1alpha1.ReasonDailyQuota
 		if s.ObservedGeneration != task.Generation || condition(task, v1alpha1.ConditionReady).Reason != want.reason ||
-			count(s.Targets.Submitted) != want.submitted || count(s.Targets.Succeeded) != want.succeeded ||
-			count(s.Targets.Failed) != want.failed || len(s.FailedTargets) != int(want.failed) ||
+			ptr.Deref(s.Targets.Submitted, 0) != want.submitted || ptr.Deref(s.Targets.Succeeded, 0) != want.succeeded ||
+			ptr.Deref(s.Targets.Failed, 0) != want.failed || len(s.FailedTargets) != int(want.failed) ||
 			meta.IsStatusConditionTrue(s.Conditions, v1alpha1.ConditionFinished) == held ||
 			meta.IsStatusConditionTrue(s.Conditions, v1alpha1.ConditionQuotaExceeded) != held ||
 			s.NextAttemptTime.IsZero() == held {
@@ -62,32 +63,25 @@ func condition(task *v1alpha1.PrefetchTask, conditionType string) metav1.Conditi
 	return metav1.Condition{}
 }
 
-func count(n *int32) int32 {
-	if n == nil {
-		return 0
-	}
-	return *n
-}
-
-// change is a task that changed, or was deleted.
+// change is a task that has changed or was deleted.
 type change struct {
 	task    *v1alpha1.PrefetchTask
 	deleted bool
 	at      time.Time
 }
 
-// taskWatch watches every task and prints a line when one changes.
+// taskWatch watches all tasks and prints a line when one changes.
 type taskWatch struct {
 	stop    func()
 	changes <-chan change
-	start   time.Time // when the first task came: what printed times count from
+	start   time.Time // when the first task arrived; printed times are relative to it
 	tasks   map[string]*v1alpha1.PrefetchTask
-	printed map[string]string // the last line of each
+	printed map[string]string // the last printed line of each task
 }
 
 func watchTasks(ctx context.Context, kube *cluster.Cluster) (*taskWatch, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	changes := make(chan change, 1000) // what comes while nobody looks keeps its time
+	changes := make(chan change, 1000) // changes that wait here keep their time
 	ended, err := kube.WatchTasks(ctx, func(task *v1alpha1.PrefetchTask, gone bool) {
 		select {
 		case changes <- change{task, gone, time.Now()}:
@@ -112,7 +106,7 @@ func (w *taskWatch) printHeader() {
 	fmt.Printf("%8s  "+taskColumns+"\n", "TIME", "NAME", "TARGETS", "SUBMITTED", "SUCCEEDED", "FAILED", "READY", "REASON")
 }
 
-// see takes a change in, and prints the task's line if it is a new one.
+// see processes a change, and prints the task's line if it differs from the last one.
 func (w *taskWatch) see(c change) {
 	if w.start.IsZero() {
 		w.start = c.at

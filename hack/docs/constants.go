@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-// constant is one of a file, with its comment as a line of Markdown.
-type constant struct{ name, value, comment string }
+// constant is a constant of a Go file, with its comment and that of its block.
+type constant struct{ name, value, comment, block string }
 
 type constants []constant
 
-// readConstants reads the constants of a Go file that have a text for a value.
+// readConstants reads the string constants of a Go file.
 func readConstants(file string) (all constants, err error) {
 	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
 	if err != nil {
@@ -36,31 +36,33 @@ func readConstants(file string) (all constants, err error) {
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", value.Names[0].Name, err)
 			}
-			all = append(all, constant{value.Names[0].Name, text, value.Doc.Text()})
+			all = append(all, constant{value.Names[0].Name, text, value.Doc.Text(), group.Doc.Text()})
 		}
 	}
 	return all, nil
 }
 
-// table is of the constants whose names begin with prefix.
-func (all constants) table(prefix, column, meaning string) string {
+// table returns a table of the constants whose names begin with prefix, in the blocks whose
+// comments begin with block.
+func (all constants) table(block, prefix, column, meaning string) string {
 	values := make([]string, len(all))
 	for i, c := range all {
 		values[i] = c.value
 	}
-	// What a page sets in type: fields, flags, and the values of these constants.
+	// The words that a page formats as code: fields, flags, and the values of these
+	// constants.
 	code := regexp.MustCompile(`\b(?:spec|status)\.\w+|--[a-z][a-z-]+|\b(?:True|False|Unknown|` + strings.Join(values, "|") + `)\b`)
 	var b strings.Builder
 	fmt.Fprintf(&b, "| %s | %s |\n|---|---|\n", column, meaning)
 	for _, c := range all {
-		if strings.HasPrefix(c.name, prefix) {
+		if strings.HasPrefix(c.name, prefix) && strings.HasPrefix(c.block, block) {
 			fmt.Fprintf(&b, "| `%s` | %s |\n", c.value, code.ReplaceAllString(sentence(c), "`$0`"))
 		}
 	}
 	return b.String()
 }
 
-// sentence is a comment without the name that it begins with.
+// sentence returns the comment of a constant without the constant's name at its start.
 func sentence(c constant) string {
 	text := strings.Join(strings.Fields(c.comment), " ")
 	for _, start := range []string{c.name + ": ", c.name + " is "} {

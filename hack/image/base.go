@@ -24,7 +24,7 @@ func platformOf(info *buildinfo.BuildInfo) v1.Platform {
 	return v1.Platform{OS: settings["GOOS"], Architecture: settings["GOARCH"]}
 }
 
-// baseFor is the base's image for a platform.
+// baseFor returns the base image for a platform.
 func (o *options) baseFor(ctx context.Context, platform v1.Platform) (v1.Image, error) {
 	if o.base == scratch {
 		return mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON), nil
@@ -51,7 +51,7 @@ func (o *options) baseFor(ctx context.Context, platform v1.Platform) (v1.Image, 
 	return base, err
 }
 
-// pick finds the image for a platform in an index, or in one that it lists.
+// pick finds the image for a platform in an index, or in an index that it contains.
 func pick(index v1.ImageIndex, platform v1.Platform) (v1.Image, error) {
 	manifest, err := index.IndexManifest()
 	if err != nil {

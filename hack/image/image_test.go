@@ -33,7 +33,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// binary is a Go program of this platform: the test itself.
+// binary returns the path of a Go program for this platform: the test itself.
 func binary(t *testing.T) string {
 	t.Helper()
 	path, err := os.Executable()
@@ -49,7 +49,7 @@ func newOptions(t *testing.T) *options {
 	}
 }
 
-// newRegistry is a registry of this machine, and a repository in it.
+// newRegistry starts a registry on this machine and returns a repository in it.
 func newRegistry(t *testing.T) (repository string) {
 	t.Helper()
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))

@@ -1,7 +1,7 @@
-// Command image makes the operator's container image without a container engine:
-// one manager binary for each platform, on top of a base, with a list of what is
-// linked into it (an SBOM). It writes the image as an OCI layout and, where asked,
-// pushes it to a registry. The same binaries, flags and base give the same digest.
+// Command image builds the operator's container image without a container engine. For each
+// platform it puts one manager binary on top of a base, with an SBOM that lists the
+// modules in the binary. It writes the image as an OCI layout and can push it to a
+// registry. The same binaries, flags and base give the same digest.
 package main
 
 import (
@@ -35,16 +35,16 @@ import (
 )
 
 const (
-	// scratch is the base that has nothing.
+	// scratch is the empty base.
 	scratch = "scratch"
-	// program is where the manager is in the image.
+	// program is the path of the manager in the image.
 	program = "manager"
-	// nobody is the user that distroless images call nonroot. It is a number, as
-	// Kubernetes can't see of a name that it is not root's.
+	// nobody is the user that distroless images call nonroot. It is a number, because
+	// Kubernetes cannot verify that a user name is not root.
 	nobody = "65532:65532"
 )
 
-// options say what is made. Nothing else goes in but the binaries and the base.
+// options configures the image. Its only other inputs are the binaries and the base.
 type options struct {
 	name, version, revision string
 	created                 time.Time
@@ -114,7 +114,8 @@ func (o *options) run(ctx context.Context, binaries []string, say io.Writer) err
 	return nil
 }
 
-// index is the image for all platforms, and for each the attestation of what is in it.
+// index returns the image index: for each platform, the image and an attestation of its
+// content.
 func (o *options) index(ctx context.Context, binaries []string) (v1.ImageIndex, error) {
 	var images, attestations []mutate.IndexAddendum
 	for _, path := range binaries {
@@ -154,7 +155,7 @@ func (o *options) index(ctx context.Context, binaries []string) (v1.ImageIndex, 
 	return mutate.Annotations(index, o.labels()).(v1.ImageIndex), nil
 }
 
-// image is the base with the program on top, started as nobody.
+// image returns the base with the program on top, started as nobody.
 func (o *options) image(base v1.Image, binary []byte, platform v1.Platform) (v1.Image, error) {
 	mediaType := types.OCILayer
 	if like, err := base.MediaType(); err != nil {
@@ -201,7 +202,7 @@ func (o *options) image(base v1.Image, binary []byte, platform v1.Platform) (v1.
 	return mutate.Annotations(image, labels).(v1.Image), nil
 }
 
-// labels are what the OCI image specification calls pre-defined annotations.
+// labels returns what the OCI image specification calls pre-defined annotations.
 func (o *options) labels() map[string]string {
 	const source = "https://github.com/prefetch-operator/teo-prefetch-operator"
 	labels := map[string]string{
@@ -222,7 +223,7 @@ func (o *options) labels() map[string]string {
 	return all
 }
 
-// layer has the program and nothing else.
+// layer returns a layer with the program only.
 func (o *options) layer(binary []byte, mediaType types.MediaType) (v1.Layer, error) {
 	files := &bytes.Buffer{}
 	w := tar.NewWriter(files)
@@ -240,13 +241,14 @@ func (o *options) layer(binary []byte, mediaType types.MediaType) (v1.Layer, err
 		tarball.WithCompressedCaching)
 }
 
-// header is that of a file in a tar which is the same whoever makes it, and when.
+// header returns the tar header of a file. It does not depend on who builds the image, or
+// when.
 func (o *options) header(name string, size, mode int64) *tar.Header {
 	return &tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: mode, ModTime: o.created, Format: tar.FormatUSTAR}
 }
 
-// write writes the layout, as a folder and as a file. Its annotations are where
-// `ctr image import` and others look for the image's name.
+// write writes the layout, as a folder and as a file. `ctr image import` and other tools
+// read the image's name from its annotations.
 func (o *options) write(index v1.ImageIndex, tag name.Tag) error {
 	dir := filepath.Join(o.out, "image")
 	if err := os.RemoveAll(dir); err != nil {
@@ -265,7 +267,7 @@ func (o *options) write(index v1.ImageIndex, tag name.Tag) error {
 	return o.archive(dir, filepath.Join(o.out, "image.tar"))
 }
 
-// archive puts a folder's files into one file.
+// archive packs the files of a folder into one tar file.
 func (o *options) archive(dir, path string) (err error) {
 	out, err := os.Create(path)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 
 const predicateType = "https://spdx.dev/Document"
 
-// The parts of SPDX 2.3 that a list of Go modules needs.
+// The parts of SPDX 2.3 that describe a list of Go modules.
 type (
 	document struct {
 		Version       string         `json:"spdxVersion"`
@@ -64,8 +64,8 @@ type (
 	}
 )
 
-// sbom lists what is linked into a binary, as the binary tells itself: the
-// program, Go's standard library and the modules. Only what is known is said.
+// sbom lists what is linked into a binary, according to the binary's build information:
+// the program, Go's standard library and the modules. It contains known facts only.
 func (o *options) sbom(info *buildinfo.BuildInfo, binary []byte, platform v1.Platform) ([]byte, error) {
 	const documentID = "SPDXRef-DOCUMENT"
 	sum := sha256.Sum256(binary)
@@ -107,9 +107,9 @@ func goModule(id, path, version string) spdxPackage {
 	}
 }
 
-// attest makes the SBOM of an image into the manifest that BuildKit puts beside
-// it: an in-toto statement about the image's digest. It is in the index, so that
-// it goes wherever the image is copied to, under a platform that nobody runs.
+// attest wraps the SBOM of an image in an attestation manifest like BuildKit's: an in-toto
+// statement about the image's digest. The manifest is part of the index, so it is copied
+// together with the image. Its platform is unknown, so nothing runs it.
 func attest(image v1.Image, sbom []byte, name string) (mutate.IndexAddendum, error) {
 	const mediaType types.MediaType = "application/vnd.in-toto+json"
 	digest, err := image.Digest()
@@ -140,7 +140,7 @@ func attest(image v1.Image, sbom []byte, name string) (mutate.IndexAddendum, err
 	}
 	config = config.DeepCopy()
 	config.OS, config.Architecture = none.OS, none.Architecture
-	config.RootFS.DiffIDs, config.History = []v1.Hash{}, nil // a statement is no layer of a file system
+	config.RootFS.DiffIDs, config.History = []v1.Hash{}, nil // a statement is not a layer of a file system
 	attestation, err = mutate.ConfigFile(attestation, config)
 	return mutate.IndexAddendum{Add: attestation, Descriptor: v1.Descriptor{
 		Platform: &none,

@@ -29,26 +29,26 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller/controllertest"
 )
 
-// apiServer is a kube-apiserver in memory, as far as the operator uses one: it
-// serves PrefetchTasks (get, list, watch, update of the status), Secrets and
-// ConfigMaps (get) in the API's own words, with revisions, optimistic locking, generations
-// and UIDs. Users change it by its methods.
+// apiServer is an in-memory kube-apiserver with the features that the operator uses. It serves
+// PrefetchTasks (get, list, watch, update of the status), Secrets and ConfigMaps (get) in the
+// wire format of the API, with revisions, optimistic locking, generations and UIDs. Tests call
+// its methods to act as users.
 type apiServer struct {
 	mu       sync.Mutex
 	revision int64
 	tasks    map[client.ObjectKey]*v1alpha1.PrefetchTask
 	secrets  map[client.ObjectKey]*corev1.Secret
 	lists    map[client.ObjectKey]*corev1.ConfigMap
-	events   []taskEvent   // of all revisions, in order
-	changed  chan struct{} // closed at the next event
+	events   []taskEvent   // all events, in the order of their revisions
+	changed  chan struct{} // closed by the next event
 
-	// onStatus sees every status write that was applied.
+	// onStatus is called after every applied status write.
 	onStatus func(before, after *v1alpha1.PrefetchTask)
 }
 
 type taskEvent struct {
 	revision int64
-	kind     string // as in a watch
+	kind     string // the event type, as in a watch
 	task     *v1alpha1.PrefetchTask
 }
 
@@ -62,8 +62,8 @@ func newAPIServer() *apiServer {
 	}
 }
 
-// store writes an object as it would be read back: without what JSON does not
-// carry.
+// store writes an object as a client would read it back: JSON drops some details. The caller
+// passes the type of the event.
 func (s *apiServer) store(kind string, task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	s.revision++
 	task.ResourceVersion = strconv.FormatInt(s.revision, 10)
@@ -83,7 +83,7 @@ func (s *apiServer) store(kind string, task *v1alpha1.PrefetchTask) *v1alpha1.Pr
 	return stored
 }
 
-// create makes a new object and returns it.
+// create stores a new object and returns it.
 func (s *apiServer) create(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,7 +98,7 @@ func (s *apiServer) create(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	return s.store("ADDED", task)
 }
 
-// restore stores an object as it is, status and all, as a restore of etcd does.
+// restore stores an object unchanged, with its status, as a restore of etcd does.
 func (s *apiServer) restore(task *v1alpha1.PrefetchTask) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,8 +115,7 @@ func (s *apiServer) edit(key client.ObjectKey, change func(*v1alpha1.PrefetchTas
 	s.store("MODIFIED", task)
 }
 
-// touch is a write of something that is no concern of the operator, such as an
-// annotation.
+// touch writes something that does not matter to the operator, such as an annotation.
 func (s *apiServer) touch(key client.ObjectKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -217,8 +216,8 @@ func (s *apiServer) listTasks() (any, error) {
 	return list, nil
 }
 
-// updateStatus is a PUT of the status: only that is taken, and only if nobody
-// has written since.
+// updateStatus handles a PUT of the status. It ignores all other fields. It returns a conflict
+// if the object has changed since the caller read it.
 func (s *apiServer) updateStatus(key client.ObjectKey, body []byte) (any, error) {
 	var put v1alpha1.PrefetchTask
 	if err := json.Unmarshal(body, &put); err != nil {
@@ -236,7 +235,7 @@ func (s *apiServer) updateStatus(key client.ObjectKey, body []byte) (any, error)
 	after := now.DeepCopy()
 	after.Status = put.Status
 	if equality.Semantic.DeepEqual(now.Status, after.Status) {
-		return now, nil // a write that changes nothing makes no revision
+		return now, nil // a write without changes creates no revision
 	}
 	stored := s.store("MODIFIED", after)
 	s.onStatus(now, stored)
@@ -247,7 +246,7 @@ func conflict(key client.ObjectKey) error {
 	return apierrors.NewConflict(controllertest.PrefetchTasks, key.Name, errors.New("the object has been modified; please apply your changes to the latest version and try again"))
 }
 
-// since returns the events after a revision, and what is closed at the next.
+// since returns the events after a revision, and a channel that the next event closes.
 func (s *apiServer) since(revision int64) ([]taskEvent, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -255,17 +254,17 @@ func (s *apiServer) since(revision int64) ([]taskEvent, <-chan struct{}) {
 	return s.events[i:], s.changed
 }
 
-// link is what a process has to the world. Cut, the process is gone: nothing of
-// it has an effect any more, except for requests that were sent before. Paused,
-// the process stands still where it sends a request or receives an answer.
+// link is the network connection of a process. When it is cut, the process is gone: nothing that
+// the process does has an effect, except for requests that it sent before. When it is paused,
+// the process blocks wherever it sends a request or receives a response.
 type link struct {
 	cut     chan struct{}
 	started chan struct{}   // closed when the process has filled its cache
-	strays  *sync.WaitGroup // requests under way, of all processes: they end later than those
+	strays  *sync.WaitGroup // requests in transit of all processes; they can outlive their process
 
 	mu      sync.Mutex
 	resumed chan struct{} // nil unless paused
-	armed   bool          // to pause once a claim is written
+	armed   bool          // pause after the next claim
 }
 
 var errCut = errors.New("the process is gone")
@@ -285,7 +284,7 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// pass returns when the process may go on.
+// pass blocks while the process is paused. It returns errCut if the process is gone.
 func (l *link) pass() error {
 	for {
 		l.mu.Lock()
@@ -304,8 +303,7 @@ func (l *link) pass() error {
 	}
 }
 
-// pauseAfterClaim lets the process stand still between its next claim and the
-// call.
+// pauseAfterClaim pauses the process between its next claim and the call.
 func (l *link) pauseAfterClaim() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -345,8 +343,8 @@ func (l *link) resume() {
 	}
 }
 
-// await waits for an answer as a transport does. What is under way goes on
-// without a caller that gives up.
+// await waits for a response as a transport does. A request in transit continues if its caller
+// gives up.
 func (l *link) await(ctx context.Context, work func() (*http.Response, error)) (*http.Response, error) {
 	type result struct {
 		response *http.Response
@@ -379,29 +377,29 @@ func reset() error {
 	return &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ECONNRESET)}
 }
 
-// apiFaults decides what befalls requests to the API server.
+// apiFaults decides which requests to the API server fail, and how.
 type apiFaults interface {
-	// request is asked once for each request but those for Secrets.
+	// request is called once for each request, except for reads of Secrets.
 	request(verb string, key client.ObjectKey) apiFault
-	// secret says whether the reading of a Secret fails.
+	// secret returns the error of reading a Secret, or nil.
 	secret(key client.ObjectKey) error
-	// down says whether the server cannot be reached at all.
+	// down reports whether the server is unreachable.
 	down() bool
-	// event says how late a watch delivers an event, and how it ends after it:
-	// by io.EOF, by errExpired, or not at all.
+	// event returns how late a watch delivers an event, and how the watch ends after
+	// it: with io.EOF, with errExpired, or not at all (nil).
 	event(process string) (late time.Duration, end error)
 }
 
-// apiFault is what befalls one request.
+// apiFault describes what happens to one request.
 type apiFault struct {
-	there, back time.Duration // how long request and answer are under way
-	refuse      error         // answered instead of doing it
-	lose        bool          // the answer
+	there, back time.Duration // transit times of request and response
+	refuse      error         // returned without serving the request
+	lose        bool          // the response is lost
 }
 
 var errExpired = apierrors.NewResourceExpired("The resourceVersion for the provided watch is too old.")
 
-// apiConnection is a process's way to the API server.
+// apiConnection connects a process to the API server.
 type apiConnection struct {
 	*link
 	server  *apiServer
@@ -419,8 +417,8 @@ func (c *apiConnection) RoundTrip(req *http.Request) (*http.Response, error) {
 	watching := req.URL.Query().Get("watch") != ""
 	if err := c.pass(); err != nil {
 		if watching && !isClosed(c.started) {
-			// A manager cannot be stopped before it has seen a list: to one that
-			// is gone, this is the only answer.
+			// A manager can only be stopped after it has received a list. A
+			// process that is gone gets an empty list and nothing else.
 			return c.watch(req, map[client.ObjectKey]*v1alpha1.PrefetchTask{}), nil
 		}
 		return nil, err
@@ -433,8 +431,7 @@ func (c *apiConnection) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, refused()
 	}
 	if path[0] == "api" && len(path) == 6 && path[4] == "secrets" { // /api/v1/namespaces/NS/secrets/NAME
-		// The Submitter reads Secrets with a mutex held, so in a bubble no time
-		// may pass meanwhile.
+		// Reads of Secrets take no time in the bubble.
 		key := client.ObjectKey{Namespace: path[3], Name: path[5]}
 		if err := c.faults.secret(key); err != nil {
 			return answer(req, nil, err), nil
@@ -442,7 +439,7 @@ func (c *apiConnection) RoundTrip(req *http.Request) (*http.Response, error) {
 		secret, err := c.server.getSecret(key)
 		return answer(req, secret, err), nil
 	}
-	list := path[0] == "api" && len(path) == 6 && path[4] == "configmaps" // as for Secrets
+	list := path[0] == "api" && len(path) == 6 && path[4] == "configmaps" // the path has the form of a Secret's path
 	if !list && (path[0] != "apis" || path[1] != v1alpha1.GroupVersion.Group) {
 		return answer(req, nil, apierrors.NewNotFound(corev1.Resource("path"), req.URL.Path)), nil
 	}
@@ -489,7 +486,7 @@ func (c *apiConnection) RoundTrip(req *http.Request) (*http.Response, error) {
 	})
 }
 
-// answer is an object or an error in HTTP.
+// answer returns the HTTP response for an object or an error.
 func answer(req *http.Request, object any, err error) *http.Response {
 	code := http.StatusOK
 	header := http.Header{"Content-Type": {"application/json"}}
@@ -515,8 +512,8 @@ func answer(req *http.Request, object any, err error) *http.Response {
 	}
 }
 
-// watchTask answers with a stream of events, which starts with these objects or,
-// without any, with all.
+// watch responds with a stream of events. The stream starts with the given objects, or with all
+// objects if the map is nil.
 func (c *apiConnection) watch(req *http.Request, objects map[client.ObjectKey]*v1alpha1.PrefetchTask) *http.Response {
 	query := req.URL.Query()
 	w := &watchStream{apiConnection: c, ctx: req.Context(), closed: make(chan struct{})}
@@ -530,11 +527,11 @@ func (c *apiConnection) watch(req *http.Request, objects map[client.ObjectKey]*v
 	}
 }
 
-// watchStream is the body of a watch's answer.
+// watchStream is the body of the response to a watch.
 type watchStream struct {
 	*apiConnection
 	ctx      context.Context
-	revision int64 // delivered so far
+	revision int64 // of the last delivered event
 	ready    bytes.Buffer
 	end      error
 	close    sync.Once
@@ -565,7 +562,7 @@ func (w *watchStream) write(kind string, object any) {
 	w.ready.Write(append(raw, '\n'))
 }
 
-// Read delivers events one by one, each as late as the faults say.
+// Read delivers events one by one, each with the delay that the faults return.
 func (w *watchStream) Read(p []byte) (int, error) {
 	for w.ready.Len() == 0 {
 		if w.end != nil {

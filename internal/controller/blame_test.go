@@ -17,8 +17,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// answers makes EdgeOne answer every call that has this text with a code, without
-// executing it.
+// answers makes EdgeOne reply with an error code to every call whose URLs contain the text. It
+// does not execute these calls.
 func (w *calm) answers(text, code, message string) {
 	w.edgeOne.AddFault(simulator.Fault{
 		Match:  simulator.Matcher{Action: teo.ActionCreatePrefetchTask, URL: text},
@@ -26,8 +26,7 @@ func (w *calm) answers(text, code, message string) {
 	})
 }
 
-// settleRound is how long it takes at most to find out that a call was not executed, and
-// to make the next one.
+// settleRound returns the longest time from a lost call that was not executed to the next call.
 func (w *calm) settleRound() time.Duration {
 	return w.options.SignatureValidity + w.options.SettleMargin + 20*time.Second
 }
@@ -93,8 +92,8 @@ func TestACodeOfUnknownOutcomeHoldsItsURLAlone(t *testing.T) {
 	}
 }
 
-// A mode that the key may not use keeps that mode waiting, and the zone's other mode not
-// at all.
+// If the key may not use a mode, only tasks of that mode wait. Tasks of the zone's other mode
+// continue.
 func TestAModeThatIsNotAllowedDoesNotHoldTheOther(t *testing.T) {
 	inCalm(t, simulator.Config{JobDuration: -1}, func(t *testing.T, w *calm) {
 		w.answers("/edge/", "UnauthorizedOperation.NoPermission", "edge mode is not enabled")
@@ -112,8 +111,40 @@ func TestAModeThatIsNotAllowedDoesNotHoldTheOther(t *testing.T) {
 	})
 }
 
-// Keys that never worked cost others nothing, however many tasks name them: one call of
-// each account is tried, and what its tasks are told gives way to everything else.
+// If the plan of a zone lacks what a call asks for, its tasks wait for a user. No target fails, no
+// smaller call is tried, and tasks that ask for something else continue.
+func TestAPlanThatLacksWhatATaskAsksForFailsNoTarget(t *testing.T) {
+	inCalm(t, simulator.Config{JobDuration: -1}, func(t *testing.T, w *calm) {
+		w.answers("/lacking/", "LimitExceeded.PackNotAllow", "not in the plan")
+		w.create("a", "lacking", urls("lacking", 50), func(spec *v1alpha1.PrefetchTaskSpec) { ownLane(1000, spec) })
+		w.start()
+		w.await(10*time.Second, func() bool { return len(w.submissions()) > 0 })
+		w.createMany("b", 20, ownLane)
+		if !w.await(15*time.Second, func() bool { return w.unfinished() == 1 }) {
+			t.Errorf("%d tasks that the plan has are not submitted", w.unfinished()-1)
+		}
+		time.Sleep(time.Hour)
+		task := w.server.get(client.ObjectKey{Namespace: "a", Name: "lacking"})
+		for conditionType, want := range map[string]string{
+			v1alpha1.ConditionReady: "False/BatchQuota", v1alpha1.ConditionStalled: "True/BatchQuota", v1alpha1.ConditionQuotaExceeded: "True/BatchQuota",
+		} {
+			if got := controllertest.ConditionOf(task, conditionType); got != want {
+				t.Errorf("%s is %s, want %s", conditionType, got, want)
+			}
+		}
+		if len(task.Status.FailedTargets) > 0 {
+			t.Errorf("%d targets failed", len(task.Status.FailedTargets))
+		}
+		for _, call := range w.submissions() {
+			if call.Outcome == "LimitExceeded.PackNotAllow" && call.Targets != 50 {
+				t.Errorf("a call of %d of the 50 targets", call.Targets)
+			}
+		}
+	})
+}
+
+// Keys that never worked do not delay other accounts, however many tasks name them. The operator
+// tries one call per account, and the waiting statuses of its tasks have the lowest priority.
 func TestBogusSecretsDoNotDelayTheOthers(t *testing.T) {
 	const secrets, tasks = 40, 150
 	inCalm(t, simulator.Config{JobDuration: -1}, func(t *testing.T, w *calm) {
@@ -124,7 +155,7 @@ func TestBogusSecretsDoNotDelayTheOthers(t *testing.T) {
 			})
 			w.createMany(namespace, tasks, func(_ int, spec *v1alpha1.PrefetchTaskSpec) { spec.CredentialsSecretRef.Name = "key" })
 		}
-		w.ways.api = 50 * time.Millisecond // the API server has a lot to do
+		w.ways.api = 50 * time.Millisecond // a busy API server
 		w.start()
 		refused := func(task *v1alpha1.PrefetchTask) bool {
 			return taskstate.ReadyReason(task) == v1alpha1.ReasonCredentialsRefused

@@ -13,7 +13,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// Writes and Events are bounded by time, not by what users edit.
+// The rate of writes and Events is bounded, whatever users edit.
 func TestEditsInQuickSuccessionCostWritesAndEventsByTime(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -56,7 +56,7 @@ func TestEditsInQuickSuccessionCostWritesAndEventsByTime(t *testing.T) {
 	}
 }
 
-// What holds thousands of tasks is in their statuses; Events say it of a few.
+// If thousands of tasks wait for the same cause, each status reports it, but only a few Events.
 func TestManyStalledTasksAreFewEvents(t *testing.T) {
 	inCalm(t, simulator.Config{}, func(t *testing.T, w *calm) {
 		const n = 2000

@@ -61,7 +61,7 @@ func TestTheCacheKeepsHardlyAnythingOfATaskThatIsOverAndAllOfOthers(t *testing.T
 			if kept.UID != want.UID || kept.ResourceVersion != want.ResourceVersion || kept.Generation != want.Generation || kept.Name != want.Name {
 				t.Errorf("it is another one: %+v", kept.ObjectMeta)
 			}
-			if tt.slim && (taskstate.IsWaiting(kept) || taskstate.IsNewRun(kept) || taskstate.HasClaim(kept) || !taskstate.IsRunOver(kept)) {
+			if tt.slim && (taskstate.IsWaiting(kept, v1alpha1.JobPrefetch) || taskstate.IsNewRun(kept) || taskstate.HasClaim(kept) || !taskstate.IsRunOver(kept)) {
 				t.Error("something seems left to do")
 			}
 		})
@@ -91,11 +91,12 @@ func TestAListThatIsNotKeptIsSubmittedOnceWhenTheTaskIsResumed(t *testing.T) {
 		for i := range long {
 			long[i] = v1alpha1.Target(fmt.Sprintf("https://a1.example.com/%d/%s", i, strings.Repeat("x", 300)))
 		}
-		// One is suspended from the start; the other when some of its URLs are submitted.
+		// One task is suspended from the start. The other is suspended after some of its
+		// URLs are submitted.
 		fresh := w.create("n", "fresh", long[:100], func(spec *v1alpha1.PrefetchTaskSpec) { spec.Suspend = ptr.To(true) })
 		half := w.create("n", "half", long[100:], func(spec *v1alpha1.PrefetchTaskSpec) { spec.Suspend = ptr.To(true) })
 		task := w.server.get(half).DeepCopy()
-		taskstate.ClaimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-a1", SignedAt: metav1.Now(), Targets: "0-49", Semantics: taskstate.HashSemantics(task)}, time.Now())(task)
+		taskstate.ClaimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-a1", SignedAt: metav1.Now(), Positions: "0-49", Semantics: taskstate.HashSemantics(task)}, time.Now())(task)
 		taskstate.RecordJob("job-1", nil, time.Now())(task)
 		task.Status.Jobs[0].Succeeded = 50
 		taskstate.UpdateSummary(task, time.Now())
@@ -117,7 +118,7 @@ func TestAListThatIsNotKeptIsSubmittedOnceWhenTheTaskIsResumed(t *testing.T) {
 		w.awaitAll(10 * time.Minute)
 		for i, u := range long {
 			want := 1
-			if 100 <= i && i < 150 { // before it was suspended
+			if 100 <= i && i < 150 { // submitted before the suspension
 				want = 0
 			}
 			if n := w.edgeOne.Executed(string(u)); n != want {
@@ -127,7 +128,7 @@ func TestAListThatIsNotKeptIsSubmittedOnceWhenTheTaskIsResumed(t *testing.T) {
 	})
 }
 
-// What a write brings back is no larger in memory than what the watch brings.
+// The object that a write returns takes no more memory than an object from the watch.
 func TestWhatAWriteBringsBackIsPruned(t *testing.T) {
 	task := controllertest.NewTask("a", 1)
 	task.Annotations = map[string]string{"example.com/large": strings.Repeat("x", 200_000)}
@@ -141,7 +142,8 @@ func TestWhatAWriteBringsBackIsPruned(t *testing.T) {
 	}
 }
 
-// No annotation and no labels of a task take more memory than the operator needs.
+// Annotations take no more memory than the operator needs. A large retry annotation still
+// requests a retry.
 func TestALargeRetryAnnotationIsNotKeptAndCountsAllTheSame(t *testing.T) {
 	task := controllertest.NewTask("a", 1)
 	task.Annotations = map[string]string{v1alpha1.RetryAnnotation: strings.Repeat("x", 200_000)}
@@ -164,7 +166,7 @@ func TestLabelsAreNotKept(t *testing.T) {
 	}
 }
 
-// Retries that cannot begin keep no long lists in memory.
+// Retries that cannot start keep no long lists in memory.
 func TestLongListsOfTasksThatAskForARetryTakeBoundedMemory(t *testing.T) {
 	kept := 0
 	for i := range 100 {

@@ -19,18 +19,19 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// calm is a simulation without faults that counts what work costs: calls, status
-// writes, Events. Days of its virtual time take a moment.
+// calm is a simulation without faults that counts the cost of work: calls, status writes and
+// Events. Days of virtual time take a moment.
 type calm struct {
 	*simulation
 
 	mu       sync.Mutex
 	writes   map[client.ObjectKey][]time.Time
-	reported map[client.ObjectKey][]string // reasons of Events
+	reported map[client.ObjectKey][]string // reasons of Events, by task
+	notes    map[client.ObjectKey][]string // Events as "type reason: note", by task
 }
 
-// inCalm runs f in a bubble of its own, with two zones of an account, and stops
-// what still runs. Options that f changes count from its start on.
+// inCalm runs f in a separate bubble, with two zones of one account, and then stops all
+// processes. Options that f changes apply to processes that f starts afterwards.
 func inCalm(t *testing.T, edgeOne simulator.Config, f func(t *testing.T, w *calm)) {
 	t.Helper()
 	if testing.Short() || raceDetector() {
@@ -40,6 +41,7 @@ func inCalm(t *testing.T, edgeOne simulator.Config, f func(t *testing.T, w *calm
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	synctest.Test(t, func(t *testing.T) {
 		w := &calm{simulation: newSimulation(t, plan{}, 1), writes: map[client.ObjectKey][]time.Time{}, reported: map[client.ObjectKey][]string{}}
+		w.notes = map[client.ObjectKey][]string{}
 		w.simulation.edgeOne.Close()
 		for _, pair := range keys {
 			edgeOne.Keys = append(edgeOne.Keys, pair...)
@@ -72,14 +74,15 @@ type reporter struct {
 	w *calm
 }
 
-func (r *reporter) Eventf(task kruntime.Object, _ kruntime.Object, _, reason, _, _ string, _ ...any) {
+func (r *reporter) Eventf(task kruntime.Object, _ kruntime.Object, eventType, reason, _, note string, args ...any) {
 	r.w.mu.Lock()
 	defer r.w.mu.Unlock()
 	key := client.ObjectKeyFromObject(task.(*v1alpha1.PrefetchTask))
 	r.w.reported[key] = append(r.w.reported[key], reason)
+	r.w.notes[key] = append(r.w.notes[key], fmt.Sprintf("%s %s: %s", eventType, reason, fmt.Sprintf(note, args...)))
 }
 
-// create makes a task of these targets in zone-a1; changes make it another one.
+// create creates a task with these targets in zone-a1. changes edit its spec first.
 func (w *calm) create(namespace, name string, targets []v1alpha1.Target, changes ...func(*v1alpha1.PrefetchTaskSpec)) client.ObjectKey {
 	task := &v1alpha1.PrefetchTask{ObjectMeta: objectMeta(client.ObjectKey{Namespace: namespace, Name: name})}
 	task.Spec.ZoneID, task.Spec.Targets = "zone-a1", targets
@@ -89,8 +92,8 @@ func (w *calm) create(namespace, name string, targets []v1alpha1.Target, changes
 	return client.ObjectKeyFromObject(w.server.create(task))
 }
 
-// createMany makes n tasks of one URL each. With a change it is told which one it
-// is about.
+// createMany creates n tasks with one URL each. If change is not nil, it edits the spec of each
+// task; i is the task's number.
 func (w *calm) createMany(namespace string, n int, change func(i int, spec *v1alpha1.PrefetchTaskSpec)) {
 	for i := range n {
 		w.create(namespace, fmt.Sprint("t", i), urls(namespace+fmt.Sprint("/", i), 1), func(spec *v1alpha1.PrefetchTaskSpec) {
@@ -116,12 +119,12 @@ func inZoneA2(spec *v1alpha1.PrefetchTaskSpec) {
 	}
 }
 
-// ownLane gives a task headers of its own, so that it shares no call.
+// ownLane gives a task unique headers, so that it shares no call.
 func ownLane(i int, spec *v1alpha1.PrefetchTaskSpec) {
 	spec.Headers = []v1alpha1.HTTPHeader{{Name: "X-Lane", Value: fmt.Sprint(i)}}
 }
 
-// await lets time pass until all is over, or for so long, and says whether it is.
+// await advances the time until isOver returns true, which it reports, or until limit has passed.
 func (w *calm) await(limit time.Duration, isOver func() bool) bool {
 	for end := time.Now().Add(limit); !isOver(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -131,8 +134,8 @@ func (w *calm) await(limit time.Duration, isOver func() bool) bool {
 	return true
 }
 
-// awaitAll lets time pass until every task is finished, and fails the test if that
-// takes longer than the limit.
+// awaitAll advances the time until every task is finished. It fails the test if this takes
+// longer than limit.
 func (w *calm) awaitAll(limit time.Duration) {
 	w.t.Helper()
 	if !w.await(limit, func() bool { return w.unfinished() == 0 }) {
@@ -155,17 +158,17 @@ func (w *calm) countTasks(which func(*v1alpha1.PrefetchTask) bool) (n int) {
 	return n
 }
 
-// calls returns the calls of an action, in the order in which EdgeOne saw them.
+// calls returns the calls of an action, in the order in which EdgeOne received them.
 func (w *calm) calls(action string) []simulator.Call {
 	calls := slices.DeleteFunc(w.edgeOne.Calls(), func(call simulator.Call) bool { return call.Action != action })
 	slices.SortStableFunc(calls, func(a, b simulator.Call) int { return a.Time.Compare(b.Time) })
 	return calls
 }
 
-// submissions are the CreatePrefetchTask calls.
+// submissions returns the CreatePrefetchTask calls.
 func (w *calm) submissions() []simulator.Call { return w.calls(teo.ActionCreatePrefetchTask) }
 
-// allWrites is how many status writes there were.
+// allWrites returns the number of status writes.
 func (w *calm) allWrites() (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

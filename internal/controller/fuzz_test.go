@@ -15,10 +15,9 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// FuzzHandEditedStatus makes news of calls meet a status that somebody edited.
-// Whatever is in there, no target that was handed over, that an answer or
-// EdgeOne's history shows to be, or that may be because nobody can tell, waits
-// for another call.
+// FuzzHandEditedStatus applies the results of calls to a status that a user edited by hand.
+// Whatever the status contains, a target does not wait for another call if the status says that
+// it was handed over, if an answer or EdgeOne's history shows it, or if it cannot be ruled out.
 func FuzzHandEditedStatus(f *testing.F) {
 	for _, text := range []string{"", "0", "0-2", "1-3", "5000-6000", "2,1", "all", "0-99999999999999999999"} {
 		f.Add(uint8(3), text, "", "0", int32(0), int32(0), uint8(1))
@@ -28,9 +27,9 @@ func FuzzHandEditedStatus(f *testing.F) {
 	f.Fuzz(func(t *testing.T, n uint8, refused, had, claimed string, succeeded, failed int32, listedBits uint8) {
 		targets := 1 + int(n%8)
 		edited := controllertest.TaskOf(targets)
-		edited.Status.Run, edited.Status.RefusedTargets = taskstate.RunHash(edited), refused
-		edited.Status.Jobs = []v1alpha1.Job{{ID: "job", ClaimID: "before", Targets: had, Retried: refused, SubmitTime: metav1.NewTime(controllertest.T0), Succeeded: max(0, succeeded), Failed: max(0, failed)}}
-		edited.Status.Submission = &v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: claimed, SignedAt: metav1.NewTime(controllertest.T0)}
+		edited.Status.Run, edited.Status.RefusedPositions = taskstate.RunHash(edited), refused
+		edited.Status.Jobs = []v1alpha1.Job{{ID: "job", ClaimID: "before", Positions: had, RetriedPositions: refused, SubmitTime: metav1.NewTime(controllertest.T0), Succeeded: max(0, succeeded), Failed: max(0, failed)}}
+		edited.Status.Submission = &v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Positions: claimed, SignedAt: metav1.NewTime(controllertest.T0)}
 		handedOver := func(task *v1alpha1.PrefetchTask) taskstate.Positions {
 			return taskstate.AllPositions(targets).Minus(taskstate.OpenPositions(task))
 		}
@@ -58,13 +57,13 @@ func FuzzHandEditedStatus(f *testing.F) {
 		after(taskstate.OutcomeUnknown("lost", true))
 		after(taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: taskstate.Cause{Reason: v1alpha1.ReasonWaiting}}, controllertest.T0))
 		after(taskstate.EndNotFollowed("no", controllertest.T0))
-		after(taskstate.RefuseTargets(taskstate.AllPositions(1), "no", controllertest.T0))
+		after(taskstate.RefuseTargets(v1alpha1.JobPrefetch, taskstate.AllPositions(1), "no", controllertest.T0))
 
 		l := taskstate.JobRecords{}
 		var shown taskstate.Positions
 		for i := range targets {
 			if listedBits>>i&1 == 1 {
-				l.AddTasks([]teo.PrefetchTask{{JobID: fmt.Sprint("job", i%2), Target: fmt.Sprintf("https://h/%d", i), Status: teo.StatusSuccess, CreateTime: controllertest.T0}})
+				l.AddTasks([]teo.Record{{JobID: fmt.Sprint("job", i%2), Target: fmt.Sprintf("https://h/%d", i), Status: teo.StatusSuccess, CreateTime: controllertest.T0}})
 				shown = append(shown, i)
 			}
 		}

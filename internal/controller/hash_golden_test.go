@@ -6,8 +6,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// Claims hold the hash of their call. Settling compares it with the hashes of the
-// jobs that EdgeOne lists, perhaps after an upgrade. Never edit a hash in this table.
+// A claim contains the hash of its call. Settling compares it with the hashes of the jobs that
+// EdgeOne lists, possibly after an upgrade of the operator. Never edit a hash in this table.
 func TestTheHashOfACallInAClaimNeverChanges(t *testing.T) {
 	for _, c := range []struct {
 		name, hash string

@@ -21,30 +21,28 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// judge compares what users asked for, what EdgeOne executed and what the
-// statuses say.
+// judge compares what users requested, what EdgeOne executed and what the statuses report.
 type judge struct {
 	h *simulation
 
 	mu        sync.Mutex
-	disturbed time.Time // when the last fault was over
-	strays    int       // calls that arrived when nobody waited for their answer any more
+	disturbed time.Time // end of the last fault
+	strays    int       // calls that arrived after their caller had given up
 	executed  map[string]time.Time
-	unheard   map[string]bool     // jobs whose call got no answer
-	recorded  map[string]bool     // jobs
+	unheard   map[string]bool     // by job ID: whether the answer to its call was lost
+	recorded  map[string]bool     // by job ID
 	lost      map[string]lostCall // by target
 	writes    map[types.UID]int
 	adopted   []time.Duration
 	again     []time.Duration
 }
 
-// bubbleBegan is when time begins in a bubble: midnight of 2000-01-01, UTC.
+// bubbleBegan is the Unix time at which a bubble starts: 2000-01-01 00:00 UTC.
 const bubbleBegan = 946684800
 
-// manyWrites is more than any task needs, whatever befalls it.
+// manyWrites is more status writes than any task needs, whatever faults occur.
 const manyWrites = 500
 
 type lostCall struct{ sendable time.Time }
@@ -59,7 +57,7 @@ func (j *judge) errorf(format string, args ...any) {
 	j.h.t.Errorf(format, args...)
 }
 
-// disturb notes a fault that lasts for a while from now on.
+// disturb records a fault that starts now and lasts for d.
 func (j *judge) disturb(d time.Duration) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -74,12 +72,16 @@ func (j *judge) stray() {
 	j.strays++
 }
 
-// sent sees a CreatePrefetchTask on its way.
+// sent records a request to create a job that a process sends.
 func (j *judge) sent(process string, req *http.Request, body []byte, lost bool) {
 	var call struct{ Targets []string }
 	_ = json.Unmarshal(body, &call)
 	unix, _ := strconv.ParseInt(req.Header.Get("X-TC-Timestamp"), 10, 64)
-	j.h.logf("SEND %s signed %d, %d targets %s", process, unix-j.h.began.Unix(), len(call.Targets), shorten(call.Targets))
+	action := req.Header.Get("X-TC-Action")
+	j.h.logf("SEND %s %s signed %d, %d targets %s", process, action, unix-j.h.began.Unix(), len(call.Targets), shorten(call.Targets))
+	for i := range call.Targets {
+		call.Targets[i] = action + " " + call.Targets[i]
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	now := time.Now()
@@ -99,7 +101,7 @@ func (j *judge) sent(process string, req *http.Request, body []byte, lost bool) 
 	}
 }
 
-// shortenURL returns a URL as the log of a history has it.
+// shortenURL returns a URL in the form that the log of a history uses.
 func shortenURL(target string) string {
 	return strings.ReplaceAll(strings.TrimPrefix(target, "https://"), longQuery, "?long")
 }
@@ -115,9 +117,9 @@ func shorten(targets []string) string {
 	return b.String()
 }
 
-// called sees a call when EdgeOne has dealt with it.
+// called records a call that EdgeOne has handled.
 func (j *judge) called(call simulator.Call) {
-	if call.Action != teo.ActionCreatePrefetchTask {
+	if !creates(call.Action) {
 		if call.Outcome != "OK" {
 			j.h.logf("EDGEONE %s %s: %s", call.Action, call.ZoneID, call.Outcome)
 		}
@@ -134,7 +136,7 @@ func (j *judge) called(call simulator.Call) {
 
 var jobIDInAnswer = regexp.MustCompile(`"JobId":"([^"]+)"`)
 
-// unheardAnswer sees an answer that gets lost.
+// unheardAnswer records an answer that is lost.
 func (j *judge) unheardAnswer(body []byte) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -143,11 +145,12 @@ func (j *judge) unheardAnswer(body []byte) {
 	}
 }
 
-// written sees every status write.
+// written checks and records a status write.
 func (j *judge) written(before, after *v1alpha1.PrefetchTask) {
 	key := client.ObjectKeyFromObject(after)
 	j.h.logf("STATUS %s %s", key, statusLine(after))
-	if before.Status.Run == after.Status.Run {
+	j.h.refreshes.written(before, after)
+	if before.Status.Run == after.Status.Run && before.Status.TargetsHash == after.Status.TargetsHash {
 		for _, job := range before.Status.Jobs {
 			if !slices.ContainsFunc(after.Status.Jobs, func(now v1alpha1.Job) bool { return now.ID == job.ID }) {
 				j.errorf("%s: job %s was dropped from the status of the run that recorded it", key, job.ID)
@@ -159,7 +162,7 @@ func (j *judge) written(before, after *v1alpha1.PrefetchTask) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.writes[after.UID]++; j.writes[after.UID] == manyWrites && !j.h.manyManagers() { // two go on contradicting each other
+	if j.writes[after.UID]++; j.writes[after.UID] == manyWrites && !j.h.manyManagers() { // two managers may keep contradicting each other
 		j.errorf("%s: its status was written %d times", key, manyWrites)
 	}
 	for _, job := range after.Status.Jobs {
@@ -169,7 +172,7 @@ func (j *judge) written(before, after *v1alpha1.PrefetchTask) {
 		j.recorded[job.ID] = true
 		at := j.executed[job.ID]
 		if j.unheard[job.ID] && !j.disturbed.After(at) {
-			positions, _ := taskstate.ParsePositions(job.Targets)
+			positions, _ := taskstate.ParsePositions(job.Positions)
 			j.adopted = append(j.adopted, time.Since(at.Add(j.h.listed(len(positions)))))
 		}
 	}
@@ -180,28 +183,27 @@ func statusLine(task *v1alpha1.PrefetchTask) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "rv %s gen %d/%d run %.6s", task.ResourceVersion, s.ObservedGeneration, task.Generation, s.Run)
 	if c := s.Submission; c != nil {
-		fmt.Fprintf(&b, " claim %s targets %s signed %d", c.ClaimID, c.Targets, c.SignedAt.Unix()-bubbleBegan)
+		fmt.Fprintf(&b, " claim %s%s targets %s signed %d", c.Kind, c.ClaimID, c.Positions, c.SignedAt.Unix()-bubbleBegan)
 	}
 	for _, job := range s.Jobs {
-		fmt.Fprintf(&b, " job %s[%s +%d -%d retried %s]", job.ID, job.Targets, job.Succeeded, job.Failed, job.Retried)
+		fmt.Fprintf(&b, " job %s%s[%s +%d -%d retried %s]", job.Kind, job.ID, job.Positions, job.Succeeded, job.Failed, job.RetriedPositions)
 	}
-	if s.RefusedTargets != "" {
-		fmt.Fprintf(&b, " refused [%s]", s.RefusedTargets)
+	if s.RefusedPositions != "" {
+		fmt.Fprintf(&b, " refused [%s]", s.RefusedPositions)
 	}
 	if s.LostCalls > 0 {
 		fmt.Fprintf(&b, " lost %d", s.LostCalls)
 	}
 	for _, c := range s.Conditions {
 		fmt.Fprintf(&b, " %s=%s/%s", c.Type, c.Status, c.Reason)
-		if c.Type == v1alpha1.ConditionStalled {
+		if c.Type == v1alpha1.ConditionStalled || c.Type == v1alpha1.ConditionReady && s.Purge.Submitted != nil {
 			fmt.Fprintf(&b, " (%.60s)", c.Message)
 		}
 	}
 	return b.String()
 }
 
-// waitForEnds lets time pass until every task has ended, or it is clear that
-// some never will.
+// waitForEnds advances the time until every task has ended. It gives up after three hours.
 func (j *judge) waitForEnds() {
 	for began := time.Now(); time.Since(began) < 3*time.Hour; time.Sleep(20 * time.Second) {
 		if !slices.ContainsFunc(j.h.users.all, func(task *userTask) bool { return !task.deleted && j.stuck(task) != "" }) {
@@ -209,10 +211,10 @@ func (j *judge) waitForEnds() {
 		}
 		j.h.users.mend()
 	}
-	time.Sleep(7 * time.Minute) // whatever is late arrives
+	time.Sleep(7 * time.Minute) // late requests and events arrive
 }
 
-// stuck says why a task has not ended; "" if it has.
+// stuck returns why a task has not ended, or "" if it has.
 func (j *judge) stuck(task *userTask) string {
 	now := j.h.users.now(task)
 	is := func(condition string) *metav1.Condition {
@@ -242,11 +244,12 @@ func (j *judge) stuck(task *userTask) string {
 	return "not Finished"
 }
 
-// judge says whether the promise was kept.
+// judge fails the test if the operator broke its promises: no target is executed twice or lost,
+// no task is stuck, all counts are correct, and every job is recorded.
 func (j *judge) judge() {
 	ledger, u := j.h.edgeOne.Ledger(), j.h.users
 	executed := map[string]int{}
-	for _, e := range ledger {
+	for _, e := range ledger.Prefetches() {
 		for _, url := range e.Accepted {
 			executed[workDone(e, url)]++
 		}
@@ -266,7 +269,7 @@ func (j *judge) judge() {
 		}
 		j.complete(task, executed)
 	}
-	for _, e := range ledger {
+	for _, e := range ledger.Prefetches() {
 		for _, url := range e.Accepted {
 			j.accounted(e, url)
 		}
@@ -274,17 +277,23 @@ func (j *judge) judge() {
 	j.rates()
 }
 
-// complete checks the run of a finished task URL by URL.
+// complete checks each URL in the run of a finished task.
 func (j *judge) complete(task *userTask, executed map[string]int) {
 	now := j.h.users.now(task)
 	if !meta.IsStatusConditionTrue(now.Status.Conditions, v1alpha1.ConditionFinished) || taskstate.IsNewRun(now) {
 		return
 	}
 	succeeded, failed := 0, 0
+	isPurgeFailed := func(target string) bool {
+		if task.spec.Purge.Type == v1alpha1.PurgeURL {
+			return strings.Contains(target, failsPurge)
+		}
+		return slices.ContainsFunc(purgeTargetsOf(task.spec), mayFail)
+	}
 	for _, target := range taskstate.DistinctTargets(now) {
-		taken := !strings.Contains(target, "/refuse/") && !strings.Contains(target, "unknown.example.net")
+		taken := !strings.Contains(target, "/refuse/") && !strings.Contains(target, "unknown.example.net") && !isPurgeFailed(target)
 		if taken && executed[workOf(task.spec, target)] == 0 {
-			if !j.otherwise(target) {
+			if !j.otherwise(target) && !j.isFresh(task, target) {
 				j.errorf("%s is finished, but EdgeOne never executed %s", task.key, target)
 			}
 		}
@@ -300,12 +309,12 @@ func (j *judge) complete(task *userTask, executed map[string]int) {
 	}
 }
 
-// otherwise says whether a target was executed in another mode or with other
-// headers. EdgeOne's history does not tell those, so where two managers work at
-// once, or two accounts in one zone, or where a manager does not know the list of a
-// task whose call was lost, the one call may be taken for the other.
+// otherwise reports whether a target was executed in another mode or with other headers.
+// EdgeOne's history does not show modes and headers. One call can therefore be mistaken for
+// another if two managers work at once, if two accounts use one zone, or if a manager does not
+// know the list of a task whose call was lost.
 func (j *judge) otherwise(target string) bool {
-	executed := slices.ContainsFunc(j.h.edgeOne.Ledger(), func(e simulator.Execution) bool { return slices.ContainsFunc(e.Accepted, sameURL(target)) })
+	executed := slices.ContainsFunc(j.h.edgeOne.Ledger().Prefetches(), func(e simulator.Execution) bool { return slices.ContainsFunc(e.Accepted, sameURL(target)) })
 	if !executed || !j.h.manyManagers() && !j.h.users.severalAccounts(target) && !j.h.users.fromList(target) {
 		return false
 	}
@@ -313,9 +322,21 @@ func (j *judge) otherwise(target string) bool {
 	return true
 }
 
-// accounted checks that a job is recorded for a URL by a task that asked for it.
-// Where one of those was edited or deleted, the job may have been made for it;
-// where they have different Secrets, one may have taken the other's job.
+// isFresh reports whether a target may have been adopted since spec.freshSince. EdgeOne's history
+// does not show the mode and the headers of a job.
+func (j *judge) isFresh(task *userTask, target string) bool {
+	if task.spec.FreshSince.IsZero() {
+		return false
+	}
+	j.h.count("tolerated: fresh by a call in another mode or with other headers")
+	return slices.ContainsFunc(j.h.edgeOne.Ledger().Prefetches(), func(e simulator.Execution) bool {
+		return !e.Time.Before(task.spec.FreshSince.Add(-3*time.Second)) && slices.ContainsFunc(e.Accepted, sameURL(target))
+	})
+}
+
+// accounted checks that a task that requested a URL has recorded the job that executed it. If
+// such a task was edited or deleted, the job may have belonged to it. If such tasks have
+// different Secrets, one may have recorded the other's job.
 func (j *judge) accounted(e simulator.Execution, url string) {
 	askers := j.h.users.asks[workDone(e, url)]
 	for _, run := range askers {
@@ -328,7 +349,7 @@ func (j *judge) accounted(e simulator.Execution, url string) {
 	}
 }
 
-// recordedFor says whether a job is recorded for a URL in the task of a run.
+// recordedFor reports whether the task of a run has recorded a job for a URL.
 func (j *judge) recordedFor(run *userRun, id, url string) bool {
 	now := j.h.users.now(run.task)
 	if taskstate.IsNewRun(now) {
@@ -336,12 +357,12 @@ func (j *judge) recordedFor(run *userRun, id, url string) bool {
 	}
 	position := slices.IndexFunc(taskstate.DistinctTargets(now), sameURL(url))
 	return slices.ContainsFunc(now.Status.Jobs, func(job v1alpha1.Job) bool {
-		positions, _ := taskstate.ParsePositions(job.Targets)
+		positions, _ := taskstate.ParsePositions(job.Positions)
 		return job.ID == id && slices.Contains(positions, position)
 	})
 }
 
-// sameURL says of a text whether it is a spelling of a URL.
+// sameURL returns a function that reports whether a text is a spelling of the URL.
 func sameURL(url string) func(string) bool {
 	canonical := simulator.Canonical(url)
 	return func(other string) bool { return simulator.Canonical(other) == canonical }
@@ -361,8 +382,8 @@ func workDone(e simulator.Execution, url string) string {
 	return workOf(spec, url)
 }
 
-// rates checks that one manager alone never calls faster than EdgeOne allows.
-// Calls whose sender had given up or was gone when they arrived, it cannot know.
+// rates checks that a single manager never exceeds EdgeOne's rate limit. It tolerates calls that
+// arrive after their caller has given up or is gone, because the manager does not know of them.
 func (j *judge) rates() {
 	if j.h.manyManagers() {
 		return

@@ -43,6 +43,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/credentials"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/sts"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -56,7 +57,7 @@ var (
 	logFlag       = flag.Bool("log", false, "print the log of the history of -seed also if it does not fail, with what the managers say")
 )
 
-// The kinds of faults. Each history has some of them.
+// faultKinds lists the kinds of faults. Each history has some of them.
 var faultKinds = []string{
 	"api-refuse", "api-lose", "api-late", "api-conflict", "watch", "outage",
 	"crash", "stop", "pause", "rival-manager",
@@ -64,14 +65,20 @@ var faultKinds = []string{
 	"quota", "secrets", "lists", "bad-urls", "small-calls",
 	"foreign-traffic", "duplicate-spellings", "capped-counts", "rejected-jobs", "skew", "future-windows",
 	"body-limit", "unknown-codes", "squatters", "churn", "long-lists",
+	"purges", "wide-purges", "fresh-since", "list-edits", "slow-purges", "purge-quota", "lost-quota", "denied-actions",
 }
 
-// plan is what a seed makes of a history.
+// onlyOnRequest lists the kinds of faults that a history has only with -with. After lost-quota, tasks
+// of the history of seed 26 wait for a quota although the zone has one again: see whether that is
+// an error of the operator.
+var onlyOnRequest = []string{"lost-quota"}
+
+// plan is the outline of a history. It follows from the seed.
 type plan struct {
 	faults  map[string]float64 // kind -> intensity, 0 to 1; 0 if the history has none
 	tasks   int
-	actions int           // of users
-	storm   time.Duration // how long users and faults are at work
+	actions int           // number of user actions
+	storm   time.Duration // how long users act and faults occur
 }
 
 func newPlan(seed uint64) plan {
@@ -83,7 +90,7 @@ func newPlan(seed uint64) plan {
 	}
 	without := strings.Split(*withoutFlag, ",")
 	for _, kind := range faultKinds {
-		if on, intensity := r.IntN(5) < 2, r.Float64(); on && !slices.Contains(without, kind) {
+		if on, intensity := r.IntN(5) < 2, r.Float64(); on && !slices.Contains(without, kind) && !slices.Contains(onlyOnRequest, kind) {
 			p.faults[kind] = 0.1 + 0.9*intensity
 		}
 		if slices.Contains(strings.Split(*withFlag, ","), kind) {
@@ -93,8 +100,8 @@ func newPlan(seed uint64) plan {
 	return p
 }
 
-// dice are what chance decides. The n-th roll for a key depends on nothing but
-// the seed, however the goroutines of a history are scheduled.
+// dice makes all random decisions. The n-th roll for a key depends only on the seed, however the
+// goroutines of a history are scheduled.
 type dice struct {
 	seed uint64
 	mu   sync.Mutex
@@ -116,26 +123,31 @@ func between(r *rand.Rand, low, high time.Duration) time.Duration {
 }
 
 // simulation is one history: a run of the real controllers against a simulated EdgeOne and an
-// API server in memory, with users and faults at random.
+// API server in memory, with random users and faults.
 type simulation struct {
-	t       *testing.T
-	plan    plan
-	dice    *dice
-	began   time.Time
-	server  *apiServer
-	edgeOne *simulator.Simulator
-	options Options
-	users   *users
-	judge   *judge
-	strays  sync.WaitGroup // requests under way
+	role      *sts.Provider // if not nil, the operator's own keys are those of a role
+	roleUser  *teo.Client   // of the process that started last
+	t         *testing.T
+	plan      plan
+	dice      *dice
+	began     time.Time
+	server    *apiServer
+	edgeOne   *simulator.Simulator
+	options   Options
+	users     *users
+	judge     *judge
+	refreshes *refreshes
+	strays    sync.WaitGroup // requests in transit
 
 	zones   []simulator.Zone
 	listing struct{ delay, step time.Duration }
-	// ways are how long something is under way at most if nothing is wrong: a
-	// request to the API server or its answer, a watch event, and a request to
-	// EdgeOne or its answer.
+	// ways holds the longest transit times without faults: of a request to the API
+	// server or its response, of a watch event, and of a request to EdgeOne or its
+	// response.
 	ways   struct{ api, event, edgeOne time.Duration }
 	events recorder.EventRecorder
+	// purgeDuration is how long EdgeOne takes for a purge.
+	purgeDuration time.Duration
 
 	mu        sync.Mutex
 	lines     []string
@@ -153,10 +165,11 @@ func (h *simulation) logf(format string, args ...any) {
 	h.lines = append(h.lines, line)
 }
 
-// fault counts a fault that happens now.
+// fault counts and logs a fault that happens now.
 func (h *simulation) fault(kind, format string, args ...any) {
 	h.logf("FAULT %s "+format, append([]any{kind}, args...)...)
 	h.judge.disturb(0)
+	h.refreshes.disturb(kind)
 	h.count(kind)
 }
 
@@ -166,12 +179,12 @@ func (h *simulation) count(kind string) {
 	h.counts[kind]++
 }
 
-// manyManagers says whether two managers may have worked at once.
+// manyManagers reports whether two managers may have worked at once.
 func (h *simulation) manyManagers() bool {
 	return h.plan.faults["rival-manager"] > 0 || h.plan.faults["pause"] > 0
 }
 
-// chance says whether a fault of this kind happens, and never once it is calm.
+// chance decides whether a fault of this kind happens. After becomeCalm, none does.
 func (h *simulation) chance(r *rand.Rand, kind string, probability float64) bool {
 	hit := r.Float64() < probability*h.plan.faults[kind]
 	h.mu.Lock()
@@ -200,7 +213,7 @@ func (h *simulation) request(verb string, key client.ObjectKey) (f apiFault) {
 		f.lose = true
 		h.fault("api-lose", "%s %s: answer lost", verb, key)
 	case verb == "PUT" && h.chance(r, "api-conflict", 0.2):
-		h.server.touch(key) // somebody was faster
+		h.server.touch(key) // another write came first
 		h.fault("api-conflict", "%s %s", verb, key)
 	}
 	if verb != "LIST" && verb != "WATCH" && h.chance(r, "api-late", 0.15) {
@@ -241,7 +254,7 @@ func (h *simulation) event(process string) (late time.Duration, end error) {
 	return late, nil
 }
 
-// edgeConnection is a process's way to EdgeOne.
+// edgeConnection connects a process to EdgeOne.
 type edgeConnection struct {
 	*link
 	h       *simulation
@@ -259,7 +272,7 @@ func (c *edgeConnection) RoundTrip(req *http.Request) (*http.Response, error) {
 	h, action := c.h, req.Header.Get("X-TC-Action")
 	r := h.dice.roll(c.process + " " + action)
 	share := 1.0
-	if action != teo.ActionCreatePrefetchTask {
+	if !creates(action) {
 		share = 0.3
 	}
 	if h.chance(r, "dial", 0.2*share) {
@@ -272,11 +285,13 @@ func (c *edgeConnection) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	there, back := between(r, 5*time.Millisecond, h.ways.edgeOne), between(r, 5*time.Millisecond, h.ways.edgeOne)
 	loseRequest, loseAnswer := h.chance(r, "lose-request", 0.3*share), h.chance(r, "lose-answer", 0.3*share)
-	quickly := r.IntN(2) == 0 // the loss is noticed
+	quickly := r.IntN(2) == 0 // the caller gets an error at once, and otherwise after a minute
 	switch {
 	case loseRequest:
+		h.countPurge(action, "request lost")
 		h.fault("lose-request", "%s %s noticed=%v", c.process, action, quickly)
 	case loseAnswer:
+		h.countPurge(action, "answer lost")
 		h.fault("lose-answer", "%s %s noticed=%v", c.process, action, quickly)
 	}
 	if h.chance(r, "late-request", 0.2*share) {
@@ -284,9 +299,10 @@ func (c *edgeConnection) RoundTrip(req *http.Request) (*http.Response, error) {
 		if r.IntN(2) == 0 {
 			there = between(r, 0, 6*time.Minute)
 		}
+		h.countPurge(action, "request late")
 		h.fault("late-request", "%s %s: late by %s", c.process, action, there)
 	}
-	if action == teo.ActionCreatePrefetchTask {
+	if creates(action) {
 		h.judge.sent(c.process, req, body, loseRequest)
 	}
 	return c.await(req.Context(), func() (*http.Response, error) {
@@ -318,6 +334,11 @@ func (c *edgeConnection) RoundTrip(req *http.Request) (*http.Response, error) {
 	})
 }
 
+// creates reports whether an action creates a job.
+func creates(action string) bool {
+	return action == teo.ActionCreatePrefetchTask || action == teo.ActionCreatePurgeTask
+}
+
 // process is one manager with the real controllers.
 type process struct {
 	*link
@@ -327,9 +348,9 @@ type process struct {
 	done   chan struct{}
 }
 
-// quiet is a real manager without what no history needs: Events go only where
-// the test wants them, and the controllers have no warm-up, which waits with a
-// mutex held, so that no time would pass in the bubble.
+// quiet is a real manager without features that histories do not need. Events go only to the
+// recorder of the test. The controllers have no warm-up: it would wait with a mutex held, and the
+// time of the bubble would stop.
 type quiet struct {
 	manager.Manager
 	events recorder.EventRecorder
@@ -354,7 +375,7 @@ type nowhere struct{ recorder.EventRecorder }
 
 func (nowhere) Eventf(kruntime.Object, kruntime.Object, string, string, string, string, ...any) {}
 
-// scheme and mapper are the same for all; they hold nothing of a bubble.
+// scheme and mapper are shared by all histories: they contain nothing that belongs to a bubble.
 var scheme = func() *kruntime.Scheme {
 	s := kruntime.NewScheme()
 	_ = clientgoscheme.AddToScheme(s)
@@ -398,6 +419,11 @@ func (h *simulation) start() *process {
 	edgeOne, err := teo.NewClient(teo.Options{
 		QPS: h.options.QPS, Timeout: h.options.CallTimeout, SignatureValidity: h.options.SignatureValidity,
 		Transport: &edgeConnection{link: p.link, h: h, inner: h.edgeOne.RoundTripper(), process: p.name},
+		KeyRefused: func(creds teo.Credentials) {
+			if h.role != nil {
+				h.role.Refuse(creds.SecretID)
+			}
+		},
 	})
 	h.must(err)
 	own := func() (teo.Credentials, error) {
@@ -405,8 +431,11 @@ func (h *simulation) start() *process {
 	}
 	ctx, cancel := context.WithCancel(logr.NewContext(context.Background(), logger))
 	p.cancel = cancel
-	credentials := &credentials.Reader{Live: mgr.GetAPIReader(), Own: own, MaxAge: h.options.RecheckInterval}
-	h.must(Setup(ctx, quiet{mgr, h.events}, Services{EdgeOne: edgeOne, Credentials: credentials, Jobs: jobs}, h.options))
+	reader := &credentials.Reader{Live: mgr.GetAPIReader(), Own: own, MaxAge: h.options.RecheckInterval}
+	if h.role != nil {
+		reader.Role, h.roleUser = credentials.RoleCredentials(h.role), edgeOne
+	}
+	h.must(Setup(ctx, quiet{mgr, h.events}, Services{EdgeOne: edgeOne, Credentials: reader, Jobs: jobs}, h.options))
 	h.must(mgr.Add(manager.RunnableFunc(func(context.Context) error {
 		close(p.started)
 		return nil
@@ -416,7 +445,7 @@ func (h *simulation) start() *process {
 		if err := mgr.Start(ctx); err != nil && !p.gone() && ctx.Err() == nil {
 			h.logf("%s ended: %v", p.name, err)
 			h.exited(p)
-			h.start() // as Kubernetes does
+			h.start() // Kubernetes restarts it
 		}
 	}()
 	return p
@@ -428,26 +457,26 @@ func (h *simulation) must(err error) {
 	}
 }
 
-// exited takes a process off the list of those that run.
+// exited removes a process from the list of running processes.
 func (h *simulation) exited(p *process) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.running = slices.DeleteFunc(h.running, func(q *process) bool { return p == q })
 }
 
-// kill ends a process at once: nothing of it has an effect any more.
+// kill ends a process at once. Nothing that it does afterwards has an effect.
 func (h *simulation) kill(p *process) {
 	p.die.Do(func() {
 		h.exited(p)
 		close(p.cut)
 		go func() {
-			<-p.started // a manager that is stopped before never ends
+			<-p.started // a manager that is stopped earlier never ends
 			p.cancel()
 		}()
 	})
 }
 
-// stop ends a process as a signal does, and returns when it is gone.
+// stop ends a process as a signal does. It returns when the process is gone.
 func (h *simulation) stop(p *process) {
 	h.exited(p)
 	p.resume()
@@ -469,7 +498,7 @@ func (h *simulation) anyProcess(r *rand.Rand) *process {
 	return h.running[r.IntN(len(h.running))]
 }
 
-// strike does at random times what befalls processes and servers.
+// strike causes faults of processes and servers at random times.
 func (h *simulation) strike(stormy context.Context) {
 	var wg sync.WaitGroup
 	at := func(kind string, most int, do func(r *rand.Rand)) {
@@ -496,8 +525,10 @@ func (h *simulation) strike(stormy context.Context) {
 		h.downUntil = time.Now().Add(d)
 		h.mu.Unlock()
 		h.judge.disturb(d)
+		h.refreshes.disturbFor(d)
 	})
 	at("crash", 6, func(r *rand.Rand) {
+		h.awaitCold(stormy, r, "crash")
 		if p := h.anyProcess(r); p != nil {
 			h.fault("crash", "%s", p.name)
 			h.kill(p)
@@ -506,6 +537,7 @@ func (h *simulation) strike(stormy context.Context) {
 		}
 	})
 	at("stop", 4, func(r *rand.Rand) {
+		h.awaitCold(stormy, r, "stop")
 		if p := h.anyProcess(r); p != nil {
 			h.fault("stop", "%s", p.name)
 			h.stop(p)
@@ -521,17 +553,19 @@ func (h *simulation) strike(stormy context.Context) {
 		h.fault("pause", "%s for %s", p.name, d)
 		if r.IntN(3) > 0 {
 			p.pauseAfterClaim()
-			for range 40 { // there may be none for a while
+			for range 40 { // the next claim may take a while
 				if p.paused() || !sleep(stormy, 3*time.Second) {
 					break
 				}
 			}
 			h.logf("PAUSED %s after a claim: %v", p.name, p.paused())
 		} else {
+			h.awaitCold(stormy, r, "pause")
 			p.pause()
 		}
 		h.judge.disturb(d)
-		if r.IntN(3) > 0 { // another takes over
+		h.refreshes.disturbFor(d)
+		if r.IntN(3) > 0 { // another process takes over
 			sleep(stormy, min(d, 15*time.Second))
 			rival := h.start()
 			sleep(stormy, d)
@@ -559,10 +593,11 @@ func (h *simulation) strike(stormy context.Context) {
 		sleep(stormy, between(r, time.Second, 3*time.Minute))
 		h.edgeOne.SetRival(account, 0)
 	})
+	h.strikeRefreshes(stormy, at)
 	wg.Wait()
 }
 
-// sleep returns false if it ended early.
+// sleep sleeps for d. It returns false if ctx ends first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
@@ -572,8 +607,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// limitBodies makes the path to EdgeOne refuse requests that are longer than those
-// of a URL or a few.
+// limitBodies makes the path to EdgeOne refuse requests with more than a few URLs.
 func (h *simulation) limitBodies() {
 	if h.plan.faults["body-limit"] == 0 {
 		return
@@ -581,7 +615,7 @@ func (h *simulation) limitBodies() {
 	r := h.dice.roll("body-limit")
 	longest := 200 + r.IntN(800)
 	effect := simulator.Effect{CutBody: longest}
-	match := simulator.Matcher{Action: teo.ActionCreatePrefetchTask}
+	match := simulator.Matcher{Action: [...]string{teo.ActionCreatePrefetchTask, teo.ActionCreatePurgeTask}[r.IntN(2)]}
 	if r.IntN(2) == 0 {
 		match.BodyOver = longest
 		effect = simulator.Effect{Status: http.StatusRequestEntityTooLarge, Body: "<html>413 Request Entity Too Large</html>"}
@@ -590,7 +624,7 @@ func (h *simulation) limitBodies() {
 	h.edgeOne.AddFault(simulator.Fault{Match: match, Effect: effect})
 }
 
-// spoil makes EdgeOne itself misbehave.
+// spoil makes EdgeOne return faulty responses.
 func (h *simulation) spoil() {
 	intensity := h.plan.faults["spoil"]
 	if intensity == 0 {
@@ -610,6 +644,8 @@ func (h *simulation) spoil() {
 			p := 0.1 * intensity
 			h.edgeOne.AddFault(simulator.Fault{Match: simulator.Matcher{Action: teo.ActionCreatePrefetchTask, Probability: p, Seed: r.Uint64()}, Effect: effect})
 			h.edgeOne.AddFault(simulator.Fault{Match: simulator.Matcher{Action: teo.ActionDescribePrefetchTasks, Probability: p / 4, Seed: r.Uint64()}, Effect: effect})
+			h.edgeOne.AddFault(simulator.Fault{Match: simulator.Matcher{Action: teo.ActionCreatePurgeTask, Probability: p, Seed: r.Uint64()}, Effect: effect})
+			h.edgeOne.AddFault(simulator.Fault{Match: simulator.Matcher{Action: teo.ActionDescribePurgeTasks, Probability: p / 4, Seed: r.Uint64()}, Effect: effect})
 			h.edgeOne.AddFault(simulator.Fault{Match: simulator.Matcher{Action: teo.ActionDescribeContentQuota, Probability: p / 4, Seed: r.Uint64()}, Effect: effect})
 		}
 	}
@@ -617,25 +653,26 @@ func (h *simulation) spoil() {
 
 var accounts = []string{"a", "b"}
 
-// keys by who uses them; the first is the one in use at the start.
+// keys holds the keys by user. The first key of a user is in use at the start.
 var keys = map[string][]simulator.Key{
 	"own":    {{SecretID: "AKIDa1", SecretKey: "key-a1", Account: "a"}},
 	"same":   {{SecretID: "AKIDa2", SecretKey: "key-a2", Account: "a"}, {SecretID: "AKIDa3", SecretKey: "key-a3", Account: "a"}},
 	"tenant": {{SecretID: "AKIDb1", SecretKey: "key-b1", Account: "b"}, {SecretID: "AKIDb2", SecretKey: "key-b2", Account: "b"}},
 }
 
-// squatted is what the Secret of a squatter holds: another tenant's SecretId.
+// squatted holds the keys in a squatter's Secret: a SecretId of another tenant or of the
+// operator, with a guessed SecretKey.
 var squatted = []simulator.Key{{SecretID: "AKIDb1", SecretKey: "guessed"}, {SecretID: "AKIDa1", SecretKey: "guessed"}}
 
-// rulesOfURLs say what becomes of URLs throughout a history.
+// rulesOfURLs define how EdgeOne handles URLs throughout a history.
 var rulesOfURLs = []simulator.Rule{
 	{URL: "/refuse/", Refuse: "The resource is not allowed to be prefetched."},
 	{URL: "/fail/", Status: "failed", FailType: "originPullFailed", FailMessage: "The origin did not answer."},
 	{URL: "/slow/", Duration: 10 * time.Minute},
 }
 
-// rulesOfTheStorm are codes of unknown outcome for URLs that EdgeOne takes when it
-// is calm.
+// rulesOfTheStorm return error codes of unknown outcome, for URLs that EdgeOne accepts after the
+// storm.
 var rulesOfTheStorm = []simulator.Rule{
 	{URL: "/config/", Code: "InternalError.DomainConfig", Message: "origin config unavailable"},
 	{URL: "/backend/", Code: "InternalError.BackendError", Message: "try again", Executed: true},
@@ -649,7 +686,7 @@ func (h *simulation) simulator() simulator.Config {
 			{ID: "zone-a2", Account: "a", Domains: []string{"a2.example.com"}},
 			{ID: "zone-b1", Account: "b", Domains: []string{"b1.example.com"}, EdgeMode: true},
 		},
-		Rules:                 slices.Concat(rulesOfURLs, rulesOfTheStorm),
+		Rules:                 slices.Concat(rulesOfURLs, purgeRules, rulesOfTheStorm),
 		QuotaResetAt:          fmt.Sprintf("00:%02d", 1+r.IntN(20)),
 		NoJobIDWhenAllRefused: r.IntN(2) == 0,
 		RateWindow:            [...]simulator.RateWindow{simulator.SlidingWindow, simulator.FixedWindow, simulator.TokenBucket}[r.IntN(3)],
@@ -681,11 +718,12 @@ func (h *simulation) simulator() simulator.Config {
 		}
 		h.counts["quota"]++
 	}
+	h.purgeSettings(&c)
 	h.zones = c.Zones
 	return c
 }
 
-// habits are what Tencent does not document.
+// habits configures behavior of EdgeOne that Tencent does not document.
 func (h *simulation) habits(c *simulator.Config) {
 	r := h.dice.roll("habits")
 	on := func(kind string) bool {
@@ -705,7 +743,7 @@ func (h *simulation) habits(c *simulator.Config) {
 		c.MaxTotalCount = 1 + r.IntN(20)
 	}
 	if on("rejected-jobs") {
-		c.RejectedJobIDs = "^[a-d]" // an eighth of them
+		c.RejectedJobIDs = "^[a-d]" // an eighth of all job IDs
 	}
 	if on("skew") {
 		c.DateSkew = between(r, -time.Second, time.Second)
@@ -714,7 +752,7 @@ func (h *simulation) habits(c *simulator.Config) {
 	c.NoFutureWindows = on("future-windows")
 }
 
-// Listed is how long after its execution a job of n targets is listed.
+// listed returns how long after its execution a job with n targets appears in the history.
 func (h *simulation) listed(n int) time.Duration {
 	return h.listing.delay + time.Duration(n-1)*h.listing.step
 }
@@ -727,6 +765,7 @@ func (h *simulation) controllerOptions() Options {
 		PollInterval: 5 * time.Second, JobDeadline: 24 * time.Hour, RecheckInterval: 30 * time.Second,
 		SignatureValidity: 5 * time.Minute, SettleMargin: 30 * time.Second, HistoryRetention: 72 * time.Hour,
 		WriteTimeout: 10 * time.Second, CallTimeout: 10 * time.Second, ShutdownGrace: 25 * time.Second,
+		AllowPurge: purgeTypes, PurgeDeadline: 30 * time.Minute,
 	}
 	if h.plan.faults["small-calls"] > 0 {
 		o.Batch, o.TasksPerCall = 1+r.IntN(8), 1+r.IntN(4)
@@ -735,13 +774,13 @@ func (h *simulation) controllerOptions() Options {
 	return o
 }
 
-// newSimulation is a world in which nothing happens yet.
+// newSimulation returns a simulation in which nothing runs yet.
 func newSimulation(t *testing.T, p plan, seed uint64) *simulation {
 	h := &simulation{t: t, plan: p, dice: &dice{seed: seed, n: map[string]int{}}, counts: map[string]int{}, began: time.Now()}
 	h.ways.api, h.ways.event, h.ways.edgeOne = 6*time.Millisecond, 10*time.Millisecond, 60*time.Millisecond
 	h.events = nowhere{}
 	h.server = newAPIServer()
-	h.judge = newJudge(h)
+	h.judge, h.refreshes = newJudge(h), newRefreshes(h)
 	h.server.onStatus = h.judge.written
 	h.options = h.controllerOptions()
 	h.edgeOne = simulator.New(h.simulator())
@@ -749,7 +788,7 @@ func newSimulation(t *testing.T, p plan, seed uint64) *simulation {
 	return h
 }
 
-// end stops all that still runs.
+// end stops everything that still runs.
 func (h *simulation) end() {
 	h.mu.Lock()
 	running := slices.Clone(h.running)
@@ -759,10 +798,10 @@ func (h *simulation) end() {
 	}
 	h.strays.Wait()
 	h.edgeOne.Close()
-	time.Sleep(time.Second) // until every retry has noticed
+	time.Sleep(time.Second) // for all retry loops to notice the end
 }
 
-// run is the whole of a history.
+// run runs a history from start to end.
 func (h *simulation) run() {
 	stormy, storm := context.WithCancel(context.Background())
 	h.spoil()
@@ -772,19 +811,22 @@ func (h *simulation) run() {
 	var wg sync.WaitGroup
 	wg.Go(func() { h.strike(stormy) })
 	wg.Go(func() { h.users.act(h.plan.storm) })
+	wg.Go(func() { h.refreshes.visit(stormy) })
 	time.Sleep(h.plan.storm)
 	storm()
 	wg.Wait()
 	h.becomeCalm()
-	if h.plan.faults["quota"] > 0 { // once midnight has passed, the plan is changed to one with enough
+	if h.plan.faults["quota"]+h.plan.faults["purge-quota"]+h.plan.faults["lost-quota"] > 0 { // after midnight, the zones get unlimited quota
 		time.Sleep(time.Until(h.began.Add(22 * time.Minute)))
 		for _, zone := range h.zones {
-			zone.Daily = 0
+			zone.Daily, zone.Purge = 0, nil
 			h.edgeOne.SetZone(zone)
 		}
+		h.edgeOne.ResetQuota()
 	}
 	h.judge.waitForEnds()
 	h.judge.judge()
+	h.refreshes.judge()
 	h.end()
 }
 
@@ -792,7 +834,7 @@ func (h *simulation) run() {
 func (h *simulation) becomeCalm() {
 	h.logf("CALM")
 	h.edgeOne.ClearFaults()
-	h.edgeOne.SetRules(rulesOfURLs...)
+	h.edgeOne.SetRules(slices.Concat(rulesOfURLs, purgeRules)...)
 	for _, account := range accounts {
 		h.edgeOne.SetRival(account, 0)
 	}
@@ -817,13 +859,13 @@ func (h *simulation) becomeCalm() {
 func TestHistories(t *testing.T) {
 	forgetTimes()
 	first, n := *firstFlag, *historiesFlag
-	if testing.Short() || raceDetector() { // which makes them ten times slower; make test runs all without it, too
+	if testing.Short() || raceDetector() { // it is ten times slower; make test also runs all histories without it
 		n = min(n, 40)
 	}
 	if *seedFlag != 0 {
 		first, n = *seedFlag, 1
 	}
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // histories are short, and there is memory for two
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // trade memory for speed: histories are short
 	var total totals
 	var next atomic.Uint64
 	next.Store(first)
@@ -833,7 +875,7 @@ func TestHistories(t *testing.T) {
 				t.Parallel()
 				for seed := next.Add(1) - 1; seed < first+uint64(n); seed = next.Add(1) - 1 {
 					if !runHistory(t, seed, &total) {
-						next.Store(first + uint64(n)) // one failure at a time is enough
+						next.Store(first + uint64(n)) // stop after the first failure
 					}
 				}
 			})
@@ -842,8 +884,8 @@ func TestHistories(t *testing.T) {
 	t.Log(total.String())
 }
 
-// forgetTimes drops what alone of all that a process shares keeps times, of the
-// bubble before.
+// forgetTimes resets the only process-wide state that keeps times, which would belong to an
+// earlier bubble: the error handlers of apimachinery and the logger of klog.
 func forgetTimes() {
 	utilruntime.ErrorHandlers = nil
 	klog.SetLogger(logr.Discard())
@@ -875,7 +917,7 @@ func raceDetector() bool {
 	return info != nil && slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "-race" && s.Value == "true" })
 }
 
-// totals is the sum of many histories.
+// totals adds up the figures of many histories.
 type totals struct {
 	mu                                           sync.Mutex
 	histories, tasks, runs, calls, targets, jobs int

@@ -16,50 +16,52 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// users create, edit, suspend and delete tasks and Secrets at random, and
-// remember what they asked for.
+// users creates, edits, suspends and deletes tasks and Secrets at random, and remembers what the
+// users requested.
 type users struct {
 	h    *simulation
 	all  []*userTask
 	live map[client.ObjectKey]*userTask
-	asks map[string][]*userRun // work -> runs that asked for it
+	asks map[string][]*userRun // work (see workOf) -> runs that requested it
 	gone map[client.ObjectKey]bool
-	keys map[client.ObjectKey]int // which of its keys a Secret holds
+	keys map[client.ObjectKey]int // index of the key that a Secret holds
 
-	lists  map[client.ObjectKey][]v1alpha1.Target // in ConfigMaps, as they should be
-	broken map[client.ObjectKey]bool              // those that are not
+	lists  map[client.ObjectKey][]v1alpha1.Target // correct content of ConfigMaps
+	broken map[client.ObjectKey]bool              // ConfigMaps whose content is not correct
 
-	retries int // that might have been asked for
+	retries int // number of calls of retry
+
+	purges map[string]int // see purgeWork -> how often runs asked for it
 }
 
-// userTask is one object; made again under its name, it is another.
+// userTask is one object. An object that is recreated under the same name is another userTask.
 type userTask struct {
 	key     client.ObjectKey
-	spec    v1alpha1.PrefetchTaskSpec // with its targets, wherever they are
-	list    bool                      // they are in a ConfigMap, as those that kustomize generates
+	spec    v1alpha1.PrefetchTaskSpec // with its targets, even if they are in a ConfigMap
+	list    bool                      // the targets are in a ConfigMap whose name depends on the content, as with kustomize
 	runs    []*userRun
 	deleted bool
 }
 
-// userRun is one run that a user asked for.
+// userRun is one run that a user requested.
 type userRun struct {
 	task *userTask
 	spec v1alpha1.PrefetchTaskSpec
 }
 
-// current says whether the run is the one that its user wants now.
+// current reports whether the run is the latest run of an existing task.
 func (r *userRun) current() bool {
 	return !r.task.deleted && r == r.task.runs[len(r.task.runs)-1]
 }
 
 var secretOf = map[client.ObjectKey]string{{Namespace: "one", Name: "same"}: "same", {Namespace: "two", Name: "tenant"}: "tenant"}
 
-// squatterSecret names the Secret of a squatter, in a namespace of its own.
+// squatterSecret is the name of a squatter's Secret, in a separate namespace.
 const squatterSecret = "squatter"
 
 func newUsers(h *simulation) *users {
 	u := &users{h: h, live: map[client.ObjectKey]*userTask{}, asks: map[string][]*userRun{}, gone: map[client.ObjectKey]bool{}, keys: map[client.ObjectKey]int{},
-		lists: map[client.ObjectKey][]v1alpha1.Target{}, broken: map[client.ObjectKey]bool{}}
+		purges: map[string]int{}, lists: map[client.ObjectKey][]v1alpha1.Target{}, broken: map[client.ObjectKey]bool{}}
 	for _, secret := range sortedSecrets() {
 		if h.plan.faults["secrets"] > 0 && h.dice.roll("no secret").IntN(3) == 0 {
 			u.gone[secret] = true
@@ -86,13 +88,13 @@ func (u *users) restore(secret client.ObjectKey) {
 	u.h.server.setSecret(secret, map[string][]byte{"secretId": []byte(key.SecretID), "secretKey": []byte(key.SecretKey)})
 }
 
-// act does what users do during the storm.
+// act performs the actions of users during the storm.
 func (u *users) act(storm time.Duration) {
 	r := u.h.dice.roll("users")
 	times := make([]time.Duration, u.h.plan.actions)
 	for i := range times {
 		times[i] = between(r, 0, storm)
-		if r.IntN(3) == 0 { // many at once share calls
+		if r.IntN(3) == 0 { // actions at the same time lead to shared calls
 			times[i] = between(r, 0, time.Second)
 		}
 	}
@@ -105,8 +107,8 @@ func (u *users) act(storm time.Duration) {
 	}
 }
 
-// retry asks for a retry of a task, one time in n. What EdgeOne fails to prefetch
-// may be executed once more then, and nothing else.
+// retry requests a retry of a random task with a probability of 1/n. The retry may execute the
+// targets that EdgeOne failed to prefetch once more, and no others.
 func (u *users) retry(n int) {
 	r := u.h.dice.roll(fmt.Sprint("retry ", u.retries))
 	u.retries++
@@ -122,6 +124,7 @@ func (u *users) retry(n int) {
 				u.asks[work] = append(u.asks[work], run)
 			}
 		}
+		u.askPurges(run.spec, mayFail)
 	}
 	u.h.server.annotate(task.key, v1alpha1.RetryAnnotation, fmt.Sprint(u.retries))
 }
@@ -204,6 +207,7 @@ func (u *users) create(name string, r *rand.Rand) {
 	s.ZoneID = zones[r.IntN(len(zones))]
 	u.semantics(s, r)
 	u.targets(task, 0, r)
+	u.refresh(s, name)
 	task.list = r.IntN(3) == 0
 	u.make(task)
 }
@@ -216,7 +220,7 @@ func (u *users) make(task *userTask) {
 	u.h.server.create(&v1alpha1.PrefetchTask{ObjectMeta: objectMeta(task.key), Spec: task.applied()})
 }
 
-// applied is the spec as the API server has it.
+// applied returns the spec that the API server stores.
 func (t *userTask) applied() v1alpha1.PrefetchTaskSpec {
 	spec := *t.spec.DeepCopy()
 	if t.list {
@@ -226,12 +230,13 @@ func (t *userTask) applied() v1alpha1.PrefetchTaskSpec {
 	return spec
 }
 
-// listKey names the ConfigMap of the task's targets, by its content.
+// listKey returns the key of the ConfigMap with the task's targets. Its name depends on the
+// targets.
 func (t *userTask) listKey() client.ObjectKey {
 	return client.ObjectKey{Namespace: t.key.Namespace, Name: "list-" + taskstate.HashTargets(&v1alpha1.PrefetchTask{Spec: t.spec})}
 }
 
-// now is the task as it is, with its targets in the order that its run has.
+// now returns the current task, with its targets in the order that its run uses.
 func (u *users) now(task *userTask) *v1alpha1.PrefetchTask {
 	now := u.h.server.get(task.key)
 	if !task.list {
@@ -250,8 +255,8 @@ func reverse(targets []v1alpha1.Target) []v1alpha1.Target {
 	return targets
 }
 
-// putList writes the ConfigMap of a task's targets, with faults at times a while
-// after the task.
+// putList writes the ConfigMap with a task's targets. With faults, it sometimes leaves the
+// ConfigMap out; list or calm writes it later.
 func (u *users) putList(task *userTask) {
 	key := task.listKey()
 	if _, ok := u.lists[key]; !task.list || ok {
@@ -280,12 +285,13 @@ func textOf(targets []v1alpha1.Target) string {
 	return text
 }
 
-// list deletes, spoils or restores a ConfigMap. A list in another order is one of
-// which every position means something else.
+// list deletes, spoils or restores a ConfigMap. If it reorders a list, every position refers to
+// another target.
 func (u *users) list(r *rand.Rand) {
 	all := slices.SortedFunc(maps.Keys(u.lists), func(a, b client.ObjectKey) int { return strings.Compare(a.String(), b.String()) })
 	key := all[r.IntN(len(all))]
 	u.h.fault("lists", "%s", key)
+	u.askAgain(key)
 	n := r.IntN(4)
 	switch {
 	case u.broken[key] || n == 0:
@@ -304,8 +310,7 @@ func (u *users) list(r *rand.Rand) {
 	u.broken[key] = true
 }
 
-// mend is what users do about tasks whose list is not the one that they began
-// with.
+// mend starts a new run of each task whose list changed during its run.
 func (u *users) mend() {
 	for _, task := range u.all {
 		if !task.deleted && taskstate.IsStalledFor(u.h.server.get(task.key), v1alpha1.ReasonTargetsChanged) && !ptr.Deref(task.spec.Suspend, false) {
@@ -316,7 +321,7 @@ func (u *users) mend() {
 	}
 }
 
-// semantics draws how targets are fetched.
+// semantics chooses at random how targets are fetched.
 func (u *users) semantics(s *v1alpha1.PrefetchTaskSpec, r *rand.Rand) {
 	s.Mode, s.Headers, s.MediaSegments = "", nil, ""
 	if n := r.IntN(6); n < 2 {
@@ -330,10 +335,10 @@ func (u *users) semantics(s *v1alpha1.PrefetchTaskSpec, r *rand.Rand) {
 	}
 }
 
-// longQuery makes lists too long to be kept in memory, most of the time.
+// longQuery makes most lists too long for the operator to keep in memory.
 var longQuery = "?" + strings.Repeat("long", 400)
 
-// targets draws new targets. Most of them no other run has.
+// targets chooses new targets at random. Most of them belong to no other run.
 func (u *users) targets(task *userTask, run int, r *rand.Rand) {
 	host := strings.TrimPrefix(task.spec.ZoneID, "zone-") + ".example.com"
 	own := fmt.Sprintf("https://%s/%s.%d.%d", host, task.key.Name, len(u.all), run)
@@ -355,6 +360,8 @@ func (u *users) targets(task *userTask, run int, r *rand.Rand) {
 			target = fmt.Sprintf("https://%s/shared/%d", host, r.IntN(6))
 		case k == 4 && bad:
 			target = fmt.Sprintf("%s/refuse/%d", own, i)
+		case k == 9 && bad:
+			target = fmt.Sprintf("%s%s%s/%d", own, failsPurge, [...]string{"refuse", "fail", "timeout"}[i%3], i)
 		case k == 5 && bad:
 			target = fmt.Sprintf("%s/fail/%d", own, i)
 		case k == 6 && bad && r.IntN(3) == 0:
@@ -374,8 +381,7 @@ func (u *users) targets(task *userTask, run int, r *rand.Rand) {
 	}
 }
 
-// spellings are one or two ways to write a URL, which has a part that may be
-// percent-encoded.
+// spellings returns one or two spellings of a URL with a part that can be percent-encoded.
 func (u *users) spellings(target string) []v1alpha1.Target {
 	r := u.h.dice.roll("spelling")
 	if strings.Contains(target, "unknown.example.net") {
@@ -395,24 +401,31 @@ func (u *users) spellings(target string) []v1alpha1.Target {
 	return spelled
 }
 
-// newRun notes what a task asks for from now on.
+// newRun records a new run, and the work that it requests.
 func (u *users) newRun(task *userTask) {
 	u.putList(task)
 	run := &userRun{task: task, spec: *task.spec.DeepCopy()}
 	task.runs = append(task.runs, run)
+	u.h.refreshes.knows(task)
+	u.release(task)
+	u.askPurges(task.spec, func(string) bool { return true })
 	for _, target := range task.spec.Targets {
 		work := workOf(task.spec, string(target))
-		if asked := u.asks[work]; len(asked) == 0 || asked[len(asked)-1] != run { // once, in however many spellings
+		if asked := u.asks[work]; len(asked) == 0 || asked[len(asked)-1] != run { // count once, however many spellings the run has
 			u.asks[work] = append(asked, run)
 		}
 	}
 }
 
-// touch edits, suspends, deletes or makes a task again.
+// touch edits, suspends, deletes or recreates a task.
 func (u *users) touch(task *userTask, r *rand.Rand) {
 	before := runOf(task.spec)
 	what := ""
-	switch n := r.IntN(100); {
+	n := r.IntN(100)
+	if n < 80 && u.touchRefresh(task) {
+		return
+	}
+	switch {
 	case n < 15:
 		what = "revision"
 		task.spec.Revision = fmt.Sprintf("r%d", len(task.runs))
@@ -471,7 +484,7 @@ func (u *users) edited(task *userTask, what, before string) {
 	u.h.server.edit(task.key, func(spec *v1alpha1.PrefetchTaskSpec) { *spec = task.applied() })
 }
 
-// calm brings most Secrets and tasks back.
+// calm restores most Secrets and all ConfigMaps, requests retries, and resumes most tasks.
 func (u *users) calm() {
 	r := u.h.dice.roll("users calm")
 	for _, secret := range sortedSecrets() {
@@ -495,7 +508,7 @@ func (u *users) calm() {
 	}
 }
 
-// lacksCredentials says whether a task's Secret is gone.
+// lacksCredentials reports whether a task's Secret is gone or belongs to a squatter.
 func (u *users) lacksCredentials(task *userTask) bool {
 	name := task.spec.CredentialsSecretRef.Name
 	return name == squatterSecret || name != "" && u.gone[client.ObjectKey{Namespace: task.key.Namespace, Name: name}]
@@ -505,7 +518,7 @@ func runOf(spec v1alpha1.PrefetchTaskSpec) string {
 	return taskstate.RunHash(&v1alpha1.PrefetchTask{Spec: spec})
 }
 
-// severalAccounts says whether tasks with different Secrets asked for a target.
+// severalAccounts reports whether tasks with different Secrets requested a target.
 func (u *users) severalAccounts(target string) bool {
 	secrets, same := map[string]bool{}, sameTarget(target)
 	for _, runs := range u.asks {
@@ -518,7 +531,7 @@ func (u *users) severalAccounts(target string) bool {
 	return len(secrets) > 1
 }
 
-// fromList says whether a task with a ConfigMap asked for a target.
+// fromList reports whether a task with a ConfigMap requested a target.
 func (u *users) fromList(target string) bool {
 	for _, targets := range u.lists {
 		if slices.ContainsFunc(targets, sameTarget(target)) {
@@ -533,8 +546,8 @@ func sameTarget(url string) func(v1alpha1.Target) bool {
 	return func(target v1alpha1.Target) bool { return same(string(target)) }
 }
 
-// workOf names what EdgeOne is asked to do, in whatever spelling: two of the same
-// are one thing done twice.
+// workOf returns a name for what EdgeOne does for a target, independent of the URL's spelling.
+// Two executions with the same name do the same work twice.
 func workOf(spec v1alpha1.PrefetchTaskSpec, target string) string {
 	var headers []string
 	for _, header := range spec.Headers {

@@ -9,8 +9,8 @@ import (
 )
 
 func TestAURLThatAJobHasTwiceHasOneOutcome(t *testing.T) {
-	record := func(spelling, status string) teo.PrefetchTask {
-		return teo.PrefetchTask{JobID: "job", Target: spelling, Status: status}
+	record := func(spelling, status string) teo.Record {
+		return teo.Record{JobID: "job", Target: spelling, Status: status}
 	}
 	raw, encoded := "https://h/中", target.Encode("https://h/中")
 	for _, tt := range []struct{ first, second, want string }{
@@ -19,7 +19,7 @@ func TestAURLThatAJobHasTwiceHasOneOutcome(t *testing.T) {
 		{teo.StatusFailed, teo.StatusProcessing, teo.StatusProcessing},
 		{teo.StatusFailed, teo.StatusFailed, teo.StatusFailed},
 	} {
-		for _, tasks := range [][]teo.PrefetchTask{
+		for _, tasks := range [][]teo.Record{
 			{record(raw, tt.first), record(encoded, tt.second)}, {record(encoded, tt.second), record(raw, tt.first)},
 		} {
 			history := taskstate.JobRecords{}

@@ -13,7 +13,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// Long lists go out once, whole, in several calls; tasks with short lists do not wait.
+// Long lists are submitted completely and once, in several calls. Tasks with short lists do not
+// wait for them.
 func TestLongListsAreSubmittedOnce(t *testing.T) {
 	inCalm(t, simulator.Config{JobDuration: -1}, func(t *testing.T, w *calm) {
 		long := func(name string, n int) (targets []v1alpha1.Target) {
@@ -46,7 +47,7 @@ func TestLongListsAreSubmittedOnce(t *testing.T) {
 	})
 }
 
-// A retry of a task whose list is not kept submits what failed, once.
+// A retry submits the failed targets once, although the task's list is not kept in memory.
 func TestARetryOfALongListIsSubmittedOnce(t *testing.T) {
 	inCalm(t, simulator.Config{JobDuration: -1}, func(t *testing.T, w *calm) {
 		long := make([]v1alpha1.Target, 100)
@@ -55,7 +56,7 @@ func TestARetryOfALongListIsSubmittedOnce(t *testing.T) {
 		}
 		key := w.create("n", "a", long)
 		task := w.server.get(key).DeepCopy()
-		taskstate.ClaimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-a1", SignedAt: metav1.Now(), Targets: "0-99", Semantics: taskstate.HashSemantics(task)}, time.Now())(task)
+		taskstate.ClaimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-a1", SignedAt: metav1.Now(), Positions: "0-99", Semantics: taskstate.HashSemantics(task)}, time.Now())(task)
 		taskstate.RecordJob("job-1", nil, time.Now())(task)
 		task.Status.Jobs[0].Failed = 100
 		taskstate.UpdateSummary(task, time.Now())
@@ -76,7 +77,7 @@ func TestARetryOfALongListIsSubmittedOnce(t *testing.T) {
 	})
 }
 
-// A task with a long list costs as many writes as any other, and no delay.
+// A task with a long list costs as many writes as any other task, and waits no longer.
 func TestALongListCostsNoMoreWritesThanAShortOne(t *testing.T) {
 	inCalm(t, simulator.Config{JobDuration: -1}, func(t *testing.T, w *calm) {
 		long := make([]v1alpha1.Target, 100)
@@ -89,7 +90,7 @@ func TestALongListCostsNoMoreWritesThanAShortOne(t *testing.T) {
 			key := w.create("n", fmt.Sprint("a", i), long)
 			started := time.Now()
 			w.await(time.Minute, func() bool { return len(w.server.get(key).Status.Jobs) > 0 })
-			if took := time.Since(started); took > 1500*time.Millisecond { // the first waits for a slot
+			if took := time.Since(started); took > 1500*time.Millisecond { // includes the wait for a slot
 				t.Errorf("it is submitted after %s", took)
 			}
 			w.awaitAll(10 * time.Minute)

@@ -25,7 +25,7 @@ func TestTwoAccountsOfAZoneAreToldOfAsOne(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	}
-	one = use(3, 10, map[string]queue.Backlog{v1alpha1.ReasonWaiting: {}}) // where none waits
+	one = use(3, 10, map[string]queue.Backlog{v1alpha1.ReasonWaiting: {}}) // no task waits
 	want.Waiting[v1alpha1.ReasonWaiting], want.Left = queue.Backlog{Targets: 2, Since: early}, 3
 	for _, got := range []metrics.ZoneStats{one.MergeStats(two), two.MergeStats(one)} {
 		if !reflect.DeepEqual(got, want) {
@@ -43,13 +43,13 @@ func TestARunIsTimedToItsEndOnceAndNotAgainByARetry(t *testing.T) {
 	over.Status.Jobs[0].Succeeded, over.Status.Jobs[0].Failed = 1, 1
 	taskstate.UpdateSummary(over, start.Add(time.Minute))
 	before := controllertest.Series(t, metrics.Counters...)
-	u.Events.ReportFinished(task, over)
-	u.Events.ReportFinished(over, over)
+	u.Events.ReportChange(task, over)
+	u.Events.ReportChange(over, over)
 	controllertest.WantSeries(t, "a run", controllertest.Since(before, controllertest.Series(t, metrics.Counters...)), map[string]float64{"run_duration_seconds PartiallyFailed": 1})
 
 	retried := over.DeepCopy()
-	retried.Status.Jobs[0].Retried = "1"
+	retried.Status.Jobs[0].RetriedPositions = "1"
 	before = controllertest.Series(t, metrics.Counters...)
-	u.Events.ReportFinished(task, retried)
+	u.Events.ReportChange(task, retried)
 	controllertest.WantSeries(t, "its retry", controllertest.Since(before, controllertest.Series(t, metrics.Counters...)), map[string]float64{})
 }

@@ -16,7 +16,7 @@ func TestAnOutcomeIsConcludedFromACompleteReadingOnly(t *testing.T) {
 	const day = 24 * time.Hour
 	for _, c := range []struct {
 		name    string
-		listed  string // the status in the listing; "" is not listed
+		listed  string // the status in the listing; "" if not listed
 		isWhole bool
 		age     time.Duration
 		want    taskstate.JobOutcome
@@ -41,7 +41,7 @@ func TestAnOutcomeIsConcludedFromACompleteReadingOnly(t *testing.T) {
 				seen.Whole["j"] = true
 			}
 			if c.listed != "" {
-				seen.AddTasks([]teo.PrefetchTask{{JobID: "j", Target: "https://h/0", Status: c.listed}})
+				seen.AddTasks([]teo.Record{{JobID: "j", Target: "https://h/0", Status: c.listed}})
 			}
 			job := &v1alpha1.Job{ID: "j", SubmitTime: metav1.NewTime(controllertest.T0)}
 			if got := (taskstate.OutcomeLimits{Deadline: day, Retention: 3 * day}).JudgeTarget(seen, job, "https://h/0"); got != c.want {
@@ -58,7 +58,7 @@ func TestAURLThatAJobListsTwiceSucceededIfOneOfThemDid(t *testing.T) {
 		{teo.StatusFailed, teo.StatusInvalid, teo.StatusInvalid}, {teo.StatusProcessing, teo.StatusSuccess, teo.StatusSuccess},
 	} {
 		l := taskstate.JobRecords{}
-		l.AddTasks([]teo.PrefetchTask{{JobID: "j", Target: "https://h/%e4", Status: c.first}, {JobID: "j", Target: "https://h/%E4", Status: c.second}})
+		l.AddTasks([]teo.Record{{JobID: "j", Target: "https://h/%e4", Status: c.first}, {JobID: "j", Target: "https://h/%E4", Status: c.second}})
 		for _, record := range l["j"] {
 			if record.Status != c.want {
 				t.Errorf("%s and %s are %s, want %s", c.first, c.second, record.Status, c.want)

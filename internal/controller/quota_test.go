@@ -14,8 +14,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// readsAtMost checks that a zone's quota is read no more often than once in an
-// interval.
+// readsAtMost checks that a zone's quota is read at most once per QuotaInterval.
 func (w *calm) readsAtMost(zoneID string) {
 	w.t.Helper()
 	var last time.Time
@@ -31,13 +30,13 @@ func (w *calm) readsAtMost(zoneID string) {
 	}
 }
 
-// heldBy says whether the status says that the day's quota holds the task.
+// heldBy reports whether the status says that the task waits for the daily quota.
 func heldBy(task *v1alpha1.PrefetchTask) bool {
 	return controllertest.ConditionOf(task, v1alpha1.ConditionQuotaExceeded) == "True/"+v1alpha1.ReasonDailyQuota && !task.Status.NextAttemptTime.IsZero()
 }
 
-// A zone has quota for a quarter of the tasks a day, and it returns at an hour that
-// nobody told us. Another zone of the account goes on meanwhile.
+// A zone has daily quota for a quarter of the tasks. The operator does not know the hour of the
+// reset. Another zone of the account continues in the meantime.
 func TestTasksBeyondTheQuotaWaitAndGoOnWhenItReturns(t *testing.T) {
 	const daily, n = 300, 1200
 	zone := zoneA1
@@ -54,7 +53,7 @@ func TestTasksBeyondTheQuotaWaitAndGoOnWhenItReturns(t *testing.T) {
 			t.Errorf("%d tasks say that the quota holds them, want %d", held, n-daily)
 		}
 		for day := range 3 {
-			for range 8 { // the other zone, every three hours
+			for range 8 { // use the other zone every three hours
 				key := w.create("other", fmt.Sprint(day, w.edgeOne.Now().Unix()), urls("x", 1), inZoneA2)
 				if !w.await(time.Second, func() bool { return len(w.server.get(key).Status.Jobs) > 0 }) {
 					t.Errorf("a task in another zone was kept waiting")
@@ -84,7 +83,8 @@ func TestTasksBeyondTheQuotaWaitAndGoOnWhenItReturns(t *testing.T) {
 			key := client.ObjectKeyFromObject(task)
 			times := w.writes[key]
 			if waited := times[len(times)-1].Sub(times[0]); len(times) > 3+2+int(waited/(24*time.Hour)) {
-				// It is told at once, and again each time the hour passes at which quota is expected.
+				// The status is written at once, and again each time the expected
+				// hour of the reset passes.
 				t.Errorf("the status of %s was written %d times in %s, want 3 and one for each day it was held", key, len(times), waited)
 				break
 			}
@@ -92,11 +92,11 @@ func TestTasksBeyondTheQuotaWaitAndGoOnWhenItReturns(t *testing.T) {
 	})
 }
 
-// Nothing has quota for many days: each task is told once a day at most.
+// Without quota for many days, the status of each task is written at most once a day.
 func TestHoldingTasksWritesToEachOnceADayAtMost(t *testing.T) {
 	const n, days = 1000, 5
 	inCalm(t, simulator.Config{}, func(t *testing.T, w *calm) {
-		w.edgeOne.AddFault(simulator.Fault{ // others use it up each day
+		w.edgeOne.AddFault(simulator.Fault{ // other programs use it up each day
 			Match:  simulator.Matcher{Action: teo.ActionDescribeContentQuota},
 			Effect: simulator.Effect{Executed: true, Body: `{"Response":{"PrefetchQuota":[{"Type":"prefetch_url","Batch":500,"Daily":10000,"DailyAvailable":0}],"RequestId":"r"}}`},
 		})
@@ -120,7 +120,7 @@ func TestHoldingTasksWritesToEachOnceADayAtMost(t *testing.T) {
 	})
 }
 
-// Tasks of both modes come and go: their zone has one quota to read.
+// However many tasks of both modes come and go, their zone has a single quota to read.
 func TestTheQuotaOfAZoneIsReadOnceForBothModes(t *testing.T) {
 	inCalm(t, simulator.Config{}, func(t *testing.T, w *calm) {
 		w.start()
@@ -137,7 +137,8 @@ func TestTheQuotaOfAZoneIsReadOnceForBothModes(t *testing.T) {
 	})
 }
 
-// Trouble passes, and a key that may not read the quota stays one.
+// Temporary errors pass, so the quota is read again. A key without the permission to read the
+// quota does not change, so the quota is not read again.
 func TestAQuotaThatCouldNotBeReadIsReadAgainUnlessTheKeyMayNot(t *testing.T) {
 	for _, tt := range []struct {
 		code  string
@@ -162,8 +163,8 @@ func TestAQuotaThatCouldNotBeReadIsReadAgainUnlessTheKeyMayNot(t *testing.T) {
 	}
 }
 
-// The quota of mode edge cannot be read. It is learned by halving, used to the last
-// URL, probed seldom while it is gone and found again when it returns.
+// The quota of mode edge cannot be read. The operator learns it by halving, and uses it to the
+// last URL. It probes rarely while the quota is used up, and detects when the quota returns.
 func TestTheQuotaOfModeEdgeIsLearned(t *testing.T) {
 	zone := zoneA1
 	zone.EdgeDaily = 300
@@ -189,7 +190,7 @@ func TestTheQuotaOfModeEdgeIsLearned(t *testing.T) {
 		if probes := len(w.submissions()) - first; probes > 61 {
 			t.Errorf("%d probes in 10 hours, want one in %s at most", probes, w.options.QuotaInterval)
 		}
-		time.Sleep(13*time.Hour + 20*time.Minute + w.options.QuotaInterval) // the quota returned 9 minutes ago or more
+		time.Sleep(13*time.Hour + 20*time.Minute + w.options.QuotaInterval) // at least 9 minutes after the quota returned
 		before := len(w.submissions())
 		w.awaitAll(time.Minute)
 		if more := len(w.submissions()) - before; more > 20 {
@@ -198,8 +199,8 @@ func TestTheQuotaOfModeEdgeIsLearned(t *testing.T) {
 	})
 }
 
-// A task of many URLs and small ones share a quota of 1,000 a day, of which the
-// small ones, which keep coming, take two thirds.
+// A large task and a stream of small tasks share a quota of 1,000 URLs a day. The small tasks
+// use two thirds of it.
 func TestSmallTasksAndALargeOneShareTheQuota(t *testing.T) {
 	const days = 6
 	zone := zoneA1
@@ -225,7 +226,7 @@ func TestSmallTasksAndALargeOneShareTheQuota(t *testing.T) {
 				progress = append(progress, ptr.Deref(w.server.get(large).Status.Targets.Submitted, 0))
 			}
 			name := fmt.Sprint("small", hour)
-			w.server.mu.Lock() // which is held as well when a write is seen
+			w.server.mu.Lock() // onStatus is called with this mutex held
 			created[client.ObjectKey{Namespace: "n", Name: name}] = time.Now()
 			w.server.mu.Unlock()
 			w.create("n", name, urls(name, 28))

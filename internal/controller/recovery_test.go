@@ -16,8 +16,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// Ten answers are lost, one after the other, of calls that cannot be shared. Time
-// is virtual: what is measured is how often the operator looks, not how fast it is.
+// The answers to ten calls are lost, one after the other; the tasks cannot share calls. Time is
+// virtual: the test measures how often the operator reads the history, not how fast it runs.
 func TestTenLostCallsAreSettledAsSoonAsTheyCanBe(t *testing.T) {
 	const listingDelay = 3 * time.Second
 	forgetTimes()

@@ -16,7 +16,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// ended is how EdgeOne lists a job of these targets.
+// ended returns the records with which EdgeOne lists an ended job.
 func ended(job string, succeeded, failed taskstate.Positions) taskstate.JobRecords {
 	all := controllertest.Listed(job, "success", succeeded...)
 	for id, entries := range controllertest.Listed(job, "failed", failed...) {
@@ -38,12 +38,12 @@ func TestARetryOpensWhatFailedAndNothingElse(t *testing.T) {
 		name    string
 		targets int
 		changes []taskstate.Transition
-		again   taskstate.JobRecords // what EdgeOne lists when the retry is asked for
+		again   taskstate.JobRecords // what EdgeOne lists when the retry is requested
 		open    string
 		counts  string // total, submitted, succeeded, failed
 	}{
 		{"refused", 3, []taskstate.Transition{controllertest.Claiming("0-2"), taskstate.RecordJob("j", map[string]string{"https://h/1": "no"}, controllertest.T0), following(controllertest.Listed("j", "success", 0, 2))}, nil, "1", "3 2 2 0"},
-		{"refused as a whole", 2, []taskstate.Transition{taskstate.RefuseTargets(taskstate.AllPositions(2), "no", controllertest.T0)}, nil, "0-1", "2 0 0 0"},
+		{"refused as a whole", 2, []taskstate.Transition{taskstate.RefuseTargets(v1alpha1.JobPrefetch, taskstate.AllPositions(2), "no", controllertest.T0)}, nil, "0-1", "2 0 0 0"},
 		{"a whole job", 3, []taskstate.Transition{controllertest.Submitted("0", "i"), controllertest.Submitted("1-2", "j"), following(controllertest.Listed("i", "success", 0)), following(controllertest.Listed("j", "failed", 1, 2))}, nil, "1-2", "3 1 1 0"},
 		{"part of a job", 3, []taskstate.Transition{controllertest.Submitted("0-2", "j"), following(ended("j", []int{0, 2}, []int{1}))}, nil, "1", "3 2 2 0"},
 		{"without an outcome", 2, []taskstate.Transition{controllertest.Submitted("0-1", "j"), late}, nil, "1", "2 1 1 0"},
@@ -96,7 +96,7 @@ func TestARetryOpensWhatFailedAndNothingElse(t *testing.T) {
 func TestARetryIsAskedForByANewValueOfARunThatIsOver(t *testing.T) {
 	failed := func() *v1alpha1.PrefetchTask {
 		task := controllertest.TaskOf(2)
-		taskstate.RefuseTargets(taskstate.AllPositions(2), "no", controllertest.T0)(task)
+		taskstate.RefuseTargets(v1alpha1.JobPrefetch, taskstate.AllPositions(2), "no", controllertest.T0)(task)
 		return task
 	}
 	for _, c := range []struct {
@@ -121,7 +121,7 @@ func TestARetryIsAskedForByANewValueOfARunThatIsOver(t *testing.T) {
 		{"another run has begun, and failed", func(task *v1alpha1.PrefetchTask) {
 			controllertest.Asking("1")(task)
 			task.Spec.Revision = "2"
-			taskstate.RefuseTargets(taskstate.AllPositions(2), "no", controllertest.T0)(task)
+			taskstate.RefuseTargets(v1alpha1.JobPrefetch, taskstate.AllPositions(2), "no", controllertest.T0)(task)
 		}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -137,7 +137,8 @@ func TestARetryIsAskedForByANewValueOfARunThatIsOver(t *testing.T) {
 	}
 }
 
-// Half of 10,000 targets fail again and again, and no two of them are neighbours.
+// Half of 10,000 targets fail again and again. No two of them are neighbors, so their positions
+// take much room in the status.
 func TestAStatusGrowsByRetriesOnlyAsFarAsThereIsRoom(t *testing.T) {
 	task := controllertest.TaskOf(taskstate.MaxTargets)
 	var failing, fine taskstate.Positions
@@ -175,15 +176,15 @@ func TestAStatusGrowsByRetriesOnlyAsFarAsThereIsRoom(t *testing.T) {
 	}
 }
 
-// What a retry clears needs no room.
+// The room check of a retry does not count the failed targets that the retry clears.
 func TestAFirstRetryHasRoomHoweverLongTheNamesOfWhatFailed(t *testing.T) {
 	for name, fails := range map[string]taskstate.Transition{
-		"refused": taskstate.RefuseTargets(taskstate.AllPositions(100), strings.Repeat("no ", 300), controllertest.T0),
+		"refused": taskstate.RefuseTargets(v1alpha1.JobPrefetch, taskstate.AllPositions(100), strings.Repeat("no ", 300), controllertest.T0),
 		"failed": func(task *v1alpha1.PrefetchTask) {
 			controllertest.Submitted("0-99", "j")(task)
 			entries := taskstate.JobRecords{"j": {}}
 			for _, u := range taskstate.DistinctTargets(task) {
-				entries["j"][target.Identity(u)] = teo.PrefetchTask{JobID: "j", Target: u, Status: "failed", FailMessage: strings.Repeat("no ", 300)}
+				entries["j"][target.Identity(u)] = teo.Record{JobID: "j", Target: u, Status: "failed", FailMessage: strings.Repeat("no ", 300)}
 			}
 			controllertest.FollowJobs(entries, time.Hour, controllertest.T0, controllertest.T0)(task)
 		},
@@ -211,8 +212,8 @@ func TestARetryOfWhatSucceededSaysNothingOfRoom(t *testing.T) {
 	controllertest.Submitted(taskstate.AllPositions(n).String(), "j")(task)
 	job := task.Status.Jobs[0]
 	task.Status.Jobs = nil
-	for i := range n { // as where EdgeOne takes a single URL a call
-		job.ID, job.Targets, job.Succeeded = fmt.Sprint("j", i), fmt.Sprint(i), 1
+	for i := range n { // as if EdgeOne accepted a single URL per call
+		job.ID, job.Positions, job.Succeeded = fmt.Sprint("j", i), fmt.Sprint(i), 1
 		task.Status.Jobs = append(task.Status.Jobs, job)
 	}
 	taskstate.UpdateSummary(task, controllertest.T0)
@@ -225,7 +226,7 @@ func TestARetryOfWhatSucceededSaysNothingOfRoom(t *testing.T) {
 
 func TestTheCacheKeepsATaskThatAsksForARetryUntilItIsHandled(t *testing.T) {
 	task := controllertest.TaskOf(2)
-	taskstate.RefuseTargets(taskstate.AllPositions(2), "no", controllertest.T0)(task)
+	taskstate.RefuseTargets(v1alpha1.JobPrefetch, taskstate.AllPositions(2), "no", controllertest.T0)(task)
 	controllertest.Asking("1")(task)
 	if _, whole := kube.PruneFinishedTask(task.DeepCopy()).(*v1alpha1.PrefetchTask); !whole {
 		t.Error("slimmed before")
@@ -242,7 +243,7 @@ func TestAStatusEditedByHandReopensNothingThatDidNotFail(t *testing.T) {
 		task := controllertest.TaskOf(2)
 		controllertest.Submitted("0-1", "j")(task)
 		controllertest.FollowJobs(ended("j", []int{0}, []int{1}), time.Hour, controllertest.T0, controllertest.T0)(task)
-		task.Status.Jobs[0].Retried = retried
+		task.Status.Jobs[0].RetriedPositions = retried
 		if open := taskstate.OpenPositions(task); len(open) > 0 {
 			t.Errorf("with %q retried, %v are open", retried, open)
 		}

@@ -15,7 +15,7 @@ func history(jobs map[string][]string) taskstate.JobRecords {
 	l := taskstate.JobRecords{}
 	for id, urls := range jobs {
 		for _, u := range urls {
-			l.AddTasks([]teo.PrefetchTask{{JobID: id, Target: u, Status: teo.StatusProcessing, CreateTime: controllertest.T0}})
+			l.AddTasks([]teo.Record{{JobID: id, Target: u, Status: teo.StatusProcessing, CreateTime: controllertest.T0}})
 		}
 	}
 	return l
@@ -47,7 +47,7 @@ func TestSettle(t *testing.T) {
 		{"jobs of others do not matter", jobs{"1": {d}}, nil, true, taskstate.NotExecuted, "[]"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			submission := &v1alpha1.Submission{ClaimID: "mine", Targets: "0-1", CallHash: taskstate.HashCall([]string{a, b, c})}
+			submission := &v1alpha1.Submission{ClaimID: "mine", Positions: "0-1", CallHash: taskstate.HashCall([]string{a, b, c})}
 			got, adoptions := taskstate.MatchClaim(submission, []string{a, b, c}, history(test.jobs), test.past, func(id string) string { return test.owners[id] })
 			var jobs []string
 			for _, job := range adoptions {
@@ -70,7 +70,7 @@ func TestWindow(t *testing.T) {
 		{"before", -taskstate.ClockSkew - time.Second, false}, {"at the end", time.Minute, true}, {"after", time.Minute + time.Second, false},
 	} {
 		l := taskstate.JobRecords{}
-		l.AddTasks([]teo.PrefetchTask{{JobID: "1", Target: "https://h/a", CreateTime: controllertest.T0.Add(c.at)}})
+		l.AddTasks([]teo.Record{{JobID: "1", Target: "https://h/a", CreateTime: controllertest.T0.Add(c.at)}})
 		if _, in := l.SelectWindow(controllertest.T0.Add(500*time.Millisecond), controllertest.T0.Add(time.Minute), func(string) bool { return false })["1"]; in != c.in {
 			t.Errorf("%s: in the window: %v", c.name, in)
 		}

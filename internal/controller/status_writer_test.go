@@ -24,7 +24,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// outage is an API server that answers nothing until a time, and then all.
+// outage is an API server that fails every request before a given time, and none after it.
 type outage struct {
 	client.Client
 	until   time.Time
@@ -47,7 +47,7 @@ func (o status) Update(_ context.Context, obj client.Object, _ ...client.SubReso
 	return nil
 }
 
-// live reads what outage holds.
+// live reads the task of outage.
 type live struct{ *outage }
 
 func (l live) Get(_ context.Context, _ client.ObjectKey, obj client.Object, _ ...client.GetOption) error {
@@ -66,9 +66,9 @@ func TestAJobIDIsRecordedHoweverLongTheAPIServerIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		task := &v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "a", UID: "u"}}
 		task.Spec = v1alpha1.PrefetchTaskSpec{ZoneID: "zone-1", Targets: []v1alpha1.Target{"https://a/"}}
-		taskstate.ClaimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: "0"}, time.Now())(task)
+		taskstate.ClaimTargets(v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Positions: "0"}, time.Now())(task)
 		o := &outage{until: time.Now().Add(10 * time.Minute), task: task}
-		s := kube.NewStatusWriter(o, live{outage: o}, kube.NewTaskStore(), time.Second)
+		s := kube.NewStatusWriter(o, live{outage: o}, kube.NewTaskStore(), time.Second, nil)
 		_, err := s.SettleClaim(t.Context(), task, "c", taskstate.RecordJob("job", nil, time.Now()), kube.UnlimitedTries)
 		if err != nil {
 			t.Error(err)
@@ -79,8 +79,8 @@ func TestAJobIDIsRecordedHoweverLongTheAPIServerIsAway(t *testing.T) {
 	})
 }
 
-// A task's targets and managed fields may be a megabyte, and an API server takes
-// nothing but the status.
+// A task's targets and managed fields can have a megabyte, but the API server uses only the
+// status of a status write.
 func TestAStatusWriteSendsTheStatusAndWhatLocksItAlone(t *testing.T) {
 	server := newAPIServer()
 	server.onStatus = func(_, _ *v1alpha1.PrefetchTask) {}
@@ -109,7 +109,7 @@ func TestAStatusWriteSendsTheStatusAndWhatLocksItAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	written, err := kube.NewStatusWriter(c, c, kube.NewTaskStore(), time.Minute).WriteStatus(t.Context(), task, controllertest.Claiming("0-2"))
+	written, err := kube.NewStatusWriter(c, c, kube.NewTaskStore(), time.Minute, nil).WriteStatus(t.Context(), task, controllertest.Claiming("0-2"))
 	if err != nil || !kube.IsClaimedBy(server.get(client.ObjectKeyFromObject(task)), "c-0-2") || len(written.Spec.Targets) != 3 {
 		t.Fatalf("written: %+v, %v", written, err)
 	}
@@ -124,7 +124,7 @@ func TestAStatusWriteSendsTheStatusAndWhatLocksItAlone(t *testing.T) {
 	}
 }
 
-// errAway: nobody knows what became of a write.
+// errAway means that the outcome of a write is unknown.
 var errAway = errors.New("no answer")
 
 func TestAStatusWriteLosesToOneThatWasNotSeen(t *testing.T) {
@@ -136,7 +136,7 @@ func TestAStatusWriteLosesToOneThatWasNotSeen(t *testing.T) {
 	if _, err := u.Writer.WriteStatus(t.Context(), stale, taskstate.OutcomeUnknown("stale", true)); !apierrors.IsConflict(err) {
 		t.Errorf("a write over one that was not seen gives %v", err)
 	}
-	submission := v1alpha1.Submission{ClaimID: "mine", ZoneID: controllertest.Zone, Targets: "0", SignedAt: metav1.NewTime(controllertest.T0)}
+	submission := v1alpha1.Submission{ClaimID: "mine", ZoneID: controllertest.Zone, Positions: "0", SignedAt: metav1.NewTime(controllertest.T0)}
 	if _, err := u.Writer.WriteClaim(t.Context(), stale, submission, taskstate.ClaimTargets(submission, controllertest.T0)); !errors.Is(err, kube.ErrStale) {
 		t.Errorf("a claim on a stale copy gives %v", err)
 	}
@@ -154,7 +154,7 @@ func TestAClaimThatWasNotAcknowledgedIsTakenBack(t *testing.T) {
 		}
 		return err
 	}, controllertest.NewTask("a", 1))
-	submission := v1alpha1.Submission{ClaimID: "mine", ZoneID: controllertest.Zone, Targets: "0", SignedAt: metav1.NewTime(controllertest.T0)}
+	submission := v1alpha1.Submission{ClaimID: "mine", ZoneID: controllertest.Zone, Positions: "0", SignedAt: metav1.NewTime(controllertest.T0)}
 	task, err := u.Writer.WriteClaim(t.Context(), u.ReadTask("a"), submission, taskstate.ClaimTargets(submission, controllertest.T0))
 	if !errors.Is(err, errAway) || task.Status.Submission != nil {
 		t.Errorf("the claim is taken for made: %v, %+v", err, task.Status.Submission)
@@ -170,7 +170,7 @@ func TestAnAnswerIsRecordedUnderItsOwnClaimOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	newer := v1alpha1.Submission{ClaimID: "of the new run", ZoneID: controllertest.Zone, Targets: "0", SignedAt: metav1.NewTime(controllertest.T0)}
+	newer := v1alpha1.Submission{ClaimID: "of the new run", ZoneID: controllertest.Zone, Positions: "0", SignedAt: metav1.NewTime(controllertest.T0)}
 	if _, err := u.Writer.WriteStatus(t.Context(), u.ReadTask("a"), taskstate.ClaimTargets(newer, controllertest.T0)); err != nil {
 		t.Fatal(err)
 	}

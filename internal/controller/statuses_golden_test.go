@@ -20,19 +20,19 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// statusesWrittenAt is when the statuses in testdata/statuses were written, a few
+// statusesWrittenAt is the time at which the statuses in testdata/statuses were written: a few
 // seconds before the operator of this test starts.
 var statusesWrittenAt = time.Date(2000, 1, 1, 0, 0, 5, 0, time.UTC)
 
-// testdata/statuses holds a task in every state of its life, as version 0.1 of the
-// operator wrote it. A cluster may hold any of them when the operator is upgraded.
-// Never edit these files; add new ones for what a new version writes.
+// testdata/statuses contains tasks in all states, as version 0.1 of the operator wrote them. A
+// cluster may contain any of them when the operator is upgraded. Never edit these files. If a new
+// version writes something new, add a file.
 func TestStatusesOfTheFirstVersionAreUnderstood(t *testing.T) {
 	const untouched = true
 	for _, c := range []struct {
 		name      string
-		sent      string // the last parts of the URLs that EdgeOne is asked for from now on
-		ready     string // condition Ready in the end; "": any
+		sent      string // last parts of the URLs that the operator submits after the upgrade
+		ready     string // condition Ready at the end; "" for any
 		untouched bool   // the status is not written at all
 	}{
 		{"unseen", "1 2 3", "True/Succeeded", false},
@@ -98,8 +98,8 @@ func TestStatusesOfTheFirstVersionAreUnderstood(t *testing.T) {
 	}
 }
 
-// newUpgrade is a world in which an earlier version wrote a task's status and went
-// away. EdgeOne has executed what the status says.
+// newUpgrade returns a simulation in which an earlier version of the operator wrote a task's
+// status and has stopped. EdgeOne has executed the jobs in the status.
 func newUpgrade(t *testing.T, name string) (*simulation, *v1alpha1.PrefetchTask) {
 	raw, err := os.ReadFile(filepath.Join("testdata", "statuses", name+".yaml"))
 	if err != nil {
@@ -131,21 +131,22 @@ func newUpgrade(t *testing.T, name string) (*simulation, *v1alpha1.PrefetchTask)
 		}
 		h.edgeOne.AddJob(job)
 	}
-	for _, job := range task.Status.Jobs {
+	status := task.Status.DeepCopy()
+	taskstate.UpgradeStatus(status)
+	for _, job := range status.Jobs {
 		if job.ID != "job-gone" {
-			executed(job.ID, job.Targets)
+			executed(job.ID, job.Positions)
 		}
 	}
 	if name == "claimed-executed" || name == "claimed-unknown" {
-		executed("job-"+name, task.Status.Submission.Targets)
+		executed("job-"+name, status.Submission.Positions)
 	}
 	h.edgeOne.SetRules()
 	h.server.restore(task)
 	return h, task
 }
 
-// failedBefore are the rules by which EdgeOne failed what the status says that it
-// failed.
+// failedBefore returns rules with which EdgeOne fails the failed targets of the status.
 func failedBefore(task *v1alpha1.PrefetchTask) (rules []simulator.Rule) {
 	for _, failed := range task.Status.FailedTargets {
 		rules = append(rules, simulator.Rule{URL: failed.URL, Status: teo.StatusFailed, FailType: "originPullFailed"})

@@ -54,7 +54,7 @@ func TestTasksOfOneListShareItsReadAndItsMemory(t *testing.T) {
 	})
 }
 
-// longText is a list of about this many bytes, which no other ConfigMap has.
+// longText returns a list of about size bytes. It is unique for each i.
 func longText(i, size int) string {
 	var text strings.Builder
 	for k := range size / 1000 {
@@ -63,8 +63,8 @@ func longText(i, size int) string {
 	return text.String()
 }
 
-// Anybody can make any number of ConfigMaps. A few of their lists are in memory, of all
-// namespaces in turn.
+// Users can create any number of ConfigMaps. Only a few of their lists are in memory at once, and
+// the namespaces take turns.
 func TestListsFromConfigMapsTakeBoundedMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const many, size = 60, 900 << 10
@@ -113,7 +113,7 @@ func TestAListIsReadAfterTheTaskWasSeen(t *testing.T) {
 		u := controllertest.NewListUnit(t)
 		u.Put("list", "https://h/old")
 		u.Tasks.ObserveTask(controllertest.ListTask("before", "list"))
-		synctest.Wait() // the read is under way
+		synctest.Wait() // the read is in progress
 		u.Put("list", "https://h/new")
 		u.Tasks.ObserveTask(controllertest.ListTask("after", "list"))
 		controllertest.Pass(time.Minute)
@@ -159,28 +159,35 @@ func TestAFinishedOrSuspendedTaskReadsNoList(t *testing.T) {
 	})
 }
 
-// A run that has submitted something is tied to its list; one that has not may
-// begin with another.
-func TestARunIsTiedToItsListOnceSomethingIsSubmitted(t *testing.T) {
+// Whatever a run has submitted, it continues with an edited list: see TestAListThatChangesDuringARunHeals
+// for what it keeps. While a call is open, its claim stays, and with the former list restored the run
+// goes on as if nothing had happened. A run of a version that did not record its request waits for
+// its list.
+func TestARunGetsItsEditedListAndKeepsItsClaim(t *testing.T) {
 	claimed := func(task *v1alpha1.PrefetchTask) { controllertest.ClaimedAt(task, time.Now()) }
+	submitted := func(task *v1alpha1.PrefetchTask) {
+		claimed(task)
+		task.Status.Submission.Positions = "0"
+		taskstate.RecordJob("job-1", nil, time.Now())(task)
+	}
 	tests := []struct {
 		name   string
 		status func(*v1alpha1.PrefetchTask)
 		tied   bool
 	}{
 		{"new", func(*v1alpha1.PrefetchTask) {}, false},
-		{"claimed", claimed, true},
+		{"claimed", claimed, false},
 		{"released", func(task *v1alpha1.PrefetchTask) {
 			claimed(task)
 			taskstate.ReleaseClaim(taskstate.Cause{}, time.Now())(task)
 		}, false},
-		{"submitted in part", func(task *v1alpha1.PrefetchTask) {
-			claimed(task)
-			task.Status.Submission.Targets = "0"
-			taskstate.RecordJob("job-1", nil, time.Now())(task)
-		}, true},
+		{"submitted in part", submitted, false},
 		{"refused in part", func(task *v1alpha1.PrefetchTask) {
-			taskstate.RefuseTargets(taskstate.Positions{0}, "no", time.Now())(task)
+			taskstate.RefuseTargets(v1alpha1.JobPrefetch, taskstate.Positions{0}, "no", time.Now())(task)
+		}, false},
+		{"submitted by an earlier version", func(task *v1alpha1.PrefetchTask) {
+			submitted(task)
+			task.Status.Request = ""
 		}, true},
 	}
 	for _, tt := range tests {
@@ -196,40 +203,45 @@ func TestARunIsTiedToItsListOnceSomethingIsSubmitted(t *testing.T) {
 				u.Tasks.ObserveTask(task)
 				controllertest.Pass(time.Minute)
 				_, fed := u.Seen()
-				ready := meta.FindStatusCondition(u.ReadTask("task").Status.Conditions, v1alpha1.ConditionReady)
+				before := u.ReadTask("task").Status
+				ready := meta.FindStatusCondition(before.Conditions, v1alpha1.ConditionReady)
 				if changed := ready != nil && ready.Reason == v1alpha1.ReasonTargetsChanged; changed != tt.tied || (fed["task"] == nil) != tt.tied {
 					t.Errorf("with another list: Ready %+v, fed %v; want tied: %v", ready, fed["task"], tt.tied)
 				}
+				if (before.Submission == nil) != (task.Status.Submission == nil) || len(before.Jobs) != len(task.Status.Jobs) {
+					t.Errorf("what was known of the run is lost: %+v", before)
+				}
 				if !tt.tied {
-					taskstate.BeginRun(fed["task"], time.Now())
-					if got := fed["task"].Status; got.TargetsHash != taskstate.HashTargets(fed["task"]) || got.LostCalls != 0 {
-						t.Errorf("the run does not begin with the new list: %+v", got)
+					if before.Submission == nil {
+						taskstate.BeginRun(fed["task"], time.Now())
+						if got := fed["task"].Status; got.TargetsHash != taskstate.HashTargets(fed["task"]) || got.LostCalls != 0 {
+							t.Errorf("the run does not begin with the new list: %+v", got)
+						}
+					} else if taskstate.IsWaiting(fed["task"], v1alpha1.JobPrefetch) {
+						t.Error("it does not wait for the call of the former list")
 					}
 					return
 				}
-				before := u.ReadTask("task").Status
 				u.Put("list", "# as it was\nhttps://h/a\nhttps://h/b")
 				controllertest.Pass(time.Minute)
 				_, fed = u.Seen()
 				if fed := fed["task"]; fed == nil || !slices.Equal(taskstate.DistinctTargets(fed), []string{"https://h/a", "https://h/b"}) {
 					t.Errorf("with its list restored, fed %v", fed)
 				}
-				if after := u.ReadTask("task").Status; after.Run != before.Run || len(after.Jobs) != len(before.Jobs) || (after.Submission == nil) != (before.Submission == nil) {
-					t.Errorf("what was known of the run is lost: %+v", after)
-				}
 			})
 		})
 	}
 }
 
-// That a retry waits for its list is said of the version that asks for it.
+// If a retry waits for its list, the status reports it with the generation that requests the
+// retry.
 func TestARetryThatWaitsForItsListSpeaksOfTheNewestGeneration(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		task := controllertest.ListTask("task", "list")
 		task.Spec.Targets = []v1alpha1.Target{"https://h/a", "https://h/b"}
 		taskstate.RecordJob("job-1", nil, time.Now())(controllertest.ClaimedAt(task, time.Now()))
 		taskstate.FinishRun(task, 1, 1, time.Now())
-		task.Spec.Targets = nil
+		task.Spec.Targets, task.Status.Request = nil, "" // of a version that did not record it
 		task.Annotations, task.Generation = map[string]string{v1alpha1.RetryAnnotation: "1"}, 2
 		u := controllertest.NewListUnit(t, task)
 		u.Put("list", "https://h/other")
@@ -260,7 +272,7 @@ func TestAMissingListIsToldOnceAndLookedForAgain(t *testing.T) {
 		}
 		for range 10 {
 			controllertest.Pass(u.RecheckInterval)
-			feed() // as its event would
+			feed() // as the event of the write does
 		}
 		reads, _ := u.Seen()
 		stalled := u.ReadTask("task")
@@ -286,8 +298,8 @@ func TestAMissingListIsToldOnceAndLookedForAgain(t *testing.T) {
 	})
 }
 
-// The API server's answer to a write has no targets from a ConfigMap, and neither
-// has a live read. A read of another run must not get those of this one.
+// Neither the response to a write nor a live read contains targets from a ConfigMap, so the
+// operator adds the targets of the same run. It must not add them to another run.
 func TestTargetsOutliveWritesAndReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stored := controllertest.ListTask("task", "list")
@@ -320,7 +332,7 @@ func TestTargetsOutliveWritesAndReads(t *testing.T) {
 	})
 }
 
-// Small lists that make room do not let large ones take more than the budget.
+// When small lists make room, large lists still stay within the memory budget.
 func TestSmallListsThatMakeRoomDoNotLetLargeOnesExceedTheBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const small, large, size = 200, 100, 900 << 10
@@ -378,7 +390,7 @@ func TestEditsOfATenantDoNotKeepOthersConfigMapsOut(t *testing.T) {
 	})
 }
 
-// What refuses a list is written beside the reading of other lists.
+// The statuses that report a bad list are written while other lists are read.
 func TestTellingOfABadListKeepsNoReaderBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var tasks []*v1alpha1.PrefetchTask

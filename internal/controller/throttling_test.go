@@ -8,8 +8,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// Other programs take half of the account's calls, always or now and then. Every
-// task needs a call of its own.
+// Other programs use half of the account's rate limit, always or from time to time. Every task
+// needs a separate call.
 func TestTheShareThatARivalLeavesIsUsedWithFewThrottledCalls(t *testing.T) {
 	for name, c := range map[string]struct {
 		seconds int

@@ -8,7 +8,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// reopen handles a retry of which EdgeOne lists this; nil is that it was not asked.
+// reopen returns the transition of a retry for which EdgeOne lists these records. nil means that
+// the history was not read.
 func reopen(listed taskstate.JobRecords, now time.Time) taskstate.Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		read := map[string]taskstate.JobFailures{}

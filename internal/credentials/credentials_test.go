@@ -100,9 +100,9 @@ func TestTasksAreNotToldWhatTheOperatorsDirectoryHas(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		files  map[string]string
-		folder string // instead of a file
-		task   string // what the status of a task says
-		us     string // what those learn who run the operator
+		folder string // name of a folder in place of a file
+		task   string // part of the error in a task's status
+		us     string // end of the description in the operator's log
 	}{
 		{"none", nil, "", ErrNoOwnCredentials.Error(), "has no files"},
 		{"other spellings", map[string]string{"SecretId": "AKID", "SecretKey": "hidden"}, "", "has no key secretId, or it is empty", "has SecretId, SecretKey"},
@@ -140,7 +140,8 @@ func TestTasksAreNotToldWhatTheOperatorsDirectoryHas(t *testing.T) {
 	}
 }
 
-// As the kubelet replaces a mounted Secret: a new folder, the link, then the old folder.
+// The test changes the directory as the kubelet does: it creates the new folder, replaces
+// the link, and then removes the old folder.
 func TestTheFilesOfAMountedSecretAreReadFromOneVersion(t *testing.T) {
 	dir := t.TempDir()
 	must := func(err error) {
@@ -174,7 +175,7 @@ func TestTheFilesOfAMountedSecretAreReadFromOneVersion(t *testing.T) {
 	for {
 		got, err := own()
 		switch {
-		case err != nil && !strings.Contains(err.Error(), "cannot be read"): // it changes all the time
+		case err != nil && !strings.Contains(err.Error(), "cannot be read"): // the version changed in every try
 			t.Fatal(err)
 		case err == nil && (got.SecretID != got.SecretKey || got.SecretID != got.Token):
 			t.Fatalf("SecretId of version %s, SecretKey of version %s, token of version %s", got.SecretID, got.SecretKey, got.Token)
@@ -193,12 +194,12 @@ func TestTheFilesOfAMountedSecretAreReadFromOneVersion(t *testing.T) {
 	}
 }
 
-// secrets is an API server with a Secret of any name.
+// secrets is an API server that has a Secret of every name.
 type secrets struct {
 	client.Reader
 	data         map[string][]byte
-	wait         chan struct{} // what reads wait for, if set
-	now, highest atomic.Int64  // reads at a time
+	wait         chan struct{} // if set, reads wait until it is closed
+	now, highest atomic.Int64  // current and highest number of concurrent reads
 }
 
 func (s *secrets) Get(_ context.Context, key client.ObjectKey, obj client.Object, _ ...client.GetOption) error {
@@ -283,10 +284,10 @@ func TestASecretThatHoldsNoKeyIsRefusedAndNotKept(t *testing.T) {
 	}
 }
 
-// hexDump is a line of what client-go logs of a body that is not text.
+// hexDump matches a line of the dump that client-go logs for a binary body.
 var hexDump = regexp.MustCompile(`[0-9a-f]{8}  ((?:[0-9a-f]{2} {1,2})+)`)
 
-// decodeDumps adds to what was logged all that dumps in it hold.
+// decodeDumps returns the log, followed by the decoded content of all dumps in it.
 func decodeDumps(logged string) string {
 	var decoded strings.Builder
 	for _, line := range hexDump.FindAllStringSubmatch(logged, -1) {

@@ -1,9 +1,13 @@
 // Package credentials reads the keys that sign calls to EdgeOne.
 //
-// A Reader gets the keys of an account from its Secret (reader.go). It reads Secrets when
-// they are needed and keeps them for a while; it does not watch them. The operator's own
-// keys come from a mounted Secret or from the environment (own.go).
+// A Reader reads the keys of an account from its Secret (reader.go). It reads a Secret
+// when a call needs it, and caches the keys for a limited time. It does not watch
+// Secrets. The operator's own keys come from a mounted Secret or from the environment
+// (own.go), or they are the keys of a role (role.go). The keys of an EdgeOneAccount come
+// from a Secret in the operator's namespace, or from a provider of the keys of its role
+// (accounts.go). Nothing falls back to other keys.
 //
-// The package knows nothing of queues, calls or statuses. The text of each of its errors is
-// fit for a status: it names the Secret and the missing key, and no value.
+// The package does not know the queue, calls or statuses. The texts of its errors may
+// appear in a status: they name the step that failed and what to check, but contain no
+// values (explain.go).
 package credentials

@@ -9,7 +9,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// FuzzCredentials reads keys from a Secret and from the files of one.
+// FuzzCredentials reads the same keys from a Secret and from files.
 func FuzzCredentials(f *testing.F) {
 	for _, keys := range [][3]string{
 		{"AKIDexample", "keyofexample", ""}, {"AKIDexample\n", " keyofexample\r\n", "\ttoken\v"}, {"", "", ""}, {" ", "keyofexample", ""},

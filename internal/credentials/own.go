@@ -15,16 +15,19 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// keyNames are the names of what makes up credentials, in a Secret and in a directory.
+// keyNames are the names of the parts of credentials, in a Secret and in a directory.
 var keyNames = []string{"secretId", "secretKey", "token"}
 
-// OwnCredentials reads the operator's own credentials: from the files secretId,
-// secretKey and token in dir, or from the environment if dir has no files. Files are
-// read at each use, as a mounted Secret changes under a running process. The text of an
-// error is fit for the status of any tenant's task: it says nothing of what the
-// directory has. OwnFiles does, for those who run the operator.
+// OwnCredentials returns a function that reads the operator's own credentials: from the
+// files secretId, secretKey and token in dir, or from the environment if dir has no
+// files. It reads the files at each use, because a mounted Secret can change while the
+// process runs.
+//
+// The text of an error may appear in the status of any tenant's task, so it does not
+// describe the content of the directory. The log does, for the operator's administrators:
+// see OwnFiles.
 func OwnCredentials(dir string) func() (teo.Credentials, error) {
-	var logged atomic.Value // the text of the error that was logged last
+	var logged atomic.Value // the text of the last error; each change is logged once
 	return func() (teo.Credentials, error) {
 		files, err := readOwnFiles(dir)
 		if err == nil && len(files) == 0 {
@@ -32,7 +35,7 @@ func OwnCredentials(dir string) func() (teo.Credentials, error) {
 		}
 		var creds teo.Credentials
 		if err != nil {
-			err = fmt.Errorf("%w: the files of the operator's own credentials cannot be read; the operator's log says why", ErrMissing)
+			err = &missingError{"the files of the operator's own credentials cannot be read", "the operator's log says why"}
 		} else {
 			creds, err = parseCredentials("the directory of the operator's own credentials", files, "")
 		}
@@ -43,8 +46,8 @@ func OwnCredentials(dir string) func() (teo.Credentials, error) {
 	}
 }
 
-// OwnFiles describes what the directory of the operator's own credentials has, without
-// the contents.
+// OwnFiles lists the names of the files in the directory of the operator's own
+// credentials, or says why it cannot. It does not include the content of the files.
 func OwnFiles(dir string) string {
 	files, err := readOwnFiles(dir)
 	switch {
@@ -56,9 +59,14 @@ func OwnFiles(dir string) string {
 	return dir + " has " + strings.Join(slices.Sorted(maps.Keys(files)), ", ")
 }
 
+// environmentCredentials reads the credentials from environment variables. It returns
+// ErrNoOwnCredentials if TENCENTCLOUD_SECRET_ID is not set.
 func environmentCredentials() (teo.Credentials, error) {
 	if os.Getenv("TENCENTCLOUD_SECRET_ID") == "" {
 		return teo.Credentials{}, ErrNoOwnCredentials
+	}
+	if os.Getenv("TENCENTCLOUD_SECRET_KEY") == "" {
+		return teo.Credentials{}, fmt.Errorf("%w: TENCENTCLOUD_SECRET_ID is set in the operator's environment, but TENCENTCLOUD_SECRET_KEY is not", ErrMissing)
 	}
 	return parseCredentials("the operator's environment", map[string][]byte{
 		"secretId":  []byte(os.Getenv("TENCENTCLOUD_SECRET_ID")),
@@ -67,13 +75,14 @@ func environmentCredentials() (teo.Credentials, error) {
 	}, "")
 }
 
-// readOwnFiles returns dir's files, by name, of those that are no part of credentials
-// only the names. There are none if dir is empty text.
+// readOwnFiles returns the files in dir by name. It reads the content only of the files in
+// keyNames. If dir is "", there are no files.
 //
-// The link ..data of a mounted Secret names the folder of its version; the kubelet
-// replaces the link, and then removes the folder. All files are read from one version:
-// a new SecretId with the old key would be refused, and EdgeOne's answer would end what
-// another look would not.
+// In a mounted Secret, the link ..data names the folder of the current version. The
+// kubelet replaces the link, and then removes the old folder. readOwnFiles reads all
+// files from one version, and tries again if the version changes meanwhile. Otherwise, a
+// call could be signed with a new SecretId and the old key. EdgeOne would refuse the
+// call, and the account would be backed off although a second read would have succeeded.
 func readOwnFiles(dir string) (files map[string][]byte, err error) {
 	if dir == "" {
 		return nil, nil
@@ -89,6 +98,7 @@ func readOwnFiles(dir string) (files map[string][]byte, err error) {
 	return nil, fmt.Errorf("%s changes all the time", dir)
 }
 
+// readFiles reads a folder as readOwnFiles does. It skips hidden files.
 func readFiles(dir string) (map[string][]byte, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -110,7 +120,8 @@ func readFiles(dir string) (map[string][]byte, error) {
 	return files, nil
 }
 
-// readBounded reads a file, of one that is too long for a key only so much that it shows.
+// readBounded reads at most maxKeyBytes+1 bytes of a file. One byte more than the limit
+// shows parseCredentials that the file is too long for a key.
 func readBounded(name string) ([]byte, error) {
 	file, err := os.Open(name)
 	if err != nil {
@@ -120,8 +131,8 @@ func readBounded(name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(file, maxKeyBytes+1))
 }
 
-// parseCredentials makes credentials of the values of keyNames. The hint is added where one of
-// them is missing.
+// parseCredentials returns the credentials in values, by the names in keyNames. source
+// starts the text of each error. hint ends the text if a value is missing.
 func parseCredentials(source string, values map[string][]byte, hint string) (teo.Credentials, error) {
 	var creds teo.Credentials
 	for i, field := range []*string{&creds.SecretID, &creds.SecretKey, &creds.Token} {
@@ -129,14 +140,14 @@ func parseCredentials(source string, values map[string][]byte, hint string) (teo
 		if len(value) > maxKeyBytes {
 			return teo.Credentials{}, fmt.Errorf("%w: %s: %s is longer than any key of EdgeOne", ErrMissing, source, keyNames[i])
 		}
-		*field = strings.TrimSpace(string(value)) // files and kubectl like to add a line break
+		*field = strings.TrimSpace(string(value)) // files often end with a line break
 	}
 	for i, value := range []string{creds.SecretID, creds.SecretKey} {
 		if value == "" {
-			return teo.Credentials{}, fmt.Errorf("%w: %s has no key %s, or it is empty%s", ErrMissing, source, keyNames[i], hint)
+			return teo.Credentials{}, &missingError{fmt.Sprintf("%s has no key %s, or it is empty", source, keyNames[i]), strings.TrimPrefix(hint, "; ")}
 		}
 	}
-	if err := creds.Validate(); err != nil { // before they are kept
+	if err := creds.Validate(); err != nil { // invalid credentials are not cached
 		return teo.Credentials{}, err
 	}
 	return creds, nil

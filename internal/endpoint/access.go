@@ -20,36 +20,39 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 )
 
-// The bounds of what readers cost the API server. docs/security.md has them.
+// The bounds on the requests that clients cause at the API server. docs/security.md
+// documents them.
 const (
-	// reviewTimeout bounds both questions about a reader together.
+	// reviewTimeout bounds the TokenReview and the SubjectAccessReview of a client
+	// together.
 	reviewTimeout = 10 * time.Second
-	// allowedFor and refusedFor are how long an answer about a token is kept.
+	// allowedFor and refusedFor are how long the verdict on a token is cached.
 	allowedFor, refusedFor = time.Minute, 10 * time.Second
-	// maxVerdicts is how many answers are kept, and maxAddresses of how many addresses it
-	// is known how often they asked; the oldest are dropped.
+	// maxVerdicts is how many verdicts are cached. maxAddresses is how many addresses
+	// have a rate limiter of their own. The least recently used are dropped.
 	maxVerdicts, maxAddresses = 1024, 1024
-	// How many tokens a second the API server is asked about, and how many at once after
-	// a pause: for all addresses, and for one, so that one cannot use up what the others
-	// need.
+	// How many tokens per second are reviewed, and how many at once after a pause. The
+	// first pair is for all addresses together. The second pair is for each address, so
+	// that one address cannot use up the reviews of the others.
 	reviewsPerSecond, reviewBurst               = 10, 20
 	addressReviewsPerSecond, addressReviewBurst = 1, 5
 )
 
-// access decides who may read the metrics. The API server decides, in fact: a TokenReview
-// says who the bearer of a token is, and a SubjectAccessReview whether they may get
-// /metrics. A request without a token costs the API server nothing.
+// access decides who may read the metrics. It delegates the decision to the API server: a
+// TokenReview authenticates the bearer of a token, and a SubjectAccessReview says whether
+// they may get /metrics. A request without a token causes no request to the API server.
 type access struct {
 	apiServer kubernetes.Interface
 	log       logr.Logger
 
 	verdicts  *cache.LRUExpireCache // verdict, by the SHA-256 of the token
-	reviews   *rate.Limiter
-	mu        sync.Mutex            // for what follows
+	reviews   *rate.Limiter         // for all addresses together
+	mu        sync.Mutex            // guards addresses
 	addresses *cache.LRUExpireCache // *rate.Limiter, by IP address
 }
 
-// verdict is an answer to a request: 200 for a reader, or else the status and text.
+// verdict is the response to a request: status 200 if the client may read the metrics, or
+// else the status and text of the refusal.
 type verdict struct {
 	status int
 	text   string
@@ -65,7 +68,7 @@ func newAccess(apiServer kubernetes.Interface) *access {
 	}
 }
 
-// guard lets only readers through.
+// guard returns a handler that passes only permitted requests to next.
 func (a *access) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if v := a.judge(r); v.status != http.StatusOK {
@@ -77,7 +80,8 @@ func (a *access) guard(next http.Handler) http.Handler {
 	})
 }
 
-// judge asks the API server only about a token that it has not been asked about lately.
+// judge returns the verdict on a request. It asks the API server only about tokens
+// without a cached verdict. It does not cache failures of the API server.
 func (a *access) judge(r *http.Request) verdict {
 	if r.Method != http.MethodGet {
 		return verdict{http.StatusMethodNotAllowed, "Method not allowed"}
@@ -108,7 +112,8 @@ func (a *access) judge(r *http.Request) verdict {
 	return v
 }
 
-// bearerToken is what the API server would take for the token of the request.
+// bearerToken returns the token of the request, by the same rules as the API server, or
+// "".
 func bearerToken(r *http.Request) string {
 	scheme, credentials, _ := strings.Cut(strings.TrimSpace(r.Header.Get("Authorization")), " ")
 	if !strings.EqualFold(scheme, "bearer") {
@@ -118,7 +123,7 @@ func bearerToken(r *http.Request) string {
 	return token
 }
 
-// mayAsk counts a question to the API server against the limits.
+// mayAsk counts a review against both rate limits, and says whether they allow it.
 func (a *access) mayAsk(remote string) bool {
 	address, _, err := net.SplitHostPort(remote)
 	if err != nil {
@@ -127,6 +132,7 @@ func (a *access) mayAsk(remote string) bool {
 	return a.limiterOf(address).Allow() && a.reviews.Allow()
 }
 
+// limiterOf returns the rate limiter of an address.
 func (a *access) limiterOf(address string) *rate.Limiter {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -138,9 +144,10 @@ func (a *access) limiterOf(address string) *rate.Limiter {
 	return limiter
 }
 
-// review asks the API server. Its errors are of the questions, not of the token.
+// review asks the API server about a token. An error means that the API server did not
+// answer; it says nothing about the token.
 func (a *access) review(ctx context.Context, token string) (verdict, error) {
-	ctx = logr.NewContext(ctx, logr.Discard()) // or client-go logs the token at level 8
+	ctx = logr.NewContext(ctx, logr.Discard()) // otherwise client-go logs the token at level 8
 	who, err := a.apiServer.AuthenticationV1().TokenReviews().Create(ctx,
 		&authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}, metav1.CreateOptions{})
 	if err != nil {

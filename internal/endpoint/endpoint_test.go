@@ -30,8 +30,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 )
 
-// apiServer answers reviews: the tokens reader and other belong to users, of whom only
-// reader may get /metrics.
+// apiServer answers reviews. The tokens "reader" and "other" belong to users; only the
+// user reader may get /metrics.
 type apiServer struct {
 	tokenReviews, accessReviews atomic.Int64
 	down                        atomic.Bool
@@ -107,7 +107,7 @@ func startMetrics(t *testing.T) (string, *apiServer) {
 	return start(t, server, err), reviews
 }
 
-// client connects from an address of this machine.
+// client returns a client that connects from an address of this machine.
 func client(t *testing.T, from string) *http.Client {
 	transport := &http.Transport{
 		DialContext:     (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).DialContext,
@@ -146,7 +146,7 @@ func TestMetricsAreForReadersOnly(t *testing.T) {
 		want                        int
 	}{
 		{"a reader", http.MethodGet, "Bearer reader", http.StatusOK},
-		{"a reader in other letters", http.MethodGet, "bearer  reader", http.StatusUnauthorized}, // two spaces, as for the API server
+		{"a reader in other letters", http.MethodGet, "bearer  reader", http.StatusUnauthorized}, // two spaces, so the token is empty, as for the API server
 		{"a scheme in lower case", http.MethodGet, "bearer reader", http.StatusOK},
 		{"a user who may not", http.MethodGet, "Bearer other", http.StatusForbidden},
 		{"a token of nobody", http.MethodGet, "Bearer forged", http.StatusUnauthorized},
@@ -297,7 +297,7 @@ func TestProbesHaveTheUsualPaths(t *testing.T) {
 	}
 }
 
-// heap is how much memory is in use that is reachable.
+// heap returns the size of the reachable heap, in bytes.
 func heap() uint64 {
 	runtime.GC()
 	var stats runtime.MemStats
@@ -343,7 +343,7 @@ func TestConnectionsThatSendNothingKeepNoProbeOut(t *testing.T) {
 		open[i] = conn
 	}
 	c := client(t, "127.0.0.1")
-	c.Timeout = time.Second // as the kubelet's
+	c.Timeout = time.Second // like the kubelet's
 	resp, err := c.Get("http://" + address + "/healthz")
 	if err != nil {
 		t.Fatal(err)
@@ -360,7 +360,7 @@ func TestConnectionsThatSendNothingKeepNoProbeOut(t *testing.T) {
 func TestAClientThatKeepsAConnectionOpenDoesNotKeepTheServerFromStopping(t *testing.T) {
 	var conn net.Conn
 	t.Cleanup(func() { _ = conn.Close() })
-	address := startProbes(t, healthz.Ping) // the end of the test stops it first, and waits
+	address := startProbes(t, healthz.Ping) // cleanups run in reverse order, so the server stops before conn is closed
 	var err error
 	if conn, err = net.Dial("tcp", address); err != nil {
 		t.Fatal(err)

@@ -19,16 +19,17 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 )
 
-// metricsPath is what a reader needs the permission to get.
+// metricsPath is the path of the metrics. A client needs RBAC permission to get this
+// non-resource URL.
 const metricsPath = "/metrics"
 
-// maxScrapes is how many scrapes are answered at a time; one more gets 503.
+// maxScrapes is how many scrapes are served at a time. Any further scrape gets 503.
 const maxScrapes = 4
 
-// NewMetrics returns a server of what gatherer has, at /metrics. It listens already. It
-// asks the API server who a reader is and whether the reader may get the path, and
-// serves over TLS with a certificate that it signs itself. If apiServer is nil it serves
-// everybody, without TLS.
+// NewMetrics returns a server that serves the metrics of gatherer at /metrics. Its
+// listener is open already. It serves over TLS with a self-signed certificate, and only
+// to clients that the API server authenticates and authorizes. If apiServer is nil, it
+// serves all clients, without TLS.
 func NewMetrics(address string, gatherer prometheus.Gatherer, apiServer kubernetes.Interface) (*manager.Server, error) {
 	handler := promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{
 		ErrorHandling:       promhttp.HTTPErrorOnError,
@@ -48,8 +49,9 @@ func NewMetrics(address string, gatherer prometheus.Gatherer, apiServer kubernet
 	return newServer("metrics", address, secure, mux)
 }
 
-// newCertificate signs itself, so that it serves to encrypt the connection only. Its kind
-// of key makes a handshake, which strangers may ask for, cost little.
+// newCertificate returns a self-signed certificate. It only encrypts the connection and
+// does not identify the server. An ECDSA key keeps a TLS handshake cheap, because any
+// client can start one.
 func newCertificate() (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -57,7 +59,7 @@ func newCertificate() (tls.Certificate, error) {
 	}
 	now := time.Now()
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(now.UnixNano()), // browsers refuse two of one issuer with the same
+		SerialNumber: big.NewInt(now.UnixNano()), // browsers refuse two certificates of one issuer with the same number
 		Subject:      pkix.Name{CommonName: "teo-prefetch-operator"},
 		DNSNames:     []string{"localhost"},
 		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},

@@ -7,8 +7,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 )
 
-// NewProbes returns a server of /healthz, which succeeds while the process serves, and
-// of /readyz, which succeeds when every check does. It listens already.
+// NewProbes returns a server of the health probes. /healthz succeeds while the process
+// serves, and /readyz succeeds while all checks do. Its listener is open already.
 func NewProbes(address string, ready map[string]healthz.Checker) (*manager.Server, error) {
 	mux := http.NewServeMux()
 	for path, checks := range map[string]map[string]healthz.Checker{
@@ -17,7 +17,7 @@ func NewProbes(address string, ready map[string]healthz.Checker) (*manager.Serve
 	} {
 		handler := http.StripPrefix(path, &healthz.Handler{Checks: checks})
 		mux.Handle(path, handler)
-		mux.Handle(path+"/", handler) // a check alone
+		mux.Handle(path+"/", handler) // the path of a single check, such as /readyz/tasks
 	}
 	return newServer("health probes", address, nil, mux)
 }

@@ -1,6 +1,10 @@
-// Package endpoint serves the manager's metrics and health probes. Whoever can
-// connect can send anything, so everything that a request makes the manager hold is
-// bounded: connections, header bytes, time, and requests to the API server.
+// Package endpoint serves the manager's metrics and health probes. Any client that can
+// connect can send anything. Everything that a request makes the manager hold is
+// therefore bounded: connections, header bytes, time, and requests to the API server.
+//
+//   - server.go: a server with these bounds.
+//   - metrics.go: the server of the metrics; access.go decides who may read them.
+//   - probes.go: the server of the health probes.
 package endpoint
 
 import (
@@ -19,27 +23,29 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 )
 
-// The bounds of a server. docs/security.md has them.
+// The bounds of a server. docs/security.md documents them.
 const (
-	// maxConnections is how many connections are open at a time.
+	// maxConnections is how many connections can be open at a time.
 	maxConnections = 64
 	// maxHeaderBytes bounds the request line and the headers; net/http reads 4 KiB more.
 	maxHeaderBytes = 8 << 10
-	// readTimeout bounds the TLS handshake, and reading the headers and the body of a request.
+	// readTimeout bounds the TLS handshake, and the reading of the headers and the body
+	// of a request.
 	readTimeout = 5 * time.Second
-	// writeTimeout bounds a request from its headers to the last byte of the response.
-	// It leaves time for the API server to say who asks (reviewTimeout).
+	// writeTimeout bounds a request from its headers to the last byte of the response. It
+	// includes the time that the API server needs to authenticate the client
+	// (reviewTimeout).
 	writeTimeout = 30 * time.Second
-	// idleTimeout is how long a connection is kept for the next request. It spans the
-	// usual scrape intervals, so that a scraper connects once.
+	// idleTimeout is how long an idle connection is kept. It is longer than the usual
+	// scrape intervals, so a scraper connects only once.
 	idleTimeout = 90 * time.Second
-	// shutdownTimeout is short: nobody who keeps a connection open may delay the release
-	// of the lease, which follows.
+	// shutdownTimeout is short, because the lease is released after the servers stop. A
+	// client that keeps a connection open must not delay that.
 	shutdownTimeout = time.Second
 )
 
-// newServer returns a server that listens on the address already, so that an address
-// in use is an error at startup. It speaks HTTP/1.1, over TLS if secure is not nil.
+// newServer returns a server whose listener is open already, so an address in use is an
+// error at startup. It speaks HTTP/1.1, over TLS if secure is not nil.
 func newServer(name, address string, secure *tls.Config, handler http.Handler) (*manager.Server, error) {
 	bound, err := net.Listen("tcp", address)
 	if err != nil {
@@ -49,7 +55,7 @@ func newServer(name, address string, secure *tls.Config, handler http.Handler) (
 	if secure != nil {
 		listener = tls.NewListener(listener, secure)
 	}
-	// HTTP/2 would multiply what a connection can ask for at a time.
+	// HTTP/2 would allow more concurrent requests on each connection.
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &manager.Server{
@@ -69,10 +75,11 @@ func newServer(name, address string, secure *tls.Config, handler http.Handler) (
 	}, nil
 }
 
-// errorLog takes what net/http complains about. All of it but a panic is about clients,
-// any of which can make it complain as often as it likes.
+// errorLog logs the messages of net/http. Apart from panics, they are about clients, and
+// any client can cause any number of them. They are therefore logged at level 1.
 type errorLog struct{ logr.Logger }
 
+// Write implements io.Writer.
 func (l errorLog) Write(line []byte) (int, error) {
 	text := string(bytes.TrimSpace(line))
 	if bytes.Contains(line, []byte("panic serving")) {
@@ -83,9 +90,9 @@ func (l errorLog) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// boundedListener keeps at most maxConnections open. One more closes the oldest. If it
-// had to wait instead, whoever opens connections and sends nothing would keep the
-// kubelet's probes out, and the kubelet would restart the pod.
+// boundedListener keeps at most maxConnections open: a further connection closes the
+// oldest one. If new connections waited instead, a client that opens connections and
+// sends nothing could block the kubelet's probes, and the kubelet would restart the pod.
 type boundedListener struct {
 	net.Listener
 
@@ -93,7 +100,7 @@ type boundedListener struct {
 	open []*boundedConn // oldest first
 }
 
-// Accept waits for the next connection and makes room for it.
+// Accept waits for the next connection, and closes the oldest one if there are too many.
 func (l *boundedListener) Accept() (net.Conn, error) {
 	accepted, err := l.Listener.Accept()
 	if err != nil {
@@ -108,7 +115,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 	}
 	l.mu.Unlock()
 	if oldest != nil {
-		_ = oldest.Close() // it forgets itself
+		_ = oldest.Close() // Close also removes it from l.open
 	}
 	return conn, nil
 }
@@ -119,12 +126,13 @@ type boundedConn struct {
 	listener *boundedListener
 }
 
-// Close closes the connection and forgets it.
+// Close closes the connection and removes it from the listener's count.
 func (c *boundedConn) Close() error {
 	c.listener.forget(c)
 	return c.Conn.Close()
 }
 
+// forget removes a connection from the open ones, if it is still there.
 func (l *boundedListener) forget(conn *boundedConn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

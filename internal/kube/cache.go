@@ -26,21 +26,29 @@ import (
 type JobRecorder interface {
 	// ObserveTask remembers the jobs of a task.
 	ObserveTask(task *v1alpha1.PrefetchTask)
-	// MayStillBeSeen says whether outcomes of a task that ended unseen may still be read.
+	// MayStillBeSeen reports whether the run ended with unread outcomes that the operator
+	// may still read.
 	MayStillBeSeen(task *v1alpha1.PrefetchTask) bool
 }
 
-// CacheOptions returns the options of the manager's cache. It keeps what is still needed of
-// the tasks in these namespaces, or in all namespaces if there are none. Do not read tasks
-// from it: of a finished task it has only a FinishedTask.
+// CacheOptions returns the options of the manager's cache. The cache covers the given
+// namespaces, or all namespaces if none are given. It keeps only the parts of a task that
+// the operator still needs.
+//
+// Do not read tasks from this cache: it keeps only a finishedTask of each finished task.
+// Read them from the TaskStore.
 func CacheOptions(jobs JobRecorder, namespaces ...string) cache.Options {
 	transform := func(obj any) (any, error) {
 		if task, ok := obj.(*v1alpha1.PrefetchTask); ok {
+			NormalizeTask(task)
 			jobs.ObserveTask(task)
 			if jobs.MayStillBeSeen(task) {
 				return pruneTask(task), nil
 			}
 			return PruneFinishedTask(task), nil
+		}
+		if metadata, ok := obj.(*metav1.PartialObjectMetadata); ok { // a namespace: only its labels count
+			metadata.Annotations, metadata.OwnerReferences, metadata.Finalizers = nil, nil, nil
 		}
 		return stripManagedFields(obj)
 	}
@@ -62,8 +70,9 @@ func CacheOptions(jobs JobRecorder, namespaces ...string) cache.Options {
 	return options
 }
 
-// TasksSynced is ready once the tasks have been read from the API server. A manager that may not
-// read them, or finds no CRD, would otherwise look healthy, and a rollout should stop there.
+// TasksSynced returns a readiness check that passes once the cache has read the tasks from
+// the API server. It stops a rollout if the manager has no permission to read tasks, or if
+// the CRD is missing. Without this check, such a manager would look healthy.
 func TasksSynced(tasks cache.Cache) healthz.Checker {
 	return func(req *http.Request) error {
 		informer, err := tasks.GetInformer(req.Context(), &v1alpha1.PrefetchTask{}, cache.BlockUntilSynced(false))
@@ -74,34 +83,38 @@ func TasksSynced(tasks cache.Cache) healthz.Checker {
 	}
 }
 
+// stripManagedFields is the transform for objects other than tasks.
 var stripManagedFields toolscache.TransformFunc = cache.TransformStripManagedFields()
 
-// pagedLister lists tasks page by page, and drops at once what the cache does not keep. All of a
-// hundred thousand tasks would for a moment take several times the memory of the cache. A
-// streamed list would take twice the CPU: each event is parsed as an event, and then as a task.
+// pagedLister lists tasks page by page, and prunes each page before it reads the next
+// one. A single list of a hundred thousand tasks would briefly need several times the
+// memory of the cache. A streamed list would need twice the CPU, because the client
+// parses each event twice: as an event, and then as a task.
 type pagedLister struct {
 	toolscache.ListerWatcherWithContext
 	transform toolscache.TransformFunc
 }
 
-// pageSize is the number of tasks in a page. If they are large, it has fewer; see NewReadAhead.
+// pageSize is the number of tasks per page. Pages of large tasks have fewer; see
+// NewReadAhead.
 const pageSize = 1000
 
-// IsWatchListSemanticsUnSupported tells the informer to list.
+// IsWatchListSemanticsUnSupported makes the informer list tasks instead of streaming them.
 func (pagedLister) IsWatchListSemanticsUnSupported() bool { return true }
 
-// List lists without a context.
+// List calls ListWithContext with a background context.
 func (p pagedLister) List(options metav1.ListOptions) (runtime.Object, error) {
 	return p.ListWithContext(context.Background(), options)
 }
 
-// Watch watches without a context.
+// Watch calls WatchWithContext with a background context.
 func (p pagedLister) Watch(options metav1.ListOptions) (watch.Interface, error) {
 	return p.WatchWithContext(context.Background(), options)
 }
 
-// ListWithContext returns all tasks as the cache keeps them, and as they are now:
-// for any resourceVersion the API server would give them in one page.
+// ListWithContext returns all tasks in the form that the cache keeps. It ignores the
+// requested resourceVersion and always lists the latest version: with a resourceVersion,
+// the API server would return all tasks in one page.
 func (p pagedLister) ListWithContext(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 	options.ResourceVersion, options.ResourceVersionMatch, options.Limit = "", "", pageSize
 	all := &metav1.List{}
@@ -114,7 +127,7 @@ func (p pagedLister) ListWithContext(ctx context.Context, options metav1.ListOpt
 		if !ok {
 			return nil, fmt.Errorf("a list of tasks is a %T", page)
 		}
-		for _, task := range tasks.Items { // a copy of each, which the others can be freed without
+		for _, task := range tasks.Items { // task is a copy, so the page can be freed
 			kept, err := p.transform(&task)
 			if err != nil {
 				return nil, err
@@ -128,24 +141,29 @@ func (p pagedLister) ListWithContext(ctx context.Context, options metav1.ListOpt
 	}
 }
 
-// maxAnnotation is the length, in bytes, up to which an annotation is kept. The operator
-// reads shorter ones only; of a longer request for a retry it keeps the hash.
+// maxAnnotation is the length, in bytes, of the longest annotation value that the cache
+// keeps. The operator reads only shorter values. A longer value of the retry annotation is
+// replaced by its hash.
 const maxAnnotation = 1024
 
-// pruneTask drops only what the operator does not read now.
+// pruneTask drops the metadata that the operator never reads, and a target list that is
+// too long for the cache.
 func pruneTask(task *v1alpha1.PrefetchTask) client.Object {
-	PruneMetadata(task)
+	NormalizeTask(task)
 	if taskstate.HasLongList(task) {
 		return taskstate.ElideTargets(task)
 	}
 	return task
 }
 
-// PruneMetadata drops what the operator never reads.
-func PruneMetadata(task *v1alpha1.PrefetchTask) {
+// NormalizeTask upgrades a status that a former version of the operator wrote, and drops
+// the metadata that the operator never reads. It changes the task. Call it for each task
+// that comes from the API server before anything else reads the task.
+func NormalizeTask(task *v1alpha1.PrefetchTask) {
+	taskstate.UpgradeStatus(&task.Status)
 	task.ManagedFields, task.OwnerReferences, task.Finalizers = nil, nil, nil
 	if len(task.Annotations[v1alpha1.RetryAnnotation]) > maxAnnotation {
-		task.Annotations[v1alpha1.RetryAnnotation] = taskstate.RequestedRetry(task) // which stays the same
+		task.Annotations[v1alpha1.RetryAnnotation] = taskstate.RequestedRetry(task) // the hash of a hash is the same
 	}
 	maps.DeleteFunc(task.Annotations, func(name, value string) bool {
 		return name == corev1.LastAppliedConfigAnnotation || len(value) > maxAnnotation

@@ -11,16 +11,17 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 )
 
-// DelayedQueue makes keys of a controller due. It remembers those that become due before
-// the controller has its queue.
+// DelayedQueue adds keys to the queue of a controller after a delay. It remembers keys
+// that are added before the controller has its queue. A process without the lease has no
+// queue yet, because its controllers have not started.
 type DelayedQueue[key comparable] struct {
 	mu    sync.Mutex
-	queue workqueue.TypedRateLimitingInterface[key]
-	early map[key]time.Time
+	queue workqueue.TypedRateLimitingInterface[key] // nil until UseQueue
+	early map[key]time.Time                         // keys added before UseQueue, and when they are due
 }
 
-// EnqueueAfter makes a key due after a while. Its priority is that of all others, whatever
-// made it due.
+// EnqueueAfter adds a key to the queue after a delay. If the key is added more than once,
+// the earliest time counts. All keys have the same priority, whatever their cause.
 func (w *DelayedQueue[key]) EnqueueAfter(k key, after time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -37,6 +38,8 @@ func (w *DelayedQueue[key]) EnqueueAfter(k key, after time.Duration) {
 	w.addAfter(k, after)
 }
 
+// addAfter adds a key to the controller's queue. In a priority queue, it gives all keys
+// priority 0. The caller holds the lock.
 func (w *DelayedQueue[key]) addAfter(k key, after time.Duration) {
 	if queue, ok := w.queue.(priorityqueue.PriorityQueue[key]); ok {
 		queue.AddWithOpts(priorityqueue.AddOpts{After: after, Priority: ptr.To(0)}, k)
@@ -45,7 +48,7 @@ func (w *DelayedQueue[key]) addAfter(k key, after time.Duration) {
 	w.queue.AddAfter(k, after)
 }
 
-// UseQueue gives the DelayedQueue the controller's queue.
+// UseQueue sets the controller's queue, and adds the keys remembered so far to it.
 func (w *DelayedQueue[key]) UseQueue(queue workqueue.TypedRateLimitingInterface[key]) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -56,25 +59,26 @@ func (w *DelayedQueue[key]) UseQueue(queue workqueue.TypedRateLimitingInterface[
 	w.early = nil
 }
 
-// delayedQueueSource is the source of a controller's keys.
+// delayedQueueSource is a source of a controller whose keys come from a DelayedQueue.
 type delayedQueueSource[key comparable] struct {
 	*DelayedQueue[key]
 	tasks *TaskEvents
 }
 
-// NewDelayedQueueSource returns the source of a controller's keys. The controller starts once
-// all tasks that were there at the start have been seen.
+// NewDelayedQueueSource returns a source that gives the controller's queue to a
+// DelayedQueue. The controller starts after tasks has handled all tasks that existed at
+// the start.
 func NewDelayedQueueSource[key comparable](queue *DelayedQueue[key], tasks *TaskEvents) source.TypedSyncingSource[key] {
 	return delayedQueueSource[key]{queue, tasks}
 }
 
-// Start gives the delayed queue the controller's queue.
+// Start sets the controller's queue in the DelayedQueue.
 func (s delayedQueueSource[key]) Start(_ context.Context, queue workqueue.TypedRateLimitingInterface[key]) error {
 	s.UseQueue(queue)
 	return nil
 }
 
-// WaitForSync waits until all tasks have been seen.
+// WaitForSync waits until all tasks that existed at the start have been handled.
 func (s delayedQueueSource[key]) WaitForSync(ctx context.Context) error {
 	return s.tasks.WaitForSync(ctx)
 }

@@ -1,21 +1,21 @@
-// Package kube is the API server's side of the operator: what it reads and keeps of tasks,
-// and how it writes statuses.
+// Package kube connects the operator to the Kubernetes API server. It reads and caches
+// tasks, and writes their statuses.
 //
-//   - cache.go: the options of the manager's cache, and what it drops of each task.
-//   - finished_task.go: what the cache keeps of a finished task.
-//   - readahead.go: the transport that reads the pages of a list ahead.
-//   - task_events.go: the only handler of the events of tasks.
-//   - task_store.go: which version of each task is the newest. No other place decides that.
-//   - status_writer.go: how a status is written, under the task's resourceVersion.
-//   - write_priority.go: claims and records go before reports.
-//   - refused_writes.go: statuses that the API server refuses.
-//   - events.go: Kubernetes Events about tasks, bounded by time.
-//   - rate.go: how often runs start, and how often a report is written.
-//   - delayed_queue.go: keys of a controller that become due later.
+//   - cache.go: the options of the manager's cache; the fields that the cache drops
+//   - finished_task.go: the short form of a finished task in the cache
+//   - readahead.go: the transport that prefetches the pages of a list
+//   - task_events.go: the only handler of watch events of tasks
+//   - task_store.go: the newest version of each task; no other code decides which it is
+//   - status_writer.go: status writes under the task's resourceVersion
+//   - write_priority.go: claims and records are written before reports
+//   - refused_writes.go: statuses that the API server refuses
+//   - events.go: Kubernetes Events about tasks, rate-limited
+//   - rate.go: the rates of new runs and of reports
+//   - delayed_queue.go: keys that a controller handles after a delay
 //
-// The package knows nothing of EdgeOne's calls, of queues or of quotas. Statuses change only
-// by transitions of internal/taskstate.
+// The package does not know EdgeOne's calls, the queue or quotas. It changes statuses only
+// through transitions of internal/taskstate.
 //
-// Lock order: a lock of a controller, then the TaskStore's, then those of the sources of
-// targets that the store asks. Subscribers of the store run without its lock.
+// Lock order: a lock of a controller, then the lock of the TaskStore, then the locks of
+// its target sources. The store calls its subscribers without its lock.
 package kube

@@ -13,17 +13,17 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// finishedTask is what the cache keeps of a finished task: its identity, its outcome and when
-// it expires. A cluster that keeps a hundred thousand of them does not pay for their URLs.
-// Nothing is ever written from it. A change of the spec, or a request for a retry, brings the
-// whole task again.
+// finishedTask is the form of a finished task in the cache: its identity, its outcome and
+// its expiry. So a cluster with a hundred thousand finished tasks needs no memory for
+// their URLs. The operator never writes a status from this form. If a user changes the
+// spec or asks for a retry, the watch delivers the whole task again.
 type finishedTask struct {
 	metav1.ObjectMeta
 	outcome string // the reason of the condition Ready
-	expires int64  // Unix time at which the task is to be deleted; 0 is never
+	expires int64  // Unix time in seconds of the task's expiry; 0 means never
 }
 
-// GetObjectKind returns no kind: the cache knows it.
+// GetObjectKind returns an empty kind. The cache knows the kind from its informer.
 func (*finishedTask) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
 
 // DeepCopyObject returns a copy.
@@ -33,10 +33,11 @@ func (f *finishedTask) DeepCopyObject() runtime.Object {
 	return &c
 }
 
-// PruneFinishedTask returns what the cache keeps of a task: a finishedTask if nothing is left
-// to do for it, else the task without what the operator never reads.
+// PruneFinishedTask returns the form of a task that the cache keeps: a finishedTask if the
+// task needs no further work, or else the result of pruneTask. The repeated strings of
+// finished tasks share memory.
 func PruneFinishedTask(task *v1alpha1.PrefetchTask) client.Object {
-	hasWork := task.Status.Submission != nil || taskstate.IsNewRun(task) || taskstate.IsRetryDue(task)
+	hasWork := task.Status.Submission != nil || taskstate.IsNewRun(task) || taskstate.IsRetryDue(task) || taskstate.HasOpenPurge(task)
 	if hasWork || !taskstate.IsRunOver(task) || task.Status.ObservedGeneration != task.Generation {
 		return pruneTask(task)
 	}
@@ -53,7 +54,8 @@ func PruneFinishedTask(task *v1alpha1.PrefetchTask) client.Object {
 	return kept
 }
 
-// ExpiryOf returns when a task in the cache is to be deleted, and whether it ever is.
+// ExpiryOf returns the time at which a cached task expires, and whether it expires at all.
+// Only finished tasks expire.
 func ExpiryOf(cached client.Object) (time.Time, bool) {
 	finished, ok := cached.(*finishedTask)
 	if !ok || finished.expires == 0 {
@@ -62,8 +64,8 @@ func ExpiryOf(cached client.Object) (time.Time, bool) {
 	return time.Unix(finished.expires, 0), true
 }
 
-// ReadyReasonOf returns the reason of the condition Ready of a task in the cache; Waiting if
-// its status does not speak of its spec yet, and "" of nil.
+// ReadyReasonOf returns the reason of the condition Ready of a cached task. It returns
+// Waiting if the status has not observed the task's generation yet, and "" for nil.
 func ReadyReasonOf(cached client.Object) string {
 	switch cached := cached.(type) {
 	case *v1alpha1.PrefetchTask:
@@ -77,8 +79,8 @@ func ReadyReasonOf(cached client.Object) string {
 	return ""
 }
 
-// CachedTask returns what the cache has of a task. Of a finished one that is a task with
-// nothing but its identity, for which taskstate.IsSlimmed holds.
+// CachedTask returns a cached object as a task. A finishedTask becomes a task that has
+// only its identity, and taskstate.IsSlimmed is true for it.
 func CachedTask(cached client.Object) *v1alpha1.PrefetchTask {
 	if task, ok := cached.(*v1alpha1.PrefetchTask); ok {
 		return task

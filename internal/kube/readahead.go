@@ -12,48 +12,56 @@ import (
 	"time"
 )
 
-// NewReadAhead wraps the transport to the API server: while the manager reads one page
-// of a list of tasks it asks for the next. Both take about as long for a page, and
-// would wait for each other otherwise, for half of the time that a start beside many
-// tasks takes. A page that was asked for in vain is dropped when a list begins again, or
-// after two minutes.
+// NewReadAhead wraps the transport to the API server. While the manager parses one page
+// of a list of tasks, the transport requests the next page. The manager and the API
+// server need about the same time for a page. Without read-ahead, they would wait for
+// each other, which doubles the startup time in a cluster with many tasks. An unused page
+// is dropped when a new list starts, or after two minutes.
 //
-// A page that is too large for the manager's memory is asked for again with fewer
-// tasks: that of a thousand tasks may have a megabyte or a gigabyte.
+// If a page is too large for the manager's memory, the transport requests it again with
+// fewer tasks. A page of a thousand tasks may have a megabyte or a gigabyte.
 func NewReadAhead(to http.RoundTripper) http.RoundTripper {
 	return &readAhead{to: to, next: map[string]*prefetchedPage{}}
 }
 
+// readAhead is the transport that NewReadAhead returns.
 type readAhead struct {
 	to   http.RoundTripper
-	mu   sync.Mutex
-	next map[string]*prefetchedPage // by path, the page after the one that was read last
+	mu   sync.Mutex                 // guards next
+	next map[string]*prefetchedPage // by path: the page after the last one that was read
 }
 
-// prefetchedPage is an answer that is under way or here.
+// prefetchedPage is a response that is being fetched or has arrived. Read response, body
+// and err only after here is closed.
 type prefetchedPage struct {
-	url      string // as it was or will be asked for
-	limit    int    // how many tasks it may have
-	here     chan struct{}
+	url      string        // URL of the manager's request for this page
+	limit    int           // maximum number of tasks in the page
+	here     chan struct{} // closed when the response has arrived or failed
 	response *http.Response
 	body     []byte
 	err      error
 }
 
-// maxPage is how many bytes a page may have that has more than one task. Parsed it takes
-// a few times as much, and the next one is read meanwhile.
+// maxPage is the maximum size, in bytes, of a page with more than one task. The parsed
+// page needs several times as much memory, and the transport reads the next page at the
+// same time.
 const maxPage = 16 << 20
 
-// maxAhead is how many pages are kept that were not read yet: each list of a watched
-// namespace may have one.
+// maxAhead is the maximum number of prefetched pages that the manager has not read yet.
+// Each watched namespace has its own list, and each list may have one prefetched page.
 const maxAhead = 4
 
-// pageTimeout is how long a page may take that nobody may be waiting for.
+// pageTimeout bounds a prefetch. The context of the manager's request does not bound it,
+// because the prefetch continues after that request has ended.
 const pageTimeout = time.Minute
 
-// continues is how a list of custom resources ends that has a next page.
+// continues matches the end of a list of custom resources that has a next page. Its group
+// is the token of the next page. The API server writes the metadata of such a list last.
 var continues = regexp.MustCompile(`"metadata":\{"continue":"([^"\\]+)"[^{}]*\}\}\s*$`)
 
+// RoundTrip returns the prefetched page if the request is for it, and starts the prefetch
+// of the page that follows. It only handles lists of tasks with a limit. It passes on all
+// other requests unchanged.
 func (r *readAhead) RoundTrip(req *http.Request) (*http.Response, error) {
 	query := req.URL.Query()
 	limit, err := strconv.Atoi(query.Get("limit"))
@@ -71,6 +79,8 @@ func (r *readAhead) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, req.Context().Err()
 		}
 	}
+	// A failed prefetch, or the page of another list, is dropped. The request then fetches
+	// its own page.
 	if p == nil || p.err != nil || p.url != req.URL.String() {
 		p = newPrefetchedPage(req, limit)
 		if p.fetchPage(r.to, req); p.err != nil {
@@ -78,7 +88,7 @@ func (r *readAhead) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	if end := continues.FindSubmatch(p.body[max(0, len(p.body)-4096):]); end != nil && p.response.StatusCode == http.StatusOK {
-		if len(p.body) < maxPage/4 {
+		if len(p.body) < maxPage/4 { // the tasks are small again
 			p.limit = min(2*p.limit, limit)
 		}
 		r.fetchAhead(req, string(end[1]), p.limit)
@@ -87,7 +97,7 @@ func (r *readAhead) RoundTrip(req *http.Request) (*http.Response, error) {
 	return p.response, nil
 }
 
-// fetchAhead asks for the page after one, unless many pages are here that were not read yet.
+// fetchAhead requests the page with this token, unless maxAhead pages are unread.
 func (r *readAhead) fetchAhead(req *http.Request, token string, limit int) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(req.Context()), pageTimeout)
 	next := withParameter(req.WithContext(ctx), "continue", token)
@@ -106,7 +116,7 @@ func (r *readAhead) fetchAhead(req *http.Request, token string, limit int) {
 		defer cancel()
 		p.fetchPage(r.to, next)
 	}()
-	time.AfterFunc(2*pageTimeout, func() { // the list has ended early
+	time.AfterFunc(2*pageTimeout, func() { // the list ended early
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if r.next[req.URL.Path] == p {
@@ -124,11 +134,13 @@ func withParameter(req *http.Request, name, value string) *http.Request {
 	return req
 }
 
+// newPrefetchedPage returns a page that fetchPage has yet to fetch.
 func newPrefetchedPage(req *http.Request, limit int) *prefetchedPage {
 	return &prefetchedPage{url: req.URL.String(), limit: limit, here: make(chan struct{})}
 }
 
-// fetchPage reads the page, with fewer tasks if they are large.
+// fetchPage reads the page. If the page is larger than maxPage, it tries again with a
+// quarter of the tasks, down to a single task.
 func (p *prefetchedPage) fetchPage(to http.RoundTripper, req *http.Request) {
 	defer close(p.here)
 	for {
@@ -140,9 +152,10 @@ func (p *prefetchedPage) fetchPage(to http.RoundTripper, req *http.Request) {
 	}
 }
 
-// tryFetch reads the page, of one that is too large only the beginning.
+// tryFetch reads the page once. It stops reading after maxPage bytes, except for a page
+// with a single task.
 func (p *prefetchedPage) tryFetch(to http.RoundTripper, req *http.Request) {
-	p.body = nil // before there is another
+	p.body = nil // free the previous body first
 	response, err := to.RoundTrip(req)
 	if err != nil {
 		p.err = err

@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// pagesOf answers with one page of n, and counts the requests.
+// pagesOf returns an API server whose list has n pages. It counts the requests in asked.
+// If fail is set, it can make the request for a page fail.
 func pagesOf(n int, asked *atomic.Int32, fail func(page int) error) http.RoundTripper {
 	return roundTripFunc(func(req *http.Request) (*http.Response, error) {
 		asked.Add(1)
@@ -39,7 +40,7 @@ func pagesOf(n int, asked *atomic.Int32, fail func(page int) error) http.RoundTr
 	})
 }
 
-// askFor makes a request and returns the answer's body.
+// askFor makes a request and returns the body of the response.
 func askFor(t *testing.T, to http.RoundTripper, path, query string) string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://api/"+path+"?"+query, http.NoBody)
@@ -126,8 +127,8 @@ func TestAPageThatCouldNotBeReadAheadIsAskedForAgain(t *testing.T) {
 	})
 }
 
-// Tasks of a namespace are listed together, so that a page of the usual number may have
-// hundreds of large ones without a warning.
+// A list returns the tasks of a namespace together. So a page with the usual number of
+// tasks can suddenly have hundreds of large tasks.
 func TestAPageOfLargeTasksHasFewerOfThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const small, large = 100, 1 << 20
@@ -135,7 +136,7 @@ func TestAPageOfLargeTasksHasFewerOfThem(t *testing.T) {
 		var most, requests int
 		api := roundTripFunc(func(req *http.Request) (*http.Response, error) {
 			query := req.URL.Query()
-			from, _ := strconv.Atoi(query.Get("continue")) // "" is 0
+			from, _ := strconv.Atoi(query.Get("continue")) // 0 for the first page
 			limit, err := strconv.Atoi(query.Get("limit"))
 			if err != nil {
 				return nil, err
@@ -176,7 +177,7 @@ func TestAPageOfLargeTasksHasFewerOfThem(t *testing.T) {
 	})
 }
 
-// padding is bytes without end.
+// padding is an endless reader.
 type padding struct{}
 
 func (padding) Read(p []byte) (int, error) {

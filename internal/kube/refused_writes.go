@@ -14,9 +14,10 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// isTooLarge says whether a write failed because the object is too large. The API server has one
-// error of its own for that. It passes on the errors of etcd and of its etcd client as internal
-// errors without a reason, so that only their text shows it.
+// isTooLarge reports whether a write failed because the object is too large. The API
+// server has an error of its own for this case. It passes on the errors of etcd and of
+// its etcd client as internal errors without a reason, so isTooLarge recognizes them by
+// their text.
 func isTooLarge(err error) bool {
 	if apierrors.IsRequestEntityTooLargeError(err) {
 		return true
@@ -29,13 +30,14 @@ func isTooLarge(err error) bool {
 	return strings.Contains(text, "etcdserver: request is too large") || strings.Contains(text, "trying to send message larger than max")
 }
 
-// IsRefused says whether the same write is refused again, until somebody changes the
-// object, a policy or the CRD.
+// IsRefused reports whether the API server would refuse the same write again. It does so
+// until a user changes the object, a policy or the CRD.
 func IsRefused(err error) bool {
 	return isTooLarge(err) || apierrors.IsInvalid(err) || apierrors.IsForbidden(err)
 }
 
-// RefusalCause says what a person can do about a task whose status is refused.
+// RefusalCause returns the cause for a task whose status the API server refuses. Its
+// message says what a user can do.
 func RefusalCause(err error) taskstate.Cause {
 	if isTooLarge(err) {
 		return taskstate.Cause{Reason: v1alpha1.ReasonTooLarge, Message: taskstate.TooLargeMessage, NeedsUser: true}
@@ -46,31 +48,33 @@ func RefusalCause(err error) taskstate.Cause {
 	}
 }
 
-// refusedWrites remembers the tasks whose status the API server did not take. Each attempt sends,
-// checks and encodes up to 1.5 MB, so that it must not be repeated in each pass.
+// refusedWrites remembers the tasks whose status the API server refused. Each attempt
+// sends, validates and encodes up to 1.5 MB, so the operator must not repeat it in each
+// pass.
 type refusedWrites struct {
 	mu    sync.Mutex
 	tasks map[types.UID]refusedWrite
 }
 
-// refusedWrite is what is known of one task.
+// refusedWrite describes what the API server accepts for one task.
 type refusedWrite struct {
-	room    int    // for its status, in bytes
-	short   bool   // only the short form of a status fits
-	err     error  // that version was refused in any form
-	version string // of the object
-	until   time.Time
+	room    int       // maximum size of the status, in bytes
+	short   bool      // only the short form of the status fits
+	err     error     // the error, if the status was refused in every form
+	version string    // the resourceVersion to which err applies
+	until   time.Time // when this entry expires
 }
 
 const (
-	// maxRefusals bounds the memory of refusals. A task that is forgotten costs a few
-	// refused writes more.
+	// maxRefusals is the maximum number of remembered tasks. For a task beyond it, the
+	// operator makes a few more writes that are refused.
 	maxRefusals = 1024
-	// refusalMemory is how long a refusal counts if nobody changes the task.
+	// refusalMemory is how long a refusal counts if the task does not change.
 	refusalMemory = 5 * time.Minute
 )
 
-// lookUp returns what is known of a task, with the room that all have if that is nothing.
+// lookUp returns the entry of a task. A task without an entry has room for MaxStatus
+// bytes.
 func (r *refusedWrites) lookUp(uid types.UID) refusedWrite {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -81,6 +85,7 @@ func (r *refusedWrites) lookUp(uid types.UID) refusedWrite {
 	return known
 }
 
+// rememberWrite replaces the entry of a task. The entry expires after refusalMemory.
 func (r *refusedWrites) rememberWrite(uid types.UID, known refusedWrite) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

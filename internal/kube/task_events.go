@@ -14,19 +14,24 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
-// TaskEvents is the only handler of the events of tasks. It runs in every process, also in
-// one that does not lead, so that a new leader has everything in memory already.
+// TaskEvents is the only handler of watch events of tasks. It runs in every process, also
+// without the lease, so a new leader already has all tasks in memory.
 type TaskEvents struct {
 	events source.SyncingSource
-	synced chan struct{} // closed once all tasks that were there at the start have been seen
-	err    error         // why they will not be; read it after synced
+	ready  func(context.Context) error
+	synced chan struct{} // closed when Start is done
+	err    error         // the error of Start; read it only after synced is closed
 }
 
-// NewTaskEvents brings what the cache sees to these versions, and to count what each event
-// makes of what.
-func NewTaskEvents(tasks cache.Cache, versions *TaskStore, count func(before, after client.Object)) *TaskEvents {
+// NewTaskEvents returns a handler that passes each version in the cache to the TaskStore.
+// For each event, it also calls count with the cached objects before and after it. before
+// is nil for a new task, and after is nil for a deleted task. The first event comes when
+// ready has returned.
+func NewTaskEvents(
+	tasks cache.Cache, versions *TaskStore, ready func(context.Context) error, count func(before, after client.Object),
+) *TaskEvents {
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request] // unused: the controllers have their own
-	return &TaskEvents{synced: make(chan struct{}), events: source.Kind[client.Object](tasks, &v1alpha1.PrefetchTask{}, handler.Funcs{
+	return &TaskEvents{synced: make(chan struct{}), ready: ready, events: source.Kind[client.Object](tasks, &v1alpha1.PrefetchTask{}, handler.Funcs{
 		CreateFunc: func(_ context.Context, e event.CreateEvent, _ queue) {
 			count(nil, e.Object)
 			versions.ObserveTask(CachedTask(e.Object))
@@ -42,19 +47,24 @@ func NewTaskEvents(tasks cache.Cache, versions *TaskStore, count func(before, af
 	})}
 }
 
-// NeedLeaderElection is false: the tasks come to those that do not lead as well.
+// NeedLeaderElection returns false: processes without the lease handle events as well.
 func (*TaskEvents) NeedLeaderElection() bool { return false }
 
-// Start asks for the events and returns when those of the start have been handled.
+// Start starts the watch, and returns when all tasks that existed at the start have been
+// handled. It reports an error only through WaitForSync.
 func (f *TaskEvents) Start(ctx context.Context) error {
 	defer close(f.synced)
+	if f.err = f.ready(ctx); f.err != nil {
+		return nil // WaitForSync returns it
+	}
 	if f.err = f.events.Start(ctx, nil); f.err == nil {
 		f.err = f.events.WaitForSync(ctx)
 	}
-	return nil // to those who wait
+	return nil // WaitForSync returns f.err
 }
 
-// WaitForSync returns when all tasks that were there at the start have been seen.
+// WaitForSync waits until all tasks that existed at the start have been handled. It
+// returns the error of Start, if any.
 func (f *TaskEvents) WaitForSync(ctx context.Context) error {
 	select {
 	case <-f.synced:

@@ -12,10 +12,10 @@ import (
 
 func TestTheNewestVersionIsDecidedInOnePlace(t *testing.T) {
 	type step struct {
-		how  string // see, learn, remove, live read finds it gone, finished
+		how  string // see, learn, remove, gone (a live read does not find it), finished
 		uid  string
 		rv   string
-		want string // UID and resourceVersion of the newest version afterwards, "" if there is none
+		want string // UID and resourceVersion of the newest version afterwards, or "" if there is none
 	}
 	for _, tt := range []struct {
 		name  string
@@ -77,7 +77,7 @@ func TestTheNewestVersionIsDecidedInOnePlace(t *testing.T) {
 	}
 }
 
-// version is a version of the task default/a.
+// version returns a version of the task default/a.
 func version(uid, resourceVersion string) *v1alpha1.PrefetchTask {
 	return &v1alpha1.PrefetchTask{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "a", UID: types.UID(uid), ResourceVersion: resourceVersion},

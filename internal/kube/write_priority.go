@@ -6,25 +6,29 @@ import (
 	"sync"
 )
 
-// writePriority bounds the number of writes at a time. Urgent writes go first, in the order in
-// which they came. Patient writes go a few at a time, so that an urgent one finds the API server
-// idle enough. One slot in every patientShare goes to a patient write, so that a flood of new
-// tasks does not keep the outcomes of old ones out of their statuses.
+// writePriority limits the number of concurrent writes. Urgent writes get their slots
+// first, in the order of their requests. Only patientWriters patient writes run at a
+// time, so that the API server has capacity for urgent writes. One slot in every
+// patientShare goes to a patient write, so that a flood of new tasks does not keep the
+// outcomes of old tasks out of their statuses.
 type writePriority struct {
 	mu          sync.Mutex
-	free        int
-	patientFree int // of free, for patient writes
-	given       int // to those who waited
-	urgent      []chan struct{}
-	patient     []chan struct{}
+	free        int             // number of free slots
+	patientFree int             // number of further patient writes that may run
+	given       int             // number of slots granted so far
+	urgent      []chan struct{} // waiting urgent writes, the oldest first
+	patient     []chan struct{} // waiting patient writes, the oldest first
 }
 
 const (
-	patientShare   = 32
+	// patientShare is the number of granted slots of which one goes to a patient write.
+	patientShare = 32
+	// patientWriters is the maximum number of concurrent patient writes.
 	patientWriters = 4
 )
 
-// acquireSlot waits for a slot, or until ctx ends. releaseSlot gives it back.
+// acquireSlot waits until a write has a slot, or until ctx ends. If the error is nil, the
+// caller must call releaseSlot with the same patient.
 func (t *writePriority) acquireSlot(ctx context.Context, patient bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -48,9 +52,10 @@ func (t *writePriority) acquireSlot(ctx context.Context, patient bool) error {
 		*line = slices.Delete(*line, i, i+1)
 		return ctx.Err()
 	}
-	return nil // the turn came just now
+	return nil // the slot was granted just before ctx ended
 }
 
+// releaseSlot returns a slot, and grants it to the next write.
 func (t *writePriority) releaseSlot(patient bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -61,7 +66,7 @@ func (t *writePriority) releaseSlot(patient bool) {
 	t.grantNext()
 }
 
-// grantNext gives the free slots to writes that wait.
+// grantNext grants the free slots to waiting writes. The caller holds the lock.
 func (t *writePriority) grantNext() {
 	for t.free > 0 {
 		line := &t.urgent

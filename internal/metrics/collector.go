@@ -11,21 +11,21 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 )
 
-// Collector reports the gauges at each scrape. It asks for the tasks that are not finished;
-// finished ones are counted event by event. A process that does not lead reports only that:
-// it sees the same tasks as the leader.
+// Collector reports the gauges at each scrape. A process that is not the leader reports
+// only that fact, because it sees the same tasks as the leader. The number of tasks is
+// updated with each event and not computed at the scrape.
 type Collector struct {
 	limit     int             // calls per second of each action and account
-	leads     <-chan struct{} // closed once this process does
+	leads     <-chan struct{} // closed once this process is the leader
 	tasks     *taskCounter
-	zones     func(now time.Time) map[string]ZoneStats     // zones in use, by ID
-	unsettled func(now time.Time) map[string]time.Duration // age of the oldest lost call by zone
+	zones     func(now time.Time) map[string]ZoneStats // zones in use, by ID
+	unsettled func() map[string]time.Duration          // age of the oldest lost call by zone
 }
 
-// NewCollector returns a collector. zones reports the zones in use by ID; unsettled reports by
-// zone the age of the oldest call of unknown outcome.
+// NewCollector returns a collector. zones reports the zones in use by ID. unsettled
+// reports the age of the oldest call of unknown outcome by zone.
 func NewCollector(
-	limit int, leads <-chan struct{}, tasks *taskCounter, zones func(now time.Time) map[string]ZoneStats, unsettled func(now time.Time) map[string]time.Duration,
+	limit int, leads <-chan struct{}, tasks *taskCounter, zones func(now time.Time) map[string]ZoneStats, unsettled func() map[string]time.Duration,
 ) *Collector {
 	return &Collector{limit, leads, tasks, zones, unsettled}
 }
@@ -49,19 +49,33 @@ var (
 		[]string{"zone"}, nil)
 	dailyDesc = prometheus.NewDesc("teo_prefetch_quota_daily_targets",
 		"The daily quota in mode Default, by zone: the last value from EdgeOne.", []string{"zone"}, nil)
+	purgesLeftDesc = prometheus.NewDesc("teo_prefetch_purge_quota_left",
+		"What is left of the daily quota of purges, by zone and type: the last value from EdgeOne, less what the operator has purged since. "+
+			"A zone without tasks with spec.purge has no such series.",
+		[]string{"zone", "type"}, nil)
+	coldDesc = prometheus.NewDesc("teo_prefetch_cold_targets",
+		"Targets that are purged, or may be, and are not handed over for their prefetch, by zone. A visitor of such a URL waits for the origin. "+
+			"A zone without tasks with spec.purge has no such series.",
+		[]string{"zone"}, nil)
+	coldAgeDesc = prometheus.NewDesc("teo_prefetch_cold_oldest_age_seconds",
+		"Age of the oldest purge of targets that are not handed over for their prefetch, by zone. 0 if there are none. "+
+			"A zone without tasks with spec.purge has no such series.",
+		[]string{"zone"}, nil)
 	unsettledDesc = prometheus.NewDesc("teo_prefetch_unsettled_oldest_age_seconds",
 		"Age of the oldest call whose answer was lost and whose outcome is not known yet, by zone. 0 if there is none.",
 		[]string{"zone"}, nil)
 )
 
-// Describe names the gauges.
+// Describe sends the descriptions of the gauges.
 func (*Collector) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{leaderDesc, limitDesc, tasksDesc, waitingDesc, oldestDesc, leftDesc, dailyDesc, unsettledDesc} {
+	for _, desc := range []*prometheus.Desc{
+		leaderDesc, limitDesc, tasksDesc, waitingDesc, oldestDesc, leftDesc, dailyDesc, purgesLeftDesc, coldDesc, coldAgeDesc, unsettledDesc,
+	} {
 		descs <- desc
 	}
 }
 
-// Collect reads them.
+// Collect sends the current values of the gauges.
 func (m *Collector) Collect(out chan<- prometheus.Metric) {
 	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
@@ -78,7 +92,7 @@ func (m *Collector) Collect(out chan<- prometheus.Metric) {
 		gauge(tasksDesc, float64(n), reason)
 	}
 	now := time.Now()
-	zones, unsettled := limitZones(m.zones(now), m.unsettled(now))
+	zones, unsettled := limitZones(m.zones(now), m.unsettled())
 	for id, zone := range zones {
 		for reason, waiting := range zone.Waiting {
 			gauge(waitingDesc, float64(waiting.Targets), id, reason)
@@ -90,23 +104,30 @@ func (m *Collector) Collect(out chan<- prometheus.Metric) {
 		if zone.Daily > 0 {
 			gauge(dailyDesc, float64(zone.Daily), id)
 		}
+		for purge, left := range zone.PurgesLeft {
+			gauge(purgesLeftDesc, float64(left), id, string(purge))
+		}
+		if zone.Cold.Targets > 0 || len(zone.PurgesLeft) > 0 {
+			gauge(coldDesc, float64(zone.Cold.Targets), id)
+			gauge(coldAgeDesc, ageOf(now, zone.Cold.Since), id)
+		}
 	}
 	for id, age := range unsettled {
 		gauge(unsettledDesc, age.Seconds(), id)
 	}
 }
 
-// MaxZones is how many zones have series of their own. A tenant may name zones that do
-// not exist, as many as there is room for in the cluster.
+// MaxZones is how many zones have their own series. The number needs a bound because a
+// tenant can name any number of zones that do not exist.
 const MaxZones = 100
 
-// otherZonesLabel is the label of the rest. No zone has such an ID.
+// otherZonesLabel is the zone label of all further zones. No zone has such an ID.
 const otherZonesLabel = "other"
 
-// limitZones joins all but MaxZones of the zones in one. First come those that EdgeOne has
-// accepted from the operator's own account lately, then those from other accounts, then
-// those that it knows nothing of. The quotas of the rest are left out: their sum means
-// nothing.
+// limitZones merges all zones beyond MaxZones into one. Zones for which EdgeOne recently
+// accepted a call of the operator's own account come first. Zones accepted for other
+// accounts follow, then zones that EdgeOne has not accepted. The merged zone has no
+// quota, because a sum of quotas means nothing.
 func limitZones(zones map[string]ZoneStats, unsettled map[string]time.Duration) (map[string]ZoneStats, map[string]time.Duration) {
 	all := map[string]bool{}
 	for id := range zones {
@@ -128,7 +149,7 @@ func limitZones(zones map[string]ZoneStats, unsettled map[string]time.Duration) 
 		age, open := unsettled[id]
 		label := id
 		if i >= MaxZones {
-			label, zone.Left, zone.Daily = otherZonesLabel, -1, 0
+			label, zone.Left, zone.Daily, zone.PurgesLeft = otherZonesLabel, -1, 0, nil
 		}
 		switch {
 		case used && label == otherZonesLabel:
@@ -144,7 +165,8 @@ func limitZones(zones map[string]ZoneStats, unsettled map[string]time.Duration) 
 	return cappedZones, cappedUnsettled
 }
 
-// ageOf is in seconds; 0 of what is not, or comes from a clock that is ahead.
+// ageOf returns the time since a moment in seconds. It returns 0 for a zero time, and for
+// a time in the future, which a wrong clock can cause.
 func ageOf(now, since time.Time) float64 {
 	if since.IsZero() {
 		return 0

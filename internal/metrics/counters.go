@@ -10,8 +10,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// What happens is counted here, in whichever process it happens. docs/metrics.md is
-// made from these (metrics_test.go), so their Help is documentation.
+// The counters and histograms. Each process counts what it does itself. docs/metrics.md
+// is generated from them (metrics_test.go), so their Help is documentation.
 var (
 	apiCalls = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "teo_prefetch_api_calls_total",
@@ -41,7 +41,7 @@ var (
 	})
 	lostAnswers = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "teo_prefetch_lost_answers_total",
-		Help: "Calls of CreatePrefetchTask whose answer was lost. They are looked up in EdgeOne's history.",
+		Help: "Calls of CreatePrefetchTask and CreatePurgeTask whose answer was lost. They are looked up in EdgeOne's history.",
 	})
 	settledCalls = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "teo_prefetch_settled_calls_total",
@@ -55,15 +55,17 @@ var (
 	}, []string{"reason"})
 )
 
-// Counters are all of them.
-var Counters = []prometheus.Collector{apiCalls, apiDuration, limiterWait, callTargets, callTasks, lostAnswers, settledCalls, runDuration}
+// Counters are all counters and histograms.
+var Counters = []prometheus.Collector{apiCalls, apiDuration, limiterWait, callTargets, callTasks, lostAnswers, settledCalls, runDuration, refreshFailures}
 
+// The values of the label outcome of settledCalls.
 const outcomeFound, outcomeNotExecuted = "found", "not_executed"
 
 func init() {
 	metrics.Registry.MustRegister(Counters...)
-	// A series that begins with its first event hides that event from rate().
-	for _, action := range []string{teo.ActionCreatePrefetchTask, teo.ActionDescribePrefetchTasks, teo.ActionDescribeContentQuota} {
+	// Create all series at 0. A series that starts with its first event hides that event
+	// from rate().
+	for _, action := range teo.Actions() {
 		for _, kind := range []teo.Kind{"", teo.Throttled, teo.Exhausted, teo.Denied, teo.Rejected, teo.Unavailable, teo.Ambiguous} {
 			apiCalls.WithLabelValues(action, resultLabel(kind))
 		}
@@ -73,6 +75,7 @@ func init() {
 	settledCalls.WithLabelValues(outcomeNotExecuted)
 }
 
+// resultLabel returns the label result of a call: its kind, or OK.
 func resultLabel(kind teo.Kind) string {
 	if kind == "" {
 		return "OK"
@@ -80,27 +83,28 @@ func resultLabel(kind teo.Kind) string {
 	return string(kind)
 }
 
-// ObserveCall counts a call of the EdgeOne API. It is meant for teo.Options.
+// ObserveCall counts a call of the EdgeOne API. It is for teo.Options.Observe.
 func ObserveCall(call teo.Call) {
 	apiCalls.WithLabelValues(call.Action, resultLabel(call.Kind)).Inc()
 	apiDuration.WithLabelValues(call.Action).Observe(call.Duration.Seconds())
 }
 
-// ObserveWait measures the wait for a slot. It is meant for teo.Options.
+// ObserveWait measures the wait for a slot. It is for teo.Options.ObserveWait.
 func ObserveWait(action string, wait time.Duration) {
 	limiterWait.WithLabelValues(action).Observe(wait.Seconds())
 }
 
-// ObserveCreate counts a call of CreatePrefetchTask with so many targets of so many tasks.
+// ObserveCreate records how many targets and tasks a call of CreatePrefetchTask has.
 func ObserveCreate(targets, tasks int) {
 	callTargets.Observe(float64(targets))
 	callTasks.Observe(float64(tasks))
 }
 
-// CountLostAnswer counts a call of CreatePrefetchTask whose answer was lost.
+// CountLostAnswer counts a call whose answer was lost.
 func CountLostAnswer() { lostAnswers.Inc() }
 
-// CountSettledCall counts a call of unknown outcome once the outcome is known.
+// CountSettledCall counts a call whose unknown outcome was looked up: EdgeOne's history
+// has the call, or EdgeOne did not execute it.
 func CountSettledCall(isFound bool) {
 	outcome := outcomeNotExecuted
 	if isFound {
@@ -109,15 +113,16 @@ func CountSettledCall(isFound bool) {
 	settledCalls.WithLabelValues(outcome).Inc()
 }
 
-// ObserveRun counts the end of a run.
+// ObserveRun measures the duration of a run that has ended. It ignores runs with a
+// retried job.
 func ObserveRun(task *v1alpha1.PrefetchTask, reason string) {
 	for i := range task.Status.Jobs {
-		if task.Status.Jobs[i].Retried != "" {
+		if task.Status.Jobs[i].RetriedPositions != "" {
 			return
 		}
 	}
 	if task.Status.StartTime.IsZero() {
-		return // edited by hand
+		return // the status was edited by hand
 	}
 	runDuration.WithLabelValues(reason).Observe(task.Status.CompletionTime.Sub(task.Status.StartTime.Time).Seconds())
 }

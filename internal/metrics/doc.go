@@ -1,10 +1,15 @@
 // Package metrics has the operator's own metrics.
 //
-//   - counters.go: what this process did. Each process counts for itself.
-//   - collector.go: how things stand, as gauges. Only the leader reports them.
-//   - zone_stats.go: what the gauges say of one zone.
-//   - task_counter.go: tasks in the cache by reason, counted as they change.
+//   - counters.go: counters and histograms of what this process did. Each process counts
+//     for itself.
+//   - target_counter.go: a counter of URLs by zone and outcome.
+//   - collector.go: gauges of the current state. Only the leader reports them.
+//   - zone_stats.go: the state of one zone, for the gauges.
+//   - account_stats.go: gauges of EdgeOneAccounts.
+//   - task_counter.go: the number of tasks in the cache by reason, updated with each
+//     event.
 //
-// The package does not know the controllers: they hand the collector functions that report
-// their state. The Help texts are documentation: docs/metrics.md is made from them.
+// The package does not import the controllers. They pass functions that report their
+// state to the collector. The Help texts are documentation: docs/metrics.md is generated
+// from them.
 package metrics

@@ -7,22 +7,23 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// taskCounter counts the tasks in the cache, as it changes.
+// taskCounter counts the tasks in the cache by reason. It follows the events of the
+// cache, so a scrape does not list the tasks.
 type taskCounter struct {
 	reasonOf func(cached client.Object) string
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards byReason
 	byReason map[string]int
 }
 
-// NewTaskCounter returns a counter that counts each version in the cache by its reason. The
-// reason of nil is "", which is not counted.
+// NewTaskCounter returns a counter. reasonOf returns the reason of a cached object. It
+// returns "", which is not counted, for nil.
 func NewTaskCounter(reasonOf func(cached client.Object) string) *taskCounter {
 	return &taskCounter{reasonOf: reasonOf, byReason: map[string]int{}}
 }
 
-// CountTask counts what an event did to the cache: nil is before a task was there, or
-// after it is gone.
+// CountTask records an event of the cache. before is nil for a new task, and after is nil
+// for a deleted one.
 func (t *taskCounter) CountTask(before, after client.Object) {
 	from, to := t.reasonOf(before), t.reasonOf(after)
 	if from == to {
@@ -40,6 +41,7 @@ func (t *taskCounter) CountTask(before, after client.Object) {
 	}
 }
 
+// CountsByReason returns a copy of the counts.
 func (t *taskCounter) CountsByReason() map[string]int {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -1,37 +1,29 @@
 package metrics
 
 import (
-	"maps"
-
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 )
 
-// ZoneStats is what the lines of all accounts know of a zone.
+// ZoneStats is what the queues of all accounts know about a zone.
 type ZoneStats struct {
 	queue.ZoneStats
-	Daily    int // the quota of a day; 0 is not known
+	Daily    int // the daily quota; 0 if unknown
 	Accepted acceptedFrom
 }
 
-// acceptedFrom is whose call for a zone, or read of its quota, EdgeOne accepted lately.
+// acceptedFrom says whose call for a zone, or whose read of its quota, EdgeOne recently
+// accepted.
 type acceptedFrom int
 
-// The callers whose calls for a zone EdgeOne accepted, from the least trusted.
+// The owners of the accepted calls, the least trusted first. limitZones sorts by this
+// order.
 const (
 	AcceptedFromNobody acceptedFrom = iota
 	AcceptedFromTenant
 	AcceptedFromOperator
 )
 
-// MergeStats joins what two accounts know of the same zone.
+// MergeStats merges what two accounts know about the same zone.
 func (z ZoneStats) MergeStats(other ZoneStats) ZoneStats {
-	z.Waiting = maps.Clone(z.Waiting)
-	for reason, line := range other.Waiting {
-		z.Waiting[reason] = z.Waiting[reason].Merge(line)
-	}
-	if z.Left < 0 || other.Left >= 0 && other.Left < z.Left {
-		z.Left = other.Left
-	}
-	z.Daily, z.Accepted = max(z.Daily, other.Daily), max(z.Accepted, other.Accepted)
-	return z
+	return ZoneStats{ZoneStats: z.Merge(other.ZoneStats), Daily: max(z.Daily, other.Daily), Accepted: max(z.Accepted, other.Accepted)}
 }

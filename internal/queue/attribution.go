@@ -21,17 +21,17 @@ const (
 )
 
 // failureCounts counts the failures in a scope since EdgeOne last accepted a call there.
-// The key is the way of failing: EdgeOne's error code, or what happened to the
+// The key (way) is the kind of failure: EdgeOne's error code, or what happened to the
 // connection.
 type failureCounts map[string]*failureCount
 
-// failureCount counts the failures of one way.
+// failureCount counts the failures of one kind in a scope.
 type failureCount struct {
-	count  int       // consecutive failures; calls in flight at the same time count once
-	at     time.Time // when count last increased
-	calls  int       // all failures
-	first  failedCall
-	spread bool // an unrelated call failed in the same way
+	count  int        // consecutive failures; calls in flight at the same time count once
+	at     time.Time  // when count last increased
+	calls  int        // all failures, including simultaneous ones
+	first  failedCall // the first call that failed in this way
+	spread bool       // a call unrelated to the first one failed in the same way
 }
 
 // failedCall identifies a failed call by its lane and its namespaces.
@@ -40,8 +40,8 @@ type failedCall struct {
 	namespaces []string
 }
 
-// countFailure counts a failed call. If isOther finds the call unrelated to the first one
-// that failed in the same way, the count is marked as spread.
+// countFailure counts a failed call. It marks the count as spread if isOther reports that
+// the call is unrelated to the first call that failed in the same way.
 func (all *failureCounts) countFailure(way string, call *Call, now time.Time, isOther func(first, second failedCall) bool) *failureCount {
 	if *all == nil {
 		*all = failureCounts{}
@@ -51,8 +51,8 @@ func (all *failureCounts) countFailure(way string, call *Call, now time.Time, is
 		t = &failureCount{}
 		(*all)[way] = t
 	}
-	// A call planned before the last count was in flight with the counted one: the same
-	// incident may explain both.
+	// A call that was planned before the last count was in flight together with the
+	// counted call. The same incident may explain both failures, so they count once.
 	if call.Planned.After(t.at) {
 		t.count++
 		t.at = now
@@ -66,15 +66,16 @@ func (all *failureCounts) countFailure(way string, call *Call, now time.Time, is
 	return t
 }
 
-// isOtherLane says whether two calls fetch URLs in different ways.
+// isOtherLane reports whether two calls fetch URLs in different ways.
 func isOtherLane(a, b failedCall) bool { return !a.lane.IsSameIgnoringTenant(b.lane) }
 
-// isOtherTenant says whether two calls have no namespace in common.
+// isOtherTenant reports whether two calls have no namespace in common.
 func isOtherTenant(a, b failedCall) bool {
 	return !slices.ContainsFunc(b.namespaces, func(ns string) bool { return slices.Contains(a.namespaces, ns) })
 }
 
-// isOtherTenantAndZone says whether two calls have neither a namespace nor a zone in common.
+// isOtherTenantAndZone reports whether two calls have neither a namespace nor a zone in
+// common.
 func isOtherTenantAndZone(a, b failedCall) bool {
 	return a.lane.ZoneID != b.lane.ZoneID && isOtherTenant(a, b)
 }
@@ -89,17 +90,21 @@ func (c *Call) namespaces() []string {
 	return slices.Compact(names)
 }
 
-// AttributeFailure counts a failed call and returns the scope that the failure affects,
-// with the number of consecutive failures in that scope. The scope is the call's lane,
-// unless an unrelated call has failed in the same way since EdgeOne last accepted a call
-// in a wider scope. Another lane widens the scope to the namespace, another namespace
-// widens it to the mode of the zone, and another namespace in another zone widens it to
-// the account. The requests of a single namespace therefore never make other namespaces
-// wait.
+// AttributeFailure counts a failed call. It returns the scope that the failure affects,
+// and the number of consecutive failures in that scope. The scope is the lane of the
+// call, unless an unrelated call has failed in the same way since EdgeOne last accepted a
+// call in a wider scope. An unrelated call widens the scope as follows:
+//
+//   - The same namespace in another lane: ScopeTenant. Only calls of a single namespace
+//     count.
+//   - Another namespace in the same mode of the zone: ScopeMode.
+//   - Another namespace in another zone: ScopeAccount.
+//
+// The requests of a single namespace therefore never make other namespaces wait.
 func (q *Queue) AttributeFailure(call *Call, way string, now time.Time) (reach Scope, failures int) {
 	l, p := call.lane, call.lane.pool
 	for _, part := range call.Parts {
-		part.item.failed = now // the task goes behind tasks that were queued before
+		part.item.failed = now // the task goes behind all tasks that are queued now
 	}
 	ofAccount := q.failures.countFailure(way, call, now, isOtherTenantAndZone)
 	ofMode := p.failures.countFailure(way, call, now, isOtherTenant)
@@ -122,15 +127,19 @@ func (q *Queue) AttributeFailure(call *Call, way string, now time.Time) (reach S
 }
 
 // deniedLanes is the number of denied calls of a namespace in a mode of a zone after
-// which all of the namespace's lanes there back off.
+// which all lanes of the namespace there back off, if the calls were in more than one
+// lane.
 const deniedLanes = 4
 
-// AttributeDenial counts a call that EdgeOne refused for a missing permission, and
-// returns the affected scope. The scope is the lane, because the permission may exclude
-// its mode, its headers or its media segments. The scope is the mode of the zone if the
-// call has neither headers nor media segments, or if EdgeOne refused another namespace's
-// call in the same way. The scope is the namespace after deniedLanes denied calls in more
-// than one lane.
+// AttributeDenial counts a call that EdgeOne refused for a missing permission. It returns
+// the scope that the denial affects, and the number of denials as countDenials defines
+// it. The scope is one of these:
+//
+//   - By default, the lane: the permission may exclude only its mode, its headers or its
+//     media segments.
+//   - The mode of the zone, if the call has neither headers nor media segments, or if
+//     EdgeOne refused another namespace's call in the same way.
+//   - The namespace, after deniedLanes denied calls in more than one lane.
 func (q *Queue) AttributeDenial(call *Call, way string, now time.Time) (reach Scope, failures int) {
 	reach, _ = q.AttributeFailure(call, way, now)
 	p := call.lane.pool
@@ -143,9 +152,9 @@ func (q *Queue) AttributeDenial(call *Call, way string, now time.Time) (reach Sc
 	return reach, p.countDenials(way)
 }
 
-// countDenials returns the number of consecutive denials in a zone where EdgeOne has
-// never accepted a call; the operator retries such a zone less and less often. In any
-// other zone, it returns 1.
+// countDenials returns the number of consecutive denials in a mode of a zone where
+// EdgeOne has never accepted a call. The operator retries such a zone less and less
+// often. In any other zone, countDenials returns 1.
 func (p *zoneQuota) countDenials(way string) int {
 	if p.proven {
 		return 1
@@ -154,6 +163,8 @@ func (p *zoneQuota) countDenials(way string) int {
 }
 
 // clearFailures resets the failure counts in all scopes of a call that EdgeOne accepted.
+// It resets the counts of a namespace only if all tasks of the call are in that
+// namespace.
 func (q *Queue) clearFailures(call *Call, now time.Time) {
 	l := call.lane
 	q.failures, l.pool.failures, l.failures = nil, nil, nil

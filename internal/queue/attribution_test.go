@@ -13,7 +13,7 @@ import (
 
 var denied = taskstate.Cause{Reason: v1alpha1.ReasonPermissionDenied, Message: "denied", NeedsUser: true}
 
-// release plays that a call was certainly not executed.
+// release simulates a call that EdgeOne certainly did not execute.
 func (w *world) release(call *Call, tell func(tasks []*v1alpha1.PrefetchTask)) {
 	claimID, tasks := w.claim(call)
 	w.settle(tasks, claimID, unchanged)
@@ -21,7 +21,7 @@ func (w *world) release(call *Call, tell func(tasks []*v1alpha1.PrefetchTask)) {
 	tell(tasks)
 }
 
-// deny plays that EdgeOne refuses a call for want of a permission.
+// deny simulates a call that EdgeOne refuses for a missing permission.
 func (w *world) deny(call *Call) {
 	w.release(call, func(tasks []*v1alpha1.PrefetchTask) {
 		reach, _ := w.q.AttributeDenial(call, "NoPermission", w.now)
@@ -36,7 +36,7 @@ func withHeader(value string) func(*v1alpha1.PrefetchTask) {
 	}
 }
 
-// add makes a task of one URL of its own.
+// add creates a task with a URL that no other task has.
 func (w *world) add(name string, changes ...func(*v1alpha1.PrefetchTask)) {
 	task := taskstatetest.NewTask(name, "https://a.example/"+v1alpha1.Target(name))
 	for _, change := range changes {
@@ -71,7 +71,7 @@ func TestARefusalHoldsWhatWasRefused(t *testing.T) {
 		w := newWorld(t)
 		w.add("a/1", withHeader("1"))
 		w.add("b/2", withHeader("2"))
-		w.deny(w.next()) // in either order
+		w.deny(w.next()) // the order does not matter
 		w.deny(w.next())
 		w.add("c/plain")
 		w.add("c/edge", taskstatetest.UseEdgeMode)
@@ -100,8 +100,8 @@ func TestARefusalHoldsWhatWasRefused(t *testing.T) {
 	})
 }
 
-// What one namespace asks for makes nobody else wait, be its calls as often lost as they
-// may: once for a call that it shared.
+// The lost calls of a namespace make other namespaces wait only once, for a call that
+// they shared, no matter how often its calls get lost.
 func TestLostCallsOfANamespaceKeepOthersWaitingOnce(t *testing.T) {
 	w := newWorld(t)
 	w.add("quiet/0")
@@ -243,8 +243,9 @@ func TestACallThatThePathDoesNotTakeIsSentInParts(t *testing.T) {
 	}
 }
 
-// A task whose request EdgeOne rejects in general words is isolated URL by URL; only if
-// two of its URLs are refused alone in the same way, and none accepted, the rest is.
+// If EdgeOne's error is about the request and not about a target, the queue isolates the
+// URLs of the task one by one. It refuses the rest only if EdgeOne refused two URLs alone
+// in the same way and accepted none.
 func TestGeneralWordsFailATaskOnlyOnTwoWitnesses(t *testing.T) {
 	const n = 64
 	for _, c := range []struct {
@@ -315,17 +316,17 @@ func TestAHostIsRefusedUnaskedOnlyByItsExactName(t *testing.T) {
 	for _, odd := range []string{"https://a.example:8443/x", "https://user@a.example/x", "https://A.EXAMPLE/x", "https://İ.example/x", "https://a_b.example/x"} {
 		w := newWorld(t)
 		w.add("a")
-		w.q.zoneQuotaFor("zone-1", false)
+		w.q.zoneQuotaFor(zoneMode{zoneID: "zone-1"})
 		w.q.RefuseHost("zone-1", odd, "not known", w.now.Add(time.Minute))
 		if call := w.next(); call == nil || call.Refusal != "" {
 			t.Errorf("after %s was refused, https://a.example is refused unasked", odd)
 		}
-		if n := len(w.q.zoneQuotaFor("zone-1", false).refusedHosts); n != 0 {
+		if n := len(w.q.zoneQuotaFor(zoneMode{zoneID: "zone-1"}).refusedHosts); n != 0 {
 			t.Errorf("%d hosts are remembered for %s", n, odd)
 		}
 	}
 	w := newWorld(t)
-	p := w.q.zoneQuotaFor("zone-1", false)
+	p := w.q.zoneQuotaFor(zoneMode{zoneID: "zone-1"})
 	for i := range 3 * maxRefusedHosts {
 		w.q.RefuseHost("zone-1", fmt.Sprintf("https://h%d.example/x", i), "not known", w.now.Add(time.Duration(i)*time.Millisecond))
 	}
@@ -381,7 +382,7 @@ func TestQuotasAreReadAFewAtATimeNamespacesInTurn(t *testing.T) {
 	}
 }
 
-// A key that nobody has seen at work is tried with a single task, unless a quota that was
+// A key that has not yet worked is tried with a single task, unless a successful quota
 // read has shown that it works.
 func TestAKeyThatMayNotWorkIsTriedWithOneTask(t *testing.T) {
 	for _, known := range []bool{false, true} {

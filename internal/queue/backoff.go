@@ -6,21 +6,24 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// backOff keeps tasks out of calls until a time. No event shortens it.
+// backOff keeps tasks out of calls until a time. A later failure can only extend it. A
+// quota read that finds quota left ends a quota back-off early, and an edit of a task
+// ends the task's own back-off.
 type backOff struct {
 	taskstate.Cause
-	until      time.Time
-	since      time.Time // start of the trouble
-	isReported bool      // the tasks report that they are stalled
-	probe      bool      // the next call has a single task
-	next       time.Time // when the quota is expected to return, for a quota back-off
+	until      time.Time // no call before this time
+	since      time.Time // when the problem started
+	isReported bool      // the tasks already report Stalled
+	probe      bool      // limit the next call to a single task, to check whether the problem is solved
+	next       time.Time // for a quota back-off: when the quota is expected to return
 }
 
-// isActive says whether the back-off still keeps tasks out of calls.
+// isActive reports whether the back-off still keeps tasks out of calls.
 func (h backOff) isActive(now time.Time) bool { return now.Before(h.until) }
 
-// extend returns a back-off that ends at until or later. A back-off with the same reason
-// keeps its start time, so that its age shows how long the trouble has lasted.
+// extend returns a back-off that ends at until, or later if it already ends later. If the
+// reason stays the same, the back-off keeps its start time, so that its age is the
+// duration of the problem.
 func (h backOff) extend(why taskstate.Cause, now, until time.Time) backOff {
 	renewed := backOff{Cause: why, until: until, since: now, probe: true}
 	if h.Reason == why.Reason {
@@ -32,16 +35,19 @@ func (h backOff) extend(why taskstate.Cause, now, until time.Time) backOff {
 	return renewed
 }
 
-// reportBackOff makes the waiting tasks report a back-off: at once for a quota back-off,
-// otherwise after reportPatience if the same back-off still exists. The tasks report once
-// more when the trouble turns out to need user action. The function all reports every
-// task in the scope of the back-off.
-func (q *Queue) reportBackOff(h *backOff, changed bool, now time.Time, all func()) {
+// reportBackOff makes the waiting tasks report a back-off. If the quota or a user
+// has to end it, they report it at once. They report any other back-off after
+// reportPatience, if the same back-off still exists then. They report again when the problem becomes Stalled. The function all
+// makes every task in the scope of the back-off report.
+func (q *Queue) reportBackOff(h *backOff, where BackOffEvent, changed bool, now time.Time, all func()) {
+	if changed {
+		q.observeBackOff(h, where)
+	}
 	switch why, since := h.Cause, h.since; {
 	case q.isStalled(*h, now) && !h.isReported:
 		h.isReported = true
 		all()
-	case changed && why.Quota:
+	case changed && (why.Quota || why.NeedsUser):
 		all()
 	case changed:
 		q.delayedReports = append(q.delayedReports, delayedReport{at: now.Add(reportPatience), all: func() {
@@ -52,8 +58,8 @@ func (q *Queue) reportBackOff(h *backOff, changed bool, now time.Time, all func(
 	}
 }
 
-// isStalled says whether trouble that needs user action has lasted long enough for its
-// tasks to report Stalled.
+// isStalled reports whether a problem that needs user action has lasted for StallAfter,
+// so that its tasks report Stalled.
 func (q *Queue) isStalled(h backOff, now time.Time) bool {
 	return h.NeedsUser && now.Sub(h.since) >= q.limits.StallAfter
 }
@@ -62,7 +68,7 @@ func (q *Queue) isStalled(h backOff, now time.Time) bool {
 func (q *Queue) BackOffAccount(why taskstate.Cause, now, until time.Time) {
 	changed := !q.accountBackOff.hasCause(why)
 	q.accountBackOff = q.accountBackOff.extend(why, now, until)
-	q.reportBackOff(&q.accountBackOff, changed, now, func() {
+	q.reportBackOff(&q.accountBackOff, accountEvent, changed, now, func() {
 		for _, it := range q.items {
 			q.reportNow(it)
 		}
@@ -71,16 +77,16 @@ func (q *Queue) BackOffAccount(why taskstate.Cause, now, until time.Time) {
 
 // BackOffZone keeps all tasks of a zone out of calls until a time, in both modes.
 func (q *Queue) BackOffZone(zoneID string, why taskstate.Cause, now, until time.Time) {
-	for _, edge := range []bool{false, true} {
-		if p := q.zoneQuotas[zoneMode{zoneID, edge}]; p != nil {
+	for _, mode := range q.modesOf(zoneID) {
+		if p := q.zoneQuotas[mode]; p != nil {
 			q.backOffMode(p, why, now, until)
 		}
 	}
 }
 
-// backOffMode keeps all tasks in a mode of a zone out of calls until a time. For a quota
-// back-off, the tasks report the expected return of the quota, and report it again each
-// day.
+// backOffMode keeps all tasks in a mode of a zone out of calls until a time. During a
+// quota back-off, the tasks report when the quota is expected to return. When that time
+// passes without quota, they report the next expected return, a day later.
 func (q *Queue) backOffMode(p *zoneQuota, why taskstate.Cause, now, until time.Time) {
 	changed := !p.backOff.hasCause(why)
 	next := p.backOff.next
@@ -95,7 +101,7 @@ func (q *Queue) backOffMode(p *zoneQuota, why taskstate.Cause, now, until time.T
 		q.dropZoneQuota(p, now)
 	})
 	q.refreshMode(p, now)
-	q.reportBackOff(&p.backOff, changed, now, func() {
+	q.reportBackOff(&p.backOff, p.backOffEvent(), changed, now, func() {
 		for l := range p.lanes {
 			q.reportLane(l)
 		}
@@ -103,7 +109,7 @@ func (q *Queue) backOffMode(p *zoneQuota, why taskstate.Cause, now, until time.T
 }
 
 // BackOffLane keeps a lane out of calls until a time, after one of its calls failed. The
-// next call is not a probe: it may have as many tasks as before.
+// next call of the lane is not a probe. It may have as many tasks as before.
 func (q *Queue) BackOffLane(lane BatchKey, why taskstate.Cause, now, until time.Time) {
 	if l := q.lanes[lane]; l != nil {
 		l.backOff = l.backOff.extend(why, now, until)
@@ -116,19 +122,19 @@ func (q *Queue) BackOffLane(lane BatchKey, why taskstate.Cause, now, until time.
 	}
 }
 
-// hasCause says whether the back-off has the same reason and message as a cause.
+// hasCause reports whether the back-off has the same reason and message as a cause.
 func (h backOff) hasCause(why taskstate.Cause) bool {
 	return h.Reason == why.Reason && h.Message == why.Message
 }
 
-// refreshLane makes the lane ready if it has tasks and nothing prevents a call, and
-// withdraws it otherwise. Every change to one of the conditions must call it.
+// refreshLane makes a lane ready if it has tasks and nothing prevents a call. Otherwise
+// it withdraws the lane. Call refreshLane after every change to one of these conditions.
 func (q *Queue) refreshLane(l *laneState, now time.Time) {
 	q.setLaneReady(l, len(l.queues) > 0 && !l.inFlight && l.unknownCalls < maxUnknownCalls && !l.isBackedOff(now))
 }
 
-// activeBackOffs returns the back-offs that can keep a lane waiting, the widest scope
-// first. Some of them may have ended.
+// activeBackOffs returns the back-offs that apply to a lane, the widest scope first. Some
+// of them may have ended; check isActive.
 func (q *Queue) activeBackOffs(l *laneState) []*backOff {
 	holds := []*backOff{&q.accountBackOff, &l.pool.backOff, &l.backOff}
 	if l.tenant != nil {
@@ -137,8 +143,8 @@ func (q *Queue) activeBackOffs(l *laneState) []*backOff {
 	return holds
 }
 
-// isBackedOff says whether no call of the lane may be planned now. The caller checks the
-// back-off of the account.
+// isBackedOff reports whether a back-off, a probe or a quota read prevents calls of the
+// lane now. The caller checks the back-off of the account.
 func (l *laneState) isBackedOff(now time.Time) bool {
 	return l.backOff.isActive(now) || l.pool.isBackedOff(now) || l.tenant.isBackedOff(now)
 }
@@ -150,14 +156,14 @@ func (q *Queue) refreshMode(p *zoneQuota, now time.Time) {
 	}
 }
 
-// isBackedOff says whether no call may be planned in this mode of the zone now, because
-// its quota is being read, it backs off, or a probe is in flight.
+// isBackedOff reports whether calls in this mode of the zone must wait now, because the
+// quota is being read, the mode backs off, or a probe is in flight.
 func (p *zoneQuota) isBackedOff(now time.Time) bool {
 	return p.readInFlight || p.backOff.isActive(now) || p.prober != nil
 }
 
-// maxUnknownCalls is the number of calls of unknown outcome at which a lane makes no
-// further calls.
+// maxUnknownCalls is the maximum number of calls of unknown outcome in a lane. At this
+// number, the lane makes no further calls.
 const maxUnknownCalls = 4
 
 // BackOffScope keeps the tasks in the scope of a failed call out of calls until a time.

@@ -40,7 +40,7 @@ func TestQuota(t *testing.T) {
 		}
 	})
 	t.Run("it is read again on the next day, once for both modes, and not at every call", func(t *testing.T) {
-		w := newWorld(t) // quota is expected back at midnight
+		w := newWorld(t) // the quota is expected to return at midnight
 		w.now = time.Date(2026, 7, 1, 23, 0, 0, 0, time.UTC)
 		w.quota = 100
 		w.set(taskstatetest.NewTask("a", taskstatetest.ListURLs("a", 80)...))
@@ -214,11 +214,11 @@ func TestHoldsAndTheirProbe(t *testing.T) {
 		name  string
 		hold  func(w *world, until time.Time)
 		probe bool
-		other bool // the other zone goes on
+		other bool // the other zone continues
 	}{
 		{"the account", func(w *world, until time.Time) { w.q.BackOffAccount(trouble, w.now, until) }, true, false},
 		{"the zone", func(w *world, until time.Time) { w.q.BackOffZone("zone-1", trouble, w.now, until) }, true, true},
-		{"the lane", func(w *world, until time.Time) { w.q.BackOffLane(batchKeyOf(w.get("a0")), trouble, w.now, until) }, false, true},
+		{"the lane", func(w *world, until time.Time) { w.q.BackOffLane(w.q.batchKeyOf(w.get("a0")), trouble, w.now, until) }, false, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -303,7 +303,7 @@ func TestNotes(t *testing.T) {
 	t.Run("who waits for another's claim for ten seconds is told so", func(t *testing.T) {
 		w := newWorld(t)
 		w.set(taskstatetest.NewTask("a", taskstatetest.ListURLs("a", 1)...))
-		w.q.ReserveURLs("claim", batchKeyOf(taskstatetest.NewTask("a")).ZoneID, []string{string(taskstatetest.ListURLs("a", 1)[0])}, w.now)
+		w.q.ReserveURLs("claim", w.q.batchKeyOf(taskstatetest.NewTask("a")).ZoneID, []string{string(taskstatetest.ListURLs("a", 1)[0])}, w.now)
 		w.none()
 		w.now = w.now.Add(10 * time.Second)
 		say(w, "a Waiting;")
@@ -381,17 +381,9 @@ func TestNotes(t *testing.T) {
 	})
 }
 
-// told writes a note as the controller does, as far as it matters here.
+// told writes a waiting status as the controller does, as far as these tests need it.
 func told(note taskstate.WaitingStatus) func(*v1alpha1.PrefetchTask) {
-	return func(task *v1alpha1.PrefetchTask) {
-		task.Status.ObservedGeneration = task.Generation
-		if note.Reason == "" {
-			return
-		}
-		task.Status.NextAttemptTime = metav1.NewTime(note.NextAttempt)
-		condition(task, v1alpha1.ConditionReady, false, note.Cause)
-		condition(task, v1alpha1.ConditionStalled, note.Stalled, note.Cause)
-	}
+	return func(task *v1alpha1.PrefetchTask) { taskstate.ReportWaiting(note, time.Unix(0, 0))(task) }
 }
 
 func TestANoteThatCouldNotBeWrittenIsToldAgain(t *testing.T) {

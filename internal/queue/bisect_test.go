@@ -7,21 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate/taskstatetest"
 )
-
-func condition(task *v1alpha1.PrefetchTask, name string, yes bool, why taskstate.Cause) {
-	c := metav1.Condition{Type: name, Status: metav1.ConditionFalse, Reason: why.Reason, Message: why.Message}
-	if yes {
-		c.Status = metav1.ConditionTrue
-	}
-	meta.SetStatusCondition(&task.Status.Conditions, c)
-}
 
 func TestOneBadURLIn2000(t *testing.T) {
 	for _, tasks := range []int{1, 2000} {
@@ -46,7 +35,7 @@ func TestOneBadURLIn2000(t *testing.T) {
 	}
 }
 
-// Spellings that are tried apart would be as many calls for one URL.
+// If the spellings of a URL were tested separately, one URL would take several calls.
 func TestHalvesHaveAllSpellingsOfAURL(t *testing.T) {
 	w := newWorld(t)
 	w.set(taskstatetest.NewTask("a", "https://a.example/1", "https://a.example/x", "HTTPS://a.example/x", "https://A.example/x"))
@@ -138,7 +127,7 @@ func TestSuspects(t *testing.T) {
 			w.edit("a", func(p *v1alpha1.PrefetchTask) { p.Spec.Targets = taskstatetest.ListURLs("z", 4) })
 		}, 8},
 		{"are tried in smaller calls when the zone takes less", func(w *world) {
-			w.q.zoneQuotaFor("zone-1", false).batch, w.batch = 3, 3
+			w.q.zoneQuotaFor(zoneMode{zoneID: "zone-1"}).batch, w.batch = 3, 3
 		}, 7},
 		{"may be deleted", func(w *world) { w.delete("a") }, 4},
 		{"may be suspended and resumed", func(w *world) {
@@ -165,8 +154,8 @@ func TestSuspects(t *testing.T) {
 	}
 }
 
-// A URL that the path never takes waits for itself. What its task has beyond the call
-// that was cut off goes out.
+// A URL that the network path never transmits waits alone. The other targets of its task
+// are submitted.
 func TestTheRestOfATaskGoesOnBesideAURLThatIsCutOff(t *testing.T) {
 	for _, n := range []int{1, 3} { // URLs in a call
 		w := newWorld(t)
@@ -201,8 +190,8 @@ func TestTheRestOfATaskGoesOnBesideAURLThatIsCutOff(t *testing.T) {
 	}
 }
 
-// A task whose list is out of memory when its lost call is settled is tried by halves all
-// the same, once the list is here again.
+// A task is bisected even if its target list is not in memory when its lost call is
+// settled. The bisection starts when the list is in memory again.
 func TestALostCallIsHalvedThoughTheListWasAwayWhenItWasSettled(t *testing.T) {
 	for _, isAway := range []bool{false, true} {
 		w := newWorld(t)

@@ -8,38 +8,44 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// Call is one planned call. Its tasks are out of the queue until RecordAccepted,
-// TrackLostCall, BisectRejected, BisectCutOff or RecordReleased records the outcome.
+// Call is one planned call. Its tasks stay out of the queue until one of these functions
+// records the outcome: RecordAccepted, TrackLostCall, BisectRejected, BisectCutOff or
+// RecordReleased.
 type Call struct {
 	Lane  BatchKey
 	Parts []CallPart
 	// URLs are the distinct targets of all parts, each in the spelling to send.
 	URLs []string
-	// Refusal is why EdgeOne would refuse these targets, if that is known. The targets
-	// are then recorded as refused without a request.
+	// Refusal is EdgeOne's message if EdgeOne is known to refuse these targets; ""
+	// otherwise. The caller records such targets as refused and sends no request.
 	Refusal string
 	// Planned is when the call was planned.
 	Planned time.Time
-	// Sequence orders planned calls that wait for a slot: the lowest goes first.
+	// Sequence orders the planned calls that wait for a slot. The lowest sequence goes
+	// first.
 	Sequence int64
 
 	lane     *laneState
-	test     bool         // it tests suspects
-	suspects suspectGroup // the suspects that it tests
-	probe    bool         // it checks whether the account works again
-	refused  bool         // EdgeOne refused its only URL
+	test     bool           // the call tests suspects
+	suspects suspectGroup   // the suspects that the call tests
+	probe    bool           // the call checks whether the account works again
+	refused  bool           // EdgeOne refused the only URL of the call
+	planned  map[string]int // URLs that count in Queue.planned, by namespace
+	// unpromised is how many of its URLs count in zoneQuota.unpromised.
+	unpromised int
 }
 
-// CallPart is a task's share of a call: the positions of its targets.
+// CallPart is a task's share of a call.
 type CallPart struct {
 	Task      *v1alpha1.PrefetchTask
-	Positions taskstate.Positions
+	Positions taskstate.Positions // positions of the task's targets in the call
 	item      *queueItem
 }
 
-// fillCall plans a call of the lane. It starts with the oldest task of the given
-// namespace queue and continues with the lane's namespaces in turn. If EdgeOne is known
-// to refuse targets of the first task, it returns a refusal instead.
+// fillCall plans a call of a lane. It starts with the oldest task in the given namespace
+// queue, and then takes the oldest task of each of the lane's namespaces in turn. If
+// EdgeOne is known to refuse targets of the first task, fillCall returns a refusal
+// instead. It returns nil if no task of the lane can be in a call now.
 func (q *Queue) fillCall(first *namespaceQueue, now time.Time) *Call {
 	l := first.lane
 	call := &Call{Lane: l.BatchKey, lane: l}
@@ -54,8 +60,8 @@ func (q *Queue) fillCall(first *namespaceQueue, now time.Time) *Call {
 		if it == nil {
 			break
 		}
-		targets, open := taskstate.DistinctTargets(it.task), taskstate.OpenPositions(it.task)
-		if q.blockItem(it, open, targets) {
+		targets, open, room := q.takeOpen(it, urls, now)
+		if len(open) == 0 {
 			continue
 		}
 		open, bad, message := q.splitRejected(it, l, open, targets, now)
@@ -63,7 +69,7 @@ func (q *Queue) fillCall(first *namespaceQueue, now time.Time) *Call {
 			break // a call and a refusal do not mix; this task comes next
 		}
 		if urls.len() >= size && (len(bad) > 0 || !urls.contains(targets[open[0]])) {
-			break // the call is full and accepts only tasks that want its URLs
+			break // the call is full: only tasks whose next URL is already in it still fit
 		}
 		if len(bad) > 0 {
 			if !refusal.addRefused(it, bad, message) {
@@ -74,17 +80,36 @@ func (q *Queue) fillCall(first *namespaceQueue, now time.Time) *Call {
 		}
 		q.removeFromLine(it)
 		it.inFlight = true
-		call.addPart(it, open, targets, urls, size)
+		before := urls.len()
+		call.addPart(it, open, targets, urls, min(size, before+min(room, size)))
+		q.planURLs(call, it.key.Namespace, urls.len()-before)
+		q.takeFree(call, it, urls.len()-before)
 	}
 	return q.startFilled(call, refusal, now)
 }
 
-// startFilled returns the call or the refusal that was filled, or nil if neither was.
+// takeOpen returns the targets of an item, the positions that a call may have now, and how many
+// URLs its account leaves. urls are those of the call. If there are no such positions, the item
+// is no longer in its namespace queue.
+func (q *Queue) takeOpen(it *queueItem, urls urlSet, now time.Time) (targets []string, open taskstate.Positions, room int) {
+	targets, open = q.targetsOf(it.task), q.openPositions(it.task)
+	if open = q.takeUnreserved(it, open, targets); len(open) == 0 {
+		return targets, nil, 0
+	}
+	room, ok := q.admitToCall(it, urls.contains(targets[open[0]]), now)
+	if !ok {
+		return targets, nil, 0
+	}
+	return targets, open, room
+}
+
+// startFilled returns the call or the refusal that fillCall filled, or nil if both are
+// empty. A call that will be sent occupies its lane and starts the probes.
 func (q *Queue) startFilled(call, refusal *Call, now time.Time) *Call {
 	l := call.lane
 	switch {
 	case len(refusal.Parts) > 0:
-		return refusal // nothing is sent, so the lane is not busy
+		return refusal // a refusal is not sent, so it does not occupy the lane
 	case len(call.Parts) == 0:
 		q.refreshLane(l, now)
 		q.dropLane(l, now)
@@ -96,9 +121,9 @@ func (q *Queue) startFilled(call, refusal *Call, now time.Time) *Call {
 	return call
 }
 
-// maxTasks returns how many tasks a call of the lane may have. Each recently lost call
-// halves the number. A probe has one task, because the trouble may not be over: it costs
-// one claim, not 500.
+// maxTasks returns how many tasks a call of the lane may have. Each lost call in the
+// status of the lane's tasks halves the number. A probe has only one task: if the problem
+// persists, the probe costs one claim instead of up to TasksPerCall claims.
 func (q *Queue) maxTasks(l *laneState) int {
 	if slices.ContainsFunc(q.activeBackOffs(l), func(h *backOff) bool { return h.probe }) {
 		return 1
@@ -106,8 +131,8 @@ func (q *Queue) maxTasks(l *laneState) int {
 	return max(1, q.tasksPerCall()>>l.lost)
 }
 
-// nextItem returns the oldest task of the namespace whose turn it is, or nil if no task
-// waits in the lane. The namespace goes behind the others.
+// nextItem returns the oldest task of the next namespace in the lane, or nil if no task
+// waits in the lane. The namespace then moves to the end of the rotation.
 func (l *laneState) nextItem() *queueItem {
 	for len(l.queues) > 0 {
 		s := l.rotation[0]
@@ -121,8 +146,9 @@ func (l *laneState) nextItem() *queueItem {
 	return nil
 }
 
-// startProbes makes a call of the lane the probe for its mode and its tenant, if they
-// recover from a back-off. Until the probe ends, their other lanes make no calls.
+// startProbes makes a call of the lane the probe of its mode and of its tenant, if they
+// recover from a back-off. Until the probe ends, no other lane of that mode or tenant
+// makes a call.
 func (q *Queue) startProbes(l *laneState, now time.Time) {
 	if l.pool.backOff.probe {
 		l.pool.prober = l
@@ -134,8 +160,8 @@ func (q *Queue) startProbes(l *laneState, now time.Time) {
 	}
 }
 
-// addRefused adds targets that EdgeOne is known to refuse. It returns false if their
-// message differs from that of the call, because a call has one message.
+// addRefused adds targets that EdgeOne is known to refuse. A call has only one message:
+// addRefused returns false if the message differs from the message of the call.
 func (c *Call) addRefused(it *queueItem, bad taskstate.Positions, message string) bool {
 	if len(c.Parts) > 0 && c.Refusal != message {
 		return false
@@ -146,9 +172,9 @@ func (c *Call) addRefused(it *queueItem, bad taskstate.Positions, message string
 	return true
 }
 
-// addPart adds as many of the item's open targets as fit to the call and returns their
-// positions. A URL that the call already contains in any spelling takes no space: the
-// first spelling is sent.
+// addPart adds as many of the item's open targets as fit into the call, and returns their
+// positions. A URL that the call already contains in any spelling takes no space. EdgeOne
+// gets the first spelling.
 func (c *Call) addPart(it *queueItem, open taskstate.Positions, targets []string, urls urlSet, size int) taskstate.Positions {
 	part := CallPart{Task: it.task, item: it}
 	for _, i := range open {
@@ -166,12 +192,13 @@ func (c *Call) addPart(it *queueItem, open taskstate.Positions, targets []string
 	return part.Positions
 }
 
-// urlSet is a set of URLs in which all spellings of a URL are one element.
+// urlSet is a set of URLs. All spellings of a URL count as the same element.
 type urlSet struct {
 	normalize func(string) string
 	seen      map[string]bool
 }
 
+// newURLSet returns an empty set that compares URLs with Limits.Normalize.
 func (q *Queue) newURLSet() urlSet { return urlSet{q.limits.Normalize, map[string]bool{}} }
 
 func (s urlSet) contains(u string) bool { return s.seen[s.normalize(u)] }

@@ -16,26 +16,27 @@ type queueItem struct {
 	key    types.NamespacedName
 	task   *v1alpha1.PrefetchTask // the newest version seen
 	lane   *laneState
-	joined time.Time       // when it came into the queue
+	joined time.Time       // when the task joined the queue
 	since  time.Time       // its age in the lane: see queuedSince; after a lost call, when it changed lanes
-	queue  *namespaceQueue // where it waits; nil while it does not
+	queue  *namespaceQueue // where it waits; nil if it is in no namespace queue
 	index  int             // in the heap of its namespace queue
 
-	inFlight      bool // in a call that has not returned
-	deleted       bool // left the queue, or its task was deleted in flight
-	blocked       bool // waits for a claim that may have one of its URLs
-	suspectGroups int  // number of suspect groups with it; above 0, it is in no namespace queue
-	trial         int  // distinguishes these groups from earlier ones
-	reportQueued  bool // is in reportsDue
+	inFlight      bool         // in a call that has not returned
+	deleted       bool         // left the queue, or its task was deleted in flight
+	blockedBy     *reservation // waits for a claim that may have submitted one of its URLs; nil if it does not
+	suspectGroups int          // number of suspect groups with it; if above 0, it is in no namespace queue
+	trial         int          // number of times it was cleared; groups with another number are outdated
+	reportQueued  bool         // is in reportsDue
 
-	postponed postponement
-	failed    time.Time // when its last call failed: it goes behind tasks queued before
-	backOff   backOff   // for a target that cannot be sent
-	verdict   rejectionRecord
+	denied    denial          // keeps the task out of calls because of its account
+	postponed postponement    // keeps the task out of calls because of the task's own problem
+	failed    time.Time       // when its last call failed: it goes behind tasks that were queued before
+	backOff   backOff         // for a target that cannot be sent
+	verdict   rejectionRecord // what EdgeOne said about the task as a whole
 }
 
-// isOlder orders items by age. Name and namespace break ties, so that the order is
-// stable.
+// isOlder orders items by age. It compares name and namespace if the ages are equal, so
+// that the order is stable.
 func isOlder(a, b *queueItem) bool {
 	return cmp.Or(
 		a.since.Compare(b.since),
@@ -44,36 +45,38 @@ func isOlder(a, b *queueItem) bool {
 	) < 0
 }
 
-// laneState is a lane with the tasks that wait in it, by namespace.
+// laneState is a lane with its waiting tasks, by namespace.
 type laneState struct {
 	BatchKey
 	pool   *zoneQuota
 	tenant *tenantState               // the namespace that has the lane to itself, if any
-	queues map[string]*namespaceQueue // only those with tasks
+	queues map[string]*namespaceQueue // by namespace; only queues with tasks
 	// rotation holds the lane's namespace queues in the order in which they fill a call.
-	// A queue that became empty stays until it is skipped.
+	// An empty queue stays until nextItem skips it or dropEmptyQueues removes it.
 	rotation []*namespaceQueue
 
-	inFlight       bool // a call is unanswered: tasks that arrive now share the next one
+	inFlight       bool // a call is unanswered; tasks that arrive now share the next call
 	backOff        backOff
-	ready          bool // its namespace queues are offered to their namespaces
-	unknownCalls   int  // calls of unknown outcome
+	ready          bool // the lane may make a call: its queues are offered to their namespaces
+	unknownCalls   int  // number of calls of unknown outcome: see maxUnknownCalls
 	failures       failureCounts
 	suspects       []suspectGroup         // parts of failed calls, to be tested separately
 	testInFlight   bool                   // a test is in flight
 	suspectsListed bool                   // is in lanesWithSuspects
-	postponed      map[*suspectGroup]bool // groups that were set aside
+	postponed      map[*suspectGroup]bool // groups that are set aside
 }
 
-// namespaceQueue holds one namespace's waiting tasks in a lane, as a heap with the oldest
-// first.
+// namespaceQueue holds the waiting tasks of one namespace in a lane. It is a heap with
+// the oldest task first.
 type namespaceQueue struct {
 	lane      *laneState
 	namespace *namespaceState
 	items     []*queueItem
-	index     int // in the namespace's heap; -1 while the lane is not ready
+	index     int // in the namespace's heap; -1 while the queue is not offered
 }
 
+// Len, Less, Swap, Push and Pop implement heap.Interface. They keep index and queue of
+// the items up to date.
 func (s *namespaceQueue) Len() int           { return len(s.items) }
 func (s *namespaceQueue) Less(i, j int) bool { return isOlder(s.items[i], s.items[j]) }
 func (s *namespaceQueue) Swap(i, j int) {
@@ -94,19 +97,20 @@ func (s *namespaceQueue) Pop() any {
 	return it
 }
 
-// namespaceState holds the namespace queues of its ready lanes, as a heap. The queue with
-// the oldest task comes first.
+// namespaceState holds a namespace's queues in ready lanes. It is a heap with the queue
+// of the oldest task first.
 type namespaceState struct {
 	name        string
 	readyQueues []*namespaceQueue
-	sequence    int64 // of its next call
-	since       int64 // orders namespaces with the same sequence: the longest-waiting goes first
-	index       int   // in readyNamespaces; -1 while it is not there
+	sequence    int64 // sequence of its next call
+	since       int64 // breaks ties between equal sequences: the namespace that waits longest goes first
+	index       int   // in readyNamespaces; -1 if it is not there
 
-	queueCount int       // namespace queues in all lanes
-	idleSince  time.Time // when the last of them became empty
+	queueCount int       // number of its namespace queues in all lanes
+	idleSince  time.Time // when the last of these queues became empty
 }
 
+// Len, Less, Swap, Push and Pop implement heap.Interface.
 func (n *namespaceState) Len() int { return len(n.readyQueues) }
 func (n *namespaceState) Less(i, j int) bool {
 	return isOlder(n.readyQueues[i].items[0], n.readyQueues[j].items[0])
@@ -129,7 +133,8 @@ func (n *namespaceState) Pop() any {
 	return s
 }
 
-// enqueueItem puts the item into its namespace queue, which it creates if necessary.
+// enqueueItem puts an item into its namespace queue. It creates the queue and the
+// namespace if necessary.
 func (q *Queue) enqueueItem(it *queueItem) {
 	l := it.lane
 	s := l.queues[it.key.Namespace]
@@ -143,6 +148,7 @@ func (q *Queue) enqueueItem(it *queueItem) {
 		l.queues[ns.name] = s
 		l.rotation = append(l.rotation, s)
 		ns.queueCount++
+		// The zone waits for a quota read in each namespace with tasks there.
 		if l.pool.readQueued {
 			q.quotaReads.others.Push(ns.name, l.pool)
 		}
@@ -151,7 +157,8 @@ func (q *Queue) enqueueItem(it *queueItem) {
 	q.offerQueue(s)
 }
 
-// removeFromLine removes the item from its namespace queue.
+// removeFromLine removes an item from its namespace queue. An empty queue leaves its lane
+// and its namespace.
 func (q *Queue) removeFromLine(it *queueItem) {
 	s := it.queue
 	if s == nil {
@@ -160,8 +167,9 @@ func (q *Queue) removeFromLine(it *queueItem) {
 	heap.Remove(s, it.index)
 	if len(s.items) == 0 {
 		if s.index >= 0 {
-			// The namespace's heap compares the oldest items, so an empty queue must
-			// leave by its index.
+			// The namespace's heap compares the oldest items of its queues, so an empty
+			// queue cannot be compared. Restore the item while the heap removes the
+			// queue.
 			s.items = append(s.items, it)
 			heap.Remove(s.namespace, s.index)
 			s.items = s.items[:0]
@@ -177,8 +185,8 @@ func (q *Queue) removeFromLine(it *queueItem) {
 	q.offerQueue(s)
 }
 
-// dropEmptyQueues removes empty namespace queues from the rotation once they are the
-// majority. A search after each removal would make the cost of a call quadratic in the
+// dropEmptyQueues removes empty namespace queues from the rotation once most queues in it
+// are empty. A search after each removal would make the cost of a call quadratic in the
 // number of its namespaces.
 func (l *laneState) dropEmptyQueues() {
 	if len(l.rotation) > 2*len(l.queues)+16 || len(l.queues) == 0 {
@@ -186,7 +194,8 @@ func (l *laneState) dropEmptyQueues() {
 	}
 }
 
-// offerQueue offers the namespace queue to its namespace while the lane is ready.
+// offerQueue offers a namespace queue to its namespace if the lane is ready. If the queue
+// is already there, offerQueue updates its position.
 func (q *Queue) offerQueue(s *namespaceQueue) {
 	switch {
 	case !s.lane.ready || len(s.items) == 0:
@@ -194,23 +203,24 @@ func (q *Queue) offerQueue(s *namespaceQueue) {
 		heap.Fix(s.namespace, s.index)
 	default:
 		heap.Push(s.namespace, s)
-		if len(s.namespace.readyQueues) == 1 { // an idle namespace saves up no turns
+		if len(s.namespace.readyQueues) == 1 { // an idle namespace does not accumulate turns
 			q.enqueueNamespace(s.namespace, max(s.namespace.sequence, q.sequence))
 		}
 	}
 }
 
-// idleNamespace is a namespace that has had no waiting tasks since a time.
+// idleNamespace is a namespace without waiting tasks, with the time of its last removal.
 type idleNamespace struct {
 	*namespaceState
 	since time.Time
 }
 
-// idleMemory is how long the queue remembers the turn of an idle namespace. A namespace
-// that is forgotten and returns sooner would have its next turn too early.
+// idleMemory is how long the queue keeps the sequence of an idle namespace. If the queue
+// forgot it sooner, a namespace that returns could get its next call too early.
 const idleMemory = time.Minute
 
-// dropIdleNamespaces forgets the namespaces that have been idle for idleMemory.
+// dropIdleNamespaces forgets the namespaces that have been idle for idleMemory. The list
+// idle is ordered by time. A namespace that became active in between is skipped.
 func (q *Queue) dropIdleNamespaces(now time.Time) {
 	for len(q.idle) > 0 && now.Sub(q.idle[0].since) >= idleMemory {
 		ns := q.idle[0]
@@ -222,9 +232,10 @@ func (q *Queue) dropIdleNamespaces(now time.Time) {
 }
 
 // namespaceHeap holds the namespaces with a ready queue, the lowest sequence first. A
-// namespace that became empty stays until it comes first.
+// namespace whose queues were withdrawn stays until firstNamespace removes it.
 type namespaceHeap []*namespaceState
 
+// Len, Less, Swap, Push and Pop implement heap.Interface.
 func (l namespaceHeap) Len() int { return len(l) }
 func (l namespaceHeap) Less(i, j int) bool {
 	return cmp.Or(cmp.Compare(l[i].sequence, l[j].sequence), cmp.Compare(l[i].since, l[j].since)) < 0
@@ -247,7 +258,8 @@ func (l *namespaceHeap) Pop() any {
 	return ns
 }
 
-// enqueueNamespace puts a namespace at the position of its next turn.
+// enqueueNamespace sets the sequence of a namespace's next call, and puts the namespace
+// at the matching position in readyNamespaces. Among equal sequences, it goes last.
 func (q *Queue) enqueueNamespace(ns *namespaceState, turn int64) {
 	q.arrivals++
 	ns.sequence, ns.since = turn, q.arrivals
@@ -258,8 +270,8 @@ func (q *Queue) enqueueNamespace(ns *namespaceState, turn int64) {
 	}
 }
 
-// firstNamespace returns the namespace whose turn is next, or nil if none has a ready
-// queue.
+// firstNamespace returns the namespace that makes the next call, or nil if no namespace
+// has a ready queue.
 func (q *Queue) firstNamespace() *namespaceState {
 	for len(q.readyNamespaces) > 0 {
 		if ns := q.readyNamespaces[0]; len(ns.readyQueues) > 0 {
@@ -270,8 +282,8 @@ func (q *Queue) firstNamespace() *namespaceState {
 	return nil
 }
 
-// setLaneReady offers all namespace queues of a lane to their namespaces, or withdraws
-// them.
+// setLaneReady makes a lane ready or not ready. It offers all namespace queues of the
+// lane to their namespaces, or withdraws them.
 func (q *Queue) setLaneReady(l *laneState, ready bool) {
 	if l.ready == ready {
 		return

@@ -42,8 +42,8 @@ func FuzzPositions(f *testing.F) {
 	})
 }
 
-// FuzzHandEditedStatus gives the queue a task whose status somebody edited. What
-// the status covers, or may have been meant to cover, is not submitted.
+// FuzzHandEditedStatus gives the queue a task with a status that was edited by hand. The
+// queue must not submit targets that the status covers or may have been meant to cover.
 func FuzzHandEditedStatus(f *testing.F) {
 	for _, text := range positionSeeds {
 		f.Add(uint8(3), "", text, "", int32(0), true)
@@ -56,14 +56,14 @@ func FuzzHandEditedStatus(f *testing.F) {
 		if sameRun {
 			task.Status.Run = taskstate.RunHash(task)
 		}
-		task.Status.RefusedTargets, task.Status.LostCalls = refused, max(0, lost)
+		task.Status.RefusedPositions, task.Status.LostCalls = refused, max(0, lost)
 		if jobs != "" {
 			for i, positions := range strings.Split(jobs, ";") {
-				task.Status.Jobs = append(task.Status.Jobs, v1alpha1.Job{ID: fmt.Sprint(i), ClaimID: "b", Targets: positions})
+				task.Status.Jobs = append(task.Status.Jobs, v1alpha1.Job{ID: fmt.Sprint(i), ClaimID: "b", Positions: positions})
 			}
 		}
 		if claimed != "" {
-			task.Status.Submission = &v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: claimed, Semantics: taskstate.HashSemantics(task)}
+			task.Status.Submission = &v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Positions: claimed, Semantics: taskstate.HashSemantics(task)}
 		}
 		meta.SetStatusCondition(&task.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionReady, Status: "False", Reason: "Waiting"})
 

@@ -9,7 +9,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate/taskstatetest"
 )
 
-// What does not change how targets are fetched does not change which calls a task shares.
+// Fields that do not affect how targets are fetched do not affect which calls a task
+// shares.
 func TestTheLaneOfATaskFollowsHowItsTargetsAreFetched(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -39,7 +40,7 @@ func TestTheLaneOfATaskFollowsHowItsTargetsAreFetched(t *testing.T) {
 			a.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "B", Value: "1"}, {Name: "A", Value: "2"}}
 			b := a.DeepCopy()
 			tt.edit(b)
-			if changes := batchKeyOf(a) != batchKeyOf(b); changes != tt.changes {
+			if changes := newWorld(t).q.batchKeyOf(a) != newWorld(t).q.batchKeyOf(b); changes != tt.changes {
 				t.Errorf("it changes the lane: %v", changes)
 			}
 		})

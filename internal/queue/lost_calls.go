@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -9,15 +10,17 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// lostCall holds the tasks of a call of unknown outcome. Once the operator knows that
-// EdgeOne did not execute the call, the queue bisects its tasks as after a rejection: one
-// of them may be what makes calls fail. After a restart, the number of lost calls in
-// their status keeps these tasks apart from others.
+// lostCall holds the tasks of a call of unknown outcome. When the operator finds that
+// EdgeOne did not execute the call, the queue bisects its tasks as after a rejection,
+// because one of them may make calls fail. After a restart, the number of lost calls in
+// the statuses keeps these tasks apart from others.
 type lostCall struct {
-	parts []lostPart
-	open  map[types.NamespacedName]bool // tasks that still carry the claim
-	at    time.Time
-	due   bool // a timer will split the call soon
+	claimID string
+	parts   []lostPart
+	open    map[types.NamespacedName]bool // tasks that still carry the claim
+	at      time.Time                     // when the outcome became unknown
+	waiting []*queueItem                  // items that wait for the outcome, because they have the same URLs
+	due     bool                          // a timer will split the call soon
 }
 
 // lostPart is a task's share of a lost call, with the run that the call was for.
@@ -28,19 +31,21 @@ type lostPart struct {
 	positions taskstate.Positions
 }
 
-// isSameRun says whether the task is still in the run that the call was for.
+// isSameRun reports whether the task is still in the run that the call was for.
 func (p lostPart) isSameRun(task *v1alpha1.PrefetchTask) bool {
 	return task.UID == p.uid && task.Status.Run == p.run && !taskstate.IsNewRun(task)
 }
 
-// splitPatience is how long settled tasks wait for the other tasks of their call.
+// splitPatience is how long the settled tasks of a lost call wait for its other tasks.
 const splitPatience = 10 * time.Second
 
-// TrackLostCall records that the outcome of the call is unknown. Its tasks keep their
-// claim. The call counts towards maxUnknownCalls of its lane, unless it is a test.
+// TrackLostCall records that the outcome of the call is unknown. tasks holds the newest
+// version of each part's task, or nil if the task is gone. The tasks keep their claim.
+// The call counts towards maxUnknownCalls of its lane, unless it is a test.
 func (q *Queue) TrackLostCall(call *Call, claimID string, tasks []*v1alpha1.PrefetchTask, now time.Time) {
-	q.ReserveURLs(claimID, call.Lane.ZoneID, call.URLs, now)
-	lost := &lostCall{open: map[types.NamespacedName]bool{}, at: now}
+	q.reserve(reservation{id: claimID, zoneID: call.Lane.ZoneID, purge: call.Lane.PurgeType}, call.URLs, now)
+	q.loseReservation(claimID, now)
+	lost := &lostCall{claimID: claimID, open: map[types.NamespacedName]bool{}, at: now}
 	for i, task := range tasks {
 		part := call.Parts[i]
 		if task == nil || part.item.deleted {
@@ -63,9 +68,9 @@ func (q *Queue) TrackLostCall(call *Call, claimID string, tasks []*v1alpha1.Pref
 	q.finishCall(call, tasks, now)
 }
 
-// splitLane returns the lane in which a call of unknown outcome counts. If all tasks are
-// in one namespace, it is that namespace's own lane, so that the shared lane stays
-// usable.
+// splitLane returns the lane in which a call of unknown outcome counts. If all tasks of
+// the call are in one namespace, this is the namespace's own lane, so that the shared
+// lane stays usable.
 func (q *Queue) splitLane(call *Call) *laneState {
 	key := call.Lane
 	if names := call.namespaces(); len(names) == 1 {
@@ -74,8 +79,9 @@ func (q *Queue) splitLane(call *Call) *laneState {
 	return q.laneForKey(key)
 }
 
-// settlePart records that a task of a lost call no longer carries its claim. The queue
-// splits the call when all of its tasks are settled, or splitPatience after the first.
+// settlePart records that a task of a lost call no longer carries the claim. The queue
+// splits the call when all of its tasks are settled, or splitPatience after the first
+// task was settled.
 func (q *Queue) settlePart(key types.NamespacedName, now time.Time) {
 	id := q.holders[key].claim
 	lost := q.lostCalls[id]
@@ -97,8 +103,8 @@ func (q *Queue) settlePart(key types.NamespacedName, now time.Time) {
 	}
 }
 
-// markListAway records that the target list of a task from an unexecuted call is no
-// longer in memory. The other tasks of the call do not wait for it.
+// markListAway records that the target list of a task from a lost call is no longer in
+// memory. The other tasks of the call do not wait for the list.
 func (q *Queue) markListAway(key types.NamespacedName) {
 	lost := q.returnedCalls[key]
 	if lost == nil {
@@ -112,8 +118,8 @@ func (q *Queue) markListAway(key types.NamespacedName) {
 	}
 }
 
-// markListLoaded queues such a task for bisection once its target list is in memory
-// again.
+// markListLoaded queues a task that markListAway recorded for bisection, once its target
+// list is in memory again.
 func (q *Queue) markListLoaded(key types.NamespacedName) {
 	if lost := q.awaitingLists[key]; lost != nil {
 		delete(q.awaitingLists, key)
@@ -131,8 +137,10 @@ func (q *Queue) bisectSettledCalls(now time.Time) {
 	}
 }
 
-// takeUnexecuted returns the parts of an unexecuted call whose tasks still wait for the
-// same targets. It returns the other open targets of these tasks as groups.
+// takeUnexecuted returns the parts of an unexecuted call that are still to be submitted:
+// the task is in the same run, and some of the part's targets are open. The other open
+// targets of these tasks are returned as groups. Tasks without such targets return to
+// their namespace queues.
 func (q *Queue) takeUnexecuted(lost *lostCall, now time.Time) (parts []CallPart, others []suspectGroup) {
 	for _, part := range lost.parts {
 		it := q.items[part.key]
@@ -140,16 +148,16 @@ func (q *Queue) takeUnexecuted(lost *lostCall, now time.Time) (parts []CallPart,
 			continue
 		}
 		delete(q.returnedCalls, part.key)
-		if it == nil || it.inFlight || it.blocked || it.queue != nil {
+		if it == nil || it.inFlight || it.blockedBy != nil || it.queue != nil {
 			continue
 		}
 		var open, tried taskstate.Positions
-		if part.isSameRun(it.task) && taskstate.IsWaiting(it.task) {
-			open = taskstate.OpenPositions(it.task)
+		if part.isSameRun(it.task) && q.isWaiting(it.task) && it.denied.Reason == "" {
+			open = q.openPositions(it.task)
 			tried = part.positions.Intersect(open)
 		}
 		if len(tried) == 0 {
-			q.placeItem(it, it.task, taskstate.IsWaiting(it.task), now)
+			q.placeItem(it, it.task, q.isWaiting(it.task), now)
 			continue
 		}
 		parts = append(parts, CallPart{it.task, tried, it})
@@ -161,21 +169,83 @@ func (q *Queue) takeUnexecuted(lost *lostCall, now time.Time) (parts []CallPart,
 }
 
 // bisectLostCall splits an unexecuted call into suspect groups. A single URL whose calls
-// are lost repeatedly is not tested at once, but 2 × SettleTime after the lost call.
+// are lost repeatedly waits until 2 × SettleTime after the lost call before it is tested
+// again.
 func (q *Queue) bisectLostCall(lost *lostCall, now time.Time) {
 	parts, others := q.takeUnexecuted(lost, now)
 	if len(parts) == 0 {
+		q.placeWaiting(lost, now)
 		return
 	}
-	q.lastTestAt = now // queued tasks go first
+	q.lastTestAt = now // delay the next test: queued tasks go first
 	for _, part := range parts {
-		part.item.lane = q.laneForKey(part.item.lane.BatchKey) // an unused lane may have been dropped
+		part.item.lane = q.laneForKey(part.item.lane.BatchKey) // the lane may have been dropped while unused
 	}
 	l := parts[0].item.lane
 	q.queueSuspectsLast(l, others...)
-	if len(parts) == 1 && q.countDistinctURLs(parts[0]) == 1 && taskstate.HasRepeatedLosses(parts[0].Task) {
-		q.postponeGroup(l, markSuspects(parts), lost.at.Add(2*q.limits.SettleTime))
+	groups := q.splitParts(parts)
+	q.joinWaiting(lost, l, groups, now)
+	isRepeated := slices.ContainsFunc(parts, func(part CallPart) bool { return taskstate.HasRepeatedLosses(part.Task) })
+	if len(groups) == 1 && isRepeated && q.countDistinctURLs(parts...) == 1 {
+		q.postponeGroup(l, groups[0], lost.at.Add(2*q.limits.SettleTime))
 		return
 	}
-	q.queueSuspectsLast(l, q.splitParts(parts)...)
+	q.queueSuspectsLast(l, groups...)
+}
+
+// takeWaiting returns the items that still wait for a lost call to be bisected.
+func (q *Queue) takeWaiting(lost *lostCall) (items []*queueItem) {
+	for _, it := range lost.waiting {
+		if q.returnedCalls[it.key] != lost {
+			continue
+		}
+		delete(q.returnedCalls, it.key)
+		if q.items[it.key] == it && !it.inFlight && it.blockedBy == nil && it.queue == nil {
+			items = append(items, it)
+		}
+	}
+	return items
+}
+
+// placeWaiting returns the items that wait for a lost call to the queue.
+func (q *Queue) placeWaiting(lost *lostCall, now time.Time) {
+	for _, it := range q.takeWaiting(lost) {
+		q.placeItem(it, it.task, q.isWaiting(it.task), now)
+	}
+}
+
+// joinWaiting adds the items that wait for a lost call to the groups that test its URLs, so
+// that each URL is in one call. Items in other lanes, without a common URL, or beyond the
+// size of a call return to the queue.
+func (q *Queue) joinWaiting(lost *lostCall, l *laneState, groups []suspectGroup, now time.Time) {
+	groupOf := map[string]int{}
+	for g, group := range groups {
+		for _, s := range group {
+			targets := q.targetsOf(s.item.task)
+			for _, i := range s.positions {
+				groupOf[q.limits.Normalize(targets[i])] = g
+			}
+		}
+	}
+	for _, it := range q.takeWaiting(lost) {
+		shared, key := map[int]taskstate.Positions{}, q.laneKeyOf(it.task, now)
+		key.lost = l.lost // it may share the call, as it has the same URLs
+		if q.isWaiting(it.task) && !it.isKeptOut(now) && key == l.BatchKey {
+			targets := q.targetsOf(it.task)
+			for _, i := range q.openPositions(it.task) {
+				if g, ok := groupOf[q.limits.Normalize(targets[i])]; ok && len(groups[g]) < q.tasksPerCall() {
+					shared[g] = append(shared[g], i)
+				}
+			}
+		}
+		if len(shared) == 0 {
+			q.placeItem(it, it.task, q.isWaiting(it.task), now)
+			continue
+		}
+		it.lane = l
+		q.reportLater(it, now) // its status still says that it waits for the lost call
+		for g, positions := range shared {
+			groups[g] = append(groups[g], markSuspects([]CallPart{{it.task, positions, it}})...)
+		}
+	}
 }

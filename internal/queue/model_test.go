@@ -14,15 +14,18 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate/taskstatetest"
 )
 
-// The model drives a queue with random tasks, edits, answers and faults, and
-// checks after each step what must always hold; when faults stop, everything
-// ends.
+// TestModel drives a queue with random tasks, edits, responses and faults. After each
+// step, it checks the invariants of the queue. After the faults stop, every task must
+// finish.
 func TestModel(t *testing.T) {
 	for seed := range uint64(150) {
 		m := &model{world: newWorld(t), r: rand.New(rand.NewPCG(seed, 2))}
 		m.q.limits.Batch, m.q.limits.TasksPerCall = 1+m.r.IntN(12), 1+m.r.IntN(6)
 		m.batch = []int{0, 0, 3, 5}[m.r.IntN(4)]
 		m.unread = m.r.IntN(3) == 0
+		if m.r.IntN(2) == 0 {
+			m.useAccount("ns0", "ns1", "ns2")
+		}
 		for range 300 {
 			m.step()
 			m.check()
@@ -43,6 +46,7 @@ type lostFlight struct {
 	tasks    []*v1alpha1.PrefetchTask
 	claimID  string
 	executed bool
+	refund   func()
 }
 
 type model struct {
@@ -86,12 +90,14 @@ func (m *model) step() {
 		if task := m.any(); task != nil {
 			delete(m.live, keyOf(task))
 			m.q.RemoveTask(keyOf(task), m.now)
-			if m.r.IntN(2) == 0 { // made again at once
+			if m.r.IntN(2) == 0 { // recreated at once
 				again := task.DeepCopy()
 				again.UID, again.Status = types.UID(fmt.Sprint("again", m.rv)), v1alpha1.PrefetchTaskStatus{ObservedGeneration: -1}
 				m.set(again)
 			}
 		}
+	case n == 6 && m.account != nil && m.r.IntN(2) == 0:
+		m.changeAccount()
 	case n == 6:
 		m.hold()
 	case n == 7:
@@ -124,6 +130,56 @@ func (m *model) hold() {
 	}
 }
 
+// changeAccount changes a rule of the account.
+func (m *model) changeAccount() {
+	a, namespace := m.account, fmt.Sprintf("ns%d", m.r.IntN(3))
+	switch m.r.IntN(4) {
+	case 0:
+		a.allowed[namespace] = !a.allowed[namespace]
+	case 1:
+		a.budget = m.r.IntN(60) - 1
+	case 2:
+		a.budgets[namespace] = m.r.IntN(30)
+	case 3:
+		delete(a.budgets, namespace)
+	}
+	m.q.Readmit("", m.now)
+}
+
+// checkAccount verifies that a planned call is within the rules of the account.
+func (m *model) checkAccount(call *Call) {
+	a := m.account
+	if a == nil {
+		return
+	}
+	planned, by := 0, map[string]int{}
+	for _, f := range append(slices.Clone(m.flights), flight{call: call}) {
+		for namespace, n := range f.call.planned {
+			planned += n
+			by[namespace] += n
+		}
+	}
+	for _, part := range call.Parts {
+		if !a.allowed[part.Task.Namespace] {
+			m.Errorf("a call of %s, which is not allowed", part.Task.Namespace)
+		}
+	}
+	if sum := 0; call.Refusal == "" {
+		for namespace, n := range call.planned {
+			sum += n
+			if limit, ok := a.budgets[namespace]; ok && a.usedBy[namespace]+by[namespace] > limit {
+				m.Errorf("%s uses %d of %d", namespace, a.usedBy[namespace]+by[namespace], limit)
+			}
+		}
+		if sum != len(call.URLs) {
+			m.Errorf("%d of %d URLs are counted", sum, len(call.URLs))
+		}
+	}
+	if a.budget >= 0 && a.used+planned > a.budget && len(call.planned) > 0 {
+		m.Errorf("%d of %d URLs are used", a.used+planned, a.budget)
+	}
+}
+
 func (m *model) any() *v1alpha1.PrefetchTask {
 	var keys []types.NamespacedName
 	for key := range m.live {
@@ -143,6 +199,7 @@ func (m *model) plan() (Decision, bool) {
 		m.readQuota(d.ReadQuota)
 	case d.Call != nil:
 		f := flight{call: d.Call}
+		m.checkAccount(d.Call)
 		if size := len(d.Call.URLs); size > m.q.limits.Batch && m.batch == 0 {
 			m.Errorf("a call of %d URLs", size)
 		}
@@ -185,8 +242,9 @@ func (m *model) land() {
 	switch n := m.r.IntN(10); {
 	case call.Refusal != "" || n > 2:
 		m.answer(call)
-	case n == 0: // the answer is lost
+	case n == 0: // the response is lost
 		claimID, tasks := m.claim(call)
+		refund := m.charge(call)
 		wrong := slices.ContainsFunc(call.URLs, func(u string) bool { return u == bads[0] || hostOfURL(u) == "foreign.example" })
 		executed := m.r.IntN(2) == 0 && !wrong
 		if executed {
@@ -195,12 +253,14 @@ func (m *model) land() {
 		if !slices.ContainsFunc(tasks, func(task *v1alpha1.PrefetchTask) bool { return has(task, claimID) }) {
 			m.q.ReleaseURLs(claimID, m.now)
 			m.q.RecordReleased(call, m.newest(call), m.now)
+			refund()
 			return
 		}
-		m.lost = append(m.lost, lostFlight{slices.Clone(tasks), claimID, executed})
+		m.lost = append(m.lost, lostFlight{slices.Clone(tasks), claimID, executed, refund})
 		m.q.TrackLostCall(call, claimID, m.newest(call), m.now)
-	default: // not executed
+	default: // EdgeOne did not execute the call
 		claimID, tasks := m.claim(call)
+		defer m.charge(call)()
 		m.settle(tasks, claimID, unchanged)
 		m.q.ReleaseURLs(claimID, m.now)
 		m.q.BackOffLane(call.Lane, taskstate.Cause{Reason: "Throttled"}, m.now, m.now.Add(100*time.Millisecond))
@@ -215,9 +275,12 @@ func (m *model) settleOne() {
 	l := m.lost[0]
 	m.lost = m.lost[1:]
 	m.find(l.tasks, l.claimID, l.executed)
+	if !l.executed {
+		l.refund()
+	}
 }
 
-// check is what holds at all times.
+// check verifies the invariants of the queue.
 func (m *model) check() {
 	count := map[*queueItem]int{}
 	for _, l := range m.q.lanesWithSuspects {
@@ -250,13 +313,13 @@ func (m *model) check() {
 	}
 	for key, it := range m.q.items {
 		places := 0
-		for _, in := range []bool{it.queue != nil, it.inFlight, it.blocked, it.suspectGroups > 0 && !it.inFlight} {
+		for _, in := range []bool{it.queue != nil, it.inFlight, it.blockedBy != nil, it.suspectGroups > 0 && !it.inFlight} {
 			if in {
 				places++
 			}
 		}
-		if places > 1 || places == 0 && taskstate.IsWaiting(it.task) && m.q.returnedCalls[key] == nil {
-			m.Errorf("%s is in %d places: line %v, in flight %v, parked %v, suspects %d", key, places, it.queue != nil, it.inFlight, it.blocked, it.suspectGroups)
+		if places > 1 || places == 0 && taskstate.IsWaiting(it.task, v1alpha1.JobPrefetch) && m.q.returnedCalls[key] == nil && it.denied.Reason == "" || places > 0 && !it.inFlight && it.denied.Reason != "" {
+			m.Errorf("%s is in %d places: line %v, in flight %v, parked %v, suspects %d", key, places, it.queue != nil, it.inFlight, it.blockedBy != nil, it.suspectGroups)
 		}
 		if it.suspectGroups != count[it] {
 			m.Errorf("%s counts %d groups and is in %d", key, it.suspectGroups, count[it])
@@ -267,9 +330,13 @@ func (m *model) check() {
 	}
 }
 
-// calm lets everything end.
+// calm stops the faults and continues until every task has finished.
 func (m *model) calm() {
 	m.quota = -1
+	if m.account != nil {
+		m.useAccount("ns0", "ns1", "ns2")
+		m.q.Readmit("", m.now)
+	}
 	for i := 0; ; i++ {
 		if i > 20000 {
 			m.Errorf("%d tasks do not end", m.open())
@@ -299,7 +366,7 @@ func (m *model) calm() {
 			m.now = m.now.Add(d.Wait)
 		default:
 			for key, task := range m.live {
-				if taskstate.IsWaiting(task) {
+				if taskstate.IsWaiting(task, v1alpha1.JobPrefetch) {
 					m.Errorf("%s waits for ever: %+v", key, m.q.items[key])
 				}
 			}

@@ -5,29 +5,29 @@ import (
 	"time"
 )
 
-// Decision is what to do next. Exactly one of Call, ReadQuota and Wait is set; the zero
-// value means idle.
+// Decision is what to do next. At most one of Call, ReadQuota and Wait is set. The zero
+// value means that there is nothing to do until the queue changes.
 type Decision struct {
-	// Call is the call to make. If it has a Refusal, record the refusal without a
+	// Call is the call to make. If it has a Refusal, record the refusal and send no
 	// request.
 	Call *Call
-	// ReadQuota is the zone whose quota to read. Report the result with SetQuota,
-	// SetQuotaUnknown, RecordNoQuota or RetryQuotaRead.
+	// ReadQuota is the ID of the zone whose quota to read. Report the result with
+	// SetQuota, SetQuotaUnknown, RecordNoQuota or RetryQuotaRead.
 	ReadQuota string
-	// Wait is how long to wait for the next decision if nothing happens; 0 means without
-	// limit.
+	// Wait is the time until the next decision, unless the queue changes sooner; 0 means
+	// no limit.
 	Wait time.Duration
 }
 
-// PlanNext plans one thing to do. Quota reads go first, then tests of suspects, then
-// queued tasks. While the account backs off or a probe of the account is in flight,
-// PlanNext plans nothing.
+// PlanNext plans one call or one quota read. Quota reads go first, then tests of
+// suspects, then queued tasks. While the account backs off or a probe of the account is
+// in flight, PlanNext plans nothing.
 func (q *Queue) PlanNext(now time.Time) Decision {
 	if q.accountBackOff.isActive(now) {
 		return Decision{Wait: q.accountBackOff.until.Sub(now)}
 	}
 	if q.probeInFlight {
-		return Decision{} // the answer to the probe decides
+		return Decision{} // wait for the result of the probe
 	}
 	q.runDueTimers(now)
 	q.bisectSettledCalls(now)
@@ -59,8 +59,18 @@ func (q *Queue) PlanNext(now time.Time) Decision {
 	return Decision{Wait: max(next.Sub(now), time.Millisecond)}
 }
 
+// RunTimers does what is due without planning anything. It returns the time until something
+// is due again; 0 means never.
+func (q *Queue) RunTimers(now time.Time) (wait time.Duration) {
+	q.runDueTimers(now)
+	if next := q.timers.nextTime(); !next.IsZero() {
+		return max(next.Sub(now), time.Millisecond)
+	}
+	return 0
+}
+
 // NextSequence returns the sequence of the next call in the queue, if there is one.
-// Planned calls with a higher sequence must let it go first.
+// Planned calls with a higher sequence must let that call go first.
 func (q *Queue) NextSequence() (turn int64, ok bool) {
 	if ns := q.firstNamespace(); ns != nil {
 		return ns.sequence, true
@@ -68,12 +78,12 @@ func (q *Queue) NextSequence() (turn int64, ok bool) {
 	return 0, false
 }
 
-// MarkSent records that the caller is sending a call. A namespace that becomes active
-// later starts at the sequence of that call.
+// MarkSent records that the caller sends a call. A namespace that becomes active later
+// starts at the sequence of that call.
 func (q *Queue) MarkSent(call *Call) { q.sequence = max(q.sequence, call.Sequence) }
 
-// planNextCall plans a call of the namespace whose turn it is. A refusal does not use up
-// the turn.
+// planNextCall plans a call of the namespace with the lowest sequence. A refusal does not
+// use up the turn of the namespace, because it is not sent.
 func (q *Queue) planNextCall(now time.Time) (decision Decision, found bool) {
 	for ns := q.firstNamespace(); ns != nil; ns = q.firstNamespace() {
 		first, turn := ns.readyQueues[0], ns.sequence
@@ -97,31 +107,31 @@ func (q *Queue) planNextCall(now time.Time) (decision Decision, found bool) {
 	return Decision{}, false
 }
 
-// IsBackedOff says whether a back-off, perhaps one that started after the call was
-// planned, keeps the call from being sent now.
+// IsBackedOff reports whether a back-off prevents the call from being sent now. The
+// back-off may have started after the call was planned.
 func (q *Queue) IsBackedOff(call *Call, now time.Time) bool {
 	return slices.ContainsFunc(q.activeBackOffs(call.lane), func(h *backOff) bool { return h.isActive(now) })
 }
 
 // RetryQuotaRead records that reading a zone's quota failed with an error that is worth a
-// retry. The zone makes no calls before the next read.
+// retry. The zone makes no calls until the quota has been read again.
 func (q *Queue) RetryQuotaRead(zoneID string, now time.Time) {
 	q.quotaReads.endRead(zoneID)
 	q.setQuotaReading(zoneID, false, now)
 }
 
-// setQuotaReading keeps both modes of a zone waiting while its quota is read.
+// setQuotaReading starts or ends the wait of both modes of a zone for a quota read.
 func (q *Queue) setQuotaReading(zoneID string, underWay bool, now time.Time) {
-	for _, edge := range []bool{false, true} {
-		if p := q.zoneQuotas[zoneMode{zoneID, edge}]; p != nil {
+	for _, mode := range q.modesOf(zoneID) {
+		if p := q.zoneQuotas[mode]; p != nil {
 			p.readInFlight = underWay
 			q.refreshMode(p, now)
 		}
 	}
 }
 
-// checkQuota stops a lane whose zone has no quota left or needs a quota read first. It
-// returns the read as the decision if one may start now.
+// checkQuota stops a lane if its zone has no quota left, or if the quota must be read
+// first. If the read may start now, checkQuota returns it as the decision.
 func (q *Queue) checkQuota(l *laneState, now time.Time) (decision Decision, stop bool) {
 	switch p := l.pool; {
 	case q.needsQuota(p, now):
@@ -129,13 +139,14 @@ func (q *Queue) checkQuota(l *laneState, now time.Time) (decision Decision, stop
 		q.enqueueQuotaRead(p)
 		return q.planQuotaRead(now), true
 	case p.remaining == 0 && !p.edge:
-		q.backOffMode(p, dailyQuota, now, p.readAt.Add(q.limits.QuotaInterval))
+		q.backOffMode(p, p.dailyQuota(), now, p.readAt.Add(q.limits.QuotaInterval))
 		return Decision{}, true
 	}
 	return Decision{}, false
 }
 
-// tasksPerCall returns the limit of tasks per call, which slow claims reduce.
+// tasksPerCall returns the limit of tasks per call. Slow claims reduce it: see
+// LimitTasksPerCall.
 func (q *Queue) tasksPerCall() int {
 	if q.taskLimit == 0 {
 		return q.limits.TasksPerCall

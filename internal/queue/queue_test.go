@@ -2,9 +2,14 @@ package queue
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+	"weak"
+
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
@@ -84,7 +89,7 @@ func TestAURLOfSeveralTasksIsSentOnce(t *testing.T) {
 	w := newWorld(t)
 	w.q.limits.Batch = 3
 	w.set(taskstatetest.NewTask("a", taskstatetest.ListURLs("x", 5)...), taskstatetest.NewTask("b", taskstatetest.ListURLs("x", 5)...), taskstatetest.NewTask("c", taskstatetest.ListURLs("y", 1)...))
-	call := w.expect(w.next(), "a b") // b wants nothing that the full call does not have
+	call := w.expect(w.next(), "a b") // b's next URLs are already in the full call
 	if len(call.URLs) != 3 || call.Parts[1].Positions.String() != "0-2" {
 		t.Errorf("%d URLs, b has %s", len(call.URLs), call.Parts[1].Positions)
 	}
@@ -160,11 +165,123 @@ func TestOverlappingURLsWaitUntilAClaimIsSettled(t *testing.T) {
 		b, c, d, e := taskstatetest.NewTask("b", taskstatetest.ListURLs("x", 2)...), taskstatetest.NewTask("c", taskstatetest.ListURLs("x", 1)...), taskstatetest.NewTask("d", taskstatetest.ListURLs("other", 1)...), taskstatetest.NewTask("e", "HTTPS://A.example/x/0")
 		taskstatetest.UseEdgeMode(c)
 		w.set(b, c, d, e)
-		w.answer(w.expect(w.next(), "d"))
+		w.answer(w.expect(w.next(), "b d")) // b's other URL goes out meanwhile
 		w.none()
 		w.find(tasks, claimID, true)
-		w.answer(w.expect(w.next(), "b e"))
-		w.expect(w.next(), "c")
+		w.answer(w.expect(w.next(), "c"))
+		w.expect(w.next(), "e b")
+	})
+	t.Run("whole while the answer is due, as one call costs less than two", func(t *testing.T) {
+		w := newWorld(t)
+		w.set(taskstatetest.NewTask("a", taskstatetest.ListURLs("x", 1)...))
+		call := w.next()
+		claimID, tasks := w.claim(call)
+		w.q.StartCall(call, claimID, w.now)
+		b := taskstatetest.NewTask("b", taskstatetest.ListURLs("x", 2)...)
+		taskstatetest.UseEdgeMode(b) // another lane, so that it does not wait for the call of its lane
+		w.set(b)
+		w.none()
+		w.settle(tasks, claimID, w.adopted(claimID))
+		w.q.ReleaseURLs(claimID, w.now)
+		w.q.RecordAccepted(call, w.newest(call), 1, w.now)
+		if call := w.expect(w.next(), "b"); len(call.URLs) != 2 {
+			t.Errorf("the call has %v", call.URLs)
+		}
+	})
+	t.Run("and shares the next call if the lost one was not executed", func(t *testing.T) {
+		w := newWorld(t)
+		w.set(taskstatetest.NewTask("a", taskstatetest.ListURLs("x", 1)...))
+		claimID, tasks := w.lose(w.next())
+		w.set(taskstatetest.NewTask("b", taskstatetest.ListURLs("x", 1)...), taskstatetest.NewTask("c", taskstatetest.ListURLs("x", 2)...))
+		w.answer(w.expect(w.next(), "c")) // c's other URL
+		w.none()
+		w.find(tasks, claimID, false)
+		w.none()
+		w.now = w.now.Add(time.Second) // tests of suspects are spaced
+		call := w.expect(w.next(), "a b c")
+		if len(call.URLs) != 1 {
+			t.Errorf("the call has %v", call.URLs)
+		}
+		w.answer(call)
+		w.none()
+	})
+	t.Run("and says that it is queued once the look-up has ended", func(t *testing.T) {
+		w := newWorld(t)
+		w.set(taskstatetest.NewTask("a", taskstatetest.ListURLs("x", 1)...))
+		claimID, tasks := w.lose(w.next())
+		w.set(taskstatetest.NewTask("b", taskstatetest.ListURLs("x", 1)...))
+		w.none()
+		w.now = w.now.Add(10 * time.Second)
+		if notes := w.notes(); len(notes) != 1 || notes[0].Task.Name != "b" {
+			t.Fatalf("%+v, want one of b", notes)
+		}
+		w.find(tasks, claimID, false)
+		w.none()
+		w.now = w.now.Add(queuePatience) // other tests go first
+		if notes := w.notes(); len(notes) != 1 || notes[0].Task.Name != "b" || notes[0].Message != taskstate.QueuedMessage {
+			t.Errorf("%+v, want that b is queued", notes)
+		}
+	})
+	t.Run("and does not keep the target list of the lost call's task in memory", func(t *testing.T) {
+		w := newWorld(t)
+		key, list := w.loseOf("a", 2)
+		delete(w.live, key)
+		for i := range 9 { // later work takes the place of finished work
+			w.set(taskstatetest.NewTask(fmt.Sprint("other", i), taskstatetest.ListURLs(fmt.Sprint("other", i), 1)...))
+			w.now = w.now.Add(queuePatience / 2)
+			w.notes()
+			w.next()
+		}
+		for range 10 {
+			if runtime.GC(); list.Value() == nil {
+				break
+			}
+		}
+		if list.Value() != nil {
+			t.Error("the task is still in memory")
+		}
+		runtime.KeepAlive(w)
+	})
+	t.Run("and does not name tasks of other namespaces", func(t *testing.T) {
+		w := newWorld(t)
+		w.set(taskstatetest.NewTask("theirs/a", taskstatetest.ListURLs("x", 1)...))
+		w.lose(w.next())
+		w.set(taskstatetest.NewTask("b", taskstatetest.ListURLs("x", 1)...))
+		w.none()
+		w.now = w.now.Add(10 * time.Second)
+		want := "Waiting for the outcome of a call of a task in another namespace with the same URL"
+		if notes := w.notes(); len(notes) != 1 || !strings.HasPrefix(notes[0].Message, want) {
+			t.Errorf("%+v, want %q", notes, want)
+		}
+	})
+	t.Run("and still shares it after a second loss", func(t *testing.T) {
+		w := newWorld(t)
+		w.set(taskstatetest.NewTask("a", taskstatetest.ListURLs("x", 1)...))
+		claimID, tasks := w.lose(w.next())
+		w.set(taskstatetest.NewTask("b", taskstatetest.ListURLs("x", 1)...))
+		w.none()
+		w.find(tasks, claimID, false)
+		w.none()
+		w.now = w.now.Add(time.Second)
+		claimID, tasks = w.lose(w.expect(w.next(), "a b"))
+		w.find(tasks, claimID, false)
+		w.none()
+		w.now = w.now.Add(time.Second)
+		w.answer(w.expect(w.next(), "a b"))
+		w.none()
+	})
+	t.Run("and says for which call", func(t *testing.T) {
+		w := newWorld(t)
+		w.set(taskstatetest.NewTask("a", taskstatetest.ListURLs("x", 1)...))
+		w.lose(w.next())
+		w.set(taskstatetest.NewTask("b", taskstatetest.ListURLs("x", 1)...))
+		w.none()
+		until := w.now.Add(w.q.limits.SettleTime).UTC().Format(time.RFC3339)
+		w.now = w.now.Add(10 * time.Second)
+		want := "Waiting for the outcome of a call of task a with the same URL https://a.example/x/0, until " + until + " at the latest"
+		if notes := w.notes(); len(notes) != 1 || notes[0].Message != want {
+			t.Errorf("%+v, want %q", notes, want)
+		}
 	})
 	t.Run("also where it is tried by halves", func(t *testing.T) {
 		w := newWorld(t)
@@ -191,7 +308,7 @@ func TestOverlappingURLsWaitUntilAClaimIsSettled(t *testing.T) {
 		w := newWorld(t)
 		a := taskstatetest.NewTask("a", taskstatetest.ListURLs("x", 1)...)
 		taskstatetest.Begun("")(a)
-		a.Status.Submission = &v1alpha1.Submission{ClaimID: "theirs", ZoneID: "zone-1", Targets: "0", Semantics: taskstate.HashSemantics(a)}
+		a.Status.Submission = &v1alpha1.Submission{ClaimID: "theirs", ZoneID: "zone-1", Positions: "0", Semantics: taskstate.HashSemantics(a)}
 		w.set(a, taskstatetest.NewTask("b", taskstatetest.ListURLs("x", 1)...))
 		w.none()
 		done := a.DeepCopy()
@@ -259,7 +376,8 @@ func TestFourLostCallsHoldTheLane(t *testing.T) {
 	w.expect(w.next(), "t4")
 }
 
-// What only a person can settle holds nobody else for longer than settling takes.
+// A lost call that needs user action does not block other tasks for longer than
+// SettleTime.
 func TestCallsThatAreNeverSettledDoNotHoldTheLaneForEver(t *testing.T) {
 	w := newWorld(t)
 	for i := range 4 {
@@ -329,7 +447,8 @@ func TestANamespaceWhoseCallsWereNotSentIsNotPutBehind(t *testing.T) {
 	}
 }
 
-// A process that does not lead only listens: what it would tell must not pile up.
+// A process that is not the leader only receives task versions. Reports that it does not
+// write must not accumulate.
 func TestListeningAloneNeedsNoMemoryForWhatIsOver(t *testing.T) {
 	w := newWorld(t)
 	for i := range 10 * spareReports {
@@ -417,8 +536,8 @@ func TestALaneOfManyNamespacesIsNotSquare(t *testing.T) {
 	}
 }
 
-// The queue of a process that stands by plans no calls. It forgets what is gone all the
-// same, when it is asked whether it is idle.
+// The queue of a standby process plans no calls. It releases what it no longer needs when
+// IsIdle is called.
 func TestAQueueThatPlansNothingForgetsWhatIsGone(t *testing.T) {
 	w := newWorld(t)
 	w.set(taskstatetest.NewTask("stays", taskstatetest.ListURLs("stays", 1)...))
@@ -427,7 +546,7 @@ func TestAQueueThatPlansNothingForgetsWhatIsGone(t *testing.T) {
 		w.set(taskstatetest.NewTask(name, taskstatetest.ListURLs(name, 1)...))
 		w.edit(name, func(task *v1alpha1.PrefetchTask) {
 			task.Status.Run = taskstate.RunHash(task)
-			task.Status.Submission = &v1alpha1.Submission{ClaimID: name, ZoneID: task.Spec.ZoneID, Targets: "0", Semantics: taskstate.HashSemantics(task)}
+			task.Status.Submission = &v1alpha1.Submission{ClaimID: name, ZoneID: task.Spec.ZoneID, Positions: "0", Semantics: taskstate.HashSemantics(task)}
 		})
 		w.edit(name, func(task *v1alpha1.PrefetchTask) { task.Status.Submission = nil })
 		w.delete(name)
@@ -441,4 +560,14 @@ func TestAQueueThatPlansNothingForgetsWhatIsGone(t *testing.T) {
 		t.Errorf("%d expiries, %d idle of %d namespaces, %d claims of %d URLs are kept",
 			len(w.q.timers), len(w.q.idle), len(w.q.namespaces), len(w.q.reservations), len(w.q.reservedURLs))
 	}
+}
+
+// loseOf loses the only call of a new task, and returns a weak reference to the claimed task.
+func (w *world) loseOf(name string, urls int) (types.NamespacedName, weak.Pointer[v1alpha1.PrefetchTask]) {
+	w.Helper()
+	w.set(taskstatetest.NewTask(name, taskstatetest.ListURLs("x", urls)...))
+	w.lose(w.next())
+	task := w.get(name)
+	w.q.UpsertTask(task, w.now)
+	return keyOf(task), weak.Make(task)
 }

@@ -2,22 +2,23 @@ package queue
 
 import "time"
 
-// maxQuotaReads is how many quotas of an account are read at the same time. The zones of
-// one namespace cannot delay the zone of another namespace for longer than these reads
-// take.
+// maxQuotaReads is the maximum number of simultaneous quota reads of an account. The
+// zones of one namespace can delay the zone of another namespace only until one of these
+// reads ends.
 const maxQuotaReads = 4
 
-// quotaReads holds the quota reads in flight, and the zones that wait for a read, by the
-// namespaces with tasks there. Namespaces take turns; zones in which EdgeOne has accepted
-// a call go first.
+// quotaReads holds the quota reads in flight, and the zones that wait for a read. Zones
+// in which EdgeOne has accepted a call go first. The other zones are ordered by the
+// namespaces with tasks there, which take turns.
 type quotaReads struct {
-	underWay map[string]bool // by zone
-	proven   []*zoneQuota
-	others   RoundRobin[*zoneQuota]
+	underWay map[string]bool        // zones whose quota is being read
+	proven   []*zoneQuota           // EdgeOne has accepted a call there
+	others   RoundRobin[*zoneQuota] // by namespace
 }
 
-// enqueueQuotaRead queues a read of the zone's quota. The zone waits once in each
-// namespace with tasks there, so the first of their turns reads it.
+// enqueueQuotaRead queues a read of the zone's quota. The zone waits once for each
+// namespace with tasks there, so that the first of these namespaces to have its turn
+// starts the read.
 func (q *Queue) enqueueQuotaRead(p *zoneQuota) {
 	if p.readQueued || q.quotaReads.underWay[p.zoneID] {
 		return
@@ -35,9 +36,14 @@ func (q *Queue) enqueueQuotaRead(p *zoneQuota) {
 			q.quotaReads.others.Push(g[0].item.key.Namespace, p)
 		}
 	}
+	for it := range q.denied { // they are in no queue of a lane
+		if it.denied.Quota && it.lane.pool == p {
+			q.quotaReads.others.Push(it.key.Namespace, p)
+		}
+	}
 }
 
-// planQuotaRead returns the next quota read, if one more may start.
+// planQuotaRead returns the next quota read, if fewer than maxQuotaReads are in flight.
 func (q *Queue) planQuotaRead(now time.Time) Decision {
 	r := &q.quotaReads
 	for len(r.underWay) < maxQuotaReads {
@@ -46,7 +52,7 @@ func (q *Queue) planQuotaRead(now time.Time) Decision {
 			return Decision{}
 		}
 		if !p.readQueued || q.zoneQuotas[p.zoneMode] != p {
-			continue // another namespace with tasks in the zone had its turn first
+			continue // another namespace with tasks in the zone had the read first
 		}
 		// No task needs the quota any more: end the wait without a read.
 		if p.readQueued = false; !q.hasTasks(p.zoneID) {
@@ -63,17 +69,23 @@ func (q *Queue) planQuotaRead(now time.Time) Decision {
 	return Decision{}
 }
 
-// hasTasks says whether the queue has tasks of a zone, in either mode.
+// hasTasks reports whether the queue has tasks of a zone, in either mode.
 func (q *Queue) hasTasks(zoneID string) bool {
-	for _, edge := range []bool{false, true} {
-		if p := q.zoneQuotas[zoneMode{zoneID, edge}]; p != nil && len(p.lanes) > 0 {
+	for _, mode := range q.modesOf(zoneID) {
+		if p := q.zoneQuotas[mode]; p != nil && len(p.lanes) > 0 {
+			return true
+		}
+	}
+	for it := range q.denied {
+		if it.denied.Quota && it.lane.ZoneID == zoneID {
 			return true
 		}
 	}
 	return false
 }
 
-// popMode removes and returns the next mode of a zone that waits for a read, or nil.
+// popMode removes and returns the next mode of a zone that waits for a read, or nil if
+// none waits.
 func (r *quotaReads) popMode() *zoneQuota {
 	if len(r.proven) > 0 {
 		p := r.proven[0]

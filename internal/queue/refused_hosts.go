@@ -9,28 +9,30 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// refusedHost is EdgeOne's refusal of a host. It counts until a time, some minutes later.
+// refusedHost is EdgeOne's refusal of a host. It applies until a time, some minutes
+// later.
 type refusedHost struct {
 	until   time.Time
 	message string
 }
 
-// RefuseHost records that EdgeOne does not know the host of a URL, as it was sent, in the
-// zone. Until the given time, the queue refuses the host's other URLs without a call. It
-// ignores refusals in zone *.
+// RefuseHost records that EdgeOne does not know the host of a URL in a zone. rawURL is
+// the URL as it was sent. Until the given time, the queue refuses the host's other URLs
+// without a call. RefuseHost ignores zone *, because it covers all zones.
 func (q *Queue) RefuseHost(zoneID, rawURL, message string, until time.Time) {
-	for _, edge := range []bool{false, true} {
-		if p := q.zoneQuotas[zoneMode{zoneID, edge}]; p != nil && zoneID != "*" {
+	for _, mode := range q.modesOf(zoneID) {
+		if p := q.zoneQuotas[mode]; p != nil && zoneID != "*" {
 			p.addRefusedHost(rawURL, refusedHost{until, message})
 		}
 	}
 }
 
-// maxRefusedHosts bounds the hosts that the queue remembers per mode of a zone.
+// maxRefusedHosts is the maximum number of refused hosts that the queue remembers per
+// mode of a zone.
 const maxRefusedHosts = 1000
 
-// addRefusedHost remembers a host. At the bound, the host replaces the one that expires
-// first.
+// addRefusedHost remembers a refused host. At maxRefusedHosts, the host replaces the one
+// that expires first. It ignores URLs without a plain host name: see hostOfURL.
 func (p *zoneQuota) addRefusedHost(rawURL string, bad refusedHost) {
 	host := hostOfURL(rawURL)
 	if host == "" {
@@ -45,8 +47,9 @@ func (p *zoneQuota) addRefusedHost(rawURL string, bad refusedHost) {
 	p.refusedHosts[host] = bad
 }
 
-// splitRefusedHosts splits open positions into the positions that a call may contain and
-// the positions whose host EdgeOne is known to refuse, with EdgeOne's message.
+// splitRefusedHosts splits open positions by whether EdgeOne is known to refuse their
+// host. It returns the positions that a call may contain, the refused positions, and
+// EdgeOne's message for them. It removes expired refusals.
 func (p *zoneQuota) splitRefusedHosts(
 	open taskstate.Positions, targets []string, normalize func(string) string, now time.Time,
 ) (rest, bad taskstate.Positions, message string) {
@@ -70,8 +73,8 @@ func (p *zoneQuota) splitRefusedHosts(
 }
 
 // hostOfURL returns the host of a URL if it is a plain host name in lower-case ASCII,
-// without a port or a user, and "" otherwise. EdgeOne may refuse any other spelling for
-// its form; such a refusal says nothing about the host.
+// without a port or a user. Otherwise it returns "". EdgeOne may refuse another spelling
+// because of its form, and such a refusal is no evidence against the host.
 func hostOfURL(rawURL string) string {
 	_, host, _ := strings.Cut(rawURL, "://")
 	if end := strings.IndexAny(host, "/?#"); end >= 0 {

@@ -7,18 +7,18 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// rejectionRecord is what EdgeOne's answers say about a task as a whole.
+// rejectionRecord is what EdgeOne's responses show about a task as a whole.
 type rejectionRecord struct {
-	way, url string // of the first target that EdgeOne refused alone
-	taken    bool   // EdgeOne accepted a target, so it does not refuse the whole task
+	way, url string // of the first URL that EdgeOne refused alone
+	taken    bool   // EdgeOne accepted a URL, so it does not refuse the whole task
 	refusal  string // why EdgeOne would refuse every target; "" if it may accept some
 }
 
-// RecordRejection records that EdgeOne refused the only URL of a call. If EdgeOne's error
-// is about the request and not about a target, the cause may be something that all
-// targets of the task share, such as a header. Two different URLs that EdgeOne refused in
-// the same way, with no URL accepted, are evidence for such a cause: the queue then
-// refuses the other targets without a call.
+// RecordRejection records that EdgeOne refused the only URL of a call. way is EdgeOne's
+// error code. If the error is about the request and not about a target, the cause may be
+// something that all targets of the task share, such as a header. The evidence for such a
+// cause is that EdgeOne refused two different URLs in the same way and accepted none. The
+// queue then refuses the other targets without a call.
 func (q *Queue) RecordRejection(call *Call, way, message string, aboutTarget bool) {
 	call.refused = true
 	for _, part := range call.Parts {
@@ -36,9 +36,9 @@ func (q *Queue) RecordRejection(call *Call, way, message string, aboutTarget boo
 }
 
 // reverseSuspects reverses the order in which the queue tests the groups of an item.
-// Bisection isolates neighbors one after the other, and neighbors may share the same
-// fault. The reversed order takes the second witness from where most of the remaining
-// targets are.
+// Bisection isolates adjacent targets one after the other, and adjacent targets may share
+// a fault of their own. In the reversed order, the second refused URL comes from the part
+// with most of the remaining targets.
 func (l *laneState) reverseSuspects(it *queueItem) {
 	var at []int
 	for i, g := range l.suspects {
@@ -51,11 +51,12 @@ func (l *laneState) reverseSuspects(it *queueItem) {
 	}
 }
 
-// splitRejected splits an item's open positions into the positions that a call may
-// contain and the positions that EdgeOne is known to refuse, with EdgeOne's message.
+// splitRejected splits an item's open positions by whether EdgeOne is known to refuse
+// them. It returns the positions that a call may contain, the refused positions, and
+// EdgeOne's message for them.
 func (q *Queue) splitRejected(it *queueItem, l *laneState, open taskstate.Positions, targets []string, now time.Time) (rest, bad taskstate.Positions, message string) {
 	if it.verdict.refusal != "" {
-		return nil, taskstate.OpenPositions(it.task), it.verdict.refusal
+		return nil, q.openPositions(it.task), it.verdict.refusal
 	}
 	return l.pool.splitRefusedHosts(open, targets, q.limits.Normalize, now)
 }

@@ -2,17 +2,17 @@ package queue
 
 import "slices"
 
-// RoundRobin holds the waiting elements of each namespace; the namespaces take turns. The
-// zero value is empty.
+// RoundRobin holds waiting elements by namespace. Namespaces take turns. The zero value
+// is empty.
 type RoundRobin[T comparable] struct {
 	waiting  map[string][]T // by namespace
 	rotation []string       // the namespaces with elements, the next one first
 }
 
-// IsEmpty says whether no element waits.
+// IsEmpty reports whether no element waits.
 func (q *RoundRobin[T]) IsEmpty() bool { return len(q.rotation) == 0 }
 
-// Push adds an element behind all others of its namespace.
+// Push adds an element after all others of its namespace.
 func (q *RoundRobin[T]) Push(namespace string, what T) {
 	if q.waiting == nil {
 		q.waiting = map[string][]T{}
@@ -23,8 +23,8 @@ func (q *RoundRobin[T]) Push(namespace string, what T) {
 	q.waiting[namespace] = append(q.waiting[namespace], what)
 }
 
-// Pop removes and returns the oldest element of the namespace whose turn it is. It panics
-// if no element waits.
+// Pop removes and returns the oldest element of the next namespace, and moves that
+// namespace to the end of the rotation. It panics if no element waits.
 func (q *RoundRobin[T]) Pop() T {
 	namespace := q.rotation[0]
 	first := q.waiting[namespace][0]
@@ -37,7 +37,7 @@ func (q *RoundRobin[T]) Pop() T {
 	return first
 }
 
-// Remove removes an element and says whether it was there.
+// Remove removes an element. It returns whether the element was there.
 func (q *RoundRobin[T]) Remove(namespace string, what T) bool {
 	i := slices.Index(q.waiting[namespace], what)
 	if i < 0 {

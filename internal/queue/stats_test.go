@@ -102,7 +102,7 @@ func TestTargetsThatWaitForAnotherTasksCallCountAsWaiting(t *testing.T) {
 	w.set(taskstatetest.NewTask("a", taskstatetest.ListURLs("same", 2)...))
 	call := w.next()
 	other := taskstatetest.NewTask("b", taskstatetest.ListURLs("same", 2)...)
-	other.Spec.MediaSegments = v1alpha1.MediaSegmentsPrefetch // a lane of its own
+	other.Spec.MediaSegments = v1alpha1.MediaSegmentsPrefetch // a separate lane
 	w.set(other)
 	w.lose(call)
 	w.none()

@@ -7,30 +7,30 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// tenantState is what the queue knows about a namespace in a mode of a zone, while there
-// is a reason to treat the namespace separately.
+// tenantState is what the queue knows about a namespace in a mode of a zone. It exists
+// only while there is a reason to treat the namespace separately.
 type tenantState struct {
 	name    string
 	pool    *zoneQuota
-	lanes   map[*laneState]bool // the lanes of this namespace alone
+	lanes   map[*laneState]bool // the lanes that only this namespace uses
 	backOff backOff
-	// prober is the lane whose call is the probe.
+	// prober is the lane whose call is the probe of the namespace, if one is in flight.
 	prober   *laneState
 	failures failureCounts
-	// suspectedUntil is when the separation ends that followed a shared call of unknown
-	// outcome. The first accepted call with only this namespace's tasks ends it earlier.
+	// suspectedUntil is the end of the separation after a shared call of unknown outcome.
+	// The first accepted call with only this namespace's tasks ends it earlier.
 	suspectedUntil time.Time
-	// separateUntil is when the separation ends that followed a call of unknown outcome
-	// with only this namespace's tasks. No accepted call ends it earlier.
+	// separateUntil is the end of the separation after a call of unknown outcome with
+	// only this namespace's tasks. No accepted call ends it earlier.
 	separateUntil    time.Time
-	cleanupScheduled bool // a timer will forget the namespace when it can
+	cleanupScheduled bool // a timer will delete the state when it is no longer needed
 }
 
 // separationTime is how long a namespace shares no calls after a call with its tasks had
 // an unknown outcome.
 const separationTime = time.Hour
 
-// tenantFor returns the state of a namespace in a mode of a zone, which it creates if
+// tenantFor returns the state of a namespace in a mode of a zone. It creates the state if
 // necessary.
 func (q *Queue) tenantFor(p *zoneQuota, name string) *tenantState {
 	t := p.tenants[name]
@@ -41,18 +41,18 @@ func (q *Queue) tenantFor(p *zoneQuota, name string) *tenantState {
 	return t
 }
 
-// isSeparated says whether the namespace shares no calls with others.
+// isSeparated reports whether the namespace shares no calls with other namespaces.
 func (t *tenantState) isSeparated(now time.Time) bool {
 	return t != nil && (now.Before(t.suspectedUntil) || now.Before(t.separateUntil) || t.backOff.isActive(now))
 }
 
-// isBackedOff says whether no call of the namespace may be planned now, because it backs
-// off or a probe is in flight.
+// isBackedOff reports whether calls of the namespace must wait now, because the namespace
+// backs off or its probe is in flight.
 func (t *tenantState) isBackedOff(now time.Time) bool {
 	return t != nil && (t.backOff.isActive(now) || t.prober != nil)
 }
 
-// dropTenant forgets a namespace about which nothing is left to remember.
+// dropTenant deletes the state of a namespace if there is nothing left to remember.
 func (q *Queue) dropTenant(t *tenantState, now time.Time) {
 	if t.pool.tenants[t.name] == t && len(t.lanes) == 0 && !t.isSeparated(now) && t.failures == nil {
 		delete(t.pool.tenants, t.name)
@@ -60,8 +60,9 @@ func (q *Queue) dropTenant(t *tenantState, now time.Time) {
 	}
 }
 
-// scheduleTenantCleanup forgets after an hour what the queue knows about a namespace.
-// While the namespace is separated, the cleanup is repeated.
+// scheduleTenantCleanup schedules the cleanup of a namespace's state after
+// separationTime. The cleanup resets the failure counts and deletes the state. While the
+// namespace is separated, the cleanup is repeated.
 func (q *Queue) scheduleTenantCleanup(t *tenantState, now time.Time) {
 	if t.cleanupScheduled {
 		return
@@ -76,10 +77,14 @@ func (q *Queue) scheduleTenantCleanup(t *tenantState, now time.Time) {
 	})
 }
 
-// separateTenants stops the namespaces of a call of unknown outcome from sharing calls.
-// After a shared call, a namespace is separated until EdgeOne accepts a call with only
-// its tasks, at most for an hour. After a call with only its tasks, it is separated for
-// an hour. The requests of a namespace therefore make the other namespaces wait once.
+// separateTenants stops the namespaces of a call of unknown outcome from sharing calls:
+//
+//   - After a shared call, a namespace is separated until EdgeOne accepts a call with
+//     only its tasks, but at most for separationTime.
+//   - After a call with only its tasks, a namespace is separated for the whole
+//     separationTime.
+//
+// A namespace whose calls get lost therefore delays other namespaces only once.
 func (q *Queue) separateTenants(call *Call, now time.Time) {
 	names := call.namespaces()
 	for _, name := range names {
@@ -94,8 +99,8 @@ func (q *Queue) separateTenants(call *Call, now time.Time) {
 	}
 }
 
-// moveToOwnLanes moves the waiting tasks of a namespace from shared lanes to its own
-// lanes.
+// moveToOwnLanes moves the waiting tasks of a namespace from shared lanes to lanes of its
+// own.
 func (q *Queue) moveToOwnLanes(t *tenantState, now time.Time) {
 	for l := range t.pool.lanes {
 		s := l.queues[t.name]
@@ -117,7 +122,7 @@ func (q *Queue) moveToOwnLanes(t *tenantState, now time.Time) {
 }
 
 // backOffTenant keeps the tasks of a namespace in a mode of a zone out of calls until a
-// time. They move to lanes of their own, so that the other namespaces continue.
+// time. The tasks move to lanes of their own, so that the other namespaces continue.
 func (q *Queue) backOffTenant(t *tenantState, why taskstate.Cause, now, until time.Time) {
 	changed := !t.backOff.hasCause(why)
 	t.backOff = t.backOff.extend(why, now, until)
@@ -125,14 +130,14 @@ func (q *Queue) backOffTenant(t *tenantState, why taskstate.Cause, now, until ti
 	q.scheduleTenantCleanup(t, now)
 	q.runAt(until, func(now time.Time) { q.refreshTenantLanes(t, now) })
 	q.refreshTenantLanes(t, now)
-	q.reportBackOff(&t.backOff, changed, now, func() {
+	q.reportBackOff(&t.backOff, t.backOffEvent(), changed, now, func() {
 		for l := range t.lanes {
 			q.reportLane(l)
 		}
 	})
 }
 
-// refreshTenantLanes refreshes all lanes of this namespace alone.
+// refreshTenantLanes refreshes all lanes that only this namespace uses.
 func (q *Queue) refreshTenantLanes(t *tenantState, now time.Time) {
 	for l := range t.lanes {
 		q.refreshLane(l, now)

@@ -5,15 +5,18 @@ import (
 	"time"
 )
 
-// timerHeap holds functions to run at a time, the earliest first. The queue has no
+// timerHeap holds functions to run at a given time, the earliest first. The queue has no
 // goroutine: PlanNext and IsIdle run the functions that are due.
 type timerHeap []timer
 
+// timer is a function to run at a given time. The function gets the current time, which
+// may be later.
 type timer struct {
 	at   time.Time
 	then func(now time.Time)
 }
 
+// Len, Less, Swap, Push and Pop implement heap.Interface.
 func (e timerHeap) Len() int { return len(e) }
 
 func (e timerHeap) Less(i, j int) bool { return e[i].at.Before(e[j].at) }
@@ -30,7 +33,7 @@ func (e *timerHeap) Pop() any {
 	return x
 }
 
-// nextTime returns the time of the earliest timer, or zero if there is none.
+// nextTime returns the time of the earliest timer, or the zero time if there is none.
 func (e timerHeap) nextTime() time.Time {
 	if len(e) == 0 {
 		return time.Time{}
@@ -38,8 +41,8 @@ func (e timerHeap) nextTime() time.Time {
 	return e[0].at
 }
 
-// runAt schedules a function for a time. The function must check that its reason still
-// holds, because a back-off may have been extended in the meantime.
+// runAt schedules a function. The function must check that its reason still applies,
+// because a back-off may have been extended in the meantime.
 func (q *Queue) runAt(at time.Time, then func(now time.Time)) {
 	heap.Push(&q.timers, timer{at, then})
 }

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,7 +16,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// world is a queue with what is around it: live tasks, and a simple EdgeOne.
+// world is a queue with its environment: live tasks, and a simple EdgeOne.
 type world struct {
 	*testing.T
 	q    *Queue
@@ -23,17 +24,72 @@ type world struct {
 	live map[types.NamespacedName]*v1alpha1.PrefetchTask
 	rv   int
 
-	batch     int             // EdgeOne's limit of a call; 0 is none
-	quota     int             // left today; -1 is no end
-	edgeQuota int             // the same in mode edge
+	batch     int             // EdgeOne's maximum of URLs per call; 0 means no limit
+	quota     int             // left today in the default mode; -1 means no limit
+	edgeQuota int             // left today in the edge mode; -1 means no limit
 	unread    bool            // the quota cannot be read
 	bad       map[string]bool // URLs that EdgeOne refuses
 	foreign   string          // a host that EdgeOne does not know
 
-	calls, reads, extra int            // made; extra are those not accepted, and tests
+	calls, reads, extra int            // calls and quota reads made; extra counts refused calls and tests
 	accepted            map[string]int // by task, run and URL
-	order               []string       // tasks in the order their calls were made
+	order               []string       // tasks in the order of their calls
 	claims              int
+
+	account *account // if not nil, the tasks use an account with rules
+}
+
+// account has rules for the tasks of a world. The zero value allows nobody anything.
+type account struct {
+	allowed map[string]bool // by namespace
+	budget  int             // URLs of all namespaces; -1 means no limit
+	budgets map[string]int  // by namespace; a namespace without an entry has no limit
+	used    int
+	usedBy  map[string]int
+}
+
+// useAccount makes the tasks of a world use an account that allows these namespaces.
+func (w *world) useAccount(namespaces ...string) *account {
+	a := &account{allowed: map[string]bool{}, budget: -1, budgets: map[string]int{}, usedBy: map[string]int{}}
+	for _, namespace := range namespaces {
+		a.allowed[namespace] = true
+	}
+	w.account, w.q.limits.Admit = a, a.admit
+	return a
+}
+
+func (a *account) admit(task *v1alpha1.PrefetchTask) taskstate.Admission {
+	if !a.allowed[task.Namespace] {
+		return taskstate.Admission{Cause: taskstate.Cause{Reason: v1alpha1.ReasonNotAllowed, Message: "not allowed", NeedsUser: true}}
+	}
+	admission := taskstate.AdmitAll
+	if a.budget >= 0 {
+		admission.Left = max(0, a.budget-a.used)
+	}
+	if limit, ok := a.budgets[task.Namespace]; ok {
+		admission.NamespaceLeft = max(0, limit-a.usedBy[task.Namespace])
+	}
+	return admission
+}
+
+// charge counts the URLs of a claimed call, and returns a function that gives them back.
+func (w *world) charge(call *Call) (refund func()) {
+	a, planned := w.account, maps.Clone(call.planned)
+	w.q.EndPlanning(call, w.now)
+	if a == nil {
+		return func() {}
+	}
+	add := func(sign int) {
+		for namespace, n := range planned {
+			a.used += sign * n
+			a.usedBy[namespace] += sign * n
+		}
+	}
+	add(1)
+	return func() {
+		add(-1)
+		w.q.RefreshBudget(w.now)
+	}
 }
 
 func newWorld(t *testing.T) *world {
@@ -51,7 +107,7 @@ func keyOf(task *v1alpha1.PrefetchTask) types.NamespacedName {
 	return types.NamespacedName{Namespace: task.Namespace, Name: task.Name}
 }
 
-// store makes a version of a task the live one, without telling the queue.
+// store makes a version of a task the live one. It does not pass it to the queue.
 func (w *world) store(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	w.rv++
 	task.ResourceVersion = strconv.Itoa(w.rv)
@@ -65,7 +121,7 @@ func (w *world) set(tasks ...*v1alpha1.PrefetchTask) {
 	}
 }
 
-// edit changes the live version and tells the queue.
+// edit changes the live version of a task and passes it to the queue.
 func (w *world) edit(name string, f func(*v1alpha1.PrefetchTask)) {
 	w.Helper()
 	task := w.get(name).DeepCopy()
@@ -93,7 +149,8 @@ func (w *world) delete(name string) {
 	w.q.RemoveTask(key, w.now)
 }
 
-// next is the next call; quotas are read on the way.
+// next returns the next call. It performs the quota reads that the queue asks for before
+// that call.
 func (w *world) next() *Call {
 	w.Helper()
 	for {
@@ -117,6 +174,7 @@ func (w *world) readQuota(zoneID string) {
 	}
 }
 
+// none fails the test if the queue has a call to make.
 func (w *world) none() {
 	w.Helper()
 	if call := w.next(); call != nil {
@@ -124,6 +182,7 @@ func (w *world) none() {
 	}
 }
 
+// names returns the names of a call's tasks; the namespace default is omitted.
 func names(call *Call) string {
 	var all []string
 	for _, part := range call.Parts {
@@ -136,6 +195,7 @@ func names(call *Call) string {
 	return strings.Join(all, " ")
 }
 
+// expect fails the test unless the call is of the wanted tasks, in this order.
 func (w *world) expect(call *Call, want string) *Call {
 	w.Helper()
 	if call == nil {
@@ -147,7 +207,8 @@ func (w *world) expect(call *Call, want string) *Call {
 	return call
 }
 
-// claim writes claims to the tasks of a call, except those that changed.
+// claim writes a claim to the tasks of a call, except to those that changed after the
+// call was planned. In tasks, a task that no longer exists is nil.
 func (w *world) claim(call *Call) (claimID string, tasks []*v1alpha1.PrefetchTask) {
 	w.claims++
 	claimID = "claim-" + strconv.Itoa(w.claims)
@@ -163,7 +224,7 @@ func (w *world) claim(call *Call) (claimID string, tasks []*v1alpha1.PrefetchTas
 				live.Status = v1alpha1.PrefetchTaskStatus{Run: taskstate.RunHash(live), ObservedGeneration: live.Generation}
 			}
 			live.Status.Submission = &v1alpha1.Submission{
-				ClaimID: claimID, ZoneID: call.Lane.ZoneID, Targets: part.Positions.String(), Semantics: taskstate.HashSemantics(live),
+				ClaimID: claimID, ZoneID: call.Lane.ZoneID, Positions: part.Positions.String(), Semantics: taskstate.HashSemantics(live),
 			}
 			w.store(live)
 		}
@@ -172,7 +233,7 @@ func (w *world) claim(call *Call) (claimID string, tasks []*v1alpha1.PrefetchTas
 	return claimID, tasks
 }
 
-// newest are the live versions of a call's tasks, as the queue is told of them.
+// newest returns the live versions of a call's tasks.
 func (w *world) newest(call *Call) []*v1alpha1.PrefetchTask {
 	tasks := make([]*v1alpha1.PrefetchTask, len(call.Parts))
 	for i, part := range call.Parts {
@@ -185,7 +246,8 @@ func has(task *v1alpha1.PrefetchTask, claimID string) bool {
 	return task != nil && task.Status.Submission != nil && task.Status.Submission.ClaimID == claimID
 }
 
-// execute counts what EdgeOne took for the claimed tasks.
+// execute counts the URLs that EdgeOne accepts for the claimed tasks. It fails the test
+// if EdgeOne accepts a URL twice in a run.
 func (w *world) execute(call *Call, claimID string, tasks []*v1alpha1.PrefetchTask) {
 	for i, part := range call.Parts {
 		if has(tasks[i], claimID) {
@@ -200,7 +262,8 @@ func (w *world) execute(call *Call, claimID string, tasks []*v1alpha1.PrefetchTa
 	}
 }
 
-// settle changes the status of those that still carry the claim.
+// settle changes the status of the tasks that still carry the claim, and removes the
+// claim.
 func (w *world) settle(tasks []*v1alpha1.PrefetchTask, claimID string, f func(*v1alpha1.PrefetchTask)) {
 	for i, task := range tasks {
 		if task == nil {
@@ -221,21 +284,23 @@ func (w *world) settle(tasks []*v1alpha1.PrefetchTask, claimID string, f func(*v
 	}
 }
 
+// adopted returns a status change that records the job of an executed call.
 func (w *world) adopted(claimID string) func(*v1alpha1.PrefetchTask) {
 	return func(task *v1alpha1.PrefetchTask) {
-		task.Status.Jobs = append(task.Status.Jobs, v1alpha1.Job{ID: "job-" + claimID, ClaimID: claimID, Targets: task.Status.Submission.Targets, SubmitTime: metav1.NewTime(w.now)})
+		task.Status.Jobs = append(task.Status.Jobs, v1alpha1.Job{ID: "job-" + claimID, ClaimID: claimID, Positions: task.Status.Submission.Positions, SubmitTime: metav1.NewTime(w.now)})
 	}
 }
 
+// refusedAll records all targets of the claim as refused.
 func refusedAll(task *v1alpha1.PrefetchTask) {
-	p, _ := taskstate.ParsePositions(task.Status.Submission.Targets)
-	have, _ := taskstate.ParsePositions(task.Status.RefusedTargets)
-	task.Status.RefusedTargets = have.Union(p).String()
+	p, _ := taskstate.ParsePositions(task.Status.Submission.Positions)
+	have, _ := taskstate.ParsePositions(task.Status.RefusedPositions)
+	task.Status.RefusedPositions = have.Union(p).String()
 }
 
 func unchanged(*v1alpha1.PrefetchTask) {}
 
-// answer plays EdgeOne and the recording of its answer.
+// answer simulates EdgeOne's response to a call, and records it.
 func (w *world) answer(call *Call) {
 	w.Helper()
 	if call.Refusal != "" {
@@ -246,8 +311,8 @@ func (w *world) answer(call *Call) {
 				if taskstate.IsNewRun(live) {
 					live.Status = v1alpha1.PrefetchTaskStatus{Run: taskstate.RunHash(live), ObservedGeneration: live.Generation}
 				}
-				have, _ := taskstate.ParsePositions(live.Status.RefusedTargets)
-				live.Status.RefusedTargets = have.Union(part.Positions).String()
+				have, _ := taskstate.ParsePositions(live.Status.RefusedPositions)
+				live.Status.RefusedPositions = have.Union(part.Positions).String()
 				w.store(live)
 			}
 		}
@@ -261,8 +326,10 @@ func (w *world) answer(call *Call) {
 	w.conclude(call)
 }
 
+// conclude simulates a call that reaches EdgeOne, and records its outcome.
 func (w *world) conclude(call *Call) {
 	claimID, tasks := w.claim(call)
+	refund := w.charge(call)
 	n := len(call.URLs)
 	quota := &w.quota
 	if call.Lane.Edge {
@@ -271,6 +338,9 @@ func (w *world) conclude(call *Call) {
 	wrong := slices.ContainsFunc(call.URLs, func(u string) bool { return w.bad[u] || w.foreign != "" && strings.Contains(u, w.foreign) })
 	if call.test || wrong {
 		w.extra++
+	}
+	if executed := !wrong && (w.batch == 0 || n <= w.batch) && (*quota < 0 || n <= *quota); !executed {
+		defer refund()
 	}
 	switch {
 	case w.batch > 0 && n > w.batch:
@@ -305,14 +375,16 @@ func (w *world) conclude(call *Call) {
 	}
 }
 
-// lose makes the call's answer go missing.
+// lose simulates a call without a response.
 func (w *world) lose(call *Call) (claimID string, tasks []*v1alpha1.PrefetchTask) {
 	claimID, tasks = w.claim(call)
+	w.charge(call)
 	w.q.TrackLostCall(call, claimID, w.newest(call), w.now)
 	return claimID, tasks
 }
 
-// find settles a lost call's tasks, as the Poller does, and tells the queue.
+// find settles the tasks of a lost call, as the Poller does, and passes them to the
+// queue.
 func (w *world) find(tasks []*v1alpha1.PrefetchTask, claimID string, executed bool) {
 	f := w.adopted(claimID)
 	if !executed {
@@ -326,8 +398,8 @@ func (w *world) find(tasks []*v1alpha1.PrefetchTask, claimID string, executed bo
 	}
 }
 
-// drive makes calls one by one, 20 a second, until nothing is left to do or
-// that long has passed.
+// drive makes calls one by one, 20 per second, until there is nothing left to do or the
+// time limit has passed.
 func (w *world) drive(limit time.Duration) {
 	w.Helper()
 	for end := w.now.Add(limit); !w.now.After(end); {
@@ -347,9 +419,10 @@ func (w *world) drive(limit time.Duration) {
 	}
 }
 
+// open returns the number of tasks that wait or carry a claim.
 func (w *world) open() (n int) {
 	for _, task := range w.live {
-		if taskstate.IsWaiting(task) || task.Status.Submission != nil {
+		if taskstate.IsWaiting(task, v1alpha1.JobPrefetch) || task.Status.Submission != nil {
 			n++
 		}
 	}

@@ -13,7 +13,6 @@ import (
 
 const (
 	algorithm = "TC3-HMAC-SHA256"
-	service   = "teo"
 )
 
 // authorization is a parsed TC3 Authorization header.
@@ -23,7 +22,7 @@ type authorization struct {
 	signature               string
 }
 
-// parseAuthorization takes apart
+// parseAuthorization parses a header of this form:
 //
 //	TC3-HMAC-SHA256 Credential=ID/DATE/SERVICE/tc3_request, SignedHeaders=a;b, Signature=HEX
 func parseAuthorization(header string) (a authorization, ok bool) {
@@ -49,7 +48,16 @@ func parseAuthorization(header string) (a authorization, ok bool) {
 	}, true
 }
 
-// authenticate finds out who signed the call, and when.
+// authenticateUnsigned checks a call of an action that takes no signature.
+func (c *call) authenticateUnsigned() *apiError {
+	if c.header.Get("Authorization") != "SKIP" {
+		return fail("AuthFailure.InvalidAuthorization", "The action takes no signature: Authorization must be SKIP.")
+	}
+	return nil
+}
+
+// authenticate verifies the signature of a call, and sets its key and the time of the
+// signature.
 func (s *Simulator) authenticate(c *call) *apiError {
 	auth, ok := parseAuthorization(c.header.Get("Authorization"))
 	if !ok {
@@ -70,12 +78,15 @@ func (s *Simulator) authenticate(c *call) *apiError {
 		return fail("AuthFailure.SecretIdNotFound", "The SecretId is not found. Check that the key was not deleted or disabled.")
 	case age.Abs() > s.config.SignatureValidity:
 		return fail("AuthFailure.SignatureExpire", "The signature expired: it is %s from the server's time.", age.Abs().Round(time.Second))
+	case !key.Expires.IsZero() && !s.Now().Before(key.Expires):
+		return fail("AuthFailure.TokenFailure", "The token has expired.")
 	case c.header.Get("X-TC-Token") != key.Token:
 		return fail("AuthFailure.TokenFailure", "The token is not the one of this key.")
-	case !auth.covers("content-type", "host") || auth.service != service || auth.date != c.signedAt.UTC().Format(time.DateOnly):
+	case !auth.covers("content-type", "host") || auth.service != actions[c.Action].service || auth.date != c.signedAt.UTC().Format(time.DateOnly):
 		return fail("AuthFailure.SignatureFailure", "The credential scope or the signed headers are not as the server expects.")
 	}
-	// The vendor's Go SDK signs the host with its port, the Node SDK without.
+	// The host is signed with its port by the vendor's Go SDK, and without it by the Node
+	// SDK.
 	for _, host := range []string{c.host, withoutPort(c.host)} {
 		expected := auth.sign(key.SecretKey, unix, c.canonicalRequest(auth.signedHeaders, host))
 		if hmac.Equal([]byte(expected), []byte(auth.signature)) {
@@ -86,11 +97,12 @@ func (s *Simulator) authenticate(c *call) *apiError {
 	return fail("AuthFailure.SignatureFailure", "The provided credentials could not be validated. Check that the signature is correct.")
 }
 
+// covers says whether the signature covers the headers.
 func (a authorization) covers(names ...string) bool {
 	return !slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(a.signedHeaders, name) })
 }
 
-// canonicalRequest is the text whose hash is signed.
+// canonicalRequest returns the text whose hash is signed.
 func (c *call) canonicalRequest(signedHeaders []string, host string) string {
 	lines := []string{c.method, c.path, ""}
 	for _, name := range signedHeaders {
@@ -104,7 +116,7 @@ func (c *call) canonicalRequest(signedHeaders []string, host string) string {
 	return strings.Join(lines, "\n")
 }
 
-// sign returns the signature that belongs to a canonical request.
+// sign returns the signature of a canonical request.
 func (a authorization) sign(secretKey string, unix int64, canonicalRequest string) string {
 	toSign := strings.Join([]string{
 		algorithm,

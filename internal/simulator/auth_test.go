@@ -41,7 +41,7 @@ func TestPublishedSignatures(t *testing.T) {
 	}
 }
 
-// The requests are what the vendor's Node SDK sent: see test/node.
+// The requests were recorded from the vendor's Node SDK; see test/node.
 func TestRequestsOfTheVendorsSDK(t *testing.T) {
 	data, err := os.ReadFile("testdata/node-sdk.json")
 	if err != nil {
@@ -165,6 +165,6 @@ func TestUnknownActions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(Demo())
 		defer s.Close()
-		expect(t, "code", inMemory(t, s).call("CreatePurgeTask", params{}).code, "InvalidAction")
+		expect(t, "code", inMemory(t, s).call("CreateZone", params{}).code, "InvalidAction")
 	})
 }

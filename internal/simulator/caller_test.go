@@ -17,8 +17,8 @@ import (
 
 const exampleZone = "zone-2x9examplea"
 
-// caller is a client written from the API's description, not from the
-// simulator's code. Its fields can be bent to make wrong requests.
+// caller is a client written from the description of the API, and not from the
+// simulator's code. Its fields can be changed to make wrong requests.
 type caller struct {
 	t                    *testing.T
 	http                 *http.Client
@@ -31,7 +31,7 @@ type caller struct {
 	tamper               func(*http.Request)
 }
 
-// inMemory returns a caller of the demo account.
+// inMemory returns a caller of the demo account that reaches the simulator in memory.
 func inMemory(t *testing.T, s *Simulator) caller {
 	return caller{
 		t: t, http: &http.Client{Transport: s.RoundTripper()}, url: "http://teo.intl.tencentcloudapi.com/",
@@ -41,8 +41,8 @@ func inMemory(t *testing.T, s *Simulator) caller {
 	}
 }
 
-// overHTTP returns a caller of the demo account that uses a real connection
-// for each call.
+// overHTTP returns a caller of the demo account that uses a real connection for each
+// call.
 func overHTTP(t *testing.T, url string) caller {
 	c := inMemory(t, nil)
 	c.http = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -50,19 +50,20 @@ func overHTTP(t *testing.T, url string) caller {
 	return c
 }
 
-// reply is what came back: err, or an HTTP answer.
+// reply is the result of a call: err, or an HTTP answer.
 type reply struct {
 	err    error
 	status int
-	line   string // the status with its words
+	line   string // the status with its text
 	header http.Header
 	body   string
-	code   string // of the Error in it
+	code   string // of the Error in the answer
 	JobID  string `json:"JobId"`
 
 	FailedList    []failReason
 	TotalCount    int
 	Tasks         []task
+	PurgeQuota    []quota
 	PrefetchQuota []quota
 	RequestID     string `json:"RequestId"`
 }
@@ -151,15 +152,44 @@ func (c caller) create(paths ...string) reply {
 	return c.call("CreatePrefetchTask", params{"ZoneId": exampleZone, "Targets": example(paths...)})
 }
 
-// job looks a job of the example zone up.
-func (c caller) job(id string) reply {
-	return c.call("DescribePrefetchTasks", params{
+// hand hands over URLs of the example zone with an action that creates a job.
+func (c caller) hand(ctx context.Context, action string, paths ...string) reply {
+	in := params{"ZoneId": exampleZone, "Targets": example(paths...)}
+	if action == createPurge {
+		in["Type"] = purgeURL
+	}
+	return c.callWith(ctx, action, in)
+}
+
+// executed returns how often an action was executed for a URL of the example zone.
+func executed(s *Simulator, action, path string) int {
+	url := example(path)[0]
+	if action == createPurge {
+		return s.Purged(url)
+	}
+	return s.Executed(url)
+}
+
+// forBothActions runs a test for the two actions that create jobs.
+func forBothActions(t *testing.T, test func(t *testing.T, action string)) {
+	for _, action := range []string{createPrefetch, createPurge} {
+		t.Run(action, func(t *testing.T) { test(t, action) })
+	}
+}
+
+// job looks up a prefetch of the example zone.
+func (c caller) job(id string) reply { return c.jobOf(createPrefetch, id) }
+
+// jobOf looks up a job of the example zone in the history of an action.
+func (c caller) jobOf(action, id string) reply {
+	describe := map[string]string{createPrefetch: "DescribePrefetchTasks", createPurge: "DescribePurgeTasks"}[action]
+	return c.call(describe, params{
 		"ZoneId": exampleZone, "Limit": 1000,
 		"Filters": []params{{"Name": "job-id", "Values": []string{id}}},
 	})
 }
 
-// quota returns what is left today of a zone's quota.
+// quota returns what is left of a zone's daily quota.
 func (c caller) quota(zone string) int {
 	r := c.call("DescribeContentQuota", params{"ZoneId": zone})
 	if len(r.PrefetchQuota) != 1 {
@@ -185,7 +215,7 @@ func paths(n int) []string {
 	return out
 }
 
-// expect compares, and says what of.
+// expect fails the test if got is not want; what describes the value.
 func expect[T comparable](t *testing.T, what string, got, want T) {
 	t.Helper()
 	if got != want {

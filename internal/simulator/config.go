@@ -14,70 +14,81 @@ import (
 	"time"
 )
 
-// Config describes an EdgeOne. Every zero value is a sensible one.
+// Config describes an EdgeOne. The zero value of each field is a sensible default.
 type Config struct {
 	Zones []Zone `json:"zones,omitempty"`
 	Keys  []Key  `json:"keys,omitempty"`
-	// Rules say what becomes of a URL; the first that matches decides. A URL
-	// that none matches succeeds after JobDuration.
+	// Roles and IdentityProviders are what STS knows.
+	Roles             []Role             `json:"roles,omitempty"`
+	IdentityProviders []IdentityProvider `json:"identityProviders,omitempty"`
+	// Rules decide the outcome of each URL; the first match counts. A URL that no rule
+	// matches succeeds after JobDuration.
 	Rules []Rule `json:"rules,omitempty"`
 
-	// SignatureValidity is how far a signature's time may be from EdgeOne's
-	// clock, either way. Default: 5 minutes.
+	// SignatureValidity is the maximum difference between the time of a signature and
+	// EdgeOne's clock, in both directions. Default: 5 minutes.
 	SignatureValidity time.Duration `json:"signatureValidity,omitempty"`
-	// ClockOffset is how far EdgeOne's clock is ahead of ours.
+	// ClockOffset is how far EdgeOne's clock is ahead of the local clock.
 	ClockOffset time.Duration `json:"clockOffset,omitempty"`
 
 	// Rate is how many calls of one action an account may make per second.
 	// Default: 20; negative: unlimited.
 	Rate int `json:"rate,omitempty"`
-	// RateWindow is how they are counted. Default: SlidingWindow.
+	// RateWindow is how calls per second are counted. Default: SlidingWindow.
 	RateWindow RateWindow `json:"rateWindow,omitempty"`
-	// Rivals are other programs on an account: how many calls of each action
-	// per second they use up, by account.
+	// Rivals are other programs that use up the rate of an account: how many calls per
+	// second, of each action, by account.
 	Rivals map[string]int `json:"rivals,omitempty"`
 
-	// JobDuration is how long a target is processing. Default: 2 s;
-	// negative: it is finished at once.
-	JobDuration time.Duration `json:"jobDuration,omitempty"`
-	// ListingDelay is how long after the call a job's records appear in
-	// DescribePrefetchTasks. ListingStep is how much later each further URL
-	// of the job does.
+	// JobDuration is how long a target is processing. Default: 2 s. A negative value
+	// finishes it at once. PurgeDuration is the same for targets of purges. Default:
+	// JobDuration.
+	JobDuration   time.Duration `json:"jobDuration,omitempty"`
+	PurgeDuration time.Duration `json:"purgeDuration,omitempty"`
+	// ListingDelay is the time from a call until DescribePrefetchTasks or
+	// DescribePurgeTasks lists the first target of its job. Each further target of the
+	// job appears ListingStep later.
 	ListingDelay time.Duration `json:"listingDelay,omitempty"`
 	ListingStep  time.Duration `json:"listingStep,omitempty"`
-	// MaxWindow is the longest time range DescribePrefetchTasks accepts.
-	// Default: any.
+	// MaxWindow is the longest time range that DescribePrefetchTasks accepts. Default:
+	// any. This and the next fields hold for DescribePurgeTasks too.
 	MaxWindow time.Duration `json:"maxWindow,omitempty"`
 	// WildcardLookups lets DescribePrefetchTasks accept ZoneId "*".
 	WildcardLookups bool `json:"wildcardLookups,omitempty"`
-	// NoFutureWindows makes DescribePrefetchTasks refuse a window that ends
-	// after EdgeOne's time.
+	// NoFutureWindows makes DescribePrefetchTasks refuse a window that ends after
+	// EdgeOne's current time.
 	NoFutureWindows bool `json:"noFutureWindows,omitempty"`
-	// MaxTotalCount caps the TotalCount that DescribePrefetchTasks answers.
-	// Pages beyond it still hold their records. Default: no cap.
+	// MaxTotalCount caps the TotalCount that DescribePrefetchTasks returns. Pages beyond
+	// it still contain their records. Default: no cap.
 	MaxTotalCount int `json:"maxTotalCount,omitempty"`
-	// RejectedJobIDs is a regular expression. DescribePrefetchTasks refuses the
-	// filter job-id for IDs that it matches. Default: none.
+	// RejectedJobIDs is a regular expression. DescribePrefetchTasks refuses the filter
+	// job-id with an ID that it matches. Default: none.
 	RejectedJobIDs string `json:"rejectedJobIDs,omitempty"`
 
-	// DateSkew is how far the Date header is ahead of the clock by which EdgeOne
-	// checks signatures and executes. CreateTimeSkew is how far a job's
-	// CreateTime may be off that clock, either way; each job has its own error.
+	// DateSkew is how far the Date header is ahead of the clock that EdgeOne uses for
+	// signatures and executions. CreateTimeSkew is the maximum error of a job's
+	// CreateTime against that clock, in both directions; each job has its own error.
 	DateSkew       time.Duration `json:"dateSkew,omitempty"`
 	CreateTimeSkew time.Duration `json:"createTimeSkew,omitempty"`
 
-	// Traffic is what other programs submit.
+	// Traffic are other programs that submit jobs.
 	Traffic []Traffic `json:"traffic,omitempty"`
 
 	// QuotaResetAt is the time of day in UTC ("16:00") at which the daily
 	// quotas return. Default: only when ResetQuota is called.
 	QuotaResetAt string `json:"quotaResetAt,omitempty"`
-	// NoJobIDWhenAllRefused leaves JobId empty when FailedList holds every
-	// target of a call.
+	// PrefetchKeepsExpired makes prefetches leave copies as they are that have expired. By
+	// default, they replace them, as the next visitor does.
+	PrefetchKeepsExpired bool `json:"prefetchKeepsExpired,omitempty"`
+	// JournalSize is how many events of the cache the Journal holds. Default: 500,000.
+	JournalSize int `json:"journalSize,omitempty"`
+	// RequireCacheTag makes purges by tag fail without the parameter CacheTag.
+	RequireCacheTag bool `json:"requireCacheTag,omitempty"`
+	// NoJobIDWhenAllRefused leaves JobId empty if FailedList contains all targets of a
+	// call.
 	NoJobIDWhenAllRefused bool `json:"noJobIDWhenAllRefused,omitempty"`
 
-	// OnCall is called with every finished call, from the goroutine that
-	// serves it.
+	// OnCall is called with each finished call, from the goroutine that serves it.
 	OnCall func(Call) `json:"-"`
 }
 
@@ -85,26 +96,44 @@ type Config struct {
 type Zone struct {
 	ID      string `json:"id"`
 	Account string `json:"account"`
-	// Domains are the hosts it serves; "*.example.com" covers every host
-	// below example.com, not example.com itself.
+	// Domains are the hosts of the zone. "*.example.com" covers every host below
+	// example.com, but not example.com itself.
 	Domains []string `json:"domains"`
 
-	// Batch is how many targets a call may carry (default 2000), Daily how
-	// many URLs a day (default 10000), EdgeDaily how many of them to the edge
-	// (default 1000, counted on its own). Negative: none.
+	// Batch is the maximum number of targets in a call (default 2000). Daily is the quota
+	// of URLs per day (default 10000). EdgeDaily is the separate quota for mode edge
+	// (default 1000). A negative value means a quota of 0.
 	Batch     int `json:"batch,omitempty"`
 	Daily     int `json:"daily,omitempty"`
 	EdgeDaily int `json:"edgeDaily,omitempty"`
-	// NullQuota makes DescribeContentQuota answer null for this zone.
+	// Purge are the limits for the types of purges: purge_url, purge_prefix, purge_host,
+	// purge_all and purge_cache_tag.
+	Purge map[string]Limits `json:"purge,omitempty"`
+	// NullQuota makes DescribeContentQuota return null for this zone.
 	NullQuota bool `json:"nullQuota,omitempty"`
 
-	// EdgeMode and MediaSegments allow what Tencent enables per customer.
+	// EdgeMode and MediaSegments allow features that Tencent enables for individual
+	// customers.
 	EdgeMode      bool `json:"edgeMode,omitempty"`
 	MediaSegments bool `json:"mediaSegments,omitempty"`
 }
 
-// Key is an API key. Several keys may belong to one account, which is what
-// rates are metered by and zones belong to.
+// Limits are the limits of a zone for one type of purge.
+type Limits struct {
+	// Batch is the maximum number of targets in a call. Daily is the quota of targets per
+	// day. The defaults depend on the type: 2000 and 10000 for URLs, 200 and 1000 for
+	// prefixes and hosts, 100 and 1000 for tags, 1 and 100 for purge_all. A negative value
+	// means 0.
+	Batch int `json:"batch,omitempty"`
+	Daily int `json:"daily,omitempty"`
+	// NotAllowed makes EdgeOne refuse the type, because the plan of the zone does not have
+	// it. Unlisted leaves the type out of DescribeContentQuota.
+	NotAllowed bool `json:"notAllowed,omitempty"`
+	Unlisted   bool `json:"unlisted,omitempty"`
+}
+
+// Key is an API key. Several keys may belong to one account. EdgeOne meters rates by
+// account, and zones belong to accounts.
 type Key struct {
 	SecretID  string `json:"secretID"`
 	SecretKey string `json:"secretKey"`
@@ -112,11 +141,14 @@ type Key struct {
 	Token    string `json:"token,omitempty"`
 	Account  string `json:"account"`
 	Disabled bool   `json:"disabled,omitempty"`
-	// Actions, Zones and Modes are what the key may call, touch and submit;
-	// nil: all of its account.
+	// Actions, Zones and Modes are what the key may use. Default: all actions, zones and
+	// modes of its account.
 	Actions []string `json:"actions,omitempty"`
 	Zones   []string `json:"zones,omitempty"`
 	Modes   []string `json:"modes,omitempty"`
+	// Role and Expires are set for keys that STS has issued.
+	Role    string    `json:"role,omitempty"`
+	Expires time.Time `json:"expires,omitzero"`
 }
 
 func (k Key) mayCall(action string) bool {
@@ -125,38 +157,12 @@ func (k Key) mayCall(action string) bool {
 func (k Key) mayUse(zone string) bool  { return k.Zones == nil || slices.Contains(k.Zones, zone) }
 func (k Key) maySend(mode string) bool { return k.Modes == nil || slices.Contains(k.Modes, mode) }
 
-// Never as the status of a Rule keeps a target processing for ever.
-const Never = "never"
-
-// Rule says what becomes of the URLs that contain a text. Message, Refuse and
-// FailMessage may echo the call's secrets: see [Effect].
-type Rule struct {
-	// URL is the text; empty: every URL.
-	URL string `json:"url,omitempty"`
-	// Code and Message are an error that answers every call with the URL, and
-	// Executed says that EdgeOne executes the call all the same.
-	Code     string `json:"code,omitempty"`
-	Message  string `json:"message,omitempty"`
-	Executed bool   `json:"executed,omitempty"`
-	// Refuse is the reason for which the URL goes into FailedList instead of
-	// the job.
-	Refuse string `json:"refuse,omitempty"`
-	// Status is how it ends (default: success). Never: it does not. EdgeOne's
-	// own are success, failed, timeout, canceled and invalid.
-	Status      string `json:"status,omitempty"`
-	FailType    string `json:"failType,omitempty"`
-	FailMessage string `json:"failMessage,omitempty"`
-	// Duration and ListingDelay override those of the Config.
-	Duration     time.Duration `json:"duration,omitempty"`
-	ListingDelay time.Duration `json:"listingDelay,omitempty"`
-	// Segments is how many media segments the URL, a manifest, lists. They
-	// use up daily quota when a call asks for them, as far as there is any.
-	Segments int `json:"segments,omitempty"`
-}
-
+// setDefaults sets the defaults that are not zero values.
 func (c *Config) setDefaults() {
 	setDefault(&c.SignatureValidity, 5*time.Minute)
 	setDefault(&c.JobDuration, 2*time.Second)
+	setDefault(&c.PurgeDuration, c.JobDuration)
+	setDefault(&c.JournalSize, 500_000)
 	setDefault(&c.Rate, 20)
 	setDefault(&c.RateWindow, SlidingWindow)
 }
@@ -169,7 +175,7 @@ func setDefault[T comparable](value *T, byDefault T) {
 	}
 }
 
-// Validate says what is wrong with c, if anything.
+// Validate returns an error that says what is wrong with c, or nil.
 func (c Config) Validate() error {
 	var wrong []error
 	complain := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
@@ -203,17 +209,25 @@ func (c Config) Validate() error {
 			wrong = append(wrong, err)
 		}
 	}
+	if err := validateRules(c.Rules); err != nil {
+		wrong = append(wrong, err)
+	}
 	switch c.RateWindow {
 	case "", SlidingWindow, FixedWindow, TokenBucket:
 	default:
 		complain("rateWindow is %q, not one of %s, %s, %s", c.RateWindow, SlidingWindow, FixedWindow, TokenBucket)
 	}
-	return errors.Join(wrong...)
+	return errors.Join(append(wrong, c.validateRoles())...)
 }
 
 func (z Zone) validate() error {
 	if z.ID == "" || z.ID == "*" || z.Account == "" {
 		return fmt.Errorf("a zone needs an id and an account: %+v", z)
+	}
+	for purgeType := range z.Purge {
+		if !slices.Contains(purgeTypes, purgeType) {
+			return fmt.Errorf("the zone %s has limits for %q, not for one of %s", z.ID, purgeType, strings.Join(purgeTypes, ", "))
+		}
 	}
 	return nil
 }
@@ -225,13 +239,12 @@ func (k Key) validate() error {
 	return nil
 }
 
-// DemoConfig is the configuration that the simulator command has built in, as
-// JSON.
+// DemoConfig is the built-in configuration of the simulator command, as JSON.
 //
 //go:embed demo.json
 var DemoConfig []byte
 
-// Demo returns the configuration that the simulator command has built in.
+// Demo returns the built-in configuration of the simulator command.
 func Demo() Config {
 	c, err := ReadConfig(bytes.NewReader(DemoConfig))
 	if err != nil {
@@ -240,8 +253,8 @@ func Demo() Config {
 	return c
 }
 
-// ReadConfig reads a Config from JSON. Durations are texts such as "2s";
-// fields that it does not know are an error.
+// ReadConfig reads and validates a Config from JSON. Durations are texts such as "2s".
+// Unknown fields are an error.
 func ReadConfig(r io.Reader) (Config, error) {
 	var c Config
 	if err := readJSON(r, &c); err != nil {
@@ -250,14 +263,15 @@ func ReadConfig(r io.Reader) (Config, error) {
 	return c, c.Validate()
 }
 
-// durations are the fields that hold a time.Duration, wherever they occur.
+// durations are the names of all JSON fields that hold a time.Duration.
 var durations = []string{
-	"signatureValidity", "clockOffset", "jobDuration", "listingDelay", "listingStep",
+	"signatureValidity", "clockOffset", "jobDuration", "purgeDuration", "listingDelay", "listingStep",
 	"maxWindow", "duration", "delay", "serverDelay", "answerDelay",
-	"dateSkew", "createTimeSkew", "every",
+	"cacheDelay", "dateSkew", "createTimeSkew", "every", "lifetime",
 }
 
-// readJSON reads one JSON value into v, strictly, with durations as texts.
+// readJSON reads exactly one JSON value into v, with durations as texts. Unknown fields
+// are an error.
 func readJSON(r io.Reader, v any) error {
 	var raw any
 	decoder := json.NewDecoder(r)
@@ -283,7 +297,7 @@ func readJSON(r io.Reader, v any) error {
 	return nil
 }
 
-// parseDurations replaces texts such as "2s" by their nanoseconds.
+// parseDurations replaces the texts of duration fields with their nanoseconds.
 func parseDurations(value any) error {
 	switch value := value.(type) {
 	case []any:

@@ -21,23 +21,37 @@ GET    /_simulator/stats        rates and peaks by account and action, outcomes,
 POST   /_simulator/faults       {"match":{…},"effect":{…}} adds a misbehaviour, answers {"id":1}
 DELETE /_simulator/faults       ends all misbehaviour
 DELETE /_simulator/faults/{id}  ends one; calls that it holds go on
-POST   /_simulator/quota        {"zoneID":"zone-…","available":3} sets what is left today
+POST   /_simulator/quota        {"zoneID":"zone-…","type":"purge_url","available":3} sets what is left
+                                today; type: prefetch_url (default), prefetch_edge or a type of purge
 POST   /_simulator/quota/reset  gives every zone its daily quotas back
 POST   /_simulator/keys         adds a key or replaces it
 DELETE /_simulator/keys/{id}    removes a key
+POST   /_simulator/roles        adds a role or replaces it
+POST   /_simulator/identity-providers  adds an OIDC provider or replaces it
 POST   /_simulator/zones        adds a zone or changes its settings
 POST   /_simulator/rules        [{…}] replaces the rules for URLs
 POST   /_simulator/traffic      [{…}] replaces what other programs submit
-POST   /_simulator/jobs         {"id":"…","zoneID":"zone-…","urls":[…],"created":"…"} adds a job of the past
+POST   /_simulator/finish       {"action":"CreatePurgeTask","url":"…","status":"failed"} ends targets with a
+                                text that are processing, answers {"finished":1}
+POST   /_simulator/publish      {"urls":[…],"tags":[…]} gives URLs a new version at the origin, answers {"time":"…"};
+                                "prefix":"…" or "all":true instead of urls, here and in the next two
+POST   /_simulator/warm         {"urls":[…]} fills both tiers with the current version
+POST   /_simulator/expire       {"urls":[…]} makes copies expire
+POST   /_simulator/visits       {"urls":[…]} visits URLs, answers [{"version":1,"status":"HIT",…}]; "noFill":true stores
+                                nothing, "peek":true changes nothing
+GET    /_simulator/journal      what happened to the cache, in order
+POST   /_simulator/jobs         {"id":"…","zoneID":"zone-…","type":"…","method":"…","urls":[…],"created":"…"} adds
+                                a job of another program
 
-match:  action, secretID, zoneID, url (a text in a target), bodyOver (bytes);
+match:  action, secretID, zoneID, type (of a purge), url (a text in a target), bodyOver (bytes);
         of those: nth, every, count, probability, seed
 effect: code, message; answer (close, reset, truncated, bad-gateway, redirect, empty, {}, null,
         no-request-id, no-job-id); status, statusText, body, location; elements (of every list);
         executed (true: executed all the same); cutBody (bytes: the connection is closed after them);
         delay, serverDelay, answerDelay; hold (request, execution, answer: until the fault is deleted)
-rules:  url; refuse; code, message, executed; status, failType, failMessage, duration, listingDelay, segments
-traffic: zoneID, every; urls, targets, duration
+rules:  action (CreatePrefetchTask, unless it is CreatePurgeTask), url; refuse; code, message, executed;
+        status, failType, failMessage, duration, listingDelay, cacheDelay, segments
+traffic: zoneID, every; type, method; urls, targets, duration
 
 {secretID}, {token}, {signature}, {authorization} and {proxyAuthorization} in a code, a message,
 a statusText or a body stand for what the request holds.
@@ -46,6 +60,7 @@ a statusText or a body stand for what the request holds.
 // quotaSetting is the body of POST /_simulator/quota.
 type quotaSetting struct {
 	ZoneID    string `json:"zoneID"`
+	Type      string `json:"type,omitempty"` // default: prefetch_url
 	Available int    `json:"available"`
 }
 
@@ -54,9 +69,9 @@ type faultAdded struct {
 	ID int `json:"id"`
 }
 
-// WithControl returns a handler that answers API calls and, under
-// /_simulator/, the control endpoints; GET /_simulator/ lists them. They ask
-// for no credentials: serve them on a loopback address.
+// WithControl returns a handler that answers API calls and, under /_simulator/, the
+// control endpoints. GET /_simulator/ lists them. They require no credentials, so serve
+// them only on a loopback address.
 func (s *Simulator) WithControl() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", s)
@@ -78,7 +93,7 @@ func (s *Simulator) WithControl() http.Handler {
 		writeJSON(w, struct{}{})
 	})
 	mux.HandleFunc("POST /_simulator/quota", accept(s.validateQuota, func(q quotaSetting) any {
-		s.SetAvailable(q.ZoneID, q.Available)
+		s.SetQuota(q.ZoneID, cmp.Or(q.Type, prefetchURL), q.Available)
 		return q
 	}))
 	mux.HandleFunc("POST /_simulator/quota/reset", func(w http.ResponseWriter, _ *http.Request) {
@@ -90,14 +105,17 @@ func (s *Simulator) WithControl() http.Handler {
 		s.RemoveKey(r.PathValue("id"))
 		writeJSON(w, struct{}{})
 	})
+	mux.HandleFunc("POST /_simulator/roles", accept(Role.validate, func(r Role) any { s.SetRole(r); return struct{}{} }))
+	mux.HandleFunc("POST /_simulator/identity-providers",
+		accept(IdentityProvider.validate, func(p IdentityProvider) any { s.SetIdentityProvider(p); return struct{}{} }))
 	mux.HandleFunc("POST /_simulator/zones", accept(Zone.validate, func(z Zone) any { s.SetZone(z); return struct{}{} }))
-	mux.HandleFunc("POST /_simulator/rules", accept(valid[[]Rule], func(r []Rule) any { s.SetRules(r...); return struct{}{} }))
+	mux.HandleFunc("POST /_simulator/rules", accept(validateRules, func(r []Rule) any { s.SetRules(r...); return struct{}{} }))
 	mux.HandleFunc("POST /_simulator/traffic", accept(validateTraffic, func(t []Traffic) any { s.SetTraffic(t...); return struct{}{} }))
+	mux.HandleFunc("POST /_simulator/finish", accept(finishing.validate, func(f finishing) any { return finished{s.finishTargets(f)} }))
+	s.handleCache(mux)
 	mux.HandleFunc("POST /_simulator/jobs", accept(s.validateJob, func(j Job) any { s.AddJob(j); return struct{}{} }))
 	return mux
 }
-
-func valid[T any](T) error { return nil }
 
 func (s *Simulator) validateQuota(q quotaSetting) error {
 	s.mu.Lock()
@@ -105,10 +123,14 @@ func (s *Simulator) validateQuota(q quotaSetting) error {
 	if s.zones[q.ZoneID] == nil {
 		return fmt.Errorf("there is no zone %q", q.ZoneID)
 	}
+	if _, ok := defaultLimits[q.Type]; !ok && q.Type != "" {
+		return fmt.Errorf("there is no quota of the type %q", q.Type)
+	}
 	return nil
 }
 
-// accept handles a request whose body is a T.
+// accept returns a handler for requests whose JSON body is a T. It validates the body,
+// and answers with the result of do.
 func accept[T any](validate func(T) error, do func(T) any) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var value T
@@ -129,15 +151,15 @@ func writeJSON(w http.ResponseWriter, value any) {
 	_ = json.NewEncoder(w).Encode(value)
 }
 
-// Control drives a simulator in another process.
+// Control controls a simulator in another process.
 type Control struct {
 	// URL is the simulator's base URL, such as http://127.0.0.1:8081.
 	URL string
-	// HTTP is the client to use; nil: http.DefaultClient.
+	// HTTP is the client to use. Default: http.DefaultClient.
 	HTTP *http.Client
 }
 
-// Ledger returns what was executed so far.
+// Ledger returns what EdgeOne has executed so far.
 func (c Control) Ledger(ctx context.Context) (Ledger, error) {
 	return request[Ledger](ctx, c, http.MethodGet, "ledger", nil)
 }
@@ -147,38 +169,44 @@ func (c Control) Calls(ctx context.Context) ([]Call, error) {
 	return request[[]Call](ctx, c, http.MethodGet, "calls", nil)
 }
 
-// Stats sums up what happened so far.
+// Stats summarizes what has happened so far.
 func (c Control) Stats(ctx context.Context) (Stats, error) {
 	return request[Stats](ctx, c, http.MethodGet, "stats", nil)
 }
 
-// AddFault adds a misbehaviour and returns its number for RemoveFault.
+// AddFault adds a fault and returns its ID for RemoveFault.
 func (c Control) AddFault(ctx context.Context, f Fault) (int, error) {
 	added, err := request[faultAdded](ctx, c, http.MethodPost, "faults", f)
 	return added.ID, err
 }
 
-// RemoveFault ends a misbehaviour. Calls that it holds go on.
+// RemoveFault removes a fault. The calls that it holds continue.
 func (c Control) RemoveFault(ctx context.Context, id int) error {
 	return c.do(ctx, http.MethodDelete, "faults/"+strconv.Itoa(id), nil)
 }
 
-// ClearFaults ends all misbehaviour.
+// ClearFaults removes all faults. The calls that they hold continue.
 func (c Control) ClearFaults(ctx context.Context) error {
 	return c.do(ctx, http.MethodDelete, "faults", nil)
 }
 
-// SetAvailable sets what is left today of a zone's daily quota.
+// SetAvailable sets how many URLs are left of a zone's daily quota.
 func (c Control) SetAvailable(ctx context.Context, zoneID string, urls int) error {
-	return c.do(ctx, http.MethodPost, "quota", quotaSetting{zoneID, urls})
+	return c.do(ctx, http.MethodPost, "quota", quotaSetting{ZoneID: zoneID, Available: urls})
 }
 
-// ResetQuota gives every zone its whole daily quotas back.
+// SetQuota sets how much is left of a zone's daily quota of a type; see
+// [Simulator.SetQuota].
+func (c Control) SetQuota(ctx context.Context, zoneID, quotaType string, left int) error {
+	return c.do(ctx, http.MethodPost, "quota", quotaSetting{zoneID, quotaType, left})
+}
+
+// ResetQuota restores the daily quotas of all zones.
 func (c Control) ResetQuota(ctx context.Context) error {
 	return c.do(ctx, http.MethodPost, "quota/reset", nil)
 }
 
-// SetKey adds a key or replaces the one of the same SecretId.
+// SetKey adds a key, or replaces the key with the same SecretId.
 func (c Control) SetKey(ctx context.Context, k Key) error {
 	return c.do(ctx, http.MethodPost, "keys", k)
 }
@@ -188,7 +216,7 @@ func (c Control) RemoveKey(ctx context.Context, secretID string) error {
 	return c.do(ctx, http.MethodDelete, "keys/"+secretID, nil)
 }
 
-// SetZone adds a zone or changes the settings of the one of the same ID.
+// SetZone adds a zone, or changes the settings of the zone with the same ID.
 func (c Control) SetZone(ctx context.Context, z Zone) error {
 	return c.do(ctx, http.MethodPost, "zones", z)
 }
@@ -198,22 +226,23 @@ func (c Control) SetRules(ctx context.Context, rules ...Rule) error {
 	return c.do(ctx, http.MethodPost, "rules", append([]Rule{}, rules...))
 }
 
-// SetTraffic replaces what other programs submit.
+// SetTraffic replaces the traffic of other programs.
 func (c Control) SetTraffic(ctx context.Context, traffic ...Traffic) error {
 	return c.do(ctx, http.MethodPost, "traffic", append([]Traffic{}, traffic...))
 }
 
-// AddJob adds a job of the past.
+// AddJob adds a job to a zone's history; see [Simulator.AddJob].
 func (c Control) AddJob(ctx context.Context, j Job) error {
 	return c.do(ctx, http.MethodPost, "jobs", j)
 }
 
+// do calls a control endpoint whose answer does not matter.
 func (c Control) do(ctx context.Context, method, path string, in any) error {
 	_, err := request[struct{}](ctx, c, method, path, in)
 	return err
 }
 
-// request calls a control endpoint, whose answer is an Out.
+// request calls a control endpoint and decodes its answer.
 func request[Out any](ctx context.Context, c Control, method, path string, in any) (out Out, err error) {
 	body, err := json.Marshal(in)
 	if err != nil {

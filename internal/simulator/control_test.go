@@ -37,7 +37,7 @@ func TestControl(t *testing.T) {
 	must(err)
 	answered := make(chan reply)
 	go func() { answered <- c.create("held") }()
-	must(control.RemoveFault(ctx, id)) // before or after the call is held
+	must(control.RemoveFault(ctx, id)) // the call may be held already, or not yet
 	expect(t, "a released call", (<-answered).code, "")
 	_, err = control.AddFault(ctx, Fault{Effect: Effect{Code: "InternalError"}})
 	must(err)
@@ -69,6 +69,69 @@ func TestControl(t *testing.T) {
 	expect(t, "calls", len(calls), stats.Calls(""))
 }
 
+func TestControlOfPurgesAndTheCache(t *testing.T) {
+	s := New(Demo())
+	defer s.Close()
+	url := s.Start()
+	ctx, control, c := t.Context(), Control{URL: url}, overHTTP(t, url)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	visit := func(v Visit) string {
+		t.Helper()
+		seen, err := control.Visit(ctx, v)
+		must(err)
+		return see(seen)
+	}
+	finish := func(status string) {
+		t.Helper()
+		n, err := control.FinishPurges(ctx, "/a", status, "", "")
+		must(err)
+		expect(t, "finished as "+status, n, 1)
+	}
+
+	must(control.Warm(ctx, urls("a")))
+	published, err := control.Publish(ctx, Publication{Selection: Selection{Prefix: example("")[0]}, Tags: []string{"t"}})
+	must(err)
+	expect(t, "an old copy", visit(Visit{URLs: example("a")}), "HIT 1")
+	must(control.Expire(ctx, urls("a")))
+	expect(t, "expired", visit(Visit{URLs: example("a"), Peek: true}), "MISS 2")
+	expect(t, "expired", visit(Visit{URLs: example("a"), NoFill: true}), "MISS 2")
+	must(control.Warm(ctx, Selection{All: true}))
+	expect(t, "warm again", visit(Visit{URLs: example("a")}), "HIT 2")
+
+	must(control.SetRules(ctx, Rule{Action: createPurge, Status: Never}, Rule{Status: Never}))
+	c.purge("purge_url", example("a")...)
+	c.purge("purge_cache_tag", "t")
+	finish("failed")
+	expect(t, "a purge that failed", visit(Visit{URLs: example("a")}), "HIT 2")
+	c.purge("purge_url", example("a")...)
+	finish("success")
+	c.create("a")
+	n, err := control.Finish(ctx, "/a", "success", "", "")
+	must(err)
+	expect(t, "prefetched", n, 1)
+	expect(t, "purged and prefetched", visit(Visit{URLs: example("a")}), "HIT 2")
+
+	must(control.SetQuota(ctx, exampleZone, "purge_url", 0))
+	expect(t, "without quota", c.purge("purge_url", example("a")...).code, "LimitExceeded.DailyQuota")
+	expect(t, "another quota", c.create("a").code, "")
+	must(control.AddJob(ctx, Job{ID: "theirs", ZoneID: exampleZone, Type: "purge_all", Method: "delete", URLs: []string{exampleZone}}))
+	expect(t, "the purge of another program", c.jobOf(createPurge, "theirs").Tasks[0].Method, "delete")
+
+	journal, err := control.Journal(ctx)
+	must(err)
+	expect(t, "the journal", events(journal, "a"), events(s.Journal(), "a"))
+	expect(t, "visits that saw old content", len(journal.SeenOlder(time.Time{}, published)), 1)
+	expect(t, "URLs that were cold", len(journal.Cold()), 1)
+	ledger, err := control.Ledger(ctx)
+	must(err)
+	expect(t, "purges", ledger.Purged(example("a")[0])+ledger.Purged("t"), 3)
+}
+
 func TestControlRefusesNonsense(t *testing.T) {
 	s := New(Demo())
 	defer s.Close()
@@ -79,6 +142,14 @@ func TestControlRefusesNonsense(t *testing.T) {
 		{"faults", `{"effects":{}}`, `unknown field "effects"`},
 		{"faults", `{"effect":{"delay":"2s"}} {}`, `there is something after the end`},
 		{"quota", `{"zoneID":"zone-x"}`, `there is no zone "zone-x"`},
+		{"quota", `{"zoneID":"zone-2x9examplea","type":"purge"}`, `there is no quota of the type "purge"`},
+		{"rules", `[{"action":"DescribePurgeTasks"}]`, `the action of a rule is "DescribePurgeTasks"`},
+		{"finish", `{"url":"a"}`, `a status is needed`},
+		{"publish", `{"tags":["a"]}`, `exactly one of urls, prefix and all is needed`},
+		{"warm", `{"urls":["a"],"all":true}`, `exactly one of urls, prefix and all is needed`},
+		{"expire", `{}`, `exactly one of urls, prefix and all is needed`},
+		{"visits", `{"url":"a"}`, `unknown field "url"`},
+		{"jobs", `{"zoneID":"zone-2x9examplea","type":"purge","urls":["a"]}`, `the type of a job is "purge"`},
 		{"keys", `{"secretID":"x"}`, `the key "x" needs`},
 		{"zones", `{}`, `a zone needs an id`},
 	} {
@@ -121,6 +192,8 @@ func TestReadConfig(t *testing.T) {
 		{`{"zones":[{"id":"a","account":"a"},{"id":"a","account":"a"}]}`, "twice"},
 		{`{"keys":[{"secretID":"a"}]}`, "needs a secretID"},
 		{`{"quotaResetAt":"noon"}`, "not a time of day"},
+		{`{"zones":[{"id":"a","account":"a","purge":{"url":{}}}]}`, `limits for "url"`},
+		{`{"rules":[{"action":"purge"}]}`, `the action of a rule is "purge"`},
 		{`{"rateWindow":"open"}`, "rateWindow is"},
 	} {
 		if _, err := ReadConfig(strings.NewReader(tt.text)); err == nil || !strings.Contains(err.Error(), tt.says) {

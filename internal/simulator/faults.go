@@ -9,28 +9,31 @@ import (
 	"time"
 )
 
-// Fault is a misbehaviour: what it befalls and what it does. When several
-// faults befall a call, their delays and holds add up, and the first one that
-// says something about the answer decides it.
+// Fault is a misbehaviour: Match selects calls, and Effect is what happens to them. If
+// several faults affect a call, their delays and holds add up. The first fault with an
+// effect on the answer decides the answer.
 type Fault struct {
 	Match  Matcher `json:"match"`
 	Effect Effect  `json:"effect"`
 }
 
-// Matcher selects calls. All its conditions hold at once; the zero Matcher
-// selects every call.
+// Matcher selects calls. All of its conditions must hold; the zero Matcher selects every
+// call.
 type Matcher struct {
 	Action   string `json:"action,omitempty"`
 	SecretID string `json:"secretID,omitempty"`
 	ZoneID   string `json:"zoneID,omitempty"`
-	// URL is a text in one of the targets of a CreatePrefetchTask.
-	URL string `json:"url,omitempty"`
-	// BodyOver selects requests whose body is longer, in bytes.
+	// URL is a text that one of the targets of a CreatePrefetchTask or CreatePurgeTask
+	// contains. Type is the type of a purge.
+	URL  string `json:"url,omitempty"`
+	Type string `json:"type,omitempty"`
+	// BodyOver selects requests whose body is longer than this, in bytes.
 	BodyOver int `json:"bodyOver,omitempty"`
 
-	// Of the calls that fit so far: Nth is the only one, counted from 1;
-	// Every takes each n-th; Probability takes that share of them, with a
-	// generator that starts from Seed; Count is how many it takes at most.
+	// These fields select from the calls that match the fields above. Nth selects only
+	// the n-th call, counted from 1. Every selects each n-th call. Probability selects
+	// this share of the calls at random; Seed seeds the generator. Count is the maximum
+	// number of calls that are selected.
 	Nth         int     `json:"nth,omitempty"`
 	Every       int     `json:"every,omitempty"`
 	Probability float64 `json:"probability,omitempty"`
@@ -38,42 +41,42 @@ type Matcher struct {
 	Count       int     `json:"count,omitempty"`
 }
 
-// Effect is what befalls a call. One that says anything about the answer
-// (Code, Answer, Status, StatusText, Body, Elements) keeps EdgeOne from executing
-// the call unless Executed is set.
+// Effect is what happens to a call. EdgeOne does not execute a call if the effect has
+// Code, Answer, Status, StatusText or Body, unless Executed is set. It executes calls
+// with Elements, NoRequestID or NoJobID, because their answers need a result.
 //
-// Code, Message, StatusText and Body may echo what the request holds, as
-// careless gateways do: {secretID}, {token}, {signature}, {authorization} and
-// {proxyAuthorization} stand for it.
+// Code, Message, StatusText and Body may contain placeholders for secrets of the request,
+// which careless gateways repeat: {secretID}, {token}, {signature}, {authorization} and
+// {proxyAuthorization}.
 type Effect struct {
-	// Delay is before EdgeOne sees the request, ServerDelay after the checks
-	// of signature and rate and before the execution, AnswerDelay after it.
+	// Delay applies before EdgeOne sees the request. ServerDelay applies between the
+	// checks of signature and rate and the execution. AnswerDelay applies after the
+	// execution.
 	Delay       time.Duration `json:"delay,omitempty"`
 	ServerDelay time.Duration `json:"serverDelay,omitempty"`
 	AnswerDelay time.Duration `json:"answerDelay,omitempty"`
-	// Hold stops the call at a stage until the fault is removed. See
-	// Simulator.Hold.
+	// Hold stops the call at a stage until the fault is removed; see Simulator.Hold.
 	Hold Stage `json:"hold,omitempty"`
 
-	// Executed says that the call is executed, whatever its answer.
+	// Executed makes EdgeOne execute the call, whatever its answer.
 	Executed bool `json:"executed,omitempty"`
-	// Code and Message are an error to answer with.
+	// Code and Message are the error to answer with.
 	Code    string `json:"code,omitempty"`
 	Message string `json:"message,omitempty"`
-	// Answer is a way to spoil the answer.
+	// Answer is how the answer is spoiled.
 	Answer Answer `json:"answer,omitempty"`
-	// Status and Body replace those of the answer, StatusText the words behind
-	// the status.
+	// Status, StatusText and Body replace those of the answer. StatusText is the text
+	// after the status code.
 	Status     int    `json:"status,omitempty"`
 	StatusText string `json:"statusText,omitempty"`
 	Body       string `json:"body,omitempty"`
-	// Elements replaces every list of the answer by one of so many empty objects.
+	// Elements replaces every list of the answer with a list of this many empty objects.
 	Elements int `json:"elements,omitempty"`
-	// CutBody closes the connection once so many bytes of the request's body
-	// have arrived. Shorter bodies pass. EdgeOne does not see the rest, so the
-	// fault can match the action and the key only.
+	// CutBody resets the connection after this many bytes of the request's body have
+	// arrived. Bodies that are not longer pass. EdgeOne does not see the rest of the
+	// body, so the fault can match only the action and the key.
 	CutBody int `json:"cutBody,omitempty"`
-	// Location is where a Redirect leads. Default: /elsewhere here.
+	// Location is where a Redirect leads. Default: /elsewhere on the same host.
 	Location string `json:"location,omitempty"`
 }
 
@@ -81,25 +84,25 @@ type Effect struct {
 type Answer string
 
 const (
-	// ConnectionClosed ends the connection without an answer.
+	// ConnectionClosed closes the connection without an answer.
 	ConnectionClosed Answer = "close"
-	// ConnectionReset does so with a TCP reset.
+	// ConnectionReset ends the connection with a TCP reset, without an answer.
 	ConnectionReset Answer = "reset"
-	// TruncatedBody ends the connection in the middle of the answer.
+	// TruncatedBody closes the connection in the middle of the answer.
 	TruncatedBody Answer = "truncated"
-	// BadGateway is a proxy's 502 with an HTML page.
+	// BadGateway answers with a proxy's 502 and an HTML page.
 	BadGateway Answer = "bad-gateway"
-	// Redirect is a 302.
+	// Redirect answers with a 302.
 	Redirect Answer = "redirect"
-	// EmptyBody is a 200 with nothing.
+	// EmptyBody answers 200 with an empty body.
 	EmptyBody Answer = "empty"
-	// EmptyObject is a 200 with {}.
+	// EmptyObject answers 200 with {}.
 	EmptyObject Answer = "{}"
-	// NullBody is a 200 with null.
+	// NullBody answers 200 with null.
 	NullBody Answer = "null"
-	// NoRequestID leaves that field out. The call is executed.
+	// NoRequestID omits the RequestId. The call is executed.
 	NoRequestID Answer = "no-request-id"
-	// NoJobID leaves that field out. The call is executed.
+	// NoJobID omits the JobId. The call is executed.
 	NoJobID Answer = "no-job-id"
 )
 
@@ -108,16 +111,16 @@ var answers = []Answer{
 	EmptyBody, EmptyObject, NullBody, NoRequestID, NoJobID,
 }
 
-// Stage is a place at which a call can be held.
+// Stage is a point at which a call can be held.
 type Stage string
 
 const (
-	atRequest   Stage = "request"   // before EdgeOne sees it
-	atExecution Stage = "execution" // checked, not executed yet
-	atAnswer    Stage = "answer"    // executed, not answered yet
+	atRequest   Stage = "request"   // before EdgeOne sees the call
+	atExecution Stage = "execution" // checked, but not executed yet
+	atAnswer    Stage = "answer"    // executed, but not answered yet
 )
 
-// Validate says what is wrong with f, if anything.
+// Validate returns an error that says what is wrong with f, or nil.
 func (f Fault) Validate() error {
 	if !slices.Contains(answers, f.Effect.Answer) {
 		return fmt.Errorf("the answer %q is not one of %q", f.Effect.Answer, answers[1:])
@@ -128,13 +131,13 @@ func (f Fault) Validate() error {
 	if f.Effect == (Effect{}) {
 		return errors.New("the fault has no effect")
 	}
-	if f.Effect.CutBody > 0 && (f.Match.ZoneID != "" || f.Match.URL != "") {
-		return errors.New("a fault with cutBody cannot match a zone or a URL, which may be in the part that is cut off")
+	if f.Effect.CutBody > 0 && (f.Match.ZoneID != "" || f.Match.URL != "" || f.Match.Type != "") {
+		return errors.New("a fault with cutBody cannot match a zone, a type or a URL, which may be in the part that is cut off")
 	}
 	return nil
 }
 
-// spoils says whether the effect is about the answer.
+// spoils says whether the effect changes the answer.
 func (e Effect) spoils() bool {
 	return e.Code != "" || e.Answer != "" || e.Status != 0 || e.StatusText != "" || e.Body != "" || e.Elements > 0
 }
@@ -144,7 +147,7 @@ func (e Effect) executes() bool {
 	return e.Executed || e.Answer == NoRequestID || e.Answer == NoJobID || e.Elements > 0
 }
 
-// fault is a Fault at work.
+// fault is the state of a Fault.
 type fault struct {
 	Fault
 	id             int
@@ -153,7 +156,7 @@ type fault struct {
 	held           *Held
 }
 
-// takes says whether the fault befalls a call, and counts it.
+// takes says whether the fault affects a call, and counts the call.
 func (f *fault) takes(c *call) bool {
 	if !f.isAbout(c) {
 		return false
@@ -166,19 +169,20 @@ func (f *fault) takes(c *call) bool {
 	return true
 }
 
-// isAbout says whether a call is one of those that the fault selects from.
+// isAbout says whether a call matches all conditions that do not depend on earlier calls.
 func (f *fault) isAbout(c *call) bool {
 	m := f.Match
 	bodyOver := max(m.BodyOver, f.Effect.CutBody)
 	return (m.Action == "" || m.Action == c.Action) &&
 		(m.SecretID == "" || m.SecretID == c.SecretID) &&
 		(m.ZoneID == "" || m.ZoneID == c.ZoneID) &&
+		(m.Type == "" || m.Type == c.Type) &&
 		(bodyOver <= 0 || len(c.body) > bodyOver) &&
 		(m.URL == "" || slices.ContainsFunc(c.targets, func(t string) bool { return strings.Contains(t, m.URL) }))
 }
 
-// isDue says whether the fault takes the call that it has matched last. It uses up a
-// random number where there is a Probability.
+// isDue says whether the fault selects the call that it matched last. It may draw a
+// random number, so it is called only once for each matched call.
 func (f *fault) isDue() bool {
 	m := f.Match
 	return (m.Nth == 0 || f.matched == m.Nth) &&
@@ -187,10 +191,10 @@ func (f *fault) isDue() bool {
 		(m.Count == 0 || f.taken < m.Count)
 }
 
-// effects are the faults that befall one call.
+// effects are the faults that affect one call.
 type effects []*fault
 
-// fire returns the faults that befall a call.
+// fire returns the faults that affect a call, and counts the call.
 func (s *Simulator) fire(c *call) (fired effects) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -202,7 +206,7 @@ func (s *Simulator) fire(c *call) (fired effects) {
 	return fired
 }
 
-// spoiler returns the effect that decides the answer, if any does.
+// spoiler returns the effect that decides the answer, or nil.
 func (fired effects) spoiler() *Effect {
 	for _, f := range fired {
 		if f.Effect.spoils() {
@@ -212,12 +216,12 @@ func (fired effects) spoiler() *Effect {
 	return nil
 }
 
-// cut says whether a fault cut the body off.
+// cut says whether a fault cuts off the body.
 func (fired effects) cut() bool {
 	return slices.ContainsFunc(fired, func(f *fault) bool { return f.Effect.CutBody > 0 })
 }
 
-// readable returns how many bytes of a request's body arrive.
+// readable returns the maximum number of bytes of a request's body that arrive.
 func (s *Simulator) readable(action, secretID string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -231,8 +235,8 @@ func (s *Simulator) readable(action, secretID string) int {
 	return most
 }
 
-// pass takes a call through a stage: it waits as long as its faults say. It
-// returns false if the call goes no further.
+// pass takes a call through a stage, with the delays and holds of its faults. It returns
+// false if the call ends there.
 func (s *Simulator) pass(fired effects, stage Stage) bool {
 	for _, f := range fired {
 		delay := map[Stage]time.Duration{atRequest: f.Effect.Delay, atExecution: f.Effect.ServerDelay, atAnswer: f.Effect.AnswerDelay}[stage]
@@ -250,8 +254,8 @@ func (s *Simulator) pass(fired effects, stage Stage) bool {
 	return true
 }
 
-// AddFault adds a misbehaviour and returns its number for RemoveFault. It
-// panics if the fault is not valid.
+// AddFault adds a fault and returns its ID for RemoveFault. It panics if the fault is not
+// valid.
 func (s *Simulator) AddFault(f Fault) int { return s.addFault(f).id }
 
 func (s *Simulator) addFault(f Fault) *fault {
@@ -269,10 +273,10 @@ func (s *Simulator) addFault(f Fault) *fault {
 	return added
 }
 
-// RemoveFault ends a misbehaviour. Calls that it holds go on.
+// RemoveFault removes a fault. The calls that it holds continue.
 func (s *Simulator) RemoveFault(id int) { s.removeFaults(func(f *fault) bool { return f.id == id }) }
 
-// ClearFaults ends all misbehaviour.
+// ClearFaults removes all faults. The calls that they hold continue.
 func (s *Simulator) ClearFaults() { s.removeFaults(func(*fault) bool { return true }) }
 
 func (s *Simulator) removeFaults(which func(*fault) bool) {
@@ -286,15 +290,15 @@ func (s *Simulator) removeFaults(which func(*fault) bool) {
 	})
 }
 
-// Hold stops the calls that m selects before EdgeOne sees them: released, they
-// arrive late. A caller that gave up does not keep a call from arriving.
+// Hold stops the calls that m selects before EdgeOne sees them. A released call arrives
+// late, even if its caller has given up.
 func (s *Simulator) Hold(m Matcher) *Held { return s.hold(m, atRequest) }
 
-// HoldExecution stops the calls that m selects after their signature and rate
-// were checked, before they are executed.
+// HoldExecution stops the calls that m selects between the checks of signature and rate
+// and the execution.
 func (s *Simulator) HoldExecution(m Matcher) *Held { return s.hold(m, atExecution) }
 
-// HoldAnswer stops the calls that m selects after they were executed.
+// HoldAnswer stops the calls that m selects after their execution, before their answer.
 func (s *Simulator) HoldAnswer(m Matcher) *Held { return s.hold(m, atAnswer) }
 
 func (s *Simulator) hold(m Matcher, stage Stage) *Held {

@@ -55,28 +55,30 @@ func TestSpoiledAnswers(t *testing.T) {
 		{"any status and body", Effect{Status: 429, Body: "slow down"}, body(429, "slow down"), 0, "429"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			check := func(t *testing.T, s *Simulator, c caller) {
+			check := func(t *testing.T, s *Simulator, c caller, action string) {
 				c.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-				s.AddFault(Fault{Matcher{Count: 1}, tt.effect})
-				if r := c.create("a"); !tt.looks(r) {
+				s.AddFault(Fault{Matcher{Action: action, Count: 1}, tt.effect})
+				if r := c.hand(t.Context(), action, "a"); !tt.looks(r) {
 					t.Errorf("got %d %q, %v", r.status, r.body, r.err)
 				}
-				expect(t, "executed", s.Executed("https://www.example.com/a"), tt.executed)
-				expect(t, "the next call", c.create("b").code, "")
+				expect(t, "executed", executed(s, action, "a"), tt.executed)
+				expect(t, "the next call", c.hand(t.Context(), action, "b").code, "")
 				expect(t, "outcome", s.Calls()[0].Outcome, tt.outcome)
 				expect(t, "executed by the log", s.Calls()[0].Executed, tt.executed == 1)
 			}
-			t.Run("in memory", func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+			forBothActions(t, func(t *testing.T, action string) {
+				t.Run("in memory", func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						s := New(Demo())
+						defer s.Close()
+						check(t, s, inMemory(t, s), action)
+					})
+				})
+				t.Run("over HTTP", func(t *testing.T) {
 					s := New(Demo())
 					defer s.Close()
-					check(t, s, inMemory(t, s))
+					check(t, s, overHTTP(t, s.Start()), action)
 				})
-			})
-			t.Run("over HTTP", func(t *testing.T) {
-				s := New(Demo())
-				defer s.Close()
-				check(t, s, overHTTP(t, s.Start()))
 			})
 		})
 	}
@@ -96,7 +98,7 @@ func TestFaultsBefallTheCallsTheyMatch(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		match Matcher
-		want  string // of ten calls: x is befallen
+		want  string // for ten calls: x if the fault affects the call
 	}{
 		{"every call", Matcher{}, "xxxxxxxxxx"},
 		{"calls of an action", Matcher{Action: "DescribePrefetchTasks"}, ".........."},
@@ -171,49 +173,54 @@ func TestDelays(t *testing.T) {
 }
 
 func TestADelayedRequestMayComeTooLate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		config := Demo()
-		config.SignatureValidity = 2 * time.Second
-		s := New(config)
-		defer s.Close()
-		s.AddFault(Fault{Matcher{Count: 1}, Effect{Delay: 3 * time.Second}})
-		c := inMemory(t, s)
-		expect(t, "delayed on its way", c.create("a").code, "AuthFailure.SignatureExpire")
-		s.AddFault(Fault{Matcher{Count: 1}, Effect{ServerDelay: 3 * time.Second}})
-		expect(t, "delayed after the check", c.create("a").code, "")
+	forBothActions(t, func(t *testing.T, action string) {
+		synctest.Test(t, func(t *testing.T) {
+			config := Demo()
+			config.SignatureValidity = 2 * time.Second
+			s := New(config)
+			defer s.Close()
+			s.AddFault(Fault{Matcher{Count: 1}, Effect{Delay: 2 * time.Second}})
+			c := inMemory(t, s)
+			expect(t, "at the end of the validity", c.hand(t.Context(), action, "a").code, "")
+			s.AddFault(Fault{Matcher{Count: 1}, Effect{Delay: 3 * time.Second}})
+			expect(t, "delayed on its way", c.hand(t.Context(), action, "a").code, "AuthFailure.SignatureExpire")
+			s.AddFault(Fault{Matcher{Count: 1}, Effect{ServerDelay: 3 * time.Second}})
+			expect(t, "delayed after the check", c.hand(t.Context(), action, "a").code, "")
+			expect(t, "executed", executed(s, action, "a"), 2)
+		})
 	})
 }
 
-// Each hold is released after its caller gave up: the call goes on from where
-// it was held.
+// Each hold is released after its caller gave up. The call continues from the point at
+// which it was held.
 func TestHolds(t *testing.T) {
 	for _, tt := range []struct {
 		name           string
 		hold           func(*Simulator, Matcher) *Held
-		seen           int // of calls at the time of the hold
-		before         int // executions then
-		dropped, after int // executions once dropped or released
+		seen           int // calls that have arrived at the time of the hold
+		before         int // executions at the time of the hold
+		dropped, after int // executions after a drop or a release
 	}{
 		{"a request", (*Simulator).Hold, 0, 0, 0, 1},
 		{"an execution", (*Simulator).HoldExecution, 1, 0, 0, 1},
 		{"an answer", (*Simulator).HoldAnswer, 1, 1, 1, 1},
 	} {
-		check := func(t *testing.T, s *Simulator, c caller, drop bool) {
+		check := func(t *testing.T, s *Simulator, c caller, action string, drop bool) {
 			held := tt.hold(s, Matcher{URL: "/a"})
 			ctx, giveUp := context.WithCancel(t.Context())
 			var caller sync.WaitGroup
 			caller.Go(func() {
-				if r := c.callWith(ctx, "CreatePrefetchTask", params{"ZoneId": exampleZone, "Targets": example("a")}); !errors.Is(r.err, context.Canceled) {
+				if r := c.hand(ctx, action, "a"); !errors.Is(r.err, context.Canceled) {
 					t.Errorf("the caller got %d %q, %v", r.status, r.body, r.err)
 				}
 			})
 			<-held.Arrived()
 			expect(t, "waiting", held.Waiting(), 1)
-			expect(t, "another call", c.create("b").code, "")
+			expect(t, "another call", c.hand(t.Context(), action, "b").code, "")
 			giveUp()
 			caller.Wait()
 			expect(t, "seen", s.Stats().Calls(""), 1+tt.seen)
-			expect(t, "executed while held", s.Executed("https://www.example.com/a"), tt.before)
+			expect(t, "executed while held", executed(s, action, "a"), tt.before)
 			want := tt.after
 			if drop {
 				want = tt.dropped
@@ -221,35 +228,37 @@ func TestHolds(t *testing.T) {
 			} else {
 				held.Release()
 			}
-			for len(s.Calls()) < 2 { // the released call finishes on its own
+			for len(s.Calls()) < 2 { // the released call finishes in the background
 				time.Sleep(time.Millisecond)
 			}
-			expect(t, "executed in the end", s.Executed("https://www.example.com/a"), want)
-			expect(t, "a later call", c.create("a").code, "")
+			expect(t, "executed in the end", executed(s, action, "a"), want)
+			expect(t, "a later call", c.hand(t.Context(), action, "a").code, "")
 		}
 		for _, drop := range []bool{false, true} {
 			name := tt.name + " is released"
 			if drop {
 				name = tt.name + " is dropped"
 			}
-			t.Run(name+" in memory", func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+			forBothActions(t, func(t *testing.T, action string) {
+				t.Run(name+" in memory", func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						s := New(Demo())
+						defer s.Close()
+						check(t, s, inMemory(t, s), action, drop)
+					})
+				})
+				t.Run(name+" over HTTP", func(t *testing.T) {
 					s := New(Demo())
 					defer s.Close()
-					check(t, s, inMemory(t, s), drop)
+					check(t, s, overHTTP(t, s.Start()), action, drop)
 				})
-			})
-			t.Run(name+" over HTTP", func(t *testing.T) {
-				s := New(Demo())
-				defer s.Close()
-				check(t, s, overHTTP(t, s.Start()), drop)
 			})
 		}
 	}
 }
 
 func TestCloseLeavesNothingBehind(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // fails if a goroutine remains
+	synctest.Test(t, func(t *testing.T) { // fails if a goroutine is left
 		s := New(Demo())
 		c := inMemory(t, s)
 		held := s.Hold(Matcher{})
@@ -266,7 +275,7 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 		if r := c.create("a"); !errors.Is(r.err, syscall.ECONNREFUSED) {
 			t.Errorf("a call after Close got %v", r.err)
 		}
-		s.Close() // again is no harm
+		s.Close() // a second call has no effect
 	})
 }
 

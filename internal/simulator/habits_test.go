@@ -131,7 +131,7 @@ func TestAPathMayNotTakeLongBodies(t *testing.T) {
 		echoes string
 	}{
 		{"a connection that is closed", Fault{Effect: Effect{CutBody: 300}}, func(r reply) bool {
-			return r.err != nil // in which words depends on what the client was about to do
+			return r.err != nil // the text depends on what the client was doing
 		}, "reset"},
 		{"a proxy that says so", Fault{Matcher{BodyOver: 300}, Effect{Status: 413, StatusText: "Too Big For {secretID}", Body: "<html>{token}</html>"}}, func(r reply) bool {
 			return r.status == 413 && r.body == "<html></html>"

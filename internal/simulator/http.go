@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// maxBody is what EdgeOne accepts as a request.
+// maxBody is the maximum size of a request body that EdgeOne accepts, in bytes.
 const maxBody = 10 << 20
 
 // fate is what the network does with an answer.
@@ -28,18 +28,18 @@ const (
 	fateTruncate
 )
 
-// answer is what goes back to the caller.
+// answer is the response to the caller.
 type answer struct {
 	fate        fate
 	status      int
-	statusText  string // "": the usual one
+	statusText  string // "" means the usual text
 	contentType string
 	location    string
 	date        time.Time
 	body        []byte
 }
 
-// newCall reads what a request says, however wrong it may be.
+// newCall parses a request. Parts that are missing or malformed stay empty.
 func newCall(r *http.Request, body []byte) *call {
 	c := &call{method: r.Method, path: r.URL.Path, host: r.Host, header: r.Header, body: body}
 	c.RequestID = newRequestID()
@@ -53,6 +53,7 @@ func newCall(r *http.Request, body []byte) *call {
 	}
 	c.ZoneID = c.text("ZoneId")
 	c.targets = texts(c.params["Targets"])
+	c.Type = c.text("Type")
 	c.Targets, c.URLs = len(c.targets), c.targets
 	if unix, err := strconv.ParseInt(r.Header.Get("X-TC-Timestamp"), 10, 64); err == nil {
 		c.SignedAt = time.Unix(unix, 0)
@@ -60,8 +61,8 @@ func newCall(r *http.Request, body []byte) *call {
 	return c
 }
 
-// answer puts the result of a call, or its failure, into words, and spoils it
-// if a fault says so.
+// answer returns the answer to a call with its result or failure. spoiler, if not nil,
+// changes the answer.
 func (s *Simulator) answer(c *call, spoiler *Effect, result map[string]any, failure *apiError) answer {
 	var spoil Effect
 	if spoiler != nil {
@@ -90,7 +91,7 @@ func (s *Simulator) answer(c *call, spoiler *Effect, result map[string]any, fail
 	return a
 }
 
-// respond returns the fields of the response to a call, and sets the call's outcome.
+// respond returns the fields of the response to a call, and sets the outcome of the call.
 func (c *call) respond(result map[string]any, failure *apiError) map[string]any {
 	response := map[string]any{"RequestId": c.RequestID}
 	if failure != nil {
@@ -103,7 +104,8 @@ func (c *call) respond(result map[string]any, failure *apiError) map[string]any 
 	return response
 }
 
-// spoilResponse removes the field that the effect leaves out, and inflates the lists.
+// spoilResponse removes the field that the effect omits, and replaces the lists if
+// Elements is set.
 func (e Effect) spoilResponse(response map[string]any) {
 	switch e.Answer {
 	case NoRequestID:
@@ -116,7 +118,7 @@ func (e Effect) spoilResponse(response map[string]any) {
 	}
 }
 
-// spoilAnswer does to an answer what the effect's Answer says.
+// spoilAnswer applies the effect's Answer to an answer.
 func (e Effect) spoilAnswer(a *answer) {
 	switch e.Answer {
 	case ConnectionClosed:
@@ -140,7 +142,7 @@ func (e Effect) spoilAnswer(a *answer) {
 	}
 }
 
-// echo puts the secrets of the request into a text that asks for them.
+// echo replaces the placeholders in a text with the secrets of the request; see [Effect].
 func (c *call) echo(text string) string {
 	if !strings.Contains(text, "{") {
 		return text
@@ -155,7 +157,7 @@ func (c *call) echo(text string) string {
 	).Replace(text)
 }
 
-// inflate replaces every list by one of n empty objects.
+// inflate replaces every list with a list of n empty objects.
 func inflate(response map[string]any, n int) {
 	list := json.RawMessage("[" + strings.Repeat("{},", n-1) + "{}]")
 	for name, value := range response {
@@ -173,6 +175,7 @@ func newRequestID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
+// header returns the headers of the answer.
 func (a answer) header() http.Header {
 	h := http.Header{
 		"Date":           {a.date.UTC().Format(http.TimeFormat)},
@@ -186,7 +189,7 @@ func (a answer) header() http.Header {
 	return h
 }
 
-// ServeHTTP answers API calls.
+// ServeHTTP answers API calls over HTTP.
 func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	auth, _ := parseAuthorization(r.Header.Get("Authorization"))
 	readable := s.readable(r.Header.Get("X-TC-Action"), auth.secretID)
@@ -213,11 +216,11 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	}
-	_, _ = w.Write(a.body) // a caller that is gone is no concern of EdgeOne
+	_, _ = w.Write(a.body) // EdgeOne ignores that a caller is gone
 }
 
-// writeTo writes the answer with a status text of its own, which
-// http.ResponseWriter does not offer, and ends the connection.
+// writeTo writes the answer with its own status text, which http.ResponseWriter does not
+// support, and closes the connection.
 func (a answer) writeTo(w http.ResponseWriter) {
 	conn, buffer, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -233,7 +236,7 @@ func (a answer) writeTo(w http.ResponseWriter) {
 	_ = buffer.Flush()
 }
 
-// reset ends a connection with a TCP reset, if it is a TCP connection.
+// reset closes a connection, with a TCP reset if it is a TCP connection.
 func reset(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {

@@ -307,20 +307,22 @@ func TestLookUpsAnswerTwentyUnlessAsked(t *testing.T) {
 }
 
 func TestRecordsAppearLater(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		config := Demo()
-		config.ListingDelay, config.ListingStep = 3*time.Second, time.Second
-		config.Rules = []Rule{{URL: "late", ListingDelay: time.Minute}}
-		s := New(config)
-		defer s.Close()
-		c := inMemory(t, s)
-		id := c.create("a", "b", "late").JobID
-		for i, want := range []int{0, 0, 0, 1, 2, 2} {
-			expect(t, fmt.Sprintf("listed after %d s", i), c.job(id).TotalCount, want)
-			time.Sleep(time.Second)
-		}
-		time.Sleep(time.Minute)
-		expect(t, "listed in the end", c.job(id).TotalCount, 3)
+	forBothActions(t, func(t *testing.T, action string) {
+		synctest.Test(t, func(t *testing.T) {
+			config := Demo()
+			config.ListingDelay, config.ListingStep = 3*time.Second, time.Second
+			config.Rules = []Rule{{Action: action, URL: "late", ListingDelay: time.Minute}}
+			s := New(config)
+			defer s.Close()
+			c := inMemory(t, s)
+			id := c.hand(t.Context(), action, "a", "b", "late").JobID
+			for i, want := range []int{0, 0, 0, 1, 2, 2} {
+				expect(t, fmt.Sprintf("listed after %d s", i), c.jobOf(action, id).TotalCount, want)
+				time.Sleep(time.Second)
+			}
+			time.Sleep(time.Minute)
+			expect(t, "listed in the end", c.jobOf(action, id).TotalCount, 3)
+		})
 	})
 }
 

@@ -10,13 +10,15 @@ import (
 // apiError is a failure as EdgeOne reports it.
 type apiError struct{ code, message string }
 
-// dropped stands for a call that ends without an answer and unexecuted.
+// dropped marks a call that ends without an answer and is not executed.
 var dropped = &apiError{}
 
+// fail returns a failure with a code and a formatted message.
 func fail(code, format string, args ...any) *apiError {
 	return &apiError{code, fmt.Sprintf(format, args...)}
 }
 
+// badParameter returns the failure of a call with an invalid parameter.
 func badParameter(format string, args ...any) *apiError {
 	return fail("InvalidParameter.ParameterError", format, args...)
 }
@@ -25,10 +27,10 @@ func badParameter(format string, args ...any) *apiError {
 type parameter struct {
 	required bool
 	is       func(any) bool // the JSON type
-	items    object         // of a list of objects
+	items    object         // the fields of an object, or of each element of a list of objects
 }
 
-// object is what a request, or an object in it, may contain, by exact name.
+// object describes the fields of a request, or of an object in it, by exact name.
 type object map[string]parameter
 
 var (
@@ -42,6 +44,14 @@ var (
 			"Name":  {required: true, is: isString},
 			"Value": {required: true, is: isString},
 		}},
+	}
+	purgeParams = object{
+		"ZoneId":    {required: true, is: isString},
+		"Type":      {required: true, is: isString},
+		"Method":    {is: isString},
+		"Targets":   {is: isList(isString)},
+		"EncodeUrl": {is: isBool},
+		"CacheTag":  {is: isObject, items: object{"Domains": {is: isList(isString)}}},
 	}
 	describeParams = object{
 		"ZoneId":    {required: true, is: isString},
@@ -58,8 +68,8 @@ var (
 	quotaParams = object{"ZoneId": {required: true, is: isString}}
 )
 
-// check refuses names that are not defined, then missing ones, then wrong
-// types. A null counts as absent.
+// check refuses unknown names first, then missing ones, then wrong types. It treats null
+// as absent. path is the prefix of the names in messages.
 func (o object) check(path string, values map[string]any) *apiError {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if _, ok := o[name]; !ok {
@@ -80,10 +90,21 @@ func (o object) check(path string, values map[string]any) *apiError {
 		if p.items == nil {
 			continue
 		}
-		for i, item := range value.([]any) {
-			if err := p.items.check(fmt.Sprintf("%s%s.%d.", path, name, i), item.(map[string]any)); err != nil {
-				return err
-			}
+		if err := p.items.checkItems(path+name+".", value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkItems checks an object, or each object of a list.
+func (o object) checkItems(path string, value any) *apiError {
+	if single, ok := value.(map[string]any); ok {
+		return o.check(path, single)
+	}
+	for i, item := range value.([]any) {
+		if err := o.check(fmt.Sprintf("%s%d.", path, i), item.(map[string]any)); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -109,16 +130,17 @@ func isList(item func(any) bool) func(any) bool {
 	}
 }
 
-// The getters below return a zero value for what is absent or of another type.
+// The getters below return a zero value, or the default, if the parameter is absent or has
+// another type.
 
 func (c *call) text(name string) string {
 	text, _ := c.params[name].(string)
 	return text
 }
 
-func (c *call) flag(name string) bool {
-	flag, _ := c.params[name].(bool)
-	return flag
+func (c *call) encodesURL() bool {
+	encode, _ := c.params["EncodeUrl"].(bool)
+	return encode
 }
 
 func (c *call) integer(name string, byDefault int) int {

@@ -7,7 +7,7 @@ import (
 )
 
 func TestRate(t *testing.T) {
-	// Calls of the sequence are so many at once, then a pause.
+	// A step is a number of calls at once, and then a pause.
 	type step struct {
 		calls, admitted int
 		pause           time.Duration
@@ -16,7 +16,7 @@ func TestRate(t *testing.T) {
 		name   string
 		window RateWindow
 		rival  int
-		offset time.Duration // of the first call in its second
+		offset time.Duration // time of the first call within its second
 		steps  []step
 	}{
 		{"a sliding window allows 20 in any second", SlidingWindow, 0, 0, []step{
@@ -94,7 +94,7 @@ func TestPeakIsOfAnySecond(t *testing.T) {
 		s := New(Demo())
 		defer s.Close()
 		c := inMemory(t, s)
-		for range 30 { // one each 100 ms: ten in a second
+		for range 30 { // one every 100 ms: ten per second
 			c.create("a")
 			time.Sleep(100 * time.Millisecond)
 		}

@@ -1,17 +1,29 @@
-// Package simulator is Tencent EdgeOne's prefetch API (TEO, version
-// 2022-09-01) as a server that behaves: it verifies TC3 signatures, meters
-// rates and quotas, runs jobs through their states, and can be told to
-// misbehave in the ways networks and gateways do. Its [Ledger] says what
-// EdgeOne executed, whatever the caller was told.
+// Package simulator is Tencent EdgeOne's prefetch and purge API (TEO, version 2022-09-01) as a
+// server. It verifies TC3 signatures, meters rates and quotas, and runs jobs through
+// their states. Faults make it misbehave in the ways that networks and gateways do. Its
+// [Ledger] lists what EdgeOne executed, regardless of the answers that the callers got.
 //
-// It shares no code with the operator's own client, so that an agreement of
-// the two means something. What Tencent does not document is configurable.
+// It shares no code with the operator's own client; otherwise, both could have the same
+// error and agree. Behaviour that Tencent does not document is configurable.
 //
-// A Simulator is an [http.Handler]. [Simulator.Start] serves it on a loopback
-// port together with the control endpoints under /_simulator/;
-// [Simulator.RoundTripper] reaches it in memory. Inside a testing/synctest
-// bubble call [New] and use the round tripper: time.Now and timers are the
-// only clocks.
+// A Simulator is an [http.Handler]. [Simulator.Start] serves it on a loopback port,
+// together with the control endpoints under /_simulator/. [Simulator.RoundTripper]
+// reaches it in memory. Inside a testing/synctest bubble, call [New] and use the round
+// tripper: time.Now and timers are the only clocks.
+//
+//   - simulator.go: the simulator, and the way of a call through it.
+//   - config.go: the configuration. control.go: the control endpoints, and a client for
+//     them.
+//   - http.go and transport.go: how calls arrive and answers return. faults.go and
+//     held.go: what goes wrong with them.
+//   - auth.go, rate.go and params.go: the checks of a call.
+//   - submission.go, with prefetch.go and purge.go, lookup.go and quota.go: the actions.
+//     sts.go and jwt.go: the Security Token Service. actions.go lists all actions.
+//   - zones.go: whose zones and hosts.
+//   - jobs.go: jobs and their states. traffic.go: the jobs of other programs.
+//   - cache.go: the cache and the origin. cache_jobs.go: what jobs do to the cache.
+//     visits.go: what visitors see. journal.go: what happened to the cache.
+//   - ledger.go: what happened. url.go: which URLs are the same.
 package simulator
 
 import (
@@ -23,12 +35,12 @@ import (
 	"time"
 )
 
-// Simulator is one EdgeOne. Its methods may be called from any goroutine and
-// at any time, also while calls are under way.
+// Simulator is one EdgeOne. Its methods are safe for concurrent use, also while it serves
+// calls.
 type Simulator struct {
 	config Config
-	closed chan struct{}  // closed by Close: releases every held and delayed call
-	calls  sync.WaitGroup // calls under way
+	closed chan struct{}  // closed by Close, which ends all held and delayed calls
+	calls  sync.WaitGroup // calls in progress
 	server *http.Server
 	served chan struct{} // closed when server has stopped accepting
 
@@ -36,23 +48,26 @@ type Simulator struct {
 	closing     bool
 	clockOffset time.Duration
 	keys        map[string]Key
+	roles       map[string]Role
+	providers   map[string]IdentityProvider
 	zones       map[string]*zone
 	rules       []Rule
 	jobs        map[string]*job
-	history     []*job // all jobs, oldest first
+	histories   map[string][]*job // all jobs by the action that creates them, oldest first
 	meters      map[meterKey]*meter
 	rivals      map[string]int
 	faults      []*fault
 	faultID     int
 	quotaDay    time.Time
-	rejectedIDs *regexp.Regexp // of jobs; nil: none
+	rejectedIDs *regexp.Regexp // the job IDs that lookups reject; nil means none
 	traffic     []*traffic
+	cache       cache
 	ledger      Ledger
 	log         []Call
 }
 
-// New returns a simulator of the zones, keys and habits that c describes. It
-// panics if c is not valid: see [Config.Validate].
+// New returns a simulator with the configuration c. It panics if c is not valid; see
+// [Config.Validate].
 func New(c Config) *Simulator {
 	if err := c.Validate(); err != nil {
 		panic("simulator: " + err.Error())
@@ -63,15 +78,25 @@ func New(c Config) *Simulator {
 		closed:      make(chan struct{}),
 		clockOffset: c.ClockOffset,
 		keys:        map[string]Key{},
+		roles:       map[string]Role{},
+		providers:   map[string]IdentityProvider{},
 		zones:       map[string]*zone{},
 		rules:       append([]Rule(nil), c.Rules...),
 		jobs:        map[string]*job{},
+		histories:   map[string][]*job{},
+		cache:       cache{entries: map[string]*entry{}},
 		meters:      map[meterKey]*meter{},
 		rivals:      map[string]int{},
 	}
 	s.quotaDay = s.lastQuotaReset(s.now())
 	for _, k := range c.Keys {
 		s.keys[k.SecretID] = k
+	}
+	for _, r := range c.Roles {
+		s.roles[r.ARN] = r
+	}
+	for _, p := range c.IdentityProviders {
+		s.providers[p.ID] = p
 	}
 	for _, z := range c.Zones {
 		s.setZone(z)
@@ -86,9 +111,9 @@ func New(c Config) *Simulator {
 	return s
 }
 
-// Start serves the simulator and its control endpoints on a free loopback
-// port and returns the base URL, without a slash at its end. It panics if
-// there is no port to be had. Call it once; [Simulator.Close] ends it.
+// Start serves the simulator and its control endpoints on a free loopback port. It
+// returns the base URL, without a slash at its end. It panics if it cannot listen. Call
+// it once; [Simulator.Close] stops the server.
 func (s *Simulator) Start() string {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -98,14 +123,14 @@ func (s *Simulator) Start() string {
 	s.served = make(chan struct{})
 	go func() {
 		defer close(s.served)
-		_ = s.server.Serve(listener) // always ErrServerClosed: Close is the only end
+		_ = s.server.Serve(listener) // always ErrServerClosed, because only Close stops it
 	}()
 	return "http://" + listener.Addr().String()
 }
 
-// Close ends the server that Start started, drops calls that are held or
-// delayed, and returns when no call is under way any more. The ledger and the
-// statistics remain readable.
+// Close stops the server that Start started, drops held and delayed calls, and returns
+// when no call is in progress. The ledger and the statistics remain readable. Further
+// calls of Close have no effect.
 func (s *Simulator) Close() {
 	s.mu.Lock()
 	first := !s.closing
@@ -121,59 +146,52 @@ func (s *Simulator) Close() {
 	s.calls.Wait()
 }
 
-// Now returns the time on EdgeOne's clock: ours plus the configured offset.
+// Now returns the time on EdgeOne's clock: the local time plus the configured offset.
 func (s *Simulator) Now() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.now()
 }
 
+// now is Now for callers that hold s.mu.
 func (s *Simulator) now() time.Time { return time.Now().Add(s.clockOffset) }
 
-// SetClockOffset moves EdgeOne's clock: the Date header, the age of
-// signatures, CreateTime and the reset of quotas follow it. Rates and the
-// duration of jobs do not.
+// SetClockOffset sets how far EdgeOne's clock is ahead of the local clock. The Date
+// header, the age of signatures, CreateTime and the reset of quotas follow EdgeOne's
+// clock. Rates and the duration of jobs do not.
 func (s *Simulator) SetClockOffset(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clockOffset = d
 }
 
-// SetKey adds a key or replaces the one of the same SecretId.
+// SetKey adds a key, or replaces the key with the same SecretId.
 func (s *Simulator) SetKey(k Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keys[k.SecretID] = k
 }
 
-// RemoveKey forgets a key: calls it signs end in AuthFailure.SecretIdNotFound.
+// RemoveKey removes a key. Calls that it signs fail with AuthFailure.SecretIdNotFound.
 func (s *Simulator) RemoveKey(secretID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.keys, secretID)
 }
 
-// SetRules replaces the rules that decide what becomes of a URL. Targets that
-// were accepted before keep the outcome they were given then.
-func (s *Simulator) SetRules(rules ...Rule) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.rules = append([]Rule(nil), rules...)
-}
-
-// call is one request on its way through the simulator.
+// call is one request while the simulator handles it.
 type call struct {
 	Call
 	method, path, host string
 	header             http.Header
 	body               []byte
 	params             map[string]any // nil if the body is not a JSON object
-	targets            []string       // of CreatePrefetchTask, as far as they are strings
-	key                Key            // once the signature is verified
+	targets            []string       // of a job, without those that are not strings
+	key                Key            // set after the signature is verified
 	signedAt           time.Time
 }
 
-// begin counts a call as under way. It fails once the simulator is closed.
+// begin counts a call as in progress. It returns false if the simulator is closed.
 func (s *Simulator) begin() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -184,9 +202,9 @@ func (s *Simulator) begin() bool {
 	return true
 }
 
-// handle takes a request through its whole life: the way in, the checks, the
-// execution, the way back. It is the same for HTTP and for the round tripper;
-// what they do with the answer differs. The caller must have called begin.
+// handle takes a request through all of its stages: arrival, checks, execution and
+// answer. HTTP and the round tripper share it, and differ only in how they deliver the
+// answer. The caller must have called begin.
 func (s *Simulator) handle(r *http.Request, body []byte) answer {
 	defer s.calls.Done()
 	c := newCall(r, body)
@@ -221,7 +239,7 @@ func (s *Simulator) handle(r *http.Request, body []byte) answer {
 	return s.finish(c, s.answer(c, spoiler, result, failure))
 }
 
-// process is what EdgeOne itself does with a request that reached it.
+// process is what EdgeOne itself does with a request that has arrived.
 func (s *Simulator) process(c *call, fired effects) (map[string]any, *apiError) {
 	if c.path != "/" {
 		return nil, nil
@@ -240,12 +258,16 @@ func (s *Simulator) process(c *call, fired effects) (map[string]any, *apiError) 
 	return result, err
 }
 
-// admit holds what is checked before a request may execute.
+// admit runs the checks that a request must pass before it is executed.
 func (s *Simulator) admit(c *call) *apiError {
 	if err := c.wellFormed(); err != nil {
 		return err
 	}
-	if err := s.authenticate(c); err != nil {
+	authenticate := s.authenticate
+	if actions[c.Action].isUnsigned {
+		authenticate = (*call).authenticateUnsigned
+	}
+	if err := authenticate(c); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -254,7 +276,7 @@ func (s *Simulator) admit(c *call) *apiError {
 		return fail("RequestLimitExceeded", "The request rate of %s exceeds the limit of %d a second.", c.Action, s.config.Rate)
 	}
 	if !c.key.mayCall(c.Action) {
-		return fail("UnauthorizedOperation.CamUnauthorized", "The key may not call teo:%s.", c.Action)
+		return fail("UnauthorizedOperation.CamUnauthorized", "The key may not call %s:%s.", actions[c.Action].service, c.Action)
 	}
 	if c.params == nil {
 		return fail("InvalidParameter", "The body is not a JSON object.")
@@ -262,16 +284,19 @@ func (s *Simulator) admit(c *call) *apiError {
 	return actions[c.Action].params.check("", c.params)
 }
 
-// arrive notes that a request reached EdgeOne, now.
+// arrive records that a request reaches EdgeOne now.
 func (s *Simulator) arrive(c *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.Time = s.now()
 	c.Account = s.keys[c.SecretID].Account
+	if actions[c.Action].isUnsigned {
+		c.Account = s.roles[c.text("RoleArn")].Account
+	}
 	s.meter(c).arrived(time.Now())
 }
 
-// finish completes the answer and writes the call's line in the log.
+// finish completes the answer and adds the call to the log.
 func (s *Simulator) finish(c *call, a answer) answer {
 	s.mu.Lock()
 	if c.Time.IsZero() { // it never arrived
@@ -289,17 +314,7 @@ func (s *Simulator) finish(c *call, a answer) answer {
 	return a
 }
 
-// actions are the API's operations with the parameters they define.
-var actions = map[string]struct {
-	params object
-	run    func(*Simulator, *call) (map[string]any, *apiError)
-}{
-	"CreatePrefetchTask":    {createParams, (*Simulator).createPrefetchTask},
-	"DescribePrefetchTasks": {describeParams, (*Simulator).describePrefetchTasks},
-	"DescribeContentQuota":  {quotaParams, (*Simulator).describeContentQuota},
-}
-
-// wellFormed checks what comes before the signature.
+// wellFormed runs the checks that come before the check of the signature.
 func (c *call) wellFormed() *apiError {
 	if c.method != http.MethodPost {
 		return fail("UnsupportedProtocol", "Only POST is simulated.")
@@ -309,10 +324,11 @@ func (c *call) wellFormed() *apiError {
 			return fail("MissingParameter", "The header %s is missing.", name)
 		}
 	}
-	if v := c.header.Get("X-TC-Version"); v != "2022-09-01" {
-		return fail("NoSuchVersion", "The version %q does not exist.", v)
+	version := c.header.Get("X-TC-Version")
+	if version != teoVersion && version != stsVersion {
+		return fail("NoSuchVersion", "The version %q does not exist.", version)
 	}
-	if _, ok := actions[c.Action]; !ok {
+	if a, ok := actions[c.Action]; !ok || a.version != version {
 		return fail("InvalidAction", "The action %q does not exist.", c.Action)
 	}
 	if media, _, _ := strings.Cut(c.header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(media), "application/json") {

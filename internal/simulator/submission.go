@@ -1,24 +1,39 @@
 package simulator
 
 import (
-	"cmp"
 	"net/url"
 	"slices"
 	"strings"
 )
 
-// submission is a CreatePrefetchTask that EdgeOne has not refused as a whole.
-type submission struct {
-	mode          string // default or edge
-	mediaSegments bool
-	records       []record // one of each target
+// jobKind is what the targets of a job have in common.
+type jobKind struct {
+	action   string   // that creates the job: createPrefetch or createPurge
+	taskType string   // prefetch_url, or the type of the purge
+	mode     string   // of a prefetch: default or edge
+	method   string   // of a purge: invalidate or delete
+	domains  []string // of a purge by tag; nil means all domains
+	encode   bool     // EdgeOne encodes the targets as they were sent
 }
 
-// verdict says what becomes of the targets of a submission.
+// The modes of a prefetch.
+const (
+	modeDefault = "default"
+	modeEdge    = "edge"
+)
+
+// submission is a call that creates a job and that EdgeOne has not refused as a whole.
+type submission struct {
+	jobKind
+	mediaSegments bool
+	records       []record // one for each target
+}
+
+// verdict holds the accepted and refused targets of a submission, and their cost.
 type verdict struct {
 	accepted, refused []string
 	failed            []failReason
-	cost              map[*zone]int // accepted URLs
+	cost              map[*zone]int // accepted targets
 	extra             map[*zone]int // their media segments
 }
 
@@ -28,29 +43,29 @@ type failReason struct {
 	Targets []string
 }
 
-// createPrefetchTask checks a call as a whole, sorts its targets into
-// accepted and refused ones, charges the accepted and starts their job.
-func (s *Simulator) createPrefetchTask(c *call) (map[string]any, *apiError) {
-	sub, err := s.parseSubmission(c)
-	if err != nil {
+// submit sorts the targets of a submission into accepted and refused ones, charges quota
+// for the accepted targets and starts their job.
+func (s *Simulator) submit(c *call, sub submission) (map[string]any, *apiError) {
+	if err := sub.checkPlans(); err != nil {
 		return nil, err
 	}
-	spoiler := s.spoiling(c.targets)
+	spoiler := s.spoiling(sub)
 	if spoiler.Code != "" && !spoiler.Executed {
 		return nil, fail(spoiler.Code, "%s", c.echo(spoiler.Message))
 	}
-	j := s.newJob(c.targets[0])
+	j := s.newJob(sub.jobKind, sub.records[0].url)
 	v := s.sortTargets(c, sub, j)
 	s.renewQuota()
-	if err := chargeQuotas(v, sub.mode); err != nil {
+	if err := chargeQuotas(v, sub.quotaType()); err != nil {
 		return nil, err
 	}
 	s.startJob(j)
 	c.JobID = j.id
 	s.ledger = append(s.ledger, Execution{
 		Time: s.now(), Account: c.Account, SecretID: c.SecretID, ZoneID: c.ZoneID, JobID: j.id,
-		Mode: sub.mode, Headers: c.headers(), MediaSegments: sub.mediaSegments, EncodeURL: c.flag("EncodeUrl"),
-		Accepted: v.accepted, Refused: v.refused, Fetched: fetched(v.accepted, c.flag("EncodeUrl")),
+		Action: sub.action, Type: sub.taskType, Mode: sub.mode, Method: sub.method, Domains: sub.domains,
+		Headers: c.headers(), MediaSegments: sub.mediaSegments, EncodeURL: sub.encode,
+		Accepted: v.accepted, Refused: v.refused, Fetched: fetched(v.accepted, sub.encode),
 		SignedAt: c.signedAt, UserAgent: c.header.Get("User-Agent"), RequestID: c.RequestID,
 	})
 	if spoiler.Code != "" {
@@ -60,43 +75,17 @@ func (s *Simulator) createPrefetchTask(c *call) (map[string]any, *apiError) {
 	return map[string]any{"JobId": j.id, "FailedList": v.failed}, nil
 }
 
-// parseSubmission makes the checks that refuse a call as a whole.
-func (s *Simulator) parseSubmission(c *call) (submission, *apiError) {
-	mode := cmp.Or(c.text("Mode"), "default")
-	segments := cmp.Or(c.text("PrefetchMediaSegments"), "off")
-	sub := submission{mode: mode, mediaSegments: segments == "on"}
-	switch {
-	case len(c.targets) == 0:
-		return sub, fail("MissingParameter", "The request is missing the parameter `Targets`.")
-	case mode != "default" && mode != "edge":
-		return sub, badParameter("Mode is %q, not default or edge.", mode)
-	case segments != "on" && segments != "off":
-		return sub, badParameter("PrefetchMediaSegments is %q, not on or off.", segments)
-	}
-	zones, err := s.zonesOf(c)
-	if err != nil {
-		return sub, err
-	}
-	if !c.key.maySend(mode) {
-		return sub, fail("UnauthorizedOperation.NoPermission", "The key has no permission for the mode %s.", mode)
-	}
-	if sub.records, err = place(c.targets, zones, c.flag("EncodeUrl")); err != nil {
-		return sub, err
-	}
-	return sub, sub.checkPlans()
-}
-
-// place finds the zone of each target. One bad target fails the whole call.
-func place(targets []string, zones []*zone, encode bool) ([]record, *apiError) {
+// place finds the zone of each target. One invalid target fails the whole call.
+func (k jobKind) place(targets []string, zones []*zone) ([]record, *apiError) {
 	records := make([]record, 0, len(targets))
 	for _, target := range targets {
 		sent := target
-		if encode {
+		if k.encode {
 			sent = encodeURL(target)
 		}
-		host, ok := hostOf(sent)
+		host, ok := k.hostOf(sent)
 		if !ok {
-			return nil, fail("InvalidParameter.Target", "%q is not a URL that can be prefetched.", target)
+			return nil, fail("InvalidParameter.Target", "%q is not a target for %s.", target, k.taskType)
 		}
 		i := slices.IndexFunc(zones, func(z *zone) bool { return z.serves(host) })
 		if i < 0 {
@@ -107,8 +96,16 @@ func place(targets []string, zones []*zone, encode bool) ([]record, *apiError) {
 	return records, nil
 }
 
-// hostOf returns the host of a URL that can be prefetched: an http or https
-// one without wildcards and spaces.
+// hostOf returns the host of a target, and whether the target is valid.
+func (k jobKind) hostOf(target string) (string, bool) {
+	if k.taskType == purgeHost {
+		return strings.ToLower(target), isPlainHost(target)
+	}
+	return hostOf(target)
+}
+
+// hostOf returns the host of a URL that EdgeOne accepts: an http or https URL without
+// white space, and without an asterisk before its query.
 func hostOf(target string) (string, bool) {
 	path, _, _ := strings.Cut(target, "?")
 	u, err := url.Parse(target)
@@ -119,43 +116,42 @@ func hostOf(target string) (string, bool) {
 	return strings.ToLower(u.Hostname()), true
 }
 
-// checkPlans refuses a submission that the plan of one of its zones does not include.
+// checkPlans refuses a submission that exceeds the plan of one of its zones.
 func (sub submission) checkPlans() *apiError {
 	n := len(sub.records)
 	for _, r := range sub.records {
-		switch z := r.zone; {
-		case n > z.batch():
-			return fail("LimitExceeded.BatchQuota", "%d targets exceed the %d that one submission may hold.", n, z.batch())
-		case sub.mode == "edge" && !z.EdgeMode:
-			return badParameter("Mode edge is not enabled for the zone %s.", z.ID)
-		case sub.mediaSegments && !z.MediaSegments:
-			return badParameter("PrefetchMediaSegments is not enabled for the zone %s.", z.ID)
+		switch limits := r.zone.limits(sub.taskType); {
+		case limits.NotAllowed:
+			return fail("LimitExceeded.PackNotAllow", "The plan of the zone %s does not have %s.", r.zone.ID, sub.taskType)
+		case n > limits.Batch:
+			return fail("LimitExceeded.BatchQuota", "%d targets exceed the %d that one submission may hold.", n, limits.Batch)
 		}
 	}
 	return nil
 }
 
-// spoiling returns the rule with a code that concerns one of the URLs, if any.
-func (s *Simulator) spoiling(urls []string) Rule {
-	for _, url := range urls {
-		if rule := s.ruleFor(url); rule.Code != "" {
+// spoiling returns the first rule with a Code that applies to one of the targets, or an
+// empty Rule.
+func (s *Simulator) spoiling(sub submission) Rule {
+	for _, r := range sub.records {
+		if rule := s.ruleFor(sub.action, r.url); rule.Code != "" {
 			return rule
 		}
 	}
 	return Rule{}
 }
 
-// sortTargets adds the accepted targets of a submission to a job, and counts what they cost.
+// sortTargets adds the accepted targets of a submission to a job, and counts their cost.
 func (s *Simulator) sortTargets(c *call, sub submission, j *job) verdict {
 	v := verdict{cost: map[*zone]int{}, extra: map[*zone]int{}}
 	for _, r := range sub.records {
-		rule := s.ruleFor(r.url)
+		rule := s.ruleFor(sub.action, r.url)
 		if rule.Refuse != "" {
 			v.refused = append(v.refused, r.url)
 			v.failed = addFailed(v.failed, c.echo(rule.Refuse), r.url)
 			continue
 		}
-		s.follow(&r, rule, j.accepted, len(j.records))
+		s.follow(j, &r, rule)
 		r.failMessage = c.echo(r.failMessage)
 		v.accepted = append(v.accepted, r.url)
 		j.records = append(j.records, r)
@@ -167,33 +163,34 @@ func (s *Simulator) sortTargets(c *call, sub submission, j *job) verdict {
 	return v
 }
 
-// chargeQuotas takes what a submission costs from the quotas of its zones, or nothing if
-// one of them does not have as much.
-func chargeQuotas(v verdict, mode string) *apiError {
+// chargeQuotas takes the cost of a submission from the quotas of its zones. If one quota
+// is too small, it takes nothing and fails.
+func chargeQuotas(v verdict, quotaType string) *apiError {
 	for z, urls := range v.cost {
-		if left := z.quotaFor(mode); urls > left {
+		if left := z.left(quotaType); urls > left {
 			return fail("LimitExceeded.DailyQuota", "%d targets exceed the %d that are left today.", urls, left)
 		}
 	}
 	for z, urls := range v.cost {
-		z.charge(mode, urls)
-		z.charge(mode, min(v.extra[z], z.quotaFor(mode))) // what is beyond the quota is skipped silently
+		z.used[quotaType] += urls
+		z.used[quotaType] += min(v.extra[z], z.left(quotaType)) // EdgeOne silently skips media segments beyond the quota
 	}
 	return nil
 }
 
-// startJob records a job that has targets. One without any keeps its ID unless EdgeOne
-// is configured to give none.
+// startJob adds a job with targets to the history. A job without targets keeps its ID,
+// unless the configuration says that EdgeOne returns none.
 func (s *Simulator) startJob(j *job) {
 	if len(j.records) > 0 {
 		s.jobs[j.id] = j
-		s.history = append(s.history, j)
+		s.histories[j.action] = append(s.histories[j.action], j)
+		s.cache.unsettled = append(s.cache.unsettled, j)
 	} else if s.config.NoJobIDWhenAllRefused {
 		j.id = ""
 	}
 }
 
-// addFailed adds a target to the element of FailedList with its reason.
+// addFailed adds a target to the element of FailedList with that reason.
 func addFailed(failed []failReason, reason, target string) []failReason {
 	i := slices.IndexFunc(failed, func(f failReason) bool { return f.Reason == reason })
 	if i < 0 {
@@ -203,6 +200,7 @@ func addFailed(failed []failReason, reason, target string) []failReason {
 	return failed
 }
 
+// headers returns the parameter Headers.
 func (c *call) headers() []Header {
 	var headers []Header
 	for _, h := range c.objects("Headers") {

@@ -5,28 +5,44 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
-// Traffic is another program that submits to a zone at a rate. Its jobs fill the
-// zone's history. They are not in the ledger and use up no quota: see
-// [Config.Rivals] for calls that use up rate.
+// Traffic is another program that prefetches or purges at regular intervals. Its jobs
+// fill the zone's history. They are not in the ledger and use no quota. For programs that
+// use up the rate, see [Config.Rivals].
 type Traffic struct {
 	ZoneID string `json:"zoneID"`
-	// Every is the time from one of its jobs to the next.
+	// Every is the time between two of its jobs.
 	Every time.Duration `json:"every"`
-	// URLs is how many URLs a job has (default 1), each URL a new one. Targets are
-	// the URLs of every job instead, as they are: also several times the same.
+	// URLs is how many URLs a job has (default 1); each URL is new. If Targets is set,
+	// every job has exactly these URLs instead. Targets may list a URL several times.
 	URLs    int      `json:"urls,omitempty"`
 	Targets []string `json:"targets,omitempty"`
-	// Duration is how long a URL is processing. Default: as for all; rules
-	// concern others' URLs, too.
+	// Duration is how long a URL is processing. Default: JobDuration of the Config. Rules
+	// also apply to these URLs, and the Duration of a Rule takes precedence.
 	Duration time.Duration `json:"duration,omitempty"`
+	// Type and Method are those of a Job: another program may purge too.
+	Type   string `json:"type,omitempty"`
+	Method string `json:"method,omitempty"`
 }
 
 func (t Traffic) validate() error {
 	if t.ZoneID == "" || t.Every <= 0 || t.URLs < 0 {
 		return fmt.Errorf("traffic needs a zoneID and a positive time from one job to the next: %+v", t)
+	}
+	return validateKind(t.Type, t.Method)
+}
+
+// validateKind checks the type of a job and its method.
+func validateKind(taskType, method string) error {
+	isPurge := slices.Contains(purgeTypes, taskType)
+	if taskType != "" && taskType != prefetchURL && !isPurge {
+		return fmt.Errorf("the type of a job is %q, not %s or one of %s", taskType, prefetchURL, strings.Join(purgeTypes, ", "))
+	}
+	if method != "" && (!isPurge || method != methodInvalidate && method != methodDelete) {
+		return fmt.Errorf("the method of a job is %q; a purge has %s or %s", method, methodInvalidate, methodDelete)
 	}
 	return nil
 }
@@ -39,15 +55,15 @@ func validateTraffic(traffic []Traffic) error {
 	return errors.Join(wrong...)
 }
 
-// traffic is a Traffic under way.
+// traffic is the state of a Traffic.
 type traffic struct {
 	Traffic
 	next time.Time // when it submits next
 	jobs int
 }
 
-// SetTraffic replaces what other programs submit, from now on. Jobs that they
-// have submitted stay.
+// SetTraffic replaces the traffic of other programs from now on. Jobs that they have
+// submitted stay. It panics if an element is not valid.
 func (s *Simulator) SetTraffic(all ...Traffic) {
 	if err := validateTraffic(all); err != nil {
 		panic("simulator: " + err.Error())
@@ -58,6 +74,7 @@ func (s *Simulator) SetTraffic(all ...Traffic) {
 	s.setTraffic(all)
 }
 
+// setTraffic is SetTraffic for callers that hold s.mu.
 func (s *Simulator) setTraffic(all []Traffic) {
 	s.traffic = nil
 	for _, t := range all {
@@ -65,9 +82,9 @@ func (s *Simulator) setTraffic(all []Traffic) {
 	}
 }
 
-// addTraffic adds the jobs that were submitted until now. Nobody sees a job
-// before the next call, so none has to be added before: no clock has to run. A job
-// is listed with the CreateTime that it would have had.
+// addTraffic adds the jobs that were due until now. A job becomes visible only with the
+// next call, so it is sufficient to add jobs before each call, without a timer. Each job
+// has the CreateTime at which it was due. The caller holds s.mu.
 func (s *Simulator) addTraffic(now time.Time) {
 	for _, t := range s.traffic {
 		for ; !t.next.After(now); t.next = t.next.Add(t.Every) {
@@ -76,12 +93,12 @@ func (s *Simulator) addTraffic(now time.Time) {
 			if urls == nil {
 				urls = s.foreignURLs(t)
 			}
-			s.insert(Job{ZoneID: t.ZoneID, URLs: urls, Created: t.next.Add(s.clockOffset), duration: t.Duration})
+			s.insert(Job{ZoneID: t.ZoneID, URLs: urls, Created: t.next.Add(s.clockOffset), Type: t.Type, Method: t.Method, duration: t.Duration})
 		}
 	}
 }
 
-// foreignURLs are new URLs of a host of the zone.
+// foreignURLs returns new URLs on the zone's first domain.
 func (s *Simulator) foreignURLs(t *traffic) []string {
 	host := "foreign.invalid"
 	if z := s.zones[t.ZoneID]; z != nil && len(z.Domains) > 0 {
@@ -94,30 +111,43 @@ func (s *Simulator) foreignURLs(t *traffic) []string {
 	return urls
 }
 
-// Job is a job of the past, whoever submitted it.
+// Job is a job that another program submitted.
 type Job struct {
 	// ID is its JobId. Default: a new one.
 	ID     string   `json:"id,omitempty"`
 	ZoneID string   `json:"zoneID"`
 	URLs   []string `json:"urls"`
-	// Created is when it was submitted, on EdgeOne's clock. Default: now.
+	// Created is when the job was submitted, on EdgeOne's clock. Default: now.
 	Created time.Time `json:"created,omitzero"`
+	// Type is prefetch_url (default) or a type of purge; then, URLs are targets of this
+	// type. Method is the method of the purge. Default: invalidate.
+	Type   string `json:"type,omitempty"`
+	Method string `json:"method,omitempty"`
 
 	duration time.Duration
 }
 
+// validateJob checks that the zone exists, and that the job has URLs.
 func (s *Simulator) validateJob(j Job) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.zones[j.ZoneID] == nil || len(j.URLs) == 0 {
 		return fmt.Errorf("a job needs a zone that exists and URLs: %+v", j)
 	}
-	return nil
+	return validateKind(j.Type, j.Method)
 }
 
-// AddJob adds a job to a zone's history that no call of this simulator made, and
-// that is not in the ledger. Rules decide what becomes of its URLs. It panics if
-// there is no such zone.
+// kind returns what the targets of the job have in common.
+func (j Job) kind() jobKind {
+	if j.Type == "" || j.Type == prefetchURL {
+		return jobKind{action: createPrefetch, taskType: prefetchURL, mode: modeDefault}
+	}
+	return jobKind{action: createPurge, taskType: j.Type, method: purgeMethod(j.Type, cmp.Or(j.Method, methodInvalidate))}
+}
+
+// AddJob adds a job to a zone's history. No call to this simulator made the job, and it
+// is not in the ledger. Rules decide the outcome of its URLs. AddJob panics if the zone
+// does not exist, or if the job has no URLs.
 func (s *Simulator) AddJob(j Job) {
 	if err := s.validateJob(j); err != nil {
 		panic("simulator: " + err.Error())
@@ -127,13 +157,14 @@ func (s *Simulator) AddJob(j Job) {
 	s.insert(j)
 }
 
-// insert puts a job into the history, which is in the order of submission.
+// insert adds a job to the history, which is in the order of submission. It ignores a job
+// of an unknown zone. The caller holds s.mu.
 func (s *Simulator) insert(added Job) {
 	z := s.zones[added.ZoneID]
 	if z == nil {
 		return
 	}
-	j := s.newJob(added.URLs[0])
+	j := s.newJob(added.kind(), added.URLs[0])
 	j.id = cmp.Or(added.ID, j.id)
 	if !added.Created.IsZero() {
 		skew := j.created.Sub(s.now().UTC().Truncate(time.Second))
@@ -141,17 +172,21 @@ func (s *Simulator) insert(added Job) {
 		j.accepted = added.Created.Add(-s.clockOffset)
 	}
 	for _, url := range added.URLs {
-		rule := s.ruleFor(url)
+		rule := s.ruleFor(j.action, url)
 		rule.Duration = cmp.Or(rule.Duration, added.duration)
-		host, _ := hostOf(url)
-		r := record{zone: z, url: url, host: host}
-		s.follow(&r, rule, j.accepted, len(j.records))
+		r := record{zone: z, url: url}
+		if j.taskType != purgeAll && j.taskType != purgeCacheTag {
+			r.host, _ = j.hostOf(url)
+		}
+		s.follow(j, &r, rule)
 		j.records = append(j.records, r)
 	}
 	s.jobs[j.id] = j
-	i := len(s.history) // mostly it is the newest
-	for i > 0 && s.history[i-1].accepted.After(j.accepted) {
+	history := s.histories[j.action]
+	i := len(history) // the job is usually the newest
+	for i > 0 && history[i-1].accepted.After(j.accepted) {
 		i--
 	}
-	s.history = slices.Insert(s.history, i, j)
+	s.histories[j.action] = slices.Insert(history, i, j)
+	s.cache.unsettled = append(s.cache.unsettled, j)
 }

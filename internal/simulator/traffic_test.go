@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// window lists what a zone's jobs of a time hold.
+// window lists the records of the example zone in a time window.
 func (c caller) window(start, end time.Time, more params) reply {
 	in := params{"ZoneId": exampleZone, "Limit": 1000, "StartTime": start.UTC().Format(time.RFC3339), "EndTime": end.UTC().Format(time.RFC3339)}
 	for name, value := range more {

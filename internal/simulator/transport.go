@@ -11,10 +11,10 @@ import (
 	"syscall"
 )
 
-// RoundTripper returns a transport that reaches the simulator in memory,
-// whatever host the request names. Lost answers become the errors that a real
-// connection would give. As on a network, a request goes on when its caller
-// gives up; [Simulator.Close] leaves none behind.
+// RoundTripper returns a transport that reaches the simulator in memory, whatever host
+// the request names. A lost answer becomes the error that a real connection would return.
+// As on a network, a request continues when its caller gives up; [Simulator.Close] ends
+// such requests.
 func (s *Simulator) RoundTripper() http.RoundTripper { return transport{s} }
 
 type transport struct{ s *Simulator }
@@ -56,10 +56,12 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
+// connectionError returns an error as the net package does.
 func connectionError(op string, errno syscall.Errno) error {
 	return &net.OpError{Op: op, Net: "tcp", Err: os.NewSyscallError(op, errno)}
 }
 
+// response returns the answer as an HTTP response.
 func (a answer) response(req *http.Request) *http.Response {
 	var body io.Reader = bytes.NewReader(a.body)
 	if a.fate == fateTruncate {
@@ -76,7 +78,7 @@ func (a answer) response(req *http.Request) *http.Response {
 	}
 }
 
-// brokenReader is the rest of a body whose connection broke.
+// brokenReader is the rest of a body after its connection broke.
 type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }

@@ -9,10 +9,10 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// Canonical returns the one spelling that stands for all that name the same URL:
-// scheme and host in lower case, the host in ASCII, no default port, no fragment,
-// "/" for an empty path, everything percent-encoded that has to be, and escapes in
-// upper case. A text that is no URL stands for itself.
+// Canonical returns one spelling for all spellings of the same URL: scheme and host in
+// lower case, the host in ASCII, no default port, no fragment, "/" for an empty path,
+// unsafe bytes percent-encoded, and escapes in upper case. It returns a text that is not
+// a URL unchanged.
 func Canonical(rawURL string) string {
 	withoutFragment, _, _ := strings.Cut(rawURL, "#")
 	scheme, rest, ok := strings.Cut(withoutFragment, "://")
@@ -30,8 +30,8 @@ func Canonical(rawURL string) string {
 	return scheme + "://" + canonicalAuthority(scheme, authority) + encodeUnsafe(normalizeEscapes(path))
 }
 
-// canonicalAuthority returns the host in lower case and ASCII, and the port unless
-// it is the scheme's default.
+// canonicalAuthority returns the authority with its host in lower case and ASCII, and
+// without the default port of the scheme.
 func canonicalAuthority(scheme, authority string) string {
 	u, err := url.Parse(scheme + "://" + authority)
 	if err != nil {
@@ -53,11 +53,11 @@ func canonicalAuthority(scheme, authority string) string {
 	return host
 }
 
-// escape is what an escape looks like, or a percent sign that begins none.
+// escape matches an escape, or a percent sign that does not start one.
 var escape = regexp.MustCompile(`%([0-9A-Fa-f]{2})?`)
 
-// normalizeEscapes writes escapes in upper case, and a percent sign that begins
-// none as %25.
+// normalizeEscapes writes escapes in upper case, and a percent sign that does not start
+// an escape as %25.
 func normalizeEscapes(text string) string {
 	if !strings.Contains(text, "%") {
 		return text
@@ -70,15 +70,14 @@ func normalizeEscapes(text string) string {
 	})
 }
 
-// encodeURL is what EdgeOne does to a URL when EncodeUrl asks for it: it encodes
-// what was sent, percent signs included. Escapes that the caller made become
-// something else.
+// encodeURL encodes a URL as EdgeOne does with EncodeUrl. EdgeOne encodes the text as
+// sent, including percent signs, so escapes of the caller change their meaning.
 func encodeURL(rawURL string) string {
 	return encodeUnsafe(strings.ReplaceAll(rawURL, "%", "%25"))
 }
 
-// encodeUnsafe percent-encodes the bytes that a URL (RFC 3986) may hold only as
-// escapes. It leaves escapes alone.
+// encodeUnsafe percent-encodes the bytes that a URL may contain only as escapes (RFC
+// 3986). It does not change existing escapes.
 func encodeUnsafe(text string) string {
 	const safe = "!#$%&'()*+,-./0123456789:;=?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~"
 	var b strings.Builder
@@ -92,8 +91,8 @@ func encodeUnsafe(text string) string {
 	return b.String()
 }
 
-// fetched returns the URLs as the origin is asked for them, if EdgeOne encoded
-// them.
+// fetched returns the URLs that EdgeOne requests from the origin if it encoded them, or
+// nil if it did not.
 func fetched(urls []string, encode bool) []string {
 	if !encode {
 		return nil

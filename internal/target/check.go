@@ -9,11 +9,11 @@ import (
 	"unicode/utf8"
 )
 
-// MaxLength is how many characters a target may have.
+// MaxLength is the maximum number of characters of a target.
 const MaxLength = 2048
 
-// What may be wrong with a target: what it must be, or what to write instead. The
-// rules of the API (api/v1alpha1) have the same texts.
+// The problems that Check reports. Each text says what a target must be, or what to write
+// instead. The validation rules of the API (api/v1alpha1) have the same texts.
 const (
 	problemScheme    = "must be a full URL that starts with http:// or https://"
 	problemWildcard  = "must not have a wildcard: EdgeOne prefetches single URLs (write a literal * as %2A)"
@@ -27,13 +27,13 @@ const (
 )
 
 var (
-	spaces    = regexp.MustCompile(`\pZ`)
-	invisible = regexp.MustCompile(`\pC`)
+	spaces    = regexp.MustCompile(`\pZ`) // Unicode category Z: separators
+	invisible = regexp.MustCompile(`\pC`) // Unicode category C: control, format and others
 )
 
-// Check returns what is wrong with a target, or "" if a task may have it. It
-// accepts what the API server accepts in spec.targets: its rules are those of
-// api/v1alpha1, in Go.
+// Check returns the problem with a target, or "" if a task may have it. It has the same
+// rules as the CRD (api/v1alpha1), so it accepts exactly the URLs that the API server
+// accepts in spec.targets.
 func Check(rawURL string) string {
 	switch {
 	case utf8.RuneCountInString(rawURL) > MaxLength:
@@ -58,7 +58,7 @@ func Check(rawURL string) string {
 	return ""
 }
 
-// hasValidEscapes says whether each % begins an escape.
+// hasValidEscapes reports whether each % starts an escape.
 func hasValidEscapes(s string) bool {
 	for i := range len(s) {
 		if s[i] == '%' && (i+2 >= len(s) || !isHex(s[i+1]) || !isHex(s[i+2])) {
@@ -68,8 +68,8 @@ func hasValidEscapes(s string) bool {
 	return true
 }
 
-// hasValidHost says whether a host and maybe a port is all that stands between
-// scheme and path: no user name, no address in brackets.
+// hasValidHost reports whether there is only a host, and possibly a port, between scheme
+// and path. A user name or an address in brackets is not valid.
 func hasValidHost(rawURL string) bool {
 	u, err := url.ParseRequestURI(rawURL)
 	if err != nil || u.Hostname() == "" {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The cases are those that test/e2e gives the API server.
+// test/e2e sends the same cases to the API server.
 func TestCheck(t *testing.T) {
 	text, err := os.ReadFile("testdata/check.json")
 	if err != nil {
@@ -49,7 +49,8 @@ func TestWhatIsNoTextIsNoTarget(t *testing.T) {
 	}
 }
 
-// Whatever is taken can be sent, is one URL, and its host is what Identity says.
+// Check also accepts the encoded form of each URL that it accepts, unless that is too
+// long.
 func FuzzCheck(f *testing.F) {
 	for _, s := range urlSeeds {
 		f.Add(s)

@@ -34,7 +34,7 @@ func FuzzEncode(f *testing.F) {
 		if encoded := Encode(Literal(s)); encoded != got {
 			t.Errorf("Encode(%q) = %q, and of the literal %q", s, got, encoded)
 		}
-		// What was a full URL before is the same one after, to Go's parser.
+		// To Go's parser, an encoded full URL is the same URL as before.
 		if before, err := url.Parse(s); err == nil && before.Scheme != "" && before.Host != "" {
 			after, err := url.Parse(got)
 			if err != nil || after.Path != before.Path || after.Host != toASCII(before.Host) {
@@ -61,8 +61,8 @@ func FuzzIdentity(f *testing.F) {
 		if strings.Contains(got, "#") {
 			t.Errorf("Identity(%q) = %q", s, got)
 		}
-		// URLs that are not the same do not get the same key: it has every byte
-		// of the path and query, whatever way they are written in.
+		// Different URLs have different keys: the decoded key has every byte of the
+		// decoded path and query.
 		bare, _, _ := strings.Cut(s, "#")
 		head, rest := splitAuthority(bare)
 		if head != "" && !strings.HasPrefix(rest, "/") {
@@ -74,7 +74,7 @@ func FuzzIdentity(f *testing.F) {
 	})
 }
 
-// decoded is a text without its escapes.
+// decoded returns s with its escapes decoded.
 func decoded(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {

@@ -2,15 +2,19 @@ package target
 
 import "strings"
 
-// Identity is a key under which the spellings of one URL compare equal. Scheme
-// and host are in lower case and the host is in its ASCII form (xn--…); the
-// default port and the fragment are absent; an empty path is "/"; what Encode
-// encodes is encoded, with upper-case hex digits. Everything else keeps URLs
-// apart: dot segments, escapes of characters that need none, the dot at the end
-// of a host name, an empty query. A cache may key on any of them.
+// Identity returns a key that is the same for all spellings of a URL:
 //
-// Identity is for comparing URLs, not for sending them. It accepts any text and
-// is idempotent.
+//   - Scheme and host are in lower case, and the host is in its ASCII form (xn--…).
+//   - The default port and the fragment are removed.
+//   - An empty path becomes "/".
+//   - The bytes that Encode encodes are encoded, and all escapes have upper-case digits.
+//
+// Any other difference gives different keys: dot segments, unnecessary escapes, a dot at
+// the end of the host name, or an empty query. A cache may distinguish URLs by each of
+// them.
+//
+// Use Identity to compare URLs, not to send them. Identity accepts any text and is
+// idempotent.
 func Identity(rawURL string) string {
 	if isCanonical(rawURL) {
 		return rawURL
@@ -30,9 +34,9 @@ func Identity(rawURL string) string {
 	return scheme + "://" + user + host + rest
 }
 
-// isCanonical says whether Identity has nothing to change in an ordinary URL:
-// most are like that, and none of them costs an allocation. It may say no where
-// Identity changes nothing.
+// isCanonical reports whether an ordinary URL is its own Identity. Most URLs are, and
+// this check avoids an allocation for them. It may return false for a URL that Identity
+// does not change.
 func isCanonical(rawURL string) bool {
 	rest, ok := strings.CutPrefix(rawURL, "https://")
 	if !ok {
@@ -59,6 +63,7 @@ func isCanonical(rawURL string) bool {
 	return true
 }
 
+// trimDefaultPort removes the default port of the scheme, or an empty port, from a host.
 func trimDefaultPort(scheme, host string) string {
 	var port string
 	switch scheme {
@@ -67,7 +72,7 @@ func trimDefaultPort(scheme, host string) string {
 	case "https":
 		port = ":443"
 	}
-	for { // for the key to be one, what is left must have nothing to trim either
+	for { // repeat until nothing is left to trim, so that Identity is idempotent
 		trimmed := strings.TrimSuffix(strings.TrimSuffix(host, port), ":")
 		if trimmed == host {
 			return host
@@ -76,8 +81,8 @@ func trimDefaultPort(scheme, host string) string {
 	}
 }
 
-// lower is strings.ToLower for ASCII only; that would rewrite bytes that are
-// not UTF-8.
+// lower converts ASCII letters to lower case. strings.ToLower would also replace bytes
+// that are not UTF-8.
 func lower(s string) string {
 	for i := range len(s) {
 		if 'A' <= s[i] && s[i] <= 'Z' {

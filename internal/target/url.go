@@ -1,7 +1,7 @@
-// Package target says what a target URL is: which URLs a task may have (Check),
-// which spellings name the same URL (Identity) and how a URL is sent (Encode,
-// Literal). It knows neither Kubernetes nor EdgeOne's API; everything that
-// checks, compares, counts or sends targets uses it.
+// Package target defines target URLs: which URLs a task may have (Check), which spellings
+// denote the same URL (Identity), and how a URL is sent (Encode, Literal). All code that
+// checks, compares, counts or sends targets uses this package. The package knows neither
+// Kubernetes nor EdgeOne's API.
 package target
 
 import (
@@ -11,18 +11,18 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// Encode returns the URL as it is sent: Literal, with every byte percent-encoded
-// that may not stand in a URL (RFC 3986): non-ASCII, white space, quotes and the
-// like, and a % that starts no escape. Escapes stay as they are. Encoding twice
-// changes nothing.
+// Encode returns the URL in the form in which it is sent. It takes the result of Literal,
+// and percent-encodes every byte that RFC 3986 does not allow in a URL: non-ASCII bytes,
+// white space, quotes and similar characters, and each % that does not start an escape.
+// Existing escapes stay unchanged. Encode is idempotent.
 func Encode(rawURL string) string {
 	head, rest := splitAuthority(Literal(rawURL))
 	return head + escape(rest, false)
 }
 
-// Literal returns the URL as it is sent to somebody who encodes it: path and query
-// are as they were written, the host is in its ASCII form (xn--…), and there is no
-// fragment, which is never part of a request.
+// Literal returns the URL in the form for a receiver that encodes it. Path and query stay
+// unchanged, and the host is in its ASCII form (xn--…). There is no fragment, because a
+// request never contains one.
 func Literal(rawURL string) string {
 	rawURL = withoutFragment(rawURL)
 	head, rest := splitAuthority(rawURL)
@@ -34,13 +34,14 @@ func Literal(rawURL string) string {
 	return scheme + "://" + authority[:at] + toASCII(authority[at:]) + rest
 }
 
+// withoutFragment removes the fragment and its #.
 func withoutFragment(rawURL string) string {
 	rawURL, _, _ = strings.Cut(rawURL, "#")
 	return rawURL
 }
 
-// splitAuthority cuts a URL behind its host and port. Without a scheme there
-// is none, and head is empty.
+// splitAuthority splits a URL after its host and port. If the URL has no scheme, head is
+// empty.
 func splitAuthority(rawURL string) (head, rest string) {
 	scheme, tail, ok := strings.Cut(rawURL, "://")
 	if !ok || !isScheme(scheme) {
@@ -53,6 +54,7 @@ func splitAuthority(rawURL string) (head, rest string) {
 	return rawURL, ""
 }
 
+// isScheme reports whether s is a scheme as RFC 3986 defines it.
 func isScheme(s string) bool {
 	for i := range len(s) {
 		c := s[i] | 0x20
@@ -63,13 +65,13 @@ func isScheme(s string) bool {
 	return s != ""
 }
 
-// hostNames maps an international host name as browsers do (UTS #46, not
-// transitional). Which ASCII characters a name may have is not its business:
-// names with an underscore are in use.
+// hostNames maps international host names as browsers do (UTS #46, not transitional). It
+// does not restrict the ASCII characters of a name, because names with an underscore are
+// in use.
 var hostNames = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.Transitional(false), idna.StrictDomainName(false))
 
-// toASCII returns a host, with or without a port, with its name in ASCII form.
-// A name that has none stays as it is: EdgeOne then says what is wrong with it.
+// toASCII converts the name in a host to its ASCII form. The host may have a port. A name
+// without an ASCII form stays unchanged: EdgeOne refuses it and reports the reason.
 func toASCII(host string) string {
 	if isASCII(host) || !utf8.ValidString(host) {
 		return host
@@ -85,8 +87,9 @@ func toASCII(host string) string {
 	return ascii + port
 }
 
-// isHostName says whether a host is a lower-case ASCII name without a port. A full-width
-// colon or slash that was mapped to ASCII must not start a port or a path.
+// isHostName reports whether s is a lower-case ASCII name without a port. toASCII needs
+// this check because UTS #46 maps a full-width colon or slash to ASCII. It must not
+// become the start of a port or a path.
 func isHostName(s string) bool {
 	for _, c := range []byte(s) {
 		if ok := 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_'; !ok {
@@ -107,8 +110,8 @@ func isASCII(s string) bool {
 
 const hexDigits = "0123456789ABCDEF"
 
-// escape percent-encodes what may not stand in a URL. upper asks for upper-case
-// digits in the escapes that are there.
+// escape percent-encodes the bytes that a URL may not contain. If upper is true, it also
+// changes the digits of existing escapes to upper case.
 func escape(s string, upper bool) string {
 	var b strings.Builder
 	b.Grow(len(s))
@@ -133,7 +136,7 @@ func escape(s string, upper bool) string {
 	return b.String()
 }
 
-// mustEscape says whether a byte other than % may not stand in a URL.
+// mustEscape reports whether a URL may not contain c. Callers handle % themselves.
 func mustEscape(c byte) bool {
 	switch c {
 	case '"', '<', '>', '\\', '^', '`', '{', '|', '}':

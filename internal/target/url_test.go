@@ -45,7 +45,7 @@ func TestLiteral(t *testing.T) {
 	}
 }
 
-// The rows of docs/urls.md.
+// The cases are the rows of the table in docs/urls.md.
 func TestSpellingsOfOneURLHaveOneIdentity(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
@@ -75,7 +75,7 @@ func TestSpellingsOfOneURLHaveOneIdentity(t *testing.T) {
 	}
 }
 
-// What a cache may keep apart stays apart.
+// A cache may store these URLs separately, so they are different targets.
 func TestURLsThatACacheMayKeepApartHaveTwoIdentities(t *testing.T) {
 	for _, tt := range []struct{ name, a, b string }{
 		{"another scheme", "http://h/", "https://h/"},

@@ -9,15 +9,15 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 )
 
-// Config is what the Resolver and the Loader need.
+// Config holds the dependencies and settings of the Resolver and the Loader.
 type Config struct {
 	Tasks  *kube.TaskStore
 	Writer kube.StatusWriter
 	*kube.EventReporter
-	Live     client.Reader
-	Leads    <-chan struct{} // closed once this process may write and submit
-	Critical context.Context // ends when nothing more may be read
+	Live     client.Reader   // reads past the cache
+	Leads    <-chan struct{} // closed when this process may write and submit
+	Critical context.Context // ends when this process must stop reading
 
-	RecheckInterval time.Duration // how long a ConfigMap that was read counts as fresh
+	RecheckInterval time.Duration // how long the content of a ConfigMap counts as fresh
 	ReadTimeout     time.Duration // of one request
 }

@@ -14,29 +14,31 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// seenList is what a source had when it was read.
+// seenList identifies the list that a source had at its last read.
 type seenList struct {
 	hash string
-	at   time.Time
+	at   time.Time // when it was read
 }
 
-// configMapKey is where tasks take their targets from.
+// configMapKey identifies a source of targets: a key of a ConfigMap.
 type configMapKey struct{ namespace, name, key string }
 
+// configMapKeyOf returns the source of a task's targets.
 func configMapKeyOf(task *v1alpha1.PrefetchTask) configMapKey {
 	ref := task.Spec.TargetsFrom.ConfigMapKeyRef
 	return configMapKey{task.Namespace, ref.Name, ref.Key}
 }
 
-// configMapReader reads one source. Those who ask while it reads share its next read: what
-// the one under way finds may be older than the task.
+// configMapReader collects the tasks for the next read of one source. A task that is
+// added during a read waits for the next one, because the current read may return content
+// older than the task.
 type configMapReader struct{ next []*pendingTask }
 
-// readConfigMap reads a source for as long as somebody asks.
+// readConfigMap reads a source until no task waits for it, and then frees its slot.
 func (l *Resolver) readConfigMap(from configMapKey) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for r := l.readers[from]; len(r.next) > 0 && l.Critical.Err() == nil; { // or the process ends
+	for r := l.readers[from]; len(r.next) > 0 && l.Critical.Err() == nil; { // until the process ends
 		asked := r.next
 		r.next = nil
 		l.mu.Unlock()
@@ -50,7 +52,8 @@ func (l *Resolver) readConfigMap(from configMapKey) {
 	l.startReads()
 }
 
-// rememberRead remembers what a source has, and forgets what others had a while ago.
+// rememberRead remembers the list of a source after a successful read. It also forgets the
+// entries that are older than RecheckInterval.
 func (l *Resolver) rememberRead(from configMapKey, read *targetList, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -60,10 +63,12 @@ func (l *Resolver) rememberRead(from configMapKey, read *targetList, err error) 
 	}
 }
 
-// IsFresh says whether a task may start its run with the targets that it has in memory.
-// Its ConfigMap may have been read hours ago, while the task was held. So it is read
-// again if that was longer ago than credentials may be old. If the list has changed, or
-// cannot be read, the task waits for it as if it had never been read.
+// IsFresh reports whether a task may start its run with its targets in memory. The task
+// may have been backed off for hours since its ConfigMap was read. So IsFresh reads the
+// ConfigMap again if the last read is older than RecheckInterval. Concurrent calls for
+// one source share that read. If the list has changed or cannot be read, the task waits
+// for its targets as if they had never been read. A run that has submitted targets is
+// always fresh: it is bound to its list.
 func (l *Resolver) IsFresh(task *v1alpha1.PrefetchTask) bool {
 	if !taskstate.IsFromConfigMap(task) || taskstate.IsBoundToList(task) {
 		return true
@@ -90,8 +95,8 @@ func (l *Resolver) IsFresh(task *v1alpha1.PrefetchTask) bool {
 	return false
 }
 
-// getList reads a source and checks every line of it: nothing of a list with a
-// mistake is submitted.
+// getList reads a source and checks every line. One invalid line makes the whole list
+// invalid, so that no part of it is submitted.
 func (l *Resolver) getList(from configMapKey) (*targetList, error) {
 	ctx, cancel := context.WithTimeout(l.Critical, l.ReadTimeout)
 	defer cancel()
@@ -99,18 +104,18 @@ func (l *Resolver) getList(from configMapKey) (*targetList, error) {
 	err := l.Live.Get(ctx, types.NamespacedName{Namespace: from.namespace, Name: from.name}, &configMap)
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil, missingError("ConfigMap %q does not exist in namespace %q; create it with the key %s", from.name, from.namespace, from.key)
+		return nil, missingError("create it with the key "+from.key, "ConfigMap %q does not exist in namespace %q", from.name, from.namespace)
 	case apierrors.IsForbidden(err):
-		return nil, missingError("the operator may not read ConfigMap %q in namespace %q; grant it get on it", from.name, from.namespace)
+		return nil, missingError("grant it get on it", "the operator may not read ConfigMap %q in namespace %q", from.name, from.namespace)
 	case err != nil:
-		return nil, fmt.Errorf("cannot read ConfigMap %q from the Kubernetes API", from.name) // not why, which may differ each time
+		return nil, fmt.Errorf("cannot read ConfigMap %q from the Kubernetes API", from.name) // without err, whose text may differ each time
 	}
 	text, ok := configMap.Data[from.key]
 	if _, binary := configMap.BinaryData[from.key]; binary {
 		return nil, invalidError(from, "it is binary data; the list must be text in UTF-8")
 	}
 	if !ok {
-		return nil, missingError("ConfigMap %q in namespace %q has no key %s; add it", from.name, from.namespace, from.key)
+		return nil, missingError("add it", "ConfigMap %q in namespace %q has no key %s", from.name, from.namespace, from.key)
 	}
 	targets, err := parseTargets(text)
 	if err != nil {

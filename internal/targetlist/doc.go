@@ -1,16 +1,18 @@
-// Package targetlist has the target lists that the cache does not keep, while they are needed:
-// those in ConfigMaps, and long lists in a spec.
+// Package targetlist loads the target lists that the cache does not keep: lists in
+// ConfigMaps, and long lists in a spec. It keeps them in memory while tasks need them.
 //
-//   - resolver.go: which tasks need a list from a ConfigMap, and which lists are kept.
-//   - config_maps.go: how a ConfigMap is read, and how long its content counts as fresh.
-//   - delivery.go: tasks get their targets, or their status says why not.
-//   - parse_targets.go: the text of a list. target_errors.go: what may be wrong with it.
-//   - loader.go: which tasks with a long list in their spec get it next.
-//   - loaded_lists.go: the long lists that are in memory.
+//   - resolver.go: the Resolver: which tasks need a list from a ConfigMap, and which lists
+//     stay in memory
+//   - config_maps.go: how a ConfigMap is read, and how long its content counts as fresh
+//   - delivery.go: tasks get their targets, or their status reports why not
+//   - parse_targets.go, target_errors.go: the text of a list, and its errors
+//   - loader.go: the Loader: which task gets its long list next
+//   - loaded_lists.go: the long lists in memory
 //
-// Both hand what they read to the kube.TaskStore, which asks them for the targets of each new
-// version. They keep a bounded number of bytes. Namespaces take turns, and a list goes first
-// whose task has made no progress for longest.
+// The Resolver and the Loader pass the lists to the kube.TaskStore. The store asks them
+// for the targets of each new version of a task. Both limit the number of bytes in
+// memory. Namespaces take turns to load lists. If the memory is full, the list of the
+// task without progress for the longest time is dropped first.
 //
-// The package knows nothing of EdgeOne, and does not decide who is submitted next.
+// The package does not know EdgeOne, and does not decide which task is submitted next.
 package targetlist

@@ -11,19 +11,22 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// loadedLists are the long lists that are kept. Its lock comes after that of versions.
+// loadedLists records which tasks have their long lists in memory. The lists themselves
+// are in the tasks of the TaskStore. Take its lock after the TaskStore's.
 type loadedLists struct {
 	mu   sync.Mutex
 	list map[client.ObjectKey]loadedList
-	size int // of all, in bytes
+	size int // total size, in bytes
 }
 
+// loadedList is the entry of one task.
 type loadedList struct {
 	uid  types.UID
-	size int
-	at   time.Time // when something happened to its task last
+	size int       // in bytes
+	at   time.Time // last progress of the task
 }
 
+// addList adds the list of a task, or replaces its entry.
 func (l *loadedLists) addList(key client.ObjectKey, task *v1alpha1.PrefetchTask) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -32,7 +35,7 @@ func (l *loadedLists) addList(key client.ObjectKey, task *v1alpha1.PrefetchTask)
 	l.size += l.list[key].size
 }
 
-// removeList makes room for another list, and says whether this one was there.
+// removeList removes the entry of a task, and reports whether there was one.
 func (l *loadedLists) removeList(key client.ObjectKey) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -42,7 +45,7 @@ func (l *loadedLists) removeList(key client.ObjectKey) bool {
 	return ok
 }
 
-// touchList notes that something happened to a task.
+// touchList records that a task has made progress, which keeps its list in memory.
 func (l *loadedLists) touchList(key client.ObjectKey) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -52,6 +55,7 @@ func (l *loadedLists) touchList(key client.ObjectKey) {
 	}
 }
 
+// hasList reports whether a task has an entry. A recreated task has none.
 func (l *loadedLists) hasList(task *v1alpha1.PrefetchTask) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -59,8 +63,8 @@ func (l *loadedLists) hasList(task *v1alpha1.PrefetchTask) bool {
 	return ok && known.uid == task.UID
 }
 
-// isFull says whether there is no room for another list, and if so to which task nothing
-// has happened for longest.
+// isFull reports whether there is no room for another list. It also returns the task
+// without progress for the longest time, and the time of its last progress.
 func (l *loadedLists) isFull() (full bool, idlest client.ObjectKey, since time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

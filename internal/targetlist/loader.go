@@ -15,36 +15,37 @@ import (
 )
 
 const (
-	// MaxLoaded is how many bytes of long lists are kept for calls. A list of 1.5 MB, the
-	// longest that fits into etcd, fits in twenty times.
+	// MaxLoaded is the number of bytes of long lists in memory from which no further list is
+	// read. It is enough for 20 lists of 1.5 MB, the longest that etcd accepts.
 	MaxLoaded = 32 << 20
-	// MaxLoads is how many long lists are read at once.
+	// MaxLoads is the maximum number of concurrent reads of long lists.
 	MaxLoads = 4
-	// MaxLoadedIdle is how long a list is kept that others wait for while nothing happens
-	// to its task: its zone may be held for hours.
+	// MaxLoadedIdle is how long a list of a task without progress stays in memory while other
+	// tasks wait for memory. The zone of such a task may be backed off for hours.
 	MaxLoadedIdle = 30 * time.Second
-	// LoadAgain is when a list is asked for again that could not be read.
+	// LoadAgain is the wait before a failed read of a list is repeated.
 	LoadAgain = 2 * time.Second
 )
 
-// Loader reads the long lists of tasks that want a call, and decides which of them stay in
-// memory. The cache has these tasks without their lists: the lists of all tenants do not fit in
-// memory. Namespaces take turns, and the tasks of one namespace go in the order in which they
-// came. An account queue gets a task once its list is here, so tasks with short lists do not
-// wait for it.
+// Loader reads the long lists of tasks that need a call, and decides which lists stay in
+// memory. The cache keeps these tasks without their lists, because the lists of all
+// tenants do not fit in memory. Namespaces take turns, and the tasks of a namespace are
+// served in the order of their requests. An account queue gets a task only after its list
+// is loaded, so tasks with short lists do not wait for it.
 type Loader struct {
 	Config
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards waiting, queued, reading, again; taken before the TaskStore's
 	waiting queue.RoundRobin[client.ObjectKey]
-	queued  map[client.ObjectKey]bool // those of waiting, and those that are being read
-	reading int
-	again   *time.Timer // to look for lists that are idle
+	queued  map[client.ObjectKey]bool // tasks in waiting, and tasks whose list is being read
+	reading int                       // number of lists being read
+	again   *time.Timer               // calls StartLoads when a list becomes idle
 
 	loaded loadedLists
 }
 
-// NewLoader returns a Loader that the store asks for targets from now on.
+// NewLoader returns a Loader, and adds it to the store as a target source and a
+// subscriber.
 func NewLoader(config Config) *Loader {
 	l := &Loader{
 		Config: config,
@@ -56,12 +57,13 @@ func NewLoader(config Config) *Loader {
 	return l
 }
 
-// RemoveTask has nothing to do: onChange comes for each task that is gone.
+// RemoveTask does nothing, because the store calls onChange for each task that is gone.
 func (*Loader) RemoveTask(*v1alpha1.PrefetchTask) {}
 
-// AddTargets returns a version of a task with its long list if that is kept, and else without
-// it. The watch brings it without: then it has the list of the version that was known, if
-// both are of one run.
+// AddTargets returns next with its long list if the Loader keeps the list, and otherwise
+// without it. The watch delivers next without its list. Then AddTargets takes the list of
+// the known version, if both versions have the same run. The store calls AddTargets with
+// its lock held.
 func (l *Loader) AddTargets(known, next *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	isKept := l.loaded.hasList(next)
 	switch {
@@ -73,8 +75,8 @@ func (l *Loader) AddTargets(known, next *v1alpha1.PrefetchTask) *v1alpha1.Prefet
 	return next
 }
 
-// onChange asks for the list of a task that wants a call, and lets go of the list of one
-// that does not.
+// onChange requests the list of a task that needs it, and drops the list of a task that no
+// longer does. A task with an open call keeps its list.
 func (l *Loader) onChange(before, after *v1alpha1.PrefetchTask) {
 	changed := before
 	if after != nil {
@@ -104,14 +106,15 @@ func (l *Loader) onChange(before, after *v1alpha1.PrefetchTask) {
 	l.StartLoads()
 }
 
-// needsList says whether the URLs of a task are to be known: to submit them, or to find out
-// which of them a retry is of.
+// needsList reports whether the operator needs the URLs of a task: to submit them, or to
+// identify the failed targets for a retry.
 func needsList(task *v1alpha1.PrefetchTask) bool {
-	return taskstate.NeedsCall(task) || taskstate.IsRetryDue(task)
+	return taskstate.NeedsCall(task) || taskstate.IsRetryDue(task) || taskstate.NeedsHistory(task)
 }
 
-// hasProgress says whether a call of a task began or ended between two versions. Only that
-// keeps its list in memory: what its users write must not keep others' lists out.
+// hasProgress reports whether a call of a task started or ended between two versions.
+// Only such progress keeps a list in memory. Changes by users do not: they could keep the
+// lists of other tenants out of memory.
 func hasProgress(before, after *v1alpha1.PrefetchTask) bool {
 	claimOf := func(task *v1alpha1.PrefetchTask) string {
 		if task.Status.Submission == nil {
@@ -120,11 +123,11 @@ func hasProgress(before, after *v1alpha1.PrefetchTask) bool {
 		return task.Status.Submission.ClaimID
 	}
 	return claimOf(before) != claimOf(after) || len(before.Status.Jobs) != len(after.Status.Jobs) ||
-		before.Status.RefusedTargets != after.Status.RefusedTargets
+		before.Status.RefusedPositions != after.Status.RefusedPositions
 }
 
-// requestList puts a task behind the others of its namespace, unless it is there. The caller has
-// the lock.
+// requestList adds a task behind the others of its namespace, unless it is already
+// queued. The caller holds the lock.
 func (l *Loader) requestList(key client.ObjectKey) {
 	if l.queued[key] {
 		return
@@ -133,7 +136,8 @@ func (l *Loader) requestList(key client.ObjectKey) {
 	l.waiting.Push(key.Namespace, key)
 }
 
-// StartLoads starts to read lists while there is room.
+// StartLoads starts to read lists while there are free slots and memory. It drops idle
+// lists if the memory is full. It does nothing in a process without the lease.
 func (l *Loader) StartLoads() {
 	select {
 	case <-l.Leads:
@@ -157,11 +161,12 @@ func (l *Loader) StartLoads() {
 	}
 	l.mu.Unlock()
 	for _, key := range idle {
-		l.Tasks.ElideTargets(key) // and onChange asks for it again, behind the others
+		l.Tasks.ElideTargets(key) // onChange then requests the list again, behind the others
 	}
 }
 
-// startLoadsAfter has StartLoads called in a while. The caller has the lock.
+// startLoadsAfter schedules a call of StartLoads, and replaces an earlier schedule. The
+// caller holds the lock.
 func (l *Loader) startLoadsAfter(wait time.Duration) {
 	if l.again != nil {
 		l.again.Stop()
@@ -169,7 +174,8 @@ func (l *Loader) startLoadsAfter(wait time.Duration) {
 	l.again = time.AfterFunc(wait, l.StartLoads)
 }
 
-// loadList reads the list of a task, if it still wants a call.
+// loadList reads the list of a task that still needs it, and frees the slot. If the task
+// then still has no list, loadList requests it again after LoadAgain.
 func (l *Loader) loadList(key client.ObjectKey) {
 	if task := l.Tasks.NewestVersion(key); task != nil && taskstate.IsElided(task) && needsList(task) {
 		l.readList(key, task)
@@ -177,7 +183,7 @@ func (l *Loader) loadList(key client.ObjectKey) {
 	l.mu.Lock()
 	l.reading--
 	delete(l.queued, key)
-	// It could not be read, or there is another version or another task meanwhile.
+	// The read failed, or the task was changed or recreated meanwhile.
 	if task := l.Tasks.NewestVersion(key); task != nil && taskstate.IsElided(task) && needsList(task) {
 		time.AfterFunc(LoadAgain, func() {
 			l.onChange(&v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}, nil)
@@ -187,23 +193,24 @@ func (l *Loader) loadList(key client.ObjectKey) {
 	l.StartLoads()
 }
 
-// readList reads the list of a task, if that is possible now.
+// readList reads a task past the cache and passes it to the store, with its list. It adds
+// the list before the store asks for it. A failed read has no effect; see loadList.
 func (l *Loader) readList(key client.ObjectKey, task *v1alpha1.PrefetchTask) {
 	ctx, cancel := context.WithTimeout(l.Critical, l.ReadTimeout)
 	defer cancel()
 	var now v1alpha1.PrefetchTask
 	if err := l.Live.Get(ctx, key, &now); err != nil || now.UID != task.UID {
-		return // the watch says if it is gone
+		return // if the task is gone, the watch shows it
 	}
-	kube.PruneMetadata(&now)
+	kube.NormalizeTask(&now)
 	l.loaded.addList(key, &now)
 	l.Tasks.LearnVersion(&now)
-	if newest := l.Tasks.NewestVersion(key); newest == nil || taskstate.LacksTargets(newest) { // it has changed meanwhile
+	if newest := l.Tasks.NewestVersion(key); newest == nil || taskstate.LacksTargets(newest) { // the task has changed meanwhile
 		l.loaded.removeList(key)
 	}
 }
 
-// IsEmpty says whether no list is kept, and no task waits for one.
+// IsEmpty reports whether no list is in memory, and no task waits for one.
 func (l *Loader) IsEmpty() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -10,15 +10,15 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// parseTargets reads a list of URLs, one a line, and returns the distinct ones in
-// order. Blank lines do not count, nor do those that start with a #.
+// parseTargets parses a list with one URL per line, and returns the distinct URLs in list
+// order. It ignores blank lines, and lines that start with #.
 func parseTargets(text string) ([]v1alpha1.Target, error) {
 	var targets []v1alpha1.Target
 	seen := map[v1alpha1.Target]bool{}
 	number := 0
 	for line := range strings.Lines(strings.TrimPrefix(text, "\ufeff")) {
 		number++
-		line = strings.Trim(line, " \t\r\n\v\f") // what else cannot be seen is no format, but a mistake in the URL
+		line = strings.Trim(line, " \t\r\n\v\f") // other invisible characters are mistakes in the URL
 		u := v1alpha1.Target(line)
 		if line == "" || line[0] == '#' || seen[u] {
 			continue
@@ -38,7 +38,7 @@ func parseTargets(text string) ([]v1alpha1.Target, error) {
 	return targets, nil
 }
 
-// startOfLine is as much of a line as a message has room for.
+// startOfLine truncates a line to 80 bytes for a message.
 func startOfLine(line string) string {
 	const room = 80
 	if len(line) <= room {

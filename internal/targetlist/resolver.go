@@ -12,61 +12,63 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// Resolver keeps the targets of tasks that take them from ConfigMaps, for as long as they are
-// needed. It reads ConfigMaps when a run starts, and again after a restart. It does not watch
-// them, so that the operator needs no right to list them. A run that has submitted something
-// continues only with the same content.
+// Resolver keeps the targets that tasks take from ConfigMaps while the tasks need them. It
+// reads a ConfigMap when a run starts, and again after a restart. It does not watch
+// ConfigMaps, so the operator needs no permission to list them. A run that has submitted
+// targets continues only with the same content.
 //
-// The TaskStore asks for the targets of each new version of a task. If they are known, the task
-// gets them at once. If not, the ConfigMap is read, and the TaskStore then learns the task with
-// its targets.
+// The TaskStore asks for the targets of each new version of a task. If the Resolver has
+// them, it returns them at once. Otherwise, it reads the ConfigMap, and then passes the
+// task with its targets to the TaskStore.
 type Resolver struct {
 	Config
 
-	mu           sync.Mutex
+	mu           sync.Mutex // taken after the TaskStore's lock
 	pendingTasks map[client.ObjectKey]*pendingTask
-	known        map[string]*targetList // by hash: one for all tasks that have the same targets
-	size         int                    // of all that are known, in bytes
+	known        map[string]*targetList // by hash; tasks with the same targets share a list
+	size         int                    // total size of known, in bytes
 	readers      map[configMapKey]*configMapReader
-	waiting      queue.RoundRobin[configMapKey] // sources to be read
-	reading      int                            // sources that are being read
-	again        *time.Timer                    // to look for lists that are idle
-	seen         map[configMapKey]seenList      // of sources that were read lately
+	waiting      queue.RoundRobin[configMapKey] // sources that are queued for a read
+	reading      int                            // number of sources being read
+	again        *time.Timer                    // calls startReads when a list becomes idle
+	seen         map[configMapKey]seenList      // last reads of sources; see rememberRead
 
-	checks singleflight.Group // by source
+	checks singleflight.Group // reads of IsFresh, by source
 }
 
-// pendingTask is a task whose targets are needed.
+// pendingTask is a task that needs its targets from a ConfigMap.
 type pendingTask struct {
 	task *v1alpha1.PrefetchTask // the newest version
-	run  string
-	list *targetList // nil until it is read
+	run  string                 // RunHash of the task
+	list *targetList            // nil until it is read
 
-	failures int
-	since    time.Time   // when the trouble began that only a person can end
-	told     int64       // the generation whose status says so
-	again    *time.Timer // to its next try
+	failures int         // consecutive failed reads
+	since    time.Time   // start of a problem that needs user action
+	told     int64       // generation whose status reports the problem; 0 means none
+	again    *time.Timer // for the next try
 }
 
+// targetList is a list from a ConfigMap. Tasks with the same targets share it.
 type targetList struct {
-	hash    string
+	hash    string // HashTargets of the list
 	targets []v1alpha1.Target
-	size    int // in bytes
-	users   int
-	at      time.Time // when something happened to one of its tasks last
+	size    int       // size of the text, in bytes
+	users   int       // number of tasks that use the list
+	at      time.Time // last progress of one of these tasks
 }
 
 const (
-	// MaxReaders is how many ConfigMaps, of up to 1 MiB each, are read at once.
+	// MaxReaders is the maximum number of ConfigMaps that are read concurrently. Each may
+	// have up to 1 MiB.
 	MaxReaders = 8
-	// reportAfter is the wait between two tries from which the status reports them.
+	// reportAfter is the wait between two tries beyond which the status reports the failure.
 	reportAfter = 10 * time.Second
-	// MaxListed is how many bytes of targets from ConfigMaps are kept before another
-	// ConfigMap is read.
+	// MaxListed is the number of bytes of targets from ConfigMaps in memory from which no
+	// further ConfigMap is read.
 	MaxListed = 32 << 20
 )
 
-// NewResolver returns a Resolver that the store asks for targets from now on.
+// NewResolver returns a Resolver, and adds it to the store as a target source.
 func NewResolver(config Config) *Resolver {
 	l := &Resolver{
 		Config:       config,
@@ -77,8 +79,9 @@ func NewResolver(config Config) *Resolver {
 	return l
 }
 
-// AddTargets returns the task with its targets, or as it is if it needs none or they
-// are not known. In the latter case they are read. It is asked for newer versions only.
+// AddTargets returns the task with its targets. If the task needs no targets from a
+// ConfigMap, or they are unknown, it returns the task unchanged. It starts to read
+// unknown targets. The store calls it only with newer versions, and with its lock held.
 func (l *Resolver) AddTargets(_, task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -106,12 +109,14 @@ func (l *Resolver) AddTargets(_, task *v1alpha1.PrefetchTask) *v1alpha1.Prefetch
 	return taskstate.WithTargets(task, w.list.targets)
 }
 
-// needsOtherList says whether a newer version of the task may not go on with this list.
+// needsOtherList reports whether a newer version of the task needs another list: it was
+// recreated, asks for another run, or is bound to other targets.
 func (w *pendingTask) needsOtherList(task *v1alpha1.PrefetchTask, run string) bool {
 	return w.task.UID != task.UID || w.run != run || w.list != nil && !taskstate.MatchesList(task, w.list.hash)
 }
 
-// updateTask takes a newer version of the task.
+// updateTask takes a newer version of the task. If the spec has changed since the status
+// reported a failed read, it retries the read at once.
 func (w *pendingTask) updateTask(task *v1alpha1.PrefetchTask) {
 	if w.list != nil && hasProgress(w.task, task) {
 		w.list.at = time.Now()
@@ -119,11 +124,11 @@ func (w *pendingTask) updateTask(task *v1alpha1.PrefetchTask) {
 	w.task = task
 	if w.list == nil && w.told > 0 && w.told != task.Generation {
 		w.told = 0
-		w.again.Reset(0) // its user may have mended the ConfigMap, too
+		w.again.Reset(0) // the user may have fixed the ConfigMap as well
 	}
 }
 
-// RemoveTask forgets a task that is gone.
+// RemoveTask forgets a task that is gone. A recreated task with the same name stays.
 func (l *Resolver) RemoveTask(task *v1alpha1.PrefetchTask) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -133,6 +138,7 @@ func (l *Resolver) RemoveTask(task *v1alpha1.PrefetchTask) {
 	}
 }
 
+// forgetTask forgets a task and its list. The caller holds the lock.
 func (l *Resolver) forgetTask(key client.ObjectKey) {
 	w := l.pendingTasks[key]
 	if w == nil {
@@ -148,7 +154,8 @@ func (l *Resolver) forgetTask(key client.ObjectKey) {
 	}
 }
 
-// releaseList takes a task's list away, and forgets it if no other task has it.
+// releaseList takes the list from a task, and drops the list if no other task uses it. The
+// caller holds the lock.
 func (l *Resolver) releaseList(w *pendingTask) {
 	if w.list.users--; w.list.users == 0 {
 		delete(l.known, w.list.hash)
@@ -157,7 +164,7 @@ func (l *Resolver) releaseList(w *pendingTask) {
 	w.list = nil
 }
 
-// requestRead has the source of a task read.
+// requestRead adds a task to the next read of its source. The caller holds the lock.
 func (l *Resolver) requestRead(w *pendingTask) {
 	from := configMapKeyOf(w.task)
 	r := l.readers[from]
@@ -170,7 +177,8 @@ func (l *Resolver) requestRead(w *pendingTask) {
 	l.startReads()
 }
 
-// startReads starts to read sources while there is room, those of all namespaces in turn.
+// startReads starts to read sources while there are free slots and memory. Namespaces take
+// turns. The caller holds the lock.
 func (l *Resolver) startReads() {
 	for !l.waiting.IsEmpty() && l.reading < MaxReaders && l.Critical.Err() == nil {
 		for l.size >= MaxListed {
@@ -183,9 +191,10 @@ func (l *Resolver) startReads() {
 	}
 }
 
-// evictIdlest lets go of the list to whose tasks nothing has happened for longest: their
-// zone may be held for hours. They ask for it again, behind the others. It returns false
-// if something has happened to all of them a moment ago.
+// evictIdlest drops the list whose tasks have had no progress for the longest time. Their
+// zone may be backed off for hours. The tasks request the list again, behind the others.
+// If all lists had progress within MaxLoadedIdle, evictIdlest drops none, schedules
+// startReads, and returns false. The caller holds the lock, and known is not empty.
 func (l *Resolver) evictIdlest() bool {
 	var idlest *targetList
 	for _, known := range l.known {
@@ -213,7 +222,8 @@ func (l *Resolver) evictIdlest() bool {
 	return true
 }
 
-// dropList takes the targets away that a task has in memory, and has them read again.
+// dropList drops the targets of a task from the store, and requests them again. It runs
+// in its own goroutine, because the store's lock comes before the Resolver's.
 func (l *Resolver) dropList(w *pendingTask, task *v1alpha1.PrefetchTask) {
 	l.Tasks.DropTargets(task)
 	l.mu.Lock()
@@ -223,7 +233,7 @@ func (l *Resolver) dropList(w *pendingTask, task *v1alpha1.PrefetchTask) {
 	}
 }
 
-// IsEmpty says whether no list is kept or read, and no task waits for one.
+// IsEmpty reports whether no list is in memory or being read, and no task waits for one.
 func (l *Resolver) IsEmpty() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

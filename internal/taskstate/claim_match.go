@@ -1,6 +1,7 @@
 package taskstate
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -16,17 +17,17 @@ import (
 const ClockSkew = 3 * time.Second
 
 // JobRecords holds EdgeOne's history by job ID and normalized URL.
-type JobRecords map[string]map[string]teo.PrefetchTask
+type JobRecords map[string]map[string]teo.Record
 
 // AddTasks adds records by job and URL. It merges records of the same URL in the same job.
-func (l JobRecords) AddTasks(tasks []teo.PrefetchTask) {
+func (l JobRecords) AddTasks(tasks []teo.Record) {
 	for _, task := range tasks {
 		job := l[task.JobID]
 		if job == nil {
-			job = map[string]teo.PrefetchTask{}
+			job = map[string]teo.Record{}
 			l[task.JobID] = job
 		}
-		identity := target.Identity(task.Target)
+		identity := task.Identity()
 		if known, ok := job[identity]; ok { // another spelling of the URL, or an earlier read
 			task = task.Merge(known)
 		}
@@ -49,7 +50,7 @@ func (l JobRecords) SelectWindow(start, end time.Time, isOthers func(jobID strin
 				continue
 			}
 			if part[id] == nil {
-				part[id] = map[string]teo.PrefetchTask{}
+				part[id] = map[string]teo.Record{}
 			}
 			part[id][u] = task
 		}
@@ -68,7 +69,8 @@ const (
 
 )
 
-// MatchClaim decides the outcome of a task's claim.
+// MatchClaim decides the outcome of a task's claim. targets are its CallTargets, or their
+// CallIdentities.
 //
 // Before the fence, MatchClaim accepts a job only if the job lists all URLs of the claim
 // and no other claim has recorded it. After the fence, nothing signed for the claim can
@@ -79,7 +81,10 @@ const (
 func MatchClaim(
 	submission *v1alpha1.Submission, targets []string, history JobRecords, pastFence bool, takenBy func(jobID string) (claimID string),
 ) (ClaimDecision, []AdoptedJob) {
-	positions := CoveredPositions(submission.Targets, len(targets))
+	if submission.Kind == v1alpha1.JobPurge {
+		return matchPurge(submission, targets, history, pastFence)
+	}
+	positions := CoveredPositions(submission.Positions, len(targets))
 	// A job without a URL of the claim is no candidate.
 	var candidates []claimCandidate
 	for id, job := range history {
@@ -119,10 +124,47 @@ func MatchClaim(
 	return Undecided, nil
 }
 
+// matchPurge decides the outcome of a purge. Before the fence, a job that lists the same targets may
+// be of another call, and the call of the claim may still arrive: it would delete what is prefetched
+// by then. After the fence, each job that lists targets of the claim may have been created by it, so
+// all of them must end before these targets are prefetched. A target that no job lists is purged
+// again.
+func matchPurge(submission *v1alpha1.Submission, identities []string, history JobRecords, pastFence bool) (ClaimDecision, []AdoptedJob) {
+	if !pastFence {
+		return Undecided, nil
+	}
+	positions := CoveredPositions(submission.Positions, len(identities))
+	var jobs []AdoptedJob
+	for _, id := range slices.Sorted(maps.Keys(history)) {
+		var covered Positions
+		for _, i := range positions {
+			record, ok := history[id][identities[i]]
+			switch {
+			case !ok:
+			case !record.CreateTime.IsZero() && record.CreateTime.Before(submission.SignedAt.Time):
+				// By EdgeOne's clocks, it may be older than the claim. Then it purged nothing that
+				// is newer. It must have ended, but it does not count.
+				if !record.Ended() {
+					return Undecided, nil
+				}
+			default:
+				covered = append(covered, i)
+			}
+		}
+		if len(covered) > 0 {
+			jobs = append(jobs, AdoptedJob{id, covered})
+		}
+	}
+	if len(jobs) == 0 {
+		return NotExecuted, nil
+	}
+	return Found, jobs
+}
+
 // claimCandidate is a job that may belong to the claim.
 type claimCandidate struct {
 	id     string
-	job    map[string]teo.PrefetchTask
+	job    map[string]teo.Record
 	covers Positions
 	exact  bool // the job lists exactly the URLs of the planned call
 	others bool // another claim has recorded it
@@ -152,7 +194,7 @@ func (c claimCandidate) compareTo(d claimCandidate) int {
 }
 
 // hashJob returns the hash of a job's URLs, comparable with Submission.CallHash.
-func hashJob(job map[string]teo.PrefetchTask) string {
+func hashJob(job map[string]teo.Record) string {
 	urls := make([]string, 0, len(job))
 	for u := range job {
 		urls = append(urls, u)

@@ -7,9 +7,10 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
-// An elided task is a copy in memory without its targets. Annotations keep the hash of its run
-// and the number of its targets. The API server refuses the names of these annotations, so no
-// user can set them. The operator never writes them either: a write sends the status alone.
+// An elided task is a copy in memory without its targets. Annotations keep the hash of
+// its run and the number of its targets. The API server refuses the names of these
+// annotations, so no user can set them. The operator never writes them either: a write
+// sends the status alone.
 const (
 	elidedRun   = "\x00run"
 	elidedCount = "\x00targets"
@@ -34,8 +35,11 @@ func IsElided(task *v1alpha1.PrefetchTask) bool {
 	return len(task.Spec.Targets) == 0 && task.Annotations[elidedRun] != ""
 }
 
-// AwaitsList reports whether a task needs a call as soon as its target list is in memory.
-func AwaitsList(task *v1alpha1.PrefetchTask) bool { return IsElided(task) && NeedsCall(task) }
+// AwaitsList reports whether a task needs a call of a kind as soon as its target list is in
+// memory.
+func AwaitsList(task *v1alpha1.PrefetchTask, kind v1alpha1.JobKind) bool {
+	return IsElided(task) && NeedsCallOf(task, kind)
+}
 
 // CountTargets returns the number of distinct targets of a task, or 0 if it is unknown.
 func CountTargets(task *v1alpha1.PrefetchTask) int {

@@ -9,10 +9,9 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// TestHashesInStatusesNeverChange pins the hashes that statuses hold. A status
-// is compared with what the spec asks for by these hashes alone: if one of them
-// changes, an upgrade submits every finished task of every cluster again. Never
-// edit a hash in this table.
+// TestHashesInStatusesNeverChange pins the hashes in statuses. The operator compares a
+// status with the spec only by these hashes. If one of them changes, an upgrade submits
+// every finished task of every cluster again. Never edit a hash in this table.
 func TestHashesInStatusesNeverChange(t *testing.T) {
 	type spec = v1alpha1.PrefetchTaskSpec
 	type targets = []v1alpha1.Target

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -17,6 +16,9 @@ type HistoryRead struct {
 	// EdgeOne's records of these jobs. It may have only a part of other jobs, which a
 	// window showed.
 	Whole map[string]bool
+	// Around contains rejected jobs that a window shows: it covers the time of their calls, and
+	// the history of that time was complete.
+	Around map[string]bool
 	// Rejected contains the jobs that EdgeOne does not show, or not completely.
 	Rejected map[string]error
 	Records  int // number of records read
@@ -24,23 +26,23 @@ type HistoryRead struct {
 
 // NewHistoryRead returns an empty HistoryRead of a pass that starts at EdgeOne's time at.
 func NewHistoryRead(at time.Time) *HistoryRead {
-	return &HistoryRead{At: at, Listing: JobRecords{}, Whole: map[string]bool{}, Rejected: map[string]error{}}
+	return &HistoryRead{At: at, Listing: JobRecords{}, Whole: map[string]bool{}, Around: map[string]bool{}, Rejected: map[string]error{}}
 }
 
 // AddTasks adds records to the listing and counts them.
-func (r *HistoryRead) AddTasks(tasks []teo.PrefetchTask) {
+func (r *HistoryRead) AddTasks(tasks []teo.Record) {
 	r.Listing.AddTasks(tasks)
 	r.Records += len(tasks)
 }
 
 // AddWanted adds the jobs that have at least one wanted URL. It drops all other jobs:
 // there may be any number of them, and they give no information about the wanted URLs.
-func (r *HistoryRead) AddWanted(tasks []teo.PrefetchTask, isWanted func(identity string) bool) {
+func (r *HistoryRead) AddWanted(tasks []teo.Record, isWanted func(identity string) bool) {
 	jobs := map[string]bool{}
 	for _, task := range tasks {
-		jobs[task.JobID] = jobs[task.JobID] || r.Listing[task.JobID] != nil || isWanted(target.Identity(task.Target))
+		jobs[task.JobID] = jobs[task.JobID] || r.Listing[task.JobID] != nil || isWanted(task.Identity())
 	}
-	r.AddTasks(slices.DeleteFunc(tasks, func(task teo.PrefetchTask) bool { return !jobs[task.JobID] }))
+	r.AddTasks(slices.DeleteFunc(tasks, func(task teo.Record) bool { return !jobs[task.JobID] }))
 }
 
 // HasJob reports whether the pass has a result for a job.
@@ -55,6 +57,13 @@ func (r *HistoryRead) AreIdentical() bool {
 		words[teo.Message(err)] = true
 	}
 	return len(words) == 1
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // JobOutcome is the outcome of one target of a job.
@@ -73,6 +82,7 @@ const (
 type OutcomeLimits struct {
 	Deadline  time.Duration // from the call until a target must have ended
 	Retention time.Duration // how long EdgeOne's history shows a call
+	Settle    time.Duration // how long after its end a success counts
 }
 
 // JudgeTarget returns the outcome of a target. No other function concludes outcomes.
@@ -84,6 +94,8 @@ func (l OutcomeLimits) JudgeTarget(r *HistoryRead, job *v1alpha1.Job, identity s
 	record, isListed := r.Listing[job.ID][identity]
 	age := r.At.Sub(job.SubmitTime.Time)
 	switch {
+	case isListed && record.Status == teo.StatusSuccess && l.Settle > 0 && r.At.Sub(latest(record.CreateTime, record.UpdateTime)) < l.Settle:
+		return TargetUnderWay
 	case isListed && record.Status == teo.StatusSuccess:
 		return TargetSucceeded
 	case isListed && record.Ended():

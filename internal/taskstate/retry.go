@@ -20,7 +20,7 @@ import (
 func namedFailures(task *v1alpha1.PrefetchTask, job *v1alpha1.Job) (named, rest Positions, count int, isCertain bool) {
 	targets := DistinctTargets(task)
 	retried := RetriedPositions(job, len(targets))
-	rest = CoveredPositions(job.Targets, len(targets)).Minus(retried)
+	rest = CoveredPositions(job.Positions, len(targets)).Minus(retried)
 	count = int(job.Failed) - len(retried)
 	reasons := make(map[string]string, len(task.Status.FailedTargets))
 	for _, f := range task.Status.FailedTargets {
@@ -98,21 +98,25 @@ func (r *HistoryRead) HasWholeJob(task *v1alpha1.PrefetchTask, job *v1alpha1.Job
 
 // ReopenFailed queues the failed targets of a finished run again. Targets that have
 // succeeded since then count as succeeded. The same write marks the requested retry as
-// handled, so that the retry never happens twice.
+// handled, so that the retry never happens twice. Targets whose purge failed are purged again. The
+// targets of a failed prefetch are purged already, and are only prefetched.
 //
 // read holds the failures that were read from EdgeOne's history, by job.
 func ReopenFailed(read map[string]JobFailures, now time.Time) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		s := &task.Status
 		failed := make([]Positions, len(s.Jobs))
-		isOpen, isNews := s.RefusedTargets != "", false
+		isOpen, isNews := s.RefusedPositions != "" || s.Purge.FailedPositions != "", false
 		for i := range s.Jobs {
+			if s.Jobs[i].Kind == v1alpha1.JobPurge {
+				continue // it says itself what has failed
+			}
 			f, isRead := read[s.Jobs[i].ID]
 			if !isRead {
 				f = FailuresOf(task, &s.Jobs[i], nil)
 			}
 			if !f.isKnown {
-				retryRefused("EdgeOne's history no longer tells which they were")(task)
+				retryRefused("EdgeOne's history no longer shows which they were")(task)
 				return
 			}
 			failed[i] = f.positions
@@ -125,12 +129,16 @@ func ReopenFailed(read map[string]JobFailures, now time.Time) Transition {
 			return
 		}
 		opened := s.DeepCopy()
-		opened.RefusedTargets, opened.FailedTargets, opened.CompletionTime = "", nil, metav1.Time{}
+		opened.RefusedPositions, opened.FailedTargets, opened.CompletionTime = "", nil, metav1.Time{}
+		opened.Purge.FailedPositions = ""
 		for i, positions := range failed {
 			job := &opened.Jobs[i]
+			if job.Kind == v1alpha1.JobPurge {
+				continue
+			}
 			late := succeededSince(task, job, positions)
 			job.Failed, job.Succeeded = job.Failed-late, job.Succeeded+late
-			job.Retried = RetriedPositions(job, len(DistinctTargets(task))).Union(positions).String()
+			job.RetriedPositions = RetriedPositions(job, len(DistinctTargets(task))).Union(positions).String()
 		}
 		// A retry adds its positions up to three times, at most 24 KB each time.
 		if isOpen && JSONSize(opened) > MaxStatus {
@@ -139,7 +147,7 @@ func ReopenFailed(read map[string]JobFailures, now time.Time) Transition {
 		}
 		*s = *opened
 		removeConditions(task, v1alpha1.ConditionStalled)
-		setNotReady(task, v1alpha1.ReasonWaiting, "Queued; will be submitted when its turn comes")
+		setNotReady(task, v1alpha1.ReasonWaiting, progressMessage(task, QueuedMessage))
 		UpdateSummary(task, now)
 	}
 }
@@ -156,24 +164,24 @@ func succeededSince(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, failed Posit
 func retryRefused(why string) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		task.Status.LastHandledRetry = RequestedRetry(task)
-		reportRetry(task, "they cannot be tried again by themselves, as "+why+"; set spec.revision to a new value to submit everything again")
+		reportRetry(task, "The failed targets cannot be retried alone: "+why+". Set spec.revision to a new value to submit everything again")
 	}
 }
 
 // RetryWaits reports why a requested retry has not started.
 func RetryWaits(message string) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
-		reportRetry(task, "retry pending: "+message)
+		reportRetry(task, "Retry pending: "+message)
 	}
 }
 
 // reportRetry adds the state of a retry to the outcome of a run. The reason and status of
 // each condition stay.
 func reportRetry(task *v1alpha1.PrefetchTask, message string) {
-	message = failedMessage(int(ptr.Deref(task.Status.Targets.Failed, 0)), int(ptr.Deref(task.Status.Targets.Total, 0))) + "; " + message
-	for _, conditionType := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionFinished, v1alpha1.ConditionStalled} {
+	failed := countFailed(int(ptr.Deref(task.Status.Targets.Failed, 0)), int(ptr.Deref(task.Status.Targets.Total, 0)))
+	for _, conditionType := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionStalled} {
 		if c := meta.FindStatusCondition(task.Status.Conditions, conditionType); c != nil {
-			SetCondition(task, conditionType, c.Status, c.Reason, message)
+			SetCondition(task, conditionType, c.Status, c.Reason, failed+". "+message)
 		}
 	}
 	observeGeneration(task)

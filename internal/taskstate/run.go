@@ -28,7 +28,8 @@ func RunHash(task *v1alpha1.PrefetchTask) string {
 		return task.Annotations[elidedRun]
 	}
 	name := func(targets any) string {
-		return hashParts(task.Spec.ZoneID, targets, HashSemantics(task), task.Spec.EncodeURL, task.Spec.Revision)
+		parts := []any{task.Spec.ZoneID, targets, HashSemantics(task), task.Spec.EncodeURL, task.Spec.Revision}
+		return hashParts(append(parts, laterParts(task)...)...)
 	}
 	switch {
 	case IsFromConfigMap(task):
@@ -38,6 +39,21 @@ func RunHash(task *v1alpha1.PrefetchTask) string {
 	}
 	list := deriveList(task.Spec.Targets)
 	return list.runHash(name(nil), func() string { return name(list.targets) })
+}
+
+// RequestHash identifies what a task asks for apart from the list of targets.
+func RequestHash(task *v1alpha1.PrefetchTask) string {
+	parts := []any{task.Spec.ZoneID, HashSemantics(task), task.Spec.EncodeURL, task.Spec.Revision}
+	return hashParts(append(parts, laterParts(task)...)...)
+}
+
+// laterParts returns the parts of a run that the first version of the API did not have. A task
+// without them keeps its hash.
+func laterParts(task *v1alpha1.PrefetchTask) []any {
+	if !HasPurge(task) && task.Spec.FreshSince.IsZero() {
+		return nil
+	}
+	return []any{task.Spec.Purge, task.Spec.FreshSince.Unix()}
 }
 
 // IsFromConfigMap reports whether the task takes its targets from a ConfigMap. Once the
@@ -57,7 +73,7 @@ func IsUnresolved(task *v1alpha1.PrefetchTask) bool {
 // order of that list.
 func IsBoundToList(task *v1alpha1.PrefetchTask) bool {
 	s := &task.Status
-	return (s.Submission != nil || len(s.Jobs) > 0 || s.RefusedTargets != "") && !IsNewRun(task)
+	return (s.Submission != nil || len(s.Jobs) > 0 || s.RefusedPositions != "" || s.Purge.FailedPositions != "") && !IsNewRun(task)
 }
 
 // NeedsTargetList reports whether the task needs the targets from its ConfigMap: to start
@@ -69,11 +85,17 @@ func NeedsTargetList(task *v1alpha1.PrefetchTask) bool {
 	if IsBoundToList(task) {
 		return !IsFinished(task) || IsRetryDue(task) || IsUnseen(task)
 	}
-	return mayStartCall(task)
+	return mayStartCall(task) || NeedsHistory(task)
 }
 
 // HashTargets identifies the targets of a task and their order.
-func HashTargets(task *v1alpha1.PrefetchTask) string { return hashParts(DistinctTargets(task)) }
+func HashTargets(task *v1alpha1.PrefetchTask) string {
+	if len(task.Spec.Targets) < longList {
+		return hashParts(DistinctTargets(task))
+	}
+	list := deriveList(task.Spec.Targets)
+	return list.runHash("targets", func() string { return hashParts(list.targets) })
+}
 
 // HashSemantics identifies how EdgeOne fetches the targets, independent of the targets.
 // The operator must not take an old call with other semantics for a new one.
@@ -105,7 +127,14 @@ func HashURLs(urls []string) string {
 
 // IsNewRun reports whether the task asks for another run than the run in its status.
 func IsNewRun(task *v1alpha1.PrefetchTask) bool {
-	return !IsSlimmed(task) && (task.Status.Run == "" || task.Status.Run != RunHash(task))
+	return !IsSlimmed(task) && (task.Status.Run == "" || task.Status.Run != RunHash(task) || hasNewList(task))
+}
+
+// hasNewList reports whether the ConfigMap of the task has another list than the one that the run
+// started with.
+func hasNewList(task *v1alpha1.PrefetchTask) bool {
+	s := &task.Status
+	return IsFromConfigMap(task) && len(task.Spec.Targets) > 0 && s.TargetsHash != "" && s.Request != "" && s.TargetsHash != HashTargets(task)
 }
 
 // IsSlimmed reports whether this is the cache's short form of a finished task. The short
@@ -117,14 +146,17 @@ func IsSlimmed(task *v1alpha1.PrefetchTask) bool { return task.Spec.ZoneID == ""
 // the function marks positions in one slice instead of joining the positions of each job.
 func HandedOverPositions(task *v1alpha1.PrefetchTask) (all, refused Positions) {
 	n := CountTargets(task)
-	refused = CoveredPositions(task.Status.RefusedTargets, n)
+	refused = CoveredPositions(task.Status.RefusedPositions, n)
 	isHandedOver := make([]bool, n)
 	for _, i := range refused {
 		isHandedOver[i] = true
 	}
 	for k := range task.Status.Jobs {
 		job := &task.Status.Jobs[k]
-		for _, i := range CoveredPositions(job.Targets, n).Minus(RetriedPositions(job, n)) {
+		if job.Kind == v1alpha1.JobPurge {
+			continue
+		}
+		for _, i := range CoveredPositions(job.Positions, n).Minus(RetriedPositions(job, n)) {
 			isHandedOver[i] = true
 		}
 	}
@@ -140,7 +172,7 @@ func HandedOverPositions(task *v1alpha1.PrefetchTask) (all, refused Positions) {
 // run of n targets. If the text is invalid, a user has edited the status. Then the job has
 // no retried positions, and its targets stay handed over.
 func RetriedPositions(job *v1alpha1.Job, n int) Positions {
-	p, err := ParsePositions(job.Retried)
+	p, err := ParsePositions(job.RetriedPositions)
 	if err != nil || len(p) > int(job.Failed) || len(p) > 0 && p[len(p)-1] >= n {
 		return nil
 	}
@@ -176,17 +208,30 @@ func OpenPositions(task *v1alpha1.PrefetchTask) Positions {
 	return all.Minus(done)
 }
 
-// IsWaiting reports whether the task needs a call now: it has open targets, nothing blocks
-// it, and no call of it has an unknown outcome.
+// IsWaiting reports whether the task needs a call of a kind now: it has targets for it,
+// nothing blocks it, and no call of it has an unknown outcome.
 //
-// A claim of a previous run counts only if its call fetched the targets with other
-// semantics and can still be executed. Then the new run waits, so that it does not take
-// the job of the old call for its own.
-func IsWaiting(task *v1alpha1.PrefetchTask) bool { return !IsElided(task) && NeedsCall(task) }
+// A claim of a previous run counts only if its call purges, or fetched the targets with other
+// semantics, and can still be executed. Then the new run waits, so that it does not take
+// the job of the old call for its own, and no old purge deletes what it prefetches. If the
+// new run purges, any such claim counts: an old prefetch could store an older copy after
+// the purge.
+func IsWaiting(task *v1alpha1.PrefetchTask, kind v1alpha1.JobKind) bool {
+	return !IsElided(task) && NeedsCallOf(task, kind)
+}
 
-// NeedsCall is IsWaiting for a task whose targets may be left out in memory.
+// NeedsCall reports whether the task needs a call of any kind now. Its targets may be left out
+// in memory.
 func NeedsCall(task *v1alpha1.PrefetchTask) bool {
-	return mayStartCall(task) && len(OpenPositions(task)) > 0
+	return NeedsCallOf(task, v1alpha1.JobPrefetch) || NeedsCallOf(task, v1alpha1.JobPurge)
+}
+
+// NeedsCallOf is IsWaiting for a task whose targets may be left out in memory.
+func NeedsCallOf(task *v1alpha1.PrefetchTask, kind v1alpha1.JobKind) bool {
+	if kind == v1alpha1.JobPurge && !HasPurge(task) {
+		return false
+	}
+	return mayStartCall(task) && len(CallPositions(task, kind)) > 0
 }
 
 // mayStartCall is IsWaiting for a task that has open targets.
@@ -194,10 +239,14 @@ func mayStartCall(task *v1alpha1.PrefetchTask) bool {
 	if IsSlimmed(task) || !task.DeletionTimestamp.IsZero() || IsSuspended(task) {
 		return false
 	}
-	if claim := task.Status.Submission; claim != nil {
-		return !HasClaim(task) || IsNewRun(task) && claim.Semantics == HashSemantics(task)
+	isNew := IsNewRun(task)
+	if isNew && (NeedsHistory(task) || awaitsFormerJobs(task)) {
+		return false
 	}
-	return !IsFinished(task)
+	if claim := task.Status.Submission; claim != nil {
+		return !HasClaim(task) || isNew && !HasPurge(task) && claim.Semantics == HashSemantics(task)
+	}
+	return isNew || !IsRunOver(task)
 }
 
 // IsFinished reports whether the run that the task asks for is finished.
@@ -247,8 +296,16 @@ func IsPastRetention(task *v1alpha1.PrefetchTask, retention time.Duration, now t
 	return !slices.ContainsFunc(task.Status.Jobs, func(job v1alpha1.Job) bool { return now.Sub(job.SubmitTime.Time) <= retention })
 }
 
-// MatchesList reports whether the task's run may continue with targets of this hash. A run
-// that has submitted nothing may continue with any targets.
+// MatchesList reports whether the task may get targets of this hash: those of its run, or those of an
+// edited list. A run of the same request starts again with other targets, once no call is open, and
+// keeps what it has prefetched; see IsListEdit.
 func MatchesList(task *v1alpha1.PrefetchTask, hash string) bool {
+	isSameRequest := task.Status.Request != "" && task.Status.Request == RequestHash(task)
+	return HasList(task, hash) || isSameRequest
+}
+
+// HasList reports whether the positions in the task's status can be about targets of this hash. If
+// nothing is submitted, they can be about any.
+func HasList(task *v1alpha1.PrefetchTask, hash string) bool {
 	return !IsBoundToList(task) || task.Status.TargetsHash == hash
 }

@@ -56,7 +56,7 @@ func TestWhatStartsANewRun(t *testing.T) {
 
 func TestWaiting(t *testing.T) {
 	claimed := func(p *v1alpha1.PrefetchTask) {
-		p.Status.Submission = &v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Targets: "0-3", Semantics: taskstate.HashSemantics(p)}
+		p.Status.Submission = &v1alpha1.Submission{ClaimID: "c", ZoneID: "zone-1", Positions: "0-3", Semantics: taskstate.HashSemantics(p)}
 	}
 	type edit = func(*v1alpha1.PrefetchTask)
 	for _, c := range []struct {
@@ -67,7 +67,7 @@ func TestWaiting(t *testing.T) {
 	}{
 		{"a new task waits with all its targets", nil, true, "0-3"},
 		{"one whose run has begun waits for the rest", []edit{taskstatetest.Begun("0-1")}, true, "2-3"},
-		{"refused targets are not open", []edit{taskstatetest.Begun("0-1"), func(p *v1alpha1.PrefetchTask) { p.Status.RefusedTargets = "2" }}, true, "3"},
+		{"refused targets are not open", []edit{taskstatetest.Begun("0-1"), func(p *v1alpha1.PrefetchTask) { p.Status.RefusedPositions = "2" }}, true, "3"},
 		{"one that is handed over does not wait", []edit{taskstatetest.Begun("0-3")}, false, ""},
 		{"a claimed one does not wait", []edit{taskstatetest.Begun(""), claimed}, false, "0-3"},
 		{"a claim of an earlier run does not count", []edit{taskstatetest.Begun(""), claimed, taskstatetest.Revise}, true, "0-3"},
@@ -84,7 +84,7 @@ func TestWaiting(t *testing.T) {
 			for _, edit := range c.edits {
 				edit(task)
 			}
-			if got := taskstate.IsWaiting(task); got != c.waits {
+			if got := taskstate.IsWaiting(task, v1alpha1.JobPrefetch); got != c.waits {
 				t.Errorf("it waits: %v", got)
 			}
 			if got := taskstate.OpenPositions(task).String(); got != c.open {
@@ -94,7 +94,8 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
-// What follows from a long list is found out once, and must not be another list's.
+// The values derived from a long list are cached. A cached value must not be used for
+// another list.
 func TestRunsOfLongListsDifferAsThoseOfShortOnes(t *testing.T) {
 	long := make([]v1alpha1.Target, 512)
 	for i := range long {
@@ -106,7 +107,7 @@ func TestRunsOfLongListsDifferAsThoseOfShortOnes(t *testing.T) {
 	revised.Spec.Revision = "2"
 	part := taskstatetest.NewTask("part", long[:256]...)
 	names := map[string]string{}
-	for range 2 { // the second time from memory
+	for range 2 { // the second pass uses the cache
 		for _, task := range []*v1alpha1.PrefetchTask{one, other, revised, part} {
 			run := taskstate.RunHash(task)
 			if known, ok := names[run]; ok && known != task.Name {

@@ -21,16 +21,14 @@ func UpdateSummary(task *v1alpha1.PrefetchTask, now time.Time) {
 	total := CountTargets(task)
 	handed, refused := HandedOverPositions(task)
 	// A refused target counts as failed. A retried one no longer does.
-	succeeded, failed := int32(0), int32(len(refused))
-	for i := range s.Jobs {
-		job := &s.Jobs[i]
-		succeeded += job.Succeeded
-		failed += job.Failed - int32(len(RetriedPositions(job, total)))
-	}
+	succeeded, failed := countOutcomes(task)
+	failed += int32(len(refused))
+	isProgress := ptr.Deref(s.Targets.Submitted, -1) != int32(len(handed))
 	s.Targets = v1alpha1.TargetCounts{
 		Total: countPointer(total), Submitted: countPointer(len(handed)), Succeeded: ptr.To(succeeded), Failed: ptr.To(failed),
 	}
 	s.JobCount = int32(len(s.Jobs))
+	updatePurgeCounts(task)
 	observeGeneration(task)
 	if IsRunOver(task) && !IsUnseen(task) {
 		return
@@ -43,14 +41,49 @@ func UpdateSummary(task *v1alpha1.PrefetchTask, now time.Time) {
 	case len(handed) >= total:
 		removeConditions(task, v1alpha1.ConditionStalled, v1alpha1.ConditionQuotaExceeded)
 		s.NextAttemptTime = metav1.Time{}
-		SetCondition(task, v1alpha1.ConditionSubmitted, metav1.ConditionTrue, v1alpha1.ReasonSubmitted, "Every target was handed over to EdgeOne")
-		setNotReady(task, v1alpha1.ReasonSubmitted, "EdgeOne is prefetching the targets")
+		SetCondition(task, v1alpha1.ConditionSubmitted, metav1.ConditionTrue, v1alpha1.ReasonSubmitted, submittedMessage(len(refused)))
+		setNotReady(task, v1alpha1.ReasonSubmitted, prefetchingMessage(task))
 	default:
-		if s.Submission == nil && !hasTrouble(task) && !isSuspendReported(task) {
-			removeConditions(task, v1alpha1.ConditionStalled)
-			SetCondition(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, v1alpha1.ReasonWaiting, "")
-			setNotReady(task, v1alpha1.ReasonWaiting, "Queued; will be submitted when its turn comes")
+		reportProgress(task, isProgress)
+	}
+}
+
+// countOutcomes returns how many targets of the task's jobs have succeeded, and how many have failed
+// and are not queued again.
+func countOutcomes(task *v1alpha1.PrefetchTask) (succeeded, failed int32) {
+	total := CountTargets(task)
+	for i := range task.Status.Jobs {
+		if job := &task.Status.Jobs[i]; job.Kind == v1alpha1.JobPrefetch {
+			succeeded += job.Succeeded
+			failed += job.Failed - int32(len(RetriedPositions(job, total)))
 		}
+	}
+	return succeeded, failed
+}
+
+// reportProgress reports what a run does that has targets to hand over: it waits for EdgeOne to
+// purge them, or for a call. What the status says about a call or a problem stays.
+func reportProgress(task *v1alpha1.PrefetchTask, isProgress bool) {
+	switch {
+	case task.Status.Submission != nil || hasTrouble(task) || isSuspendReported(task):
+	case HasOpenPurge(task) && IsPurgeUnreadReported(task): // the report stays until it can be read
+	case HasOpenPurge(task):
+		removeConditions(task, v1alpha1.ConditionStalled)
+		setNotReady(task, v1alpha1.ReasonPurging, purgingMessage(task))
+		SetCondition(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, v1alpha1.ReasonPurging, "")
+	default:
+		reportQueued(task, isProgress)
+	}
+}
+
+// reportQueued reports that the task waits for a call. The queue may already have reported
+// what the task waits for. That message stays unless there is progress: the queue would write
+// it again.
+func reportQueued(task *v1alpha1.PrefetchTask, isProgress bool) {
+	removeConditions(task, v1alpha1.ConditionStalled)
+	SetCondition(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, v1alpha1.ReasonWaiting, "")
+	if isProgress || ReadyReason(task) != v1alpha1.ReasonWaiting {
+		setNotReady(task, v1alpha1.ReasonWaiting, progressMessage(task, QueuedMessage))
 	}
 }
 
@@ -60,7 +93,8 @@ func UpdateSummary(task *v1alpha1.PrefetchTask, now time.Time) {
 func hasTrouble(task *v1alpha1.PrefetchTask) bool {
 	switch ReadyReason(task) {
 	case v1alpha1.ReasonThrottled, v1alpha1.ReasonUnavailable, v1alpha1.ReasonDailyQuota, v1alpha1.ReasonBatchQuota,
-		v1alpha1.ReasonCredentialsMissing, v1alpha1.ReasonCredentialsRefused, v1alpha1.ReasonPermissionDenied, v1alpha1.ReasonTooLarge:
+		v1alpha1.ReasonBudget, v1alpha1.ReasonNotAllowed, v1alpha1.ReasonAccountMissing, v1alpha1.ReasonCredentialsMissing,
+		v1alpha1.ReasonCredentialsRefused, v1alpha1.ReasonPermissionDenied, v1alpha1.ReasonZoneNotFound, v1alpha1.ReasonTooLarge:
 		return true
 	case v1alpha1.ReasonOutcomeUnknown:
 		return IsStalledFor(task, v1alpha1.ReasonOutcomeUnknown) && HasRepeatedLosses(task)
@@ -80,39 +114,35 @@ func clearTrouble(task *v1alpha1.PrefetchTask) {
 	removeConditions(task, v1alpha1.ConditionStalled, v1alpha1.ConditionQuotaExceeded)
 	task.Status.NextAttemptTime = metav1.Time{}
 	if hasTrouble(task) {
-		setNotReady(task, v1alpha1.ReasonWaiting, "Queued; will be submitted when its turn comes")
+		setNotReady(task, v1alpha1.ReasonWaiting, progressMessage(task, QueuedMessage))
 	}
 }
 
 // FinishRun ends the run with its final conditions. The run is Succeeded without a failed
 // target, Failed if all targets failed, and PartiallyFailed otherwise. A run with failed
-// targets is Stalled, because only a user can ask for a retry.
+// targets is Stalled, because only a user can ask for a retry. Ready says what happened,
+// Stalled what to do, and Finished adds nothing to its reason.
 func FinishRun(task *v1alpha1.PrefetchTask, total, failed int, now time.Time) {
-	reason, ready, message := v1alpha1.ReasonSucceeded, metav1.ConditionTrue, fmt.Sprintf("All %d targets are prefetched", total)
+	reason, ready, message, advice := v1alpha1.ReasonSucceeded, metav1.ConditionTrue, fmt.Sprintf("All %d targets are prefetched", total), ""
 	switch {
-	case failed > 0 && failed >= total:
-		reason, ready, message = v1alpha1.ReasonFailed, metav1.ConditionFalse, failedMessage(failed, total)+retryHint
 	case failed > 0:
-		reason, ready, message = v1alpha1.ReasonPartiallyFailed, metav1.ConditionFalse, failedMessage(failed, total)+retryHint
+		reason, ready = v1alpha1.ReasonPartiallyFailed, metav1.ConditionFalse
+		if failed >= total {
+			reason = v1alpha1.ReasonFailed
+		}
+		message, advice = failedMessage(task, failed, total), countFailed(failed, total)+". "+failureAdvice(task)
 	case total == 1:
 		message = "The target is prefetched"
 	}
+	_, refused := HandedOverPositions(task)
 	task.Status.CompletionTime = metav1.NewTime(now)
 	task.Status.NextAttemptTime = metav1.Time{}
 	removeConditions(task, v1alpha1.ConditionQuotaExceeded)
-	SetCondition(task, v1alpha1.ConditionSubmitted, metav1.ConditionTrue, v1alpha1.ReasonSubmitted, "Every target was handed over to EdgeOne")
+	SetCondition(task, v1alpha1.ConditionSubmitted, metav1.ConditionTrue, v1alpha1.ReasonSubmitted, submittedMessage(len(refused)))
 	SetCondition(task, v1alpha1.ConditionReady, ready, reason, message)
-	SetCondition(task, v1alpha1.ConditionFinished, metav1.ConditionTrue, reason, message)
-	setStalled(task, failed > 0, reason, message)
+	SetCondition(task, v1alpha1.ConditionFinished, metav1.ConditionTrue, reason, "")
+	setStalled(task, failed > 0, reason, advice)
 }
-
-// failedMessage is the start of each message about failed targets.
-func failedMessage(failed, total int) string {
-	return fmt.Sprintf("%d of %d targets failed, see status.failedTargets", failed, total)
-}
-
-// retryHint explains how to submit the failed targets again.
-const retryHint = "; a new value of the annotation " + v1alpha1.RetryAnnotation + " tries those again"
 
 // countPointer converts a count for the status, in which an absent count differs from 0.
 func countPointer(n int) *int32 { return ptr.To(int32(n)) }

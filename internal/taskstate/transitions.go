@@ -1,12 +1,12 @@
 package taskstate
 
 import (
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 )
 
 // Transition is one change of a task's status. Nothing else changes a status.
@@ -31,8 +31,12 @@ func ClaimTargets(submission v1alpha1.Submission, now time.Time) Transition {
 			return // the result of the call decides whether the problem persists
 		}
 		removeConditions(task, v1alpha1.ConditionStalled) // the targets are available now
-		setNotReady(task, v1alpha1.ReasonSubmitting, "A call to EdgeOne is being made")
-		SetCondition(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, v1alpha1.ReasonSubmitting, "")
+		reason, message := v1alpha1.ReasonSubmitting, "A call to EdgeOne is being made"
+		if submission.Kind == v1alpha1.JobPurge {
+			reason, message = v1alpha1.ReasonPurging, purgingMessage(task)
+		}
+		setNotReady(task, reason, message)
+		SetCondition(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, reason, "")
 	}
 }
 
@@ -43,7 +47,7 @@ func BeginRun(task *v1alpha1.PrefetchTask, now time.Time) {
 	if IsBoundToList(task) {
 		return
 	}
-	begun := v1alpha1.PrefetchTaskStatus{Run: RunHash(task), StartTime: metav1.NewTime(now), LastHandledRetry: RequestedRetry(task)}
+	begun := v1alpha1.PrefetchTaskStatus{Run: RunHash(task), Request: RequestHash(task), StartTime: metav1.NewTime(now), LastHandledRetry: RequestedRetry(task)}
 	if IsFromConfigMap(task) {
 		begun.TargetsHash = HashTargets(task)
 	}
@@ -57,44 +61,60 @@ func BeginRun(task *v1alpha1.PrefetchTask, now time.Time) {
 func RecordJob(jobID string, refused map[string]string, now time.Time) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		submission := task.Status.Submission
-		positions, targets := statusPositions(task, submission.Targets), DistinctTargets(task)
+		positions := statusCallPositions(task, submission.Positions, submission.Kind)
 		var no Positions
+		var identities []string // a long list takes time, and EdgeOne rarely refuses a target
+		if len(refused) > 0 {
+			identities = CallIdentities(task, submission.Kind)
+		}
 		switch {
 		case jobID == "":
 			no = positions // a response without a job refuses all targets
+		case len(refused) == 0:
 		case !knowsTargets(task):
 			// The spec no longer identifies the refused targets. If a user changes it
 			// back, all targets count as handed over.
 		default:
 			for _, i := range positions {
-				if _, ok := refused[target.Identity(targets[i])]; ok {
+				if _, ok := refused[identities[i]]; ok {
 					no = append(no, i)
 				}
 			}
 		}
-		if knowsTargets(task) {
-			for _, i := range no {
-				addFailedTarget(task, targets[i], v1alpha1.FailedRefused, refused[target.Identity(targets[i])])
-			}
-		}
-		addRefused(task, no)
 		addJob(task, jobID, positions.Minus(no))
+		refuse(task, submission.Kind, no, func(i int) string {
+			if i >= len(identities) {
+				return ""
+			}
+			return refused[identities[i]]
+		})
 		task.Status.Submission = nil
 		clearTrouble(task)
 		UpdateSummary(task, now)
 	}
 }
 
-// RefuseTargets records targets that EdgeOne refuses, and removes the claim.
-func RefuseTargets(positions Positions, message string, now time.Time) Transition {
-	return func(task *v1alpha1.PrefetchTask) {
-		BeginRun(task, now)
+// refuse records positions that EdgeOne refuses in a call of a kind.
+func refuse(task *v1alpha1.PrefetchTask, kind v1alpha1.JobKind, positions Positions, message func(position int) string) {
+	if kind == v1alpha1.JobPurge {
+		failPurge(task, positions, message)
+		return
+	}
+	if knowsTargets(task) {
 		targets := DistinctTargets(task)
 		for _, i := range positions {
-			addFailedTarget(task, targets[i], v1alpha1.FailedRefused, message)
+			addFailedTarget(task, targets[i], v1alpha1.FailedRefused, message(i))
 		}
-		addRefused(task, positions)
+	}
+	addRefused(task, positions)
+}
+
+// RefuseTargets records targets that EdgeOne refuses in a call of a kind, and removes the claim.
+func RefuseTargets(kind v1alpha1.JobKind, positions Positions, message string, now time.Time) Transition {
+	return func(task *v1alpha1.PrefetchTask) {
+		BeginRun(task, now)
 		task.Status.Submission = nil
+		refuse(task, kind, positions, func(int) string { return message })
 		UpdateSummary(task, now)
 	}
 }
@@ -106,7 +126,8 @@ func ReleaseClaim(why Cause, now time.Time) Transition {
 		task.Status.Submission = nil
 		UpdateSummary(task, now)
 		if why.Reason != "" && !IsRunOver(task) {
-			setNotReady(task, why.Reason, why.Message)
+			setNotReady(task, why.Reason, progressMessage(task, why.Message))
+			SetCondition(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, why.Reason, "")
 		}
 	}
 }
@@ -141,6 +162,7 @@ func AdoptJobs(jobs []AdoptedJob, now time.Time) Transition {
 		if len(jobs) == 0 && single && HasRepeatedLosses(task) && !IsRunOver(task) {
 			message := repeatedLossMessage(&claim)
 			setNotReady(task, v1alpha1.ReasonOutcomeUnknown, message)
+			SetCondition(task, v1alpha1.ConditionSubmitted, metav1.ConditionFalse, v1alpha1.ReasonOutcomeUnknown, "")
 			setStalled(task, true, v1alpha1.ReasonOutcomeUnknown, message)
 		}
 	}
@@ -148,17 +170,22 @@ func AdoptJobs(jobs []AdoptedJob, now time.Time) Transition {
 
 // isSingleTarget reports whether the call of a claim had only one URL.
 func isSingleTarget(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submission) bool {
-	positions := statusPositions(task, claim.Targets)
+	positions := statusCallPositions(task, claim.Positions, claim.Kind)
 	if len(positions) != 1 || !knowsTargets(task) {
 		return false
 	}
-	return claim.CallHash == "" || claim.CallHash == HashCall([]string{DistinctTargets(task)[positions[0]]})
+	return claim.CallHash == "" || claim.CallHash == HashCall([]string{CallTargets(task, claim.Kind)[positions[0]]})
 }
 
 // UnansweredMessage returns the start of a message about a call of unknown outcome. If
 // EdgeOne responded, the message contains the response.
 func UnansweredMessage(claim *v1alpha1.Submission) string {
-	if claim.Answer == "" {
+	switch isPurge := claim.Kind == v1alpha1.JobPurge; {
+	case isPurge && claim.Answer == "":
+		return "EdgeOne's answer to a purge was lost"
+	case isPurge:
+		return "EdgeOne answered a purge with " + claim.Answer
+	case claim.Answer == "":
 		return "EdgeOne's answer to a call was lost"
 	}
 	return "EdgeOne answered " + claim.Answer
@@ -170,7 +197,7 @@ func repeatedLossMessage(claim *v1alpha1.Submission) string {
 		return "Several calls got no response and were not executed. Retrying less often. " +
 			"Check what these targets have in common and the network path to EdgeOne"
 	}
-	return "EdgeOne answered " + claim.Answer + ". It did not execute the call, also not of this URL alone. Retrying less often. " +
+	return "EdgeOne answered " + strings.TrimSuffix(claim.Answer, ".") + ". It did not execute the call, not even with this URL alone. Retrying less often. " +
 		"Check the target and its domain in EdgeOne's console"
 }
 
@@ -192,8 +219,9 @@ func RecordWords(words string) Transition {
 func OutcomeUnknown(message string, stalled bool) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		stalled := stalled || HasRepeatedLosses(task) && IsStalledFor(task, v1alpha1.ReasonOutcomeUnknown)
+		message := coldMessage(task) + message
 		setNotReady(task, v1alpha1.ReasonOutcomeUnknown, message)
-		SetCondition(task, v1alpha1.ConditionSubmitted, metav1.ConditionUnknown, v1alpha1.ReasonOutcomeUnknown, message)
+		SetCondition(task, v1alpha1.ConditionSubmitted, metav1.ConditionUnknown, v1alpha1.ReasonOutcomeUnknown, "")
 		setStalled(task, stalled, v1alpha1.ReasonOutcomeUnknown, message)
 		observeGeneration(task)
 	}
@@ -208,21 +236,21 @@ func addJob(task *v1alpha1.PrefetchTask, jobID string, positions Positions) {
 	submission := task.Status.Submission
 	for i := range task.Status.Jobs {
 		if job := &task.Status.Jobs[i]; job.ID == jobID {
-			have := statusPositions(task, job.Targets)
-			job.Targets = have.Union(positions).String()
-			if retried, err := ParsePositions(job.Retried); err == nil {
-				job.Retried = retried.Minus(positions).String()
+			have := statusCallPositions(task, job.Positions, job.Kind)
+			job.Positions = have.Union(positions).String()
+			if retried, err := ParsePositions(job.RetriedPositions); err == nil {
+				job.RetriedPositions = retried.Minus(positions).String()
 			}
 			return
 		}
 	}
 	task.Status.Jobs = append(task.Status.Jobs, v1alpha1.Job{
-		ID: jobID, ClaimID: submission.ClaimID, Targets: positions.String(), SubmitTime: submission.SignedAt,
+		ID: jobID, ClaimID: submission.ClaimID, Kind: submission.Kind, Positions: positions.String(), SharedURLs: submission.SharedURLs, SubmitTime: submission.SignedAt,
 	})
 }
 
 // addRefused adds positions to the refused targets of the status.
 func addRefused(task *v1alpha1.PrefetchTask, positions Positions) {
-	have := statusPositions(task, task.Status.RefusedTargets)
-	task.Status.RefusedTargets = have.Union(positions).String()
+	have := statusPositions(task, task.Status.RefusedPositions)
+	task.Status.RefusedPositions = have.Union(positions).String()
 }

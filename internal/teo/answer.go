@@ -19,8 +19,8 @@ const (
 	// maxString bounds the bytes of a string or number on the wire. An escaped URL of 2
 	// KiB has 12 KiB.
 	maxString = 128 << 10
-	maxDepth  = 32
-	maxTokens = 1 << 20
+	maxDepth  = 32      // nested objects and arrays
+	maxTokens = 1 << 20 // names, values and delimiters
 )
 
 // errTooMuch is in the error chain when an answer exceeds a bound.
@@ -45,8 +45,8 @@ type content interface {
 }
 
 // readAnswer reads one complete answer, with nothing after it. An answer without a
-// request ID does not come from the API. Of a malformed answer, only the request ID
-// counts.
+// request ID does not come from the API. From a malformed answer, it returns only the
+// request ID.
 func readAnswer(from *jsonReader, into content) (response, error) {
 	var answer response
 	from.object(func(field string) {
@@ -102,9 +102,9 @@ func readRefusal(from *jsonReader) (failure *refused) {
 // shape.
 var errMalformed = errors.New("malformed")
 
-// jsonReader reads a JSON text as a stream, value by value, and never keeps the values
-// that it skips. A value of an unexpected type is skipped and recorded in odd. Any worse
-// error ends the reading; no more values follow.
+// jsonReader reads a JSON text as a stream, value by value. It never keeps the values
+// that it skips. It skips a value of an unexpected type and records it in odd. Any worse
+// error ends the reading, and no more values follow.
 type jsonReader struct {
 	dec     *json.Decoder
 	bytes   boundedReader
@@ -121,7 +121,7 @@ func newJSONReader(body io.Reader, redact redactor) *jsonReader {
 	return r
 }
 
-// end returns the first error. Only white space may follow the value.
+// end checks that only white space follows the value, and returns the first error.
 func (r *jsonReader) end() error {
 	if r.failure == nil {
 		if _, err := r.dec.Token(); !errors.Is(err, io.EOF) {
@@ -141,7 +141,8 @@ func (r *jsonReader) fail(err error) {
 	}
 }
 
-// malformed records that a value, already read, is not of the expected shape.
+// malformed records that a value does not have the expected shape. The value has been
+// read.
 func (r *jsonReader) malformed(what string) {
 	if r.odd == nil {
 		r.odd = fmt.Errorf("%w: %s", errMalformed, what)
@@ -297,7 +298,7 @@ type boundedReader struct {
 	depth    int
 	inString bool
 	escaped  bool
-	failure  error // of from
+	failure  error // the error of from, other than io.EOF
 }
 
 // Read implements io.Reader. It passes on nothing from a chunk that exceeds a bound.

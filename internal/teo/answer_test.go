@@ -18,8 +18,7 @@ import (
 	"time"
 )
 
-// filled is an answer of so many bytes: a beginning, then the same over and over, then
-// an end.
+// filled is an answer of a given size: begin, then again repeated, then end.
 type filled struct {
 	begin, again, end string
 	bytes             int
@@ -55,16 +54,17 @@ func (r *repeated) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// An answer of whatever size and make says nothing, and the client does not build more
-// of it than it could use. What it skips, it reads, and forgets; see maxTokens.
+// Answers of any size and content are useless here, and the client must not allocate more
+// for them than it could use. The client reads and discards the values that it skips; see
+// maxTokens.
 func TestNoAnswerTakesMoreMemoryThanItsBounds(t *testing.T) {
 	const end = `],"TotalCount":1,"RequestId":"r"}}`
 	create := func(c *Client) error {
-		_, err := c.CreatePrefetchTask(t.Context(), testCreds, c.ServerTime(), testRequest())
+		_, err := c.CreateTask(t.Context(), testCreds, c.ServerTime(), testRequest())
 		return err
 	}
 	list := func(c *Client) error {
-		_, err := c.FirstPrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1"})
+		_, err := c.FirstRecords(t.Context(), testCreds, ListRequest{ZoneID: "zone-1"})
 		return err
 	}
 	quota := func(c *Client) error {
@@ -76,7 +76,7 @@ func TestNoAnswerTakesMoreMemoryThanItsBounds(t *testing.T) {
 		name   string
 		call   func(*Client) error
 		answer filled
-		most   uint64 // bytes that are allocated in all
+		most   uint64 // bytes allocated in total
 	}{
 		{"empty records", list, filled{`{"Response":{"Tasks":[{}`, ",{}", end, size}, 1 << 20},
 		{"records", list, filled{`{"Response":{"Tasks":[{"JobId":"j","Target":"t"}`, `,{"JobId":"j","Target":"t"}`, end, size}, 2 << 20},
@@ -93,7 +93,7 @@ func TestNoAnswerTakesMoreMemoryThanItsBounds(t *testing.T) {
 		{"one word", quota, filled{`{"Response":{"RequestId":"`, `r`, `"}}`, size}, 1 << 20},
 		{"one name", quota, filled{`{"Response":{"`, `\"`, `":1}}`, size}, 1 << 20},
 		{"lists in lists", quota, filled{`{"Response":{"New":`, `[`, end, size}, 1 << 20},
-		{"fields that nobody knows", quota, filled{`{"Response":{"New":0`, `,"New":0`, "}}", size}, 160 << 20}, // in a million pieces, one after the other
+		{"fields that nobody knows", quota, filled{`{"Response":{"New":0`, `,"New":0`, "}}", size}, 160 << 20}, // a million tokens, one after the other
 		{"nothing but space", quota, filled{` `, ` `, `{}`, size}, 1 << 20},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -114,7 +114,7 @@ func TestNoAnswerTakesMoreMemoryThanItsBounds(t *testing.T) {
 
 func TestAnAnswerOfTooMuchSaysSo(t *testing.T) {
 	c := unhurried(t, filled{`{"Response":{"Tasks":[{}`, ",{}", `]}}`, 1 << 20})
-	_, err := c.FirstPrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1"})
+	_, err := c.FirstRecords(t.Context(), testCreds, ListRequest{ZoneID: "zone-1"})
 	if Message(err) != "the answer is larger than any expected one" || !strings.Contains(err.Error(), "more than 1000 elements") {
 		t.Errorf("%q: %v", Message(err), err)
 	}
@@ -130,7 +130,7 @@ func TestAnswersWithinTheirBoundsAreRead(t *testing.T) {
 			failed = append(failed, `{"Targets":["`+u+`"],"Reason":"no","Extra":[{"a":null}]}`)
 		}
 		c := unhurried(t, answering(200, `{"Response":{"FailedList":[`+strings.Join(failed, ",")+`],"RequestId":"r"}}`))
-		resp, err := c.CreatePrefetchTask(t.Context(), testCreds, c.ServerTime(), req)
+		resp, err := c.CreateTask(t.Context(), testCreds, c.ServerTime(), req)
 		if err != nil || len(resp.Failed) != len(req.Targets) {
 			t.Errorf("%d failed, %v", len(resp.Failed), err)
 		}
@@ -138,9 +138,9 @@ func TestAnswersWithinTheirBoundsAreRead(t *testing.T) {
 	t.Run("a page of the longest URLs, in escapes", func(t *testing.T) {
 		task := `{"JobId":"j","Target":"https://h/` + strings.Repeat(`\u4e2d`, 2000) + `","Status":"success"}`
 		c := unhurried(t, answering(200, `{"Response":{"TotalCount":1000,"Tasks":[`+strings.Repeat(task+",", 999)+task+`],"RequestId":"r"}}`))
-		page, err := c.FirstPrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1"})
-		if err != nil || len(page.Tasks) != 1000 || len(page.Tasks[999].Target) != len("https://h/")+3*2000 {
-			t.Errorf("%d records, %v", len(page.Tasks), err)
+		page, err := c.FirstRecords(t.Context(), testCreds, ListRequest{ZoneID: "zone-1"})
+		if err != nil || len(page.Records) != 1000 || len(page.Records[999].Target) != len("https://h/")+3*2000 {
+			t.Errorf("%d records, %v", len(page.Records), err)
 		}
 	})
 }
@@ -178,7 +178,7 @@ func TestHeadersWithoutEndAreNotReadToTheEnd(t *testing.T) {
 	}
 }
 
-// told is every text of an error that somebody may come to see.
+// told returns all texts of an error that can be shown.
 func told(err error) string {
 	texts := []string{err.Error(), Message(err), Code(err), fmt.Sprintf("%+v %#v", err, err)}
 	for e := err; e != nil; e = errors.Unwrap(e) {
@@ -187,12 +187,14 @@ func told(err error) string {
 	return strings.Join(texts, "\n")
 }
 
-// whispering are creds and texts that hold them in the spellings that may come back.
+// secretCreds and authorized are the secrets of a call. Their special characters make the
+// spellings differ.
 var (
 	secretCreds = Credentials{SecretID: "AKIDwhisper/ing+id", SecretKey: "whisper=ing key"[:11] + "&key", Token: `whisper"ing\token`}
 	authorized  = "TC3-HMAC-SHA256 Credential=AKIDwhisper/ing+id/2026-01-02/teo/tc3_request, SignedHeaders=host, Signature=" + strings.Repeat("5ec4e7", 10)
 )
 
+// spellings returns the secrets in all spellings in which they may come back.
 func spellings() map[string]string {
 	texts := map[string]string{"the signature": strings.Repeat("5ec4e7", 10), "the Authorization header": authorized}
 	for name, secret := range map[string]string{"the SecretId": secretCreds.SecretID, "the SecretKey": secretCreds.SecretKey, "the token": secretCreds.Token} {
@@ -240,11 +242,11 @@ func TestWordsHaveNoSecrets(t *testing.T) {
 	}
 }
 
-// Wherever EdgeOne repeats a secret, what comes out of the client does not.
+// If EdgeOne repeats a secret, the client's output does not contain it.
 func TestNothingThatEdgeOneSaysTellsASecret(t *testing.T) {
 	for name, secret := range spellings() {
 		if name == "the signature" || name == "the Authorization header" {
-			continue // those of a call are others; see below
+			continue // each call has its own; see below
 		}
 		inJSON := strings.Trim(fmt.Sprintf("%q", secret), `"`)
 		t.Run(name, func(t *testing.T) {
@@ -264,7 +266,7 @@ func TestNothingThatEdgeOneSaysTellsASecret(t *testing.T) {
 				"no JSON":    inJSON,
 			} {
 				c := unhurried(t, answering(200, body))
-				_, err := c.CreatePrefetchTask(t.Context(), secretCreds, c.ServerTime(), testRequest())
+				_, err := c.CreateTask(t.Context(), secretCreds, c.ServerTime(), testRequest())
 				if err == nil {
 					t.Errorf("%s: no error", where)
 					continue
@@ -272,7 +274,7 @@ func TestNothingThatEdgeOneSaysTellsASecret(t *testing.T) {
 				check(where, told(err))
 			}
 			c := unhurried(t, answering(200, `{"Response":{"JobId":"j","FailedList":[{"Reason":"`+inJSON+`","Targets":["https://h/a"]}],"RequestId":"`+inJSON+`"}}`))
-			resp, err := c.CreatePrefetchTask(t.Context(), secretCreds, c.ServerTime(), testRequest())
+			resp, err := c.CreateTask(t.Context(), secretCreds, c.ServerTime(), testRequest())
 			if err != nil || len(resp.Failed) != 1 {
 				t.Fatal(resp, err)
 			}
@@ -280,7 +282,7 @@ func TestNothingThatEdgeOneSaysTellsASecret(t *testing.T) {
 			c = clientOf(t, Options{QPS: 1000, Transport: answering(200, `{"Response":{"TotalCount":1,"Tasks":[{"JobId":"j","Target":"https://h/a","Status":"`+
 				inJSON+`","FailType":"`+inJSON+`","FailMessage":"`+inJSON+`"}],"RequestId":"r"}}`)})
 			synctest.Test(t, func(t *testing.T) {
-				tasks, err := c.DescribePrefetchTasks(t.Context(), secretCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1"})
+				tasks, err := c.ListRecords(t.Context(), secretCreds, ListRequest{ZoneID: "zone-1"})
 				if err != nil || len(tasks) != 1 {
 					t.Fatal(tasks, err)
 				}
@@ -302,8 +304,8 @@ func TestTheSignatureOfACallIsNotTold(t *testing.T) {
 	}
 }
 
-// A proxy that refuses a CONNECT has its reason phrase in the error, and may put
-// there what it was told.
+// If a proxy refuses a CONNECT, its reason phrase is in the error. The proxy may quote
+// the request in it.
 func TestAProxysWordsAreCleaned(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -338,8 +340,8 @@ func TestAProxysWordsAreCleaned(t *testing.T) {
 func TestAProxyWithoutAValidAddressIsNotQuoted(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://us:sword%fish@proxy.example:3128")
 	t.Setenv("NO_PROXY", "")
-	// http.ProxyFromEnvironment reads the environment once in a process, so that what
-	// it says here depends on who came first.
+	// http.ProxyFromEnvironment reads the environment only once in a process, so its
+	// result here depends on which test ran first.
 	_, err := proxyFromEnvironment(httptest.NewRequest(http.MethodPost, "https://teo.example/", nil))
 	if err != nil && strings.Contains(err.Error(), "sword") {
 		t.Error(err)
@@ -363,11 +365,11 @@ func TestLongWordsAreCut(t *testing.T) {
 
 func TestOneRecordStandsForTwoOfAURL(t *testing.T) {
 	early, late := time.Unix(100, 0), time.Unix(200, 0)
-	record := func(status string, at time.Time) PrefetchTask { return PrefetchTask{Status: status, UpdateTime: at} }
+	record := func(status string, at time.Time) Record { return Record{Status: status, UpdateTime: at} }
 	for _, tt := range []struct {
 		name   string
-		a, b   PrefetchTask
-		stands PrefetchTask
+		a, b   Record
+		stands Record
 	}{
 		{"a success for a failure, whichever was last", record(StatusSuccess, early), record(StatusFailed, late), record(StatusSuccess, early)},
 		{"a success for one that has not ended", record(StatusSuccess, early), record(StatusProcessing, late), record(StatusSuccess, early)},
@@ -375,7 +377,7 @@ func TestOneRecordStandsForTwoOfAURL(t *testing.T) {
 		{"a status that nobody knows for a failure", record("paused", early), record(StatusTimeout, late), record("paused", early)},
 		{"the later of two failures", record(StatusFailed, early), record(StatusTimeout, late), record(StatusTimeout, late)},
 		{"the later of two successes", record(StatusSuccess, early), record(StatusSuccess, late), record(StatusSuccess, late)},
-		{"either of two that differ in words only", PrefetchTask{FailMessage: "a"}, PrefetchTask{FailMessage: "b"}, PrefetchTask{FailMessage: "b"}},
+		{"either of two that differ in words only", Record{FailMessage: "a"}, Record{FailMessage: "b"}, Record{FailMessage: "b"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := tt.a.Merge(tt.b); got != tt.stands {
@@ -390,11 +392,11 @@ func TestOneRecordStandsForTwoOfAURL(t *testing.T) {
 
 func TestAFullPageIsNeverTheWholeListing(t *testing.T) {
 	for n, want := range map[int]bool{0: true, 1: true, 999: true, 1000: false} {
-		if got := (PrefetchTaskPage{Tasks: make([]PrefetchTask, n), TotalCount: n}).IsWhole(); got != want {
+		if got := (RecordPage{Records: make([]Record, n), TotalCount: n}).IsWhole(); got != want {
 			t.Errorf("%d records are the whole: %v", n, got)
 		}
 	}
-	if (PrefetchTaskPage{Tasks: make([]PrefetchTask, 2), TotalCount: 3}).IsWhole() {
+	if (RecordPage{Records: make([]Record, 2), TotalCount: 3}).IsWhole() {
 		t.Error("two of three are the whole")
 	}
 }

@@ -9,14 +9,14 @@ import (
 // onceBody is the body of a call. It returns each byte at most once, so no transport can
 // send a call twice. It also knows how much the transport has read. EdgeOne cannot
 // execute a request that lacks a byte of the body that its signature covers, whatever
-// happens to the rest of the request. The body therefore knows for every transport
-// whether EdgeOne may have executed the call. There is no race with a transport that
-// still writes after its caller has the error.
+// happens to the rest of the request. With any transport, the body therefore knows
+// whether EdgeOne may have executed the call. This holds even if the transport still
+// writes after its caller has the error.
 type onceBody struct {
 	mu     sync.Mutex
 	rest   []byte
-	begun  bool
-	sealed bool
+	begun  bool // the transport has read something
+	sealed bool // no further reads; see seal
 }
 
 // progress is how much of a request's body the transport has read.
@@ -28,6 +28,7 @@ const (
 	sentAll                 // everything: EdgeOne may have executed the request
 )
 
+// errSealed is the error of a read after seal.
 var errSealed = errors.New("the call was given up")
 
 // Read implements io.Reader. It fails after seal.

@@ -1,19 +1,25 @@
 // Package teo is a client for the actions of the EdgeOne (TEO) API 2022-09-01 that
-// prefetching needs. It does not depend on Kubernetes.
+// prefetching and purging need. It does not depend on Kubernetes.
 //
-// A call of CreatePrefetchTask costs quota and must not happen twice. The client
-// therefore makes one attempt, and the error's Kind says whether EdgeOne may have
-// executed it. The client signs with a time that the caller chose, so the caller knows
-// when a lost request can no longer be executed. The client also keeps EdgeOne's clock,
-// which decides when a signature expires.
+// A call that starts a job costs quota and must not happen twice. The client therefore
+// makes one attempt, and the error's Kind says whether EdgeOne may have executed it. The
+// client signs with a time that the caller chose, so the caller knows when a lost request
+// can no longer be executed. The client also estimates EdgeOne's clock, which decides
+// when a signature expires.
 //
-// The files: client.go sends one request, answer.go reads the answer and redact.go
-// removes secrets from its texts. body.go ensures that a request is sent once, and
-// clock.go estimates EdgeOne's clock. prefetch.go, listing.go and quota.go are the
-// actions; reading.go joins the pages of a listing. errors.go describes failures and
-// error_codes.go gives the meaning of EdgeOne's codes. limiter.go limits the rate of
-// calls and limiters.go keeps the limiters of all keys; slot.go is the permission for one
-// call. sign.go signs.
+//   - client.go sends one request; options.go configures the client. service.go sends the
+//     calls of other APIs of Tencent Cloud in the same way.
+//   - credentials.go describes a key; sign.go signs with it.
+//   - body.go ensures that a request is sent only once.
+//   - answer.go reads an answer; redact.go removes secrets from its texts.
+//   - clock.go estimates EdgeOne's clock.
+//   - actions.go names the actions. create.go starts jobs, and purge.go has what only
+//     purges need. listing.go lists the records of jobs; history.go describes them.
+//     reading.go joins the pages of a listing, and torn.go recognizes a listing that kept
+//     changing. quota.go reads quotas.
+//   - errors.go describes failures; error_codes.go classifies EdgeOne's codes.
+//   - limiter.go limits the rate of calls, and slot.go is the permission for one call.
+//     limiters.go keeps the limiters of all keys.
 package teo
 
 import (
@@ -33,17 +39,19 @@ const (
 	// maxRequest is EdgeOne's limit for a request, in bytes.
 	maxRequest = 10 << 20
 
-	// maxJobID is longer than any JobId, in bytes. A longer one would not fit into a
-	// status.
+	// maxJobID is the maximum length of a JobId, in bytes. EdgeOne's are much shorter. It
+	// is also the maximum length of a job ID in the status of a task.
 	maxJobID = 256
 
-	// throttledAttempts is how often the client sends a read-only call in total while
-	// EdgeOne throttles it.
+	// throttledAttempts is how many times in total the client sends a read-only call
+	// while EdgeOne throttles it.
 	throttledAttempts = 4
 )
 
 // Client calls EdgeOne. It is safe for concurrent use.
 type Client struct {
+	service  string // the name in signatures
+	version  string // the version of the API
 	options  Options
 	endpoint *url.URL
 	http     http.Client
@@ -64,12 +72,14 @@ func NewClient(options Options) (*Client, error) {
 		return nil, err
 	}
 	return &Client{
+		service:  service,
+		version:  apiVersion,
 		options:  options,
 		endpoint: endpoint,
 		http: http.Client{
 			Transport: options.Transport,
-			// A redirect would send a signed call to another host, perhaps a second time.
-			// The client reads a redirect like any other useless answer.
+			// Following a redirect could send a signed call to another host, or send it twice.
+			// The client treats a redirect as any other answer that is not EdgeOne's.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		limiters: limiters{
@@ -86,7 +96,7 @@ func NewClient(options Options) (*Client, error) {
 func (c *Client) ServerTime() time.Time { return c.clock.now() }
 
 // ServerTimeKnown says whether EdgeOne has answered since the client was created. Only
-// answers of the API itself count, and that includes refusals.
+// answers of the API itself count, including refusals.
 func (c *Client) ServerTimeKnown() bool { return c.clock.known() }
 
 // SendBefore returns the last moment, by ServerTime, at which the client still sends a
@@ -96,12 +106,11 @@ func (c *Client) SendBefore(signedAt time.Time) time.Time {
 	return signedAt.Add(c.options.SignatureValidity / 2)
 }
 
-var actions = [...]string{ActionCreatePrefetchTask, ActionDescribePrefetchTasks, ActionDescribeContentQuota}
-
 // Limiter returns the limiter of an account and action, because EdgeOne meters calls by
 // account and action. All callers with the same SecretID and SecretKey share it, and so
-// do all keys of one SecretID that EdgeOne has accepted. Do not store a limiter without
-// using it: after some minutes without calls, Limiter returns a new one.
+// do all keys of one SecretID that EdgeOne has accepted, and all keys of one Principal.
+// Do not store a limiter without using it: after some minutes without calls, Limiter
+// returns a new one.
 func (c *Client) Limiter(creds Credentials, action string) *Limiter {
 	return c.limiters.get(creds, action)
 }
@@ -110,14 +119,14 @@ func (c *Client) Limiter(creds Credentials, action string) *Limiter {
 type lineKey struct{}
 
 // InLine returns a context whose read-only calls wait for their slots in the wait queue
-// of that name; see Turn. All calls without a name share one wait queue.
+// with that name; see Turn. All calls without a name share one wait queue.
 func InLine(ctx context.Context, name string) context.Context {
 	return context.WithValue(ctx, lineKey{}, name)
 }
 
-// lookUp makes a read-only call. It waits for a slot, signs at the server's time and
-// retries when EdgeOne throttles the call. The last value that fresh returned holds the
-// answer.
+// lookUp makes a read-only call. It waits for a slot, signs with the server's time, and
+// retries when EdgeOne throttles the call. fresh returns an empty content for each
+// attempt; the last one holds the answer.
 func (c *Client) lookUp(ctx context.Context, creds Credentials, action string, in any, fresh func() content) error {
 	line, _ := ctx.Value(lineKey{}).(string)
 	for attempt := 1; ; attempt++ {
@@ -125,7 +134,7 @@ func (c *Client) lookUp(ctx context.Context, creds Credentials, action string, i
 		if err != nil {
 			return err
 		}
-		_, err = c.call(slot.For(ctx), request{creds, action, c.ServerTime(), in}, fresh())
+		_, err = c.call(slot.For(ctx), request{creds: creds, action: action, signedAt: c.ServerTime(), parameters: in}, fresh())
 		throttled := KindOf(err) == Throttled
 		slot.Done(throttled)
 		if !throttled || attempt == throttledAttempts {
@@ -140,6 +149,10 @@ type request struct {
 	action     string
 	signedAt   time.Time // on EdgeOne's clock
 	parameters any       // the body, before it is encoded
+	// isUnsigned sends the call without a signature, as only a Service can.
+	isUnsigned bool
+	secrets    []string // further texts that no error may contain
+	region     string   // EdgeOne has none
 }
 
 // call makes one attempt and reports it to Observe. into receives the content of a
@@ -150,14 +163,14 @@ func (c *Client) call(ctx context.Context, r request, into content) (response, e
 		return response{}, err
 	}
 	start := time.Now()
-	answer, err := c.attempt(req, body, r.creds, r.action, into)
+	answer, err := c.attempt(req, body, r, into)
 	c.options.Observe(Call{Action: r.action, Kind: KindOf(err), Code: Code(err), Duration: time.Since(start)})
 	return answer, err
 }
 
 // buildHTTPRequest checks, encodes and signs a request.
 func (c *Client) buildHTTPRequest(ctx context.Context, r request) (*http.Request, *onceBody, error) {
-	if problem := r.creds.problem(); problem != "" {
+	if problem := r.creds.problem(); problem != "" && !r.isUnsigned {
 		return nil, nil, &Error{Action: r.action, Kind: Denied, Message: problem}
 	}
 	content, err := encode(r.parameters)
@@ -180,24 +193,30 @@ func (c *Client) buildHTTPRequest(ctx context.Context, r request) (*http.Request
 	req.Header.Set("User-Agent", c.options.UserAgent)
 	req.Header.Set("Content-Type", contentType)
 	req.Header.Set("X-Tc-Action", r.action)
-	req.Header.Set("X-Tc-Version", apiVersion)
+	req.Header.Set("X-Tc-Version", c.version)
 	req.Header.Set("X-Tc-Timestamp", strconv.FormatInt(r.signedAt.Unix(), 10))
 	req.Header.Set("X-Tc-Language", "en-US")
+	setRegion(req.Header, r.region)
 	if r.creds.Token != "" {
 		req.Header.Set("X-Tc-Token", r.creds.Token)
 	}
-	req.Header.Set("Authorization", Authorization(r.creds, service, []SignedHeader{
+	if r.isUnsigned {
+		req.Header.Set("Authorization", "SKIP")
+		return req, body, nil
+	}
+	req.Header.Set("Authorization", Authorization(r.creds, c.service, []SignedHeader{
 		{"content-type", contentType}, {"host", c.endpoint.Host}, {"x-tc-action", r.action},
 	}, content, r.signedAt))
 	return req, body, nil
 }
 
-// attempt sends a request and reads its answer. It seals the body before it decides what
-// may have been executed, because a transport may still be writing.
-func (c *Client) attempt(req *http.Request, body *onceBody, creds Credentials, action string, into content) (response, error) {
+// attempt sends a request and reads its answer. It seals the body before it decides
+// whether EdgeOne may have executed the call, because a transport may still be writing.
+func (c *Client) attempt(req *http.Request, body *onceBody, r request, into content) (response, error) {
+	creds, action := r.creds, r.action
 	ctx, cancel := context.WithTimeout(req.Context(), c.options.Timeout)
 	defer cancel()
-	redact := newRedactor(creds, req.Header.Get("Authorization"), c.proxy)
+	redact := newRedactor(creds, req.Header.Get("Authorization"), c.proxy, r.secrets...)
 	resp, err := c.http.Do(req.WithContext(ctx))
 	if err != nil {
 		return response{}, noAnswer(action, body.seal(), err, redact)
@@ -217,6 +236,7 @@ func (c *Client) attempt(req *http.Request, body *onceBody, creds Credentials, a
 	case answer.failure != nil && answer.requestID != "":
 		refusal := refusal(action, answer.failure.code, answer.failure.message, answer.requestID, resp.StatusCode)
 		c.limiters.learn(creds, refusal)
+		c.reportKey(creds, refusal.Code)
 		return response{}, refusal
 	case err == nil && (answer.requestID == "" || resp.StatusCode != http.StatusOK):
 		err = errNotEdgeOnes
@@ -230,8 +250,15 @@ func (c *Client) attempt(req *http.Request, body *onceBody, creds Credentials, a
 	return answer, nil
 }
 
-// encode is json.Marshal without HTML escapes, which would turn every & in a URL into six
-// bytes.
+// reportKey calls KeyRefused if the code says that EdgeOne does not know the key.
+func (c *Client) reportKey(creds Credentials, code string) {
+	if c.options.KeyRefused != nil && (code == codeSecretIDNotFound || code == codeTokenFailure) {
+		c.options.KeyRefused(creds)
+	}
+}
+
+// encode encodes a value as JSON like json.Marshal, but without HTML escapes, which would
+// turn each & in a URL into six bytes.
 func encode(in any) ([]byte, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)

@@ -27,12 +27,12 @@ func testRequest() CreatePrefetchTaskRequest {
 	return CreatePrefetchTaskRequest{Targets: []string{"https://h/a", "https://h/b"}, ZoneID: "zone-1"}
 }
 
-// roundTrip is a transport made of a function.
+// roundTrip is a function that is a transport.
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// answer reads the request to its end, as a server does, and answers.
+// answer reads the request to its end, as a server does, and returns a response.
 func answer(req *http.Request, status int, body string) (*http.Response, error) {
 	if _, err := io.Copy(io.Discard, req.Body); err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func clientOf(t testing.TB, o Options) *Client {
 	return c
 }
 
-// serve starts a server and a client of it, whose limiters are not in the way.
+// serve starts a server and returns a client for it whose limiters do not delay calls.
 func serve(t *testing.T, start func(*httptest.Server), h http.HandlerFunc) *Client {
 	t.Helper()
 	s := httptest.NewUnstartedServer(h)
@@ -71,20 +71,25 @@ func serve(t *testing.T, start func(*httptest.Server), h http.HandlerFunc) *Clie
 	return clientOf(t, Options{Endpoint: s.URL, Transport: transport, QPS: 1000})
 }
 
-func create(t *testing.T, c *Client) (CreatePrefetchTaskResponse, error) {
+func create(t *testing.T, c *Client) (CreateResponse, error) {
 	t.Helper()
-	return c.CreatePrefetchTask(t.Context(), testCreds, c.ServerTime(), testRequest())
+	return c.CreateTask(t.Context(), testCreds, c.ServerTime(), testRequest())
 }
 
 func TestTheRequestOnTheWire(t *testing.T) {
 	signedAt := time.Now().Add(-time.Minute)
 	yes := true
 	for _, tt := range []struct {
-		name, body string
-		req        CreatePrefetchTaskRequest
+		name, action, body string
+		req                CreateRequest
 	}{
-		{"what is unset is not sent", `{"Targets":["https://h/a","https://h/b"],"ZoneId":"zone-1"}`, testRequest()},
-		{"what is set is sent as it is",
+		{"what is unset is not sent", "CreatePrefetchTask", `{"Targets":["https://h/a","https://h/b"],"ZoneId":"zone-1"}`, testRequest()},
+		{"a purge of URLs", "CreatePurgeTask", `{"ZoneId":"zone-1","Type":"purge_url","Targets":["https://h/?a&b=<中>"]}`,
+			CreatePurgeTaskRequest{ZoneID: "zone-1", Type: TypePurgeURL, Targets: []string{"https://h/?a&b=<中>"}}},
+		{"a purge with all parameters", "CreatePurgeTask",
+			`{"ZoneId":"*","Type":"purge_prefix","Method":"delete","Targets":["https://h/a/"],"EncodeUrl":true}`,
+			CreatePurgeTaskRequest{ZoneID: "*", Type: TypePurgePrefix, Method: MethodDelete, Targets: []string{"https://h/a/"}, EncodeURL: &yes}},
+		{"what is set is sent as it is", "CreatePrefetchTask",
 			`{"Targets":["http://h/?a&b=<中>"],"ZoneId":"*","Mode":"edge","EncodeUrl":true,` +
 				`"Headers":[{"Name":"X-A","Value":"b"}],"PrefetchMediaSegments":"on"}`,
 			CreatePrefetchTaskRequest{Targets: []string{"http://h/?a&b=<中>"}, ZoneID: "*", Mode: "edge", EncodeURL: &yes,
@@ -98,7 +103,7 @@ func TestTheRequestOnTheWire(t *testing.T) {
 				body, _ = io.ReadAll(r.Body)
 				_, _ = io.WriteString(w, accepted)
 			})
-			resp, err := c.CreatePrefetchTask(t.Context(), testCreds, signedAt, tt.req)
+			resp, err := c.CreateTask(t.Context(), testCreds, signedAt, tt.req)
 			if err != nil || resp.JobID != "job-1" || resp.RequestID != "r-1" || len(resp.Failed) != 0 {
 				t.Fatalf("%+v, %v", resp, err)
 			}
@@ -106,11 +111,11 @@ func TestTheRequestOnTheWire(t *testing.T) {
 				t.Errorf("body\n%s, want\n%s", body, tt.body)
 			}
 			for name, want := range map[string]string{
-				"Content-Type": contentType, "X-TC-Action": "CreatePrefetchTask", "X-TC-Version": "2022-09-01", "X-TC-Language": "en-US",
+				"Content-Type": contentType, "X-TC-Action": tt.action, "X-TC-Version": "2022-09-01", "X-TC-Language": "en-US",
 				"X-TC-Timestamp": fmt.Sprint(signedAt.Unix()), "X-TC-Token": testCreds.Token, "User-Agent": "teo-prefetch-operator",
 				"Idempotency-Key": "", "X-Idempotency-Key": "", "Content-Length": fmt.Sprint(len(body)),
 				"Authorization": Authorization(testCreds, "teo", []SignedHeader{
-					{"content-type", contentType}, {"host", got.Host}, {"x-tc-action", "CreatePrefetchTask"}}, body, signedAt),
+					{"content-type", contentType}, {"host", got.Host}, {"x-tc-action", tt.action}}, body, signedAt),
 			} {
 				if got.Header.Get(name) != want {
 					t.Errorf("%s: %q, want %q", name, got.Header.Get(name), want)
@@ -130,7 +135,7 @@ func TestPermanentKeysSendNoToken(t *testing.T) {
 		}
 		return answer(req, 200, accepted)
 	})})
-	if _, err := c.CreatePrefetchTask(t.Context(), Credentials{SecretID: "a", SecretKey: "b"}, time.Now(), testRequest()); err != nil {
+	if _, err := c.CreateTask(t.Context(), Credentials{SecretID: "a", SecretKey: "b"}, time.Now(), testRequest()); err != nil {
 		t.Error(err)
 	}
 }
@@ -199,7 +204,7 @@ func TestALookUpIsNeverAmbiguous(t *testing.T) {
 		`{"Response":{"Error":{"Code":"InternalError","Message":""},"RequestId":"r"}}`} {
 		c := clientOf(t, Options{Transport: answering(200, body), QPS: 1000})
 		synctest.Test(t, func(t *testing.T) {
-			if _, err := c.DescribePrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{}); KindOf(err) != Unavailable {
+			if _, err := c.ListRecords(t.Context(), testCreds, ListRequest{}); KindOf(err) != Unavailable {
 				t.Errorf("%s: %v", body, err)
 			}
 			if _, err := c.DescribeContentQuota(t.Context(), testCreds, "zone-1"); KindOf(err) != Unavailable {
@@ -258,8 +263,8 @@ func TestWhatWasNotSentWholeWasNotExecuted(t *testing.T) {
 	}
 }
 
-// hangUp answers the first requests of each connection and closes it when it
-// has read the next one, the way a server does that is about to restart.
+// hangUp starts a server that answers the first requests of each connection. It reads the
+// next request and then closes the connection, like a server that is about to restart.
 func hangUp(t *testing.T, answers int) (endpoint string, requests *atomic.Int32) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -291,7 +296,7 @@ func hangUp(t *testing.T, answers int) (endpoint string, requests *atomic.Int32)
 	return "http://" + listener.Addr().String(), requests
 }
 
-// readRequest reads one whole request; clients here do not send two at once.
+// readRequest reads one whole request. Clients in these tests do not pipeline requests.
 func readRequest(conn net.Conn) error {
 	var got bytes.Buffer
 	for buf := make([]byte, 4096); ; {
@@ -434,7 +439,7 @@ func TestCertainlyNotSent(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := clientOf(t, Options{Endpoint: tt.endpoint, Transport: tt.rt})
-			_, err := c.CreatePrefetchTask(tt.ctx, testCreds, time.Now(), testRequest())
+			_, err := c.CreateTask(tt.ctx, testCreds, time.Now(), testRequest())
 			if KindOf(err) != Unavailable || Message(err) != tt.message || errors.Is(err, ErrCutOff) {
 				t.Errorf("%s %q: %v", KindOf(err), Message(err), err)
 			}
@@ -469,7 +474,7 @@ func TestTheWaitForEverySlotIsObserved(t *testing.T) {
 			Transport:   answering(200, `{"Response":{"Tasks":[],"TotalCount":0,"RequestId":"r"}}`),
 			ObserveWait: func(action string, wait time.Duration) { waits[action] += wait },
 		})
-		if _, err := c.DescribePrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1", JobID: "j"}); err != nil {
+		if _, err := c.ListRecords(t.Context(), testCreds, ListRequest{ZoneID: "zone-1", JobID: "j"}); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
@@ -496,11 +501,11 @@ func TestATooOldSignatureIsNotSent(t *testing.T) {
 		})
 		signedAt := time.Now()
 		time.Sleep(5 * time.Second)
-		if _, err := c.CreatePrefetchTask(t.Context(), testCreds, signedAt, testRequest()); err != nil || sent != 1 {
+		if _, err := c.CreateTask(t.Context(), testCreds, signedAt, testRequest()); err != nil || sent != 1 {
 			t.Errorf("at the last moment: %v", err)
 		}
 		time.Sleep(time.Second)
-		_, err := c.CreatePrefetchTask(t.Context(), testCreds, signedAt, testRequest())
+		_, err := c.CreateTask(t.Context(), testCreds, signedAt, testRequest())
 		if !errors.Is(err, ErrTooOld) || KindOf(err) != Unavailable || sent != 1 || observed != 1 {
 			t.Errorf("too late: %v, sent %d, observed %d", err, sent, observed)
 		}
@@ -512,7 +517,7 @@ func TestATooOldSignatureIsNotSent(t *testing.T) {
 
 func TestServerTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const ahead = 3 * time.Hour // the server's clock before ours
+		const ahead = 3 * time.Hour // how far the server's clock is ahead of the local one
 		var body string
 		var delay time.Duration
 		status := 200
@@ -543,8 +548,8 @@ func TestServerTime(t *testing.T) {
 			}
 			time.Sleep(time.Hour)
 		}
-		// The latest answer counts, even one that sets the clock back, but not
-		// one that came earlier and is only looked at now.
+		// The latest answer counts, even if it sets the clock back. An answer that arrived
+		// earlier and is read now does not count.
 		now := time.Now()
 		c.clock.learn(now.UTC().Format(http.TimeFormat), now)
 		c.clock.learn(now.Add(time.Hour).UTC().Format(http.TimeFormat), now.Add(-time.Second))
@@ -565,7 +570,7 @@ func TestALookUpIsSignedAtTheServersTime(t *testing.T) {
 			return resp, err
 		})})
 		for range 2 {
-			if _, err := c.DescribePrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{}); err != nil {
+			if _, err := c.ListRecords(t.Context(), testCreds, ListRequest{}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -593,7 +598,7 @@ func TestCredentialsThatCannotSignAreDenied(t *testing.T) {
 				t.Error("sent")
 				return nil, io.EOF
 			})})
-			_, err := c.CreatePrefetchTask(t.Context(), creds, time.Now(), testRequest())
+			_, err := c.CreateTask(t.Context(), creds, time.Now(), testRequest())
 			if KindOf(err) != Denied || !DeniedAccount(err) || Message(err) == "" || len(Message(err)) > maxMessage {
 				t.Error(err)
 			}
@@ -608,8 +613,8 @@ func TestCredentialsThatCannotSignAreDenied(t *testing.T) {
 	}
 }
 
-// A proxy that takes requests of some size only closes the connection while a larger one
-// is still on its way.
+// A proxy with a size limit closes the connection while a larger request is still being
+// sent.
 func TestAServerThatClosesWhileTheRequestIsSentCutsItOff(t *testing.T) {
 	c := serve(t, (*httptest.Server).Start, func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.CopyN(io.Discard, r.Body, 1<<10)
@@ -617,7 +622,7 @@ func TestAServerThatClosesWhileTheRequestIsSentCutsItOff(t *testing.T) {
 	})
 	req := testRequest()
 	req.Targets = []string{"https://h/" + strings.Repeat("a", maxRequest-1<<10)}
-	if _, err := c.CreatePrefetchTask(t.Context(), testCreds, c.ServerTime(), req); !errors.Is(err, ErrCutOff) || KindOf(err) != Unavailable ||
+	if _, err := c.CreateTask(t.Context(), testCreds, c.ServerTime(), req); !errors.Is(err, ErrCutOff) || KindOf(err) != Unavailable ||
 		!strings.HasPrefix(Message(err), "not sent completely: ") {
 		t.Errorf("%q: %v", Message(err), err)
 	}
@@ -630,7 +635,7 @@ func TestARequestThatIsTooLargeIsRejectedUnsent(t *testing.T) {
 	})})
 	req := testRequest()
 	req.Targets = []string{"https://h/" + strings.Repeat("a", maxRequest)}
-	if _, err := c.CreatePrefetchTask(t.Context(), testCreds, time.Now(), req); KindOf(err) != Rejected ||
+	if _, err := c.CreateTask(t.Context(), testCreds, time.Now(), req); KindOf(err) != Rejected ||
 		Code(err) != "RequestSizeLimitExceeded" {
 		t.Error(err)
 	}
@@ -680,7 +685,7 @@ func TestOneClientServesManyAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			if _, err := c.CreatePrefetchTask(t.Context(), testCreds, time.Now(), testRequest()); err != nil {
+			if _, err := c.CreateTask(t.Context(), testCreds, time.Now(), testRequest()); err != nil {
 				t.Error(err)
 			}
 			c.ServerTime()

@@ -14,8 +14,8 @@ type serverClock struct {
 }
 
 // now returns the estimate. It never runs ahead of the server: a Date is old when it
-// arrives and is cut to whole seconds, and the monotonic clock does not count time
-// asleep.
+// arrives and is cut to whole seconds, and the monotonic clock stops while the machine
+// sleeps.
 func (c *serverClock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -40,8 +40,8 @@ func (c *serverClock) learn(date string, received time.Time) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// Of overlapping calls, the answer that arrived last counts, whatever the order in
-	// which their callers read them.
+	// The answer that arrived last counts, whatever the order in which the callers of
+	// overlapping calls read their answers.
 	if received.After(c.received) {
 		c.date, c.received = t, received
 	}

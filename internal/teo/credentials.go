@@ -1,6 +1,7 @@
 package teo
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -11,18 +12,27 @@ import (
 
 // Credentials sign requests. Only temporary keys have a Token.
 //
+// Principal is the account that EdgeOne meters: the ARN of a role for the temporary keys
+// of that role, and "" for all other keys, whose principal is their SecretID. The keys of
+// a role change at every refresh and its principal does not, so state that must survive a
+// refresh belongs to the principal. Only code that received the keys from STS may set it,
+// because keys with the same principal share their limiters.
+//
 // Code that prints a Credentials value (fmt, slog, encoding/json) prints the hash of its
 // SecretID instead. Do not store a Credentials value in an unexported field of a struct
 // that is printed: fmt does not call the methods of such a field.
-type Credentials struct{ SecretID, SecretKey, Token string }
+type Credentials struct{ SecretID, SecretKey, Token, Principal string }
 
 // Hash identifies the account without revealing it: 16 hex digits of the SHA-256 of the
-// SecretID. It is meant for a status, to detect that the key behind a reference has
-// changed.
+// principal. It is meant for a status, to detect that the account behind a reference has
+// changed. A refresh of a role's keys does not change it.
 func (c Credentials) Hash() string {
-	sum := sha256.Sum256([]byte(c.SecretID))
+	sum := sha256.Sum256([]byte(c.PrincipalName()))
 	return hex.EncodeToString(sum[:8])
 }
+
+// PrincipalName returns the Principal, or its default.
+func (c Credentials) PrincipalName() string { return cmp.Or(c.Principal, c.SecretID) }
 
 // String returns a description that is safe to print.
 func (c Credentials) String() string { return "credentials " + c.Hash() }

@@ -3,15 +3,16 @@ package teo
 import "strings"
 
 // codes are the known error codes of EdgeOne; "X.*" is every code below X. The first
-// match counts. A code that is not in the list is Ambiguous: to treat an unknown refusal
-// as certain would submit URLs twice, or give up on URLs that EdgeOne could prefetch.
+// match counts. A code that is not in the list is Ambiguous. If unknown refusals counted
+// as certain, callers would submit URLs twice, or give up on URLs that EdgeOne could
+// prefetch.
 //
-// The API pages of the three actions document their codes. The list of error codes in the
+// The API pages of the actions document their codes. The list of error codes in the
 // reference documents the codes of all actions under "Common Error Codes".
 var codes = []struct {
 	code string
 	kind Kind
-	zone bool // Denied is about the zone, not the whole account
+	zone bool // Denied concerns the zone, not the whole account
 }{
 	{code: "RequestLimitExceeded", kind: Throttled},
 	{code: "RequestLimitExceeded.*", kind: Throttled},
@@ -40,6 +41,12 @@ var codes = []struct {
 	{code: "NoSuchProduct", kind: Denied},
 	{code: "NoSuchVersion", kind: Denied},
 	{code: "UnsupportedRegion", kind: Denied},
+	// The zone's plan does not include what the call asks for, such as a type of purge. It is
+	// no fault of a target, so no smaller call would do better.
+	{code: codePlanLacking, kind: Denied, zone: true},
+	// The API pages of calls that start jobs do not have this code, so it is certain only for
+	// reads; see classify.
+	{code: codeOperationDenied, kind: Ambiguous, zone: true},
 
 	{code: codeBatchQuota, kind: Rejected},
 	{code: codeDomainNotFound, kind: Rejected},
@@ -59,25 +66,32 @@ var codes = []struct {
 }
 
 const (
-	codeDailyQuota      = "LimitExceeded.DailyQuota"
-	codeBatchQuota      = "LimitExceeded.BatchQuota"
-	codeDomainNotFound  = "InvalidParameter.DomainNotFound"
-	codeSignatureExpire = "AuthFailure.SignatureExpire"
-	codeRequestSize     = "RequestSizeLimitExceeded"
+	codeDailyQuota       = "LimitExceeded.DailyQuota"
+	codeBatchQuota       = "LimitExceeded.BatchQuota"
+	codePlanLacking      = "LimitExceeded.PackNotAllow"
+	codeOperationDenied  = "OperationDenied"
+	codeDomainNotFound   = "InvalidParameter.DomainNotFound"
+	codeSignatureExpire  = "AuthFailure.SignatureExpire"
+	codeSecretIDNotFound = "AuthFailure.SecretIdNotFound"
+	codeTokenFailure     = "AuthFailure.TokenFailure"
+	codeRequestSize      = "RequestSizeLimitExceeded"
 )
 
-// classify alone decides what a failure means. The code is "" for a request that was sent
-// and got no usable answer. A read-only call is never Ambiguous: it has no effect, so it
-// can be sent again.
+// classify is the only place that decides the kind of a failure. The code is "" for a
+// request that was sent and got no usable answer. A read-only call is never Ambiguous: it
+// has no effect, so it can be sent again.
 func classify(action, code string) Kind {
 	kind, _ := lookUpCode(code)
-	if kind == Ambiguous && action != actionCreate {
-		return Unavailable
+	switch {
+	case kind != Ambiguous || isCreate(action):
+		return kind
+	case code == codeOperationDenied:
+		return Denied
 	}
-	return kind
+	return Unavailable
 }
 
-// lookUpCode returns the kind of a code, and whether a denial is about the zone only.
+// lookUpCode returns the kind of a code, and whether a denial concerns only the zone.
 func lookUpCode(code string) (kind Kind, zone bool) {
 	for _, c := range codes {
 		family, isFamily := strings.CutSuffix(c.code, "*")

@@ -23,7 +23,7 @@ type Kind string
 const (
 	Throttled   Kind = "Throttled"   // too many calls: slow down and send again
 	Exhausted   Kind = "Exhausted"   // the quota is used up: wait until it returns
-	Denied      Kind = "Denied"      // credentials, permissions or the zone are wrong: a user must act
+	Denied      Kind = "Denied"      // credentials, permissions, the zone or its plan are wrong: a user must act
 	Rejected    Kind = "Rejected"    // this request can never succeed
 	Unavailable Kind = "Unavailable" // not sent, or a read-only call without an answer: try again
 	Ambiguous   Kind = "Ambiguous"   // EdgeOne may have executed it: read the history before sending again
@@ -34,14 +34,14 @@ var (
 	// Client.SendBefore. The kind is Unavailable.
 	ErrTooOld = errors.New("signed too long ago to be sent")
 	// ErrCutOff is in the error chain of a call that ended in the middle of its request:
-	// the transport had read only a part of the body when the connection broke, the time
-	// was up, or an answer arrived. The kind is Unavailable. A network path that rejects
+	// the transport had read only a part of the body when the connection broke, the call
+	// timed out, or an answer arrived. The kind is Unavailable. A network path that rejects
 	// requests of that size ends calls in this way every time; a connection that was kept
 	// open for too long does so once. A call that was not sent at all (DNS, dial, TLS)
 	// has other errors.
 	ErrCutOff = errors.New("the connection ended in the middle of the request")
 	// ErrTooManyPages is in the error chain when a listing is longer than the caller
-	// wants to read, or than EdgeOne allows. The kind is Unavailable.
+	// allows, or than EdgeOne allows. The kind is Unavailable.
 	ErrTooManyPages = errors.New("the listing is longer than asked for")
 	// ErrNoPrefetchQuota is in the error chain when a zone has no quota for prefetch by
 	// URL, or a quota of 0 URLs per day or per call: its plan does not include prefetch,
@@ -53,8 +53,8 @@ var (
 	ErrZeroQuota = fmt.Errorf("%w: it is 0", ErrNoPrefetchQuota)
 )
 
-// errNotEdgeOnes is the cause of the error when an answer is not in the form of the
-// API's.
+// errNotEdgeOnes is the cause of the error when an answer does not have the form of the
+// API's answers.
 var errNotEdgeOnes = errors.New("no success")
 
 // Error describes a call that did not succeed. Its texts, and those of its error chain,
@@ -117,8 +117,8 @@ func uselessAnswer(action string, sent progress, requestID string, status int, c
 	return e
 }
 
-// noAnswer returns the error of a call without any answer. EdgeOne certainly did not
-// execute a request that was not sent completely.
+// noAnswer returns the error of a call without any answer. If the request was not sent
+// completely, it is certain that EdgeOne did not execute it.
 func noAnswer(action string, sent progress, cause error, redact redactor) *Error {
 	if wrapped := (*url.Error)(nil); errors.As(cause, &wrapped) {
 		cause = wrapped.Err // its text only adds the method and the endpoint
@@ -143,7 +143,7 @@ func cutOffBy(cause error) error {
 	return fmt.Errorf("%w: %w", ErrCutOff, cause)
 }
 
-// describe returns a description of a cause that is the same each time the cause occurs.
+// describe returns a description of a cause that is the same every time the cause occurs.
 // The errors' own texts contain addresses, ports and times.
 func describe(cause error) string {
 	var (
@@ -170,8 +170,8 @@ func describe(cause error) string {
 	return "the connection failed"
 }
 
-// KindOf returns the kind of an error: "" for nil, and Ambiguous for an error that is not
-// from this package, because nothing is known about it.
+// KindOf returns the kind of an error: "" for nil, and Ambiguous for an error from
+// another package, because nothing is known about it.
 func KindOf(err error) Kind {
 	if err == nil {
 		return ""
@@ -207,10 +207,10 @@ var varying = regexp.MustCompile("(?i)" + strings.Join([]string{
 
 // The bounds of texts, in bytes.
 const (
-	// maxMessage bounds a Message. It goes into objects that clients list by the
+	// maxMessage bounds a Message, which goes into objects that clients list by the
 	// thousand.
 	maxMessage = 512
-	// maxWords bounds a sentence of EdgeOne or of a library, for a log.
+	// maxWords bounds a text of EdgeOne or of a library that goes into a log.
 	maxWords = 2 * maxMessage
 	// maxWord bounds a code, a request ID and similar texts.
 	maxWord = 128
@@ -242,9 +242,30 @@ func Message(err error) string {
 // For a single target, this means that the plan has no prefetch quota at all.
 func IsBatchQuota(err error) bool { return Code(err) == codeBatchQuota }
 
+// IsPlanLacking says whether the zone's plan does not include what a call asks for, such as
+// its type of purge. EdgeOne refuses every such call in the zone until the plan changes.
+func IsPlanLacking(err error) bool { return Code(err) == codePlanLacking }
+
 // IsDomainNotFound says whether a target's host is unknown to EdgeOne or belongs to
 // another account.
 func IsDomainNotFound(err error) bool { return Code(err) == codeDomainNotFound }
+
+// IsZoneNotFound says whether EdgeOne does not know the zone of a call, or the account of
+// the key does not have it.
+func IsZoneNotFound(err error) bool {
+	code := Code(err)
+	return strings.HasSuffix(code, ".ZoneNotFound") || code == "ResourceNotFound" || strings.HasPrefix(code, "ResourceNotFound.")
+}
+
+// RequestID returns the ID that EdgeOne gave the request of an error, or "". Tencent's
+// support finds a request by it.
+func RequestID(err error) string {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.RequestID
+	}
+	return ""
+}
 
 // IsSignatureExpire says whether EdgeOne found the signature too old or too far in the
 // future. For a fresh signature, this means that the local clock is wrong; the answer has
@@ -261,8 +282,9 @@ func DeniedAccount(err error) bool {
 	return !zone
 }
 
-// IsReadRefused says whether EdgeOne does not allow this key to read the zone. A key that
-// is missing, or refused for all calls, says nothing about the zone.
+// IsReadRefused says whether EdgeOne does not allow this key to read the zone. It is
+// false if the key is missing, or refused for all calls, because that says nothing about
+// the zone.
 func IsReadRefused(err error) bool {
 	kind := KindOf(err)
 	return kind == Denied && !DeniedAccount(err) || kind == Rejected

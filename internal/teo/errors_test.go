@@ -31,6 +31,7 @@ func TestCodes(t *testing.T) {
 		{"LimitExceeded.RateLimitExceeded", Throttled, false},
 		{"LimitExceeded.DailyQuota", Exhausted, false},
 		{"LimitExceeded.BatchQuota", Rejected, false},
+		{"LimitExceeded.PackNotAllow", Denied, zone},
 		{"LimitExceeded", Ambiguous, false},
 		{"LimitExceeded.Security", Ambiguous, false},
 		{"AuthFailure", Denied, account},
@@ -77,9 +78,11 @@ func TestCodes(t *testing.T) {
 		{"InternalError.DomainConfig", Ambiguous, false},
 		{"InternalError.FailedToGenerateUrl", Ambiguous, false},
 		{"InternalError.QuotaSystem", Ambiguous, false},
+		{"InternalError.ProxyServer", Ambiguous, false},
 		{"ServiceUnavailable", Ambiguous, false},
 		{"FailedOperation", Ambiguous, false},
 		{"OperationDenied", Ambiguous, false},
+		{"OperationDenied.SomethingNew", Ambiguous, false},
 		{"requestlimitexceeded", Ambiguous, false},
 		{"RequestLimitExceededButNot", Ambiguous, false},
 		{"AuthFailureButNot", Ambiguous, false},
@@ -89,17 +92,18 @@ func TestCodes(t *testing.T) {
 	tested := map[string]bool{}
 	for _, tt := range rows {
 		t.Run(tt.code, func(t *testing.T) {
-			err := fmt.Errorf("wrapped: %w", refusal(ActionCreatePrefetchTask, tt.code, "m", "r", 200))
-			if KindOf(err) != tt.kind || DeniedAccount(err) != tt.account || Code(err) != tt.code {
-				t.Errorf("%s, account %v", KindOf(err), DeniedAccount(err))
-			}
-			want := tt.kind
-			if want == Ambiguous {
-				want = Unavailable
-			}
-			for _, action := range []string{ActionDescribePrefetchTasks, ActionDescribeContentQuota} {
-				if got := refusal(action, tt.code, "m", "r", 200).Kind; got != want {
-					t.Errorf("%s: %s, want %s", action, got, want)
+			for _, action := range actions {
+				want := tt.kind
+				switch {
+				case strings.HasPrefix(action, "Create") || want != Ambiguous:
+				case tt.code == "OperationDenied":
+					want = Denied
+				default:
+					want = Unavailable
+				}
+				err := fmt.Errorf("wrapped: %w", refusal(action, tt.code, "m", "r", 200))
+				if KindOf(err) != want || DeniedAccount(err) != tt.account || Code(err) != tt.code {
+					t.Errorf("%s: %s, account %v", action, KindOf(err), DeniedAccount(err))
 				}
 			}
 			for i, row := range codes {
@@ -119,7 +123,7 @@ func TestCodes(t *testing.T) {
 
 func TestHelpersGoByTheCode(t *testing.T) {
 	for code, is := range map[string]func(error) bool{
-		"LimitExceeded.BatchQuota": IsBatchQuota, "InvalidParameter.DomainNotFound": IsDomainNotFound,
+		"LimitExceeded.BatchQuota": IsBatchQuota, "LimitExceeded.PackNotAllow": IsPlanLacking, "InvalidParameter.DomainNotFound": IsDomainNotFound,
 		"AuthFailure.SignatureExpire": IsSignatureExpire,
 	} {
 		if !is(fmt.Errorf("wrapped: %w", &Error{Code: code})) || is(&Error{Code: "other"}) || is(errors.New(code)) || is(nil) {

@@ -15,11 +15,11 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 )
 
-// maxText is what a Message may have: maxMessage and an ellipsis.
+// maxText is the maximum length of a Message: maxMessage and an ellipsis.
 const maxText = maxMessage + len("…")
 
-// unhurried returns a client whose limiters are not in the way: no second has
-// been used before it.
+// unhurried returns a client whose limiters do not delay calls: they do not assume that
+// an earlier process has just made calls.
 func unhurried(t testing.TB, transport http.RoundTripper) *Client {
 	t.Helper()
 	c := clientOf(t, Options{Transport: transport, QPS: 1000})
@@ -29,11 +29,11 @@ func unhurried(t testing.TB, transport http.RoundTripper) *Client {
 	return c
 }
 
-// raw answers with the bytes of a whole HTTP answer, read as a client reads
-// them off a connection.
+// raw answers with the bytes of a whole HTTP response. It parses them like a client that
+// reads them from a connection.
 type raw struct {
 	answer string
-	sent   bool // whether the request went out whole
+	sent   bool // whether the request was sent completely
 }
 
 func (r *raw) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -44,8 +44,8 @@ func (r *raw) RoundTrip(req *http.Request) (*http.Response, error) {
 	return http.ReadResponse(bufio.NewReader(strings.NewReader(r.answer)), req)
 }
 
-// FuzzAnswer gives the client whatever may come back for a call. Without a
-// Content-Length among the headers the body ends with the connection.
+// FuzzAnswer gives the client arbitrary answers to a call. If the headers have no
+// Content-Length, the body ends with the connection.
 func FuzzAnswer(f *testing.F) {
 	const date = "Date: Thu, 02 Jan 2026 03:04:05 GMT\r\n"
 	for _, body := range []string{
@@ -71,6 +71,15 @@ func FuzzAnswer(f *testing.F) {
 		`{"Response":{"FailedList":[{},{},{},{},{},{}],"Tasks":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]],"RequestId":"r"}}`,
 		`{"Response":{"RequestId":"r","JobId":"j","New":{"a":[1,{"b":null}],"c":"}]\"\\"}}}`, `{"Response":{"RequestId":"r"},"Response":{"JobId":"j"}}`,
 		`{"Response":{"Error":null,"JobId":"j","RequestId":"r"}}`, `{"Response":{"TotalCount":1e3,"Tasks":{},"RequestId":"r"}}`,
+		`{"Response":{"JobId":"","FailedList":[{"Reason":"x","Targets":["WWW.例え.jp","xn--r8jz45g.jp"]}],"RequestId":"r"}}`,
+		`{"Response":{"JobId":"","FailedList":[{"Reason":"x","Targets":["a#b"]},{"Targets":["c%2f"]}],"RequestId":"r"}}`,
+		`{"Response":{"JobId":"","FailedList":[{"Reason":"x","Targets":["a","c%2F"]}],"RequestId":"r"}}`,
+		`{"Response":{"TotalCount":2,"Tasks":[{"JobId":"j","Target":"h","Type":"purge_host","Method":"delete","Status":"timeout"},` +
+			`{"JobId":"j","Target":"a#b","Type":"AKIDtest","Method":"keyofthetest"}],"RequestId":"r"}}`,
+		`{"Response":{"PrefetchQuota":[{"Type":"prefetch_url","Batch":1,"Daily":1,"DailyAvailable":1}],` +
+			`"PurgeQuota":[{"Type":"purge_all"},{"Type":"purge_host","Batch":-1,"Daily":0,"DailyAvailable":-7},{"Type":"purge_url"},null,{"Type":5}],"RequestId":"r"}}`,
+		`{"Response":{"Error":{"Code":"LimitExceeded.PackNotAllow","Message":"m"},"RequestId":"r"}}`,
+		`{"Response":{"Error":{"Code":"OperationDenied","Message":"m"},"RequestId":"r"}}`,
 		"<html><body>502 Bad Gateway</body></html>", accepted + accepted, accepted[:40], "\xff\xfe",
 	} {
 		f.Add("200 OK", date, body)
@@ -87,16 +96,22 @@ func FuzzAnswer(f *testing.F) {
 	f.Add("200 OK", "keyofthetest tokenofthetest http://me:secret@h\r\n", accepted)
 	f.Fuzz(func(t *testing.T, status, headers, body string) {
 		answer := "HTTP/1.1 " + status + "\r\n" + headers + "\r\n" + body
-		checkCreate(t, answer)
+		for _, req := range []CreateRequest{
+			testRequest(),
+			CreatePurgeTaskRequest{Type: TypePurgeURL, Targets: testRequest().Targets},
+			CreatePurgeTaskRequest{Type: TypePurgeHost, Targets: []string{"www.例え.jp", "例え.jp"}},
+			CreatePurgeTaskRequest{Type: TypePurgeCacheTag, Targets: []string{"a#b", "c%2f"}},
+		} {
+			checkCreate(t, answer, req)
+		}
 		checkLookUps(t, answer)
 	})
 }
 
-func checkCreate(t *testing.T, answer string) {
+func checkCreate(t *testing.T, answer string, req CreateRequest) {
 	transport := &raw{answer: answer}
 	c := unhurried(t, transport)
-	req := testRequest()
-	resp, err := c.CreatePrefetchTask(t.Context(), testCreds, c.ServerTime(), req)
+	resp, err := c.CreateTask(t.Context(), testCreds, c.ServerTime(), req)
 	checkError(t, err)
 	if !transport.sent {
 		t.Fatal("the request did not go out")
@@ -107,10 +122,10 @@ func checkCreate(t *testing.T, answer string) {
 		for _, failed := range resp.Failed {
 			checkWords(t, maxMessage, failed.Reason)
 			for _, u := range failed.Targets {
-				refused[target.Identity(u)] = true
+				refused[req.Identity(u)] = true
 			}
 		}
-		every := refused[target.Identity(req.Targets[0])] && refused[target.Identity(req.Targets[1])]
+		every := refused[req.Identity(req.sentTargets()[0])] && refused[req.Identity(req.sentTargets()[1])]
 		if resp.RequestID == "" || resp.JobID == "" && !every || len(resp.JobID) > maxJobID {
 			t.Errorf("taken for a success: %+v", resp)
 		}
@@ -119,7 +134,7 @@ func checkCreate(t *testing.T, answer string) {
 		}
 		return
 	}
-	// Whatever EdgeOne's code does not say for certain may have been executed.
+	// The call may have been executed unless EdgeOne's code excludes it.
 	if known, _ := lookUpCode(Code(err)); KindOf(err) != Ambiguous && (Code(err) == "" || KindOf(err) != known) {
 		t.Errorf("%v is %s", err, KindOf(err))
 	}
@@ -130,28 +145,35 @@ func checkCreate(t *testing.T, answer string) {
 
 func checkLookUps(t *testing.T, answer string) {
 	c := unhurried(t, &raw{answer: answer})
-	tasks, err := c.DescribePrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1"})
-	checkLookUp(t, err)
-	page, err := c.FirstPrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1"})
-	checkLookUp(t, err)
-	if page.TotalCount < 0 {
-		t.Errorf("%d tasks", page.TotalCount)
-	}
-	for _, task := range append(tasks, page.Tasks...) {
-		checkWords(t, maxWord, task.Status, task.FailType, task.JobID)
-		checkWords(t, maxMessage, task.FailMessage)
-		if task.JobID == "" || len(task.JobID) > maxJobID || task.Target == "" {
-			t.Errorf("a task of no job: %+v", task)
+	for _, history := range []History{PrefetchHistory, PurgeHistory} {
+		records, err := c.ListRecords(t.Context(), testCreds, ListRequest{History: history, ZoneID: "zone-1"})
+		checkLookUp(t, err)
+		page, err := c.FirstRecords(t.Context(), testCreds, ListRequest{History: history, ZoneID: "zone-1"})
+		checkLookUp(t, err)
+		if page.TotalCount < 0 {
+			t.Errorf("%d records", page.TotalCount)
+		}
+		for _, record := range append(records, page.Records...) {
+			checkWords(t, maxWord, record.Type, record.Method, record.Status, record.FailType, record.JobID)
+			checkWords(t, maxMessage, record.FailMessage)
+			if record.JobID == "" || len(record.JobID) > maxJobID || record.Target == "" {
+				t.Errorf("a record of no job: %+v", record)
+			}
 		}
 	}
 	quota, err := c.DescribeContentQuota(t.Context(), testCreds, "zone-1")
 	checkLookUp(t, err)
-	if err == nil && (quota.Batch < 1 || quota.Daily < 1 || quota.DailyAvailable < 0) {
+	if err == nil && (quota.Prefetch.IsZero() || quota.Prefetch.DailyAvailable < 0) {
 		t.Errorf("%+v", quota)
+	}
+	for jobType, q := range quota.Purge {
+		if !isPurgeType(jobType) || q.DailyAvailable < 0 {
+			t.Errorf("%s: %+v", jobType, quota)
+		}
 	}
 }
 
-// checkWords holds what EdgeOne said to what may be shown.
+// checkWords checks that texts from EdgeOne are safe to show.
 func checkWords(t *testing.T, limit int, texts ...string) {
 	t.Helper()
 	for _, text := range texts {
@@ -174,7 +196,7 @@ func checkLookUp(t *testing.T, err error) {
 	}
 }
 
-// checkError holds an error to what a status may say.
+// checkError checks that an error is suitable for a status.
 func checkError(t *testing.T, err error) {
 	t.Helper()
 	message := Message(err)
@@ -191,8 +213,8 @@ func checkError(t *testing.T, err error) {
 	}
 }
 
-// FuzzListing reads a listing while records are added to it. script says, a
-// byte for each request, where one is added before the answer; 255 adds none.
+// FuzzListing reads a listing while records are added to it. script has one byte for each
+// request: the position at which a record is added before the answer, or 255 for none.
 func FuzzListing(f *testing.F) {
 	f.Add(uint8(7), uint8(3), []byte{255, 255, 255})
 	f.Add(uint8(7), uint8(3), []byte{255, 0, 255, 255, 255})
@@ -209,7 +231,7 @@ func FuzzListing(f *testing.F) {
 			added := map[string]string{"JobId": "job-2", "Target": fmt.Sprint("http://h/added/", request)}
 			h.records = append(h.records[:at:at], append([]map[string]string{added}, h.records[at:]...)...)
 		}
-		tasks, err := unhurried(t, &h).DescribePrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1"})
+		tasks, err := unhurried(t, &h).ListRecords(t.Context(), testCreds, ListRequest{ZoneID: "zone-1"})
 		if err != nil {
 			if !errors.Is(err, errTorn) {
 				t.Error(err)
@@ -237,7 +259,7 @@ func FuzzClassify(f *testing.F) {
 	f.Add("C", strings.Repeat("长", maxMessage))
 	f.Add("\xef", "0")
 	f.Fuzz(func(t *testing.T, code, message string) {
-		code, message = strings.ToValidUTF8(code, "�"), strings.ToValidUTF8(message, "�") // as from JSON
+		code, message = strings.ToValidUTF8(code, "�"), strings.ToValidUTF8(message, "�") // as decoded from JSON
 		var texts []string
 		for _, id := range []string{"46eaa57d-0000-4e1b-9a3b-0d451b8b79c6", "ED93F3CB-F35E-473F-B9F3-0D451B8B79C7"} {
 			err := refusal(ActionCreatePrefetchTask, code, strings.ReplaceAll(message, "{}", id), id, 200)
@@ -261,8 +283,9 @@ func FuzzClassify(f *testing.F) {
 	})
 }
 
-// FuzzTargets sends what the API server lets a task have, as the controller
-// does: EdgeOne must take the call, and what it lists must be found again.
+// FuzzTargets sends the URLs that the API server accepts in a task, in the way the
+// controller sends them. EdgeOne must accept the call, and its listing must be
+// recognized.
 func FuzzTargets(f *testing.F) {
 	for _, s := range []string{"http://h/%2f", "https://H:443?a|b", "https://h/ü?x=é", "https://h/a%2Fb?c=d;e#f", "https://例え.jp/例#x"} {
 		f.Add(s)
@@ -278,14 +301,18 @@ func FuzzTargets(f *testing.F) {
 		})
 		defer edgeOne.Close()
 		c := unhurried(t, edgeOne.RoundTripper())
-		req := CreatePrefetchTaskRequest{Targets: []string{target.Encode(s)}, ZoneID: "zone-1"}
-		resp, err := c.CreatePrefetchTask(t.Context(), testCreds, c.ServerTime(), req)
-		if err != nil || len(resp.Failed) > 0 {
-			t.Fatalf("%q: %+v, %v", s, resp, err)
-		}
-		tasks, err := c.DescribePrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1", JobID: resp.JobID})
-		if err != nil || len(tasks) != 1 || target.Identity(tasks[0].Target) != target.Identity(s) {
-			t.Errorf("%q is listed as %+v, %v", s, tasks, err)
+		for history, req := range map[History]CreateRequest{
+			PrefetchHistory: CreatePrefetchTaskRequest{Targets: []string{target.Encode(s)}, ZoneID: "zone-1"},
+			PurgeHistory:    CreatePurgeTaskRequest{Type: TypePurgeURL, Targets: []string{target.Encode(s)}, ZoneID: "zone-1"},
+		} {
+			resp, err := c.CreateTask(t.Context(), testCreds, c.ServerTime(), req)
+			if err != nil || len(resp.Failed) > 0 {
+				t.Fatalf("%q: %+v, %v", s, resp, err)
+			}
+			records, err := c.ListRecords(t.Context(), testCreds, ListRequest{History: history, ZoneID: "zone-1", JobID: resp.JobID})
+			if err != nil || len(records) != 1 || records[0].Identity() != target.Identity(s) || req.Identity(s) != target.Identity(s) {
+				t.Errorf("%q is listed as %+v, %v", s, records, err)
+			}
 		}
 	})
 }

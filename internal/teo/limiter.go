@@ -12,31 +12,32 @@ import (
 const (
 	// window is the period in which EdgeOne counts calls.
 	window = time.Second
-	// quiet is how long no answer may be throttled before the limiter uses one more slot,
-	// and after further such periods two more, four more and so on. After four periods,
-	// half of a limit of 20 is the whole limit again.
+	// quiet is the time without throttled answers after which the limiter uses one more
+	// slot. After further such periods it uses two more, four more and so on. A limiter
+	// that was cut to half of a limit of 20 uses all 20 slots again after four periods.
 	quiet = 4 * time.Second
 )
 
 // Limiter keeps the calls of one account and action below EdgeOne's limit. It has one
 // slot for each call that EdgeOne allows per second. A used slot is free again one second
-// after the answer arrived. However long a request takes, and however EdgeOne counts (by
-// fixed windows, sliding windows or a bucket), EdgeOne never sees more of this client's
-// calls in a second than there are slots.
+// after the answer arrived. EdgeOne therefore never counts more of this client's calls in
+// a second than there are slots, however long a request takes and however EdgeOne counts
+// (by fixed windows, sliding windows or a bucket).
 //
-// EdgeOne may also see calls from other programs of the same account. Every throttled
-// answer therefore takes a slot out of use, because it shows that there was one call too
-// many. The slots return while no further answers are throttled. One slot always stays in
-// use.
+// EdgeOne may also count calls from other programs of the same account. A throttled
+// answer shows that there was one call too many, so each one takes a slot out of use. The
+// slots return while no further answers are throttled. One slot always stays in use.
 //
-// Several users may share a limiter without knowing of each other. Each user has its own
+// Several users can share a limiter without knowing of each other. Each user has its own
 // wait queue, and the limiter serves the wait queues in turn.
 type Limiter struct {
 	action  string
 	limit   int
 	observe func(action string, wait time.Duration)
 
-	mu          *sync.Mutex // shared by all limiters of a client, because limiters merge
+	// mu guards the fields below. All limiters of a client share it, because limiters
+	// merge. The caller of an unexported method holds it.
+	mu          *sync.Mutex
 	merged      *Limiter    // the limiter that took over this one's slots and waiters, if any
 	lines       []*line     // wait queues with waiters; the first is served next
 	out         int         // slots that callers hold
@@ -46,10 +47,11 @@ type Limiter struct {
 	changed     map[string]func() // by wait queue; see Free
 }
 
-// newLimiter assumes that the second before since was fully used, perhaps by the previous
-// process. Its slots become free shortly one after the other, and not all at once. Each
-// slot is free again a second after its answer, so calls keep this distance while there
-// is always something to call, and they do not wait for each other on the network.
+// newLimiter returns a limiter of an action. It assumes that the second before since was
+// fully used, perhaps by the previous process. Its slots become free shortly one after
+// the other, and not all at once. Each slot is free again a second after its answer, so
+// the calls keep this distance while there is always something to call, and they do not
+// wait for each other on the network.
 func newLimiter(mu *sync.Mutex, action string, limit int, since time.Time) *Limiter {
 	l := &Limiter{
 		action: action, limit: limit, observe: func(string, time.Duration) {}, mu: mu, share: limit, changed: map[string]func(){},
@@ -62,10 +64,16 @@ func newLimiter(mu *sync.Mutex, action string, limit int, since time.Time) *Limi
 	return l
 }
 
-// Turn is a place among the waiters for a slot. The limiter serves the wait queues (Line)
-// in turn, one slot each, whatever their numbers. Within a wait queue, the lowest Number
-// goes first; of equal numbers, the first to arrive. The zero value is in a wait queue
-// like any other.
+// NewLimiter returns a limiter for a part of the calls of an action. The calls also need a
+// slot of the client's limiter. It assumes that the last second was fully used.
+func NewLimiter(action string, limit int) *Limiter {
+	return newLimiter(&sync.Mutex{}, action, limit, time.Now())
+}
+
+// Turn is the position of a waiter. Line names its wait queue. The limiter serves the
+// wait queues in turn, one slot each, whatever the numbers. Within a wait queue, the
+// lowest Number goes first; of equal numbers, the first to arrive. The zero value names a
+// wait queue like any other.
 type Turn struct {
 	Line   string
 	Number int64
@@ -77,20 +85,20 @@ type line struct {
 	waiting []*waiter
 }
 
-// waiter is a caller that waits for a slot. The limiter notifies the first waiter of each
-// change.
+// waiter is a caller that waits for a slot. A message on awake makes it check for a slot
+// again. The limiter notifies only the first waiter.
 type waiter struct {
 	turn  Turn
 	awake chan struct{}
 }
 
-// Free returns how many slots the wait queue may expect that are free now or will be
-// within lookahead, and how long it takes until there is one more. If other wait queues
-// have waiters, they share the slots, with at least one slot for each wait queue.
+// Free returns how many slots the wait queue can expect, and the time until there is one
+// more. It counts slots that are free now or will be within lookahead. If other wait
+// queues have waiters, they share the slots, with at least one slot for each wait queue.
 //
 // The duration is 0 if it depends on the answer to a call. In this case, if changed is
-// not nil, the limiter calls it once in a goroutine of its own when such an answer
-// arrives, whoever made the call. A later function for the same wait queue replaces it.
+// not nil, the limiter calls it once, in its own goroutine, when such an answer arrives
+// to any caller. A later function for the same wait queue replaces it.
 func (l *Limiter) Free(line string, lookahead time.Duration, changed func()) (n int, more time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -124,8 +132,8 @@ func (l *Limiter) portion(name string, n int) int {
 	return max(min(n, 1), sort.Search(n, func(i int) bool { return tooMany(i + 1) }))
 }
 
-// free returns how many slots are free within lookahead, and how long it takes until
-// there is one more: 0 if that depends on an answer.
+// free returns how many slots are free within lookahead, and the time until there is one
+// more: 0 if that depends on an answer.
 func (l *Limiter) free(now time.Time, lookahead time.Duration) (n int, more time.Duration) {
 	for len(l.cooling) > 0 && !l.cooling[0].After(now) {
 		l.cooling = l.cooling[1:]
@@ -197,8 +205,8 @@ func (l *Limiter) Wait(ctx context.Context, turn Turn) (*Slot, error) {
 	}
 }
 
-// take returns a slot if one is free. Otherwise it returns how long it takes until one
-// is: 0 if that depends on an answer, negative if ctx ends before.
+// take returns a slot if one is free. Otherwise it returns how long it takes until one is
+// free: 0 if that depends on an answer, negative if the deadline of ctx is earlier.
 func (l *Limiter) take(ctx context.Context) (*Slot, time.Duration) {
 	now := time.Now()
 	n, wait := l.free(now, 0)
@@ -227,7 +235,7 @@ func (l *Limiter) enqueue(w *waiter) {
 	q.waiting = slices.Insert(q.waiting, after, w)
 }
 
-// dequeue removes a waiter. A wait queue that was served goes behind the others.
+// dequeue removes a waiter. A wait queue that got a slot goes behind the others.
 func (l *Limiter) dequeue(w *waiter, served bool) {
 	i := slices.IndexFunc(l.lines, func(line *line) bool { return line.name == w.turn.Line })
 	q := l.lines[i]
@@ -241,7 +249,7 @@ func (l *Limiter) dequeue(w *waiter, served bool) {
 	l.wakeFirst()
 }
 
-// first returns the waiter that gets the next slot, or nil if nobody waits.
+// first returns the waiter that gets the next slot, or nil if there are no waiters.
 func (l *Limiter) first() *waiter {
 	if len(l.lines) == 0 {
 		return nil
@@ -259,11 +267,12 @@ func (l *Limiter) wakeFirst() {
 	}
 }
 
+// noSlot returns the error of a caller that got no slot.
 func (l *Limiter) noSlot(cause error) *Error {
 	return &Error{Action: l.action, Kind: Unavailable, Message: "not sent: no call was free in time", Err: cause}
 }
 
-// merge moves the counts and the waiters of this limiter to another one of the same
+// merge moves the slots and the waiters of this limiter to another limiter of the same
 // account and action.
 func (l *Limiter) merge(into *Limiter) {
 	l.merged = into
@@ -283,8 +292,8 @@ func (l *Limiter) merge(into *Limiter) {
 	l.tellChanged()
 }
 
-// idle says whether the limiter has no slots in use and no waiters, so that a new limiter
-// would not differ from it.
+// idle says whether the limiter has no slots in use and no waiters. Such a limiter can be
+// replaced by a new one.
 func (l *Limiter) idle(now time.Time) bool {
 	n, _ := l.free(now, 0)
 	return n == l.limit && len(l.lines) == 0

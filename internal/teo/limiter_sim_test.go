@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// meter is a way in which a server may count calls against a limit a second.
+// meter is a way in which a server counts calls against a limit per second.
 type meter interface{ admit(now time.Time) bool }
 
-// sliding admits a call if fewer than limit were counted in the second before
-// it. A harsh one counts the calls it refuses as well.
+// sliding admits a call if it counted fewer than limit calls in the second before. If
+// harsh is set, it also counts the calls that it refuses.
 type sliding struct {
 	limit int
 	harsh bool
@@ -32,7 +32,7 @@ func (m *sliding) admit(now time.Time) bool {
 	return ok
 }
 
-// fixed counts by seconds of the wall clock.
+// fixed counts the calls in each second of the wall clock.
 type fixed struct {
 	limit, count int
 	second       int64
@@ -46,7 +46,7 @@ func (m *fixed) admit(now time.Time) bool {
 	return m.count <= m.limit
 }
 
-// bucket holds limit tokens and is refilled with limit a second.
+// bucket holds at most limit tokens, and gains limit tokens per second.
 type bucket struct {
 	limit  float64
 	tokens float64
@@ -72,7 +72,7 @@ var meters = map[string]func() meter{
 	"a token bucket":                        func() meter { return &bucket{limit: 20, tokens: 20} },
 }
 
-// server is a meter with a way to it, in the time of a synctest bubble.
+// server is a meter behind a network with latency, in the time of a synctest bubble.
 type server struct {
 	mu    sync.Mutex
 	meter meter
@@ -80,7 +80,7 @@ type server struct {
 	rand  *rand.Rand
 }
 
-// call is under way for half to one and a half of the round trip time.
+// call makes a call, which takes between half and one and a half round trip times.
 func (s *server) call() (ok bool) {
 	leg := func() time.Duration {
 		s.mu.Lock()
@@ -99,7 +99,7 @@ func (s *server) admit() bool {
 	return s.meter.admit(time.Now())
 }
 
-// usage is what became of our calls, by the second they were answered in.
+// usage counts the answers to our calls by the second in which they arrived.
 type usage struct{ ok, throttled []int }
 
 func (u usage) sum(from, to int) (ok, throttled int) {
@@ -110,7 +110,7 @@ func (u usage) sum(from, to int) (ok, throttled int) {
 	return ok, throttled
 }
 
-// run keeps a limiter busy for so many seconds.
+// run keeps a limiter busy for a number of seconds.
 func run(s *server, seconds int) usage {
 	l := testLimiter(20)
 	u := usage{ok: make([]int, seconds), throttled: make([]int, seconds)}
@@ -171,7 +171,8 @@ func TestAloneTheLimitIsUsedAndNeverExceeded(t *testing.T) {
 	}
 }
 
-// rivals take half of the limit, each in their own way, until stop is closed.
+// rivals are other clients that use half of the limit until stop is closed, each in a
+// different pattern.
 var rivals = map[string]func(s *server, r *rand.Rand, stop <-chan struct{}){
 	"evenly": func(s *server, _ *rand.Rand, stop <-chan struct{}) {
 		for sleep(100*time.Millisecond, stop) {
@@ -202,9 +203,9 @@ func sleep(d time.Duration, stop <-chan struct{}) bool {
 }
 
 func TestARivalThatTakesHalfIsLeftItsHalf(t *testing.T) {
-	// The strict demands are for a rival whose calls come regularly. One that
-	// calls at random leaves less than half at times and more at others. A
-	// server that counts its refusals punishes each probe more than once.
+	// The strict demands are for rivals that call at regular times. A rival that calls at
+	// random leaves sometimes less than half of the limit and sometimes more. A server
+	// that counts the calls it refuses punishes each probe more than once.
 	type demand struct{ used, throttled float64 }
 	demands := map[string]demand{
 		"evenly": {0.95, 0.035}, "in bursts": {0.95, 0.035}, "at random": {0.90, 0.055},
@@ -252,7 +253,7 @@ func TestARivalThatTakesHalfIsLeftItsHalf(t *testing.T) {
 	}
 }
 
-// closed admits nothing for a while.
+// closed admits no calls until a given time.
 type closed struct {
 	meter
 	until time.Time

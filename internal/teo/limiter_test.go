@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// testLimiter returns a limiter that begins now.
+// testLimiter returns a limiter that starts now.
 func testLimiter(limit int) *Limiter { return newLimiter(&sync.Mutex{}, "test", limit, time.Now()) }
 
 // warm returns a limiter whose slots are all free.
@@ -65,13 +65,13 @@ func TestFreeCountsWhatIsOutAndOutOfUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := warm(4)
 		slots := take(t, l, 4)
-		for _, slot := range slots[:3] { // free after 700, 800 and 900 ms; one stays out
+		for _, slot := range slots[:3] { // free after 700, 800 and 900 ms; the fourth is not returned
 			slot.Done(false)
 			time.Sleep(100 * time.Millisecond)
 		}
 		free(t, l, 700*time.Millisecond, 1, 100*time.Millisecond)
 		free(t, l, time.Second, 3, 0)
-		slots[3].Done(true) // three in use: the first that is free replaces the one that is not
+		slots[3].Done(true) // three slots are in use now: the first to return replaces the one out of use
 		noSlot(t, l, 0, 800*time.Millisecond)
 		free(t, l, 800*time.Millisecond, 1, 100*time.Millisecond)
 	})
@@ -81,7 +81,7 @@ func TestASlotIsFreeASecondAfterTheAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := warm(2)
 		slots := take(t, l, 2)
-		noSlot(t, l, time.Hour, 0) // only an answer can tell
+		noSlot(t, l, time.Hour, 0) // the time depends on an answer
 		time.Sleep(3 * time.Second)
 		slots[0].Done(false)
 		time.Sleep(300 * time.Millisecond)
@@ -142,7 +142,7 @@ func TestWaitersAreServedInOrder(t *testing.T) {
 				time.Sleep(time.Duration(1+i%2) * time.Millisecond)
 				slot.Done(false)
 			})
-			synctest.Wait() // until it stands in the queue
+			synctest.Wait() // until it is in the queue
 		}
 		wg.Wait()
 		for i := range order {
@@ -199,14 +199,14 @@ func TestTheLowestTurnIsServedFirst(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				order = append(order, turn) // one slot: nobody else is here
+				order = append(order, turn) // with one slot, no lock is needed
 				slot.Done(false)
 			})
 			synctest.Wait()
 		}
 		time.Sleep(window + window/2)
 		wg.Go(func() {
-			slot, err := l.Wait(context.Background(), Turn{Number: 2}) // overtakes those who wait for a later turn
+			slot, err := l.Wait(context.Background(), Turn{Number: 2}) // overtakes waiters with a higher number
 			if err != nil {
 				t.Error(err)
 				return
@@ -250,11 +250,11 @@ func TestASlotIsFreeASecondAfterTheAnswerBeganToCome(t *testing.T) {
 		slots[1].Done(false)
 		time.Sleep(100 * time.Millisecond)
 		trace.GotFirstResponseByte()
-		time.Sleep(200 * time.Millisecond) // reading it
+		time.Sleep(200 * time.Millisecond) // while the answer is read
 		slots[0].Done(false)
 		noSlot(t, l, 0, 700*time.Millisecond)
 		time.Sleep(700 * time.Millisecond)
-		first := take(t, l, 1)[0] // the other's answer came before
+		first := take(t, l, 1)[0] // the slot of the other call, which was answered earlier
 		noSlot(t, l, 0, 100*time.Millisecond)
 		first.Cancel()
 	})
@@ -285,7 +285,7 @@ func TestALookUpsSlotIsFreeASecondAfterTheAnswerBeganToCome(t *testing.T) {
 			time.Sleep(reading)
 			return answer(req, http.StatusOK, `{"Response":{"TotalCount":0,"Tasks":[],"RequestId":"r-1"}}`)
 		})})
-		if _, err := c.FirstPrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1"}); err != nil {
+		if _, err := c.FirstRecords(t.Context(), testCreds, ListRequest{ZoneID: "zone-1"}); err != nil {
 			t.Fatal(err)
 		}
 		noSlot(t, c.Limiter(testCreds, ActionDescribePrefetchTasks), 0, time.Second-reading)

@@ -12,33 +12,39 @@ const (
 	// forgetAfter is how long the limiters of an unused key are kept.
 	forgetAfter = 10 * time.Minute
 	// maxUnproved is how many keys that EdgeOne has never accepted may have limiters at
-	// the same time, apart from keys in use. Anybody can write keys into a Secret, so
+	// the same time, apart from keys in use. Any user can write keys into a Secret, so
 	// their number needs a bound.
 	maxUnproved = 1000
 )
 
 // limiters holds the limiters of all keys that were recently in use.
 //
-// EdgeOne meters calls by account, and a SecretId identifies an account. But anybody can
+// EdgeOne meters calls by account, and a SecretId identifies an account. But a user can
 // write the SecretId of another account into a Secret. At first, limiters are therefore
 // shared only by users with the same SecretId and SecretKey. Once EdgeOne has accepted
 // several such pairs of one SecretId, these pairs share their limiters as well.
+//
+// The keys of a role come from STS and not from a user, so all keys of one role share
+// their limiters from the start. A refresh keeps them.
 type limiters struct {
 	limit   int
 	observe func(action string, wait time.Duration)
 
 	mu     sync.Mutex
 	pairs  map[pair]*accountLimits
-	proved map[string]*accountLimits // by SecretId, of pairs that EdgeOne has accepted
-	swept  time.Time
+	proved map[string]*accountLimits // by principal, of pairs that EdgeOne has accepted
+	swept  time.Time                 // when sweep last ran
 }
 
-// pair is the hash of a SecretId and a SecretKey.
+// pair is the hash of a SecretId and a SecretKey, or of the principal of a role's keys.
 type pair [sha256.Size]byte
 
-// pairOf returns the hash of both, with a zero byte between them, which no valid key
-// contains.
+// pairOf returns the hash of both, separated by a zero byte, which no valid key contains.
+// A principal follows two of them, so it differs from every pair.
 func pairOf(creds Credentials) pair {
+	if creds.Principal != "" {
+		return sha256.Sum256(append([]byte{0, 0}, creds.Principal...))
+	}
 	text := append(make([]byte, 0, 2*maxKey+1), creds.SecretID...)
 	text = append(text, 0)
 	return sha256.Sum256(append(text, creds.SecretKey...))
@@ -49,7 +55,7 @@ type accountLimits struct {
 	// since is when the account was first seen. All of its limiters start then, so that
 	// the first call waits one second in total and not one second for each action.
 	since    time.Time
-	used     time.Time
+	used     time.Time // when a limiter was last requested
 	byAction map[string]*Limiter
 }
 
@@ -84,11 +90,11 @@ func (s *limiters) learn(creds Credentials, answer error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := pairOf(creds)
-	account, known := s.pairs[p], s.proved[creds.SecretID]
+	account, known := s.pairs[p], s.proved[creds.PrincipalName()]
 	switch {
 	case account == nil || account == known:
 	case known == nil:
-		s.proved[creds.SecretID] = account
+		s.proved[creds.PrincipalName()] = account
 	default:
 		for action, limiter := range account.byAction {
 			if into := known.byAction[action]; into != nil {
@@ -104,7 +110,7 @@ func (s *limiters) learn(creds Credentials, answer error) {
 // provesKeys says whether an answer of the API comes from behind the gateway, which
 // checks signatures. A success does. A refusal does if EdgeOne itself refuses the call,
 // or if a permission is missing. Other answers of the gateway, such as throttling, prove
-// nothing, because anybody may get them.
+// nothing, because any caller may get them.
 func provesKeys(answer error) bool {
 	if answer == nil {
 		return true
@@ -118,8 +124,8 @@ func provesKeys(answer error) bool {
 	return kind == Exhausted || kind == Rejected || kind == Denied && zone
 }
 
-// sweep forgets limiters that nobody has used for a while. A limiter that was not used
-// for a second, and is not in use, has nothing to remember.
+// sweep removes the limiters that have not been used for a while. A limiter that is idle,
+// and was not used for a second, has no state to lose.
 func (s *limiters) sweep(now time.Time) {
 	crowded := len(s.pairs)-len(s.proved) > maxUnproved
 	if now.Sub(s.swept) < forgetAfter/10 && !(crowded && now.Sub(s.swept) >= window) {

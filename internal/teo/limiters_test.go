@@ -17,7 +17,7 @@ import (
 
 func keys(id, key string) Credentials { return Credentials{SecretID: id, SecretKey: key} }
 
-// accepting answers look-ups as EdgeOne does that knows just those keys.
+// accepting answers read-only calls like an EdgeOne that knows only these keys.
 func accepting(t *testing.T, known ...Credentials) roundTrip {
 	return func(req *http.Request) (*http.Response, error) {
 		body, err := io.ReadAll(req.Body)
@@ -58,14 +58,14 @@ func TestAnAccountsLimitersBeginTogether(t *testing.T) {
 	})
 }
 
-// Hundreds of Secrets that name somebody else's SecretId, with keys that are wrong.
+// Hundreds of Secrets contain the SecretId of another account, with wrong keys.
 func TestWhoNamesAnothersSecretIdDoesNotSlowItDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		owner := keys("AKIDofsomebody", "therightkey")
 		c := clientOf(t, Options{Transport: accepting(t, owner)})
 		look := func(creds Credentials) (time.Duration, error) {
 			start := time.Now()
-			_, err := c.FirstPrefetchTasks(t.Context(), creds, DescribePrefetchTasksRequest{ZoneID: "zone-1"})
+			_, err := c.FirstRecords(t.Context(), creds, ListRequest{ZoneID: "zone-1"})
 			return time.Since(start), err
 		}
 		if _, err := look(owner); err != nil {
@@ -104,7 +104,8 @@ func TestWhatProvesKeys(t *testing.T) {
 	}
 }
 
-// Two keys of one SecretId that EdgeOne accepts are one account, which is metered as one.
+// Two keys of one SecretId that EdgeOne accepts belong to one account, which EdgeOne
+// meters as one.
 func TestAcceptedKeysOfOneSecretIdShareALimiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		old, young := keys("AKIDofsomebody", "theoldkey"), keys("AKIDofsomebody", "theyoungkey")
@@ -130,7 +131,7 @@ func TestAcceptedKeysOfOneSecretIdShareALimiter(t *testing.T) {
 		})
 		synctest.Wait()
 		for _, creds := range []Credentials{old, young} {
-			if _, err := c.FirstPrefetchTasks(t.Context(), creds, DescribePrefetchTasksRequest{ZoneID: "zone-1"}); err != nil {
+			if _, err := c.FirstRecords(t.Context(), creds, ListRequest{ZoneID: "zone-1"}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -138,7 +139,8 @@ func TestAcceptedKeysOfOneSecretIdShareALimiter(t *testing.T) {
 			c.Limiter(old, ActionDescribePrefetchTasks) != c.Limiter(young, ActionDescribePrefetchTasks) {
 			t.Fatal("accepted keys do not share a limiter")
 		}
-		// 35 of 20 are out, and one waits: 16 come back before there is one to have.
+		// The two limiters of 20 slots have given out 35 slots, and now they are one. 16 slots
+		// must return before the waiter gets one.
 		for i, slot := range slots {
 			noSlot(t, first, 0, 0)
 			if i == 15 {
@@ -149,7 +151,7 @@ func TestAcceptedKeysOfOneSecretIdShareALimiter(t *testing.T) {
 		slots[15].Done(false)
 		noSlot(t, second, 0, window)
 		time.Sleep(window / 2)
-		slots[16].Cancel() // before: this one is free at once, and goes to who waits
+		slots[16].Cancel() // free at once, so the waiter gets it before slots[15] is free
 		wg.Wait()
 		if waited != window/2 {
 			t.Errorf("who waited at the one that was merged got a slot after %v", waited)
@@ -161,7 +163,7 @@ func TestAcceptedKeysOfOneSecretIdShareALimiter(t *testing.T) {
 func TestALimiterThatNobodyUsesIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := clientOf(t, Options{Transport: accepting(t, testCreds)})
-		if _, err := c.FirstPrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1"}); err != nil {
+		if _, err := c.FirstRecords(t.Context(), testCreds, ListRequest{ZoneID: "zone-1"}); err != nil {
 			t.Fatal(err)
 		}
 		busy := keys("AKIDbusy", "itskeyitskey")
@@ -179,7 +181,7 @@ func TestALimiterThatNobodyUsesIsForgotten(t *testing.T) {
 		if again == old {
 			t.Error("it was not forgotten")
 		}
-		noSlot(t, again, 0, window) // the last second may have been used, by whomever
+		noSlot(t, again, 0, window) // another process may have used the last second
 		if n, _ := c.Limiter(busy, ActionCreatePrefetchTask).Free("", 0, nil); n != 19 {
 			t.Errorf("%d slots are free of the one whose call is under way", n)
 		}
@@ -190,7 +192,7 @@ func TestALimiterThatNobodyUsesIsForgotten(t *testing.T) {
 func TestKeysThatNobodyAcceptsTakeABoundedMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := clientOf(t, Options{Transport: accepting(t, testCreds)})
-		if _, err := c.FirstPrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1"}); err != nil {
+		if _, err := c.FirstRecords(t.Context(), testCreds, ListRequest{ZoneID: "zone-1"}); err != nil {
 			t.Fatal(err)
 		}
 		kept := c.Limiter(testCreds, ActionDescribePrefetchTasks)
@@ -217,8 +219,8 @@ func TestKeysThatNobodyAcceptsTakeABoundedMemory(t *testing.T) {
 	})
 }
 
-// served has so many of each line wait, in the order of the lines, and returns whose
-// turn it was, one after the other.
+// served starts a waiter for each turn, in this order, and returns the order in which
+// they got a slot.
 func served(t *testing.T, l *Limiter, turns ...Turn) []string {
 	var order []string
 	var wg sync.WaitGroup
@@ -229,7 +231,7 @@ func served(t *testing.T, l *Limiter, turns ...Turn) []string {
 				t.Error(err)
 				return
 			}
-			order = append(order, fmt.Sprint(turn.Line, turn.Number)) // one slot: nobody else is here
+			order = append(order, fmt.Sprint(turn.Line, turn.Number)) // with one slot, no lock is needed
 			slot.Done(false)
 		})
 		synctest.Wait()
@@ -260,12 +262,12 @@ func TestLinesAreServedInTurn(t *testing.T) {
 	}
 }
 
-// 2,000 look-ups of one line wait, of 100 s of calls.
+// 2,000 reads wait in one wait queue; they take 100 s.
 func TestALookUpWaitsForOneOfEachOtherLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := clientOf(t, Options{Transport: answering(200, `{"Response":{"TotalCount":0,"RequestId":"r"}}`)})
 		look := func(ctx context.Context) {
-			if _, err := c.FirstPrefetchTasks(ctx, testCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1"}); err != nil {
+			if _, err := c.FirstRecords(ctx, testCreds, ListRequest{ZoneID: "zone-1"}); err != nil {
 				t.Error(err)
 			}
 		}
@@ -314,7 +316,7 @@ func TestFreeSlotsAreSharedWithTheLinesThatWait(t *testing.T) {
 		for _, step := range []struct {
 			line string
 			n    int
-			want int // of 20 slots, for another line
+			want int // of 20 slots, for the wait queue "me"
 		}{{"me", 9, 20}, {"a", 3, 17}, {"b", 100, 8}, {"c", 1, 8}, {"d", 100, 5}} {
 			wait(step.line, step.n)
 			if n, _ := l.Free("me", 2*window, nil); n != step.want {
@@ -361,7 +363,7 @@ func TestWhoPlansByFreeIsToldOfAnyAnswer(t *testing.T) {
 		if told["a"] != 1 || told["b"] != 1 {
 			t.Errorf("told %v; want each line once", told)
 		}
-		subscribe("a", window) // it is known when: nobody has to tell
+		subscribe("a", window) // the time is known, so the function is not registered
 		time.Sleep(window)
 		slot := take(t, l, 1)[0]
 		slot.Cancel()

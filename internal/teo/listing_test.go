@@ -13,13 +13,14 @@ import (
 	"time"
 )
 
-// history answers DescribePrefetchTasks from a list of records that a test may
-// change between pages.
+// history answers DescribePrefetchTasks and DescribePurgeTasks from a list of records. A
+// test can change the list between pages.
 type history struct {
 	records  []map[string]string
-	cap      int // the most records a page may have, pageSize if 0
-	extra    int // what TotalCount claims on top
+	cap      int // maximum number of records in a page; 0 means pageSize
+	extra    int // by how much TotalCount is too high
 	requests []listRequest
+	actions  []string // of the requests
 	before   func(h *history, request int)
 }
 
@@ -37,7 +38,7 @@ func (h *history) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := json.NewDecoder(req.Body).Decode(&in); err != nil {
 		return nil, err
 	}
-	h.requests = append(h.requests, in)
+	h.requests, h.actions = append(h.requests, in), append(h.actions, req.Header.Get("X-TC-Action"))
 	if h.before != nil {
 		h.before(h, len(h.requests))
 	}
@@ -55,7 +56,7 @@ func (h *history) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func TestListings(t *testing.T) {
-	twice := func(n int) []map[string]string { // the last record is the first one once more
+	twice := func(n int) []map[string]string { // the last record repeats the first one
 		list := records(n - 1)
 		return append(list, list[0])
 	}
@@ -134,7 +135,7 @@ func TestListings(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := tt.history
 				c := clientOf(t, Options{Transport: &h})
-				tasks, err := c.DescribePrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1", MaxPages: tt.maxPages})
+				tasks, err := c.ListRecords(t.Context(), testCreds, ListRequest{ZoneID: "zone-1", MaxPages: tt.maxPages})
 				if len(tasks) != tt.want || len(h.requests) != tt.requests || !errors.Is(err, tt.err) || (err != nil && KindOf(err) != Unavailable) {
 					t.Fatalf("%d records with %d requests, %v", len(tasks), len(h.requests), err)
 				}
@@ -152,7 +153,7 @@ func TestListings(t *testing.T) {
 	}
 }
 
-// Search engines give the first 10,000 records only.
+// Search engines return only the first 10,000 records.
 func TestAListingThatEdgeOneDoesNotGiveToItsEndIsTooLong(t *testing.T) {
 	for _, code := range []string{"InvalidParameter.ParameterError", "InvalidParameter"} {
 		h := history{records: records(3000)}
@@ -162,7 +163,7 @@ func TestAListingThatEdgeOneDoesNotGiveToItsEndIsTooLong(t *testing.T) {
 			}
 			return h.RoundTrip(req)
 		}))
-		tasks, err := c.DescribePrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{ZoneID: "zone-1"})
+		tasks, err := c.ListRecords(t.Context(), testCreds, ListRequest{ZoneID: "zone-1"})
 		if KindOf(err) != Unavailable || !errors.Is(err, ErrTooManyPages) || Code(err) != code || len(tasks) > 0 {
 			t.Errorf("%d records, %v", len(tasks), err)
 		}
@@ -173,23 +174,23 @@ func TestWhatIsAskedFor(t *testing.T) {
 	start := time.Date(2026, 1, 2, 8, 0, 0, 999, time.FixedZone("", 8*3600))
 	for _, tt := range []struct {
 		name string
-		req  DescribePrefetchTasksRequest
+		req  ListRequest
 		want string
 	}{
-		{"a job", DescribePrefetchTasksRequest{ZoneID: "zone-1", JobID: "job-1"},
+		{"a job", ListRequest{ZoneID: "zone-1", JobID: "job-1"},
 			`{"ZoneId":"zone-1","Limit":1000,"Filters":[{"Name":"job-id","Values":["job-1"]}]}`},
-		{"a window, widened to whole seconds in UTC", DescribePrefetchTasksRequest{ZoneID: "zone-1", StartTime: start,
+		{"a window, widened to whole seconds in UTC", ListRequest{ZoneID: "zone-1", StartTime: start,
 			EndTime: start.Add(time.Minute)},
 			`{"ZoneId":"zone-1","StartTime":"2026-01-02T00:00:00Z","EndTime":"2026-01-02T00:01:01Z","Limit":1000}`},
-		{"a window of whole seconds as it is", DescribePrefetchTasksRequest{ZoneID: "*", StartTime: time.Unix(0, 0), EndTime: time.Unix(60, 0)},
+		{"a window of whole seconds as it is", ListRequest{ZoneID: "*", StartTime: time.Unix(0, 0), EndTime: time.Unix(60, 0)},
 			`{"ZoneId":"*","StartTime":"1970-01-01T00:00:00Z","EndTime":"1970-01-01T00:01:00Z","Limit":1000}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := history{records: records(3)}
 				c := clientOf(t, Options{Transport: &h})
-				page, err := c.FirstPrefetchTasks(t.Context(), testCreds, tt.req)
-				if err != nil || len(page.Tasks) != 3 || page.TotalCount != 3 {
+				page, err := c.FirstRecords(t.Context(), testCreds, tt.req)
+				if err != nil || len(page.Records) != 3 || page.TotalCount != 3 {
 					t.Fatal(page, err)
 				}
 				got, err := encode(h.requests[0])
@@ -197,7 +198,7 @@ func TestWhatIsAskedFor(t *testing.T) {
 					t.Errorf("asked\n%s, want\n%s", got, tt.want)
 				}
 				created := time.Date(2026, 1, 1, 19, 4, 5, 0, time.UTC)
-				if task := page.Tasks[0]; !task.CreateTime.Equal(created) || !task.UpdateTime.IsZero() || task.JobID != "job-1" ||
+				if task := page.Records[0]; !task.CreateTime.Equal(created) || !task.UpdateTime.IsZero() || task.JobID != "job-1" ||
 					task.Status != "success" {
 					t.Errorf("%+v", task)
 				}
@@ -209,9 +210,9 @@ func TestWhatIsAskedFor(t *testing.T) {
 func TestTheFirstPageTellsHowManyThereAre(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := history{records: records(4321)}
-		page, err := clientOf(t, Options{Transport: &h}).FirstPrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{})
-		if err != nil || len(page.Tasks) != 1000 || page.TotalCount != 4321 || len(h.requests) != 1 {
-			t.Errorf("%d of %d with %d requests, %v", len(page.Tasks), page.TotalCount, len(h.requests), err)
+		page, err := clientOf(t, Options{Transport: &h}).FirstRecords(t.Context(), testCreds, ListRequest{})
+		if err != nil || len(page.Records) != 1000 || page.TotalCount != 4321 || len(h.requests) != 1 {
+			t.Errorf("%d of %d with %d requests, %v", len(page.Records), page.TotalCount, len(h.requests), err)
 		}
 	})
 }
@@ -219,7 +220,7 @@ func TestTheFirstPageTellsHowManyThereAre(t *testing.T) {
 func TestAListingWithoutACountIsNoListing(t *testing.T) {
 	for _, response := range []string{`"Tasks":[]`, `"TotalCount":null`, `"TotalCount":-1`, `"TotalCount":"1"`, `"TotalCount":1.5`} {
 		c := unhurried(t, answering(200, `{"Response":{`+response+`,"RequestId":"r"}}`))
-		page, err := c.FirstPrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{})
+		page, err := c.FirstRecords(t.Context(), testCreds, ListRequest{})
 		if KindOf(err) != Unavailable || Message(err) != "the answer is not complete" {
 			t.Errorf("%s: %+v, %v", response, page, err)
 		}
@@ -237,7 +238,7 @@ func TestEachPageTakesASlotAndThrottledPagesAreAskedForAgain(t *testing.T) {
 			return h.RoundTrip(req)
 		})})
 		start := time.Now()
-		tasks, err := c.DescribePrefetchTasks(t.Context(), testCreds, DescribePrefetchTasksRequest{})
+		tasks, err := c.ListRecords(t.Context(), testCreds, ListRequest{})
 		if err != nil || len(tasks) != 2500 || calls != 5 || time.Since(start) != 5*time.Second {
 			t.Errorf("%d records with %d calls in %v, %v", len(tasks), calls, time.Since(start), err)
 		}
@@ -262,7 +263,7 @@ func TestALookUpWithoutTimeForASlotIsUnavailable(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
 		c := clientOf(t, Options{Transport: &history{}})
-		if _, err := c.DescribePrefetchTasks(ctx, testCreds, DescribePrefetchTasksRequest{}); KindOf(err) != Unavailable {
+		if _, err := c.ListRecords(ctx, testCreds, ListRequest{}); KindOf(err) != Unavailable {
 			t.Error(err)
 		}
 	})
@@ -271,47 +272,8 @@ func TestALookUpWithoutTimeForASlotIsUnavailable(t *testing.T) {
 func TestEndStates(t *testing.T) {
 	for status, want := range map[string]bool{"processing": false, "success": true, "failed": true, "timeout": true, "canceled": true,
 		"invalid": true, "": false, "Success": false, "paused": false} {
-		if got := (PrefetchTask{Status: status}).Ended(); got != want {
+		if got := (Record{Status: status}).Ended(); got != want {
 			t.Errorf("%q ended: %v", status, got)
 		}
-	}
-}
-
-func TestQuota(t *testing.T) {
-	for _, tt := range []struct {
-		name, response string
-		want           Quota
-		err            error
-	}{
-		{"one that is used up today", `"PrefetchQuota":[{"Type":"prefetch_url","Batch":2000,"Daily":10000,"DailyAvailable":0}]`,
-			Quota{2000, 10000, 0}, nil},
-		{"one that is overdrawn", `"PrefetchQuota":[{"Type":"prefetch_url","Batch":2000,"Daily":10000,"DailyAvailable":-7}]`,
-			Quota{2000, 10000, 0}, nil},
-		{"none a day", `"PrefetchQuota":[{"Type":"prefetch_url","Batch":2000,"Daily":0,"DailyAvailable":0}]`, Quota{}, ErrNoPrefetchQuota},
-		{"none in a call", `"PrefetchQuota":[{"Type":"prefetch_url","Batch":0,"Daily":10000,"DailyAvailable":9}]`, Quota{}, ErrNoPrefetchQuota},
-		{"the one for URLs",
-			`"PrefetchQuota":[{"Type":"other","Batch":1},{"Type":"prefetch_url","Batch":2000,"Daily":10000,"DailyAvailable":9}]`,
-			Quota{2000, 10000, 9}, nil},
-		{"none", `"PrefetchQuota":null`, Quota{}, ErrNoPrefetchQuota},
-		{"only others", `"PurgeQuota":[{"Type":"prefetch_url","Batch":1}],"PrefetchQuota":[{"Type":"other"}]`, Quota{}, ErrNoPrefetchQuota},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c := clientOf(t, Options{Transport: answering(200, `{"Response":{`+tt.response+`,"RequestId":"r"}}`)})
-				got, err := c.DescribeContentQuota(t.Context(), testCreds, "zone-1")
-				if got != tt.want || !errors.Is(err, tt.err) || (err != nil && KindOf(err) != Rejected) {
-					t.Errorf("%+v, %v", got, err)
-				}
-			})
-		})
-	}
-	for _, quota := range []string{`"Batch":2000`, `"Batch":2000,"Daily":10000`, `"Daily":10000,"DailyAvailable":9`,
-		`"Batch":2000,"Daily":null,"DailyAvailable":9`, `"Batch":"2000","Daily":10000,"DailyAvailable":9`} {
-		t.Run("one without all of its numbers says nothing: "+quota, func(t *testing.T) {
-			c := unhurried(t, answering(200, `{"Response":{"PrefetchQuota":[{"Type":"prefetch_url",`+quota+`}],"RequestId":"r"}}`))
-			if got, err := c.DescribeContentQuota(t.Context(), testCreds, "zone-1"); KindOf(err) != Unavailable || errors.Is(err, ErrNoPrefetchQuota) {
-				t.Errorf("%+v, %v", got, err)
-			}
-		})
 	}
 }

@@ -31,12 +31,15 @@ type Options struct {
 	// UserAgent is the User-Agent of the calls; the default is "teo-prefetch-operator".
 	UserAgent string
 	// Transport replaces the built-in transport, which keeps connections alive, takes the
-	// proxy from the environment and uses HTTP/1.1 or 2. It must not repeat requests; the
-	// requests' bodies do not allow it either.
+	// proxy from the environment and uses HTTP/1.1 or 2. A transport must not repeat
+	// requests; the bodies of the requests also prevent it.
 	Transport http.RoundTripper
 	// Observe is called once after each HTTP attempt, from the goroutine that made it. It
 	// does not receive calls that the client refused before an attempt.
 	Observe func(Call)
+	// KeyRefused is called when EdgeOne does not know a key or does not accept its token. It
+	// lets a source of temporary keys refresh them. It must not block.
+	KeyRefused func(Credentials)
 	// ObserveWait is called with the time that each call, or intended call, waited for a
 	// slot of its action's Limiter.
 	ObserveWait func(action string, wait time.Duration)
@@ -55,7 +58,7 @@ type Call struct {
 }
 
 // withDefaults returns the options with defaults for unset fields, or an error that names
-// an invalid option.
+// the invalid option.
 func (o Options) withDefaults() (Options, error) {
 	if o.Endpoint == "" {
 		o.Endpoint = DefaultEndpoint
@@ -118,8 +121,8 @@ func parseEndpoint(endpoint string) (*url.URL, error) {
 	return &url.URL{Scheme: u.Scheme, Host: signedHost(u.Scheme, host, u.Port()), Path: "/"}, nil
 }
 
-// isEndpointHost says whether a host is valid in the Host header: it has printable ASCII
-// only, and no %, which starts an escape or the zone of an IPv6 address.
+// isEndpointHost says whether a host is valid in the Host header: it has only printable
+// ASCII, and no %, which starts an escape or the zone of an IPv6 address.
 func isEndpointHost(host string) bool {
 	return host != "" && !strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r > '~' || r == '%' })
 }
@@ -157,13 +160,14 @@ func proxyFromEnvironment(req *http.Request) (*url.URL, error) {
 	return proxy, nil
 }
 
+// defaultTransport returns the built-in transport; see Options.Transport.
 func defaultTransport() http.RoundTripper {
 	return &http.Transport{
 		Proxy:                 proxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   5 * time.Second,
 		MaxIdleConnsPerHost:   32,               // the number of parallel calls; the default of 2 would dial for each call of a burst
-		IdleConnTimeout:       45 * time.Second, // EdgeOne closes after about 60 s, and a POST that meets the close needs a read of the history
+		IdleConnTimeout:       45 * time.Second, // EdgeOne closes after about 60 s; if a POST meets the close, its outcome must be looked up in the history
 		ExpectContinueTimeout: time.Second,
 		// EdgeOne's headers have a few hundred bytes.
 		MaxResponseHeaderBytes: 64 << 10,

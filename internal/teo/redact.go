@@ -16,8 +16,9 @@ import (
 const redacted = "[redacted]"
 
 // redactor cleans every text that leaves the package: texts of EdgeOne, texts of
-// intermediaries, and errors of libraries that quote either. It removes what a call was
-// signed with, in the spellings in which it may come back, and passwords in URLs.
+// intermediaries, and errors of libraries that quote either. It removes the key and the
+// signature of the call, in all spellings in which they may come back, and passwords in
+// URLs.
 //
 // It does not change targets. They belong to the caller, which compares them.
 type redactor struct{ secrets []string } // the longest first
@@ -25,13 +26,16 @@ type redactor struct{ secrets []string } // the longest first
 // userinfo matches the user and password of a URL.
 var userinfo = regexp.MustCompile(`://[^/\s"'@]*@`)
 
-// newRedactor returns a redactor for a call that is sent with an Authorization header,
-// perhaps through a proxy with that user.
-func newRedactor(creds Credentials, authorization string, proxy *url.Userinfo) redactor {
+// newRedactor returns a redactor for a call with that Authorization header. proxy is the
+// user of the proxy, if any. more are further secrets.
+func newRedactor(creds Credentials, authorization string, proxy *url.Userinfo, more ...string) redactor {
 	_, sum, _ := strings.Cut(authorization, "Signature=")
 	r := redactor{secrets: make([]string, 0, 8)}
 	for _, secret := range [...]string{creds.SecretID, creds.SecretKey, creds.Token, sum} {
 		r.add(secret, 8) // a real key is too long to be part of a word
+	}
+	for _, secret := range more {
+		r.add(secret, 8)
 	}
 	if password, ok := proxy.Password(); ok {
 		r.add(password, 4)
@@ -41,7 +45,7 @@ func newRedactor(creds Credentials, authorization string, proxy *url.Userinfo) r
 	return r
 }
 
-// add adds a secret to remove, if it has at least atLeast bytes.
+// add adds a secret to remove, in each spelling, if it has at least atLeast bytes.
 func (r *redactor) add(secret string, atLeast int) {
 	if len(secret) < atLeast {
 		return

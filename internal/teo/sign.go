@@ -58,11 +58,13 @@ func scope(service string, at time.Time) string {
 	return at.UTC().Format(time.DateOnly) + "/" + service + "/" + terminator
 }
 
+// hexSum returns the SHA-256 of b in hex.
 func hexSum(b []byte) string {
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
 }
 
+// mac returns the HMAC-SHA256 of a text.
 func mac(key []byte, text string) []byte {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte(text))

@@ -13,10 +13,10 @@ import (
 type Slot struct {
 	limiter  *Limiter
 	answered time.Time // when the answer began to arrive
-	returned bool
+	returned bool      // Done or Cancel was called
 }
 
-// For returns a context for the slot's call, with which the slot records when the answer
+// For returns a context for the slot's call. With it, the slot records when the answer
 // began to arrive: by then, EdgeOne has counted the call. On a busy machine, it may take
 // milliseconds until the caller has read the answer and calls Done.
 func (s *Slot) For(ctx context.Context) context.Context {
@@ -27,7 +27,7 @@ func (s *Slot) For(ctx context.Context) context.Context {
 	}
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotFirstResponseByte: func() { tell(time.Now()) },
-		Got1xxResponse:       func(int, textproto.MIMEHeader) error { tell(time.Time{}); return nil }, // an interim answer of a proxy does not count
+		Got1xxResponse:       func(int, textproto.MIMEHeader) error { tell(time.Time{}); return nil }, // an interim (1xx) answer of a proxy does not count
 	})
 }
 
@@ -53,7 +53,8 @@ func (s *Slot) Done(throttled bool) {
 // Cancel reports that the slot was not used.
 func (s *Slot) Cancel() { s.giveBack(func(*Limiter) {}) }
 
-// giveBack returns the slot to the current limiter, once, and notifies its waiters.
+// giveBack returns the slot to the current limiter, once, and notifies the waiters. how
+// updates the limiter; l.mu is held while it runs.
 func (s *Slot) giveBack(how func(*Limiter)) {
 	s.limiter.mu.Lock()
 	defer s.limiter.mu.Unlock()

@@ -1,11 +1,11 @@
-// Package admission tests the rules of the CRD on a real API server: what it accepts, what
-// it says when it refuses, what happens to tasks that were stored under other rules, and
-// what the rules cost.
+// Package admission tests the rules of the CRD on a real API server: what the API server
+// accepts, its messages when it refuses, what happens to tasks that were stored under
+// other rules, and what the rules cost.
 //
 //   - admission: the rules
 //   - bench: their cost in CPU time of the API server
 //
-// It runs no manager and knows nothing of EdgeOne.
+// It runs no manager and knows nothing about EdgeOne.
 package admission
 
 import (
@@ -45,7 +45,7 @@ func newTask(name string, targets ...string) *v1alpha1.PrefetchTask {
 	return task
 }
 
-// The cases are those of internal/target.
+// The cases are from internal/target.
 func TestTheAPIServerTakesTheTargetsThatCheckTakes(t *testing.T) {
 	kube := cluster.ForTest(t, cluster.Options{})
 	text, err := os.ReadFile("../../internal/target/testdata/check.json")
@@ -65,7 +65,7 @@ func TestTheAPIServerTakesTheTargetsThatCheckTakes(t *testing.T) {
 		t.Run(tt.Name, func(t *testing.T) {
 			want := tt.Problem
 			if tt.Name == "a percent sign before a letter" {
-				want = "should match" // in a query no rule but the pattern finds it
+				want = "should match" // in a query, only the pattern detects it
 			}
 			for _, u := range tt.URLs {
 				err := kube.Client.Create(t.Context(), newTask("any", h, u), client.DryRunAll)
@@ -112,31 +112,55 @@ func TestARefusalNamesTheTarget(t *testing.T) {
 	}
 }
 
-// The rules must fit into the API server's limits on cost for any task that fits
-// into etcd, and leave room for a status.
+// The rules must stay within the API server's cost limits for any task that fits into
+// etcd, and leave room for a status.
 func TestTheLargestTasksAreTakenAndHaveRoomForAStatus(t *testing.T) {
 	kube := cluster.ForTest(t, cluster.Options{})
-	const limit = 1_550_000 // of bytes, with 3 for each URL
+	const limit = 1_550_000 // in bytes, including 3 for each URL
 	for _, tt := range []struct {
 		name  string
 		n     int
 		fill  string
-		query string
+		purge v1alpha1.PurgeType
 	}{
 		{"10,000 URLs", 10_000, "x", ""},
 		{"755 long URLs", 755, "x", ""},
 		{"10,000 URLs of Chinese characters", 10_000, "页", ""},
 		{"190 long URLs of four-byte characters", 190, "😀", ""},
 		{"10,000 URLs of escapes", 10_000, "%41", ""},
+		{"10,000 URLs, and 100 long prefixes to purge", 10_000, "x", v1alpha1.PurgePrefix},
+		{"10,000 URLs, and 100 prefixes of four-byte characters", 10_000, "😀", v1alpha1.PurgePrefix},
+		{"10,000 URLs, and 100 hosts to purge", 10_000, "x", v1alpha1.PurgeHost},
+		{"10,000 URLs, and 100 tags to purge", 10_000, "x", v1alpha1.PurgeCacheTag},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			var urls []string
+			task := newTask("largest")
+			task.Spec.Purge.Type = tt.purge
+			limit := limit
+			for i := range 100 * min(1, len(tt.purge)) {
+				target := fmt.Sprintf("https://www.example.com/%05d/%s/", i, strings.Repeat(tt.fill, 993))
+				switch tt.purge {
+				case v1alpha1.PurgeHost:
+					target = fmt.Sprintf("%s%05d.example.com", strings.Repeat("a.", 118), i)
+				case v1alpha1.PurgeCacheTag:
+					target = fmt.Sprintf("%01024d", i)
+				}
+				task.Spec.Purge.Targets = append(task.Spec.Purge.Targets, v1alpha1.PurgeTarget(target))
+				limit -= 2*len(target) + 20 // once more in managedFields
+			}
 			for i := range tt.n {
 				u := fmt.Sprintf("https://www.example.com/%05d/", i)
 				room := min(limit/tt.n-3-len(u), (target.MaxLength-len(u))*len(tt.fill))
-				urls = append(urls, u+strings.Repeat(tt.fill, room/len(tt.fill)))
+				task.Spec.Targets = append(task.Spec.Targets, v1alpha1.Target(u+strings.Repeat(tt.fill, room/len(tt.fill))))
 			}
-			task := newTask("largest", urls...)
+			if larger := task.DeepCopy(); tt.purge != "" {
+				for i := range larger.Spec.Targets {
+					larger.Spec.Targets[i] += "more"
+				}
+				if err := kube.Client.Create(t.Context(), larger, client.DryRunAll); err == nil || !strings.Contains(err.Error(), "must not take more than 1,550,000 bytes in all") {
+					t.Errorf("larger: %.500s", fmt.Sprint(err))
+				}
+			}
 			if err := kube.Client.Create(t.Context(), task); err != nil {
 				t.Fatalf("%.500s", err)
 			}
@@ -151,11 +175,14 @@ func TestTheLargestTasksAreTakenAndHaveRoomForAStatus(t *testing.T) {
 			if err := kube.Client.Delete(t.Context(), task); err != nil {
 				t.Fatal(err)
 			}
+			if log := kube.APIServer.LastLines(10); strings.Contains(log, "request is too large") {
+				t.Errorf("the API server stores the task without managedFields:\n%s", log)
+			}
 		})
 	}
 }
 
-// crd is the CRD of config/ after a change of its schema.
+// crd returns the CRD of config/ with a change to its schema.
 func crd(t testing.TB, change func(spec map[string]any)) *unstructured.Unstructured {
 	t.Helper()
 	root, err := cluster.FindRoot()
@@ -187,7 +214,7 @@ func crd(t testing.TB, change func(spec map[string]any)) *unstructured.Unstructu
 	return obj
 }
 
-// withoutRules takes away what an earlier version of the CRD may not have had.
+// withoutRules removes rules that earlier versions of the CRD may not have had.
 func withoutRules(spec map[string]any) {
 	delete(spec["targets"].(map[string]any), "x-kubernetes-validations")
 	delete(spec["targets"].(map[string]any)["items"].(map[string]any), "pattern")
@@ -206,7 +233,7 @@ func apply(t testing.TB, c client.Client, obj *unstructured.Unstructured) {
 	}
 }
 
-// until waits for the API server to serve a schema.
+// until waits until the API server serves a schema.
 func until(t testing.TB, what string, done func(context.Context) bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -220,7 +247,7 @@ func until(t testing.TB, what string, done func(context.Context) bool) {
 	}
 }
 
-// An upgrade must not lock up tasks that its rules would refuse.
+// An upgrade must not block tasks that violate its rules.
 func TestATaskFromBeforeTheRulesCanBeFollowedAndEdited(t *testing.T) {
 	kube := cluster.ForTest(t, cluster.Options{Bare: true})
 	c := kube.Client

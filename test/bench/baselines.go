@@ -17,8 +17,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
-// prefetches are the managed resources of the Crossplane baseline. Their external
-// name is the JobId.
+// prefetches are the managed resources of the Crossplane baseline. Their external name is
+// the JobId.
 var prefetches = kind{
 	schema.GroupVersionKind{Group: "bench.prefetch-operator.io", Version: "v1alpha1", Kind: "Prefetch"}, "prefetches",
 	func(u *unstructured.Unstructured) bool {
@@ -26,8 +26,8 @@ var prefetches = kind{
 	},
 }
 
-// baselines lets each baseline do what the operator does in a scenario: n one-URL
-// tasks, alike or each with a header of its own.
+// baselines runs each baseline on the same work as the operator in a scenario: n one-URL
+// tasks, either all alike or each with its own header.
 func (b *bench) baselines(ctx context.Context, scenario string, o options, n int, alike bool) (all []outcome, err error) {
 	header := func(name string) string {
 		if alike {
@@ -70,7 +70,7 @@ func (b *bench) baselines(ctx context.Context, scenario string, o options, n int
 
 func taskName(i int) string { return fmt.Sprintf("task-%06d", i) }
 
-// runCrossplane works on objects of its own kind, which is not namespaced.
+// runCrossplane creates objects of Crossplane's own kind, which is cluster-scoped.
 func (w *world) runCrossplane(ctx context.Context, n int, header func(string) string) (out outcome, err error) {
 	root, err := cluster.FindRoot()
 	if err != nil {
@@ -97,7 +97,7 @@ func (w *world) runCrossplane(ctx context.Context, n int, header func(string) st
 	return out, err
 }
 
-// runScript has no API server: its tasks are the lines of a file.
+// runScript uses no API server: the tasks are the lines of a file.
 func (w *world) runScript(ctx context.Context, n int, header func(string) string) (out outcome, err error) {
 	var list strings.Builder
 	for i := range n {
@@ -120,7 +120,7 @@ func (w *world) runScript(ctx context.Context, n int, header func(string) string
 		return out, err
 	}
 	var used usage
-	for done := false; !done; { // what a process has used is gone with it
+	for done := false; !done; { // read in time: /proc has nothing about a process that has ended
 		select {
 		case <-p.Done():
 			done = true
@@ -142,7 +142,7 @@ func (w *world) runScript(ctx context.Context, n int, header func(string) string
 	return out, nil
 }
 
-// jobLines takes in what the script prints: lines of a URL and its JobId.
+// jobLines parses the script's output: lines with a URL and its JobId.
 type jobLines struct {
 	tasks *tracker
 	mu    sync.Mutex

@@ -15,14 +15,14 @@ import (
 )
 
 const (
-	// flood is the namespace that has much to do, and floodURLs how many URLs each of
-	// its tasks has.
+	// flood is the namespace with many tasks. floodURLs is the number of URLs in each of
+	// them.
 	flood     = "flood"
 	floodURLs = 10
-	// singleEvery is how often another namespace creates a task.
+	// singleEvery is the interval at which another namespace creates a task.
 	singleEvery = time.Second
-	// planned is how long a call that the manager decided on may take until its claim
-	// is seen: its tasks are claimed by 20 calls at a time.
+	// planned is the maximum time from the manager's decision on a call until its claim is
+	// seen. The claims of a call are written 20 at a time.
 	planned = 100 * time.Millisecond
 )
 
@@ -52,13 +52,13 @@ func floodTask(i int) *v1alpha1.PrefetchTask {
 	return task(flood, fmt.Sprintf("flood-%06d", i), floodURLs)
 }
 
-// singles lets a namespace create a task now and then while another has n of them
-// waiting, as long as that lasts.
+// singles lets one namespace create a task at intervals while another namespace has n
+// waiting tasks. It ends when no task of the flood waits any more.
 func (w *world) singles(ctx context.Context, r *result, t *table, name string, n int, object func(int) client.Object) error {
 	if err := w.createNamespace(ctx, flood); err != nil {
 		return err
 	}
-	// Created before the manager starts, so that all of it waits.
+	// The tasks are created before the manager starts, so that all of them wait.
 	if err := w.createAll(ctx, n, object); err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (w *world) singles(ctx context.Context, r *result, t *table, name string, n
 		}
 		lives := w.tasks.lives()
 		if waiting = unclaimed(lives, flood); waiting == 0 {
-			names = names[:len(names)-1] // the flood may have been over before its call
+			names = names[:len(names)-1] // the flood may have ended before this task's call
 			break
 		}
 	}
@@ -131,16 +131,16 @@ func unclaimed(lives map[string]life, prefix string) (n int) {
 	return n
 }
 
-// callsBefore counts the calls that EdgeOne got after a task was created and before
-// the task's own, without those that were under way at its creation: of which a claim
-// had been seen in a status by then.
+// callsBefore counts the calls that EdgeOne received after a task was created and before
+// the task's own call. Calls that were in progress when the task was created do not count:
+// a status had shown one of their claims by then.
 func callsBefore(calls []simulator.Call, lives map[string]life, name string) (n int) {
 	return countCalls(calls, lives, name, lives[name].created, time.Time{})
 }
 
-// callsAhead counts those of callsBefore that are ahead of the task for certain, and
-// not beside it: EdgeOne got them before the task's own claim was seen, and their
-// claims were not seen until a while after its creation.
+// callsAhead counts the calls of callsBefore that certainly went ahead of the task, and
+// not alongside it. EdgeOne received them before the task's own claim was seen, and their
+// claims were first seen more than planned after the task's creation.
 func callsAhead(calls []simulator.Call, lives map[string]life, name string) (n int) {
 	return countCalls(calls, lives, name, lives[name].created.Add(planned), lives[name].claimed)
 }

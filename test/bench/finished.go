@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	// archiveZone and archive are the zone and namespace of the finished tasks, so
-	// that what they cost can be told from what others do.
+	// archiveZone and archive are the zone and namespace of the finished tasks, so that
+	// their costs can be distinguished from those of other tasks.
 	archiveZone = "zone-archive"
 	archive     = "archive"
 	// sharedBy is how many finished tasks name the same job.
@@ -75,16 +75,16 @@ func (b *bench) finished(ctx context.Context) (*result, error) {
 	return r, err
 }
 
-// restarted is a manager that was started beside finished tasks.
+// restarted is a manager that was started when finished tasks existed.
 type restarted struct {
 	program       *program
-	first         time.Duration // from the start of the process to the JobId of a task that waited
+	first         time.Duration // from the start of the process to the JobId of a waiting task
 	usage         usage
-	calls, writes int // for the finished ones
+	calls, writes int // for the finished tasks
 	requests      int
 }
 
-// restart starts the manager while a task waits for it.
+// restart starts the manager while a task is waiting.
 func (w *world) restart(ctx context.Context) (*restarted, error) {
 	w.tasks.reset()
 	if err := w.create(ctx, task(namespace, "waits", 1)); err != nil {
@@ -103,7 +103,7 @@ func (w *world) restart(ctx context.Context) (*restarted, error) {
 		return nil, err
 	}
 	waited := w.tasks.lives()["waits"]
-	// Time to look at the finished ones, if it wants to.
+	// This leaves time for the manager to look at the finished tasks, if it does that.
 	if err := pause(ctx, 10*time.Second); err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func (w *world) restart(ctx context.Context) (*restarted, error) {
 	if s.writes, err = w.statusWrites(ctx); err != nil {
 		return nil, err
 	}
-	s.writes -= writes + waited.changes - 1 // one change was its creation
+	s.writes -= writes + waited.changes - 1 // the creation of the waiting task is not a status write
 	if s.requests, err = p.requests(ctx); err != nil {
 		return nil, err
 	}
@@ -136,10 +136,10 @@ func (s *restarted) report(r *result, small usage, n int) {
 	r.figure("start of the process → first JobId", "at most 20 s", seconds(s.first), s.first <= 20*time.Second)
 }
 
-// archivePrefix is where etcd has the finished tasks.
+// archivePrefix is the key prefix of the finished tasks in etcd.
 const archivePrefix = "/registry/teo.prefetch-operator.io/prefetchtasks/" + archive + "/"
 
-// finishOriginal lets the manager finish a task, and returns it as etcd has it.
+// finishOriginal lets the manager finish a task, and returns the task as stored in etcd.
 func (w *world) finishOriginal(ctx context.Context, p *program) ([]byte, error) {
 	if err := w.createNamespace(ctx, archive); err != nil {
 		return nil, err
@@ -166,9 +166,9 @@ func (w *world) finishOriginal(ctx context.Context, p *program) ([]byte, error) 
 	return found.KVs[0].Value, nil
 }
 
-// fillArchive puts n copies of a finished task into etcd, each of which is what it
-// would be if the manager had finished it. The API server is away meanwhile: events
-// of that many writes are more than it is made for.
+// fillArchive writes n copies of a finished task to etcd. Each copy looks as if the
+// manager had finished it. The API server is stopped in the meantime, because it is not
+// made for the events of so many writes.
 func (w *world) fillArchive(ctx context.Context, original []byte, n int) error {
 	w.tasks.endLast()
 	w.cluster.APIServer.Kill()
@@ -187,8 +187,8 @@ func (w *world) fillArchive(ctx context.Context, original []byte, n int) error {
 	return pause(ctx, calm)
 }
 
-// cacheFilled waits until the API server answers from its watch cache, as one that
-// has run for a while does.
+// cacheFilled waits until the API server answers from its watch cache, as it does after
+// running for a while.
 func (w *world) cacheFilled(ctx context.Context) error {
 	start := time.Now()
 	for {
@@ -224,14 +224,14 @@ func (w *world) putCopies(ctx context.Context, original []byte, n int) error {
 	})
 }
 
-// txnSize is how many writes etcd takes at once.
+// txnSize is the number of writes in one etcd transaction.
 const txnSize = 100
 
 func archiveURL(name string) v1alpha1.Target {
 	return v1alpha1.Target(strings.Replace(targetURL(name, 0), "example.com", "example.org", 1))
 }
 
-// copyOf is a finished task with another name and other targets.
+// copyOf returns a copy of a finished task with another name and other targets.
 func copyOf(original []byte, i int) (name string, value []byte, err error) {
 	var t v1alpha1.PrefetchTask
 	if err := json.Unmarshal(original, &t); err != nil {
@@ -261,7 +261,7 @@ func (w *world) tellCopies(put *atomic.Int64, n int, done <-chan struct{}) {
 	}
 }
 
-// etcd makes a request of etcd's JSON gateway, where keys and values are base64.
+// etcd makes a request to etcd's JSON gateway, which encodes keys and values in base64.
 func (w *world) etcd(ctx context.Context, method string, request, response any) error {
 	body, err := json.Marshal(request)
 	if err != nil {
@@ -286,7 +286,7 @@ func (w *world) etcd(ctx context.Context, method string, request, response any) 
 	return json.NewDecoder(resp.Body).Decode(response)
 }
 
-// parallel does n things with several workers, and ends at the first failure.
+// parallel calls do n times with several workers, and stops at the first failure.
 func parallel(ctx context.Context, workers, n int, do func(i int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

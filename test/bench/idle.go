@@ -9,12 +9,13 @@ import (
 )
 
 const (
-	// idleEvery is the time between two tasks: no limit is near.
+	// idleEvery is the interval between two tasks. It is long enough to stay away from all
+	// limits.
 	idleEvery = 100 * time.Millisecond
-	// idleRoundTrip is that of the calls, and what EdgeOne itself takes here: the
+	// idleRoundTrip is the round trip of the calls, including EdgeOne's own time: the
 	// simulator answers within a millisecond.
 	idleRoundTrip = 15 * time.Millisecond
-	// warmUp is how many tasks are created before those that are measured.
+	// warmUp is how many tasks are created before the measured ones.
 	warmUp = 30
 )
 
@@ -38,13 +39,13 @@ func (b *bench) idle(ctx context.Context) (*result, error) {
 	return r, err
 }
 
-// row is what a line of a table of latencies is about.
+// row is a row of a table of latencies.
 type row struct {
 	what string
 	each series
 }
 
-// latency adds a table of the times from the requests to create tasks to their JobIds.
+// latency adds a table of the times from the request that creates a task to its JobId.
 func (r *result) latency(rows ...row) {
 	t := r.table("", "", "tasks", "p50", "p90", "p99", "most")
 	for _, row := range rows {
@@ -53,8 +54,8 @@ func (r *result) latency(rows ...row) {
 	}
 }
 
-// trickle creates n tasks one after the other and returns how long each took. The
-// first ones, which open connections and fill caches, are not of the n.
+// trickle creates n tasks one after the other and returns how long each took. It first
+// creates warmUp tasks, which open connections and fill caches and are not measured.
 func (w *world) trickle(ctx context.Context, p *program, prefix string, n int) (series, error) {
 	if _, err := w.trickleOnce(ctx, p, prefix+"-warm-up", warmUp); err != nil {
 		return nil, err
@@ -69,7 +70,7 @@ func (w *world) trickleOnce(ctx context.Context, p *program, prefix string, n in
 	failed := make(chan error, n)
 	for i := range n {
 		var object client.Object = task(namespace, fmt.Sprintf("%s-%06d", prefix, i), 1)
-		w.group.Go(func() { // a slow answer does not delay the next
+		w.group.Go(func() { // a slow response does not delay the next request
 			if err := w.create(ctx, object); err != nil {
 				failed <- err
 			}
@@ -86,6 +87,6 @@ func (w *world) trickleOnce(ctx context.Context, p *program, prefix string, n in
 		return nil, err
 	}
 	each, _ := untilJobs(w.tasks.lives())
-	// What comes next is not to find anything left to do.
+	// The next measurement must not find unfinished work.
 	return each, w.wait(ctx, p.Process, finished(n))
 }

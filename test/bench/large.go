@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// largeURLs is how many URLs of 100 bytes the one task has.
+// largeURLs is the number of URLs in the task. Each has 100 bytes.
 const largeURLs = 10_000
 
 // large is scenario (c). It is the same at every scale.
@@ -48,7 +48,7 @@ func (b *bench) large(ctx context.Context) (*result, error) {
 	return r, err
 }
 
-// size is that of an object as JSON, with and without managedFields.
+// size is the size of an object as JSON, with and without managedFields.
 type size struct{ whole, bare int }
 
 func (w *world) size(ctx context.Context, name string) (s size, err error) {

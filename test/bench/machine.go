@@ -11,7 +11,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
-// machine is where the benchmark ran, and with what.
+// machine describes the machine and the software of a run.
 type machine struct {
 	CPUs                                  int
 	CPU, Memory, OS, Kernel               string
@@ -54,7 +54,7 @@ func thisMachine(ctx context.Context) (m machine, err error) {
 	return m, err
 }
 
-// fileValue is what the first line that begins with a name has after a separator.
+// fileValue returns the text after the separator in the first line that begins with name.
 func fileValue(path, name, separator string) string {
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -1,15 +1,16 @@
-// Command bench measures how fast the operator is and what it costs: a real etcd
-// and kube-apiserver, the manager as a process with its default flags, a simulated
-// EdgeOne that meters strictly, and, for comparison in the same run, what people do
-// today (baseline/). It prints its tables and writes them to docs/benchmarks.md.
+// Command bench measures the speed and the cost of the operator. It uses a real etcd and
+// kube-apiserver, the manager as a process with its default flags, and a simulated EdgeOne
+// that strictly enforces its limits. For comparison, the same run measures today's
+// alternatives (baseline/). The command prints its tables and writes them to
+// docs/benchmarks.md.
 //
 //   - share, rates, large, idle, finished, rival, fairness: the scenarios
-//   - world, network, track: what a scenario runs in, and how its tasks are followed
-//   - baselines: what people do today
-//   - measure, machine, report: figures, the machine they are from, and the page
+//   - world, network, track: the environment of a scenario, and how its tasks are followed
+//   - baselines: today's alternatives
+//   - measure, machine, report: figures, the machine that they are from, and the page
 //
-// It knows the operator by its flags, its metrics and its statuses alone, and treats a
-// baseline like it. It injects no faults.
+// The command knows the operator only by its flags, metrics and statuses, and treats the
+// baselines in the same way. It injects no faults.
 package main
 
 import (
@@ -27,7 +28,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
-// progressEvery is how often a line tells how far a scenario is.
+// progressEvery is the interval between progress messages of a scenario.
 const progressEvery = 5 * time.Second
 
 func main() {
@@ -54,7 +55,7 @@ func main() {
 	}
 }
 
-// scenario is something to measure. It prints progress, and returns what came out.
+// scenario is a measurement. run prints progress and returns the result.
 type scenario struct {
 	name  string
 	title string
@@ -86,10 +87,10 @@ type bench struct {
 	out         string
 	managerArgs []string
 	started     time.Time
-	programs    map[string]string // paths, by name
+	programs    map[string]string // paths of the programs, by name
 }
 
-// scaled is a number of tasks at the scale of the run.
+// scaled returns a number of tasks, adjusted to the scale of the run.
 func (b *bench) scaled(n, least int) int { return max(int(float64(n)*b.scale), least) }
 
 func (b *bench) run(ctx context.Context, which *regexp.Regexp) error {

@@ -14,7 +14,7 @@ import (
 // series is a list of durations.
 type series []time.Duration
 
-// percentile is the smallest duration that the share p of all do not exceed.
+// percentile returns the smallest duration that is not exceeded by the share p of all.
 func (s series) percentile(p float64) time.Duration {
 	if len(s) == 0 {
 		return 0
@@ -23,8 +23,9 @@ func (s series) percentile(p float64) time.Duration {
 	return sorted[max(0, min(len(sorted)-1, int(float64(len(sorted))*p+0.999999)-1))]
 }
 
-// untilJobs are the times from the requests to create tasks to their JobIds in the
-// status, and the time from the first request to the last JobId.
+// untilJobs returns two times. each has, for each task, the time from the request that
+// creates the task to the JobId in its status. all is the time from the first request to
+// the last JobId.
 func untilJobs(lives map[string]life) (each series, all time.Duration) {
 	var first, last time.Time
 	for _, l := range lives {
@@ -42,7 +43,7 @@ func untilJobs(lives map[string]life) (each series, all time.Duration) {
 	return each, last.Sub(first)
 }
 
-// sum adds up the samples of a metric whose line has all of some texts.
+// sum adds up the samples of a metric whose lines contain all of the given texts.
 func sum(page, metric string, with ...string) (total float64, err error) {
 	for line := range strings.Lines(page) {
 		rest, found := strings.CutPrefix(line, metric)
@@ -59,7 +60,7 @@ func sum(page, metric string, with ...string) (total float64, err error) {
 	return total, nil
 }
 
-// requests is how many requests a program has made to the API server.
+// requests returns how many requests a program has made to the API server.
 func (p *program) requests(ctx context.Context) (int, error) {
 	page, err := get(ctx, http.DefaultClient, p.metrics)
 	if err != nil {
@@ -69,7 +70,8 @@ func (p *program) requests(ctx context.Context) (int, error) {
 	return int(n), err
 }
 
-// statusWrites is how many writes of statuses the API server got, conflicts included.
+// statusWrites returns how many status writes the API server has received, including
+// conflicts.
 func (w *world) statusWrites(ctx context.Context) (int, error) {
 	page, err := w.raw(ctx, "/metrics")
 	if err != nil {
@@ -85,18 +87,19 @@ type usage struct {
 	rss, peak int // MiB
 }
 
-// ticks is how many of the kernel's units of CPU time are a second: USER_HZ, which
-// is 100 on every Linux of today.
+// ticks is USER_HZ: how many of the kernel's units of CPU time make a second. It is 100 on
+// all current Linux systems.
 const ticks = 100
 
-// usage reads what the process has used so far, from /proc.
+// usage reads from /proc what the process has used so far.
 func (p *program) usage() (u usage, err error) {
 	dir := "/proc/" + strconv.Itoa(p.PID())
 	stat, err := os.ReadFile(dir + "/stat")
 	if err != nil {
 		return u, err
 	}
-	// The name, in parentheses, may hold anything; utime and stime are fields 14 and 15.
+	// The name, in parentheses, may contain any character. utime and stime are fields 14
+	// and 15.
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	for _, field := range fields[11:13] {
 		n, err := strconv.Atoi(field)
@@ -134,10 +137,10 @@ func millis(d time.Duration) string {
 }
 func percent(share float64) string { return fmt.Sprintf("%.1f %%", 100*share) }
 
-// times tells how many times smaller b is than a.
+// times returns how many times as long as b a is.
 func times(a, b time.Duration) float64 { return float64(a) / float64(max(b, 1)) }
 
-// number writes thousands with a comma.
+// number formats n with a comma between thousands.
 func number(n int) string {
 	text := strconv.Itoa(n)
 	for i := len(text) - 3; i > 0; i -= 3 {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// network is the way to EdgeOne and back: it holds each call for half a round trip
-// before EdgeOne sees it, and each answer for the other half.
+// network simulates the network to EdgeOne. It delays each call by half a round trip
+// before EdgeOne receives it, and each response by the other half.
 func network(edgeOne http.Handler, roundTrip time.Duration) *httptest.Server {
 	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		hold(roundTrip / 2)

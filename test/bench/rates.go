@@ -11,8 +11,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 )
 
-// roundTrips are the simulated ones to EdgeOne, and how much of the limit is to be
-// used with each.
+// roundTrips are the simulated round trips to EdgeOne. aim is the share of the limit that
+// the operator should use with each.
 var roundTrips = []struct {
 	time time.Duration
 	aim  float64
@@ -20,7 +20,7 @@ var roundTrips = []struct {
 	{time.Millisecond, .99}, {15 * time.Millisecond, .98}, {60 * time.Millisecond, .94}, {200 * time.Millisecond, .83},
 }
 
-// baselineRoundTrip is the round trip at which the baselines are measured.
+// baselineRoundTrip is the round trip for the measurement of the baselines.
 const baselineRoundTrip = 15 * time.Millisecond
 
 // rates is scenario (b).
@@ -48,7 +48,7 @@ func (b *bench) rates(ctx context.Context) (*result, error) {
 			r.figure(fmt.Sprintf("throttled at a round trip of %s, counting by %s", trip.time, counting), "0", number(out.throttled), out.throttled == 0)
 		}
 	}
-	// The baselines and the operator beside them.
+	// The baselines, and the operator for comparison.
 	n, o := b.scaled(400, 100), options{roundTrip: baselineRoundTrip}
 	ours, _, err := b.unlike(ctx, "b operator", o, n)
 	if err != nil {
@@ -62,7 +62,7 @@ func (b *bench) rates(ctx context.Context) (*result, error) {
 	return r, nil
 }
 
-// unlike lets the manager work through tasks that cannot share a call.
+// unlike lets the manager process tasks that cannot share a call.
 func (b *bench) unlike(ctx context.Context, name string, o options, n int) (out outcome, calls []simulator.Call, err error) {
 	err = b.inWorld(ctx, name, o, func(ctx context.Context, w *world) error {
 		out, err = w.work(ctx, "manager", n, func(i int) client.Object { return unlike(task(namespace, taskName(i), 1)) })
@@ -73,7 +73,7 @@ func (b *bench) unlike(ctx context.Context, name string, o options, n int) (out 
 	return out, calls, err
 }
 
-// creations are the calls of CreatePrefetchTask so far, in the order of their arrival.
+// creations returns the calls of CreatePrefetchTask so far, in the order of their arrival.
 func (w *world) creations() []simulator.Call {
 	var calls []simulator.Call
 	for _, c := range w.edgeOne.Calls() {
@@ -85,7 +85,7 @@ func (w *world) creations() []simulator.Call {
 	return calls
 }
 
-// span is the time from the first call to the last.
+// span returns the time from the first call to the last.
 func span(calls []simulator.Call) time.Duration {
 	if len(calls) == 0 {
 		return 0
@@ -93,9 +93,10 @@ func span(calls []simulator.Call) time.Duration {
 	return calls[len(calls)-1].Time.Sub(calls[0].Time)
 }
 
-// share is how much of a limit of calls a second was used: how much sooner than the
-// one second of the limit, on average, each call came after the one that many before.
-// If calls could go out as the limit allows, all the time, it is 1.
+// share returns how much of a limit in calls per second was used. If calls always went out
+// as fast as the limit allows, each call would come one second after the call that is
+// limit positions before it, and share would return 1. share divides one second by the
+// average of these distances.
 func share(calls []simulator.Call, limit int) float64 {
 	var apart time.Duration
 	for i := limit; i < len(calls); i++ {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// result is what came out of a scenario.
+// result is the result of a scenario.
 type result struct {
 	scenario scenario
 	took     time.Duration
@@ -18,14 +18,14 @@ type result struct {
 	figures  []figure
 }
 
-// table is written in Markdown.
+// table is a table that is printed as Markdown.
 type table struct {
 	title   string
 	columns []string
 	rows    [][]string
 }
 
-// figure is one of those to reach.
+// figure is a measured value with its aim.
 type figure struct {
 	what, aim, measured string
 	reached             bool
@@ -72,7 +72,7 @@ func (t *table) markdown() string {
 	return b.String()
 }
 
-// markdown is the tables and the figures.
+// markdown returns the tables and the figures.
 func (r *result) markdown() string {
 	var parts []string
 	for _, t := range r.tables {
@@ -85,7 +85,7 @@ func (r *result) markdown() string {
 	return strings.Join(append(parts, figures.markdown()), "\n")
 }
 
-// report prints the page, or writes it when it is a whole one.
+// report prints the page. If the run was complete, report writes it to the file instead.
 func (b *bench) report(ctx context.Context, results []*result) error {
 	page, err := b.page(ctx, results)
 	if err != nil {
@@ -105,7 +105,7 @@ func (b *bench) report(ctx context.Context, results []*result) error {
 //go:embed page.md.tmpl
 var pageTemplate string
 
-// page is docs/benchmarks.md.
+// page returns the content of docs/benchmarks.md.
 func (b *bench) page(ctx context.Context, results []*result) (string, error) {
 	m, err := thisMachine(ctx)
 	if err != nil {
@@ -133,7 +133,7 @@ func (b *bench) page(ctx context.Context, results []*result) (string, error) {
 	return out.String(), err
 }
 
-// command is what to type for the same.
+// command returns the command that repeats this run.
 func (b *bench) command() string {
 	command := "make bench"
 	if b.pattern != "" {

@@ -9,7 +9,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 )
 
-// rivalRate is how many calls a second the rival makes: half of the limit.
+// rivalRate is how many calls per second the rival makes: half of the limit.
 const rivalRate = rate / 2
 
 // rival is scenario (f).

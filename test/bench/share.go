@@ -8,11 +8,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// outcome is what came of tasks that one program worked through.
+// outcome is the result of one program's work on the tasks.
 type outcome struct {
 	who                string
 	tasks              int
-	each               series        // from the request to create a task to its JobId
+	each               series        // from the request that creates a task to its JobId
 	all                time.Duration // from the first request to the last JobId
 	calls, peak        int
 	throttled          int
@@ -20,7 +20,7 @@ type outcome struct {
 	duplicates         int
 	requests, writes   int
 	usage              usage
-	hasServer, follows bool // it works on objects of an API server; it reads outcomes
+	hasServer, follows bool // whether it uses an API server, and whether it reads outcomes
 }
 
 // share is scenario (a).
@@ -55,7 +55,7 @@ func (b *bench) share(ctx context.Context) (*result, error) {
 	return r, nil
 }
 
-// work lets the manager work through n tasks that are created while it runs.
+// work lets the manager process n tasks that are created while it runs.
 func (b *bench) work(ctx context.Context, name string, o options, n int, object func(int) client.Object) (out outcome, err error) {
 	err = b.inWorld(ctx, name, o, func(ctx context.Context, w *world) error {
 		out, err = w.work(ctx, "manager", n, object)
@@ -65,7 +65,7 @@ func (b *bench) work(ctx context.Context, name string, o options, n int, object 
 	return out, err
 }
 
-// work lets an operator work through n objects that are created while it runs.
+// work lets an operator process n objects that are created while it runs.
 func (w *world) work(ctx context.Context, program string, n int, object func(int) client.Object) (out outcome, err error) {
 	p, err := w.start(ctx, program)
 	if err != nil {
@@ -86,7 +86,8 @@ func (w *world) work(ctx context.Context, program string, n int, object func(int
 			return out, err
 		}
 	}
-	// What the last changes bring about: an Event, a pass that finds nothing to do.
+	// This leaves time for what follows the last changes: an Event, or a pass with nothing
+	// to do.
 	if err := pause(ctx, 2*time.Second); err != nil {
 		return out, err
 	}
@@ -104,7 +105,7 @@ func (w *world) work(ctx context.Context, program string, n int, object func(int
 	return out, err
 }
 
-// outcome is EdgeOne's view.
+// outcome returns the result according to EdgeOne.
 func (w *world) outcome(who string, n int) outcome {
 	stats := w.edgeOne.Stats()
 	return outcome{
@@ -113,7 +114,7 @@ func (w *world) outcome(who string, n int) outcome {
 	}
 }
 
-// compare adds a table of what several programs came to.
+// compare adds a table that compares the results of several programs.
 func (r *result) compare(title string, ours outcome, baselines []outcome) {
 	t := r.table(title, "", "JobIds of all", "median", "p99", "calls", "most calls in a second", "throttled", "look-ups", "executed twice",
 		"API-server requests per task", "status writes per task", "CPU", "peak memory")

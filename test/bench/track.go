@@ -16,24 +16,24 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
-// life is what a bystander sees of a task.
+// life is the history of a task as an observer sees it.
 type life struct {
-	asked     time.Time // the request to create it was sent
-	created   time.Time // that was answered
-	claimed   time.Time // a claim was seen in its status
-	submitted time.Time // a JobId was seen in its status
+	asked     time.Time // the request that creates it was sent
+	created   time.Time // the response to this request arrived
+	claimed   time.Time // a claim was seen in the status
+	submitted time.Time // a JobId was seen in the status
 	finished  time.Time
 	changes   int // of the object, as a watch shows them
 }
 
-// counts say how far the tasks are.
+// counts are the numbers of tasks that have reached each step.
 type counts struct{ asked, created, submitted, finished int }
 
 func (c counts) String() string {
 	return fmt.Sprintf("%d tasks created, %d with JobId, %d finished", c.created, c.submitted, c.finished)
 }
 
-// kind is how to watch objects and what to read from them.
+// kind describes how to watch objects and what to read from them.
 type kind struct {
 	schema.GroupVersionKind
 	resource string
@@ -46,7 +46,7 @@ var prefetchTasks = kind{v1alpha1.GroupVersion.WithKind("PrefetchTask"), "prefet
 	return len(list) > 0
 }}
 
-// tracker follows the tasks that a scenario created, with a watch of its own.
+// tracker follows the tasks of a scenario with its own watch.
 type tracker struct {
 	mu      sync.Mutex
 	kind    kind
@@ -55,7 +55,7 @@ type tracker struct {
 	endLast context.CancelFunc
 }
 
-// track watches objects from now on, and no others any more.
+// track watches objects of the given kind from now on, and stops the previous watch.
 func (w *world) track(ctx context.Context, k kind) error {
 	t := w.tasks
 	list := &unstructured.UnstructuredList{}
@@ -84,7 +84,7 @@ func (w *world) track(ctx context.Context, k kind) error {
 	return nil
 }
 
-// follow takes in events until the watch ends, and returns where to go on.
+// follow processes events until the watch ends, and returns the version to continue from.
 func (t *tracker) follow(ctx context.Context, c client.WithWatch, list client.ObjectList, from string) (string, error) {
 	w, err := c.Watch(ctx, list, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: from, AllowWatchBookmarks: true}})
 	if err != nil {
@@ -135,7 +135,7 @@ func isFinished(object *unstructured.Unstructured) bool {
 	return false
 }
 
-// expect notes that a task is about to be created.
+// expect records that a task is about to be created.
 func (t *tracker) expect(name string, at time.Time) *life {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -158,14 +158,14 @@ func (t *tracker) counts() counts {
 	return t.n
 }
 
-// reset forgets the tasks so far.
+// reset forgets all tasks so far.
 func (t *tracker) reset() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.tasks, t.n = map[string]*life{}, counts{}
 }
 
-// lives returns what was seen so far, by name.
+// lives returns a copy of what has been seen so far, by name.
 func (t *tracker) lives() map[string]life {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -176,11 +176,12 @@ func (t *tracker) lives() map[string]life {
 	return all
 }
 
-// submitted says whether all n tasks have their JobIds; finished, whether they are over.
+// submitted returns whether n tasks have their JobIds. finished returns whether n tasks
+// have finished.
 func submitted(n int) func(counts) bool { return func(c counts) bool { return c.submitted >= n } }
 func finished(n int) func(counts) bool  { return func(c counts) bool { return c.finished >= n } }
 
-// submittedAt notes the JobId of a task that is no object.
+// submittedAt records the JobId of a task that is not an API object.
 func (t *tracker) submittedAt(name string, at time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

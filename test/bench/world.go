@@ -27,16 +27,16 @@ const (
 	zoneID    = "zone-bench"
 	namespace = "bench"
 	plenty    = 1 << 30
-	// rate is how many calls of an action EdgeOne takes a second.
+	// rate is how many calls of an action EdgeOne accepts per second.
 	rate = 20
-	// batch is how many URLs EdgeOne takes in a call.
+	// batch is how many URLs EdgeOne accepts in a call.
 	batch = 2000
-	// creators is how many requests create tasks at a time.
+	// creators is the number of concurrent requests that create tasks.
 	creators = 20
-	// calm is how long an API server that was just started is left alone: it has
-	// work of its own.
+	// calm is how long nothing is sent to an API server that has just started and is busy
+	// with its own work.
 	calm = 5 * time.Second
-	// patience is without any progress.
+	// patience is the maximum time without any progress.
 	patience = 10 * time.Minute
 )
 
@@ -44,7 +44,7 @@ const create, lookup = "CreatePrefetchTask", "DescribePrefetchTasks"
 
 var key = simulator.Key{SecretID: "AKIDbench", SecretKey: "secret-bench", Account: account}
 
-// world is what one measurement runs in: a fresh API server and EdgeOne.
+// world is the environment of one measurement: a new API server and EdgeOne.
 type world struct {
 	*bench
 	name    string
@@ -57,18 +57,18 @@ type world struct {
 	fail    context.CancelCauseFunc // ends the measurement
 	group   sync.WaitGroup
 
-	calls     map[string]*atomic.Int64 // finished ones, by action
+	calls     map[string]*atomic.Int64 // finished calls, by action
 	throttled atomic.Int64
 }
 
-// options are those of EdgeOne and the network to it.
+// options configures EdgeOne and the network to it.
 type options struct {
 	roundTrip time.Duration
 	counting  simulator.RateWindow
-	rival     int // calls a second
+	rival     int // calls per second
 }
 
-// inWorld measures something in a world of its own.
+// inWorld runs a measurement in its own world.
 func (b *bench) inWorld(ctx context.Context, name string, o options, measure func(context.Context, *world) error) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	w := &world{
@@ -77,7 +77,7 @@ func (b *bench) inWorld(ctx context.Context, name string, o options, measure fun
 	}
 	defer func() { err = errors.Join(err, w.stop()) }()
 	w.startEdgeOne(o)
-	// etcd writes to the disk before it answers, as in a cluster.
+	// As in a real cluster, etcd writes to the disk before it answers.
 	if w.cluster, err = cluster.Start(ctx, cluster.Options{EtcdArgs: []string{"--unsafe-no-fsync=false"}}); err != nil {
 		return err
 	}
@@ -160,14 +160,15 @@ func (w *world) tell(what string) {
 		w.calls[create].Load(), w.throttled.Load(), w.calls[lookup].Load())
 }
 
-// program is an operator at work: ours or a baseline.
+// program is a running operator: ours or a baseline.
 type program struct {
 	*cluster.Process
 	metrics string
 	started time.Time
 }
 
-// start starts an operator. The manager gets what connects it, and the defaults.
+// start starts an operator. The manager runs with its defaults, except for flags that
+// connect it.
 func (w *world) start(ctx context.Context, name string) (*program, error) {
 	config, args := w.cluster.Admin, []string(nil)
 	if name == "manager" {
@@ -185,7 +186,7 @@ func (w *world) start(ctx context.Context, name string) (*program, error) {
 
 var credentials = cluster.Credentials(key.SecretID, key.SecretKey)
 
-// task is a PrefetchTask of as many URLs as are wanted.
+// task returns a PrefetchTask with the given number of URLs.
 func task(namespace, name string, urls int) *v1alpha1.PrefetchTask {
 	t := &v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Spec: v1alpha1.PrefetchTaskSpec{ZoneID: zoneID}}
 	for i := range urls {
@@ -194,27 +195,27 @@ func task(namespace, name string, urls int) *v1alpha1.PrefetchTask {
 	return t
 }
 
-// targetURL is of about 100 bytes, and tells the name of its task.
+// targetURL returns a URL of about 100 bytes. It contains the name of its task.
 func targetURL(name string, i int) string {
 	url := fmt.Sprintf("https://www.example.com/%s/%05d/", name, i)
 	return url + strings.Repeat("x", max(0, 96-len(url))) + ".jpg"
 }
 
-// taskOf is the name of the task that a URL belongs to.
+// taskOf returns the name of the task that a URL belongs to.
 func taskOf(url string) string { return strings.Split(url, "/")[3] }
 
-// unlike gives a task a header that no other has: it cannot share a call.
+// unlike gives a task a unique header, so that it cannot share a call.
 func unlike(t *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
 	t.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "X-Task", Value: t.Name}}
 	return t
 }
 
-// createAll creates n objects with as many requests at a time as creators says.
+// createAll creates n objects, up to creators at a time.
 func (w *world) createAll(ctx context.Context, n int, object func(i int) client.Object) error {
 	return parallel(ctx, creators, n, func(i int) error { return w.create(ctx, object(i)) })
 }
 
-// create creates an object and notes when.
+// create creates an object and records the time.
 func (w *world) create(ctx context.Context, object client.Object) error {
 	t := w.tasks.expect(object.GetName(), time.Now())
 	err := w.client.Create(ctx, object)
@@ -222,8 +223,8 @@ func (w *world) create(ctx context.Context, object client.Object) error {
 	return err
 }
 
-// wait waits until the counts of the tasks are as they should be. The processes
-// must live, and something must go on.
+// wait waits until enough returns true for the counts. It fails if a process ends, or if
+// there is no progress for patience.
 func (w *world) wait(ctx context.Context, p *cluster.Process, enough func(counts) bool) error {
 	last, at := w.tasks.counts(), time.Now()
 	for {

@@ -19,11 +19,11 @@ import (
 
 const (
 	sec = time.Second
-	// longestBody is a request with a handful of URLs.
+	// longestBody is the size in bytes of a request with a few URLs.
 	longestBody = 600
 )
 
-// groups is the catalogue of what goes wrong.
+// groups is the catalogue of faults.
 var groups = []*group{
 	{name: "EdgeOne", overlap: true, gap: 1300 * time.Millisecond, faults: []fault{
 		spoiled("connection closed, not executed", simulator.Effect{Answer: simulator.ConnectionClosed}),
@@ -93,14 +93,14 @@ var groups = []*group{
 	}},
 }
 
-// spoiled spoils the next few calls that submit.
+// spoiled strikes the next few calls that submit.
 func spoiled(name string, effect simulator.Effect) fault {
 	return fault{name: name, often: 1, calls: 3, least: 3 * sec, most: 3 * sec, byCalls: true,
 		lost:   effect.Answer != "" || effect.Code != "" || effect.AnswerDelay > callTimeout,
 		inject: edgeOneFault("CreatePrefetchTask", effect)}
 }
 
-// edgeOneFault strikes as often as calls of the action come, at most e.calls times.
+// edgeOneFault strikes calls of the action as they arrive, at most e.calls of them.
 func edgeOneFault(action string, effect simulator.Effect) func(context.Context, *chaos, event) (int, time.Time) {
 	return func(ctx context.Context, c *chaos, e event) (int, time.Time) {
 		id := c.edgeOne.AddFault(simulator.Fault{Match: simulator.Matcher{Action: action, Count: e.calls}, Effect: effect})
@@ -111,7 +111,7 @@ func edgeOneFault(action string, effect simulator.Effect) func(context.Context, 
 	}
 }
 
-// heldCalls are held in the network, and arrive long after their sender gave up.
+// heldCalls delays calls in the network. They arrive long after their sender has given up.
 func heldCalls(ctx context.Context, c *chaos, e event) (int, time.Time) {
 	id := c.edgeOne.AddFault(simulator.Fault{
 		Match: simulator.Matcher{Action: "CreatePrefetchTask", Count: e.calls}, Effect: simulator.Effect{Hold: "request"},
@@ -129,9 +129,9 @@ func slowListing(ctx context.Context, c *chaos, e event) (int, time.Time) {
 	return 1, time.Time{}
 }
 
-// withoutOrigin makes EdgeOne answer calls that hold some URLs with a code that does not
-// say whether it executed them; it does every other time. URLs that it refuses or that
-// fail keep their answers.
+// withoutOrigin makes EdgeOne answer calls that contain certain URLs with a code that does
+// not show whether EdgeOne executed them. The seed decides whether it did. URLs that
+// EdgeOne refuses, or that fail, keep their answers.
 func withoutOrigin(ctx context.Context, c *chaos, e event) (int, time.Time) {
 	broken := simulator.Rule{URL: "/run-1", Code: "InternalError.DomainConfig", Message: "origin config unavailable", Executed: e.seed%2 == 0}
 	usual := rules(listingDelay)
@@ -148,7 +148,7 @@ func exhausted(ctx context.Context, c *chaos, e event) (int, time.Time) {
 	return 1, time.Time{}
 }
 
-// apiFault befalls a share of one manager's requests.
+// apiFault strikes a share of one manager's requests.
 func apiFault(name string, often int, match faults.Match, effect faults.Effect, share float64) fault {
 	match.Probability = share
 	return fault{name: name, often: often, least: sec, most: 6 * sec, inject: func(ctx context.Context, c *chaos, e event) (int, time.Time) {
@@ -200,7 +200,7 @@ func expiredWatch(ctx context.Context, c *chaos, e event) (int, time.Time) {
 	return proxy.Taken(id), time.Time{}
 }
 
-// killed kills a manager; it is started again as a kubelet would.
+// killed kills a manager. KeepRunning restarts it, as a kubelet does.
 func killed(_ context.Context, c *chaos, e event) (int, time.Time) {
 	from := c.edgeOne.Now()
 	c.choose(e).process.Kill()
@@ -226,7 +226,7 @@ func terminated(ctx context.Context, c *chaos, e event) (int, time.Time) {
 	return 1, from
 }
 
-// paused is a manager whose machine stands still for a while.
+// paused freezes a manager for a while, as if its machine were suspended.
 func paused(ctx context.Context, c *chaos, e event) (int, time.Time) {
 	p := c.choose(e).process.Process
 	_ = faults.Pause(p)
@@ -250,7 +250,7 @@ func struck(done bool) int {
 	return 0
 }
 
-// leaseTaken gives the lease to somebody who does not exist.
+// leaseTaken gives the lease to a holder that does not exist.
 func leaseTaken(ctx context.Context, c *chaos, _ event) (int, time.Time) {
 	from := c.edgeOne.Now()
 	return struck(c.editLease(ctx, func(lease *coordinationv1.LeaseSpec) {
@@ -258,8 +258,8 @@ func leaseTaken(ctx context.Context, c *chaos, _ event) (int, time.Time) {
 	})), from
 }
 
-// twoLeaders keeps the leader from seeing that it has lost its lease, which the
-// other takes at once: until its renew deadline both lead.
+// twoLeaders hides from the leader that it has lost its lease. The other manager takes the
+// lease at once, so both lead until the renew deadline of the first.
 func twoLeaders(ctx context.Context, c *chaos, e event) (int, time.Time) {
 	held := c.leader().proxy.Hold(faults.Leases)
 	defer held.Drop()
@@ -286,7 +286,7 @@ func (c *chaos) restart(ctx context.Context, p *cluster.Process, down time.Durat
 	return 1, time.Time{}
 }
 
-// rotated replaces the team's key by a new one, and disables the old one.
+// rotated replaces the team's key with a new one, and disables the old one.
 func rotated(ctx context.Context, c *chaos, e event) (int, time.Time) {
 	old := c.teamKey
 	next := newKey("team", e.seed)
@@ -320,7 +320,7 @@ func notPermitted(ctx context.Context, c *chaos, e event) (int, time.Time) {
 	return 1, time.Time{}
 }
 
-// writeSecret writes the Secret that holds a key, whether it is there or not.
+// writeSecret creates or updates the Secret with a key.
 func (c *chaos) writeSecret(ctx context.Context, namespace, name string, key simulator.Key) bool {
 	return insist(ctx, func(ctx context.Context) error {
 		secret := &corev1.Secret{

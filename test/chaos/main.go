@@ -1,18 +1,18 @@
-// Command chaos lets everything go wrong at once and then counts. Two managers
-// with leader election work through thousands of tasks, on a real etcd and
-// kube-apiserver and against a simulated EdgeOne; processes are killed and paused,
-// answers lost, watches cut, keys rotated, while users create, edit, suspend and
-// delete. In the end the faults stop, the tasks must come to an end, and test/judge
-// compares what EdgeOne executed with what was asked for and with what the
-// statuses say, URL by URL. Exit status 1 is any defect.
+// Command chaos injects all kinds of faults at once and then counts the damage. Two
+// managers with leader election process thousands of tasks, on a real etcd and
+// kube-apiserver and against a simulated EdgeOne. Processes are killed and paused,
+// responses are lost, watches are cut, and keys are rotated, while users create, edit,
+// suspend and delete tasks. At the end the faults stop, and the tasks must end. Then
+// test/judge compares URL by URL what EdgeOne executed, what users requested, and what the
+// statuses say. Any defect results in exit status 1.
 //
-//   - faults, schedule: what goes wrong, and when, drawn from a seed
-//   - users: what users do meanwhile, and how often they asked for each URL
-//   - manager: the managers, restarted whenever they end
-//   - seen: what a bystander sees, for figures only
-//   - report: the table, and what explains a defect
+//   - faults, schedule: the faults, and a schedule of them that is drawn from a seed
+//   - users: what users do in the meantime, and how often they request each URL
+//   - manager: the managers, which are restarted whenever they end
+//   - seen: what an observer sees, for figures only
+//   - report: the table, and the explanation of defects
 //
-// It knows the operator by its flags and statuses alone.
+// The command knows the operator only by its flags and statuses.
 package main
 
 import (
@@ -38,8 +38,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/test/judge"
 )
 
-// The times are short, so that minutes see many fences. They hang together as the
-// manager's own: see its --help.
+// The times are short, so that many fences pass within minutes. They depend on each other
+// like the manager's flags; see its --help.
 const (
 	validity      = 10 * time.Second // of a signature
 	margin        = 3 * time.Second
@@ -50,14 +50,14 @@ const (
 
 	listingDelay     = 300 * time.Millisecond
 	slowListingDelay = 1500 * time.Millisecond
-	listingStep      = 4 * time.Millisecond // with smallBatch to 250 URLs to a call: below the margin
+	listingStep      = 4 * time.Millisecond // a call of 250 URLs is listed within 1 s, which is less than margin
 
-	// backlog is how many tasks may wait before users create no more: the load fits
-	// the machine, whatever else runs on it.
+	// backlog is how many tasks may wait before users stop creating more. It adapts the
+	// load to the machine, whatever else runs there.
 	backlog = 600
 
-	// calm is how much of the duration is left for the tasks to come to an end
-	// after the last fault; they may take calmMost until they count as stuck.
+	// calm is the part of the duration that remains for the tasks to end after the last
+	// fault. Tasks that have not ended after calmMost count as stuck.
 	calm     = 45 * time.Second
 	calmMost = 2 * time.Minute
 )
@@ -88,7 +88,7 @@ func main() {
 	}
 }
 
-// chaos is a run.
+// chaos is a run of the command.
 type chaos struct {
 	duration time.Duration
 	seed     uint64
@@ -102,15 +102,15 @@ type chaos struct {
 	managers [2]*manager
 	users    *users
 	seen     *seen
-	teamKey  simulator.Key // of the faults of credentials alone
+	teamKey  simulator.Key // only the faults of credentials use it
 	started  time.Time
 	group    sync.WaitGroup
 
 	mu         sync.Mutex
 	underWay   map[*injection]bool
 	injections []*injection
-	blamed     map[int]*fault // by the simulator's number
-	broken     error          // of the harness
+	blamed     map[int]*fault // by the simulator's fault ID
+	broken     error          // errors of the harness itself
 }
 
 func (c *chaos) run(ctx context.Context) (err error) {
@@ -150,12 +150,12 @@ func (c *chaos) run(ctx context.Context) (err error) {
 
 func (c *chaos) say(format string, args ...any) { _, _ = fmt.Fprintf(c.out, format+"\n", args...) }
 
-// clockOffset is by how much EdgeOne's clock is ahead, drawn from the seed.
+// clockOffset returns how far EdgeOne's clock is ahead, drawn from the seed.
 func (c *chaos) clockOffset() time.Duration {
 	return time.Duration(rand.New(rand.NewPCG(c.seed, 3)).IntN(5)-2) * time.Second
 }
 
-// dateSkew is by how much the Date header is ahead of the rest of EdgeOne.
+// dateSkew returns how far the Date header is ahead of EdgeOne's other times.
 func (c *chaos) dateSkew() time.Duration {
 	return time.Duration(rand.New(rand.NewPCG(c.seed, 4)).IntN(1001)-500) * time.Millisecond
 }
@@ -165,12 +165,12 @@ var (
 	tenantKey = simulator.Key{SecretID: "AKIDtenant1", SecretKey: "secret-tenant", Account: "tenant"}
 )
 
-// newKey is a key of the main account.
+// newKey returns a key of the main account.
 func newKey(name string, n uint64) simulator.Key {
 	return simulator.Key{SecretID: fmt.Sprintf("AKID%s%d", name, n), SecretKey: "secret-" + name, Account: "main"}
 }
 
-// start starts everything, and leaves it to stop to end it.
+// start starts everything. Only stop ends it, even after an error.
 func (c *chaos) start(ctx context.Context) error {
 	path, err := cluster.BuildManager(ctx)
 	if err != nil {
@@ -209,7 +209,7 @@ func (c *chaos) startEdgeOne() {
 	config := simulator.Config{
 		Keys: []simulator.Key{ownKey, c.teamKey, tenantKey}, Rules: rules(listingDelay),
 		SignatureValidity: validity, ClockOffset: c.clockOffset(), JobDuration: time.Second, ListingDelay: listingDelay, ListingStep: listingStep,
-		// What a real EdgeOne may do all the time.
+		// A real EdgeOne may do these things at any time.
 		DateSkew: c.dateSkew(), CreateTimeSkew: 500 * time.Millisecond, NoFutureWindows: true, MaxTotalCount: 1000, RejectedJobIDs: "^[ab]",
 		Traffic: []simulator.Traffic{
 			{ZoneID: zones[0].id, Every: 330 * time.Millisecond},
@@ -249,7 +249,7 @@ func (c *chaos) stop() error {
 	return errors.Join(errs...)
 }
 
-// rage lets users and faults loose for a while.
+// rage lets users act and injects the faults, for the given time.
 func (c *chaos) rage(ctx context.Context, schedule []event, length time.Duration) error {
 	c.started = time.Now()
 	raging, cancel := context.WithTimeout(ctx, length)
@@ -285,8 +285,8 @@ func (c *chaos) progress() {
 		stats.Calls("CreatePrefetchTask"), stats.Targets, c.faultsUnderWay())
 }
 
-// settleDown ends all faults and waits until the tasks have come to an end, or
-// long enough. It returns the tasks that live then, and how long that took.
+// settleDown ends all faults and waits until the tasks have ended, or until calmMost has
+// passed. It returns the tasks that exist then, and how long this took.
 func (c *chaos) settleDown(ctx context.Context) (tasks []v1alpha1.PrefetchTask, took time.Duration, err error) {
 	start := time.Now()
 	c.edgeOne.ClearFaults()
@@ -315,7 +315,7 @@ func (c *chaos) settleDown(ctx context.Context) (tasks []v1alpha1.PrefetchTask, 
 	}
 }
 
-// fail notes that the harness itself is broken.
+// fail records an error of the harness itself.
 func (c *chaos) fail(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -9,12 +9,12 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/test/faults"
 )
 
-// manager is a manager process, and the proxy through which it reaches the API server. It
-// is started again whenever it ends.
+// manager is a manager process, with its proxy to the API server. It is restarted whenever
+// it ends.
 type manager struct {
 	process *cluster.Manager
 	proxy   *faults.Proxy
-	renewed int // the proxy's number for what counts writes of the Lease
+	renewed int // ID of the proxy's fault that counts writes of the Lease
 	cancel  context.CancelFunc
 	ended   <-chan struct{}
 	log     *os.File
@@ -61,7 +61,7 @@ func (c *chaos) startManager(ctx context.Context, path, name string) (*manager, 
 	return m, nil
 }
 
-// stop ends the process and waits for its end.
+// stop stops the process and waits until it has ended.
 func (m *manager) stop() {
 	m.cancel()
 	<-m.ended
@@ -74,8 +74,8 @@ func (m *manager) countRenewals() {
 	m.renewed = m.proxy.AddFault(faults.Fault{Match: faults.LeaseWrites, Effect: faults.Effect{Delay: time.Nanosecond}})
 }
 
-// leader returns the manager that renews the Lease: of the two the one that wrote
-// it last, as a standby only reads it.
+// leader returns the manager that renews the Lease. A standby only reads the Lease, so the
+// leader is the manager that currently writes it.
 func (c *chaos) leader() *manager {
 	a, b := c.managers[0], c.managers[1]
 	for range 10 {
@@ -88,10 +88,10 @@ func (c *chaos) leader() *manager {
 			return b
 		}
 	}
-	return a // nobody leads just now
+	return a // neither leads at the moment
 }
 
-// choose returns the manager that an event is meant for.
+// choose returns the manager that an event strikes.
 func (c *chaos) choose(e event) *manager {
 	leader := c.leader()
 	if e.leader {

@@ -15,21 +15,21 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/test/judge"
 )
 
-// blame notes which fault a number of the simulator stands for.
+// blame records the fault that a fault ID of the simulator belongs to.
 func (c *chaos) blame(id int, f *fault) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.blamed[id] = f
 }
 
-// row is a line of the table.
+// row is a row of the table.
 type row struct {
 	struck                     int
 	duplicates, losses, stucks int
 	recoveries                 []time.Duration
 }
 
-// report judges, prints the table, and fails if anything is not as it must be.
+// report judges the run and prints the table. It returns an error if there is any defect.
 func (c *chaos) report(tasks []v1alpha1.PrefetchTask, took time.Duration, err error) error {
 	if err != nil {
 		return err
@@ -83,7 +83,7 @@ func (c *chaos) rows(ledger simulator.Ledger, calls []simulator.Call) map[*fault
 	return rows
 }
 
-// befallen is how many calls a fault of the simulator has befallen so far.
+// befallen returns how many calls a fault of the simulator has struck so far.
 func (c *chaos) befallen(id int) (n int) {
 	for _, call := range c.edgeOne.Calls() {
 		if slices.Contains(call.Faults, id) {
@@ -93,8 +93,8 @@ func (c *chaos) befallen(id int) (n int) {
 	return n
 }
 
-// progressTimes is when the managers got something done: a call accepted and
-// answered, or a job recorded.
+// progressTimes returns when the managers made progress: a call was accepted and answered,
+// or a job was recorded.
 func (c *chaos) progressTimes(calls []simulator.Call) (times []time.Time) {
 	for _, call := range calls {
 		if call.Action == "CreatePrefetchTask" && call.Executed && call.Outcome == "OK" {
@@ -110,11 +110,11 @@ func (c *chaos) progressTimes(calls []simulator.Call) (times []time.Time) {
 	return times
 }
 
-// lostCalls measures what became of each call whose answer a fault kept back. One
-// that was executed counts from the time at which EdgeOne lists all of it to the
-// time at which a status names its job. One that was not counts from the fence
-// and the margin to the time at which its URLs are sent again: the last of those
-// whose task nobody changed.
+// lostCalls measures the recovery of each call whose response a fault suppressed. For an
+// executed call, it is the time from when EdgeOne lists the complete job until a status
+// names the job. For a call that was not executed, it is the time from the end of the
+// margin after the fence until all its URLs are sent again. URLs of tasks that a user
+// changed do not count.
 func (c *chaos) lostCalls(ledger simulator.Ledger, calls []simulator.Call, rows map[*fault]*row) {
 	executed := map[string]simulator.Execution{}
 	for _, e := range ledger {
@@ -135,7 +135,7 @@ func (c *chaos) lostCalls(ledger simulator.Ledger, calls []simulator.Call, rows 
 				continue
 			}
 			if e, ok := executed[call.RequestID]; ok {
-				// Tasks that were changed may want nothing of the job any more.
+				// Tasks that were changed may no longer need the job.
 				if at, ok := c.seen.jobs[e.JobID]; ok && slices.ContainsFunc(e.Accepted, func(u string) bool { return !c.users.touched(u) }) {
 					rows[f].recoveries = append(rows[f].recoveries, max(0, at.Sub(c.listedAt(e))))
 				}
@@ -148,7 +148,7 @@ func (c *chaos) lostCalls(ledger simulator.Ledger, calls []simulator.Call, rows 
 	}
 }
 
-// listedAt is when EdgeOne lists all of an execution.
+// listedAt returns when EdgeOne lists all URLs of an execution.
 func (c *chaos) listedAt(e simulator.Execution) time.Time {
 	delay := listingDelay
 	for _, i := range c.injections {
@@ -159,7 +159,8 @@ func (c *chaos) listedAt(e simulator.Execution) time.Time {
 	return e.Time.Add(delay + time.Duration(max(0, len(e.Accepted)-1))*listingStep)
 }
 
-// sentAgain is how long after fence and margin a call's URLs were sent again.
+// sentAgain returns how long after fence and margin the last of a call's URLs was sent
+// again.
 func (c *chaos) sentAgain(call simulator.Call, calls []simulator.Call, sent map[string][]int) (worst time.Duration, ok bool) {
 	due := call.SignedAt.Add(validity + margin)
 	for _, u := range call.URLs {
@@ -176,7 +177,7 @@ func (c *chaos) sentAgain(call simulator.Call, calls []simulator.Call, sent map[
 	return worst, ok
 }
 
-// touched says whether a URL is shared, or its task was ever changed.
+// touched reports whether a URL is shared, or its task was ever changed.
 func (u *users) touched(target string) bool {
 	parts := strings.Split(target, "/") // https: "" host namespace task run-1 2
 	if len(parts) < 7 {
@@ -187,7 +188,7 @@ func (u *users) touched(target string) bool {
 	return u.changed[client.ObjectKey{Namespace: parts[3], Name: parts[4]}]
 }
 
-// attribute counts a defect for every fault that was at work when it came about.
+// attribute counts a defect for every fault that was active when the defect arose.
 func (c *chaos) attribute(d judge.Defect, rows map[*fault]*row) {
 	met := map[*fault]bool{}
 	for _, i := range c.injections {
@@ -203,7 +204,7 @@ func (c *chaos) attribute(d judge.Defect, rows map[*fault]*row) {
 			rows[f].losses++
 		case judge.Stuck:
 			rows[f].stucks++
-		case judge.Miscount: // in the totals alone
+		case judge.Miscount: // counted in the totals only
 		}
 	}
 }
@@ -286,7 +287,7 @@ func (c *chaos) totals(ledger simulator.Ledger, calls []simulator.Call, tasks []
 	}
 }
 
-// explain prints the defects and keeps what is needed to find their cause.
+// explain prints the defects and keeps the data that is needed to find their causes.
 func (c *chaos) explain(defects []judge.Defect, ledger simulator.Ledger, calls []simulator.Call) {
 	c.say("")
 	for n, d := range defects {

@@ -10,40 +10,40 @@ import (
 	"time"
 )
 
-// fault is one line of the catalogue: a kind of trouble.
+// fault is an entry of the catalogue: a kind of fault.
 type fault struct {
 	name string
-	// often is how many cards of the group's deck are this one.
+	// often is the number of its cards in the group's deck.
 	often int
-	// least and most bound how long it lasts, calls how many calls it takes (1 to
-	// calls, drawn); 0 is no limit.
+	// least and most are the limits of its duration. calls is the maximum number of calls
+	// that it strikes; the actual number is drawn from 1 to calls. 0 means no limit.
 	least, most time.Duration
 	calls       int
-	// lost says that it keeps the answer of a call from the manager, byCalls that
-	// the log of calls says how often it struck.
+	// lost means that the fault suppresses the response to a call. byCalls means that the
+	// log of calls shows how often the fault struck.
 	lost, byCalls bool
-	// inject does it, and returns when it is over. It returns how often it struck
-	// and when recovery starts to count, zero for the time of its return.
+	// inject injects the fault and returns when it has ended. It returns how often the
+	// fault struck, and when recovery starts. A zero time means the time of the return.
 	inject func(ctx context.Context, c *chaos, e event) (struck int, from time.Time)
 }
 
-// group is faults that share a place. Those of a group come one after the other,
-// unless they may overlap.
+// group is a group of faults that strike the same component. They strike one after the
+// other, unless overlap is set.
 type group struct {
 	name    string
 	overlap bool
-	gap     time.Duration // from the end of one (or its start, if they overlap) to the next, on average
+	gap     time.Duration // average time from the end of a fault (or from its start, if they overlap) to the next
 	faults  []fault
 }
 
-// event is a fault at a time, with everything about it that is left to chance.
+// event is a fault at a certain time, with all its random properties.
 type event struct {
 	at    time.Duration // since the start
 	group *group
 	fault *fault
 	lasts time.Duration
 	calls int
-	// leader says that it strikes the manager that leads then, not the other.
+	// leader means that the event strikes the leader at that time, and not the standby.
 	leader bool
 	zone   int
 	seed   uint64
@@ -58,8 +58,9 @@ func (e event) String() string {
 		e.at.Seconds(), e.group.name, e.fault.name, e.lasts.Seconds(), e.calls, who, e.zone+1, e.seed)
 }
 
-// draw draws the whole schedule. A group's faults are drawn like cards, without
-// putting them back before the deck is through, so that a short run has most.
+// draw draws the complete schedule. The faults of a group are drawn like cards from a
+// deck, and the deck is shuffled again only when it is empty. So even a short run has most
+// faults.
 func draw(seed uint64, length time.Duration, groups []*group) (events []event) {
 	for i, g := range groups {
 		rng := rand.New(rand.NewPCG(seed, uint64(100+i)))
@@ -92,7 +93,7 @@ func draw(seed uint64, length time.Duration, groups []*group) (events []event) {
 	return events
 }
 
-// injection is an event that took place, by EdgeOne's clock.
+// injection is an event that has taken place, with times on EdgeOne's clock.
 type injection struct {
 	event
 	from, to time.Time
@@ -100,13 +101,14 @@ type injection struct {
 	recovery time.Time // when recovery starts to count
 }
 
-// inject carries out the schedule until it is through or ctx ends, and returns
-// when every fault is over.
+// inject carries out the schedule until its end or until ctx is done. It returns when
+// every fault has ended.
 func (c *chaos) inject(ctx context.Context, schedule []event) {
 	for _, g := range groups {
 		c.group.Go(func() {
-			// What takes longer than drawn, as an API server's start on a busy machine,
-			// puts off the rest of its group: the pauses between are for recovering.
+			// A fault may take longer than planned, for example the start of an API server
+			// on a busy machine. It then postpones the rest of its group, so that there is
+			// time to recover.
 			late := time.Duration(0)
 			for _, e := range schedule {
 				if e.group != g {
@@ -144,7 +146,7 @@ func (c *chaos) strike(ctx context.Context, e event) {
 	c.injections = append(c.injections, i)
 }
 
-// faultsUnderWay names what is wrong now.
+// faultsUnderWay returns the names of the active faults.
 func (c *chaos) faultsUnderWay() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -160,7 +162,7 @@ func (c *chaos) faultsUnderWay() string {
 	return strings.Join(names, "; ")
 }
 
-// lasting waits, less if ctx ends.
+// lasting waits for d, or until ctx is done.
 func lasting(ctx context.Context, d time.Duration) {
 	select {
 	case <-time.After(d):

@@ -12,9 +12,9 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
-// seen is what a bystander with a watch of its own sees of the tasks: when each
-// job was first named in a status, and how many tasks are how far. The judge does
-// not rest on it, only the figures of recovery do.
+// seen is what an observer with its own watch sees of the tasks: when each job first
+// appeared in a status, and how many tasks have reached which state. Only the figures of
+// recovery depend on it, and not the judge.
 type seen struct {
 	now func() time.Time
 

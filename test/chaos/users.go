@@ -21,31 +21,31 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/test/judge"
 )
 
-// The namespaces and who pays in them: the operator's own key, another key of
-// the same account, and a key of another account.
+// The namespaces and the keys that they use: the operator's own key, another key of the
+// same account, and a key of another account.
 var namespaces = []struct{ name, secret string }{{"chaos-own", ""}, {"chaos-team", "team-key"}, {"chaos-tenant", "tenant-key"}}
 
 // zone is an EdgeOne site.
 type zone struct {
 	id, host string
-	tenant   bool // of the tenant's account
+	tenant   bool // belongs to the tenant's account
 	edge     bool // Mode Edge is enabled
 }
 
 var zones = []zone{
 	{"zone-1shop0000000", "shop.example.com", false, true},
 	{"zone-2media000000", "media.example.com", false, false},
-	{"zone-3small000000", "small.example.com", false, false}, // few URLs to a call
+	{"zone-3small000000", "small.example.com", false, false}, // few URLs per call
 	{"zone-4tenant00000", "tenant.example.org", true, true},
 }
 
 const (
 	smallBatch = 20
-	// sharedURLs is how many URLs of a zone are asked for by many tasks.
+	// sharedURLs is how many URLs of a zone are requested by many tasks.
 	sharedURLs = 40
 )
 
-// answer is what EdgeOne makes of a URL: see rules and foreign.
+// answer returns how EdgeOne responds to a URL. See rules and foreign.
 func answer(url string) judge.Answer {
 	switch {
 	case strings.Contains(url, "/refused/"), strings.Contains(url, foreign):
@@ -56,7 +56,7 @@ func answer(url string) judge.Answer {
 	return judge.Succeeds
 }
 
-// foreign is a host that no zone serves: one such URL fails the whole call.
+// foreign is a host that no zone serves. One such URL makes the whole call fail.
 const foreign = "elsewhere.test"
 
 func rules(listingDelay time.Duration) []simulator.Rule {
@@ -70,16 +70,16 @@ func rules(listingDelay time.Duration) []simulator.Rule {
 // users create tasks and change their minds.
 type users struct {
 	client.Client
-	rng     *rand.Rand // of the one goroutine that decides
+	rng     *rand.Rand // used by the deciding goroutine only
 	working context.Context
 
 	mu      sync.Mutex
-	tasks   map[client.ObjectKey]*v1alpha1.PrefetchTask // as the users last wrote them
+	tasks   map[client.ObjectKey]*v1alpha1.PrefetchTask // as last written by the users
 	recent  []client.ObjectKey
 	asked   map[string]int
-	changed map[client.ObjectKey]bool // edited, suspended or deleted at some time
-	runs    int                       // asked for
-	bases   int                       // different lists of targets
+	changed map[client.ObjectKey]bool // edited, suspended or deleted at least once
+	runs    int                       // number of requested runs
+	bases   int                       // number of different target lists
 	done    map[string]int            // how often users did what
 	group   sync.WaitGroup
 }
@@ -91,8 +91,8 @@ func newUsers(c client.Client, seed uint64) *users {
 	}
 }
 
-// live is what users do until ctx ends; what they have begun they finish, with
-// later as context. They create nothing while the operator has enough to do.
+// live lets users act until ctx is done. Operations that have started continue with the
+// context later. Users create no tasks while enough returns true.
 func (u *users) live(ctx, later context.Context, enough func() bool) {
 	defer u.group.Wait()
 	u.working = ctx
@@ -124,8 +124,8 @@ func (u *users) live(ctx, later context.Context, enough func() bool) {
 	}
 }
 
-// pick chooses a task, mostly one of the latest, and takes it from the others
-// until it is put back by finish.
+// pick chooses a task, usually a recent one. No other operation can pick the task until
+// finish puts it back.
 func (u *users) pick() *v1alpha1.PrefetchTask {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -138,11 +138,12 @@ func (u *users) pick() *v1alpha1.PrefetchTask {
 	}
 	key := u.recent[from+u.rng.IntN(len(u.recent)-from)]
 	task := u.tasks[key]
-	delete(u.tasks, key) // nil if another change of it is under way, or it is gone
+	delete(u.tasks, key) // nil if another change of the task is in progress, or the task is gone
 	return task
 }
 
-// finish does what a user wants, however often it takes, beside the others.
+// finish carries out a user's operation in the background, with as many attempts as
+// necessary.
 func (u *users) finish(ctx context.Context, what string, task *v1alpha1.PrefetchTask, gone bool, do func(context.Context) error) {
 	key := client.ObjectKeyFromObject(task)
 	u.mu.Lock()
@@ -161,7 +162,7 @@ func (u *users) finish(ctx context.Context, what string, task *v1alpha1.Prefetch
 	})
 }
 
-// insist does something until it succeeds or ctx ends.
+// insist repeats do until it succeeds or ctx is done.
 func insist(ctx context.Context, do func(context.Context) error) bool {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -198,8 +199,8 @@ func (u *users) create(ctx context.Context) {
 	u.finish(ctx, "created", task, false, u.creates(task))
 }
 
-// creates creates a task; one that exists was created by the attempt before,
-// whose answer was lost.
+// creates returns an operation that creates a task. A task that already exists comes from
+// an earlier attempt whose response was lost.
 func (u *users) creates(task *v1alpha1.PrefetchTask) func(context.Context) error {
 	return func(ctx context.Context) error {
 		if err := u.Create(ctx, task.DeepCopy()); !apierrors.IsAlreadyExists(err) {
@@ -220,8 +221,8 @@ func (u *users) semantics(task *v1alpha1.PrefetchTask, z zone) {
 	}
 }
 
-// newTargets gives the task targets that nobody asked for yet, and a few that
-// others ask for as well.
+// newTargets gives the task targets that no other task has requested, and a few shared
+// ones.
 func (u *users) newTargets(task *v1alpha1.PrefetchTask) {
 	u.runs++
 	u.otherTargets(task)
@@ -259,7 +260,7 @@ func (u *users) otherTargets(task *v1alpha1.PrefetchTask) {
 	}
 }
 
-// ask notes a run before anything is written, so that asked is never too low.
+// ask records a run before it is written, so that asked is never too low.
 func (u *users) ask(task *v1alpha1.PrefetchTask) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -272,13 +273,13 @@ func (u *users) ask(task *v1alpha1.PrefetchTask) {
 	}
 }
 
-// spelled is a URL that many tasks ask for, each in its own way.
+// spelled returns a URL that many tasks request, in one of several spellings.
 func spelled(host string, rng *rand.Rand) string {
 	n := rng.IntN(sharedURLs)
 	return fmt.Sprintf([]string{"https://%s/shared/%d/中", "https://%s/shared/%d/%%E4%%B8%%AD", "https://%s:443/shared/%d/%%e4%%b8%%ad"}[rng.IntN(3)], host, n)
 }
 
-// edit changes the targets, or how they are fetched: either is a new run.
+// edit changes the targets, or how they are fetched. Both result in a new run.
 func (u *users) edit(ctx context.Context, task *v1alpha1.PrefetchTask) {
 	before := task.DeepCopy()
 	if u.rng.Float64() < 0.8 {
@@ -302,7 +303,7 @@ func (u *users) suspend(ctx context.Context, task *v1alpha1.PrefetchTask) {
 	u.finish(ctx, "suspended", task, false, u.patches(task, before))
 }
 
-// resume resumes the task, if it is suspended.
+// resume resumes the task if it is suspended.
 func (u *users) resume(ctx context.Context, task *v1alpha1.PrefetchTask) {
 	if task.Spec.Suspend == nil {
 		u.mu.Lock()
@@ -323,14 +324,14 @@ func (u *users) deletes(task *v1alpha1.PrefetchTask) func(context.Context) error
 	return func(ctx context.Context) error { return client.IgnoreNotFound(u.Delete(ctx, task.DeepCopy())) }
 }
 
-// recreate deletes the task and makes it again at once: the same name and
-// targets, and a run of its own.
+// recreate deletes the task and creates it again at once, with the same name and targets.
+// The new task has its own run.
 func (u *users) recreate(ctx context.Context, task *v1alpha1.PrefetchTask) {
 	u.ask(task)
 	u.runs++
 	deleted := false
 	u.finish(ctx, "recreated", task, false, func(ctx context.Context) error {
-		if !deleted { // once: a second time it could be the new one
+		if !deleted { // only once: a second delete could delete the new task
 			if err := u.deletes(task)(ctx); err != nil {
 				return err
 			}
@@ -340,8 +341,8 @@ func (u *users) recreate(ctx context.Context, task *v1alpha1.PrefetchTask) {
 	})
 }
 
-// detour gives a task other targets while it is suspended, and then its own back:
-// the run is the same as before, and the other targets must never be submitted.
+// detour changes the targets of a task while it is suspended, and then changes them back.
+// The run stays the same, and the other targets must never be submitted.
 func (u *users) detour(ctx context.Context, task *v1alpha1.PrefetchTask) {
 	if task.Spec.Suspend != nil {
 		u.mu.Lock()
@@ -367,7 +368,7 @@ func (u *users) detour(ctx context.Context, task *v1alpha1.PrefetchTask) {
 	})
 }
 
-// resumeMost resumes four of five suspended tasks, at the end.
+// resumeMost resumes four of five suspended tasks at the end.
 func (u *users) resumeMost(ctx context.Context) {
 	u.mu.Lock()
 	var suspended []*v1alpha1.PrefetchTask
@@ -385,8 +386,7 @@ func (u *users) resumeMost(ctx context.Context) {
 	u.group.Wait()
 }
 
-// summary returns how often users did what, and how many runs and URLs they
-// asked for.
+// summary returns how often users did what, and how many runs and URLs they requested.
 func (u *users) summary() (done map[string]int, runs, urls int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

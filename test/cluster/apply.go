@@ -14,9 +14,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// Apply applies the YAML file at path, or the resources that the
-// kustomization.yaml in the folder at path lists, and waits until a CRD is
-// served. Nothing in config/ needs more of kustomize than its list.
+// Apply applies the YAML file at path, or the resources that the kustomization.yaml in the
+// folder at path lists. It then waits until the API server serves every applied CRD. Apply
+// supports only the resources list of kustomize, because config/ needs nothing else.
 func (c *Cluster) Apply(ctx context.Context, path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -71,8 +71,8 @@ func (c *Cluster) applyFile(ctx context.Context, path string) error {
 	}
 }
 
-// waitServed waits until the API server can list the objects of a CRD. Its
-// condition Established comes a moment before that.
+// waitServed waits until the API server can list the objects of a CRD. The condition
+// Established is not enough: it becomes true a moment earlier.
 func (c *Cluster) waitServed(ctx context.Context, crd *unstructured.Unstructured) error {
 	group, _, _ := unstructured.NestedString(crd.Object, "spec", "group")
 	kind, _, _ := unstructured.NestedString(crd.Object, "spec", "names", "kind")

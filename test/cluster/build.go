@@ -15,8 +15,8 @@ import (
 
 const module = "github.com/prefetch-operator/teo-prefetch-operator"
 
-// FindRoot finds the root of this module from the working directory, which for a
-// test is its package's.
+// FindRoot finds the root of this module, starting from the working directory. The working
+// directory of a test is the folder of its package.
 func FindRoot() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -46,9 +46,9 @@ func declaresModule(goMod, module string) bool {
 	return false
 }
 
-// FindBinary returns the path of a program that the Makefile builds from hack/, say
-// kube-apiserver or helm: in the folder that KUBEBUILDER_ASSETS names, else in
-// bin/k8s or bin, where `make control-plane cluster-tools` puts them.
+// FindBinary returns the path of a program that the Makefile builds from hack/, for
+// example kube-apiserver or helm. It looks in the folder that KUBEBUILDER_ASSETS names,
+// then in bin/k8s and bin, where `make control-plane cluster-tools` puts the programs.
 func FindBinary(name string) (string, error) {
 	root, err := FindRoot()
 	if err != nil {
@@ -63,13 +63,14 @@ func FindBinary(name string) (string, error) {
 	return "", fmt.Errorf("%s is missing: run `make control-plane cluster-tools`, or set KUBEBUILDER_ASSETS to the folder it is in", name)
 }
 
-// Build builds a command of this module, say "./cmd/manager", to bin/NAME and returns
-// that path; it takes a moment if nothing has changed.
+// Build builds a command of this module, for example "./cmd/manager", as bin/NAME and
+// returns its path. If nothing has changed, this takes only a moment.
 func Build(ctx context.Context, name, pkg string) (path string, err error) {
 	return BuildModule(ctx, name, ".", pkg)
 }
 
-// BuildModule is Build for a command of the module in a folder of this repository.
+// BuildModule is like Build, for a command of the module in the given folder of this
+// repository.
 func BuildModule(ctx context.Context, name, folder, pkg string) (path string, err error) {
 	root, err := FindRoot()
 	if err != nil {
@@ -91,8 +92,8 @@ func BuildModule(ctx context.Context, name, folder, pkg string) (path string, er
 	return path, nil
 }
 
-// RunMake runs make in a folder, as from a shell of its own and not as a part of a make
-// that runs the test, and returns what it printed; so does an error.
+// RunMake runs make in a folder and returns its output. An error contains the output too.
+// The command does not inherit the variables of a make that runs the test.
 func RunMake(ctx context.Context, dir string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "make", append([]string{"-C", dir}, args...)...)
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
@@ -105,7 +106,8 @@ func RunMake(ctx context.Context, dir string, args ...string) (string, error) {
 	return string(out), err
 }
 
-// lockFile waits for a file lock: the tests of several packages build the same command.
+// lockFile waits for a file lock, because tests of several packages build the same
+// command.
 func lockFile(path string) (unlock func() error, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err

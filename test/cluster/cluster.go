@@ -1,22 +1,22 @@
-// Package cluster starts what tests, the benchmark and the demo run against: real etcd and
-// kube-apiserver processes on this machine, with the CRD, the namespace and the RBAC that
-// config/ ships, and the built manager as a process. There are no nodes and no other
-// controllers, unless Options.Workloads asks for them.
+// Package cluster starts the environment for tests, the benchmark and the demo. It runs
+// real etcd and kube-apiserver processes on this machine, installs the CRD, the namespace
+// and the RBAC from config/, and runs the built manager as a process. There are no nodes
+// and no other controllers, unless Options.Workloads asks for them.
 //
-// It does what controller-runtime's envtest does, and two things that envtest does not:
-// each process can be killed and started again on its own, and none outlives the test,
-// however that ends.
+// The package does what controller-runtime's envtest does, and two more things. Each
+// process can be killed and restarted separately. No process outlives the test, however
+// the test ends.
 //
-//   - cluster: the control plane, and clients for it
-//   - tests: a cluster for one test, or for the tests of a package
-//   - watch, kubectl: the tasks as they change, and kubectl for the administrator
-//   - manager: the manager with what it needs to reach the API server and EdgeOne
-//   - workloads: controllers, scheduler and a node, for those who install the operator
-//   - apply: what kubectl apply does with files of config/
-//   - process, scrape, build: running, asking and building programs
+//   - cluster: the control plane, and its clients
+//   - tests: a cluster for one test, or for all tests of a package
+//   - watch, kubectl: a watch of the tasks, and kubectl as the administrator
+//   - manager: the manager, with access to the API server and EdgeOne
+//   - workloads: controllers, a scheduler and a node, for tests that install the operator
+//   - apply: applies files of config/ as kubectl does
+//   - process, scrape, build: run programs, read their metrics, and build them
 //
-// The package does not know what a PrefetchTask means, which tests there are, or how to
-// make anything fail: that is test/faults.
+// The package does not know what a PrefetchTask means or which tests exist. Package
+// test/faults injects faults.
 package cluster
 
 import (
@@ -50,57 +50,61 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
-// Namespace and ServiceAccount are those of the manager in config/.
+// Namespace and ServiceAccount are the names that config/ gives to the manager.
 const (
 	Namespace      = "teo-prefetch-system"
 	ServiceAccount = "teo-prefetch-operator"
 )
 
 const (
-	// StartTimeout is for one process on a busy machine; usually it takes a few seconds.
+	// StartTimeout is how long one process may take to start on a busy machine. Usually a
+	// process needs a few seconds.
 	StartTimeout = 2 * time.Minute
 	// stopGrace is how long a process may take to end after SIGTERM.
 	stopGrace = 30 * time.Second
-	// tokenLifetime of ServiceAccountConfig: longer than any test or benchmark.
+	// tokenLifetime is the lifetime of the token in ServiceAccountConfig. It is longer
+	// than any test or benchmark.
 	tokenLifetime = 12 * time.Hour
 )
 
-// Options of a cluster; the zero value is good for tests.
+// Options configures a cluster. The zero value is suitable for tests.
 type Options struct {
-	// Tee, if not nil, also gets what etcd and kube-apiserver print.
+	// Tee, if not nil, also receives the output of etcd and kube-apiserver.
 	Tee io.Writer
-	// EtcdArgs are added to etcd's and override them. The benchmark says
-	// --unsafe-no-fsync=false, as etcd is faster here than on a real cluster.
+	// EtcdArgs are appended to the arguments of etcd and override them. The benchmark
+	// passes --unsafe-no-fsync=false, because by default etcd is faster here than on a
+	// real cluster.
 	EtcdArgs []string
-	// APIServerArgs are added to kube-apiserver's.
+	// APIServerArgs are appended to the arguments of kube-apiserver and override them.
 	APIServerArgs []string
-	// Bare leaves out what config/ ships: CRD, namespace and RBAC.
+	// Bare omits what config/ ships: the CRD, the namespace and the RBAC.
 	Bare bool
 	// Workloads adds kube-controller-manager, kube-scheduler and a node that kwok
-	// plays: Deployments get pods, which seem to run but run nothing.
+	// simulates. Deployments get pods that seem to run, but nothing runs in them.
 	Workloads bool
 }
 
 // Cluster is a running control plane.
 type Cluster struct {
-	// Admin may do everything; no client-side rate limit.
+	// Admin has all permissions and no client-side rate limit.
 	Admin *rest.Config
-	// Client is Admin's, uncached, for PrefetchTasks and for objects of client-go.
+	// Client uses Admin and has no cache. It knows PrefetchTasks and the types of
+	// client-go.
 	Client client.Client
-	// Kubeconfig is a file for Admin, with default as its namespace.
+	// Kubeconfig is the path of a kubeconfig file for Admin. Its namespace is default.
 	Kubeconfig string
-	// Etcd and APIServer can be killed and started again: same data, same address.
+	// Etcd and APIServer can be killed and restarted. They keep their data and addresses.
 	Etcd, APIServer *Process
-	// Dir is a temporary folder, removed by Stop.
+	// Dir is a temporary folder. Stop removes it.
 	Dir string
 
 	mu                    sync.Mutex
-	processes             []*Process // in the order they were started
+	processes             []*Process // in start order
 	beforeStop, afterStop []func()
 }
 
-// Start starts etcd and kube-apiserver and installs what config/ ships. ctx
-// bounds the start only.
+// Start starts etcd and kube-apiserver and installs what config/ ships. ctx applies to the
+// start only.
 func Start(ctx context.Context, opts Options) (_ *Cluster, err error) {
 	c := &Cluster{}
 	if c.Dir, err = os.MkdirTemp("", "test-cluster-"); err != nil {
@@ -137,7 +141,7 @@ func Start(ctx context.Context, opts Options) (_ *Cluster, err error) {
 	return c, nil
 }
 
-// Run starts a process that Stop will stop, before those started earlier.
+// Run starts a process. Stop stops it before the processes that were started earlier.
 func (c *Cluster) Run(ctx context.Context, p *Process) error {
 	c.mu.Lock()
 	c.processes = append(c.processes, p)
@@ -147,15 +151,15 @@ func (c *Cluster) Run(ctx context.Context, p *Process) error {
 	return p.Start(ctx)
 }
 
-// AroundStop lets Stop call before ahead of stopping the processes, and after when they
-// have ended.
+// AroundStop registers two functions. Stop calls before ahead of stopping the processes,
+// and after once they have ended.
 func (c *Cluster) AroundStop(before, after func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.beforeStop, c.afterStop = append(c.beforeStop, before), append(c.afterStop, after)
 }
 
-// Stop stops every process, the last started first, and removes Dir.
+// Stop stops every process, the most recently started first, and removes Dir.
 func (c *Cluster) Stop() error {
 	c.mu.Lock()
 	processes, beforeStop, afterStop := c.processes, c.beforeStop, c.afterStop
@@ -167,7 +171,7 @@ func (c *Cluster) Stop() error {
 	var errs []error
 	for _, p := range slices.Backward(processes) {
 		if p == c.Etcd || p == c.APIServer {
-			p.Kill() // nothing of theirs is needed any more, and shutting down takes seconds
+			p.Kill() // their state is no longer needed, and a graceful shutdown takes seconds
 			continue
 		}
 		errs = append(errs, p.Stop(context.Background(), stopGrace))
@@ -232,7 +236,7 @@ func (c *Cluster) startAPIServer(ctx context.Context, opts Options) error {
 			"--bind-address=127.0.0.1",
 			"--advertise-address=127.0.0.1",
 			"--secure-port=" + strconv.Itoa(port),
-			"--cert-dir=" + dir, // makes its own certificate there, and finds it again
+			"--cert-dir=" + dir, // stores its self-signed certificate here, and reuses it after a restart
 			"--service-cluster-ip-range=10.0.0.0/24",
 			"--endpoint-reconciler-type=none",
 			"--authorization-mode=RBAC",
@@ -240,7 +244,7 @@ func (c *Cluster) startAPIServer(ctx context.Context, opts Options) error {
 			"--service-account-issuer=https://kubernetes.default.svc",
 			"--service-account-key-file=" + signer,
 			"--service-account-signing-key-file=" + signer,
-			"--disable-admission-plugins=ServiceAccount", // no controller makes the default ones
+			"--disable-admission-plugins=ServiceAccount", // no controller creates the default ServiceAccounts
 		}, opts.APIServerArgs...),
 	}
 	if err := c.Run(ctx, c.APIServer); err != nil {
@@ -266,8 +270,8 @@ func (c *Cluster) startAPIServer(ctx context.Context, opts Options) error {
 	return WriteKubeconfig(c.Kubeconfig, c.Admin, "default")
 }
 
-// ServingCertificate is the API server's own: whoever serves with it passes for the API
-// server.
+// ServingCertificate returns the API server's own certificate. A server that uses it
+// passes for the API server.
 func (c *Cluster) ServingCertificate() (tls.Certificate, error) {
 	dir := c.apiServerDir()
 	return tls.LoadX509KeyPair(filepath.Join(dir, "apiserver.crt"), filepath.Join(dir, "apiserver.key"))
@@ -275,7 +279,7 @@ func (c *Cluster) ServingCertificate() (tls.Certificate, error) {
 
 func (c *Cluster) apiServerDir() string { return filepath.Join(c.Dir, "kube-apiserver") }
 
-// writeSigningKey writes a new key to sign ServiceAccount tokens with.
+// writeSigningKey writes a new key that signs ServiceAccount tokens.
 func writeSigningKey(path string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -288,13 +292,13 @@ func writeSigningKey(path string) error {
 	return os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), 0o600)
 }
 
-// ServiceAccountConfig is for a client under the ServiceAccount that the
-// manager ships with, and so under its RBAC; its token is good for 12 hours.
+// ServiceAccountConfig returns the configuration of a client that uses the manager's
+// ServiceAccount, with the RBAC from config/. Its token is valid for 12 hours.
 func (c *Cluster) ServiceAccountConfig(ctx context.Context) (*rest.Config, error) {
 	return c.AccountConfig(ctx, Namespace, ServiceAccount)
 }
 
-// AccountConfig is for a client under any ServiceAccount.
+// AccountConfig returns the configuration of a client that uses the given ServiceAccount.
 func (c *Cluster) AccountConfig(ctx context.Context, namespace, name string) (*rest.Config, error) {
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace}}
 	seconds := int64(tokenLifetime / time.Second)
@@ -307,8 +311,8 @@ func (c *Cluster) AccountConfig(ctx context.Context, namespace, name string) (*r
 	return cfg, nil
 }
 
-// WriteKubeconfig writes a kubeconfig file that does what cfg does, readable
-// by its owner only. namespace is what kubectl takes without -n.
+// WriteKubeconfig writes cfg as a kubeconfig file that only its owner can read. namespace
+// is what kubectl uses without -n.
 func WriteKubeconfig(path string, cfg *rest.Config, namespace string) error {
 	const name = "test-cluster"
 	kubeconfig := clientcmdapi.Config{

@@ -17,6 +17,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -27,12 +28,13 @@ func TestCluster(t *testing.T) {
 	c := ForTest(t, Options{})
 	t.Run("the manager may do what it needs and nothing else", func(t *testing.T) { testRBAC(t, c) })
 	t.Run("users get their rights through the cluster roles view, edit and admin", func(t *testing.T) { testUserRoles(t, c) })
+	t.Run("the platform team writes accounts, and others read them", func(t *testing.T) { testAccountRoles(t, c) })
 	t.Run("the Deployment meets the restricted pod security standard", func(t *testing.T) { testPodSecurity(t, c) })
 	t.Run("kubectl works with the kubeconfig", func(t *testing.T) { testKubeconfig(t, c) })
 	t.Run("data survives the death of etcd and kube-apiserver", func(t *testing.T) { testRestart(t, c) })
 }
 
-// may asks the API server, as the user of cfg.
+// may reports whether the user of cfg may do something, according to the API server.
 func may(t *testing.T, cfg *rest.Config, attributes authorizationv1.ResourceAttributes) bool {
 	t.Helper()
 	user, err := client.New(cfg, client.Options{})
@@ -57,25 +59,35 @@ func testRBAC(t *testing.T, c *Cluster) {
 	for _, tt := range []struct {
 		verbs, group, resource, subresource, namespace string
 		want                                           bool
+		name                                           string // all objects if empty
 	}{
-		{"get list watch delete", tasks, "prefetchtasks", "", "shop", true},
-		{"create update patch", tasks, "prefetchtasks", "", "shop", false},
-		{"update", tasks, "prefetchtasks", "status", "shop", true},
-		{"get", "", "secrets", "", "shop", true},
-		{"list watch create update delete", "", "secrets", "", "shop", false},
-		{"create patch", "events.k8s.io", "events", "", "shop", true},
-		{"create get update", "coordination.k8s.io", "leases", "", Namespace, true},
-		{"create get update", "coordination.k8s.io", "leases", "", "shop", false},
-		{"create patch", "", "events", "", Namespace, true},
-		{"create", "authentication.k8s.io", "tokenreviews", "", "", true},
-		{"create", "authorization.k8s.io", "subjectaccessreviews", "", "", true},
+		{"get list watch delete", tasks, "prefetchtasks", "", "shop", true, ""},
+		{"create update patch", tasks, "prefetchtasks", "", "shop", false, ""},
+		{"update", tasks, "prefetchtasks", "status", "shop", true, ""},
+		{"get", "", "secrets", "", "shop", true, ""},
+		{"list watch create update delete", "", "secrets", "", "shop", false, ""},
+		{"create patch", "events.k8s.io", "events", "", "shop", true, ""},
+		{"get list watch", tasks, "edgeoneaccounts", "", "", true, ""},
+		{"create update patch delete deletecollection", tasks, "edgeoneaccounts", "", "", false, ""},
+		{"update", tasks, "edgeoneaccounts", "status", "", true, ""},
+		{"get patch", tasks, "edgeoneaccounts", "status", "", false, ""},
+		{"list watch", "", "namespaces", "", "", true, ""},
+		{"get create update patch delete", "", "namespaces", "", "", false, ""},
+		{"create", "coordination.k8s.io", "leases", "", Namespace, true, ""},
+		{"get update", "coordination.k8s.io", "leases", "", Namespace, true, ServiceAccount},
+		{"get update list watch patch delete", "coordination.k8s.io", "leases", "", Namespace, false, ""},
+		{"get update", "coordination.k8s.io", "leases", "", Namespace, false, "another"},
+		{"create get update", "coordination.k8s.io", "leases", "", "shop", false, ""},
+		{"create patch", "", "events", "", Namespace, true, ""},
+		{"create", "authentication.k8s.io", "tokenreviews", "", "", true, ""},
+		{"create", "authorization.k8s.io", "subjectaccessreviews", "", "", true, ""},
 	} {
 		for verb := range strings.FieldsSeq(tt.verbs) {
 			got := may(t, cfg, authorizationv1.ResourceAttributes{
-				Verb: verb, Group: tt.group, Resource: tt.resource, Subresource: tt.subresource, Namespace: tt.namespace,
+				Verb: verb, Group: tt.group, Resource: tt.resource, Subresource: tt.subresource, Namespace: tt.namespace, Name: tt.name,
 			})
 			if got != tt.want {
-				t.Errorf("%s %s/%s %s in %q: got %t, want %t", verb, tt.group, tt.resource, tt.subresource, tt.namespace, got, tt.want)
+				t.Errorf("%s %s/%s %s %s in %q: got %t, want %t", verb, tt.group, tt.resource, tt.subresource, tt.name, tt.namespace, got, tt.want)
 			}
 		}
 	}
@@ -105,6 +117,56 @@ func testUserRoles(t *testing.T, c *Cluster) {
 		attributes.Verb, attributes.Subresource = "update", "status"
 		if may(t, cfg, attributes) {
 			t.Errorf("%s may write the status", role)
+		}
+		attributes = authorizationv1.ResourceAttributes{Group: attributes.Group, Resource: "edgeoneaccounts"}
+		for _, verb := range []string{"create", "update", "patch", "delete"} {
+			attributes.Verb = verb
+			if may(t, cfg, attributes) {
+				t.Errorf("%s of tasks may %s accounts", role, verb)
+			}
+		}
+	}
+}
+
+// The platform team writes accounts. Everybody with the cluster role view reads them.
+func testAccountRoles(t *testing.T, c *Cluster) {
+	role := &rbacv1.ClusterRole{}
+	for name, want := range map[string]struct{ allowed, denied, aggregated string }{
+		"viewer": {"get list watch", "create update patch delete deletecollection", "view"},
+		"admin":  {"create delete deletecollection get list patch update watch", "", ""},
+	} {
+		key := client.ObjectKey{Name: "teo-prefetch-operator-edgeoneaccount-" + name}
+		if err := c.Client.Get(t.Context(), key, role); err != nil {
+			t.Fatal(err)
+		}
+		for _, to := range []string{"view", "edit", "admin"} {
+			if got := role.Labels["rbac.authorization.k8s.io/aggregate-to-"+to] == "true"; got != (to == want.aggregated) {
+				t.Errorf("%s is aggregated to %s: %t", key.Name, to, got)
+			}
+		}
+		cfg := rest.CopyConfig(c.Admin)
+		cfg.Impersonate.UserName = "of-accounts-" + name
+		if err := c.Client.Create(t.Context(), &rbacv1.ClusterRoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: cfg.Impersonate.UserName},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: key.Name},
+			Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: cfg.Impersonate.UserName}},
+		}); err != nil {
+			t.Fatal(err)
+		}
+		attributes := authorizationv1.ResourceAttributes{Group: "teo.prefetch-operator.io", Resource: "edgeoneaccounts"}
+		for verb := range strings.FieldsSeq(want.allowed) {
+			attributes.Verb = verb
+			eventually(t, name+" may "+verb, func() bool { return may(t, cfg, attributes) })
+		}
+		for verb := range strings.FieldsSeq(want.denied) {
+			attributes.Verb = verb
+			if may(t, cfg, attributes) {
+				t.Errorf("%s may %s accounts", name, verb)
+			}
+		}
+		attributes.Verb, attributes.Subresource = "update", "status"
+		if may(t, cfg, attributes) {
+			t.Errorf("%s may write the status of accounts", name)
 		}
 	}
 }
@@ -279,7 +341,8 @@ func TestProcess(t *testing.T) {
 	})
 }
 
-// dead says whether no process has the ID, or one whose parent has not yet noticed its end.
+// dead reports whether the process has ended. A zombie, which its parent has not reaped
+// yet, counts as ended.
 func dead(pid string) bool {
 	stat, err := os.ReadFile("/proc/" + pid + "/stat")
 	return err != nil || strings.Contains(string(stat), ") Z ")

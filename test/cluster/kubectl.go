@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 )
 
-// Kubectl is a kubectl command for the administrator, not started.
+// Kubectl returns a kubectl command that acts as the administrator. It is not started.
 func (c *Cluster) Kubectl(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	path, err := FindKubectl()
 	if err != nil {
@@ -18,7 +18,8 @@ func (c *Cluster) Kubectl(ctx context.Context, args ...string) (*exec.Cmd, error
 	return cmd, nil
 }
 
-// FindKubectl prefers the kubectl that was built with the API server to that of PATH.
+// FindKubectl prefers the kubectl that was built with the API server, and falls back to
+// the one in PATH.
 func FindKubectl() (path string, err error) {
 	path, err = FindBinary("kubectl")
 	if err == nil {

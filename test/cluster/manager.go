@@ -14,38 +14,39 @@ func BuildManager(ctx context.Context) (path string, err error) {
 	return Build(ctx, "manager", "./cmd/manager")
 }
 
-// ManagerOptions say how to run a manager, or another program with its flags.
+// ManagerOptions configures a manager, or another program with the same flags.
 type ManagerOptions struct {
-	// Name is that of the process. Default: manager.
+	// Name is the name of the process. Default: manager.
 	Name string
-	// Path is the program.
+	// Path is the path of the program.
 	Path string
 	// EdgeOne is the URL of EdgeOne's API.
 	EdgeOne string
-	// Config is how the manager reaches the API server. Default: under the ServiceAccount,
-	// and so the RBAC, that config/ ships.
+	// Config is how the manager connects to the API server. Default: with the
+	// ServiceAccount and the RBAC from config/.
 	Config *rest.Config
-	// Env is added to this process's environment: see Credentials.
+	// Env is added to the environment of this process. See Credentials.
 	Env []string
-	// PodArgs are the arguments of a pod. They come first, so that the addresses of a
-	// process on this machine override the pod's.
+	// PodArgs are the arguments from a pod. They come first, so that addresses on this
+	// machine override the pod's addresses.
 	PodArgs []string
-	// Args come last, and override all others.
+	// Args come last and override all others.
 	Args []string
 	// ServeMetrics serves metrics at Manager.MetricsAddress.
 	ServeMetrics bool
-	// Unprobed serves no health probes. The manager counts as ready once it runs.
+	// Unprobed disables the health probes. The manager then counts as ready once it runs.
 	Unprobed bool
 }
 
 // Manager is a manager process.
 type Manager struct {
 	*Process
-	// MetricsAddress is host and port, "" if no metrics are served.
+	// MetricsAddress is host:port, or "" if the manager serves no metrics.
 	MetricsAddress string
 }
 
-// NewManager makes a manager ready to start: its kubeconfig, addresses and arguments.
+// NewManager prepares a manager: its kubeconfig, addresses and arguments. It does not
+// start the manager.
 func (c *Cluster) NewManager(ctx context.Context, o ManagerOptions) (*Manager, error) {
 	name := o.Name
 	if name == "" {
@@ -56,7 +57,7 @@ func (c *Cluster) NewManager(ctx context.Context, o ManagerOptions) (*Manager, e
 		return nil, err
 	}
 	m := &Manager{Process: &Process{Name: name, Path: o.Path, Env: o.Env}}
-	health, metrics := "0", "0" // none
+	health, metrics := "0", "0" // disabled
 	if !o.Unprobed {
 		if health, err = FreeAddress(); err != nil {
 			return nil, err
@@ -76,7 +77,7 @@ func (c *Cluster) NewManager(ctx context.Context, o ManagerOptions) (*Manager, e
 	return m, nil
 }
 
-// StartManager starts a manager that ends with the cluster.
+// StartManager starts a manager. It ends with the cluster.
 func (c *Cluster) StartManager(ctx context.Context, o ManagerOptions) (*Manager, error) {
 	m, err := c.NewManager(ctx, o)
 	if err != nil {
@@ -85,7 +86,7 @@ func (c *Cluster) StartManager(ctx context.Context, o ManagerOptions) (*Manager,
 	return m, c.Run(ctx, m.Process)
 }
 
-// writeManagerKubeconfig writes a kubeconfig file that no other manager has.
+// writeManagerKubeconfig writes a kubeconfig file for one manager only.
 func (c *Cluster) writeManagerKubeconfig(ctx context.Context, name string, cfg *rest.Config) (path string, err error) {
 	if cfg == nil {
 		if cfg, err = c.ServiceAccountConfig(ctx); err != nil {
@@ -102,16 +103,16 @@ func (c *Cluster) writeManagerKubeconfig(ctx context.Context, name string, cfg *
 	return f.Name(), WriteKubeconfig(f.Name(), cfg, Namespace)
 }
 
-// Credentials is the environment that gives a manager a key of EdgeOne's API, whatever
-// this process's own environment has.
+// Credentials returns environment variables with a key for EdgeOne's API. They override
+// the environment of this process, including a session token.
 func Credentials(secretID, secretKey string) []string {
 	return []string{"TENCENTCLOUD_SECRET_ID=" + secretID, "TENCENTCLOUD_SECRET_KEY=" + secretKey, "TENCENTCLOUD_TOKEN="}
 }
 
-// DemoCredentials are those of simulator.Demo.
+// DemoCredentials returns Credentials with the keys of simulator.Demo.
 func DemoCredentials() []string { return Credentials("AKIDdemo", "demo-secret-key") }
 
-// FreeAddress is an address on this machine with a FreePort.
+// FreeAddress returns a free address on 127.0.0.1. See FreePort.
 func FreeAddress() (string, error) {
 	port, err := FreePort()
 	return "127.0.0.1:" + strconv.Itoa(port), err

@@ -19,28 +19,30 @@ import (
 )
 
 const (
-	// keptOutput is how much of a process' output is kept, in bytes; the oldest goes first.
+	// keptOutput is how many bytes of a process's output are kept. The oldest are dropped
+	// first.
 	keptOutput = 4 << 20
-	// readyPoll is how often a starting process is asked whether it is ready.
+	// readyPoll is the interval at which a starting process is checked for readiness.
 	readyPoll = 25 * time.Millisecond
 )
 
-// Process is a program that runs next to the test, like an exec.Cmd that can be
-// started again after it has ended. It never outlives the program that started
-// it (on Linux, not even one that is killed) and takes its children with it.
+// Process is a program that runs next to the test. It is like an exec.Cmd that can be
+// restarted after it has ended. A process never outlives the program that started it, and
+// takes its children with it. On Linux this holds even if that program is killed.
 type Process struct {
-	// Name stands in errors.
+	// Name identifies the process in errors.
 	Name string
-	// Path and Args are what to run.
+	// Path and Args are the program and its arguments.
 	Path string
 	Args []string
-	// Env is added to this process' environment.
+	// Env is added to the environment of this program.
 	Env []string
-	// Dir is the working directory; empty is this process' own.
+	// Dir is the working directory. Default: the directory of this program.
 	Dir string
-	// ReadyURL answers 200 once the process is ready; empty means ready at once.
+	// ReadyURL returns 200 once the process is ready. If empty, the process is ready at
+	// once.
 	ReadyURL string
-	// Tee, if not nil, also gets what the process prints to stdout and stderr.
+	// Tee, if not nil, also receives stdout and stderr of the process.
 	Tee io.Writer
 
 	output outputBuffer
@@ -50,17 +52,17 @@ type Process struct {
 	starts int
 }
 
-// run is one run of a process. Whoever waits for its end keeps hold of it: by
-// then somebody else may have started the process again.
+// run is one run of a process. Code that waits for its end keeps the run itself, because
+// the process may have been restarted in the meantime.
 type run struct {
 	cmd  *exec.Cmd
-	done chan struct{} // closed once it has ended
-	err  error         // how it ended, once done is closed
+	done chan struct{} // closed when the run has ended
+	err  error         // why it ended; valid once done is closed
 }
 
-// Start starts the process and waits until it is ready. It is an error if the
-// process ends, or ctx does, before that; the process is not left running then.
-// A process that has ended can be started again.
+// Start starts the process and waits until it is ready. It returns an error if the process
+// ends or ctx is done first; the process does not keep running in that case. A process
+// that has ended can be started again.
 func (p *Process) Start(ctx context.Context) error {
 	if err := p.launch(); err != nil {
 		return fmt.Errorf("starting %s: %w", p.Name, err)
@@ -87,12 +89,12 @@ func (p *Process) launch() error {
 	}
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = sysProcAttr()
-	cmd.WaitDelay = 2 * time.Second // a grandchild may hold the pipe open
+	cmd.WaitDelay = 2 * time.Second // a grandchild may keep the pipe open
 
 	started, r := make(chan error), &run{cmd: cmd, done: make(chan struct{})}
 	go func() {
-		// Linux kills the child when the thread that started it ends: keep that
-		// thread for as long as the child runs (golang/go#27505).
+		// Linux kills the child when the thread that started it ends. Keep the thread
+		// until the child has ended (golang/go#27505).
 		runtime.LockOSThread()
 		err := cmd.Start()
 		started <- err
@@ -118,7 +120,7 @@ func (p *Process) waitReady(ctx context.Context) error {
 		Timeout: 5 * time.Second,
 		Transport: &http.Transport{
 			DisableKeepAlives: true,
-			// A process of ours on this machine, asked only whether it is ready.
+			// This only checks whether a process of ours on this machine is ready.
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
 		},
 	}
@@ -160,7 +162,8 @@ func (p *Process) lastRun() *run {
 	return p.run
 }
 
-// Done is closed when the process has ended; nil if it was never started.
+// Done returns a channel that is closed when the process has ended. It returns nil if the
+// process was never started.
 func (p *Process) Done() <-chan struct{} {
 	if r := p.lastRun(); r != nil {
 		return r.done
@@ -168,7 +171,7 @@ func (p *Process) Done() <-chan struct{} {
 	return nil
 }
 
-// IsRunning says whether the process was started and has not ended.
+// IsRunning reports whether the process was started and has not ended.
 func (p *Process) IsRunning() bool { return p.lastRun().isRunning() }
 
 func (r *run) isRunning() bool {
@@ -183,15 +186,15 @@ func (r *run) isRunning() bool {
 	}
 }
 
-// Starts returns how often the process was started.
+// Starts returns how many times the process was started.
 func (p *Process) Starts() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.starts
 }
 
-// KeepRunning starts the process again a while after it ends, as a kubelet would, until
-// ctx ends. When the returned channel is closed, it starts the process no more.
+// KeepRunning restarts the process whenever it ends, after a delay, as a kubelet does. It
+// stops doing so when ctx is done, and then closes the returned channel.
 func (p *Process) KeepRunning(ctx context.Context, after time.Duration) (ended <-chan struct{}) {
 	done := make(chan struct{})
 	go func() {
@@ -204,7 +207,7 @@ func (p *Process) KeepRunning(ctx context.Context, after time.Duration) (ended <
 			}
 			select {
 			case <-time.After(after):
-				_ = p.Start(ctx) // tried again if it fails
+				_ = p.Start(ctx) // retried if it fails
 			case <-ctx.Done():
 				return
 			}
@@ -213,7 +216,7 @@ func (p *Process) KeepRunning(ctx context.Context, after time.Duration) (ended <
 	return done
 }
 
-// PID is the process ID of the last start, 0 before the first.
+// PID returns the process ID of the last start, or 0 before the first.
 func (p *Process) PID() int {
 	if r := p.lastRun(); r != nil {
 		return r.cmd.Process.Pid
@@ -221,7 +224,8 @@ func (p *Process) PID() int {
 	return 0
 }
 
-// Signal sends a signal to the process alone; none if it has ended.
+// Signal sends a signal to the process, but not to its children. It does nothing if the
+// process has ended.
 func (p *Process) Signal(sig syscall.Signal) error {
 	r := p.lastRun()
 	if !r.isRunning() {
@@ -237,8 +241,7 @@ func (p *Process) signal(r *run, sig syscall.Signal) error {
 	return nil
 }
 
-// Wait waits for the process to end and returns how it ended, nil for exit
-// status 0, or ctx's error.
+// Wait waits until the process ends or ctx is done. It returns nil for exit status 0.
 func (p *Process) Wait(ctx context.Context) error {
 	r := p.lastRun()
 	if r == nil {
@@ -256,9 +259,10 @@ func (r *run) wait(ctx context.Context) error {
 	}
 }
 
-// Stop asks the process to end (SIGTERM) and waits for that. After grace, or
-// when ctx ends, it is killed, which is an error. So is an exit status other
-// than 0, but not the death by the SIGTERM that was sent.
+// Stop sends SIGTERM and waits until the process has ended. If that takes longer than
+// grace, or ctx is done, Stop kills the process and returns an error. It also returns an
+// error for a non-zero exit status, but not for a process that ended because of this
+// SIGTERM.
 func (p *Process) Stop(ctx context.Context, grace time.Duration) error {
 	r := p.lastRun()
 	if !r.isRunning() {
@@ -284,7 +288,8 @@ func (p *Process) Stop(ctx context.Context, grace time.Duration) error {
 	return nil
 }
 
-// Kill kills the process and its children (SIGKILL) and waits for its end.
+// Kill kills the process and its children with SIGKILL and waits until the process has
+// ended.
 func (p *Process) Kill() { p.lastRun().kill() }
 
 func (r *run) kill() {
@@ -294,18 +299,19 @@ func (r *run) kill() {
 	}
 }
 
-// Output is what the process printed so far, over all its starts: the last 4 MiB.
+// Output returns what the process has printed so far, over all its starts, up to the last
+// 4 MiB.
 func (p *Process) Output() string {
 	return p.output.String()
 }
 
-// LastLines is the end of Output.
+// LastLines returns the last n lines of Output.
 func (p *Process) LastLines(n int) string {
 	lines := strings.Split(strings.TrimRight(p.Output(), "\n"), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// outputBuffer keeps the last keptOutput bytes, for several goroutines.
+// outputBuffer keeps the last keptOutput bytes. It is safe for concurrent use.
 type outputBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -327,7 +333,7 @@ func (b *outputBuffer) String() string {
 	return b.buf.String()
 }
 
-// FreePort returns a TCP port on 127.0.0.1 that nobody listened on a moment ago.
+// FreePort returns a TCP port on 127.0.0.1 that was free a moment ago.
 func FreePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -2,7 +2,7 @@ package cluster
 
 import "syscall"
 
-// sysProcAttr puts a process in a group of its own and ties its life to ours.
+// sysProcAttr puts a process in its own group, and kills it when this program ends.
 func sysProcAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

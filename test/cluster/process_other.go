@@ -4,7 +4,7 @@ package cluster
 
 import "syscall"
 
-// sysProcAttr puts a process in a group of its own.
+// sysProcAttr puts a process in its own group.
 func sysProcAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}
 }

@@ -7,9 +7,9 @@ import (
 	"net/http"
 )
 
-// Scrape reads a manager's metrics over TLS, without checking the certificate, which the
-// manager signs itself, and with a bearer token unless that is "". A status of 0 means
-// that there was no answer, and text says why.
+// Scrape reads the metrics of a manager over TLS. It does not verify the certificate,
+// because the manager signs it itself. If token is not "", Scrape sends it as a bearer
+// token. A status of 0 means that there was no response; text then contains the error.
 func Scrape(ctx context.Context, url, token string) (status int, text string) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

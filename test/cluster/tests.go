@@ -14,11 +14,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 )
 
-// prepareTimeout is for the cluster that a package shares, and what is built for it.
+// prepareTimeout limits the start of a package's shared cluster, and the builds for it.
 const prepareTimeout = 5 * time.Minute
 
-// ForTest starts a cluster that ends with the test. It skips the test under
-// -short, and if the test fails it logs what etcd and kube-apiserver said last.
+// ForTest starts a cluster that ends with the test. It skips the test under -short. If the
+// test fails, ForTest logs the last output of etcd and kube-apiserver.
 func ForTest(t testing.TB, opts Options) *Cluster {
 	t.Helper()
 	if testing.Short() {
@@ -40,8 +40,8 @@ func ForTest(t testing.TB, opts Options) *Cluster {
 }
 
 // RunTests runs the tests of a package, which share a cluster, and returns the exit status
-// for TestMain. prepare gets the cluster and the path of the built manager before the
-// first test. Under -short no test runs.
+// for TestMain. Before the first test, it calls prepare with the cluster and the path of
+// the built manager. Under -short it runs no test.
 func RunTests(m *testing.M, opts Options, prepare func(c *Cluster, manager string) error) (status int) {
 	flag.Parse()
 	if testing.Short() {
@@ -69,8 +69,8 @@ func RunTests(m *testing.M, opts Options, prepare func(c *Cluster, manager strin
 	return m.Run()
 }
 
-// SilenceClients discards the logs of this process's Kubernetes clients: they complain
-// about an API server that a test took away.
+// SilenceClients discards the logs of this process's Kubernetes clients. They would log
+// errors about an API server that a test stops.
 func SilenceClients() {
 	silent := zap.New(zap.WriteTo(io.Discard))
 	log.SetLogger(silent)

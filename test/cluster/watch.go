@@ -9,8 +9,9 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 )
 
-// WatchTasks calls on with every task that exists or changes, and, as gone, with every task
-// that was deleted, one after the other. It ends with ctx; ended is closed then.
+// WatchTasks calls on for every task that exists or changes, and with gone set for every
+// task that was deleted. The calls are sequential. When ctx is done, WatchTasks stops and
+// closes ended.
 func (c *Cluster) WatchTasks(ctx context.Context, on func(task *v1alpha1.PrefetchTask, gone bool)) (ended <-chan struct{}, err error) {
 	caches, err := cache.New(c.Admin, cache.Options{Scheme: c.Client.Scheme()})
 	if err != nil {

@@ -15,16 +15,16 @@ import (
 //go:embed stages.yaml
 var stages []byte
 
-// nodeName is the one node, which kwok plays.
+// nodeName is the name of the only node, which kwok simulates.
 const nodeName = "node"
 
-// controllers are those of kube-controller-manager that installing and removing
-// an operator has to do with.
+// controllers are the controllers of kube-controller-manager that matter when an operator
+// is installed or removed.
 const controllers = "deployment-controller,replicaset-controller,disruption-controller,namespace-controller,garbage-collector-controller," +
-	"serviceaccount-controller,clusterrole-aggregation-controller,node-lifecycle-controller"
+	"serviceaccount-controller,serviceaccount-token-controller,clusterrole-aggregation-controller,node-lifecycle-controller"
 
-// startWorkloads starts what makes Deployments into pods that seem to run: the
-// real controllers and scheduler, and kwok in a kubelet's place.
+// startWorkloads starts the real controllers and scheduler, and kwok in place of a
+// kubelet. Deployments then get pods that seem to run.
 func (c *Cluster) startWorkloads(ctx context.Context, opts Options) error {
 	config := filepath.Join(c.Dir, "stages.yaml")
 	if err := os.WriteFile(config, stages, 0o600); err != nil {
@@ -36,7 +36,8 @@ func (c *Cluster) startWorkloads(ctx context.Context, opts Options) error {
 	}{
 		{"kube-controller-manager", []string{
 			"--leader-elect=false", "--authentication-skip-lookup", "--controllers=" + controllers,
-			"--node-monitor-grace-period=1h", // a busy machine is no dead node: it would not come back
+			"--service-account-private-key-file=" + filepath.Join(c.apiServerDir(), "service-accounts.key"),
+			"--node-monitor-grace-period=1h", // a node that misses heartbeats on a busy machine does not become ready again
 		}},
 		{"kube-scheduler", []string{"--leader-elect=false", "--authentication-skip-lookup"}},
 		{"kwok", []string{"--manage-all-nodes=true", "--config=" + config}},

@@ -1,7 +1,7 @@
-// Package conformance holds what the tools around a cluster make of a task against
-// each other: Argo CD by config/argocd, kstatus (Flux, Helm), Flux's health
-// expressions of config/samples/gitops, and kubectl wait. The tasks are those of
-// config/argocd, which a test of test/e2e compares with what the operator writes.
+// Package conformance compares how different tools judge a task or an account: Argo CD with
+// config/argocd, kstatus (Flux, Helm), Flux's health expressions in config/samples/gitops,
+// and kubectl wait. The tasks and accounts are the fixtures in config/argocd. Tests in
+// test/e2e compare them with what the operator writes.
 package conformance
 
 import (
@@ -24,19 +24,34 @@ var update = flag.Bool("update", false, "write what is derived from the scripts"
 
 const (
 	root   = "../../"
-	argoCD = root + "config/argocd/resource_customizations/teo.prefetch-operator.io/PrefetchTask/"
+	argoCD = root + "config/argocd/resource_customizations/teo.prefetch-operator.io/"
+	ofTask = "PrefetchTask/"
 )
 
-// views is what the tools say of a task, each in its own words.
+// views are the tools' judgements of an object, each in the tool's own terms.
 type views struct {
 	argoCD  string
 	kstatus status.Status
-	waits   string // the conditions that kubectl wait would find True
+	waits   string // the conditions that kubectl wait considers True
 }
 
-// Suspended is the one state that only Argo CD has a word for: to the others such
-// a task is in progress.
-var states = map[string]views{
+// states are the fixtures by kind. Only Argo CD has a term for Suspended. The other tools
+// consider such a task in progress.
+var states = map[string]map[string]views{"PrefetchTask": taskStates, "EdgeOneAccount": accountStates}
+
+// A suspended account has good credentials: nothing waits for it but its tasks.
+var accountStates = map[string]views{
+	"new":                 {"Progressing", status.InProgressStatus, ""},
+	"stale":               {"Progressing", status.InProgressStatus, ""},
+	"not-verified":        {"Progressing", status.InProgressStatus, ""},
+	"accepted":            {"Healthy", status.CurrentStatus, "Ready"},
+	"suspended":           {"Healthy", status.CurrentStatus, "Ready"},
+	"credentials-missing": {"Degraded", status.FailedStatus, "Stalled"},
+	"credentials-refused": {"Degraded", status.FailedStatus, "Stalled"},
+	"role-refused":        {"Degraded", status.FailedStatus, "Stalled"},
+}
+
+var taskStates = map[string]views{
 	"new":                 {"Progressing", status.InProgressStatus, ""},
 	"stale":               {"Progressing", status.InProgressStatus, ""},
 	"waiting":             {"Progressing", status.InProgressStatus, ""},
@@ -45,6 +60,10 @@ var states = map[string]views{
 	"quota-held":          {"Progressing", status.InProgressStatus, "QuotaExceeded"},
 	"outcome-unknown":     {"Progressing", status.InProgressStatus, ""},
 	"suspended":           {"Suspended", status.InProgressStatus, ""},
+	"account-suspended":   {"Suspended", status.InProgressStatus, ""},
+	"budget-held":         {"Progressing", status.InProgressStatus, "QuotaExceeded"},
+	"not-allowed":         {"Degraded", status.FailedStatus, "Stalled"},
+	"account-missing":     {"Degraded", status.FailedStatus, "Stalled"},
 	"credentials-refused": {"Degraded", status.FailedStatus, "Stalled"},
 	"succeeded":           {"Healthy", status.CurrentStatus, "Finished Ready Submitted"},
 	"partially-failed":    {"Degraded", status.FailedStatus, "Finished Stalled Submitted"},
@@ -53,38 +72,40 @@ var states = map[string]views{
 	"not-followed":        {"Degraded", status.FailedStatus, "Finished Stalled Submitted"},
 }
 
-func TestTheToolsAgreeAboutEveryTask(t *testing.T) {
-	files, err := filepath.Glob(argoCD + "testdata/*.yaml")
-	must(t, err)
-	if len(files) != len(states) {
-		t.Errorf("%d tasks for %d states", len(files), len(states))
-	}
+func TestTheToolsAgreeAboutEveryTaskAndAccount(t *testing.T) {
 	flux := fluxHealth(t)
-	for name, want := range states {
-		t.Run(name, func(t *testing.T) {
-			task := read(t, argoCD+"testdata/"+name+".yaml")
-			result, err := status.Compute(task)
-			must(t, err)
-			health := runLua(t, "health.lua", task)
-			got := views{health["status"].(string), result.Status, strings.Join(found(task), " ")}
-			if got != want {
-				t.Errorf("%+v, want %+v", got, want)
-			}
-			if f := flux(t, task); f != want.kstatus {
-				t.Errorf("Flux says %s, want %s", f, want.kstatus)
-			}
-			if message, ok := health["message"].(string); !ok || message == "" {
-				t.Error("Argo CD shows no message")
-			}
-			if degraded := got.argoCD == "Degraded"; degraded != strings.Contains(got.waits, "Stalled") {
-				t.Error("degraded is what needs a person, and nothing else")
-			}
-		})
+	for kind, states := range states {
+		files, err := filepath.Glob(argoCD + kind + "/testdata/*.yaml")
+		must(t, err)
+		if len(files) != len(states) {
+			t.Errorf("%d fixtures of %s for %d states", len(files), kind, len(states))
+		}
+		for name, want := range states {
+			t.Run(kind+" "+name, func(t *testing.T) {
+				object := read(t, argoCD+kind+"/testdata/"+name+".yaml")
+				result, err := status.Compute(object)
+				must(t, err)
+				health := runLua(t, kind+"/health.lua", object)
+				got := views{health["status"].(string), result.Status, strings.Join(found(object), " ")}
+				if got != want {
+					t.Errorf("%+v, want %+v", got, want)
+				}
+				if f := flux(t, object); f != want.kstatus { // the expressions fit accounts too
+					t.Errorf("Flux says %s, want %s", f, want.kstatus)
+				}
+				if message, ok := health["message"].(string); !ok || message == "" {
+					t.Error("Argo CD shows no message")
+				}
+				if degraded := got.argoCD == "Degraded"; degraded != strings.Contains(got.waits, "Stalled") {
+					t.Error("degraded is what needs a person, and nothing else")
+				}
+			})
+		}
 	}
 }
 
-// found are the conditions that kubectl wait --for=condition finds True: none of
-// a status that speaks of an earlier generation, or itself does.
+// found returns the conditions that kubectl wait --for=condition considers True. A
+// condition or status of an earlier generation does not count.
 func found(task *unstructured.Unstructured) (types []string) {
 	conditions, _, _ := unstructured.NestedSlice(task.Object, "status", "conditions")
 	behind := func(in map[string]any, path ...string) bool {
@@ -101,8 +122,8 @@ func found(task *unstructured.Unstructured) (types []string) {
 	return types
 }
 
-// fluxHealth evaluates the health expressions of the example, in Flux's order and
-// with its libraries.
+// fluxHealth evaluates the health expressions of the example, in Flux's order and with
+// Flux's libraries.
 func fluxHealth(t *testing.T) func(*testing.T, *unstructured.Unstructured) status.Status {
 	t.Helper()
 	var exprs []any
@@ -142,9 +163,9 @@ func fluxHealth(t *testing.T) func(*testing.T, *unstructured.Unstructured) statu
 	}
 }
 
-// Argo CD tries a failed sync again. By default, and with BeforeHookCreation, it
-// deletes the hooks of the last try first, and with HookFailed after it: all URLs of
-// a task with one failed URL would be submitted again with each try.
+// Argo CD retries a failed sync. By default, and with BeforeHookCreation, it first deletes
+// the hooks of the last attempt; with HookFailed, it deletes them after the attempt. Then
+// every attempt would submit all URLs of a task again, even if only one URL has failed.
 func TestASyncThatIsTriedAgainFindsTheExamplesFailedHook(t *testing.T) {
 	hooks := 0
 	for _, object := range readAll(t, root+"config/samples/gitops/argocd.yaml") {
@@ -175,16 +196,18 @@ type healthTest struct {
 }
 
 func TestTheHealthTestsForArgoCDAreWhatTheScriptSays(t *testing.T) {
-	var tests healthTests
-	for _, name := range slices.Sorted(maps.Keys(states)) {
-		health := runLua(t, "health.lua", read(t, argoCD+"testdata/"+name+".yaml"))
-		test := healthTest{InputPath: "testdata/" + name + ".yaml"}
-		test.HealthStatus.Status, test.HealthStatus.Message = health["status"].(string), health["message"].(string)
-		tests.Tests = append(tests.Tests, test)
+	for kind, states := range states {
+		var tests healthTests
+		for _, name := range slices.Sorted(maps.Keys(states)) {
+			health := runLua(t, kind+"/health.lua", read(t, argoCD+kind+"/testdata/"+name+".yaml"))
+			test := healthTest{InputPath: "testdata/" + name + ".yaml"}
+			test.HealthStatus.Status, test.HealthStatus.Message = health["status"].(string), health["message"].(string)
+			tests.Tests = append(tests.Tests, test)
+		}
+		text, err := yaml.Marshal(tests)
+		must(t, err)
+		same(t, argoCD+kind+"/health_test.yaml", text)
 	}
-	text, err := yaml.Marshal(tests)
-	must(t, err)
-	same(t, argoCD+"health_test.yaml", text)
 }
 
 func must(t *testing.T, err error) {
@@ -194,7 +217,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// same compares a file with what it should be, or writes it.
+// same compares a file with its expected content, or writes the file.
 func same(t *testing.T, path string, want []byte) {
 	t.Helper()
 	if *update {
@@ -217,7 +240,8 @@ func read(t *testing.T, path string) *unstructured.Unstructured {
 	return objects[0]
 }
 
-// readAll reads the objects of a file. Whole numbers are such, as from the API.
+// readAll reads the objects of a file. Whole numbers become integers, as in responses of
+// the API.
 func readAll(t *testing.T, path string) (objects []*unstructured.Unstructured) {
 	t.Helper()
 	text, err := os.ReadFile(path)

@@ -15,9 +15,9 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// runLua runs a script as Argo CD does in production: for a second at most, with
-// the libraries package, base and table. (It has some of os as well; the scripts
-// need none of it.) Its own tests open all libraries, and hide what is missing.
+// runLua runs a script as Argo CD does in production: for at most one second, with the
+// libraries package, base and table. Argo CD also provides parts of os, which the scripts
+// do not need. Argo CD's own tests open all libraries, so they do not notice missing ones.
 func runLua(t *testing.T, script string, object *unstructured.Unstructured) map[string]any {
 	t.Helper()
 	text, err := os.ReadFile(argoCD + script)
@@ -107,16 +107,16 @@ type actionTests struct {
 }
 
 func TestTheActionsOfArgoCD(t *testing.T) {
-	const actions = argoCD + "actions/"
+	const actions = argoCD + ofTask + "actions/"
 	text, err := os.ReadFile(actions + "action_test.yaml")
 	must(t, err)
 	var tests actionTests
 	must(t, yaml.UnmarshalStrict(text, &tests))
 	input := func(t *testing.T, path string) *unstructured.Unstructured {
 		t.Helper()
-		original, err := os.ReadFile(filepath.Join(argoCD, path))
+		original, err := os.ReadFile(filepath.Join(argoCD, ofTask, path))
 		must(t, err)
-		same(t, actions+path, original) // Argo CD wants its own copy
+		same(t, actions+path, original) // Argo CD needs its own copy
 		return read(t, actions+path)
 	}
 	for _, test := range tests.DiscoveryTests {
@@ -127,14 +127,14 @@ func TestTheActionsOfArgoCD(t *testing.T) {
 				delete(action, "name")
 				want[name] = action
 			}
-			if got := runLua(t, "actions/discovery.lua", input(t, test.InputPath)); !reflect.DeepEqual(got, want) {
+			if got := runLua(t, ofTask+"actions/discovery.lua", input(t, test.InputPath)); !reflect.DeepEqual(got, want) {
 				t.Errorf("%v, want %v", got, want)
 			}
 		})
 	}
 	for _, test := range tests.ActionTests {
 		t.Run(test.Action, func(t *testing.T) {
-			changed := runLua(t, "actions/"+test.Action+"/action.lua", input(t, test.InputPath))
+			changed := runLua(t, ofTask+"actions/"+test.Action+"/action.lua", input(t, test.InputPath))
 			text, err := yaml.Marshal(changed)
 			must(t, err)
 			same(t, actions+test.ExpectedOutputPath, text)
@@ -142,7 +142,7 @@ func TestTheActionsOfArgoCD(t *testing.T) {
 	}
 }
 
-// The ConfigMap patch is for those whose Argo CD does not know the kind yet.
+// The ConfigMap patch is for users whose Argo CD does not know the kinds yet.
 func TestTheArgoCDConfigMapHasTheScripts(t *testing.T) {
 	script := func(path string) string {
 		text, err := os.ReadFile(argoCD + path)
@@ -157,18 +157,19 @@ func TestTheArgoCDConfigMapHasTheScripts(t *testing.T) {
 		Discovery   string       `json:"discovery.lua"`
 		Definitions []definition `json:"definitions"`
 	}
-	actions.Discovery = script("actions/discovery.lua")
-	scripts, err := filepath.Glob(argoCD + "actions/*/action.lua")
+	actions.Discovery = script(ofTask + "actions/discovery.lua")
+	scripts, err := filepath.Glob(argoCD + ofTask + "actions/*/action.lua")
 	must(t, err)
 	for _, path := range slices.Sorted(slices.Values(scripts)) {
 		name := filepath.Base(filepath.Dir(path))
-		actions.Definitions = append(actions.Definitions, definition{name, script("actions/" + name + "/action.lua")})
+		actions.Definitions = append(actions.Definitions, definition{name, script(ofTask + "actions/" + name + "/action.lua")})
 	}
 	text, err := yaml.Marshal(actions)
 	must(t, err)
 	patch, err := yaml.Marshal(map[string]any{"data": map[string]any{
-		"resource.customizations.health.teo.prefetch-operator.io_PrefetchTask":  script("health.lua"),
-		"resource.customizations.actions.teo.prefetch-operator.io_PrefetchTask": strings.TrimSpace(string(text)) + "\n",
+		"resource.customizations.health.teo.prefetch-operator.io_PrefetchTask":   script(ofTask + "health.lua"),
+		"resource.customizations.health.teo.prefetch-operator.io_EdgeOneAccount": script("EdgeOneAccount/health.lua"),
+		"resource.customizations.actions.teo.prefetch-operator.io_PrefetchTask":  strings.TrimSpace(string(text)) + "\n",
 	}})
 	must(t, err)
 	header := "# Generated from resource_customizations/ by go test . -update in test/conformance. Apply it with\n" +

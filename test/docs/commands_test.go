@@ -28,8 +28,8 @@ import (
 //go:embed prelude.sh
 var prelude []byte
 
-// fromNothing are the pages that install the operator themselves. All others run
-// with one that is installed.
+// fromNothing are the pages that install the operator themselves. All other pages run with
+// an installed operator.
 var fromNothing = map[string]bool{
 	"README.md":                              true,
 	"docs/quickstart.md":                     true,
@@ -38,16 +38,16 @@ var fromNothing = map[string]bool{
 }
 
 const (
-	name      = "teo-prefetch-operator" // of release, Deployment and ServiceAccount
+	name      = "teo-prefetch-operator" // of the release, the Deployment and the ServiceAccount
 	namespace = "teo-prefetch-system"
 	patience  = 4 * time.Minute // for a page, on a busy machine
 )
 
-// desk is where the commands of the pages are typed in.
+// desk is the environment in which the commands of the pages run.
 type desk struct {
 	cluster *cluster.Cluster
 	root    string
-	dir     string // for what all pages share
+	dir     string // shared by all pages
 	env     []string
 	manager string
 	edgeOne string
@@ -61,7 +61,7 @@ func TestTheCommandsOfThePagesRun(t *testing.T) {
 	cluster.SilenceClients()
 	kube, err := cluster.Start(t.Context(), cluster.Options{Bare: true, Workloads: true})
 	must(t, err)
-	t.Cleanup(func() { _ = kube.Stop() }) // kube-scheduler ends with 1
+	t.Cleanup(func() { _ = kube.Stop() }) // kube-scheduler ends with exit status 1
 	d := &desk{cluster: kube, dir: t.TempDir()}
 	d.start(t)
 	var later []*page
@@ -90,7 +90,8 @@ func (p *page) hasCommands() bool {
 	return false
 }
 
-// start prepares programs and an EdgeOne, and lets the cluster's pods do what they are for.
+// start prepares the programs and an EdgeOne, and starts what runs in place of the
+// cluster's pods.
 func (d *desk) start(t *testing.T) {
 	t.Helper()
 	var err error
@@ -128,11 +129,11 @@ func (d *desk) start(t *testing.T) {
 	})
 }
 
-// play runs what the pods would: the manager for as long as its Deployment is there,
-// and the check of `helm test`, which is taken to succeed (test/install runs it).
+// play runs in place of the pods: the manager while its Deployment exists, and the check
+// of `helm test`. play reports the check as successful, because test/install runs it.
 func (d *desk) play(ctx context.Context) error {
 	var manager *cluster.Manager
-	var of types.UID
+	var of string // the Deployment and the arguments that the manager runs with
 	stop := func() error {
 		if manager == nil {
 			return nil
@@ -146,11 +147,13 @@ func (d *desk) play(ctx context.Context) error {
 		if err := d.cluster.Client.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, &deployment); client.IgnoreNotFound(err) != nil {
 			return false, err
 		}
-		running := deployment.UID
-		if replicas := deployment.Spec.Replicas; replicas != nil && *replicas == 0 {
-			running = ""
+		var args []string
+		var running string
+		if replicas := deployment.Spec.Replicas; deployment.UID != "" && (replicas == nil || *replicas > 0) {
+			args = deployment.Spec.Template.Spec.Containers[0].Args
+			running = fmt.Sprint(deployment.UID, args)
 		}
-		if of != running { // gone, scaled to zero, another one, or the first
+		if of != running { // deleted, scaled to zero, replaced, with other arguments, or the first one
 			if err := stop(); err != nil {
 				return false, err
 			}
@@ -158,7 +161,7 @@ func (d *desk) play(ctx context.Context) error {
 		}
 		if of != "" && manager == nil && deployment.Status.AvailableReplicas > 0 {
 			var err error
-			if manager, err = d.startManager(ctx, deployment.Spec.Template.Spec.Containers[0].Args); err != nil {
+			if manager, err = d.startManager(ctx, args); err != nil {
 				return false, err
 			}
 		}
@@ -175,7 +178,7 @@ func (d *desk) startManager(ctx context.Context, podArgs []string) (*cluster.Man
 		Path: d.manager, EdgeOne: d.edgeOne, Env: d.env, PodArgs: podArgs, Unprobed: true,
 		Args: []string{
 			"--credentials-dir=", "--poll-interval=200ms",
-			"--leader-elect=false", // the Lease of the operator that a page has removed would be waited for
+			"--leader-elect=false", // otherwise it would wait for the Lease of an operator that a page has removed
 		},
 	})
 	if err != nil {
@@ -203,8 +206,8 @@ func (d *desk) playChecks(ctx context.Context) error {
 	return nil
 }
 
-// run types a page in: in a folder that looks like the repository's root, and in a
-// namespace of its own.
+// run runs the commands of a page, in a folder that looks like the root of the repository,
+// and in a separate namespace.
 func (d *desk) run(t *testing.T, p *page) {
 	dir := t.TempDir()
 	entries, err := os.ReadDir(d.root)
@@ -225,7 +228,7 @@ func (d *desk) run(t *testing.T, p *page) {
 		switch {
 		case b.shell():
 			if b.before != "" {
-				script[b.line-3] = b.before // where the comment is, or near it
+				script[b.line-3] = b.before // on the line of the comment, or close to it
 			}
 			copy(script[b.line-1:], b.lines)
 		case b.language == "yaml" && b.notRun == "" && known(t, p, b):
@@ -240,13 +243,13 @@ func (d *desk) run(t *testing.T, p *page) {
 		if values := chartValues(t, b); values != nil {
 			file := fmt.Sprintf(".values-%d.yaml", b.line)
 			must(t, os.WriteFile(filepath.Join(dir, file), values, 0o600))
-			script = append(script, "helm template charts/teo-prefetch-operator --values "+file+" > /dev/null")
+			script = append(script, "helm template charts/teo-prefetch-operator --set image.repository=registry.example/teo-prefetch-operator --values "+file+" > /dev/null")
 		}
 	}
 	d.bash(t, dir, p.path, strings.Join(script, "\n"))
 }
 
-// known says whether YAML is of kinds that the test's cluster has.
+// known reports whether all kinds in the YAML exist in the test's cluster.
 func known(t *testing.T, p *page, b *block) bool {
 	t.Helper()
 	for part := range strings.SplitSeq(b.text(), "\n---\n") {
@@ -265,8 +268,8 @@ func known(t *testing.T, p *page, b *block) bool {
 	return true
 }
 
-// chartValues are those that an Application of Argo CD or a HelmRelease of Flux gives
-// the chart, as both do on the page on installing.
+// chartValues returns the chart's values in an Application of Argo CD or a HelmRelease of
+// Flux, both of which are in the installation page.
 func chartValues(t *testing.T, b *block) (values []byte) {
 	t.Helper()
 	if b.language != "yaml" {
@@ -284,7 +287,7 @@ func chartValues(t *testing.T, b *block) (values []byte) {
 			} `json:"spec"`
 		}
 		if yaml.Unmarshal([]byte(part), &object) != nil {
-			continue // known says so
+			continue // known reports the error
 		}
 		for _, v := range []any{object.Spec.Values, object.Spec.Source.Helm.Values} {
 			if v != nil {
@@ -297,13 +300,13 @@ func chartValues(t *testing.T, b *block) (values []byte) {
 	return values
 }
 
-// shell runs commands that are no page's.
+// shell runs commands that do not belong to a page.
 func (d *desk) shell(t *testing.T, what, command string) {
 	t.Helper()
 	d.bash(t, d.root, what, "\n"+command)
 }
 
-// bash runs a script whose first line is free for the prelude.
+// bash runs a script. Its first line must be empty, because the prelude is inserted there.
 func (d *desk) bash(t *testing.T, dir, what, script string) {
 	t.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "page-"}}
@@ -321,7 +324,7 @@ func (d *desk) bash(t *testing.T, dir, what, script string) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	err = p.Wait(ctx)
-	p.Kill() // with what it waits for
+	p.Kill() // kills the children that it waits for
 	out := p.Output()
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", what, err, out[max(0, len(out)-4000):])

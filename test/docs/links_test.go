@@ -13,15 +13,16 @@ import (
 )
 
 var (
-	// The text of a link may have brackets of its own, of an image say, and go over lines.
+	// The text of a link may contain brackets, for example those of an image, and line
+	// breaks.
 	link = regexp.MustCompile(`!?\[(?:[^\[\]]|\[[^\[\]]*\](?:\([^()]*\))?)*\]\(([^()\s]*)\)`)
-	// tag is a link in HTML.
+	// tag matches a link in HTML.
 	tag     = regexp.MustCompile(`(?:href|src)="([^"]*)"`)
 	heading = regexp.MustCompile(`(?m)^#+ +(.+?)\s*$`)
 	named   = regexp.MustCompile(`(?:id|name)="([^"]+)"`)
 )
 
-// links visits those of a page.
+// links visits the links of a page.
 func (p *page) links(visit func(line int, target string)) {
 	prose := inlineCode.ReplaceAllStringFunc(p.prose, func(code string) string { return strings.Repeat("x", len(code)) })
 	for _, pattern := range []*regexp.Regexp{link, tag} {
@@ -31,11 +32,11 @@ func (p *page) links(visit func(line int, target string)) {
 	}
 	rest := link.ReplaceAllString(prose, "")
 	if at := strings.Index(rest, "]("); at >= 0 {
-		visit(0, rest[at:min(len(rest), at+40)]) // no link, and no text either
+		visit(0, rest[at:min(len(rest), at+40)]) // neither a link nor text
 	}
 }
 
-// anchors are the places of a page that a link can lead to, as GitHub names them.
+// anchors returns the targets for links in a page, as GitHub names them.
 func (p *page) anchors() map[string]bool {
 	all := map[string]bool{}
 	for _, m := range heading.FindAllStringSubmatch(p.prose, -1) {
@@ -61,7 +62,7 @@ func (p *page) anchors() map[string]bool {
 	return all
 }
 
-// follow says what is wrong with a link, if anything, and to which file it leads.
+// follow returns the file that a link leads to, and what is wrong with the link, or "".
 func follow(p *page, all map[string]*page, target string) (file, problem string) {
 	u, err := url.Parse(target)
 	switch {
@@ -117,7 +118,7 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
-// Whoever starts at the index can get to every page.
+// A reader who starts at the index can reach every page.
 func TestEveryPageIsReachableFromTheIndex(t *testing.T) {
 	all := byPath(t)
 	seen, queue := map[string]bool{}, []string{"docs/README.md"}

@@ -1,19 +1,20 @@
-// Package docs tests what the repository's pages say: that their links lead
-// somewhere, that their commands run, that flags and make targets exist.
+// Package docs tests the pages of the repository: their links lead somewhere, their
+// commands run, and the flags and make targets that they mention exist.
 //
-// Indented blocks, and fenced ones of the language sh, are commands. Those of a page
-// run in the order of the page, in one shell at the root of the repository, against a
-// real API server with the operator and a simulated EdgeOne. Two comments on a line
-// of their own before a block say otherwise:
+// Indented blocks, and fenced blocks with the language sh, are commands. The commands of a
+// page run in order, in one shell at the root of the repository, against a real API server
+// with the operator and a simulated EdgeOne. Two comments on a separate line before a
+// block change this:
 //
 //	<!-- not run: why it cannot -->
 //	<!-- before: commands that run first and are not shown -->
 //
-// A block whose first line is a comment with a file's name, "# release.yaml", is
-// written to that file. YAML of kinds that the cluster has must be acceptable to it.
+// If the first line of a block is a comment with a file name, such as "# release.yaml",
+// the block is written to that file. The cluster must accept YAML of the kinds that it
+// knows.
 //
-// page reads pages, commands runs what they say to run, links and names check the rest.
-// The package knows the operator by its pages, flags and make targets alone.
+// page parses pages, commands runs their commands, links and names check the rest. The
+// package knows the operator only by its pages, flags and make targets.
 package docs
 
 import (
@@ -28,31 +29,31 @@ import (
 
 const root = "../.."
 
-// page is a file of Markdown.
+// page is a Markdown file.
 type page struct {
-	path   string // from the root
-	prose  string // the text with the same lines, without blocks of code
+	path   string // relative to the root
+	prose  string // the text without blocks of code, with the same line numbers
 	lines  int
 	blocks []block
 }
 
 // block is a block of code.
 type block struct {
-	line     int // of its first line of code, counted from 1
+	line     int // line number of its first line of code, counted from 1
 	language string
 	lines    []string
-	notRun   string // why, if it is not
-	before   string // what runs first
+	notRun   string // why it does not run; "" if it runs
+	before   string // commands that run first
 }
 
 func (b *block) text() string { return strings.Join(b.lines, "\n") + "\n" }
 
-// shell says whether these are commands to run.
+// shell reports whether the block has commands to run.
 func (b *block) shell() bool { return b.language == "sh" && b.notRun == "" }
 
 var fileName = regexp.MustCompile(`^# ([\w-]+\.(?:yaml|txt))\b`)
 
-// file is the name of the file that the block is, if it is one.
+// file returns the name of the file that the block is written to, or "".
 func (b *block) file() string {
 	if m := fileName.FindStringSubmatch(b.lines[0]); m != nil && b.language != "sh" {
 		return m[1]
@@ -60,7 +61,7 @@ func (b *block) file() string {
 	return ""
 }
 
-// pages reads all of the repository's.
+// pages reads all pages of the repository.
 func pages(t *testing.T) (all []*page) {
 	t.Helper()
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -101,7 +102,7 @@ func parse(path, text string) (*page, string) {
 	lines := strings.Split(text, "\n")
 	p := &page{path: path, lines: len(lines)}
 	prose := slices.Clone(lines)
-	var next block // what is known of the block to come
+	var next block // what is known about the next block
 	var inBlock, fenced, inList bool
 	end := func() {
 		last := &p.blocks[len(p.blocks)-1]
@@ -160,12 +161,12 @@ func parse(path, text string) (*page, string) {
 	return p, ""
 }
 
-// at is the line of the prose at an index.
+// at returns the line number of an index in the prose.
 func (p *page) at(index int) int { return 1 + strings.Count(p.prose[:index], "\n") }
 
 var inlineCode = regexp.MustCompile("`[^`\n]+(?:\n[^`\n]+)?`")
 
-// code returns the pieces of code in the prose, each with its line.
+// code visits the inline code in the prose, with line numbers.
 func (p *page) code(visit func(line int, code string)) {
 	for _, at := range inlineCode.FindAllStringIndex(p.prose, -1) {
 		visit(p.at(at[0]), strings.Join(strings.Fields(strings.Trim(p.prose[at[0]:at[1]], "`")), " "))

@@ -19,11 +19,12 @@ bin/manager() { command bin/manager "$@" --teo-endpoint="$EDGEONE" || return $?;
 # For "before" comments of pages that begin without an operator.
 install_operator() {
   helm install teo-prefetch-operator charts/teo-prefetch-operator \
+    --set image.repository=registry.example/teo-prefetch-operator \
     --namespace teo-prefetch-system --create-namespace --wait > /dev/null || return $?
 }
 
 remove_operator() {
   helm uninstall teo-prefetch-operator --namespace teo-prefetch-system --wait --ignore-not-found || return $?
   kubectl -n teo-prefetch-system delete secret teo-credentials --ignore-not-found || return $?
-  kubectl delete crd prefetchtasks.teo.prefetch-operator.io --ignore-not-found || return $?
+  kubectl delete crd prefetchtasks.teo.prefetch-operator.io edgeoneaccounts.teo.prefetch-operator.io --ignore-not-found || return $?
 }

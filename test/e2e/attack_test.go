@@ -27,7 +27,7 @@ import (
 
 var attackPercent = flag.Int("attack", 3, "size of the attack on a quiet namespace, in percent: 100 is 800 Secrets, 2,000 zones, 400 poisoned tasks and 200 large ones")
 
-// memoryLimit is what the manager may use, half of what the chart allows it.
+// memoryLimit is the maximum memory of the manager: half of what the chart allows.
 const memoryLimit = 256 << 20
 
 const (
@@ -37,7 +37,7 @@ const (
 	largeZone           = "zone-7large00000"
 )
 
-// attacked is an EdgeOne with two tenants who want nothing but their own.
+// attacked is an EdgeOne with two tenants who use only their own zones.
 func attacked() simulator.Config {
 	c := patient()
 	c.Keys = append(c.Keys, simulator.Key{SecretID: victimID, SecretKey: victimKey, Account: "victim"})
@@ -55,7 +55,8 @@ func attacked() simulator.Config {
 	return c
 }
 
-// attack is what other namespaces do at once to the manager of two quiet ones.
+// attack is what other namespaces do at the same time to a manager that also serves two
+// quiet namespaces.
 type attack struct {
 	*world
 	process                           *cluster.Process
@@ -68,9 +69,9 @@ type attack struct {
 	ready map[client.ObjectKey]time.Time // when a job of a quiet task was seen
 }
 
-// A quiet namespace keeps its pace, and nobody's task ends in a wrong state, while
-// others squat on its SecretId, invent zones, and create poisoned and huge tasks.
-// Whole: go test ./test/e2e -run QuietNamespace -v -attack=100 -timeout=40m.
+// A quiet namespace keeps its pace, and no task ends in a wrong state, while other
+// namespaces use its SecretId, invent zones, and create poisoned and huge tasks. The full
+// attack: go test ./test/e2e -run QuietNamespace -v -attack=100 -timeout=40m.
 func TestAQuietNamespaceKeepsItsPaceUnderAttack(t *testing.T) {
 	t.Parallel()
 	kube := cluster.ForTest(t, cluster.Options{})
@@ -83,7 +84,7 @@ func TestAQuietNamespaceKeepsItsPaceUnderAttack(t *testing.T) {
 		a.must(a.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}))
 	}
 	a.must(a.Create(t.Context(), secretIn("victim", "edgeone", victimID, victimKey)))
-	limit := fmt.Sprint("GOMEMLIMIT=", memoryLimit/4*3) // as the manager sets it by the limit of its container
+	limit := fmt.Sprint("GOMEMLIMIT=", memoryLimit/4*3) // the manager sets it in the same way from the limit of its container
 	a.process = a.managerWith(append(cluster.Credentials(keyID, keyValue), limit), "--watch-namespaces=", "--zap-log-level=error")
 	a.watchQuiet(t.Context())
 	calm := a.measure("calm")
@@ -132,7 +133,7 @@ func taskIn(namespace, name, zone string, targets ...string) *v1alpha1.PrefetchT
 	return task
 }
 
-// strike creates all that the attackers create, and returns when it is there.
+// strike creates everything that the attackers create, and returns once it exists.
 func (a *attack) strike() {
 	a.t.Helper()
 	var objects []func() []client.Object
@@ -174,15 +175,15 @@ func (a *attack) strike() {
 			}
 		})
 	}
-	for i := range objects { // of all kinds at once
+	for i := range objects { // mixes the kinds
 		work <- objects[(i*7919)%len(objects)]
 	}
 	close(work)
 	group.Wait()
 }
 
-// createPatiently tries again while the API server, which others attack too, has no
-// time.
+// createPatiently retries while the API server is overloaded. The attack hits the API
+// server too.
 func (a *attack) createPatiently(object client.Object) {
 	err := a.poll(time.Second, func(ctx context.Context) (bool, error) {
 		err := a.Create(ctx, object)
@@ -201,7 +202,7 @@ func ignoreIf(ignore bool, err error) error {
 	return err
 }
 
-// largeTask has 10,000 targets of so many bytes in all.
+// largeTask returns a task with 10,000 targets of size bytes in total.
 func largeTask(name string, size int) *v1alpha1.PrefetchTask {
 	const n = 10_000
 	task := taskIn("large", name, largeZone)
@@ -212,7 +213,7 @@ func largeTask(name string, size int) *v1alpha1.PrefetchTask {
 	return task
 }
 
-// admittedSize is how many bytes of targets a task may have, up to 1.4 MB.
+// admittedSize returns the maximum size of a task's targets in bytes, up to 1.4 MB.
 func (a *attack) admittedSize() int {
 	a.t.Helper()
 	for size := 1_400_000; ; size -= 100_000 {
@@ -226,7 +227,7 @@ func (a *attack) admittedSize() int {
 	}
 }
 
-// watchQuiet notes when the quiet tasks get their jobs.
+// watchQuiet records when the quiet tasks get their jobs.
 func (a *attack) watchQuiet(ctx context.Context) {
 	c, err := client.NewWithWatch(a.cluster.Admin, client.Options{Scheme: a.cluster.Client.Scheme()})
 	a.must(err)
@@ -250,13 +251,14 @@ func (a *attack) watchQuiet(ctx context.Context) {
 	}
 }
 
-// waited is how long the API server took to create a task, and the manager, from then on,
-// to submit it. All that is attacked shares a machine here, the API server too.
+// waited has two durations: how long the API server took to create a task, and how long
+// the manager then took to submit it. Everything under attack, including the API server,
+// shares one machine.
 type waited struct{ created, submitted time.Duration }
 
-// measure creates single quiet tasks, one after the other, in the two namespaces in
-// turn, and returns how long each took to get its JobId. A task that takes longer
-// than others is awaited; that it gets one at all is asserted, not how soon.
+// measure creates single quiet tasks one after the other, alternating between the two
+// namespaces. It returns how long each took to get its JobId. The test fails only if a
+// task never gets one, and not if it takes longer than others.
 func (a *attack) measure(name string) (took map[string][]waited) {
 	a.t.Helper()
 	took = map[string][]waited{}
@@ -286,7 +288,7 @@ func (a *attack) measure(name string) (took map[string][]waited) {
 	return took
 }
 
-// spread sums times up.
+// spread summarizes durations.
 func spread(waits []waited, of func(waited) time.Duration) string {
 	var sorted []time.Duration
 	for _, w := range waits {
@@ -299,8 +301,8 @@ func spread(waits []waited, of func(waited) time.Duration) string {
 	return fmt.Sprintf("median %s, p99 %s, worst %s of %d", at(50), at(99), at(100), len(sorted))
 }
 
-// untilBystandersSucceed waits for those who share zone and account with the
-// poisoned tasks, and for the quiet ones.
+// untilBystandersSucceed waits for the quiet tasks, and for the tasks that share zone and
+// account with the poisoned ones.
 func (a *attack) untilBystandersSucceed() {
 	a.t.Helper()
 	for _, namespace := range []string{"bystanders", "quiet", "victim"} {
@@ -312,14 +314,14 @@ func (a *attack) untilBystandersSucceed() {
 	}
 }
 
-// judgeEnds holds the statuses against what EdgeOne did: each URL once, and no end
-// state but the one that belongs to a task.
+// judgeEnds compares the statuses with what EdgeOne did. Each URL must be executed once,
+// and each task that ended must have the right end state.
 func (a *attack) judgeEnds() {
 	a.t.Helper()
 	if duplicates := a.edgeOne.Duplicates(); len(duplicates) > 0 {
 		a.t.Errorf("%d URLs were executed more than once", len(duplicates))
 	}
-	ends := map[string][]string{ // the Finished reasons that are right, of those that are finished
+	ends := map[string][]string{ // the right Finished reasons for finished tasks
 		"squatters": nil, "zones": nil, "large": {v1alpha1.ReasonSucceeded}, "bystanders": {v1alpha1.ReasonSucceeded},
 		"quiet": {v1alpha1.ReasonSucceeded}, "victim": {v1alpha1.ReasonSucceeded},
 	}
@@ -344,9 +346,9 @@ func (a *attack) judgeEnds() {
 	}
 }
 
-// endsOfPoison are the ends that are right for a poisoned URL: Failed if EdgeOne
-// rejects it, Succeeded if it executed it all the same. A code of unknown outcome is
-// no end.
+// endsOfPoison returns the right end states for a poisoned URL: Failed if EdgeOne rejects
+// it, Succeeded if EdgeOne executed it nevertheless. A code of unknown outcome is not an
+// end.
 func (a *attack) endsOfPoison(url string) []string {
 	switch {
 	case a.edgeOne.Executed(url) > 0:
@@ -357,7 +359,7 @@ func (a *attack) endsOfPoison(url string) []string {
 	return nil
 }
 
-// withdraw deletes all that the attackers created.
+// withdraw deletes everything that the attackers created.
 func (a *attack) withdraw() {
 	a.t.Helper()
 	for _, namespace := range []string{"squatters", "zones", "poisoned", "bystanders", "large"} {
@@ -366,8 +368,8 @@ func (a *attack) withdraw() {
 	}
 }
 
-// untilMemoryFalls waits a minute at most for the memory to fall near what it was
-// before, and returns what it is then.
+// untilMemoryFalls waits up to a minute until the memory is close to its earlier value. It
+// returns the memory at that time.
 func (a *attack) untilMemoryFalls(before int) (now int) {
 	a.t.Helper()
 	const slack = 48 << 20
@@ -382,7 +384,7 @@ func (a *attack) untilMemoryFalls(before int) (now int) {
 	}
 }
 
-// memory reads a figure of the manager's process, in bytes.
+// memory reads a value of the manager's process, in bytes.
 func (a *attack) memory(field string) int {
 	a.t.Helper()
 	file, err := os.Open(fmt.Sprintf("/proc/%d/status", a.process.PID()))

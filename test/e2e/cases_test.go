@@ -22,8 +22,8 @@ func (w *world) onceInAnySpelling(n int) {
 	}
 }
 
-// A list that is longer than a page of EdgeOne's history has its first URL again,
-// percent-encoded, at its end.
+// A list is longer than a page of EdgeOne's history. Its last URL is its first URL, but
+// percent-encoded.
 func TestAListWithOneURLInTwoSpellingsIsFollowed(t *testing.T) {
 	w := newWorld(t, config())
 	lines := []string{"https://www.qq.com/产品"}
@@ -69,8 +69,8 @@ func TestTwoNamespacesMayWriteTheSameURLsInTwoWays(t *testing.T) {
 	w.onceInAnySpelling(600)
 }
 
-// One of twenty URLs that share calls makes EdgeOne answer with a code that does
-// not tell whether the call was executed.
+// One of twenty URLs that share calls makes EdgeOne answer with a code that does not show
+// whether the call was executed.
 func TestACodeOfUnknownOutcomeHoldsTheURLThatCausesItAlone(t *testing.T) {
 	w := newWorld(t, config())
 	w.edgeOne.AddFault(simulator.Fault{

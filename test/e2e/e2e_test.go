@@ -1,15 +1,15 @@
-// Package e2e tests the manager as users run it: the built binary, under the
-// ServiceAccount and RBAC it ships with, on a real etcd and kube-apiserver,
-// against a simulated EdgeOne whose ledger is the evidence.
+// Package e2e tests the manager as users run it: the built binary, with the ServiceAccount
+// and RBAC that it ships with, on a real etcd and kube-apiserver. The ledger of a
+// simulated EdgeOne is the evidence.
 //
-//   - e2e: the world of a test: a namespace, an EdgeOne, managers
-//   - judge: waiting for many tasks, and holding them against the ledger
+//   - e2e: the environment of a test: a namespace, an EdgeOne, managers
+//   - judge: waits for many tasks, and compares them with the ledger
 //   - faults_apiserver, faults_edgeone, faults_process, faults_user: the fault matrix
 //   - attack: one namespace against the others
 //   - the others: what users see when nothing fails
 //
-// It knows the operator by its flags, logs and statuses. The exception is readahead, which
-// tests a transport of the manager on a real API server.
+// The package knows the operator only by its flags, logs and statuses. The exception is
+// readahead, which tests a transport of the manager on a real API server.
 package e2e
 
 import (
@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 		parallel := false
 		flag.Visit(func(f *flag.Flag) { parallel = parallel || f.Name == "test.parallel" })
 		if !parallel {
-			return flag.Set("test.parallel", "8") // most of a test's time is waiting
+			return flag.Set("test.parallel", "8") // tests spend most of their time waiting
 		}
 		return nil
 	})
@@ -58,7 +58,7 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// world is what one test has for itself: a namespace, an EdgeOne and managers.
+// world is the environment of one test: a namespace, an EdgeOne and managers.
 type world struct {
 	client.Client
 	t         *testing.T
@@ -67,13 +67,13 @@ type world struct {
 	edgeOne   *simulator.Simulator
 	url       string
 	validity  time.Duration // of signatures
-	api       *faults.Proxy // managers reach the API server through it, if there is one
+	api       *faults.Proxy // managers connect to the API server through it, unless it is nil
 
 	mu       sync.Mutex
 	bodies   []string // of the CreatePrefetchTask calls
 	lookUps  []string // the bodies of the DescribePrefetchTasks calls
 	injected int
-	struck   time.Time // when the last fault struck, or ended if it lasted
+	struck   time.Time // when the last fault struck, or when it ended
 }
 
 const (
@@ -82,7 +82,7 @@ const (
 	keyValue = "demo-secret-key"
 )
 
-// config is an EdgeOne whose prefetches take no time to speak of.
+// config configures an EdgeOne that prefetches almost instantly.
 func config() simulator.Config {
 	c := simulator.Demo()
 	c.JobDuration = -1
@@ -125,7 +125,8 @@ func newWorldIn(t *testing.T, kube *cluster.Cluster, c simulator.Config) *world 
 	return w
 }
 
-// newWorldPair is a world, and another namespace in it.
+// newWorldPair returns a world, and a second one with another namespace and the same
+// EdgeOne.
 func newWorldPair(t *testing.T) (w, other *world) {
 	t.Helper()
 	return newWorldPairOf(t, config())
@@ -141,7 +142,7 @@ func newWorldPairOf(t *testing.T, c simulator.Config) (w, other *world) {
 	return w, other
 }
 
-// manager starts the manager for the test's namespace.
+// manager starts a manager for the test's namespace.
 func (w *world) manager(args ...string) *cluster.Process {
 	w.t.Helper()
 	return w.managerWith(cluster.Credentials(keyID, keyValue), args...)
@@ -182,7 +183,7 @@ func (w *world) must(err error) {
 	}
 }
 
-// task is a new PrefetchTask with these targets; edit it before create.
+// task returns a new PrefetchTask with these targets. Edit it before create.
 func (w *world) task(name string, targets ...string) *v1alpha1.PrefetchTask {
 	task := &v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}}
 	task.Spec.ZoneID = zoneID
@@ -196,7 +197,7 @@ func (w *world) create(tasks ...*v1alpha1.PrefetchTask) {
 	w.t.Helper()
 	for _, task := range tasks {
 		err := w.Create(w.t.Context(), task)
-		for tries := 0; apierrors.IsTimeout(err) && tries < 3; tries++ { // the API server had too much to do
+		for tries := 0; apierrors.IsTimeout(err) && tries < 3; tries++ { // the API server was overloaded
 			if err = w.Create(w.t.Context(), task); apierrors.IsAlreadyExists(err) {
 				err = w.Get(w.t.Context(), client.ObjectKeyFromObject(task), task)
 			}
@@ -205,7 +206,7 @@ func (w *world) create(tasks ...*v1alpha1.PrefetchTask) {
 	}
 }
 
-// edit changes a task's spec, against whatever else changes it.
+// edit changes a task's spec. It does not conflict with other changes of the task.
 func (w *world) edit(name string, change func(*v1alpha1.PrefetchTask)) {
 	w.t.Helper()
 	task := w.get(name)
@@ -228,7 +229,7 @@ func (w *world) list() []v1alpha1.PrefetchTask {
 	return list.Items
 }
 
-// eventually polls until done, and fails with what when it never is.
+// eventually polls done, and fails with what if it never returns true.
 func (w *world) eventually(what string, done func() bool) {
 	w.t.Helper()
 	err := wait.PollUntilContextTimeout(w.t.Context(), 50*time.Millisecond, patience, true, func(context.Context) (bool, error) {
@@ -242,7 +243,7 @@ func (w *world) eventually(what string, done func() bool) {
 	}
 }
 
-// until polls a task until its status is as wanted, and returns it.
+// until polls a task until done returns true for its status, and returns the task.
 func (w *world) until(name, what string, done func(v1alpha1.PrefetchTaskStatus) bool) *v1alpha1.PrefetchTask {
 	w.t.Helper()
 	var task *v1alpha1.PrefetchTask
@@ -253,7 +254,7 @@ func (w *world) until(name, what string, done func(v1alpha1.PrefetchTaskStatus) 
 	return task
 }
 
-// isTrue says whether a condition is True for a reason.
+// isTrue reports whether a condition is True with the given reason.
 func isTrue(s v1alpha1.PrefetchTaskStatus, conditionType, reason string) bool {
 	c := meta.FindStatusCondition(s.Conditions, conditionType)
 	return c != nil && c.Status == metav1.ConditionTrue && c.Reason == reason
@@ -274,7 +275,7 @@ func (w *world) untilReason(name, reason string) *v1alpha1.PrefetchTask {
 	})
 }
 
-// once fails unless EdgeOne executed each URL just once.
+// once fails unless EdgeOne executed each URL exactly once.
 func (w *world) once(urls ...string) {
 	w.t.Helper()
 	for _, u := range urls {

@@ -31,7 +31,7 @@ func TestTasksThatAreOverAreDeletedInTimeUnlessTheyWouldBeMadeAgain(t *testing.T
 		w.untilFinished(task.Name, v1alpha1.ReasonSucceeded)
 	}
 	manager.Kill()
-	for _, task := range w.list() { // time passes while nobody is there
+	for _, task := range w.list() { // time passes while no manager runs
 		task.Status.CompletionTime = metav1.NewTime(time.Now().Add(-2 * time.Minute))
 		w.must(w.Status().Update(t.Context(), &task))
 	}
@@ -45,7 +45,7 @@ func TestTasksThatAreOverAreDeletedInTimeUnlessTheyWouldBeMadeAgain(t *testing.T
 		}
 		return true
 	})
-	w.create(w.task("later", good+"later")) // when it is over, all that was due before is deleted
+	w.create(w.task("later", good+"later")) // once it has finished, everything that expired before has been deleted
 	w.untilFinished("later", v1alpha1.ReasonSucceeded)
 	for _, name := range []string{"tracked", "kept", "long"} {
 		w.get(name)

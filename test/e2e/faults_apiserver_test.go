@@ -26,7 +26,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/test/faults"
 )
 
-// watches are those of the test's tasks, and events what they bring.
+// watches matches the watches of the test's tasks. events matches their events.
 func (w *world) watches() faults.Match {
 	m := faults.TaskWatches
 	m.Namespace = w.namespace
@@ -39,7 +39,7 @@ func (w *world) events() faults.Match {
 	return m
 }
 
-// touch changes all tasks, so that whoever has not seen it has old ones.
+// touch changes all tasks, so that any cache that has not seen this is stale.
 func (w *world) touch() {
 	w.t.Helper()
 	for _, task := range w.list() {
@@ -47,8 +47,8 @@ func (w *world) touch() {
 	}
 }
 
-// Status writes fail in every way for a while. Of those that say Executed the
-// manager cannot know that the API server has done what it was asked.
+// Status writes fail in various ways for a while. With Executed, the API server executes
+// the request, but the manager cannot know this.
 func TestStatusWritesThatFailDelayButDoNotHarm(t *testing.T) {
 	t.Parallel()
 	conflict, timeout := faults.Effect{Status: http.StatusConflict}, faults.Effect{Status: http.StatusGatewayTimeout}
@@ -86,7 +86,8 @@ func TestStatusWritesThatFailDelayButDoNotHarm(t *testing.T) {
 			w.api.RemoveFault(fault)
 			w.strikes(w.api.Taken(fault))
 			w.judge()
-			// What EdgeOne answered is written, however often that takes, and not looked up.
+			// The response from EdgeOne is written with as many attempts as necessary, and
+			// not looked up.
 			if tt.match == faults.Records && strings.Contains(p.Output(), "Settled a call whose answer was lost") {
 				t.Error("the answer was lost")
 			}
@@ -94,8 +95,9 @@ func TestStatusWritesThatFailDelayButDoNotHarm(t *testing.T) {
 	}
 }
 
-// A claim was committed, but neither the answer nor the task itself can be read
-// afterwards: it goes without a call, and is settled like one.
+// A claim was committed, but the manager can read neither the response nor the task
+// afterwards. The task takes part in no call, but its claim is settled as if there were
+// one.
 func TestAClaimThatMayBeWrittenIsNotUsedAndNotForgotten(t *testing.T) {
 	w := newWorld(t, patient())
 	w.proxy()
@@ -115,8 +117,8 @@ func TestAClaimThatMayBeWrittenIsNotUsedAndNotForgotten(t *testing.T) {
 	w.judge()
 }
 
-// The API server is slow to the manager alone: claims take longer than their
-// signature is good for, so that calls get smaller until they fit.
+// The API server is slow for this manager only. Claims take longer than their signature is
+// valid, so calls become smaller until they fit.
 func TestCallsGetSmallerWhenTheAPIServerIsSlow(t *testing.T) {
 	c := config()
 	c.SignatureValidity = 10 * time.Second
@@ -131,8 +133,8 @@ func TestCallsGetSmallerWhenTheAPIServerIsSlow(t *testing.T) {
 	w.judge()
 }
 
-// The manager's cache is stale at each step: a watch brings nothing while users
-// change every task.
+// The manager's cache is stale at each step: a watch delivers nothing while users change
+// every task.
 func TestAStaleCacheSubmitsNothingTwiceAndNothingOld(t *testing.T) {
 	t.Parallel()
 	t.Run("at the claim", func(t *testing.T) {
@@ -261,7 +263,7 @@ func TestWatchesThatBreakLoseNothing(t *testing.T) {
 	})
 }
 
-// Until then a rollout must not go on to the next replica.
+// A rollout must not continue with the next replica before the manager has read the tasks.
 func TestAManagerIsReadyOnceItHasReadTheTasks(t *testing.T) {
 	w := newWorld(t, config())
 	w.proxy()
@@ -283,7 +285,7 @@ func TestAManagerIsReadyOnceItHasReadTheTasks(t *testing.T) {
 	w.untilFinished("a", v1alpha1.ReasonSucceeded)
 }
 
-// The rows that kill etcd or kube-apiserver have a control plane of their own, one
+// The rows that kill etcd or kube-apiserver have their own control plane, and run one
 // after the other.
 func TestAControlPlaneThatDiesTakesNothingWithIt(t *testing.T) {
 	t.Parallel()
@@ -355,7 +357,7 @@ func TestAControlPlaneThatDiesTakesNothingWithIt(t *testing.T) {
 		w.many(few, named("unseen"))
 		w.remove("task-0000")
 		w.compact()
-		// kube-apiserver could still tell what was compacted, from its own cache.
+		// kube-apiserver could still serve compacted versions from its own cache.
 		w.must(faults.Restart(t.Context(), kube.APIServer, 0))
 		if err := w.watchFrom(before); !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
 			t.Fatalf("the version that the manager knows can still be watched from: %v", err)
@@ -367,7 +369,7 @@ func TestAControlPlaneThatDiesTakesNothingWithIt(t *testing.T) {
 	})
 }
 
-// compact makes etcd forget all versions but the present ones.
+// compact removes all versions from etcd except the current ones.
 func (w *world) compact() {
 	w.t.Helper()
 	call := func(path string, in map[string]any) (out struct {
@@ -389,7 +391,8 @@ func (w *world) compact() {
 	call("/v3/kv/compaction", map[string]any{"revision": now.Header.Revision, "physical": true})
 }
 
-// watchFrom is the error of a watch of the test's tasks that starts at a version.
+// watchFrom returns the error of a watch of the test's tasks that starts at the given
+// version.
 func (w *world) watchFrom(resourceVersion string) error {
 	w.t.Helper()
 	cl, err := dynamic.NewForConfig(w.cluster.Admin)

@@ -11,8 +11,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 )
 
-// EdgeOne's answer to a call is spoiled in every way, after it executed the call
-// and instead of that. The manager cannot tell the two apart.
+// EdgeOne's response to a call is spoiled in various ways, with and without execution of
+// the call. The manager cannot distinguish the two cases.
 func TestACallWhoseAnswerIsLostIsLookedUpNotRepeated(t *testing.T) {
 	t.Parallel()
 	answers := []struct {
@@ -59,7 +59,7 @@ func TestACallWhoseAnswerIsLostIsLookedUpNotRepeated(t *testing.T) {
 			})
 		}
 	}
-	// These come from EdgeOne only after it has executed the call.
+	// EdgeOne sends these only after it has executed the call.
 	for _, answer := range []simulator.Answer{simulator.NoRequestID, simulator.NoJobID} {
 		t.Run(string(answer), func(t *testing.T) {
 			w := newWorld(t, patient())
@@ -73,9 +73,9 @@ func TestACallWhoseAnswerIsLostIsLookedUpNotRepeated(t *testing.T) {
 	}
 }
 
-// The network holds a request back for longer than the manager waits for its
-// answer. Whatever the manager sees in EdgeOne's history meanwhile, it must not
-// send the URLs again while that request can still be executed.
+// The network delays a request for longer than the manager waits for the response.
+// Whatever the manager reads in EdgeOne's history in the meantime, it must not send the
+// URLs again while the delayed request can still be executed.
 func TestARequestThatIsDeliveredLateIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	looks := func(w *world) int { return w.edgeOne.Stats().Calls("DescribePrefetchTasks") }
@@ -116,8 +116,8 @@ func TestARequestThatIsDeliveredLateIsNotRepeated(t *testing.T) {
 	})
 }
 
-// EdgeOne lists a job later than the manager looks, or one URL after another: that
-// a look shows nothing, or a part, says nothing before the margin is over.
+// EdgeOne lists a job after the manager's first look-up, or URL by URL. Before the margin
+// is over, an empty or partial look-up proves nothing.
 func TestAJobThatIsListedLateIsFound(t *testing.T) {
 	t.Parallel()
 	t.Run("seconds after its execution", func(t *testing.T) {
@@ -198,8 +198,8 @@ func TestThrottlingSlowsDownAndLosesNothing(t *testing.T) {
 	})
 }
 
-// A call that did not leave this machine is sent again without waiting for its
-// signature to expire, which takes longer than the test.
+// A call that did not leave this machine is sent again without waiting for its signature
+// to expire, which would take longer than the test.
 func TestACallThatWasNotSentIsSentAgainAtOnce(t *testing.T) {
 	c := config()
 	c.SignatureValidity = 10 * time.Minute

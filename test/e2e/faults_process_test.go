@@ -24,15 +24,15 @@ import (
 // theCall is the first call that submits.
 var theCall = simulator.Matcher{Action: "CreatePrefetchTask", Count: 1}
 
-// everyFourth lets the others through, until every writer of the manager waits
-// for one that is held.
+// everyFourth lets most requests through, until each of the manager's writers waits for a
+// held request.
 func everyFourth(m faults.Match) faults.Match {
 	m.Every = 4
 	return m
 }
 
-// proxy puts a proxy of this test's own before the API server, for managers that
-// start from now on.
+// proxy starts a proxy of this test in front of the API server, for managers that start
+// later.
 func (w *world) proxy() *faults.Proxy {
 	w.t.Helper()
 	var err error
@@ -41,9 +41,9 @@ func (w *world) proxy() *faults.Proxy {
 	return w.api
 }
 
-// A manager is killed at every step of a call that hundreds of tasks share, and
-// started again. step brings the manager there and returns what happens, after
-// its death, to what was under way; nil is nothing.
+// A manager is killed at every step of a call that hundreds of tasks share, and restarted.
+// step brings the manager to this step. It returns what happens, after the manager's
+// death, to the request in progress; nil means nothing.
 func TestAManagerKilledAtAnyStepSubmitsNothingTwice(t *testing.T) {
 	t.Parallel()
 	steps := []struct {
@@ -172,7 +172,7 @@ func TestACallInFlightIsRecordedBeforeTheManagerStops(t *testing.T) {
 		inFlight[target] = true
 	}
 	w.must(p.Signal(syscall.SIGTERM))
-	w.many(few, named("late"), func(task *v1alpha1.PrefetchTask) { // in another lane, so that they need not wait for the answer
+	w.many(few, named("late"), func(task *v1alpha1.PrefetchTask) { // in another lane, so that they need not wait for the response
 		task.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "X-A", Value: "1"}}
 	})
 	held.Release()
@@ -193,8 +193,8 @@ func TestACallInFlightIsRecordedBeforeTheManagerStops(t *testing.T) {
 	w.judge()
 }
 
-// A manager that stops does not wait for an answer for ever: Kubernetes would
-// kill it, and a kill in the middle of a record is what it wants to avoid.
+// A manager that stops does not wait indefinitely for a response. Otherwise Kubernetes
+// would kill it, perhaps in the middle of a record.
 func TestAManagerStopsThoughEdgeOneDoesNotAnswer(t *testing.T) {
 	w := newWorld(t, patient())
 	held := w.edgeOne.HoldAnswer(theCall)
@@ -208,8 +208,8 @@ func TestAManagerStopsThoughEdgeOneDoesNotAnswer(t *testing.T) {
 	w.judge()
 }
 
-// elect lets managers work only while they lead. The lease is one of the test's
-// own, under the role that the operator ships with.
+// elect makes managers work only while they lead. The test has its own lease, with the
+// Role that the operator ships with.
 func (w *world) elect() (flags []string) {
 	w.t.Helper()
 	text, err := os.ReadFile("../../config/rbac/leader_election_role.yaml")
@@ -229,8 +229,8 @@ func (w *world) elect() (flags []string) {
 	}
 }
 
-// kept starts a manager that is started again whenever it ends, as a kubelet would
-// do: on a busy machine a leader may lose its lease at any time, and ends then.
+// kept starts a manager that is restarted whenever it ends, as a kubelet does. On a busy
+// machine a leader may lose its lease at any time, and then it ends.
 func (w *world) kept(args ...string) *cluster.Process {
 	w.t.Helper()
 	return w.keep(w.manager(args...))
@@ -258,7 +258,7 @@ func (w *world) leaseKey() client.ObjectKey {
 
 func (w *world) leader() string { return ptr.Deref(w.lease().Spec.HolderIdentity, "") }
 
-// leads waits until some replica leads that is not the given one.
+// leads waits until a replica other than the given one leads.
 func (w *world) leads(not string) (leader string) {
 	w.t.Helper()
 	w.eventually("there is a new leader", func() bool {
@@ -331,8 +331,8 @@ func TestALeaderThatIsKilledIsReplaced(t *testing.T) {
 	w.judge()
 }
 
-// A leader is paused between its claims and its call, and wakes up when another
-// one leads. Only the time in its signature keeps its call from being a second one.
+// A leader is paused between its claims and its call. When it resumes, another manager
+// leads. Only the time in its signature prevents its call from being a second one.
 func TestALeaderThatWasPausedDoesNoHarmWhenItWakesUp(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -366,13 +366,13 @@ func TestALeaderThatWasPausedDoesNoHarmWhenItWakesUp(t *testing.T) {
 			w.must(faults.Resume(first))
 			w.strikes(1)
 			w.judge()
-			_ = first.Wait(t.Context()) // it has lost its lease, and may end with an error for that
+			_ = first.Wait(t.Context()) // it has lost its lease, and may end with an error for that reason
 		})
 	}
 }
 
-// Two managers lead at once: the lease was taken from the first behind its back,
-// which looks at it again only in a minute. Each task is claimed by one of them.
+// Two managers lead at once. The first one has lost its lease, but checks the lease again
+// only after a minute. Each task is claimed by one of them.
 func TestTwoLeadersAtOnceShareTheWorkWithoutDoubles(t *testing.T) {
 	c := patient()
 	c.Keys = append(c.Keys, simulator.Key{SecretID: "AKIDsecond", SecretKey: keyValue, Account: "demo"})
@@ -409,7 +409,7 @@ func TestTwoReplicasOfWhichOneAlwaysDiesSubmitEverythingOnce(t *testing.T) {
 		if round < 2 {
 			p.Kill()
 		} else if err := p.Stop(t.Context(), time.Minute); err != nil {
-			t.Log(err) // a replica that has just lost its lease says so
+			t.Log(err) // a replica that has just lost its lease returns an error
 		}
 		w.strikes(1)
 	}
@@ -470,7 +470,7 @@ func TestFinishedTasksCostNothingAfterARestart(t *testing.T) {
 			jobs[task.Status.Jobs[0].ID] = true
 		}
 	}
-	for _, task := range w.list() { // jobs that tasks still running share are asked for
+	for _, task := range w.list() { // look-ups of jobs that running tasks share are allowed
 		if before[task.Name] == "" {
 			delete(jobs, task.Status.Jobs[0].ID)
 		}

@@ -18,22 +18,22 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/test/faults"
 )
 
-// act is something that a user does to a task, and what that asks of EdgeOne.
+// act is a user's change to a task, and the work that results for EdgeOne.
 type act struct {
 	name   string
 	change func(w *world, name string)
-	// undo is done when all other tasks are through.
+	// undo runs when all other tasks have finished.
 	undo func(w *world, name string)
-	// asks says what is asked for after the change. The task's first URL may have
-	// been executed once before, or not.
+	// asks is what the task requests after the change. The task's first URL may already
+	// have been executed once.
 	asks work
 }
 
-// work is what a task asks for after a user's act.
+// work is what a task requests after a user's act.
 type work string
 
 const (
-	theSame   work = "the same"             // the run goes on
+	theSame   work = "the same"             // the run continues
 	nothing   work = "nothing"              // the task is gone
 	again     work = "the same once more"   // a new run of the same URL
 	otherURL  work = "another URL"          // newURL
@@ -78,7 +78,7 @@ func (w *world) remove(name string) {
 	w.must(w.Delete(w.t.Context(), &v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}}))
 }
 
-// recreate deletes a task and makes one of the same name at once.
+// recreate deletes a task and creates one with the same name at once.
 func (w *world) recreate(name, suffix string) {
 	w.t.Helper()
 	target := string(w.get(name).Spec.Targets[0])
@@ -86,12 +86,12 @@ func (w *world) recreate(name, suffix string) {
 	w.create(w.task(name, target+suffix))
 }
 
-// handedOver says whether the task has nothing to submit and nothing to settle.
+// handedOver reports whether the task has nothing to submit and nothing to settle.
 func handedOver(task *v1alpha1.PrefetchTask) bool {
 	return !taskstate.IsNewRun(task) && len(taskstate.OpenPositions(task)) == 0 && task.Status.Submission == nil
 }
 
-// Users act on tasks that share a call, at every step of its life.
+// Users act on tasks that share a call, at every step of the call.
 func TestWhatUsersDoAtAnyStepIsSubmittedOnce(t *testing.T) {
 	t.Parallel()
 	const each = 8 // tasks per act
@@ -196,8 +196,8 @@ func TestWhatUsersDoAtAnyStepIsSubmittedOnce(t *testing.T) {
 	}
 }
 
-// judge holds a task on which the user acted against the ledger: what it asks for
-// was executed once, and what it asked for before that at most once.
+// judge compares a task on which the user acted with the ledger. What the task requests
+// now must have been executed once, and what it requested before at most once.
 func (a act) judge(w *world, task *v1alpha1.PrefetchTask, old string, r *row) (complaints []string) {
 	expect := func(what string, n, atLeast, atMost int) {
 		r.losses += max(0, atLeast-n)
@@ -221,7 +221,7 @@ func (a act) judge(w *world, task *v1alpha1.PrefetchTask, old string, r *row) (c
 			}
 		}
 	}
-	limits := map[work][3][2]int{ // at least and at most: as before, with a header, another URL
+	limits := map[work][3][2]int{ // minimum and maximum of executions: as before, with a header, another URL
 		theSame:   {{1, 1}, {0, 0}, {0, 0}},
 		nothing:   {{0, 1}, {0, 0}, {0, 0}},
 		again:     {{1, 2}, {0, 0}, {0, 0}},
@@ -246,10 +246,10 @@ func (a act) judge(w *world, task *v1alpha1.PrefetchTask, old string, r *row) (c
 	return complaints
 }
 
-// A namespace that is deleted takes its tasks with it. There is no namespace
-// controller here: the test does what that one does, in its order. The API server
-// marks the namespace as Terminating, from when on it lets nothing be created
-// there, Events of the operator included; then the tasks are deleted.
+// A deleted namespace takes its tasks with it. Because there is no namespace controller
+// here, the test does the same in the same order. The API server marks the namespace as
+// Terminating, and then rejects new objects in it, including the operator's Events.
+// Afterwards the tasks are deleted.
 func TestANamespaceDeletedWithItsTasksDoesNotDisturbOthers(t *testing.T) {
 	w := newWorld(t, patient())
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}
@@ -278,8 +278,8 @@ func TestANamespaceDeletedWithItsTasksDoesNotDisturbOthers(t *testing.T) {
 	}
 }
 
-// The keys of an account change while a call is under way, or while its answer is
-// lost. The other key belongs to the same account, as when keys are rotated.
+// The keys of an account change while a call is in progress, or while its response is
+// lost. The new key belongs to the same account, as when keys are rotated.
 func TestCredentialsThatChangeInFlightChangeNothing(t *testing.T) {
 	t.Parallel()
 	secret := func(w *world, id string) *corev1.Secret {
@@ -345,7 +345,7 @@ func TestCredentialsThatChangeInFlightChangeNothing(t *testing.T) {
 				if change.heal != nil {
 					w.eventuallyAll("the manager misses the keys, or needs them no more", func(tasks []v1alpha1.PrefetchTask) bool {
 						out := p.Output()
-						missed := strings.Contains(out, "Could not read EdgeOne's prefetch history") || strings.Contains(out, "Could not look up a lost call")
+						missed := strings.Contains(out, "Could not read EdgeOne's history") || strings.Contains(out, "Could not look up a lost call")
 						return missed || count(tasks, succeeded) == len(tasks)
 					})
 					change.heal(w)

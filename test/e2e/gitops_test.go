@@ -17,7 +17,7 @@ func TestTheTasksOfTheGitOpsExamplesWork(t *testing.T) {
 	w := newWorld(t, config())
 	files, err := filepath.Glob("../../config/samples/gitops/*.yaml")
 	w.must(err)
-	values := map[string]any{ // as Helm has them
+	values := map[string]any{ // as in Helm
 		"Release": map[string]any{"Name": "shop", "Revision": 7}, "Chart": map[string]any{"AppVersion": "1.4.2"},
 	}
 	names := map[string]bool{}

@@ -20,31 +20,31 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/test/judge"
 )
 
-// hundreds is how many tasks share the call that a fault strikes, where that makes a
-// difference.
+// hundreds is the number of tasks that share the faulty call, in tests where the number
+// matters.
 const hundreds = 200
 
-// few is how many do where it makes none.
+// few is the number of tasks in tests where the number does not matter.
 const few = 20
 
-// patient is an EdgeOne that leaves time to claim hundreds of tasks on a busy
-// machine.
+// patient configures an EdgeOne that leaves enough time to claim hundreds of tasks on a
+// busy machine.
 func patient() simulator.Config {
 	c := config()
 	c.SignatureValidity = 20 * time.Second
 	return c
 }
 
-// patientFlags are for managers that shall not give up a call which a busy machine
-// answers late.
+// patientFlags are for managers that must not give up a call with a late response on a
+// busy machine.
 var patientFlags = []string{"--teo-timeout=15s", "--shutdown-grace=1m"}
 
-// patience is how long a test waits for what must happen. Nothing should take a
-// tenth of it, but a busy machine must not look like a task that is stuck.
+// patience is how long a test waits for something that must happen. Nothing should take a
+// tenth of this time, but a busy machine must not look like a stuck task.
 const patience = 10 * time.Minute
 
-// unhurried is for tests in which nothing is to be settled, so that nothing waits
-// for these times: what a test holds is not given up, however busy the machine is.
+// unhurried is for tests in which no claim expires and no test waits for that. What a test
+// holds is not given up, however busy the machine is.
 func unhurried() simulator.Config {
 	c := config()
 	c.SignatureValidity = time.Minute
@@ -53,8 +53,8 @@ func unhurried() simulator.Config {
 
 var unhurriedFlags = []string{"--write-timeout=1m", "--teo-timeout=50s", "--shutdown-grace=2m"}
 
-// many creates n one-URL tasks as fast as the API server takes them, and returns
-// their URLs. Changes are made to each before that.
+// many creates n one-URL tasks as fast as the API server accepts them, and returns their
+// URLs. changes are applied to each task before its creation.
 func (w *world) many(n int, changes ...func(*v1alpha1.PrefetchTask)) (urls []string) {
 	var group sync.WaitGroup
 	work := make(chan *v1alpha1.PrefetchTask)
@@ -82,7 +82,7 @@ func (w *world) many(n int, changes ...func(*v1alpha1.PrefetchTask)) (urls []str
 	return urls
 }
 
-// named gives the tasks of another many names and URLs of their own.
+// named gives the tasks of a second many different names and URLs.
 func named(prefix string) func(*v1alpha1.PrefetchTask) {
 	return func(task *v1alpha1.PrefetchTask) {
 		task.Name = prefix + strings.TrimPrefix(task.Name, "task")
@@ -92,7 +92,7 @@ func named(prefix string) func(*v1alpha1.PrefetchTask) {
 	}
 }
 
-// inLanes spreads the tasks of another many over n lanes, for as many calls.
+// inLanes spreads the tasks of many over n lanes, and thus over n calls.
 func inLanes(n int) func(*v1alpha1.PrefetchTask) {
 	i := 0
 	return func(task *v1alpha1.PrefetchTask) {
@@ -101,7 +101,7 @@ func inLanes(n int) func(*v1alpha1.PrefetchTask) {
 	}
 }
 
-// urls are n of the test's own.
+// urls returns n URLs that only this test uses.
 func (w *world) urls(n int) (urls []string) {
 	for i := range n {
 		urls = append(urls, fmt.Sprintf("%s%s/long/%d", good, w.namespace, i))
@@ -109,7 +109,7 @@ func (w *world) urls(n int) (urls []string) {
 	return urls
 }
 
-// eventuallyAll is eventually for what takes a list of all tasks to see.
+// eventuallyAll is like eventually, for a condition on the list of all tasks.
 func (w *world) eventuallyAll(what string, done func([]v1alpha1.PrefetchTask) bool) {
 	w.t.Helper()
 	var last []v1alpha1.PrefetchTask
@@ -124,7 +124,8 @@ func (w *world) eventuallyAll(what string, done func([]v1alpha1.PrefetchTask) bo
 	}
 }
 
-// summary shows a task of each kind that a list has, and how many there are of it.
+// summary shows one example task of each kind in the list, with the number of tasks of
+// that kind.
 func summary(tasks []v1alpha1.PrefetchTask) string {
 	examples, counts := map[string]v1alpha1.PrefetchTaskStatus{}, map[string]int{}
 	for _, task := range tasks {
@@ -142,9 +143,10 @@ func summary(tasks []v1alpha1.PrefetchTask) string {
 	return b.String()
 }
 
-// untilAll waits until something holds for every task, and returns them and for
-// how many it never did. Mostly it looks at a single one that keeps it waiting: to
-// list hundreds again and again would take more of the machine than what is tested.
+// untilAll waits until done returns true for every task. It returns the tasks, and the
+// number for which done never returned true. Mostly it polls a single unfinished task:
+// listing hundreds of tasks again and again would use more CPU time than the code under
+// test.
 func (w *world) untilAll(done func(*v1alpha1.PrefetchTask) bool) (tasks []v1alpha1.PrefetchTask, stuck int) {
 	var waitFor string
 	undone := func(task v1alpha1.PrefetchTask) bool { return !done(&task) }
@@ -153,7 +155,7 @@ func (w *world) untilAll(done func(*v1alpha1.PrefetchTask) bool) (tasks []v1alph
 			var task v1alpha1.PrefetchTask
 			err := w.Get(ctx, client.ObjectKey{Namespace: w.namespace, Name: waitFor}, &task)
 			if client.IgnoreNotFound(err) != nil || err == nil && undone(task) {
-				return false, nil // the API server may be away: that is what some rows are about
+				return false, nil // the API server may be down: some rows test this
 			}
 		}
 		now, err := w.tryList(ctx)
@@ -168,7 +170,7 @@ func (w *world) untilAll(done func(*v1alpha1.PrefetchTask) bool) (tasks []v1alph
 		return i < 0, nil
 	})
 	if now, err := w.tryList(w.t.Context()); err == nil {
-		tasks = now // the one before may be as old as the wait
+		tasks = now // the previous list may be as old as the wait
 	}
 	for _, task := range tasks {
 		if undone(task) {
@@ -204,8 +206,8 @@ func succeeded(s v1alpha1.PrefetchTaskStatus) bool {
 }
 func lostCalls(s v1alpha1.PrefetchTaskStatus) bool { return s.LostCalls > 0 }
 
-// targets are the URLs of the n-th call that the manager made, counted from 0: on a
-// busy machine, a call takes no more tasks than can be claimed in time.
+// targets returns the URLs of the n-th call of the manager, counted from 0. On a busy
+// machine, a call takes only as many tasks as can be claimed in time.
 func (w *world) targets(n int) []string {
 	w.t.Helper()
 	w.mu.Lock()
@@ -215,8 +217,8 @@ func (w *world) targets(n int) []string {
 	return call.Targets
 }
 
-// strikes notes that a fault strikes now, or that one which lasted ends. The time
-// to recover counts from the last one.
+// strikes records that a fault strikes now, or that a fault with a duration ends. Recovery
+// time is measured from the last one.
 func (w *world) strikes(times int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -224,15 +226,15 @@ func (w *world) strikes(times int) {
 	w.struck = time.Now()
 }
 
-// judge waits until every task has succeeded, and holds the statuses against what
-// EdgeOne executed: each URL once, and each job recorded in the status of every
-// task that asked for one of its URLs. It adds a row to the report.
+// judge waits until every task has succeeded, and compares the statuses with what EdgeOne
+// executed. Each URL must be executed once, and each job must be recorded in the status of
+// every task that requested one of its URLs. judge adds a row to the report.
 func (w *world) judge() {
 	w.t.Helper()
 	w.judgeBy(w.compare)
 }
 
-// judgeBy is judge with another idea of what should be in the ledger.
+// judgeBy is judge with another comparison with the ledger.
 func (w *world) judgeBy(compare func([]v1alpha1.PrefetchTask, *row) (complaints []string)) {
 	w.t.Helper()
 	tasks, stuck := w.untilAll(func(task *v1alpha1.PrefetchTask) bool { return succeeded(task.Status) })
@@ -260,7 +262,7 @@ func (w *world) judgeBy(compare func([]v1alpha1.PrefetchTask, *row) (complaints 
 	report.add(r)
 }
 
-// compare holds the tasks' statuses against the ledger, and counts in the row.
+// compare compares the tasks' statuses with the ledger, and counts the defects in the row.
 func (w *world) compare(tasks []v1alpha1.PrefetchTask, r *row) (complaints []string) {
 	for _, d := range judge.FindDefects(judge.Evidence{Ledger: w.edgeOne.Ledger(), Tasks: tasks, ReadAt: w.edgeOne.Now()}) {
 		switch d.Kind {
@@ -269,7 +271,7 @@ func (w *world) compare(tasks []v1alpha1.PrefetchTask, r *row) (complaints []str
 		case judge.Loss:
 			r.losses++
 		case judge.Stuck:
-			continue // judgeBy reports all that have not succeeded
+			continue // judgeBy reports all tasks that have not succeeded
 		case judge.Miscount:
 		}
 		complaints = append(complaints, d.String())
@@ -277,15 +279,15 @@ func (w *world) compare(tasks []v1alpha1.PrefetchTask, r *row) (complaints []str
 	return complaints
 }
 
-// row is a line of the report: what was done to how many tasks, and with what
-// success.
+// row is a row of the report: which fault struck how many tasks, and the result.
 type row struct {
 	name                                       string
 	tasks, injected, duplicates, losses, stuck int
 	recovery                                   time.Duration
+	refresh                                    *judge.RefreshCounts // if runs of the test purge
 }
 
-// rows are those of the tests that ran.
+// rows are the rows of the tests that ran.
 type rows struct {
 	mu   sync.Mutex
 	rows []row
@@ -299,7 +301,7 @@ func (r *rows) add(added row) {
 	r.rows = append(r.rows, added)
 }
 
-// printReport prints the rows, and their sum.
+// printReport prints the rows and their totals.
 func printReport() {
 	report.mu.Lock()
 	defer report.mu.Unlock()
@@ -320,6 +322,31 @@ func printReport() {
 		r.print(out)
 	}
 	sum.print(out)
+	_ = out.Flush()
+	printRefreshes()
+}
+
+// printRefreshes prints what became of the runs that purge.
+func printRefreshes() {
+	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	sum := judge.RefreshCounts{}
+	line := func(name string, c judge.RefreshCounts, duplicates int) {
+		_, _ = fmt.Fprintf(out, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", name, c.Runs, c.URLs, c.Purges, c.Visitors, c.Older, duplicates, c.Repurged, c.Overtook, c.Cold)
+	}
+	_, _ = fmt.Fprintln(out, "\nfault\truns\tURLs\tpurged\tvisitors after Ready\tsaw older\tprefetched twice\tpurged twice\tout of order\tcold unsaid")
+	duplicates := 0
+	for _, r := range report.rows {
+		if r.refresh == nil {
+			continue
+		}
+		line(r.name, *r.refresh, r.duplicates)
+		duplicates += r.duplicates
+		sum = sum.Plus(*r.refresh)
+	}
+	if sum.Runs == 0 {
+		return
+	}
+	line("in all", sum, duplicates)
 	_ = out.Flush()
 }
 

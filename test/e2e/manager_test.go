@@ -69,7 +69,7 @@ func TestMetricsAreForThoseWhoMayReadThem(t *testing.T) {
 	})
 }
 
-// The manager's ServiceAccount holds what the manager needs and no more.
+// The manager's ServiceAccount has the permissions that the manager needs, and no others.
 func TestTheServiceAccountMayDoNoMoreThanItMust(t *testing.T) {
 	w := newWorld(t, config())
 	cfg, err := shared.cluster.ServiceAccountConfig(t.Context())
@@ -80,15 +80,22 @@ func TestTheServiceAccountMayDoNoMoreThanItMust(t *testing.T) {
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "keys"}}
 	w.must(w.Create(t.Context(), secret))
 	configMap := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "list"}}
+	account := &v1alpha1.EdgeOneAccount{ObjectMeta: metav1.ObjectMeta{Name: "any"}}
+	account.Spec.Credentials.SecretRef.Name = "keys"
 	task := w.get("mine")
 	for name, try := range map[string]func() error{
-		"list Secrets":       func() error { return cl.List(t.Context(), &corev1.SecretList{}) },
-		"write a Secret":     func() error { return cl.Update(t.Context(), secret) },
-		"create a task":      func() error { return cl.Create(t.Context(), w.task("other", good+"b")) },
-		"change a spec":      func() error { return cl.Update(t.Context(), task) },
-		"list ConfigMaps":    func() error { return cl.List(t.Context(), &corev1.ConfigMapList{}) },
-		"write a ConfigMap":  func() error { return cl.Create(t.Context(), configMap) },
-		"list namespaces":    func() error { return cl.List(t.Context(), &corev1.NamespaceList{}) },
+		"list Secrets":      func() error { return cl.List(t.Context(), &corev1.SecretList{}) },
+		"write a Secret":    func() error { return cl.Update(t.Context(), secret) },
+		"create a task":     func() error { return cl.Create(t.Context(), w.task("other", good+"b")) },
+		"change a spec":     func() error { return cl.Update(t.Context(), task) },
+		"list ConfigMaps":   func() error { return cl.List(t.Context(), &corev1.ConfigMapList{}) },
+		"write a ConfigMap": func() error { return cl.Create(t.Context(), configMap) },
+		"read a namespace": func() error {
+			return cl.Get(t.Context(), client.ObjectKey{Name: w.namespace}, &corev1.Namespace{})
+		},
+		"create an account":  func() error { return cl.Create(t.Context(), account) },
+		"change an account":  func() error { return cl.Update(t.Context(), account) },
+		"delete an account":  func() error { return cl.Delete(t.Context(), account) },
 		"read cluster roles": func() error { return cl.List(t.Context(), &rbacv1.ClusterRoleList{}) },
 	} {
 		if err := try(); !apierrors.IsForbidden(err) {

@@ -22,8 +22,8 @@ func (c counting) RoundTrip(req *http.Request) (*http.Response, error) {
 	return c.RoundTripper.RoundTrip(req)
 }
 
-// The API server's lists end as internal/controller expects: else every page would be
-// waited for, and nothing but the time would show it.
+// The API server's lists must end as internal/controller expects. Otherwise the manager
+// would wait for every page, and only the duration would show it.
 func TestPagesOfTheAPIServerAreReadAhead(t *testing.T) {
 	w := newWorld(t, config())
 	for _, name := range []string{"a", "b", "c"} {
@@ -35,7 +35,7 @@ func TestPagesOfTheAPIServerAreReadAhead(t *testing.T) {
 	cfg.Wrap(kube.NewReadAhead)
 	cl, err := client.New(cfg, client.Options{Scheme: w.Scheme()})
 	w.must(err)
-	w.must(cl.List(t.Context(), &v1alpha1.PrefetchTaskList{}, client.InNamespace(w.namespace))) // finds out what is served where
+	w.must(cl.List(t.Context(), &v1alpha1.PrefetchTaskList{}, client.InNamespace(w.namespace))) // discovers the API
 	before, names, token := requests.Load(), "", ""
 	for i, want := range []int32{2, 3, 3} {
 		page := &v1alpha1.PrefetchTaskList{}

@@ -11,7 +11,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 )
 
-// ask asks for a retry as a user does.
+// ask requests a retry as a user does.
 func (w *world) ask(name, value string) {
 	w.t.Helper()
 	w.edit(name, func(task *v1alpha1.PrefetchTask) {
@@ -19,7 +19,7 @@ func (w *world) ask(name, value string) {
 	})
 }
 
-// executed fails unless EdgeOne executed a URL that often.
+// executed fails unless EdgeOne executed a URL the given number of times.
 func (w *world) executed(u string, times int) {
 	w.t.Helper()
 	if n := w.edgeOne.Executed(u); n != times {
@@ -46,8 +46,8 @@ func TestARetryAskedForSubmitsAgainOnlyWhatFailed(t *testing.T) {
 		t.Errorf("%s of generation %d, want %s of %d", got, task.Generation, want, generation)
 	}
 
-	// A manager that is killed leaves a retry to its successor, and one that was
-	// handled is not handled again.
+	// A killed manager leaves a retry to its successor. A retry that was handled is not
+	// handled again.
 	manager.Kill()
 	w.edgeOne.SetRules()
 	w.ask("release", "2")

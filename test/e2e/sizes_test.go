@@ -16,7 +16,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 )
 
-// numbered are n URLs of so many characters.
+// numbered returns n URLs with the given number of characters.
 func numbered(prefix string, n, length int) (urls []string) {
 	for i := range n {
 		u := fmt.Sprintf("%s%05d", prefix, i)
@@ -25,8 +25,8 @@ func numbered(prefix string, n, length int) (urls []string) {
 	return urls
 }
 
-// Tasks that leave etcd hardly any room for their status end with exact counts, and a
-// task of another namespace that comes after them is served within seconds.
+// Tasks that leave almost no room in etcd for their status still end with exact counts. A
+// later task in another namespace is served within seconds.
 func TestATaskThatLeavesNoRoomForItsStatusEndsAndHoldsNobody(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -74,11 +74,11 @@ func TestAFirstRetryOfLongURLsIsNotRefused(t *testing.T) {
 	w.untilFinished("long", v1alpha1.ReasonSucceeded)
 }
 
-// A user fills up the object after its claim was written: the answer of the call cannot
-// be recorded, is not lost, and is recorded once there is room again.
+// A user fills up the object after its claim was written, so the response of the call
+// cannot be recorded. The response is not lost, and is recorded once there is room again.
 func TestAnAnswerThatDoesNotFitIsRecordedOnceThereIsRoom(t *testing.T) {
 	c := unhurried()
-	for _, digit := range "13579" { // positions take more room than the claim leaves
+	for _, digit := range "13579" { // the positions need more room than the claim leaves
 		c.Rules = append(c.Rules, simulator.Rule{URL: string(digit) + "pp", Refuse: "no"})
 	}
 	w, other := newWorldPairOf(t, c)
@@ -89,7 +89,7 @@ func TestAnAnswerThatDoesNotFitIsRecordedOnceThereIsRoom(t *testing.T) {
 	<-held.Arrived()
 	task := w.get("full")
 	var fills int
-	for size := 256 << 10; size > 16; { // until not a few bytes more fit
+	for size := 256 << 10; size > 16; { // until not even a few more bytes fit
 		before := task.DeepCopy()
 		metav1.SetMetaDataAnnotation(&task.ObjectMeta, fmt.Sprint("fill-", fills), strings.Repeat("x", size))
 		if err := w.Patch(t.Context(), task, client.MergeFrom(before)); err != nil {
@@ -117,7 +117,7 @@ func TestAnAnswerThatDoesNotFitIsRecordedOnceThereIsRoom(t *testing.T) {
 	}
 }
 
-// reported says whether there is an Event of a reason about a task.
+// reported reports whether there is an Event with the given reason about a task.
 func (w *world) reported(name, reason string) bool {
 	w.t.Helper()
 	var events eventsv1.EventList

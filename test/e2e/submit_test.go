@@ -18,7 +18,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/yaml"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
@@ -28,11 +27,8 @@ const good = "https://www.example.com/"
 
 func TestTheExampleOfTheAPIPageGivesItsRequestBody(t *testing.T) {
 	w := newWorld(t, config())
-	text, err := os.ReadFile("../../config/samples/single-url.yaml")
-	w.must(err)
-	task := &v1alpha1.PrefetchTask{}
-	w.must(yaml.UnmarshalStrict(text, task))
-	task.Namespace = w.namespace
+	task := w.task("api-page", "http://www.qq.com/a.txt")
+	task.Spec.ZoneID, task.Spec.EncodeURL = "zone-ajj243dwrew", ptr.To(true)
 	w.create(task)
 	w.manager()
 	w.untilFinished(task.Name, v1alpha1.ReasonSucceeded)
@@ -61,10 +57,15 @@ func TestATaskIsSubmittedFollowedAndCounted(t *testing.T) {
 		t.Errorf("not as it should be at the end: %+v", task.Status)
 	}
 	w.once(good+"a", good+"broken/c", good+"missing/d", good+"%C3%BC")
-	w.eventually("one event tells the end", func() bool {
+	w.eventually("an event tells of the submission, and one of the end", func() bool {
 		var list eventsv1.EventList
 		w.must(w.List(t.Context(), &list, client.InNamespace(w.namespace)))
-		return len(list.Items) == 1 && list.Items[0].Reason == v1alpha1.ReasonPartiallyFailed
+		var reasons []string
+		for _, event := range list.Items {
+			reasons = append(reasons, event.Reason)
+		}
+		slices.Sort(reasons)
+		return slices.Equal(reasons, []string{v1alpha1.ReasonPartiallyFailed, v1alpha1.ReasonSubmitted})
 	})
 }
 
@@ -176,7 +177,7 @@ func TestKubectlShowsTheTask(t *testing.T) {
 	out, err := kubectl(t, "get", "pft", "-n", w.namespace, "-o", "wide").CombinedOutput()
 	w.must(err)
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	if got := strings.Join(strings.Fields(lines[0]), " "); got != "NAME ZONE TARGETS SUCCEEDED FAILED READY REASON AGE MODE JOBS NEXT ATTEMPT MESSAGE" {
+	if got := strings.Join(strings.Fields(lines[0]), " "); got != "NAME ZONE TARGETS SUBMITTED SUCCEEDED FAILED READY REASON SINCE AGE MODE PURGED JOBS NEXT ATTEMPT MESSAGE" {
 		t.Errorf("columns: %s", got)
 	}
 	if !strings.Contains(lines[1], "True    Succeeded") || !strings.HasSuffix(lines[1], "The target is prefetched") {
@@ -254,7 +255,7 @@ func TestTargetsBeyondABatchGoOutInFurtherCalls(t *testing.T) {
 	task := w.untilFinished("large", v1alpha1.ReasonSucceeded)
 	var targets []string
 	for _, job := range task.Status.Jobs {
-		targets = append(targets, job.Targets)
+		targets = append(targets, job.Positions)
 	}
 	if want := []string{"0-9", "10-19", "20-24"}; !slices.Equal(targets, want) {
 		t.Errorf("jobs of %q, want %q", targets, want)
@@ -374,7 +375,7 @@ func TestAnUnknownZoneHealsWhenItAppears(t *testing.T) {
 	w.create(task, w.task("other", good+"a"))
 	w.manager()
 	w.until("early", "Stalled", func(s v1alpha1.PrefetchTaskStatus) bool {
-		return isTrue(s, v1alpha1.ConditionStalled, v1alpha1.ReasonPermissionDenied)
+		return isTrue(s, v1alpha1.ConditionStalled, v1alpha1.ReasonZoneNotFound)
 	})
 	w.untilFinished("other", v1alpha1.ReasonSucceeded)
 	w.edgeOne.SetZone(simulator.Zone{ID: "zone-5notyetthere", Account: "demo", Domains: []string{"new.example.net"}})
@@ -390,8 +391,10 @@ func TestTheOperatorWithoutCredentialsSaysSoAndServesOthers(t *testing.T) {
 	w.create(own, w.task("bare", good+"b"))
 	w.managerWith(nil)
 	w.untilFinished("own", v1alpha1.ReasonSucceeded)
-	task := w.untilReason("bare", v1alpha1.ReasonCredentialsMissing)
-	if m := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionReady).Message; !strings.Contains(m, "spec.credentialsSecretRef") {
+	task := w.until("bare", "Stalled", func(s v1alpha1.PrefetchTaskStatus) bool {
+		return isTrue(s, v1alpha1.ConditionStalled, v1alpha1.ReasonCredentialsMissing)
+	})
+	if m := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionStalled).Message; !strings.Contains(m, "spec.credentialsSecretRef") {
 		t.Errorf("the message does not say what to do: %s", m)
 	}
 }
@@ -411,8 +414,9 @@ func TestMountedCredentialsAreReadAgainWhenTheyChange(t *testing.T) {
 	w.untilFinished("rotated", v1alpha1.ReasonSucceeded)
 }
 
-// While EdgeOne does not let outcomes be read the task says so; after the deadline the
-// run ends, and it is not Ready: nobody knows. Both heal.
+// While EdgeOne does not let the operator read outcomes, the task says so. After the
+// deadline the run ends, but the task is not Ready, because the outcomes are unknown. Both
+// recover later.
 func TestOutcomesThatCannotBeReadAreNotTakenForSuccesses(t *testing.T) {
 	t.Run("the key may not describe", func(t *testing.T) {
 		c := config()

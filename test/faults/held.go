@@ -6,21 +6,20 @@ import (
 	"sync/atomic"
 )
 
-// Hold stops the requests that m selects before the API server sees them:
-// released, they arrive late. A client that gave up does not keep a request from
-// arriving, unless it is a watch. With the verb "event" it stops the watches
-// themselves at their next event, and nothing more comes through until the
-// release: the client's cache grows stale.
+// Hold stops the requests that m selects before they reach the API server. When released,
+// they reach it late, even if the client has given up; only a watch ends with its client.
+// With the verb "event", Hold stops the watches themselves at their next event. Nothing
+// more gets through until the release, so the client's cache becomes stale.
 func (p *Proxy) Hold(m Match) *Held { return p.hold(m, atRequest) }
 
-// HoldAnswer stops the requests that m selects after they were executed.
+// HoldAnswer stops the requests that m selects after the API server has executed them.
 func (p *Proxy) HoldAnswer(m Match) *Held { return p.hold(m, atAnswer) }
 
 func (p *Proxy) hold(m Match, at stage) *Held {
 	return p.addFault(Fault{m, Effect{hold: at}}).held
 }
 
-// Held are the requests, or watches, that a hold stopped.
+// Held represents the requests, or watches, that Hold or HoldAnswer has stopped.
 type Held struct {
 	p                 *Proxy
 	id                int
@@ -30,19 +29,19 @@ type Held struct {
 	waiting           atomic.Int32
 }
 
-// Arrived is closed when the first request is held.
+// Arrived returns a channel that is closed when the first request is held.
 func (h *Held) Arrived() <-chan struct{} { return h.arrived }
 
 // Waiting returns how many requests are held now.
 func (h *Held) Waiting() int { return int(h.waiting.Load()) }
 
-// Taken returns how many requests were held.
+// Taken returns how many requests have been held so far.
 func (h *Held) Taken() int { return h.p.Taken(h.id) }
 
-// Release lets what is held continue, and ends the hold.
+// Release lets the held requests continue, and ends the fault.
 func (h *Held) Release() { h.p.RemoveFault(h.id) }
 
-// Drop ends what is held where it is: the connections close. Then the hold ends.
+// Drop closes the connections of the held requests, and ends the fault.
 func (h *Held) Drop() {
 	h.end(false)
 	h.p.RemoveFault(h.id)
@@ -55,7 +54,8 @@ func (h *Held) end(goOn bool) {
 	})
 }
 
-// wait returns true when the request may continue.
+// wait blocks until the request is released or dropped. It returns true if the request may
+// continue.
 func (h *Held) wait(ctx context.Context) bool {
 	h.waiting.Add(1)
 	defer h.waiting.Add(-1)

@@ -12,14 +12,14 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
-// Pause stops a process in its tracks, as if its machine stood still, until Resume.
+// Pause freezes a process until Resume, as if its machine were suspended.
 func Pause(p *cluster.Process) error { return p.Signal(syscall.SIGSTOP) }
 
 // Resume continues a paused process.
 func Resume(p *cluster.Process) error { return p.Signal(syscall.SIGCONT) }
 
-// Restart kills a process, leaves it down for a while and starts it again. If ctx ends
-// while it is down, Restart starts it at once: without it there is nothing left to judge.
+// Restart kills a process, leaves it down for a while and starts it again. If ctx is done
+// while the process is down, Restart starts it at once, because the final checks need it.
 func Restart(ctx context.Context, p *cluster.Process, down time.Duration) error {
 	p.Kill()
 	select {
@@ -31,8 +31,8 @@ func Restart(ctx context.Context, p *cluster.Process, down time.Duration) error 
 	return p.Start(ctx)
 }
 
-// EditLease changes a Lease. It retries until the write succeeds, as the holder writes the
-// Lease too and the API server may be away, or until ctx ends.
+// EditLease changes a Lease. It retries until the write succeeds or ctx is done. A write
+// can fail because the holder writes the Lease too, or because the API server is down.
 func EditLease(ctx context.Context, c client.Client, key client.ObjectKey, change func(*coordinationv1.LeaseSpec)) error {
 	const retryEvery = 200 * time.Millisecond
 	var last error

@@ -29,15 +29,15 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
-// Proxy stands between a client and the API server and can be told to misbehave
-// (see Fault), as the network or the API server would: with two clients and
-// a proxy each, only one of them is in trouble. Without faults it passes on
-// everything at once, watches event by event.
+// Proxy is a reverse proxy between a client and the API server. It injects faults (see
+// Fault) that look like faults of the network or the API server. If each client has its
+// own proxy, a fault can affect one client only. Without faults, a proxy forwards
+// everything at once, and watches event by event.
 //
-// It serves TLS with the API server's own certificate, so that a client's
-// kubeconfig differs from a direct one in nothing but the address, and HTTP/2 as
-// the API server does. There a connection is closed for one request alone: its
-// stream is reset. That is also what clients see while the API server is down.
+// A proxy serves TLS with the API server's own certificate. Only the address in a client's
+// kubeconfig differs from a direct connection. Like the API server, a proxy serves HTTP/2:
+// to close the connection of one request, it resets the request's stream. Clients see the
+// same while the API server is down.
 type Proxy struct {
 	url       string
 	target    *url.URL
@@ -45,12 +45,12 @@ type Proxy struct {
 	server    *http.Server
 	served    chan struct{}
 	requests  *request.RequestInfoFactory
-	closed    context.Context // ends every held and delayed request
+	closed    context.Context // done when the proxy stops: ends every held and delayed request
 	close     context.CancelFunc
 
 	mu      sync.Mutex
 	faults  []*activeFault
-	taken   map[int]int // of the faults that have ended
+	taken   map[int]int // how many requests each ended fault has struck
 	faultID int
 	watches map[*openWatch]bool
 }
@@ -77,7 +77,7 @@ func StartProxy(c *cluster.Cluster) (*Proxy, error) {
 		transport: &http.Transport{
 			TLSClientConfig:    &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 			ForceAttemptHTTP2:  true,
-			DisableCompression: true, // what the client asked for is passed on
+			DisableCompression: true, // pass on the encoding that the client asked for
 		},
 		served:   make(chan struct{}),
 		requests: &request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")},
@@ -89,24 +89,24 @@ func StartProxy(c *cluster.Cluster) (*Proxy, error) {
 		Handler:           p,
 		ReadHeaderTimeout: time.Minute,
 		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
-		ErrorLog:          log.New(io.Discard, "", 0), // of handshakes that a killed client did not finish
+		ErrorLog:          log.New(io.Discard, "", 0), // omits errors about unfinished handshakes of killed clients
 	}
 	go func() {
 		defer close(p.served)
-		_ = p.server.ServeTLS(listener, "", "") // always ErrServerClosed
+		_ = p.server.ServeTLS(listener, "", "") // always returns ErrServerClosed
 	}()
-	c.AroundStop(p.ClearFaults, p.stop) // a client that stops may still have something to send
+	c.AroundStop(p.ClearFaults, p.stop) // a stopping client may still have requests to send
 	return p, nil
 }
 
-// Config is cfg, but through the proxy.
+// Config returns a copy of cfg that connects through the proxy.
 func (p *Proxy) Config(cfg *rest.Config) *rest.Config {
 	through := rest.CopyConfig(cfg)
 	through.Host = p.url
 	return through
 }
 
-// stop ends all requests and the server.
+// stop ends all requests and stops the server.
 func (p *Proxy) stop() {
 	p.close()
 	_ = p.server.Close()
@@ -114,8 +114,8 @@ func (p *Proxy) stop() {
 	p.transport.CloseIdleConnections()
 }
 
-// ServeHTTP takes a request through its whole life: the way to the API server,
-// and the way back.
+// ServeHTTP forwards a request to the API server and sends the response back. The faults
+// apply on both ways.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -126,7 +126,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.watch(w, r, c)
 		return
 	}
-	// A client that gave up does not keep its request from arriving.
+	// The API server may still execute the request of a client that has given up.
 	ctx := context.WithoutCancel(r.Context())
 	struck := p.strikeCall(c)
 	if !p.passStage(p.closed, struck, atRequest) {
@@ -150,7 +150,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	maps.Copy(w.Header(), resp.Header)
 	w.WriteHeader(resp.StatusCode)
-	_, _ = w.Write(body) // a client that is gone is no concern of the API server
+	_, _ = w.Write(body) // the API server does not care whether the client is gone
 }
 
 // forward sends the request to the API server.
@@ -164,7 +164,7 @@ func (p *Proxy) forward(ctx context.Context, r *http.Request, body []byte) (*htt
 	return p.transport.RoundTrip(out)
 }
 
-// call is what matches look at: a request, or an event of a watch.
+// call is what a Match is compared with: a request, or an event of a watch.
 type call struct {
 	verb, resource, namespace, name string
 	body                            []byte
@@ -172,7 +172,7 @@ type call struct {
 	method                          string
 }
 
-// newCall reads a request as the API server does.
+// newCall parses a request as the API server does.
 func (p *Proxy) newCall(r *http.Request, body []byte) *call {
 	info, err := p.requests.NewRequestInfo(r)
 	if err != nil {
@@ -189,11 +189,10 @@ func (p *Proxy) newCall(r *http.Request, body []byte) *call {
 type openWatch struct {
 	cut  context.CancelFunc
 	call *call
-	deaf bool // its events are dropped
+	deaf bool // a fault drops its events
 }
 
-// watch passes on a watch, event by event. They are asked for in JSON, which has
-// one to a line.
+// watch forwards a watch, event by event. It requests JSON, which has one event per line.
 func (p *Proxy) watch(w http.ResponseWriter, r *http.Request, c *call) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
@@ -215,7 +214,7 @@ func (p *Proxy) watch(w http.ResponseWriter, r *http.Request, c *call) {
 		defer p.mu.Unlock()
 		delete(p.watches, open)
 	}()
-	r.Header.Set("Accept-Encoding", "identity") // compressed, an event would not end with its line
+	r.Header.Set("Accept-Encoding", "identity") // compressed data would not end at the end of an event
 	if strings.Contains(r.Header.Get("Accept"), "protobuf") {
 		r.Header.Set("Accept", "application/json")
 	}
@@ -235,14 +234,15 @@ func (p *Proxy) watch(w http.ResponseWriter, r *http.Request, c *call) {
 			_ = flusher.Flush()
 		}
 		if errors.Is(err, io.EOF) && ctx.Err() == nil {
-			return // the API server ends watches now and then
+			return // the API server closes watches from time to time
 		} else if err != nil || ctx.Err() != nil {
 			panic(http.ErrAbortHandler)
 		}
 	}
 }
 
-// deliversEvent takes an event through the faults, and says whether it gets through.
+// deliversEvent applies the faults to an event, and reports whether the event gets
+// through.
 func (p *Proxy) deliversEvent(ctx context.Context, w *openWatch, event []byte) bool {
 	c := *w.call
 	c.verb, c.body = eventVerb, event
@@ -265,8 +265,8 @@ func (p *Proxy) deliversEvent(ctx context.Context, w *openWatch, event []byte) b
 	return true
 }
 
-// CutWatches closes the connections of the open watches that m selects, and
-// returns how many there were. Clients watch on from the last event they got.
+// CutWatches closes the connections of the open watches that m selects, and returns their
+// number. Clients resume their watches after the last event that they received.
 func (p *Proxy) CutWatches(m Match) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -280,7 +280,7 @@ func (p *Proxy) CutWatches(m Match) int {
 	return n
 }
 
-// answer answers in the API server's stead.
+// answer sends a response in place of the API server.
 func (e Effect) answer(w http.ResponseWriter, c *call) {
 	if e.Close {
 		panic(http.ErrAbortHandler)
@@ -300,7 +300,8 @@ func (e Effect) answer(w http.ResponseWriter, c *call) {
 	_ = json.NewEncoder(w).Encode(status)
 }
 
-// endFaultLocked notes how often a fault struck, and releases what it holds.
+// endFaultLocked saves how many requests the fault has struck, and releases those it
+// holds.
 func (p *Proxy) endFaultLocked(f *activeFault) {
 	p.taken[f.id] = f.taken
 	if f.held != nil {

@@ -21,7 +21,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/test/faults"
 )
 
-// proxied is a client behind a proxy of its own, and one that goes direct.
+// proxied is a client with its own proxy, and a second client without a proxy.
 type proxied struct {
 	client.WithWatch
 	direct client.Client
@@ -57,7 +57,7 @@ func (p *proxied) must(err error) {
 	}
 }
 
-// configMap is a new one, named after the test and its data.
+// configMap returns a new ConfigMap, named after the test and its data.
 func (p *proxied) configMap(data string) *corev1.ConfigMap {
 	name := strings.ToLower(strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
@@ -80,7 +80,7 @@ func (p *proxied) exists(obj client.Object) bool {
 	return err == nil
 }
 
-// next returns the next event's kind and name, or "end".
+// next returns the kind and name of the next event, or "end".
 func next(w watch.Interface) string {
 	event, ok := <-w.ResultChan()
 	if !ok || event.Type == watch.Error {
@@ -103,7 +103,7 @@ func TestProxy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { test(t, c) })
 	}
-	t.Run("it continues when the API server is back", func(t *testing.T) { testProxyRestart(t, c) }) // alone, and last
+	t.Run("it continues when the API server is back", func(t *testing.T) { testProxyRestart(t, c) }) // alone and last: it stops the API server
 }
 
 func testProxyMatches(t *testing.T, c *cluster.Cluster) {
@@ -155,7 +155,7 @@ func testProxyAnswers(t *testing.T, c *cluster.Cluster) {
 		{"d", faults.Effect{Status: 504, Executed: true}, apierrors.IsTimeout, true},
 		{"e", faults.Effect{Close: true}, isReset, false},
 		{"f", faults.Effect{Close: true, Executed: true}, isReset, true},
-		{"g", faults.Effect{Status: 429}, isNil, true}, // client-go waits a second, and tries again
+		{"g", faults.Effect{Status: 429}, isNil, true}, // client-go waits for a second and retries
 	} {
 		cm := p.configMap(tt.name)
 		id := p.proxy.AddFault(faults.Fault{faults.Match{Verb: "create", Count: 1}, tt.effect})
@@ -257,7 +257,7 @@ func testProxyHoldAnswer(t *testing.T, c *cluster.Cluster) {
 	}
 }
 
-// watch watches ConfigMaps from now on.
+// watch watches ConfigMaps, starting now.
 func (p *proxied) watch() watch.Interface {
 	p.t.Helper()
 	var list corev1.ConfigMapList
@@ -284,7 +284,7 @@ func testProxyHoldEvents(t *testing.T, c *cluster.Cluster) {
 	select {
 	case event := <-w.ResultChan():
 		t.Errorf("got %v while events are held", event)
-	case <-time.After(200 * time.Millisecond): // nothing to wait for: it must not come
+	case <-time.After(200 * time.Millisecond): // no event must arrive
 	}
 	held.Release()
 	for _, want := range []string{"ADDED " + a.Name, "ADDED " + b.Name} {
@@ -293,7 +293,7 @@ func testProxyHoldEvents(t *testing.T, c *cluster.Cluster) {
 		}
 	}
 	large := p.configMap("large")
-	large.Data["more"] = strings.Repeat("more ", 100_000) // the API server would compress it if it were asked to
+	large.Data["more"] = strings.Repeat("more ", 100_000) // large enough for the API server to compress it on request
 	p.must(p.Create(t.Context(), large))
 	if got, want := next(w), "ADDED "+large.Name; got != want {
 		t.Errorf("got %s, want %s", got, want)

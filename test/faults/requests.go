@@ -1,15 +1,15 @@
-// Package faults makes things go wrong between the manager and what it talks to, and with
-// processes: requests fail or arrive late, watches miss events, a machine stands still, a
-// lease is lost. Faults of EdgeOne are the simulator's own, as they ship with it.
+// Package faults injects faults between the manager and the API server, and into
+// processes. Requests fail or arrive late, watches miss events, a machine freezes, a lease
+// is lost. The simulator ships its own faults of EdgeOne.
 //
-//   - proxy: what stands between a client and the API server, and misbehaves
+//   - proxy: the proxy between a client and the API server that injects the faults
 //   - requests: which requests a fault strikes, and what it does to them
-//   - held: requests that wait until the test lets them go
-//   - named: the requests of a PrefetchTask's life that tests strike
-//   - process: pausing and restarting processes, and taking a lease away
+//   - held: requests that wait until the test releases them
+//   - named: the requests of a task's life that tests target
+//   - process: pauses and restarts processes, and takes leases away
 //
-// The package knows the cluster, and what the operator sends to the API server. It does not
-// know when faults strike or whether the operator copes: that is up to its callers.
+// The package knows the cluster, and what the operator sends to the API server. Its
+// callers decide when faults strike, and check whether the operator copes.
 package faults
 
 import (
@@ -21,30 +21,29 @@ import (
 	"time"
 )
 
-// Fault is a misbehaviour: which requests it strikes and what it does to them. When several
-// strike a request, their delays and holds add up, and the first one that says
-// something about the answer decides it.
+// Fault is a misbehaviour: the requests it strikes, and its effect on them. If several
+// faults strike a request, their delays and holds add up. The first one with an effect on
+// the response decides the response.
 type Fault struct {
 	Match  Match
 	Effect Effect
 }
 
-// Match selects requests. All its conditions hold at once; the zero
-// Match selects every request. The verb "event" selects not requests but
-// the events of watches, one by one.
+// Match selects requests. All its conditions must hold; the zero Match selects every
+// request. The verb "event" selects the individual events of watches instead of requests.
 type Match struct {
-	// Verb is get, list, watch, create, update, patch, delete, deletecollection,
-	// or event. A client-go informer of today lists by a watch.
+	// Verb is get, list, watch, create, update, patch, delete, deletecollection, or event.
+	// Current informers of client-go use a watch to list.
 	Verb string
-	// Resource is prefetchtasks, prefetchtasks/status, leases, secrets, …
+	// Resource is for example prefetchtasks, prefetchtasks/status, leases or secrets.
 	Resource        string
-	Namespace, Name string // as in the request's path: a watch of all namespaces has none
-	// Body is a text in the body of the request, or in the event.
+	Namespace, Name string // as in the request's path; empty for a watch of all namespaces
+	// Body is a substring of the request body, or of the event.
 	Body string
 
-	// Of the requests that fit so far: Nth is the only one, counted from 1;
-	// Every takes each n-th; Probability takes that share of them, with a
-	// generator that starts from Seed; Count is how many it takes at most.
+	// These fields limit the matching requests. Nth selects only one, counted from 1.
+	// Every selects each n-th. Probability selects this share, with a random generator
+	// that Seed initializes. Count is the maximum number of selected requests.
 	Nth, Every, Count int
 	Probability       float64
 	Seed              uint64
@@ -52,39 +51,41 @@ type Match struct {
 
 const eventVerb = "event"
 
-// Effect is what happens to a request that a fault strikes. One that says anything about the answer
-// (Status, Close) keeps the API server from executing it unless Executed is set.
+// Effect is what happens to a request that a fault strikes. With a Status or Close, the
+// API server does not execute the request, unless Executed is set.
 type Effect struct {
-	// Delay is before the API server sees the request (or the client the event),
-	// AnswerDelay after it was executed: a slow network, or a slow API server.
+	// Delay applies before the API server receives the request, or the client the event.
+	// AnswerDelay applies after the request was executed. Both simulate a slow network or
+	// a slow API server.
 	Delay, AnswerDelay time.Duration
-	// Executed says that the request is executed, whatever its answer: with an
-	// error of 500 or more, or with Close, the client cannot know.
+	// Executed means that the API server executes the request, whatever the response is.
+	// With a Status of 500 or more, or with Close, the client cannot know this.
 	Executed bool
-	// Status is an HTTP status to answer with, and a metav1.Status that fits: 409
-	// is a conflict, 410 an expired resourceVersion (a watch that gets one lists
-	// anew, as after a compaction of etcd), 429 the API server's own throttling,
-	// with a Retry-After of a second that makes client-go retry, 500
-	// and 503 trouble inside, 504 a time-out there.
+	// Status is the HTTP status of the response, with a matching metav1.Status. 409 is a
+	// conflict. 410 is an expired resourceVersion: a watch that gets it lists again, as
+	// after a compaction of etcd. 429 is the API server's throttling, with a Retry-After
+	// of one second that makes client-go retry. 500 and 503 are internal errors, and 504
+	// is a timeout.
 	Status int
-	// Close closes the connection without an answer: a load balancer or an API
-	// server that was restarted.
+	// Close closes the connection without a response, like a load balancer or an API
+	// server that restarts.
 	Close bool
-	// Drop, for events, swallows one and all that follow on the same connection: a
-	// peer that is gone without a word. When the fault ends, the connection is
-	// closed, as no TCP connection continues after a gap; the client, which noticed
-	// nothing until then, watches on from the last event it got.
+	// Drop, for events only, discards the event and all later ones on the same connection,
+	// like a peer that has silently disappeared. When the fault ends, the connection is
+	// closed, because no TCP connection continues after a gap. Until then the client
+	// notices nothing. Afterwards it resumes its watch after the last event that it
+	// received.
 	Drop bool
 
 	hold stage
 }
 
-// stage is a place at which a request can be held.
+// stage is a point at which a request can be held.
 type stage string
 
 const (
-	atRequest stage = "request" // before the API server sees it, or the client the event
-	atAnswer  stage = "answer"  // executed, not answered yet
+	atRequest stage = "request" // before the API server receives the request, or the client the event
+	atAnswer  stage = "answer"  // executed, but not answered yet
 )
 
 func (f Fault) validate() error {
@@ -103,7 +104,7 @@ func (f Fault) validate() error {
 	return nil
 }
 
-// activeFault is a Fault at work.
+// activeFault is a Fault that is in effect.
 type activeFault struct {
 	Fault
 	id             int
@@ -121,7 +122,7 @@ func (m Match) selectsCall(c *call) bool {
 		bytes.Contains(c.body, []byte(m.Body))
 }
 
-// strikesCall says whether the fault strikes a request, and counts it.
+// strikesCall reports whether the fault strikes a request, and counts the request.
 func (f *activeFault) strikesCall(c *call) bool {
 	m := f.Match
 	if !m.selectsCall(c) {
@@ -153,7 +154,7 @@ func (p *Proxy) strikeCall(c *call) (struck struckFaults) {
 	return struck
 }
 
-// answeringEffect returns the effect that decides the answer, if any does.
+// answeringEffect returns the effect that decides the response, or nil.
 func (struck struckFaults) answeringEffect() *Effect {
 	for _, f := range struck {
 		if f.Effect.Status != 0 || f.Effect.Close {
@@ -163,8 +164,8 @@ func (struck struckFaults) answeringEffect() *Effect {
 	return nil
 }
 
-// passStage takes a request through a stage: it waits as long as its faults say, and
-// returns false if the request goes no further.
+// passStage applies the delays and holds of a stage to a request. It returns false if the
+// request must not continue.
 func (p *Proxy) passStage(ctx context.Context, struck struckFaults, at stage) bool {
 	for _, f := range struck {
 		delay := f.Effect.Delay
@@ -185,8 +186,8 @@ func (p *Proxy) passStage(ctx context.Context, struck struckFaults, at stage) bo
 	return true
 }
 
-// AddFault adds a misbehaviour and returns its number for RemoveFault. It panics
-// if the fault makes no sense.
+// AddFault adds a fault and returns its ID for RemoveFault. It panics if the fault is
+// invalid.
 func (p *Proxy) AddFault(f Fault) int { return p.addFault(f).id }
 
 func (p *Proxy) addFault(f Fault) *activeFault {
@@ -207,14 +208,14 @@ func (p *Proxy) addFault(f Fault) *activeFault {
 	return added
 }
 
-// RemoveFault ends a misbehaviour. What it holds continues.
+// RemoveFault ends a fault. The requests it holds continue.
 func (p *Proxy) RemoveFault(id int) { p.removeFaults(func(f *activeFault) bool { return f.id == id }) }
 
-// ClearFaults ends all misbehaviour.
+// ClearFaults ends all faults.
 func (p *Proxy) ClearFaults() { p.removeFaults(func(*activeFault) bool { return true }) }
 
-// Taken returns how many requests, or events, a fault has struck, also after
-// its end.
+// Taken returns how many requests or events a fault has struck. It also works after the
+// fault has ended.
 func (p *Proxy) Taken(id int) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

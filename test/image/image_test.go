@@ -1,11 +1,12 @@
-// Package image tests what `make image` and `make release` build: it unpacks the
-// image as a container engine would, with no more than the OCI specification, and
-// runs the program that is in it.
+// Package image tests the results of `make image` and `make release`. It unpacks the image
+// as a container engine does, using only the OCI specification, and runs the program in
+// the image.
 //
 //   - image: the image, its SBOMs, and the program in it
 //   - release: the release, and that the same source gives the same bytes
 //
-// It knows no Go package of this repository but test/cluster's way to find files.
+// Of this repository's Go code, the package imports only test/cluster, to find files and
+// run make.
 package image
 
 import (
@@ -45,13 +46,13 @@ const (
 	user     = 65532
 )
 
-// One platform takes minutes to compile for the first time, so that only releases and
-// `go test ./test/image -args -platforms="linux-amd64 linux-arm64"` build the others too.
+// The first build for a platform takes minutes. Therefore only releases and `go test
+// ./test/image -args -platforms="linux-amd64 linux-arm64"` build more than one.
 var platforms = flag.String("platforms", "linux-"+runtime.GOARCH, "platforms to build the image for")
 
 var shared struct{ root, dist string }
 
-// release is how make is called for the release that the tests look at.
+// release returns the arguments of make for the release under test.
 func release() []string {
 	return []string{"release", "VERSION=" + version, "REVISION=" + revision, "SOURCE_DATE_EPOCH=1700000000", "PLATFORMS=" + *platforms}
 }
@@ -89,7 +90,7 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// The parts of OCI's documents that are looked at.
+// The parts of the OCI documents that the tests read.
 type (
 	descriptor struct {
 		MediaType, Digest string
@@ -127,7 +128,7 @@ func file(t *testing.T, dir, name string) []byte {
 	return data
 }
 
-// blob reads what a descriptor describes, and checks that it is that.
+// blob reads the content of a descriptor, and checks its digest and size.
 func blob(t *testing.T, dir string, d descriptor) []byte {
 	t.Helper()
 	data := file(t, dir, filepath.Join("blobs", strings.Replace(d.Digest, ":", "/", 1)))
@@ -155,8 +156,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// image is what the layout has for all platforms. It is found by its name alone,
-// as tools do that take just one image from a layout.
+// image returns the layout's index for all platforms. It uses only the name to find the
+// index, as tools do that take a single image from a layout.
 func image(t *testing.T, dir string) index {
 	t.Helper()
 	top := parse[index](t, file(t, dir, "index.json"))
@@ -173,7 +174,7 @@ func image(t *testing.T, dir string) index {
 	return parse[index](t, blob(t, dir, d))
 }
 
-// platform is the image for one of them.
+// platform returns the image for a platform.
 func platform(t *testing.T, arch string) (descriptor, manifest) {
 	t.Helper()
 	dir := filepath.Join(shared.dist, "image")
@@ -186,7 +187,7 @@ func platform(t *testing.T, arch string) (descriptor, manifest) {
 	return descriptor{}, manifest{}
 }
 
-// unpack puts a platform's files into a folder, which it returns.
+// unpack extracts a platform's files into a folder and returns the folder.
 func unpack(t *testing.T, arch string) string {
 	t.Helper()
 	_, m := platform(t, arch)
@@ -259,7 +260,7 @@ func TestTheImageOfEachPlatformRunsTheManagerAsNobody(t *testing.T) {
 	}
 }
 
-// The program finds nothing of this machine where the test may say so: no
+// Where the test has the permissions, the program runs without access to this machine: no
 // libraries, no certificates, no /etc.
 func TestTheProgramInTheImageRunsWithNothingElse(t *testing.T) {
 	if runtime.GOOS != "linux" {
@@ -267,7 +268,7 @@ func TestTheProgramInTheImageRunsWithNothingElse(t *testing.T) {
 	}
 	root := unpack(t, runtime.GOARCH)
 	untrusted := httptest.NewUnstartedServer(http.NotFoundHandler())
-	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0) // it is to be refused
+	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0) // the connection must be rejected
 	untrusted.StartTLS()
 	defer untrusted.Close()
 	kubeconfig := fmt.Sprintf("apiVersion: v1\nkind: Config\ncurrent-context: a\ncontexts: [{name: a, context: {cluster: a}}]\n"+
@@ -281,7 +282,7 @@ func TestTheProgramInTheImageRunsWithNothingElse(t *testing.T) {
 		{"its version", "--version", 0, []string{"teo-prefetch-operator " + version}},
 		{"a wrong flag", "--teo-qps=0", 2, []string{"--teo-qps is 0; it must be at least 1"}},
 		{"no cluster", "--metrics-bind-address=0", 1, []string{"cannot load the cluster configuration"}},
-		// Without roots to trust it would say that it failed to load them.
+		// Without trusted roots, the message would be that they could not be loaded.
 		{"a server that nobody knows", "check --kubeconfig=kubeconfig --teo-endpoint=" + untrusted.URL, 1,
 			[]string{"certificate signed by unknown authority", "the server's certificate is not accepted", "Not ready"}},
 	} {
@@ -295,7 +296,7 @@ func TestTheProgramInTheImageRunsWithNothingElse(t *testing.T) {
 			}
 			cmd.Env = []string{
 				"TENCENTCLOUD_SECRET_ID=AKIDdemo", "TENCENTCLOUD_SECRET_KEY=key", "HOME=/nonexistent",
-				"SSL_CERT_FILE=/", "SSL_CERT_DIR=/nonexistent", // there are no roots, and looking for them fails
+				"SSL_CERT_FILE=/", "SSL_CERT_DIR=/nonexistent", // there are no roots, and a search for them fails
 			}
 			out, err := cmd.CombinedOutput()
 			if cmd.ProcessState == nil {
@@ -313,8 +314,8 @@ func TestTheProgramInTheImageRunsWithNothingElse(t *testing.T) {
 	}
 }
 
-// What an SBOM lists is compared with what Go says of the program; it is beside the
-// image, and in it as the attestation that container tools read.
+// The content of an SBOM is compared with what Go reports about the program. The SBOM is
+// stored next to the image, and in the image as the attestation that container tools read.
 func TestTheSBOMsListWhatIsLinkedIn(t *testing.T) {
 	type sbom struct {
 		SPDXVersion       string

@@ -19,8 +19,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
-// copyTree copies files of the repository that are in Git or could be, without
-// Git's own: all, or those below some paths.
+// copyTree copies files that git tracks or would add, without the folder .git: all of
+// them, or those below the given paths.
 func copyTree(t *testing.T, paths ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "git", append([]string{"ls-files", "-z", "--cached", "--others", "--exclude-standard", "--"}, paths...)...)
@@ -31,21 +31,21 @@ func copyTree(t *testing.T, paths ...string) string {
 	for name := range strings.SplitSeq(strings.TrimRight(string(names), "\x00"), "\x00") {
 		info, err := os.Stat(filepath.Join(shared.root, name))
 		if os.IsNotExist(err) {
-			continue // deleted, and Git doesn't know yet
+			continue // deleted, but not committed yet
 		}
 		must(t, err)
 		path := filepath.Join(dir, name)
 		must(t, os.MkdirAll(filepath.Dir(path), 0o755))
 		must(t, os.WriteFile(path, file(t, shared.root, name), info.Mode()))
-		// Another time than that of the original, and before the tools were built.
+		// The time differs from the original's, and is older than the tools.
 		must(t, os.Chtimes(path, time.Time{}, time.Unix(1, 0)))
 	}
 	return dir
 }
 
-// The copy shares the build cache with the original: what this proves is that
-// neither the folder nor Git nor any file's time is in the result. docs/release.md
-// tells how to do the same with a cache of its own.
+// The copy shares the build cache with the original. The test proves that the result
+// depends on neither the folder, Git nor the times of files. docs/release.md describes how
+// to do the same with a separate cache.
 func TestTwoReleasesFromDifferentFoldersAreTheSame(t *testing.T) {
 	dir := copyTree(t)
 	must(t, os.Symlink(filepath.Join(shared.root, "bin"), filepath.Join(dir, "bin")))
@@ -93,8 +93,8 @@ func sums(t *testing.T, dir string) map[string]string {
 	return all
 }
 
-// There is no container engine here: of the Dockerfile this runs the step that
-// builds, with the files that .dockerignore lets through.
+// There is no container engine here. The test runs only the build step of the Dockerfile,
+// with the files that .dockerignore lets through.
 func TestTheDockerfileBuildsTheProgramOfTheImage(t *testing.T) {
 	dockerfile := string(file(t, shared.root, "Dockerfile"))
 	arguments := map[string]string{}
@@ -131,8 +131,8 @@ func TestTheDockerfileBuildsTheProgramOfTheImage(t *testing.T) {
 	}
 }
 
-// A release tells one version, wherever it tells it. What is in Git tells the
-// version of the latest release, or of the next.
+// A release has one version everywhere. The version in Git is that of the latest release,
+// or of the next one.
 func TestTheChartAndTheManifestsTellTheSameVersion(t *testing.T) {
 	unpacked := t.TempDir()
 	out, err := exec.CommandContext(t.Context(), "tar", "-xzf", filepath.Join(shared.dist, "teo-prefetch-operator-0.0.0-test.tgz"), "-C", unpacked).CombinedOutput()
@@ -160,6 +160,11 @@ func TestTheChartAndTheManifestsTellTheSameVersion(t *testing.T) {
 			if values.Image.Tag != "" || values.Image.Digest != "" {
 				t.Errorf("values.yaml does not leave the tag to appVersion: %+v", values.Image)
 			}
+			if tt.version == "" && values.Image.Repository != "" {
+				t.Errorf("values.yaml in Git names the image %s, which is not published", values.Image.Repository)
+			} else if tt.version == "" {
+				values.Image.Repository = "ghcr.io/prefetch-operator/teo-prefetch-operator"
+			}
 			want := "image: " + values.Image.Repository + ":" + chart.AppVersion
 			if !strings.Contains(chart.Annotations["artifacthub.io/images"], want+"\n") {
 				t.Errorf("the annotation artifacthub.io/images has no %s", want)
@@ -178,5 +183,17 @@ func TestAReleaseOfAnotherVersionThanTheChartsIsRefused(t *testing.T) {
 	_, err := cluster.RunMake(t.Context(), shared.root, "verify-version", "VERSION=v98.76.54")
 	if err == nil || !strings.Contains(err.Error(), "charts/teo-prefetch-operator/Chart.yaml has another") {
 		t.Error(err)
+	}
+}
+
+func TestAReleaseWithoutAnEntryInTheChangelogIsRefused(t *testing.T) {
+	dir := copyTree(t, "Makefile", "charts", "hack")
+	version := regexp.MustCompile(`(?m)^appVersion: v(\S+)$`).FindSubmatch(file(t, dir, "charts/teo-prefetch-operator/Chart.yaml"))
+	for heading, isTaken := range map[string]bool{"Unreleased": false, string(version[1]) + " - 2026-11-29": true} {
+		must(t, os.WriteFile(filepath.Join(dir, "CHANGELOG.md"), []byte("# Changelog\n\n## "+heading+"\n"), 0o600))
+		_, err := cluster.RunMake(t.Context(), dir, "verify-version", "VERSION=v"+string(version[1]))
+		if isTaken && err != nil || !isTaken && (err == nil || !strings.Contains(err.Error(), "CHANGELOG.md has no entry for v"+string(version[1]))) {
+			t.Errorf("## %s: %v", heading, err)
+		}
 	}
 }

@@ -25,7 +25,7 @@ const release = "teo-prefetch-operator"
 
 func TestTheChartIsInstalledUpgradedRolledBackAndUninstalled(t *testing.T) {
 	s := newSite(t)
-	t.Cleanup(s.removeCRD)
+	t.Cleanup(s.removeCRDs)
 	s.giveCredentials("teo-credentials", "AKIDdemo", "demo-secret-key")
 	values := []string{"--wait", "--timeout=90s", "--set=edgeone.endpoint=" + s.url, "--set=extraArgs={--poll-interval=500ms}"}
 
@@ -76,12 +76,50 @@ func TestTheChartIsInstalledUpgradedRolledBackAndUninstalled(t *testing.T) {
 	s.succeeded(s.namespace, "installed", "back")
 	stop()
 	s.helm("uninstall", release, "--wait", "--timeout=90s")
-	s.eventually("the CRD goes with the chart where crds.keep is false", func() bool { return !s.crdExists() })
+	s.eventually("the CRD goes with the chart where crds.keep is false", func() bool { return !s.hasCRD() })
+}
+
+func TestHelmInstallStopsWhereNoImageIsNamed(t *testing.T) {
+	s := newSite(t)
+	for _, command := range []string{"install", "template"} {
+		out, err := s.command("helm", command, release, "./"+chart)
+		if err == nil || !strings.Contains(out, "image.repository must name an image that you have built and pushed") || s.hasCRD() {
+			t.Errorf("helm %s says %v\n%s", command, err, out)
+		}
+	}
+}
+
+// The release is in one namespace and its objects in another, where their roles are and
+// the Lease is.
+func TestAnInstallationInAnotherNamespaceThanTheReleaseWorks(t *testing.T) {
+	s := newSite(t)
+	t.Cleanup(s.removeCRDs)
+	own := *s
+	own.namespace = s.newNamespace("platform-")
+	own.giveCredentials("teo-credentials", "AKIDdemo", "demo-secret-key")
+	values := []string{"--set=namespaceOverride=" + own.namespace, "--set=check.zones={" + zoneID + "}", "--set=edgeone.endpoint=" + s.url}
+	s.helm(append([]string{"install", release, chart, "--wait", "--timeout=90s"}, values...)...)
+	defer s.helm("uninstall", release, "--wait", "--timeout=90s")
+	if said, passed := own.helmTest(release, "--namespace="+s.namespace); !passed || !strings.Contains(said, "zone "+zoneID+" may prefetch") {
+		t.Errorf("helm test passes: %t, with\n%s", passed, said)
+	}
+	stop := own.runManager(own.deployment(release))
+	own.create(s.namespace, "served")
+	own.succeeded(s.namespace, "served")
+	stop()
+
+	all := s.helm(append([]string{"template", release, chart, "--namespace=of-the-release",
+		"--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true",
+		"--set=metrics.readers[0].name=prometheus,metrics.readers[0].namespace=monitoring",
+		"--set=credentials.secretId=AKIDdemo,credentials.secretKey=demo-secret-key"}, values...)...)
+	if _, after, found := strings.Cut(all, "of-the-release"); found {
+		t.Errorf("the chart puts something into the release's namespace, ahead of %q", after[:min(len(after), 200)])
+	}
 }
 
 func TestHelmTestSaysWhatIsWrongWithTheCredentials(t *testing.T) {
 	s := newSite(t)
-	t.Cleanup(s.removeCRD)
+	t.Cleanup(s.removeCRDs)
 	s.helm("install", release, chart, "--wait", "--timeout=90s", "--set=edgeone.endpoint="+s.url, "--set=check.zone="+zoneID)
 	defer s.helm("uninstall", release, "--wait", "--timeout=90s")
 	for _, tt := range []struct {
@@ -115,7 +153,7 @@ func TestHelmTestSaysWhatIsWrongWithTheCredentials(t *testing.T) {
 
 func TestAnInstallationForSomeNamespacesLeavesTheOthersAlone(t *testing.T) {
 	s := newSite(t)
-	t.Cleanup(s.removeCRD)
+	t.Cleanup(s.removeCRDs)
 	served, other := s.newNamespace("served-"), s.newNamespace("other-")
 	s.helm("install", release, chart, "--wait", "--timeout=90s", "--set=edgeone.endpoint="+s.url, "--set=watchNamespaces={"+served+"}",
 		"--set=credentials.secretId=AKIDdemo,credentials.secretKey=demo-secret-key")
@@ -138,6 +176,15 @@ func TestAnInstallationForSomeNamespacesLeavesTheOthersAlone(t *testing.T) {
 	s.must(s.Create(t.Context(), secret))
 	operator := s.as(release)
 	s.must(operator.List(t.Context(), &v1alpha1.PrefetchTaskList{}, client.InNamespace(served)))
+	// What accounts need: themselves, the labels of namespaces, and the Secrets in the operator's namespace.
+	account := &v1alpha1.EdgeOneAccount{ObjectMeta: metav1.ObjectMeta{Name: "main"}}
+	account.Spec.Credentials.SecretRef.Name = release + "-credentials"
+	s.must(s.Create(t.Context(), account))
+	s.must(operator.List(t.Context(), &v1alpha1.EdgeOneAccountList{}))
+	s.must(operator.List(t.Context(), &corev1.NamespaceList{}))
+	s.must(operator.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: release + "-credentials"}, &corev1.Secret{}))
+	account.Status.ObservedGeneration = account.Generation
+	s.must(operator.Status().Update(t.Context(), account))
 	for name, try := range map[string]func() error{
 		"list all tasks": func() error { return operator.List(t.Context(), &v1alpha1.PrefetchTaskList{}) },
 		"list the tasks there": func() error {
@@ -145,8 +192,10 @@ func TestAnInstallationForSomeNamespacesLeavesTheOthersAlone(t *testing.T) {
 		},
 		"write the task's status": func() error { return operator.Status().Update(t.Context(), task) },
 		"read a Secret there":     func() error { return operator.Get(t.Context(), client.ObjectKeyFromObject(secret), secret) },
-		"read its own Secret": func() error {
-			return operator.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: release + "-credentials"}, secret)
+		"read a namespace":        func() error { return operator.Get(t.Context(), client.ObjectKey{Name: other}, &corev1.Namespace{}) },
+		"change an account":       func() error { return operator.Update(t.Context(), account) },
+		"list Secrets in its own namespace": func() error {
+			return operator.List(t.Context(), &corev1.SecretList{}, client.InNamespace(s.namespace))
 		},
 		"list Secrets where it acts": func() error { return operator.List(t.Context(), &corev1.SecretList{}, client.InNamespace(served)) },
 	} {
@@ -156,10 +205,10 @@ func TestAnInstallationForSomeNamespacesLeavesTheOthersAlone(t *testing.T) {
 	}
 }
 
-// Neither waits for the other's Lease.
+// Neither release waits for the other's Lease.
 func TestTwoReleasesInOneNamespaceBothWork(t *testing.T) {
 	s := newSite(t)
-	t.Cleanup(s.removeCRD)
+	t.Cleanup(s.removeCRDs)
 	s.giveCredentials("teo-credentials", "AKIDdemo", "demo-secret-key")
 	for i, name := range []string{release, "games"} {
 		served := s.newNamespace("served-")
@@ -171,13 +220,21 @@ func TestTwoReleasesInOneNamespaceBothWork(t *testing.T) {
 		s.create(served, name)
 		s.succeeded(served, name)
 	}
+	for of, want := range map[string]int{"view": 2, "edit": 1, "admin": 1} { // view has one for tasks and one for accounts
+		roles := &rbacv1.ClusterRoleList{}
+		s.must(s.List(t.Context(), roles, client.MatchingLabels{"rbac.authorization.k8s.io/aggregate-to-" + of: "true", "app.kubernetes.io/name": release}))
+		if len(roles.Items) != want {
+			t.Errorf("%d roles extend %s, want the %d of the release with the CRDs", len(roles.Items), of, want)
+		}
+	}
 }
 
-// A new pod beside the old one would be a second manager that works. Helm has two ways
-// to change a Deployment, which differ in what becomes of the API server's defaults.
+// If a new pod ran alongside the old one, two managers would work at the same time. Helm
+// has two ways to change a Deployment. They differ in what happens to the API server's
+// defaults.
 func TestLeaderElectionIsTurnedOffAndOn(t *testing.T) {
 	s := newSite(t)
-	t.Cleanup(s.removeCRD)
+	t.Cleanup(s.removeCRDs)
 	for _, way := range []string{"true", "false"} {
 		common := []string{release, chart, "--server-side=" + way, "--wait", "--timeout=90s", "--set=replicaCount=1,crds.keep=false"}
 		s.helm(append([]string{"install"}, common...)...)
@@ -194,9 +251,10 @@ func TestLeaderElectionIsTurnedOffAndOn(t *testing.T) {
 	}
 }
 
-// With the values that docs/install.md shows. That the proxy is asked for the API server
-// without NO_PROXY shows that it is in the way; loopback addresses never are, so that
-// the API server has another name here, which nothing answers to.
+// The test uses the values from docs/install.md. Without NO_PROXY the request for the API
+// server arrives at the proxy, which proves that the proxy is in use. Go never uses a
+// proxy for loopback addresses, so here the API server has another name, which does not
+// resolve.
 func TestBehindAProxyTheAPIServerIsCalledDirectly(t *testing.T) {
 	s := newSite(t)
 	s.apiServer = "kubernetes.invalid"
@@ -244,10 +302,10 @@ func TestBehindAProxyTheAPIServerIsCalledDirectly(t *testing.T) {
 	}
 }
 
-// As docs/security.md offers.
+// As described in docs/security.md.
 func TestHelmTestPassesWithRolesThatNameSecrets(t *testing.T) {
 	s := newSite(t)
-	t.Cleanup(s.removeCRD)
+	t.Cleanup(s.removeCRDs)
 	s.giveCredentials("teo-credentials", "AKIDdemo", "demo-secret-key")
 	served := s.newNamespace("served-")
 	role := &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: served, Name: "operator"}, Rules: []rbacv1.PolicyRule{
@@ -263,7 +321,7 @@ func TestHelmTestPassesWithRolesThatNameSecrets(t *testing.T) {
 		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: s.namespace, Name: release}},
 	}))
 	s.helm("install", release, chart, "--wait", "--timeout=90s", "--set=edgeone.endpoint="+s.url, "--set=watchNamespaces={"+served+"}",
-		"--set=rbac.create=false,metrics.secure=false,leaderElection.enabled=false,replicaCount=1")
+		"--set=rbac.create=false,metrics.secure=false,leaderElection.enabled=false,replicaCount=1,accounts.enabled=false")
 	defer s.helm("uninstall", release, "--wait", "--timeout=90s")
 	if said, passed := s.helmTest(release); !passed || !strings.Contains(said, "not checked: Which configmaps and secrets") {
 		t.Errorf("helm test passes: %t, with\n%s", passed, said)
@@ -290,6 +348,7 @@ func TestWrongValuesAreRefusedWithTheirName(t *testing.T) {
 		{"watchNamespaces={a,a}", "/watchNamespaces"},
 		{"watchNamespaces={A}", "/watchNamespaces/0"},
 		{"watchNamespaces=a", "/watchNamespaces"},
+		{"allowPurge={URL,Url}", "/allowPurge/1"},
 		{"credentials.secretId=AKID", "/credentials"},
 		{"credentials.secretID=AKID", "'secretID' not allowed"},
 		{"crds.keep=yes", "/crds/keep"},
@@ -300,6 +359,16 @@ func TestWrongValuesAreRefusedWithTheirName(t *testing.T) {
 		{"metrics.readers[0].name=prometheus", "namespace"},
 		{"resources.limit.memory=1Gi", "'limit' not allowed"},
 		{"terminationGracePeriodSeconds=5", "/terminationGracePeriodSeconds"},
+		{"log.level=warning", "/log/level"},
+		{"namespaceOverride=A", "/namespaceOverride"},
+		{"strategy.type=Rolling", "/strategy/type"},
+		{"dnsPolicy=Cluster", "/dnsPolicy"},
+		{"networkPolicy.egressTo={EdgeOne}", "/networkPolicy/egressTo/0"},
+		{"podDisruptionBudget.minAvailable=0", "/podDisruptionBudget/minAvailable"},
+		{"podDisruptionBudget.minAvailable=1,podDisruptionBudget.maxUnavailable=1", "set one of them only"},
+		{"rbac.aggregateToEdit=no", "/rbac/aggregateToEdit"},
+		{"accounts.enabled=off", "/accounts/enabled"},
+		{"accounts.policy.enable=true", "'enable' not allowed"},
 		{"metrics.enabled=false,metrics.serviceMonitor.enabled=true", "metrics.serviceMonitor.enabled needs metrics.enabled"},
 	} {
 		t.Run(tt.set, func(t *testing.T) {
@@ -310,10 +379,10 @@ func TestWrongValuesAreRefusedWithTheirName(t *testing.T) {
 	}
 }
 
-// For a cluster whose operator may have nothing that is the cluster's but the CRD.
+// For a cluster in which the operator must have no cluster-scoped objects except the CRD.
 func TestAnInstallationForSomeNamespacesNeedsNoClusterRole(t *testing.T) {
 	s := newSite(t)
-	strict := objects(t, s.helm("template", release, chart, "--set=watchNamespaces={shop},metrics.secure=false,rbac.aggregateRoles=false"))
+	strict := objects(t, s.helm("template", release, chart, "--set=watchNamespaces={shop},metrics.secure=false,rbac.aggregateRoles=false,accounts.enabled=false"))
 	for name := range strict {
 		if strings.HasPrefix(name, "Cluster") {
 			t.Errorf("it installs %s", name)
@@ -324,8 +393,8 @@ func TestAnInstallationForSomeNamespacesNeedsNoClusterRole(t *testing.T) {
 	}
 }
 
-// A value that the schema does not know could not be set, and one that values.yaml
-// does not have is not documented.
+// Users could not set a value that is missing from the schema. A value that is missing
+// from values.yaml is not documented.
 func TestTheSchemaKnowsJustTheValuesThatThereAre(t *testing.T) {
 	read := func(name string) (all map[string]any) {
 		data, err := os.ReadFile(filepath.Join(shared.root, chart, name))
@@ -341,7 +410,7 @@ func TestTheSchemaKnowsJustTheValuesThatThereAre(t *testing.T) {
 	compare = func(path string, schema, values map[string]any) {
 		known, ok := schema["properties"].(map[string]any)
 		if !ok {
-			return // a map of any keys, or one of Kubernetes'
+			return // a map with any keys, or a type of Kubernetes
 		}
 		if schema["additionalProperties"] != false {
 			t.Errorf("%s may have any keys", path)
@@ -351,7 +420,7 @@ func TestTheSchemaKnowsJustTheValuesThatThereAre(t *testing.T) {
 			if !ok && key != "global" && path != ".resources" {
 				t.Errorf("%s.%s is not in values.yaml", path, key)
 			}
-			if value, ok := value.(map[string]any); ok && path+"."+key != ".affinity" {
+			if value, ok := value.(map[string]any); ok && len(value) > 0 {
 				compare(path+"."+key, sub.(map[string]any), value)
 			}
 		}

@@ -1,15 +1,15 @@
-// Package install tests what is installed: the chart with the real helm and
-// config/default with kustomize, on a cluster whose Deployments get pods that
-// seem to run. In the pods' place the built manager runs as a process of its own:
-// with the ServiceAccount, the arguments, the environment and the Secret that the
-// pods have.
+// Package install tests the installation: the chart with the real helm, and config/default
+// with kustomize, on a cluster whose Deployments get pods that only seem to run. In place
+// of the pods, the built manager runs as a separate process. It has the ServiceAccount,
+// the arguments, the environment and the Secret of the pods.
 //
-//   - install: the cluster, pods as processes, and a site for one test
+//   - install: the cluster, pods as processes, and the environment of one test
 //   - helm, kustomize: the two ways to install
-//   - monitoring: what the chart has for Prometheus
+//   - monitoring: what the chart provides for Prometheus
 //   - release: the artifacts of a release
 //
-// It does not know what the operator does but that a task succeeds.
+// The only thing that the package knows about the operator's function is that a task
+// succeeds.
 package install
 
 import (
@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,10 +40,11 @@ import (
 )
 
 const (
-	chart    = "charts/teo-prefetch-operator"
-	zoneID   = "zone-2x9examplea"
-	good     = "https://www.example.com/"
-	patience = 90 * time.Second
+	chart      = "charts/teo-prefetch-operator"
+	repository = "ghcr.io/prefetch-operator/teo-prefetch-operator" // as config/manager names it
+	zoneID     = "zone-2x9examplea"
+	good       = "https://www.example.com/"
+	patience   = 90 * time.Second
 )
 
 var shared struct {
@@ -58,8 +60,8 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// site is what one test has for itself: a namespace to install in, and an EdgeOne.
-// The tests run one after the other, as CRD and ClusterRoles are the cluster's.
+// site is the environment of one test: a namespace to install in, and an EdgeOne. The
+// tests run sequentially, because the CRD and the ClusterRoles are cluster-scoped.
 type site struct {
 	client.Client
 	t          *testing.T
@@ -67,8 +69,8 @@ type site struct {
 	kubeconfig string // the administrator's
 	edgeOne    *simulator.Simulator
 	url        string
-	metrics    string // where the manager that runs serves them
-	apiServer  string // the name that processes have for the API server's host, if not the cluster's
+	metrics    string // address of the running manager's metrics
+	apiServer  string // host name of the API server for processes, if different from the cluster's
 }
 
 func newSite(t *testing.T) *site {
@@ -85,7 +87,7 @@ func newSite(t *testing.T) *site {
 	return s
 }
 
-// newNamespace makes a namespace in which pods must fit the standard restricted.
+// newNamespace creates a namespace that enforces the Pod Security Standard "restricted".
 func (s *site) newNamespace(prefix string) string {
 	s.t.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
@@ -102,11 +104,15 @@ func (s *site) must(err error) {
 	}
 }
 
-// command runs a tool as the cluster's administrator and returns what it printed.
+// command runs a tool as the cluster's administrator and returns its output. The chart of
+// the source tree names no image, so it gets one.
 func (s *site) command(name string, args ...string) (string, error) {
 	s.t.Helper()
 	path, err := cluster.FindBinary(name)
 	s.must(err)
+	if slices.Contains(args, chart) {
+		args = append(args, "--set=image.repository="+repository)
+	}
 	cmd := exec.CommandContext(s.t.Context(), path, args...)
 	cmd.Dir = shared.root
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+s.kubeconfig, "HELM_NAMESPACE="+s.namespace,
@@ -124,7 +130,7 @@ func (s *site) helm(args ...string) string {
 	return out
 }
 
-// giveCredentials writes the operator's Secret.
+// giveCredentials creates the operator's Secret.
 func (s *site) giveCredentials(name, secretID, secretKey string) {
 	s.t.Helper()
 	secret := &corev1.Secret{
@@ -138,7 +144,8 @@ func (s *site) giveCredentials(name, secretID, secretKey string) {
 	s.must(err)
 }
 
-// deployment is the operator's, which must be available.
+// deployment returns the operator's Deployment. It fails if the Deployment is not
+// available.
 func (s *site) deployment(name string) *appsv1.Deployment {
 	s.t.Helper()
 	d := &appsv1.Deployment{}
@@ -149,9 +156,9 @@ func (s *site) deployment(name string) *appsv1.Deployment {
 	return d
 }
 
-// process is a pod's only container as a process of this machine: it has the
-// pod's ServiceAccount, arguments, environment and Secrets. What differs is what
-// a process outside of a pod can't have: addresses and paths.
+// process returns the only container of a pod as a process on this machine. The process
+// has the pod's ServiceAccount, arguments, environment and Secrets. Only addresses and
+// paths differ, because the process runs outside of a pod.
 func (s *site) process(pod corev1.PodSpec, overrides ...string) *cluster.Process {
 	s.t.Helper()
 	container, dir := pod.Containers[0], s.t.TempDir()
@@ -162,7 +169,7 @@ func (s *site) process(pod corev1.PodSpec, overrides ...string) *cluster.Process
 	}
 	kubeconfig := filepath.Join(dir, "kubeconfig")
 	s.must(cluster.WriteKubeconfig(kubeconfig, cfg, s.namespace))
-	args := append(append([]string{}, container.Args...), "--kubeconfig="+kubeconfig)
+	args := append(append([]string{}, container.Args...), "--kubeconfig="+kubeconfig, "--namespace="+s.namespace) // as in the pod
 	for _, mount := range container.VolumeMounts {
 		mounted := filepath.Join(dir, mount.Name)
 		s.must(os.Mkdir(mounted, 0o700))
@@ -176,7 +183,7 @@ func (s *site) process(pod corev1.PodSpec, overrides ...string) *cluster.Process
 		}
 	}
 	p := &cluster.Process{Name: container.Name, Path: shared.manager, Args: append(args, overrides...)}
-	for _, env := range container.Env { // with what kubelet puts into values
+	for _, env := range container.Env { // replace what the kubelet replaces in values
 		p.Env = append(p.Env, env.Name+"="+strings.ReplaceAll(env.Value, "$(KUBERNETES_SERVICE_HOST)", s.apiServer))
 	}
 	return p
@@ -195,14 +202,15 @@ func (s *site) mount(source *corev1.SecretVolumeSource, dir string) {
 	}
 }
 
-// runManager runs what the Deployment's pods would run, and returns what stops it.
+// runManager runs the manager in place of the Deployment's pods. It returns a function
+// that stops the manager.
 func (s *site) runManager(d *appsv1.Deployment) (stop func()) {
 	s.t.Helper()
 	health, err := cluster.FreeAddress()
 	s.must(err)
 	metrics, err := cluster.FreeAddress()
 	s.must(err)
-	p := s.process(d.Spec.Template.Spec, "--health-probe-bind-address="+health, "--metrics-bind-address="+metrics, "--leader-election-namespace="+s.namespace)
+	p := s.process(d.Spec.Template.Spec, "--health-probe-bind-address="+health, "--metrics-bind-address="+metrics)
 	p.ReadyURL, s.metrics = "http://"+health+"/readyz", "https://"+metrics+"/metrics"
 	s.must(p.Start(s.t.Context()))
 	s.t.Cleanup(func() {
@@ -220,7 +228,7 @@ func (s *site) runManager(d *appsv1.Deployment) (stop func()) {
 	}
 }
 
-// scrape reads the manager's metrics as a ServiceAccount of the operator's namespace.
+// scrape reads the manager's metrics with a ServiceAccount in the operator's namespace.
 func (s *site) scrape(account string) (status int, text string) {
 	s.t.Helper()
 	cfg, err := shared.cluster.AccountConfig(s.t.Context(), s.namespace, account)
@@ -246,7 +254,7 @@ func (s *site) eventually(what string, done func() bool) {
 	}
 }
 
-// succeeded fails unless the tasks succeed and EdgeOne executed each just once.
+// succeeded fails unless the tasks succeed and EdgeOne executed each exactly once.
 func (s *site) succeeded(namespace string, names ...string) {
 	s.t.Helper()
 	tasks := make([]v1alpha1.PrefetchTask, len(names))
@@ -261,42 +269,50 @@ func (s *site) succeeded(namespace string, names ...string) {
 	}
 }
 
-func crd() *unstructured.Unstructured {
+// crds are the plural names of the operator's kinds.
+var crds = []string{"prefetchtasks", "edgeoneaccounts"}
+
+// newCRD returns the CRD of a kind, to read or delete it.
+func newCRD(plural string) *unstructured.Unstructured {
 	crd := &unstructured.Unstructured{}
 	crd.SetAPIVersion("apiextensions.k8s.io/v1")
 	crd.SetKind("CustomResourceDefinition")
-	crd.SetName("prefetchtasks.teo.prefetch-operator.io")
+	crd.SetName(plural + ".teo.prefetch-operator.io")
 	return crd
 }
 
-// crdExists says whether the CRD is there, and not about to go.
-func (s *site) crdExists() bool {
+// hasCRD reports whether a CRD of the operator exists and is not being deleted.
+func (s *site) hasCRD() bool {
 	s.t.Helper()
-	crd := crd()
-	err := s.Get(s.t.Context(), client.ObjectKeyFromObject(crd), crd)
-	if !apierrors.IsNotFound(err) {
-		s.must(err)
-	}
-	return err == nil && crd.GetDeletionTimestamp() == nil
-}
-
-// removeCRD makes room for the next test.
-func (s *site) removeCRD() {
-	s.t.Helper()
-	crd := crd()
-	ctx := context.Background() // the test's is over
-	if err := s.Delete(ctx, crd); err != nil && !apierrors.IsNotFound(err) {
-		s.t.Error(err)
-	}
-	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
-		return apierrors.IsNotFound(s.Get(ctx, client.ObjectKeyFromObject(crd), crd)), nil
+	return slices.ContainsFunc(crds, func(plural string) bool {
+		crd := newCRD(plural)
+		err := s.Get(s.t.Context(), client.ObjectKeyFromObject(crd), crd)
+		if !apierrors.IsNotFound(err) {
+			s.must(err)
+		}
+		return err == nil && crd.GetDeletionTimestamp() == nil
 	})
-	if err != nil {
-		s.t.Error("the CRD does not go")
+}
+
+// removeCRDs removes the CRDs for the next test.
+func (s *site) removeCRDs() {
+	s.t.Helper()
+	ctx := context.Background() // the test's context is already done
+	for _, plural := range crds {
+		crd := newCRD(plural)
+		if err := s.Delete(ctx, crd); err != nil && !apierrors.IsNotFound(err) {
+			s.t.Error(err)
+		}
+		err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+			return apierrors.IsNotFound(s.Get(ctx, client.ObjectKeyFromObject(crd), crd)), nil
+		})
+		if err != nil {
+			s.t.Errorf("the CRD of %s does not go", plural)
+		}
 	}
 }
 
-// as is a client under the ServiceAccount of the operator.
+// as returns a client that uses a ServiceAccount in the operator's namespace.
 func (s *site) as(account string) client.Client {
 	s.t.Helper()
 	cfg, err := shared.cluster.AccountConfig(s.t.Context(), s.namespace, account)
@@ -307,9 +323,9 @@ func (s *site) as(account string) client.Client {
 	return cl
 }
 
-// helmTest runs `helm test` and, as nothing runs pods here, in the hook pod's
-// place the program with the pod's arguments, and reports how it ended.
-func (s *site) helmTest(release string) (said string, passed bool) {
+// helmTest runs `helm test` and reports its result. Pods do not run here, so in place of
+// the hook pod it runs the program with the pod's arguments.
+func (s *site) helmTest(release string, args ...string) (said string, passed bool) {
 	s.t.Helper()
 	type result struct {
 		out string
@@ -317,7 +333,7 @@ func (s *site) helmTest(release string) (said string, passed bool) {
 	}
 	tested := make(chan result, 1)
 	go func() {
-		out, err := s.command("helm", "test", release, "--timeout=3m")
+		out, err := s.command("helm", append([]string{"test", release, "--timeout=3m"}, args...)...)
 		tested <- result{out, err}
 	}()
 	pod := &corev1.Pod{}
@@ -344,14 +360,14 @@ func (s *site) helmTest(release string) (said string, passed bool) {
 	return p.Output(), r.err == nil
 }
 
-// overlay renders config/default as a user adapts it: to a namespace, and with
-// further arguments.
+// overlay renders config/default with the changes that a user makes: another namespace,
+// and additional arguments.
 func (s *site) overlay(args ...string) string {
 	s.t.Helper()
 	return s.kustomize("config/default", args...)
 }
 
-// kustomize renders a part of config as overlay does.
+// kustomize renders a part of config in the same way as overlay.
 func (s *site) kustomize(part string, args ...string) string {
 	s.t.Helper()
 	dir := s.t.TempDir()

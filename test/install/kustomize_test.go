@@ -20,7 +20,7 @@ import (
 
 func TestKustomizeInstallsAnOperatorThatWorks(t *testing.T) {
 	s := newSite(t)
-	t.Cleanup(s.removeCRD)
+	t.Cleanup(s.removeCRDs)
 	s.giveCredentials("teo-credentials", "AKIDdemo", "demo-secret-key")
 	all := filepath.Join(t.TempDir(), "all.yaml")
 	s.must(os.WriteFile(all, []byte(s.overlay("--teo-endpoint="+s.url, "--poll-interval=500ms")), 0o600))
@@ -39,16 +39,17 @@ func TestKustomizeInstallsAnOperatorThatWorks(t *testing.T) {
 	if out, err := s.command("kubectl", "delete", "--wait", "-f", all); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if s.crdExists() {
+	if s.hasCRD() {
 		t.Error("the CRD is left")
 	}
 }
 
-// As docs/install.md tells: what was installed with Kustomize goes, but for the CRD,
-// which Helm takes over when it is told to. So do releases of another name.
+// As described in docs/install.md: everything that was installed with Kustomize is removed
+// except the CRD. Helm takes over the CRD when it is told to, also for a release with
+// another name.
 func TestHelmGoesOnWithTheTasksOfAnotherInstallation(t *testing.T) {
 	s := newSite(t)
-	t.Cleanup(s.removeCRD)
+	t.Cleanup(s.removeCRDs)
 	s.giveCredentials("teo-credentials", "AKIDdemo", "demo-secret-key")
 	kubectl := func(manifests string, args ...string) {
 		t.Helper()
@@ -86,8 +87,8 @@ func TestHelmGoesOnWithTheTasksOfAnotherInstallation(t *testing.T) {
 	}
 }
 
-// What the chart installs with its default values, config/default installs too:
-// they differ in labels, and in arguments that the chart gives as they are by default.
+// config/default installs the same as the chart with its default values. They differ in
+// labels, and in arguments for which the chart sets the default explicitly.
 func TestKustomizeInstallsTheSameAsTheChart(t *testing.T) {
 	s := newSite(t)
 	chart := objects(t, s.helm("template", release, chart))
@@ -124,7 +125,26 @@ func TestKustomizeInstallsTheSameAsTheChart(t *testing.T) {
 	}
 }
 
-// Alerts and dashboard are the chart's, and the ServiceMonitor finds the Service.
+// The policy is optional in both, and it is the same.
+func TestKustomizeHasThePolicyOfTheChart(t *testing.T) {
+	s := newSite(t)
+	chart := objects(t, s.helm("template", release, chart, "--set=accounts.policy.enabled=true", "--show-only=templates/accounts-policy.yaml"))
+	out, err := s.command("kubectl", "kustomize", "config/policy")
+	s.must(err)
+	config := objects(t, out)
+	for _, kind := range []string{"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"} {
+		name := kind + "/" + release + "-accounts"
+		if a, b := chart[name]["spec"], config[name]["spec"]; a == nil || !reflect.DeepEqual(a, b) {
+			t.Errorf("%s of the chart has\n%v\nand that of config/policy\n%v\nrun make manifests", name, a, b)
+		}
+	}
+	if len(chart) != 2 || len(config) != 2 {
+		t.Errorf("the chart has %d objects, and config/policy %d", len(chart), len(config))
+	}
+}
+
+// The alerts and the dashboard are the same as in the chart, and the ServiceMonitor finds
+// the Service.
 func TestKustomizeWatchesTheSameAsTheChart(t *testing.T) {
 	s := newSite(t)
 	chart := objects(t, s.helm("template", release, chart, "--namespace="+cluster.Namespace, "--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true"))
@@ -150,7 +170,7 @@ func TestKustomizeWatchesTheSameAsTheChart(t *testing.T) {
 			t.Fatalf("the ServiceMonitor has %d endpoints", len(list))
 		}
 		endpoint := list[0].(map[string]any)
-		delete(endpoint, "scrapeTimeout") // Prometheus' default
+		delete(endpoint, "scrapeTimeout") // Prometheus's default
 		return endpoint
 	}
 	if a, b := endpoints(chart), endpoints(config); !reflect.DeepEqual(a, b) {
@@ -166,7 +186,7 @@ func TestKustomizeWatchesTheSameAsTheChart(t *testing.T) {
 	}
 }
 
-// simplify takes from a Deployment what the chart says though it is the default.
+// simplify removes the fields of a Deployment that the chart sets to their defaults.
 func simplify(t *testing.T, deployment map[string]any) {
 	t.Helper()
 	spec := deployment["spec"].(map[string]any)["template"].(map[string]any)["spec"].(map[string]any)
@@ -186,7 +206,7 @@ func simplify(t *testing.T, deployment map[string]any) {
 	container["args"] = args
 }
 
-// objects are those of a stream of YAML by kind and name.
+// objects returns the objects of a YAML stream, keyed by kind and name.
 func objects(t *testing.T, text string) map[string]map[string]any {
 	t.Helper()
 	all := map[string]map[string]any{}

@@ -3,6 +3,7 @@ package install
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"os/exec"
 	"path/filepath"
 	"reflect"
@@ -12,6 +13,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -20,41 +22,82 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
-// An API server that knows the Prometheus operator's kinds accepts what the chart has
-// for it, to the last field, and the ServiceMonitor leads to the manager's pods.
+// An API server that knows the kinds of the Prometheus operator accepts every field of the
+// chart's objects, and the ServiceMonitor leads to the manager's pods.
 func TestThePrometheusOperatorGetsWhatItCanUse(t *testing.T) {
 	s := newSite(t)
-	t.Cleanup(s.removeCRD)
+	t.Cleanup(s.removeCRDs)
 	s.teachMonitoring()
 	defer s.helm("uninstall", release, "--wait", "--timeout=90s")
-	enabled := []string{"--wait", "--timeout=90s", "--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true"}
+	enabled := []string{"--wait", "--timeout=90s", "--set=metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true"}
 	for _, tt := range []struct {
 		name, command string
 		values        []string
 	}{
-		{"by default", "install", nil},
+		{"by default", "install", []string{"--set=metrics.serviceMonitor.enabled=true"}},
 		{"with every value of them set", "upgrade", []string{
 			"--set=metrics.secure=false,metrics.service.labels.team=web,metrics.service.annotations.team=web",
+			"--set=metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.scrapeClass=own",
+			"--set=metrics.prometheusRule.alerts.TEOPrefetchThrottled.threshold=0.5,metrics.prometheusRule.alerts.TEOPrefetchNoLeader.enabled=false",
+			"--set=metrics.prometheusRule.extraRules[0].alert=TooMany,metrics.prometheusRule.extraRules[0].expr=sum(teo_prefetch_tasks) > 1000",
 			"--set=metrics.serviceMonitor.labels.release=prometheus,metrics.serviceMonitor.interval=1m,metrics.serviceMonitor.scrapeTimeout=20s",
 			"--set=metrics.serviceMonitor.relabelings[0].action=labeldrop,metrics.serviceMonitor.relabelings[0].regex=pod",
 			"--set=metrics.serviceMonitor.metricRelabelings[0].action=drop,metrics.serviceMonitor.metricRelabelings[0].regex=go_.*",
 			"--set=metrics.serviceMonitor.metricRelabelings[0].sourceLabels={__name__}",
 			"--set=metrics.prometheusRule.labels.release=prometheus,metrics.dashboard.annotations.folder=TEO",
 		}},
+		{"with a token of the user's own", "upgrade", []string{
+			"--set=metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.authorization.credentials.name=prometheus",
+		}},
+		{"with a PodMonitor", "upgrade", []string{"--set=metrics.podMonitor.enabled=true"}},
+		{"with every value of the PodMonitor set", "upgrade", []string{
+			"--set=metrics.podMonitor.enabled=true,metrics.podMonitor.scrapeClass=own,metrics.podMonitor.labels.release=prometheus",
+			"--set=metrics.podMonitor.interval=1m,metrics.podMonitor.scrapeTimeout=20s",
+			"--set=metrics.podMonitor.relabelings[0].action=labeldrop,metrics.podMonitor.relabelings[0].regex=pod",
+			"--set=metrics.podMonitor.metricRelabelings[0].action=drop,metrics.podMonitor.metricRelabelings[0].regex=go_.*",
+			"--set=metrics.podMonitor.authorization.credentials.name=prometheus,metrics.podMonitor.authorization.credentials.key=bearer",
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := *s
 			s.t = t
 			s.helm(slices.Concat([]string{tt.command, release, chart}, enabled, tt.values)...)
-			s.kept(s.helm("get", "manifest", release))
-			s.leadsToPods(2)
+			manifest := s.helm("get", "manifest", release)
+			s.kept(manifest)
+			if strings.Contains(manifest, "kind: PodMonitor") {
+				s.selectsPods(2)
+			} else {
+				s.leadsToPods(2)
+			}
 		})
+	}
+}
+
+// The token that the chart makes for a monitor reads the metrics, and nothing else.
+func TestTheTokenOfTheChartReadsTheMetrics(t *testing.T) {
+	s := newSite(t)
+	t.Cleanup(s.removeCRDs)
+	s.teachMonitoring()
+	notes := s.helm("install", release, chart, "--wait", "--timeout=90s", "--set=metrics.podMonitor.enabled=true")
+	defer s.helm("uninstall", release, "--wait", "--timeout=90s")
+	if strings.Contains(notes, "WARNING") {
+		t.Errorf("the notes warn:\n%s", notes)
+	}
+	defer s.runManager(s.deployment(release))()
+	s.eventually("the Secret has a token that may read the metrics", func() bool {
+		secret := &corev1.Secret{}
+		s.must(s.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: release + "-metrics-reader"}, secret))
+		status, _ := cluster.Scrape(t.Context(), s.metrics, string(secret.Data["token"]))
+		return status == http.StatusOK
+	})
+	if err := s.as(release+"-metrics-reader").List(t.Context(), &corev1.SecretList{}, client.InNamespace(s.namespace)); !apierrors.IsForbidden(err) {
+		t.Errorf("it may list Secrets: %v", err)
 	}
 }
 
 func TestKustomizeGivesThePrometheusOperatorWhatItCanUse(t *testing.T) {
 	s := newSite(t)
-	t.Cleanup(s.removeCRD)
+	t.Cleanup(s.removeCRDs)
 	s.teachMonitoring()
 	own := *s
 	own.namespace = cluster.Namespace
@@ -77,7 +120,7 @@ func TestKustomizeGivesThePrometheusOperatorWhatItCanUse(t *testing.T) {
 	}
 }
 
-// teachMonitoring has the cluster know a ServiceMonitor and a PrometheusRule.
+// teachMonitoring installs the CRDs of the Prometheus operator's kinds in the cluster.
 func (s *site) teachMonitoring() {
 	s.t.Helper()
 	cmd := exec.CommandContext(s.t.Context(), "go", "list", "-f={{.Dir}}", "github.com/prometheus-operator/prometheus-operator/example")
@@ -86,17 +129,20 @@ func (s *site) teachMonitoring() {
 	if err != nil {
 		s.t.Fatalf("the Prometheus operator's CRDs are not here, and cannot be downloaded: %v", err)
 	}
-	for _, name := range []string{"servicemonitors", "prometheusrules"} {
+	for _, name := range []string{"servicemonitors", "podmonitors", "prometheusrules"} {
 		s.must(shared.cluster.Apply(s.t.Context(), filepath.Join(strings.TrimSpace(string(dir)), "prometheus-operator-crd", "monitoring.coreos.com_"+name+".yaml")))
 	}
 }
 
-// kept fails unless the API server has every field of the objects that it was given.
-// Applied by the server, as helm does it, an unknown one is an error already.
+// kept fails unless the API server has stored every field of the given objects. With
+// server-side apply, which helm uses, an unknown field is already an error.
 func (s *site) kept(manifest string) {
 	s.t.Helper()
 	given := objects(s.t, manifest)
-	for _, name := range []string{"ServiceMonitor/" + release, "PrometheusRule/" + release, "ConfigMap/" + release + "-dashboard"} {
+	if given["PodMonitor/"+release] == nil && given["ServiceMonitor/"+release] == nil {
+		s.t.Error("there is no monitor")
+	}
+	for _, name := range []string{"PrometheusRule/" + release, "ConfigMap/" + release + "-dashboard"} {
 		if given[name] == nil {
 			s.t.Errorf("there is no %s among %s", name, strings.Join(slices.Sorted(maps.Keys(given)), ", "))
 		}
@@ -112,8 +158,8 @@ func (s *site) kept(manifest string) {
 	}
 }
 
-// number returns a number as text in one notation, whichever type a decoder gave it,
-// and anything else as it prints.
+// number formats a number in one notation, whatever type a decoder has chosen for it. It
+// prints any other value as is.
 func number(value any) string {
 	v := reflect.ValueOf(value)
 	switch {
@@ -125,7 +171,7 @@ func number(value any) string {
 	return fmt.Sprint(value)
 }
 
-// missing returns the path of something that was given and not kept, "" if all was.
+// missing returns the path of a value that was given but not stored, or "".
 func missing(given, kept any, path string) string {
 	switch given := given.(type) {
 	case map[string]any:
@@ -153,8 +199,8 @@ func missing(given, kept any, path string) string {
 	return ""
 }
 
-// leadsToPods fails unless the ServiceMonitor selects one Service, each of its
-// endpoints is a port of that, and the port is one of so many pods.
+// leadsToPods fails unless the ServiceMonitor selects exactly one Service, all its
+// endpoints are ports of this Service, and the given number of pods have the port.
 func (s *site) leadsToPods(want int) {
 	s.t.Helper()
 	monitor := &unstructured.Unstructured{}
@@ -195,5 +241,35 @@ func (s *site) leadsToPods(want int) {
 	}
 	if found != want {
 		s.t.Errorf("the ServiceMonitor's endpoints %v lead to %d pods of %d, want %d", spec.Endpoints, found, len(pods.Items), want)
+	}
+}
+
+// selectsPods fails unless the PodMonitor selects want pods, which have the port that it
+// scrapes.
+func (s *site) selectsPods(want int) {
+	s.t.Helper()
+	monitor := &unstructured.Unstructured{}
+	monitor.SetAPIVersion("monitoring.coreos.com/v1")
+	monitor.SetKind("PodMonitor")
+	s.must(s.Get(s.t.Context(), client.ObjectKey{Namespace: s.namespace, Name: release}, monitor))
+	var spec struct {
+		Selector  metav1.LabelSelector `json:"selector"`
+		Endpoints []struct {
+			Port string `json:"port"`
+		} `json:"podMetricsEndpoints"`
+	}
+	s.must(runtime.DefaultUnstructuredConverter.FromUnstructured(monitor.Object["spec"].(map[string]any), &spec))
+	selector, err := metav1.LabelSelectorAsSelector(&spec.Selector)
+	s.must(err)
+	pods := &corev1.PodList{}
+	s.must(s.List(s.t.Context(), pods, client.InNamespace(s.namespace), client.MatchingLabelsSelector{Selector: selector}))
+	found := 0
+	for _, pod := range pods.Items {
+		if slices.ContainsFunc(pod.Spec.Containers[0].Ports, func(p corev1.ContainerPort) bool { return p.Name == spec.Endpoints[0].Port }) {
+			found++
+		}
+	}
+	if found != want {
+		s.t.Errorf("the PodMonitor leads to %d pods of %d, want %d", found, len(pods.Items), want)
 	}
 }

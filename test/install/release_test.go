@@ -14,11 +14,11 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
-// A release of somebody who has a registry of their own. What install.yaml installs
-// it installs into its own namespace.
+// A release of a user with a private registry. install.yaml creates its own namespace and
+// installs everything there.
 func TestTheFilesOfAReleaseInstall(t *testing.T) {
 	s := newSite(t)
-	t.Cleanup(s.removeCRD)
+	t.Cleanup(s.removeCRDs)
 	dist := t.TempDir()
 	_, err := cluster.RunMake(t.Context(), shared.root, "release", "DIST="+dist, "PLATFORMS=linux-"+runtime.GOARCH,
 		"VERSION=v7.8.9-rc.1", "IMAGE=registry.example/team/teo-prefetch-operator")
@@ -42,10 +42,10 @@ func TestTheFilesOfAReleaseInstall(t *testing.T) {
 	}
 
 	crd := filepath.Join(dist, "crd.yaml")
-	if out, err := s.command("kubectl", "apply", "--server-side", "-f", crd); err != nil || !s.crdExists() {
+	if out, err := s.command("kubectl", "apply", "--server-side", "-f", crd); err != nil || !s.hasCRD() {
 		t.Errorf("crd.yaml: %v\n%s", err, out)
 	}
-	s.removeCRD()
+	s.removeCRDs()
 
 	s.helm("install", release, filepath.Join(dist, "teo-prefetch-operator-7.8.9-rc.1.tgz"), "--wait", "--timeout=90s", "--set=edgeone.endpoint="+s.url)
 	defer s.helm("uninstall", release, "--wait", "--timeout=90s")
@@ -70,7 +70,8 @@ func runs(t *testing.T, d *appsv1.Deployment, image string) {
 	}
 }
 
-// As docs/gitops.md tells: the patch adds to what an installation of Argo CD has set.
+// As described in docs/gitops.md: the patch adds to the existing settings of an Argo CD
+// installation.
 func TestThePatchOfArgoCDsConfigurationKeepsTheRest(t *testing.T) {
 	s := newSite(t)
 	settings := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "argocd-cm"}, Data: map[string]string{"url": "https://cd.example"}}
@@ -80,17 +81,18 @@ func TestThePatchOfArgoCDsConfigurationKeepsTheRest(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	s.must(s.Get(t.Context(), client.ObjectKeyFromObject(settings), settings))
-	const kind = "teo.prefetch-operator.io_PrefetchTask"
+	const group = "teo.prefetch-operator.io_"
 	for key, want := range map[string]string{
-		"url":                                    "https://cd.example",
-		"resource.customizations.health." + kind: "return hs",
-		"resource.customizations.actions." + kind: "name: retry",
+		"url": "https://cd.example",
+		"resource.customizations.health." + group + "PrefetchTask":   "return hs",
+		"resource.customizations.actions." + group + "PrefetchTask":  "name: retry",
+		"resource.customizations.health." + group + "EdgeOneAccount": "return hs",
 	} {
 		if !strings.Contains(settings.Data[key], want) {
 			t.Errorf("%s is %q", key, settings.Data[key])
 		}
 	}
-	if len(settings.Data) != 3 {
+	if len(settings.Data) != 4 {
 		t.Errorf("it has %d settings", len(settings.Data))
 	}
 }

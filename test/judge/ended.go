@@ -11,8 +11,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// DescribeStuck says why a task has not come to an end, "" if it has. A task ends by
-// finishing, or by being suspended without a call of unknown outcome.
+// DescribeStuck returns why a task has not ended, or "" if it has. A task ends when it
+// finishes, or when it is suspended and has no call of unknown outcome.
 func DescribeStuck(task *v1alpha1.PrefetchTask) string {
 	switch {
 	case taskstate.IsSuspended(task):
@@ -33,7 +33,7 @@ func (j *judgement) findStuck(task *v1alpha1.PrefetchTask) {
 	}
 }
 
-// beginning is when a task's run began.
+// beginning returns when a task's run began.
 func beginning(task *v1alpha1.PrefetchTask) time.Time {
 	if from := task.Status.StartTime.Time; !from.IsZero() {
 		return from
@@ -41,7 +41,7 @@ func beginning(task *v1alpha1.PrefetchTask) time.Time {
 	return task.CreationTimestamp.Time
 }
 
-// describeReady says what the status says.
+// describeReady returns the reason and message of the condition Ready, and the counts.
 func describeReady(task *v1alpha1.PrefetchTask) string {
 	text := "not seen yet"
 	if c := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionReady); c != nil {
@@ -56,13 +56,13 @@ func describeReady(task *v1alpha1.PrefetchTask) string {
 	return text
 }
 
-// findMiscounts finds counts of a finished task that do not add up: every target is
-// submitted, and either succeeded or failed as EdgeOne answered.
+// findMiscounts checks the counts of a finished task. Every target must be submitted, and
+// have succeeded or failed according to EdgeOne's answer.
 func (j *judgement) findMiscounts(task *v1alpha1.PrefetchTask) {
 	targets := taskstate.DistinctTargets(task)
 	finished := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionFinished)
 	if len(targets) == 0 || !taskstate.IsFinished(task) || finished.Reason == v1alpha1.ReasonNotFollowed {
-		return // the list is in a ConfigMap, the run is not over, or nobody could read the outcomes
+		return // the list is in a ConfigMap, the run has not finished, or the outcomes could not be read
 	}
 	failed := 0
 	for _, target := range targets {

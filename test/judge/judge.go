@@ -1,12 +1,15 @@
-// Package judge compares three things URL by URL: what users asked for, what EdgeOne
-// executed by the simulator's ledger, and what the statuses of the tasks say in the end.
+// Package judge compares three things URL by URL: what users requested, what EdgeOne
+// executed according to the simulator's ledger, and what the statuses of the tasks say in
+// the end.
 //
 //   - judge: the evidence, and the defects that the comparison finds
-//   - ended: whether a task has come to an end, and whether its counts add up
+//   - ended: whether a task has ended, and whether its counts add up
+//   - observer: what an observer sees of tasks while they run
+//   - refresh: purges and prefetches in the journal of EdgeOne's cache, and visitors
 //
-// Its functions are pure. The package does not know clusters, faults, or how the evidence
-// came about: neither the order of calls nor which of them were lost. It reads statuses
-// with the operator's own rules for runs and positions, and counts executions itself.
+// Except for the observer, its functions are pure. The package knows nothing of clusters,
+// faults, or which calls were lost. It reads statuses with the operator's own rules for
+// runs and positions. It counts executions independently.
 package judge
 
 import (
@@ -21,50 +24,51 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// Evidence is what the judge looks at.
+// Evidence is the input of the judge.
 type Evidence struct {
 	// Ledger is what EdgeOne executed.
 	Ledger simulator.Ledger
-	// Tasks are all that live, as of ReadAt on EdgeOne's clock.
+	// Tasks are all existing tasks, read at ReadAt on EdgeOne's clock.
 	Tasks  []v1alpha1.PrefetchTask
 	ReadAt time.Time
-	// Asked counts the runs that asked for a URL, by its canonical spelling: EdgeOne may
-	// execute it that often. Runs that were superseded or deleted before their turn count as
-	// well. Without Asked, EdgeOne may execute the URLs of Tasks once, however many of them
-	// share a URL, and may have executed others for whomever.
+	// Asked is the number of runs that requested a URL, keyed by the canonical spelling of
+	// the URL. EdgeOne may execute the URL that many times. Runs that were superseded or
+	// deleted before they were submitted count as well. If Asked is nil, EdgeOne may
+	// execute each URL of Tasks once, even if several tasks share it, and may have
+	// executed any other URLs.
 	Asked map[string]int
-	// Answer is what EdgeOne makes of a URL. Default: it succeeds.
+	// Answer returns how EdgeOne responds to a URL. Default: it succeeds.
 	Answer func(url string) Answer
 }
 
-// Answer is what EdgeOne makes of a URL.
+// Answer is how EdgeOne responds to a URL.
 type Answer int
 
-// EdgeOne's answers.
+// The answers of EdgeOne.
 const (
 	Succeeds Answer = iota
-	Fails           // after EdgeOne executed it
+	Fails           // fails after EdgeOne has executed it
 	Refused         // EdgeOne never executes it
 )
 
-// Kind is what is wrong.
+// Kind is the kind of a defect.
 type Kind string
 
 // The kinds of defects.
 const (
-	Duplicate Kind = "duplicate" // EdgeOne executed a URL more often than runs asked for it
+	Duplicate Kind = "duplicate" // EdgeOne executed a URL more often than runs requested it
 	Loss      Kind = "loss"      // a URL was not executed, or a status does not name its job
-	Stuck     Kind = "stuck"     // a task has not come to an end
+	Stuck     Kind = "stuck"     // a task has not ended
 	Miscount  Kind = "miscount"  // the counts of a status do not add up
 )
 
-// Defect is something that must not be.
+// Defect is a violation of the operator's promises.
 type Defect struct {
 	Kind Kind
-	Task string // namespace/name, if it is about one
-	URL  string // if it is about one
+	Task string // namespace/name, if the defect concerns one task
+	URL  string // if the defect concerns one URL
 	Text string
-	// From and To bound when it came about, on EdgeOne's clock.
+	// From and To limit when the defect arose, on EdgeOne's clock.
 	From, To time.Time
 }
 
@@ -73,7 +77,7 @@ func (d Defect) String() string {
 		d.From.Format("15:04:05.000"), d.To.Format("15:04:05.000"))
 }
 
-// FindDefects compares the evidence. It returns nothing if all is well.
+// FindDefects compares the evidence. It returns nothing if there are no defects.
 func FindDefects(e Evidence) []Defect {
 	j := newJudgement(e)
 	j.findDuplicates()
@@ -90,7 +94,7 @@ func FindDefects(e Evidence) []Defect {
 type judgement struct {
 	Evidence
 	executions map[string][]int // indexes into the ledger, by URL
-	jobs       map[string]int   // and by JobId
+	jobs       map[string]int   // indexes into the ledger, by JobId
 	defects    []Defect
 }
 
@@ -98,6 +102,9 @@ func newJudgement(e Evidence) *judgement {
 	j := &judgement{Evidence: e, executions: map[string][]int{}, jobs: map[string]int{}}
 	for i, execution := range e.Ledger {
 		j.jobs[execution.JobID] = i
+		if execution.IsPurge() {
+			continue
+		}
 		for _, u := range execution.Accepted {
 			u = simulator.Canonical(u)
 			j.executions[u] = append(j.executions[u], i)
@@ -126,13 +133,13 @@ func (j *judgement) add(kind Kind, task *v1alpha1.PrefetchTask, from time.Time, 
 	})
 }
 
-// addURL adds a loss that is about one URL of a task.
+// addURL adds a loss that concerns one URL of a task.
 func (j *judgement) addURL(task *v1alpha1.PrefetchTask, url string, from time.Time, format string, args ...any) {
 	j.add(Loss, task, from, format, args...)
 	j.defects[len(j.defects)-1].URL = url
 }
 
-// findDuplicates finds URLs that EdgeOne executed more often than runs asked for them.
+// findDuplicates finds URLs that EdgeOne executed more often than runs requested them.
 func (j *judgement) findDuplicates() {
 	for _, u := range slices.Sorted(maps.Keys(j.executions)) {
 		executions := j.executions[u]
@@ -151,8 +158,9 @@ func (j *judgement) findDuplicates() {
 	}
 }
 
-// findLosses finds URLs that a finished task has and EdgeOne never executed, and URLs
-// that EdgeOne executed for the task and whose job its status does not name.
+// findLosses finds two kinds of URLs: those of a finished task that EdgeOne never
+// executed, and those that EdgeOne executed for the task in a job that its status does not
+// name.
 func (j *judgement) findLosses(task *v1alpha1.PrefetchTask) {
 	recorded, isNewRun := recordedURLs(task), taskstate.IsNewRun(task)
 	for _, target := range taskstate.DistinctTargets(task) {
@@ -168,24 +176,27 @@ func (j *judgement) findLosses(task *v1alpha1.PrefetchTask) {
 			continue
 		}
 		if j.Asked[u] != 1 || task.Status.Submission != nil {
-			continue // perhaps executed for another run, or not recorded yet: findStuck reports that
+			continue // another run may have executed it, or it is not recorded yet: findStuck reports that
 		}
 		for _, i := range executions {
 			e := j.Ledger[i]
 			urls, isNamed := recorded[e.JobID]
-			if !isNamed || !urls[u] && !isNewRun { // the positions of another run are those of another list
+			if !isNamed || !urls[u] && !isNewRun { // the positions of another run refer to another list
 				j.addURL(task, u, e.SignedAt, "executed by job %s, which the status does not name for it; %s", e.JobID, describeReady(task))
 			}
 		}
 	}
 }
 
-// recordedURLs are the URLs that a status names for each job.
+// recordedURLs returns the URLs that a status names for each prefetch.
 func recordedURLs(task *v1alpha1.PrefetchTask) map[string]map[string]bool {
 	targets, byJob := taskstate.DistinctTargets(task), map[string]map[string]bool{}
 	for _, job := range task.Status.Jobs {
+		if job.Kind != v1alpha1.JobPrefetch {
+			continue
+		}
 		byJob[job.ID] = map[string]bool{}
-		positions, _ := taskstate.ParsePositions(job.Targets)
+		positions, _ := taskstate.ParsePositions(job.Positions)
 		for _, p := range positions {
 			if p < len(targets) {
 				byJob[job.ID][simulator.Canonical(targets[p])] = true
@@ -195,27 +206,33 @@ func recordedURLs(task *v1alpha1.PrefetchTask) map[string]map[string]bool {
 	return byJob
 }
 
-// findUnknownJobs finds jobs in a status that EdgeOne does not have, or that do not hold
-// what the status says.
+// findUnknownJobs finds jobs in a status that EdgeOne does not have, or whose URLs differ
+// from what the status says.
 func (j *judgement) findUnknownJobs(task *v1alpha1.PrefetchTask) {
 	if taskstate.IsNewRun(task) {
-		return // the positions are those of another list
+		return // the positions refer to another list
 	}
-	targets := taskstate.DistinctTargets(task)
 	for _, job := range task.Status.Jobs {
 		i, isKnown := j.jobs[job.ID]
 		if !isKnown {
+			if job.Adopted {
+				continue // another program submitted it: the ledger does not have it
+			}
 			j.add(Loss, task, job.SubmitTime.Time, "EdgeOne knows no job %s", job.ID)
 			continue
 		}
-		positions, err := taskstate.ParsePositions(job.Targets)
+		positions, err := taskstate.ParsePositions(job.Positions)
 		if err != nil {
 			j.add(Loss, task, job.SubmitTime.Time, "job %s: %v", job.ID, err)
+		}
+		if want := job.Kind == v1alpha1.JobPurge; j.Ledger[i].IsPurge() != want {
+			j.add(Loss, task, job.SubmitTime.Time, "job %s is a purge: %t, and the status says %t", job.ID, !want, want)
 		}
 		held := map[string]bool{}
 		for _, u := range j.Ledger[i].Accepted {
 			held[simulator.Canonical(u)] = true
 		}
+		targets := taskstate.CallTargets(task, job.Kind)
 		for _, p := range positions {
 			if p >= len(targets) || !held[simulator.Canonical(targets[p])] {
 				j.add(Loss, task, job.SubmitTime.Time, "job %s does not hold target %d of the task", job.ID, p)

@@ -19,7 +19,8 @@ const (
 	broken = "https://www.example.com/broken/d"
 )
 
-// finishedTask is a task that EdgeOne's jobs have finished with the given number of failed targets.
+// finishedTask returns a task whose jobs have finished with the given number of failed
+// targets.
 func finishedTask(failed int32, targets []string, jobs ...v1alpha1.Job) v1alpha1.PrefetchTask {
 	task := v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "task"}}
 	task.Spec.ZoneID = "zone-1"
@@ -38,7 +39,7 @@ func finishedTask(failed int32, targets []string, jobs ...v1alpha1.Job) v1alpha1
 }
 
 func job(id, targets string) v1alpha1.Job {
-	return v1alpha1.Job{ID: id, ClaimID: "c", Targets: targets}
+	return v1alpha1.Job{ID: id, ClaimID: "c", Positions: targets}
 }
 
 func answer(url string) Answer {
@@ -76,16 +77,16 @@ func TestTheJudgeFindsWhatMustNotBe(t *testing.T) {
 			e.Ledger = append(e.Ledger, simulator.Execution{JobID: "j2", Accepted: []string{a + "/other"}})
 		}, []Kind{Duplicate}},
 		{"a URL never executed though the task says Succeeded", func(e *Evidence) {
-			e.Ledger[0].Accepted, e.Tasks[0].Status.Jobs[0].Targets = []string{a}, "0"
+			e.Ledger[0].Accepted, e.Tasks[0].Status.Jobs[0].Positions = []string{a}, "0"
 		}, []Kind{Loss}},
 		{"a URL never executed that the status claims a job for", func(e *Evidence) { e.Ledger[0].Accepted = []string{a} }, []Kind{Loss, Loss}},
 		{"a job that no status names", func(e *Evidence) { e.Tasks[0].Status.Jobs = nil }, []Kind{Loss, Loss}},
-		{"a job that the status names for another URL alone", func(e *Evidence) { e.Tasks[0].Status.Jobs[0].Targets = "0" }, []Kind{Loss}},
+		{"a job that the status names for another URL alone", func(e *Evidence) { e.Tasks[0].Status.Jobs[0].Positions = "0" }, []Kind{Loss}},
 		{"a job that EdgeOne does not know", func(e *Evidence) {
 			e.Tasks[0].Status.Jobs = append(e.Tasks[0].Status.Jobs, job("j9", "0"))
 		}, []Kind{Loss}},
-		{"positions that are none", func(e *Evidence) { e.Tasks[0].Status.Jobs[0].Targets = "x" }, []Kind{Loss, Loss, Loss}},
-		{"a position beyond the list", func(e *Evidence) { e.Tasks[0].Status.Jobs[0].Targets = "0-2" }, []Kind{Loss}},
+		{"positions that are none", func(e *Evidence) { e.Tasks[0].Status.Jobs[0].Positions = "x" }, []Kind{Loss, Loss, Loss}},
+		{"a position beyond the list", func(e *Evidence) { e.Tasks[0].Status.Jobs[0].Positions = "0-2" }, []Kind{Loss}},
 		{"counts that miss a target", func(e *Evidence) { e.Tasks[0].Status.Targets.Succeeded = ptr.To[int32](1) }, []Kind{Miscount}},
 		{"counts that call a target failed that EdgeOne prefetched", func(e *Evidence) {
 			e.Tasks[0].Status.Targets.Succeeded, e.Tasks[0].Status.Targets.Failed = ptr.To[int32](1), ptr.To[int32](1)
@@ -114,7 +115,7 @@ func TestTheJudgeFindsWhatMustNotBe(t *testing.T) {
 		}, []Kind{Stuck}},
 		{"a suspended task", func(e *Evidence) {
 			e.Tasks[0].Spec.Suspend, e.Tasks[0].Status.Conditions = ptr.To(true), nil
-			e.Tasks[0].Status.Jobs[0].Targets, e.Ledger[0].Accepted = "0", []string{a}
+			e.Tasks[0].Status.Jobs[0].Positions, e.Ledger[0].Accepted = "0", []string{a}
 		}, nil},
 		{"a suspended task with an open call", func(e *Evidence) {
 			e.Tasks[0].Spec.Suspend = ptr.To(true)

@@ -1,7 +1,7 @@
-// Command measure prints the size and the shape of the shipped code as a Markdown table:
-// how long packages, files, functions, parameter lists and names are, and how much of the
-// code is comments. It also prints how much Go code hack/ has, which is to stay small.
-// Tests do not count.
+// Command measure prints the size and the shape of the shipped code as a Markdown table.
+// It measures packages, files, functions, parameter lists and names, and the share of
+// comments. It also prints the amount of Go code in hack/, which should stay small. Tests
+// do not count.
 package main
 
 import (
@@ -22,13 +22,13 @@ import (
 	"unicode"
 )
 
-// measures are what is known of a package.
+// measures are the measurements of a package.
 type measures struct {
 	lines, comments int
-	files           map[string]int // lines by file
-	functions       map[string]int // lines by function
+	files           map[string]int // number of lines, by file
+	functions       map[string]int // number of lines, by function
 	names, types    []string
-	parameters      map[string]int // by function
+	parameters      map[string]int // number of parameters, by function
 	mutexes         []string
 }
 
@@ -47,7 +47,7 @@ func main() {
 	fmt.Printf("\nhack/ has %d lines of Go without tests.\n", lines)
 }
 
-// walkCode calls visit with the Go files below dir that are no tests.
+// walkCode calls visit for each Go file below dir, except tests.
 func walkCode(root, dir string, visit func(file string, text []byte) error) error {
 	return fs.WalkDir(os.DirFS(root), dir, func(file string, _ fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
@@ -69,7 +69,7 @@ func countLines(root, dir string) (lines int, err error) {
 	return lines, err
 }
 
-// measurePackages reads what ships: cmd and internal.
+// measurePackages measures the shipped packages: cmd and internal.
 func measurePackages(root string) (map[string]*measures, error) {
 	packages := map[string]*measures{}
 	for _, dir := range []string{"cmd", "internal"} {
@@ -116,8 +116,8 @@ func (m *measures) addFile(file string, text []byte) error {
 	return nil
 }
 
-// addMutexes notes the mutexes of a struct, each with the field that follows it: what it
-// guards.
+// addMutexes records the mutexes of a struct. It names each together with the next field,
+// which the mutex guards.
 func (m *measures) addMutexes(spec *ast.TypeSpec) {
 	fields, ok := spec.Type.(*ast.StructType)
 	if !ok {
@@ -173,7 +173,7 @@ func percentile(sorted []int, percent int) int {
 	return sorted[min(len(sorted)*percent/100, len(sorted)-1)]
 }
 
-// shareOfOneWord is the share of names that are one word, in percent.
+// shareOfOneWord returns the percentage of names that consist of one word.
 func shareOfOneWord(names []string) string {
 	n := 0
 	for _, name := range names {
@@ -184,7 +184,7 @@ func shareOfOneWord(names []string) string {
 	return fmt.Sprintf("%d %%", 100*n/max(len(names), 1))
 }
 
-// listLongest names the five longest functions.
+// listLongest lists the five longest functions.
 func listLongest(packages map[string]*measures) string {
 	all := map[string]int{}
 	for _, m := range packages {

@@ -6,24 +6,24 @@ import (
 	"slices"
 )
 
-// machine is what the checker explores: every state that can be reached from the
-// start by any of the steps, however often.
+// machine is what the checker explores: every state that any sequence of steps can reach
+// from the start.
 type machine[S comparable, L fmt.Stringer] struct {
 	start S
-	// next appends the steps that are possible in a state.
+	// next appends the possible steps of a state.
 	next func(s S, steps []step[S, L]) []step[S, L]
-	// reduce maps states from which the same can happen to one of them.
+	// reduce maps equivalent states, which have the same possible futures, to one of them.
 	reduce     func(S) S
 	invariants []invariant[S]
-	// ended says that nothing is left to do. From every state a state that has
-	// ended must be reachable without any further fault.
+	// ended reports that nothing is left to do. From every state, a state that has ended
+	// must be reachable without further faults.
 	ended func(S) bool
 }
 
 type step[S comparable, L fmt.Stringer] struct {
 	to    S
 	label L
-	fault bool // may happen, but nothing may depend on it
+	fault bool // may happen, but progress must not depend on it
 }
 
 type invariant[S comparable] struct {
@@ -37,12 +37,12 @@ const stuck = "stuck"
 type result struct {
 	states    int
 	exhausted bool     // every reachable state was visited
-	violation string   // the invariant that does not hold, or stuck; empty if all is well
-	trace     []string // a shortest way there
+	violation string   // the invariant that does not hold, or stuck; empty if there is no violation
+	trace     []string // one of the shortest ways to the violation
 }
 
-// check visits the reachable states breadth first, so that a violation is found
-// by a shortest trace. It stops at the first violation, or at limit states.
+// check visits the reachable states breadth first, so that a violation has one of the
+// shortest traces. It stops at the first violation, or at limit states.
 func check[S comparable, L fmt.Stringer](m machine[S, L], limit int) result {
 	return explore(m).check(limit)
 }
@@ -76,9 +76,9 @@ func (e *explorer[S, L]) check(limit int) result {
 	return result{states: e.count, exhausted: true}
 }
 
-// explorer holds the states visited so far, numbered in the order of their first
-// visit. They are kept in blocks, so that growing copies none of them, and found
-// by an open-addressed hash table of their numbers.
+// explorer stores the visited states, numbered in the order of their first visit. The
+// states are stored in blocks, so that growing copies none of them. An open-addressed hash
+// table of their numbers finds them.
 type explorer[S comparable, L fmt.Stringer] struct {
 	machine[S, L]
 	seed   maphash.Seed
@@ -89,7 +89,7 @@ type explorer[S comparable, L fmt.Stringer] struct {
 
 type visited[S comparable] struct {
 	state S
-	from  uint32 // the state it was reached from first
+	from  uint32 // the state from which it was first reached
 }
 
 const blockSize = 1 << 13
@@ -98,11 +98,12 @@ func (e *explorer[S, L]) at(x int) *S { return &e.blocks[x/blockSize][x%blockSiz
 
 func (e *explorer[S, L]) from(x int) int { return int(e.blocks[x/blockSize][x%blockSize].from) }
 
-// entry is a place of the index: the number of a state + 1, or 0 if it is free.
-// Half of the hash beside it spares most comparisons and all hashing anew.
+// entry is a slot of the index: the number of a state + 1, or 0 if the slot is free. It
+// also stores 32 bits of the hash, which avoids most comparisons of states, and rehashing
+// when the index grows.
 type entry struct{ number, hash uint32 }
 
-// place returns where in the index the state is, or would be.
+// place returns the slot of the state in the index, or the free slot where it belongs.
 func (e *explorer[S, L]) place(s *S) (i int, hash uint32) {
 	hash = uint32(maphash.Comparable(e.seed, *s))
 	mask := len(e.index) - 1
@@ -113,7 +114,7 @@ func (e *explorer[S, L]) place(s *S) (i int, hash uint32) {
 	return i, hash
 }
 
-// visit notes a state that was reached from another one.
+// visit records a state that was reached from another one, unless it is known already.
 func (e *explorer[S, L]) visit(s S, from int) {
 	i, hash := e.place(&s)
 	if e.index[i].number != 0 {
@@ -130,7 +131,7 @@ func (e *explorer[S, L]) visit(s S, from int) {
 	}
 }
 
-// number is that of a state, or -1 if it was not visited.
+// number returns the number of a state, or -1 if it was not visited.
 func (e *explorer[S, L]) number(s S) int {
 	i, _ := e.place(&s)
 	return int(e.index[i].number) - 1
@@ -152,10 +153,9 @@ func (e *explorer[S, L]) grow() {
 	}
 }
 
-// findStuck returns a state from which no end can be reached. Ends are mostly
-// found in few sweeps from the last state to the first, because most steps lead
-// to a state with a higher number; computing the steps again is cheaper than
-// keeping them all.
+// findStuck returns a state from which no end can be reached. It sweeps from the last
+// state to the first, because most steps lead to a state with a higher number; mostly a
+// few sweeps are enough. Computing the steps again is cheaper than storing them all.
 func (e *explorer[S, L]) findStuck() (int, bool) {
 	canEnd := make([]bool, e.count)
 	open := make([]uint32, 0, e.count)
@@ -181,10 +181,10 @@ func (e *explorer[S, L]) findStuck() (int, bool) {
 	if len(open) == 0 {
 		return 0, false
 	}
-	return int(open[len(open)-1]), true // reached by a shortest trace
+	return int(open[len(open)-1]), true // has one of the shortest traces
 }
 
-// trace is how a state was reached, a line for each step.
+// trace returns how a state was reached, one line per step.
 func (e *explorer[S, L]) trace(x int) []string {
 	var lines []string
 	for x != 0 {

@@ -16,8 +16,8 @@ var (
 	limit      = flag.Int("states", 30_000_000, "stop exploring an environment at so many states")
 )
 
-// holding are the environments in which the protocol must hold. The small ones
-// are checked every time.
+// holding are the environments in which the protocol must hold. Every test run checks the
+// small ones.
 var holding = []environment{
 	{Calls: 3, Partial: true, Growing: true},
 	{Calls: 3, Growing: true, Denied: true},
@@ -46,13 +46,13 @@ var holding = []environment{
 	{Calls: 3, Alone: true, Shared: true, Retries: 2},
 	{Calls: 3, Alone: true, Shared: true, Retries: 2, User: "reverts", Other: true},
 	{Calls: 2, Shared: true, Retries: 1},
-	// As above, but with nothing reduced: the verdict must be the same.
+	// As above, but without any reduction. The verdict must be the same.
 	{Calls: 2, Partial: true, Growing: true, Whole: true},
 	{Calls: 2, User: "reverts", Other: true, Whole: true},
 	{Calls: 2, Overlap: true, Lanes: true, User: "edits", Other: true, Whole: true},
 }
 
-// large are more of them, for -exhaustive.
+// large are further environments, for -exhaustive.
 var large = []environment{
 	{Calls: 3, Shared: true},
 	{Calls: 3, Shared: true, Overlap: true, Lanes: true},
@@ -103,9 +103,9 @@ func TestTheProtocolHoldsWhateverBreaks(t *testing.T) {
 	done.log(t)
 }
 
-// TestEveryWeakerProtocolFails removes one safeguard at a time. A safeguard that
-// nothing fails without would be none, or the model too kind. In the same
-// environment the whole protocol holds.
+// TestEveryWeakerProtocolFails removes one safeguard at a time. If nothing failed without
+// a safeguard, the safeguard would be useless, or the model too lenient. In the same
+// environment the complete protocol holds.
 func TestEveryWeakerProtocolFails(t *testing.T) {
 	mustFail(t, []failing{
 		{environment{Calls: 2, Shared: true, Lacks: noLock}, duplicate},
@@ -130,8 +130,9 @@ func TestEveryWeakerProtocolFails(t *testing.T) {
 	})
 }
 
-// TestTheLimitsOfThePromiseAreReal shows where it is no longer known whose a job
-// is. In the same environments the rest of the promise holds, see above.
+// TestTheLimitsOfThePromiseAreReal shows environments in which the protocol cannot know to
+// which task a job belongs. In the same environments the rest of the promise holds, see
+// above.
 func TestTheLimitsOfThePromiseAreReal(t *testing.T) {
 	mustFail(t, []failing{
 		{environment{Calls: 2, Shared: true, Overlap: true, Partial: true}, lost},
@@ -142,8 +143,8 @@ func TestTheLimitsOfThePromiseAreReal(t *testing.T) {
 	})
 }
 
-// TestReducingLosesNoState compares all states with those that are left when they
-// are reduced: there must be one for each.
+// TestReducingLosesNoState compares all states with the states after reduction. Every
+// state must have a reduced one.
 func TestReducingLosesNoState(t *testing.T) {
 	if raceDetector() {
 		t.Skip("it would take minutes, and the checker has no goroutines")
@@ -159,19 +160,24 @@ func TestReducingLosesNoState(t *testing.T) {
 			t.Parallel()
 			whole := e
 			whole.Whole = true
-			all := explore(machine[state, label]{whole.start(), whole.next, whole.reduce, nil, whole.ended})
-			few := explore(machine[state, label]{e.start(), e.next, e.reduce, nil, e.ended})
-			if !all.check(*limit).exhausted || !few.check(*limit).exhausted {
-				t.Fatal("not exhausted")
-			}
-			for x := range all.count {
-				if s := *all.at(x); few.number(e.reduce(s)) < 0 {
-					t.Fatalf("%+v\n%+v\n\t%s", s, e.reduce(s), strings.Join(all.trace(x), "\n\t"))
-				}
-			}
-			t.Logf("%d states for %d", few.count, all.count)
+			compareReduced(t,
+				explore(machine[state, label]{whole.start(), whole.next, whole.reduce, nil, whole.ended}),
+				explore(machine[state, label]{e.start(), e.next, e.reduce, nil, e.ended}))
 		})
 	}
+}
+
+func compareReduced[S comparable, L fmt.Stringer](t *testing.T, all, few *explorer[S, L]) {
+	t.Helper()
+	if !all.check(*limit).exhausted || !few.check(*limit).exhausted {
+		t.Fatal("not exhausted")
+	}
+	for x := range all.count {
+		if s := *all.at(x); few.number(few.reduce(s)) < 0 {
+			t.Fatalf("%+v\n%+v\n\t%s", s, few.reduce(s), strings.Join(all.trace(x), "\n\t"))
+		}
+	}
+	t.Logf("%d states for %d", few.count, all.count)
 }
 
 type failing struct {
@@ -212,8 +218,13 @@ type table struct {
 }
 
 func (d *table) check(e environment, invariants []invariant[state]) result {
+	return checkIn(d, e.String(), machine[state, label]{e.start(), e.next, e.reduce, invariants, e.ended})
+}
+
+// checkIn checks a machine and adds it to the table.
+func checkIn[S comparable, L fmt.Stringer](d *table, name string, m machine[S, L]) result {
 	began := time.Now()
-	r := check(machine[state, label]{e.start(), e.next, e.reduce, invariants, e.ended}, *limit)
+	r := check(m, *limit)
 	verdict := r.violation
 	switch {
 	case verdict == "" && r.exhausted:
@@ -224,7 +235,7 @@ func (d *table) check(e environment, invariants []invariant[state]) result {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.total += r.states
-	d.lines = append(d.lines, fmt.Sprintf("%10d states %7.1f s  %-60s %s", r.states, time.Since(began).Seconds(), e.String(), verdict))
+	d.lines = append(d.lines, fmt.Sprintf("%10d states %7.1f s  %-60s %s", r.states, time.Since(began).Seconds(), name, verdict))
 	return r
 }
 

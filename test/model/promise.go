@@ -1,6 +1,6 @@
 package model
 
-// The promise, as properties of single states.
+// The properties of single states that make up the promise.
 const (
 	duplicate      = "duplicate: a URL was executed twice for one task, run and retry"
 	unfailed       = "unfailed: a retry executed a URL again that had not failed"
@@ -11,7 +11,7 @@ const (
 	lost           = "lost: a job is recorded on none of the tasks that asked for it"
 )
 
-// promise is all of it, strongest first.
+// promise returns all properties, the strongest first.
 func (e *environment) promise() []invariant[state] {
 	return []invariant[state]{
 		{duplicate, e.executesOnce},
@@ -25,9 +25,11 @@ func (e *environment) promise() []invariant[state] {
 }
 
 // holds returns the part of the promise that holds in the environment. The last two
-// are about whose a job is, which the history does not say. A claim holds its URLs so that only one task at a time can be in doubt about them;
-// where that is not seen, or undone by the user, or another program does not care,
-// a task may take another's job for its own. It then was prefetched all the same.
+// properties are about which task a job belongs to, which the history does not say. A
+// claim holds its URLs, so that only one task at a time can be in doubt about them. This
+// fails if other processes do not see the claim, if the user undoes it, or if another
+// program submits the URLs. Then a task may adopt another task's job. Its URLs were
+// prefetched all the same.
 func (e *environment) holds() []invariant[state] {
 	all := e.promise()
 	if e.Foreign || e.Overlap && (e.Shared || e.User != "") || e.User == "re-creates" && e.Other {
@@ -36,8 +38,7 @@ func (e *environment) holds() []invariant[state] {
 	return all
 }
 
-// executesOnce covers our own calls: what another program submits is its own
-// affair.
+// executesOnce covers the operator's own calls, and not what another program submits.
 func (e *environment) executesOnce(s state) bool {
 	for t := range s.tasks {
 		var done [3][maxCalls]urls // by run and retry
@@ -67,8 +68,8 @@ func (k *call) retryOf(t int) uint8 {
 	return 0
 }
 
-// retriesFailures says nothing of what was executed twice for one retry, which is a
-// duplicate.
+// retriesFailures ignores URLs that were executed twice for one retry: executesOnce covers
+// them.
 func (e *environment) retriesFailures(s state) bool {
 	for id := uint8(2); id <= s.signed; id++ {
 		for before := uint8(1); before < id; before++ {
@@ -81,8 +82,8 @@ func (e *environment) retriesFailures(s state) bool {
 	return true
 }
 
-// retriesAll goes by the claims under which failures were written: none is older than
-// the retry that is handled.
+// retriesAll compares the claims under which failures were recorded with the last handled
+// retry. None may be older.
 func (e *environment) retriesAll(s state) bool {
 	o := &s.tasks[0]
 	failed := e.failed(&s, 0)
@@ -94,9 +95,9 @@ func (e *environment) retriesAll(s state) bool {
 	return true
 }
 
-// countsTruly covers the run that a task asks for, if the status speaks of it.
-// Only a claim may stand between an execution and its record, or a retry of what
-// failed.
+// countsTruly covers the run that a task asks for, if the status refers to it. An
+// execution may only be unrecorded while the task still has its claim, or after a retry of
+// its failure.
 func (e *environment) countsTruly(s state) bool {
 	for t := range s.tasks {
 		o := &s.tasks[t]
@@ -123,8 +124,8 @@ func (e *environment) adoptsNoneOlder(s state) bool {
 	return e.everyRecord(&s, func(k *call, _ int, r record) bool { return k.signed >= r.claim })
 }
 
-// adoptsSameSemantics says nothing of the other program's jobs: the history does
-// not tell how they fetched.
+// adoptsSameSemantics ignores the other program's jobs, because the history does not show
+// how they fetched.
 func (e *environment) adoptsSameSemantics(s state) bool {
 	return e.everyRecord(&s, func(k *call, t int, r record) bool {
 		return r.job == foreign || e.semanticsOf(k) == e.semantics(t, s.tasks[t].run)
@@ -142,9 +143,9 @@ func (e *environment) everyRecord(s *state, holds func(job *call, t int, r recor
 	return true
 }
 
-// losesNone covers the states in which nothing is left to do. Whoever deletes a
-// task or asks it for a new run gives up what its calls did before, and a claim
-// that waits for a person is no loss.
+// losesNone covers the states in which nothing is left to do. A user who deletes a task or
+// asks for a new run gives up the earlier calls of the task. A claim that waits for user
+// action is not a loss.
 func (e *environment) losesNone(s state) bool {
 	for id := uint8(1); id <= s.signed; id++ {
 		k := s.call(id)

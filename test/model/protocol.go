@@ -1,47 +1,49 @@
-// Package model checks the submission protocol, claim → call → record → settle,
-// in every order in which its steps and everything that can go wrong may happen.
+// Package model checks the submission protocol, claim → call → record → settle, in every
+// order in which its steps and faults can happen.
 //
 //	go test ./test/model                     # the smaller environments
-//	go test ./test/model -v                  # with what was explored, and a trace for each weaker variant
+//	go test ./test/model -v                  # also prints what was explored, and a trace for each weaker variant
 //	go test ./test/model -v -timeout 2h -args -exhaustive   # the larger environments as well
 //
-// checker.go explores any machine of states and steps. protocol.go is the
-// protocol as one: two tasks with up to two URLs each, up to three calls, and a
-// world that does its worst. promise.go says what must hold, reduce.go which
-// states need not be told apart. model_test.go lists the environments in which the
-// protocol must hold, and the weaker variants of it that must not.
+// checker.go explores any machine of states and steps. protocol.go is the protocol as such
+// a machine: two tasks with up to two URLs each, up to three calls, and an adversarial
+// environment. promise.go has the properties that must hold. reduce.go defines which
+// states are equivalent. model_test.go lists the environments in which the protocol must
+// hold, and the weaker variants that must fail. refresh.go is another machine: a run that
+// purges its URLs before it prefetches them.
 //
-// # What stands for what
+// # What the model represents
 //
-// Nobody is a process here. A process is known only by what it may do next, so
-// each call is carried out by somebody who may stop at any moment for good, and
-// anybody may look a claim up. With Shared set, that is any number of processes
-// which all believe they lead; without it, one process with one call of a lane at
-// a time, which does not look up its own calls. There is no bound on faults other
-// than the bound on calls: each call may be lost, half acknowledged and abandoned.
+// The model has no processes. It represents a process only by its possible next steps. So
+// each call has a caller that may stop for good at any moment, and any process may look up
+// a claim. With Shared set, there are any number of processes, and each believes that it
+// leads. Without it, there is one process with one call per lane at a time, which does not
+// look up its own calls. Only the number of calls limits faults: each call may be lost,
+// partly acknowledged and abandoned.
 //
-// There are no caches either. A decision from a stale copy of a task is one that
-// was made before the writes it has missed; where it is carried out, the lock of
-// the write decides. What a stale copy of the *other* task may hide, a claim or a
-// record, is left open wherever the protocol looks at it, if Shared is set.
+// The model has no caches either. A decision from a stale copy of a task is a decision
+// that was made before the writes that the copy has missed. When the decision is carried
+// out, the optimistic lock of the write decides. A stale copy of the *other* task may hide
+// a claim or a record. With Shared set, the model tries both possibilities wherever the
+// protocol reads the other task.
 //
-// A write of an answer whose acknowledgement is lost is followed by a live read,
-// and so is one that failed; both are the step that leaves the task alone because
-// the claim is gone, or does it again because it is not.
+// After a failed write of a response, or one whose acknowledgement is lost, the operator
+// reads the task live. In the model this is one of two steps: leave the task alone because
+// the claim is gone, or write again because it is not.
 //
-// Where the user may ask for retries, of the first task, EdgeOne also tells how its
-// jobs end, target by target; elsewhere a target that is handed over is the end. That
-// it succeeded or failed is decided when it is read for the first time.
+// In environments with retries, EdgeOne also reports how the jobs of the first task end,
+// target by target. Whether a target succeeded or failed is decided when it is read for
+// the first time. In other environments a target is done once it is handed over.
 //
-// Left out because they change when something happens, never what: back-off and
-// slow retry after calls that were settled as not executed, holds, the limiter. And
-// that a retry is refused where nothing tells any more which targets failed.
+// The model omits what changes only when something happens, and not what: back-off and
+// slow retry after calls that were settled as not executed, holds, and the limiter. It
+// also omits that a retry is refused if no source shows any more which targets failed.
 //
-// Left out as well are seconds. EdgeOne's clocks differ, so the operator begins the
-// window of a claim some seconds before its signature, and leaves out of these what it
-// knows to be another call's. Here the window begins with the claim, which is the same
-// for every job that somebody knows. One that nobody knows, of a task that was deleted
-// within these seconds, counts as executed, like that of another program.
+// The model omits seconds too. EdgeOne's clocks differ, so the operator starts the window
+// of a claim some seconds before its signature, and excludes jobs in these seconds that it
+// knows to belong to other calls. Here the window starts with the claim, which gives the
+// same result for every known job. An unknown job, of a task that was deleted within these
+// seconds, counts as executed, like a job of another program.
 package model
 
 import (
@@ -82,30 +84,29 @@ func (ts tasks) has(t int) bool { return ts>>t&1 != 0 }
 
 func only(t int) tasks { return 1 << t }
 
-// task is what the API server holds.
+// task is a task as stored in the API server.
 type task struct {
 	exists bool
 	wants  uint8     // the run that the spec asks for
-	run    uint8     // the run that the status speaks of; 0 is none yet
-	claim  uint8     // the call whose outcome the status does not know; 0 is none
-	record [2]record // of each target
-	found  finding   // what somebody saw and has not written yet
+	run    uint8     // the run that the status refers to; 0 if none
+	claim  uint8     // the call with unknown outcome; 0 if none
+	record [2]record // by target
+	found  finding   // what a look-up found and nothing has written yet
 
-	ended   urls  // of which the status knows whether they succeeded
-	asked   uint8 // the retry that the user asked for last
-	retry   uint8 // the one that the status notes as handled
-	retried ids   // the jobs of what a retry opened again
+	ended   urls  // the URLs whose success or failure the status knows
+	asked   uint8 // the last retry that the user asked for
+	retry   uint8 // the last retry that the status records as handled
+	retried ids   // the jobs of the targets that a retry has reopened
 }
 
-// record says what became of a target: nothing yet, the job that has it and the
-// claim under which that was written, or that EdgeOne refused it.
+// record is what the status says about a target. Either nothing is recorded; or job has
+// the target, recorded under claim; or job is refused, because EdgeOne refused the target.
 type record struct{ job, claim uint8 }
 
-const refused = 15 // instead of a job
+const refused = 15 // in place of a job
 
-// finding is what a look says about a claimed task: for each target the job that
-// lists it, or 0 for none. It is lost when the task is written, because the write
-// that it leads to is locked.
+// finding is the result of a look-up for a claimed task: for each target the job that
+// lists it, or 0. A write to the task voids it, because the resulting write is locked.
 type finding struct {
 	made bool
 	job  [2]uint8
@@ -113,32 +114,32 @@ type finding struct {
 
 func (t *task) newRun() bool { return t.run != t.wants }
 
-// call is everything about one claim ID: the plan, who does it, the one request
-// that may be sent for it, and the job that the request made.
+// call is everything about one claim ID: the plan, the caller's stage, the only request
+// that may be sent for it, and the job that the request created.
 type call struct {
 	stage   stage
-	todo    tasks   // tasks that this stage has yet to write
-	current tasks   // tasks that were not written since they were planned
+	todo    tasks   // tasks that this stage still has to write
+	current tasks   // tasks that have not been written since they were planned
 	unsure  tasks   // tasks whose claim was not acknowledged
-	claimed tasks   // tasks whose claim was; those are sent
+	claimed tasks   // tasks whose claim was acknowledged; the call is sent for them
 	run     uint8   // the first task's run when planned
-	retry   uint8   // and the retry
+	retry   uint8   // the first task's retry when planned
 	planned [2]urls // by task
 
 	request        request
 	stale          bool // signed after the claim's fence; only a weaker variant does that
-	accepted       urls // the job
-	listed         urls // as far as the history shows it
-	failed         urls // of the job, as far as somebody has read how it ended
-	counted        urls // as failed, of what was claimed: in this job, or in one that was taken for it
+	accepted       urls // the URLs of the job
+	listed         urls // the URLs of the job that the history shows
+	failed         urls // the URLs of the job that were read as failed
+	counted        urls // the claimed URLs that were read as failed, in this job or in another job taken for it
 	signed, fenced uint8
-	closed         uint8 // the state's counters when the job was made
+	closed         uint8 // with signed and fenced: the state's counters when the job was created
 }
 
 type stage uint8
 
 const (
-	over stage = iota // done, or whoever did it is gone
+	over stage = iota // done, or the caller is gone
 	claiming
 	sending
 	awaiting
@@ -151,13 +152,13 @@ type request uint8
 const (
 	unsent request = iota
 	underWay
-	dropped // never executed, now or later
+	dropped // not executed, and never will be
 	executed
 )
 
 func (k *call) urls() urls { return k.planned[0] | k.planned[1] }
 
-// asked are the URLs that the call was sent for on behalf of a task.
+// asked returns the URLs that the call was sent for on behalf of a task.
 func (k *call) asked(t int) urls {
 	if !k.claimed.has(t) {
 		return 0
@@ -165,21 +166,21 @@ func (k *call) asked(t int) urls {
 	return k.planned[t]
 }
 
-// state is the API server, EdgeOne, and what is going on between them. Time is
-// counted in calls: they are numbered in the order of their signatures, so their
-// fences pass in that order.
+// state is the state of the API server, of EdgeOne, and of everything between them. Calls
+// serve as the clock. They are numbered in the order of their signatures, so their fences
+// pass in that order.
 type state struct {
 	tasks     [2]task
-	calls     [foreign]call // the last is the other program's
-	signed    uint8         // calls so far
+	calls     [foreign]call // the last one is the other program's
+	signed    uint8         // number of calls so far
 	fenced    uint8         // calls 1 to fenced can no longer execute
 	closed    uint8         // the margin after the fence of calls 1 to closed has passed
-	forgotten uint8         // the history no longer goes back to calls 1 to forgotten
-	user      uint8         // what the user has done
+	forgotten uint8         // the history no longer includes the time of calls 1 to forgotten
+	user      uint8         // number of the user's changes so far
 	looks     access
 }
 
-// access is whether EdgeOne's history may be read.
+// access is whether the operator may read EdgeOne's history.
 type access uint8
 
 const (
@@ -190,8 +191,8 @@ const (
 
 func (s *state) call(id uint8) *call { return &s.calls[id-1] }
 
-// write stores a new version of a task: what was planned or found for the version
-// before is void.
+// write stores a new version of a task. It voids what was planned or found for the
+// previous version.
 func (s *state) write(t int, o task) {
 	o.found = finding{}
 	s.tasks[t] = o
@@ -200,26 +201,26 @@ func (s *state) write(t int, o task) {
 	}
 }
 
-// environment is what may happen.
+// environment defines what may happen.
 type environment struct {
-	Calls   uint8  // made in all
-	Alone   bool   // there is only the first task
+	Calls   uint8  // number of calls in total
+	Alone   bool   // only the first task exists
 	Shared  bool   // several processes act, and caches may hide what others do
-	Overlap bool   // both tasks want URL b
-	Lanes   bool   // the tasks differ in how they fetch, and share no call
-	User    string // "edits", "reverts", "deletes", "re-creates" the first task; then it fetches
-	Other   bool   // in another way than before
+	Overlap bool   // both tasks have URL b
+	Lanes   bool   // the tasks fetch in different ways, and share no call
+	User    string // what the user does to the first task: "edits", "reverts", "deletes" or "re-creates"
+	Other   bool   // after this, the first task fetches in another way than before
 	Partial bool   // EdgeOne refuses some URLs of a call
 	Growing bool   // the history shows a job URL by URL
-	Denied  bool   // for a while the history may not be read
+	Denied  bool   // reading the history is refused for a while
 	Foreign bool   // another program submits one of the URLs, or two
-	Forgets bool   // the history forgets
-	Retries uint8  // how often the user asks for a retry of the first task
+	Forgets bool   // the history has a limited retention
+	Retries uint8  // how many times the user asks for a retry of the first task
 	Lacks   weakness
-	Whole   bool // nothing is reduced
+	Whole   bool // disables the reduction of states
 }
 
-// weakness is one safeguard that a weaker variant of the protocol lacks.
+// weakness is the safeguard that a weaker variant of the protocol lacks.
 type weakness string
 
 const (
@@ -244,7 +245,7 @@ const (
 	failedTaken        weakness = "a retry that may take the job that failed for its own"
 )
 
-// targets are the URLs of a task by position; 0 is none.
+// targets returns the URLs of a task by position; 0 means none.
 func (e *environment) targets(t int) [2]urls {
 	switch {
 	case t == 0:
@@ -255,7 +256,7 @@ func (e *environment) targets(t int) [2]urls {
 	return [2]urls{c}
 }
 
-// semantics is how a task's run fetches its URLs.
+// semantics returns how a task's run fetches its URLs.
 func (e *environment) semantics(t int, run uint8) uint8 {
 	switch {
 	case t == 0 && run == 2 && e.Other:
@@ -273,7 +274,7 @@ func (e *environment) semanticsOf(k *call) uint8 {
 	return e.semantics(1, 1)
 }
 
-// open are the URLs that the run which a task asks for has yet to hand over.
+// open returns the URLs that the requested run of a task still has to hand over.
 func (e *environment) open(t int, o *task) (open urls) {
 	for i, u := range e.targets(t) {
 		if o.newRun() || o.record[i].job == 0 {
@@ -283,8 +284,8 @@ func (e *environment) open(t int, o *task) (open urls) {
 	return open
 }
 
-// retryOf is the retry that a call is for which is planned for a task now. A new run
-// is not retried for what was asked before it began.
+// retryOf returns the retry that a call belongs to if it is planned for the task now. A
+// new run ignores retries that were requested before it started.
 func (e *environment) retryOf(o *task) uint8 {
 	if o.newRun() || e.Lacks == retryOpensFirst {
 		return o.asked
@@ -292,8 +293,7 @@ func (e *environment) retryOf(o *task) uint8 {
 	return o.retry
 }
 
-// failed are the targets of which the status says that EdgeOne refused them or that
-// they failed.
+// failed returns the targets that EdgeOne refused or that failed, according to the status.
 func (e *environment) failed(s *state, t int) (failed urls) {
 	o := &s.tasks[t]
 	for i, target := range e.targets(t) {
@@ -308,7 +308,7 @@ func (e *environment) failed(s *state, t int) (failed urls) {
 	return failed
 }
 
-// unread are the targets in jobs of which the status does not know the outcome.
+// unread returns the targets in jobs whose outcome the status does not know.
 func (e *environment) unread(t int, o *task) (unread urls) {
 	for i, target := range e.targets(t) {
 		if job := o.record[i].job; job != 0 && job != refused {
@@ -318,7 +318,7 @@ func (e *environment) unread(t int, o *task) (unread urls) {
 	return unread
 }
 
-// retryDue says whether a retry is asked for, and it is known what it is of.
+// retryDue reports whether a retry is requested and its targets are known.
 func (e *environment) retryDue(t int, o *task) bool {
 	if !o.exists || o.newRun() || o.asked <= o.retry {
 		return false
@@ -326,10 +326,10 @@ func (e *environment) retryDue(t int, o *task) bool {
 	return o.claim == 0 && e.open(t, o)|e.unread(t, o) == 0 || e.Lacks == retryAtOnce
 }
 
-// waiting says whether a task wants a call. A new run waits for an unsettled call
-// of the run before only if that fetched in another way, and only until that call
-// can no longer happen. Until it is claimed itself, the old claim stays: the user
-// may want the old run back.
+// waiting reports whether a task needs a call. A new run waits for an unsettled call of
+// the previous run only if that call fetches in another way, and only until the call can
+// no longer be executed. The old claim stays until the new run is claimed, because the
+// user may change back to the old run.
 func (e *environment) waiting(s *state, t int) bool {
 	o := &s.tasks[t]
 	if !o.exists || o.claim == 0 {
@@ -339,8 +339,8 @@ func (e *environment) waiting(s *state, t int) bool {
 	return o.newRun() && (same || s.closed >= o.claim || e.Lacks == newRunAtOnce)
 }
 
-// held says whether a claim holds URLs that the task wants, in any lane. Once the
-// margin after its fence has passed it need not: a later job is in no window of it.
+// held reports whether a claim, in any lane, holds URLs that the task needs. The hold ends
+// with the margin after the claim's fence: a later job is not in the claim's window.
 func (e *environment) held(s *state, t int) bool {
 	open := e.open(t, &s.tasks[t])
 	for i := range s.calls {
@@ -355,7 +355,7 @@ func (e *environment) held(s *state, t int) bool {
 
 type move = step[state, label]
 
-// turn collects what may happen next.
+// turn collects the possible next steps.
 type turn struct {
 	*environment
 	s     state
@@ -390,8 +390,8 @@ func (e *environment) next(s state, moves []move) []move {
 	return u.moves
 }
 
-// plan signs a call for any of the tasks that wait; one that arrives a little
-// later misses it.
+// plan signs a call for any subset of the ready tasks. A task that becomes ready later is
+// not part of the call.
 func (u *turn) plan() {
 	if u.s.signed == u.Calls {
 		return
@@ -439,7 +439,7 @@ func (u *turn) plan() {
 	}
 }
 
-// laneBusy says whether the lane of a call has another one that is unanswered.
+// laneBusy reports whether the lane of a call has another call that is not finished.
 func (e *environment) laneBusy(s *state, id uint8) bool {
 	for other := uint8(1); other < id; other++ {
 		if s.call(other).stage != over && e.semanticsOf(s.call(other)) == e.semanticsOf(s.call(id)) {
@@ -449,7 +449,7 @@ func (e *environment) laneBusy(s *state, id uint8) bool {
 	return false
 }
 
-// carryOn is the next step of whoever makes a call, or the end of it.
+// carryOn makes the next step of a caller, or ends the caller.
 func (u *turn) carryOn(id uint8) {
 	k := u.s.call(id)
 	switch k.stage {
@@ -479,8 +479,8 @@ func (u *turn) carryOn(id uint8) {
 
 func (k *call) end() { k.stage, k.todo, k.current, k.unsure = over, 0, 0, 0 }
 
-// claim writes the intent to the next task, locked: it succeeds only on the
-// version that was planned.
+// claim writes the intent to the next task under the optimistic lock. It succeeds only for
+// the version that was planned.
 func (u *turn) claim(id uint8) {
 	for t := range u.s.tasks {
 		k := u.s.call(id)
@@ -524,7 +524,7 @@ func (u *turn) claim(id uint8) {
 	}
 }
 
-// send sends the call for the tasks that are claimed for certain, signed with the
+// send sends the call for the tasks whose claims were acknowledged. The signature has the
 // time of the claim.
 func (u *turn) send(id uint8) {
 	n := u.s
@@ -542,7 +542,7 @@ func (u *turn) send(id uint8) {
 	}
 }
 
-// answer is EdgeOne's. That there is none is the end of whoever waits for it.
+// answer delivers EdgeOne's response. If there is none, carryOn ends the caller.
 func (u *turn) answer(id uint8) {
 	n := u.s
 	k := n.call(id)
@@ -561,7 +561,7 @@ func (u *turn) answer(id uint8) {
 	}
 }
 
-// conclude writes the answer to the next task, as long as it carries the claim.
+// conclude writes the response to the next task, if the task still has the claim.
 func (u *turn) conclude(id uint8) {
 	for t := range u.s.tasks {
 		k := u.s.call(id)
@@ -603,13 +603,14 @@ func (u *turn) release(s *state, t int, id uint8) {
 	}
 }
 
-// look asks the history about a claimed task and keeps what it finds for settle.
-// Nothing is known while looking is refused, nor of what the history forgot.
+// look looks up a claimed task in the history and stores the result for settle. It finds
+// nothing out while reading is refused, or if the history no longer includes the claim's
+// time.
 func (u *turn) look(t int) {
 	o := &u.s.tasks[t]
 	id := o.claim
 	if !o.exists || id == 0 || o.found.made || !u.Shared && u.s.call(id).stage != over {
-		return // a second look finds no less, and is the same as a first one that comes later
+		return // a second look-up finds no less, and equals a first look-up that happens later
 	}
 	if u.s.looks == denied && u.Lacks != deniedReleased {
 		return
@@ -621,7 +622,7 @@ func (u *turn) look(t int) {
 		u.may(n, label{text: "a look for {call} of {tasks} finds {found}", call: id, tasks: only(t), found: f.job})
 	}
 	switch {
-	case o.newRun(): // the spec no longer says which URLs the claim is for
+	case o.newRun(): // the spec no longer has the URLs of the claim
 		if closed && u.Lacks == oldRunForgotten {
 			find(finding{made: true})
 		}
@@ -629,11 +630,11 @@ func (u *turn) look(t int) {
 	case u.s.forgotten >= id && u.Lacks != forgottenReleased:
 		return
 	}
-	for _, shown := range []bool{true, false} { // whether the cache shows what the other task records
+	for _, shown := range []bool{true, false} { // whether the cache shows what is recorded on the other task
 		if !shown && !u.Shared {
 			break
 		}
-		for _, lowest := range []bool{true, false} { // which of two equals comes first
+		for _, lowest := range []bool{true, false} { // which of two equivalent jobs comes first
 			f := u.evidence(t, closed, shown, lowest)
 			if f.job != [2]uint8{} || closed || u.Lacks == fenceAfterLook {
 				find(f)
@@ -642,10 +643,10 @@ func (u *turn) look(t int) {
 	}
 }
 
-// evidence decides which jobs have the open targets of a claimed task. Before the
-// fence and its margin that is only a job which lists all of them and which no
-// other claim has recorded; after them every job in the window counts, and the
-// likeliest is named.
+// evidence decides which jobs have the open targets of a claimed task. Before the fence
+// and its margin have passed, only a job counts that lists all of them and is not recorded
+// under another claim. Afterwards every job in the window counts, and the most likely one
+// wins.
 func (u *turn) evidence(t int, closed, shown, lowest bool) finding {
 	o := &u.s.tasks[t]
 	open := u.open(t, o)
@@ -678,10 +679,10 @@ func (u *turn) evidence(t int, closed, shown, lowest bool) finding {
 	return f
 }
 
-// listed is what the history shows of a job in the window of a task's claim: from its
-// signature to the end of the margin after its fence. EdgeOne tells times to the
-// second, so that a job which failed just before the claim may seem to be in it; but
-// of those the claim knows.
+// listed returns the URLs that the history shows of a job in the window of a task's claim.
+// The window lasts from the signature of the claim to the end of the margin after its
+// fence. EdgeOne's times have a precision of one second, so a job that failed just before
+// the claim may seem to be in the window, but the claim knows these jobs.
 func (u *turn) listed(job uint8, t int) urls {
 	k, o := u.s.call(job), &u.s.tasks[t]
 	claim := o.claim
@@ -695,7 +696,7 @@ func (u *turn) listed(job uint8, t int) urls {
 	return k.listed
 }
 
-// elsewhere says whether a job is recorded under another claim than the task's.
+// elsewhere reports whether a job is recorded under another claim than the task's.
 func (u *turn) elsewhere(job uint8, t int, shown bool) bool {
 	for q := range u.s.tasks {
 		if o := &u.s.tasks[q]; o.exists && (q == t || shown) {
@@ -712,7 +713,7 @@ func (u *turn) elsewhere(job uint8, t int, shown bool) bool {
 	return false
 }
 
-// settle writes what a look found. What no job lists goes back to waiting.
+// settle writes what a look-up found. Targets that no job lists become open again.
 func (u *turn) settle(t int) {
 	o := u.s.tasks[t]
 	id := o.claim
@@ -730,8 +731,8 @@ func (u *turn) settle(t int) {
 	u.may(n, label{text: "what was found for {call} is written to {tasks}: {found}", call: id, tasks: only(t), found: u.s.tasks[t].found.job})
 }
 
-// edgeOne executes a request before its signature expires, or says that it did
-// not, and lists the job some time later. The other program is a client as well.
+// edgeOne executes a request before its signature expires, or responds that it did not.
+// Later it lists the job. The other program is a client too.
 func (u *turn) edgeOne(id uint8) {
 	k := u.s.call(id)
 	execute := func(accepted urls, fault bool) {
@@ -759,7 +760,7 @@ func (u *turn) edgeOne(id uint8) {
 				}
 			}
 		}
-		if k.stage == awaiting { // to anybody else it is the same as never
+		if k.stage == awaiting { // without a caller, this is the same as never executing it
 			n := u.s
 			n.call(id).request = dropped
 			u.mayFail(n, label{text: "EdgeOne refuses {call}: not executed", call: id})
@@ -779,8 +780,8 @@ func (u *turn) edgeOne(id uint8) {
 	}
 }
 
-// time passes: fences, the margins after them, and the history's retention. The
-// margin is long enough for the listing of what executed before the fence.
+// time passes fences, the margins after them, and the retention of the history. The margin
+// is long enough to list all jobs that were executed before the fence.
 func (u *turn) time() {
 	if u.s.fenced < u.s.signed {
 		n := u.s
@@ -808,7 +809,7 @@ func (u *turn) listingDone() bool {
 	return true
 }
 
-// trouble is the user's, and that of the credentials.
+// trouble covers the actions of the user and the permissions of the key.
 func (u *turn) trouble() {
 	n := u.s
 	o := n.tasks[0]
@@ -865,7 +866,7 @@ func (u *turn) follow() {
 	}
 }
 
-// reopen is the user's asking for a retry, and the one write that handles it.
+// reopen covers the user's request for a retry, and the single write that handles it.
 func (u *turn) reopen() {
 	for t := range u.s.tasks[:1] {
 		o := u.s.tasks[t]
@@ -911,8 +912,8 @@ func (u *turn) reopen() {
 	}
 }
 
-// ended says that every task is done, or that a person has to act because the
-// history forgot, or that the bound on calls keeps it from going on.
+// ended reports that every task is done, or needs user action because the history has
+// forgotten its call, or cannot continue because of the limit on calls.
 func (e *environment) ended(s state) bool {
 	for t := range s.tasks {
 		o := &s.tasks[t]
@@ -935,7 +936,7 @@ func (e *environment) start() state {
 	return state{tasks: [2]task{{exists: true, wants: 1}, {exists: !e.Alone, wants: 1}}}
 }
 
-// label says what happens in a step.
+// label describes a step.
 type label struct {
 	text  string
 	tasks tasks

@@ -1,9 +1,9 @@
 package model
 
-// reduce maps a state to one from which the same can happen, so that states which
-// differ in nothing that matters are one. Each of its rules is about the protocol
-// with all its safeguards; the weaker variants are explored whole, and so are some
-// environments in which both must come to the same verdict.
+// reduce maps a state to an equivalent one, which has the same possible futures. States
+// that differ only in irrelevant details become one. The rules apply only to the protocol
+// with all its safeguards; weaker variants are explored without reduction. Some
+// environments are explored both ways, and the verdict must be the same.
 func (e *environment) reduce(s state) state {
 	if e.Whole || e.Lacks != "" {
 		return s
@@ -17,7 +17,7 @@ func (e *environment) reduce(s state) state {
 			k.forget()
 		}
 	}
-	// Fences and margins of calls that nobody waits for mean nothing.
+	// Fences and margins of calls that no task waits for are irrelevant.
 	for s.fenced < s.signed && !asked.has(s.fenced+1) && s.calls[s.fenced].request != underWay {
 		s.fenced++
 	}
@@ -32,17 +32,17 @@ func (e *environment) reduce(s state) state {
 	return s
 }
 
-// hurry makes the steps of a call that neither touch a task or EdgeOne nor depend
-// on when they are made.
+// hurry makes the steps of a call that do not change a task or EdgeOne and do not depend
+// on timing.
 func hurry(s *state, id uint8) {
 	k := s.call(id)
 	if k.stage == claiming {
-		if k.todo &= k.current; k.todo == 0 { // the rest would meet conflicts
+		if k.todo &= k.current; k.todo == 0 { // the remaining writes can only meet conflicts
 			k.stage = sending
 		}
 	}
 	if k.stage == sending && k.claimed != 0 {
-		// The network may hold back the request as long as its sender may pause.
+		// The network may delay the request for as long as its sender may pause.
 		k.stage, k.request = awaiting, underWay
 	}
 	if k.request == underWay && s.fenced >= id {
@@ -55,7 +55,7 @@ func hurry(s *state, id uint8) {
 		}
 	}
 	if k.stage == releasing {
-		k.request = dropped // whether it was sent makes no difference
+		k.request = dropped // it makes no difference whether it was sent
 	}
 	for t := range s.tasks {
 		if s.tasks[t].claim != id { // left alone
@@ -78,7 +78,7 @@ type ids uint8
 
 func (is ids) has(id uint8) bool { return is>>id&1 != 0 }
 
-// newest is the highest member up to id, or 0.
+// newest returns the highest member up to id, or 0.
 func (is ids) newest(id uint8) uint8 {
 	for id > 0 && !is.has(id) {
 		id--
@@ -86,7 +86,7 @@ func (is ids) newest(id uint8) uint8 {
 	return id
 }
 
-// lookedUp are the calls that a task waits for, now or once it is claimed.
+// lookedUp returns the calls that a task waits for, now or once it is claimed.
 func lookedUp(s *state) (is ids) {
 	for t := range s.tasks {
 		is |= 1 << s.tasks[t].claim &^ 1
@@ -99,8 +99,7 @@ func lookedUp(s *state) (is ids) {
 	return is
 }
 
-// forget leaves of a call that nobody makes and nobody looks up only what it did
-// and may yet do.
+// forget reduces a call without a caller or look-up to what it has done and may still do.
 func (k *call) forget() {
 	did := k.accepted
 	switch k.request {
@@ -115,8 +114,8 @@ func (k *call) forget() {
 	}
 }
 
-// forgetTimes leaves of a job's times what puts it into windows that somebody
-// looks into, or has looked into when recording it.
+// forgetTimes reduces the times of a job to those that place it in a window of a pending
+// look-up, or of the look-up that recorded it.
 func (s *state) forgetTimes(k *call, asked ids) {
 	known := asked
 	for t := range s.tasks {

@@ -1,7 +1,8 @@
-// Package monitoring tests what the chart has for those who watch the operator: its
-// alerts with promtool, and alerts and dashboard with a real Prometheus that scrapes
-// real managers under load. What runs is in stack; dashboard draws its picture for the
-// documentation. The package knows the operator by its metrics alone.
+// Package monitoring tests the chart's monitoring. It tests the alerts with promtool. It
+// also tests the alerts and the dashboard with a real Prometheus that scrapes real
+// managers under load. Folder stack runs these processes, and folder dashboard draws the
+// picture of the dashboard for the documentation. The package knows the operator only by
+// its metrics. The metrics of single tasks are tested with a real kube-state-metrics.
 package monitoring
 
 import (
@@ -23,9 +24,9 @@ import (
 )
 
 const (
-	// loadFor is how long there is load, and with it something to see.
+	// loadFor is the duration of the load.
 	loadFor = 45 * time.Second
-	// patience is how long all may take, on a slow machine.
+	// patience is the maximum duration of the whole test, on a slow machine.
 	patience = 3 * time.Minute
 )
 
@@ -51,7 +52,8 @@ func TestEachAlertFiresWhenItShouldAndNotElse(t *testing.T) {
 	}
 }
 
-// testedAlerts are those that fire in a test, and those that do not in one.
+// testedAlerts returns the alerts that fire in some test, and those that stay silent in
+// some test.
 func testedAlerts(t *testing.T) (fires, silent map[string]bool) {
 	t.Helper()
 	text, err := os.ReadFile("alerts_test.yaml")
@@ -186,7 +188,9 @@ func TestEachQueryShowsSomethingOfManagersUnderLoad(t *testing.T) {
 		pending := map[string]string{}
 		for _, alert := range alerts(t) {
 			for _, match := range metric.FindAllString(alert.Expr, -1) {
-				pending["count("+match+")"] = alert.Alert
+				if match != "teo_prefetch_credentials_expiry_seconds" { // of a role, which these managers do not have
+					pending["count("+match+")"] = alert.Alert
+				}
 			}
 		}
 		eventually(ctx, t, pending, func(query string) bool {
@@ -230,7 +234,7 @@ func alerts(t *testing.T) []stack.Alert {
 	return alerts
 }
 
-// eventually asks for all that is pending until each was true once.
+// eventually polls everything in pending until each item has been true once.
 func eventually(ctx context.Context, t *testing.T, pending map[string]string, isTrue func(what string) bool) {
 	t.Helper()
 	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(context.Context) (bool, error) {

@@ -2,7 +2,8 @@ package main
 
 const endpoints = "./internal/endpoint"
 
-// bounds are the safeguards of what strangers and tenants can make the manager hold or do.
+// bounds are the safeguards that limit what strangers and tenants can make the manager
+// store or do.
 var bounds = []mutation{
 	{
 		name: "connections that send nothing are kept without a bound", file: "internal/endpoint/server.go",

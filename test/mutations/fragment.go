@@ -13,22 +13,22 @@ import (
 	"strings"
 )
 
-// lexeme is a token of Go code, and where its text stands.
+// lexeme is a token of Go code, with its position in the text.
 type lexeme struct {
 	token      token.Token
 	text       string
 	start, end int
-	// qualifier is the package before a name, with its dot: the same code has one or not,
-	// depending on where it stands.
+	// qualifier is the package before a name, with its dot. The same code may have one or
+	// not, depending on its package.
 	qualifier string
-	// isMember says that the name follows a dot, so that it is a field or a method.
+	// isMember means that the name follows a dot, so it is a field or a method.
 	isMember bool
 }
 
-// packages are those whose names qualify what other packages take from them.
+// packages are the package names that count as qualifiers.
 var packages = []string{"queue", "taskstate", "schedule", "kube", "teo", "target", "metrics", "submit", "follow", "ttl"}
 
-// scanTokens returns the tokens of code. Comments and line breaks do not count.
+// scanTokens returns the tokens of code, without comments and line breaks.
 func scanTokens(code string) ([]lexeme, error) {
 	var s scanner.Scanner
 	var failed scanner.ErrorList
@@ -58,16 +58,17 @@ func scanTokens(code string) ([]lexeme, error) {
 	}
 }
 
-// match is a place where a fragment fits code, whatever the names are there.
+// match is a place where a fragment fits the code, whatever the names in the code are.
 type match struct {
 	start, end int
 	names      map[string]string // key of a name in the fragment -> name in the code
 	same       int               // how many names are the same
 }
 
-// findMatches returns the places where a fragment fits. All but names must be the same. Names may
-// differ as long as one in the fragment is one in the code, and the other way round; those
-// of fields and methods in any way. Names that Go declares never differ.
+// findMatches returns the places where a fragment fits. Everything except names must be
+// equal. Names may differ, if each name in the fragment corresponds to exactly one name in
+// the code, and vice versa. For fields and methods even this is not necessary. Predeclared
+// names of Go never differ.
 func findMatches(fragment, code []lexeme) []match {
 	var matches []match
 	for at := 0; at+len(fragment) <= len(code); at++ {
@@ -95,7 +96,7 @@ func matchTokens(fragment, code []lexeme) (match, bool) {
 			return m, false
 		}
 		key, name := want.key(), have.qualifier+have.text
-		if want.isMember { // fields and methods of several types may have had one name
+		if want.isMember { // fields and methods of several types may have had the same name
 			if _, ok := m.names[key]; !ok {
 				m.names[key] = name
 			}
@@ -112,7 +113,7 @@ func matchTokens(fragment, code []lexeme) (match, bool) {
 	return m, true
 }
 
-// key tells a field or a method from what else has its name.
+// key distinguishes a field or a method from other things with the same name.
 func (l lexeme) key() string {
 	if l.isMember {
 		return "." + l.text
@@ -124,7 +125,8 @@ func isPredeclared(name string) bool { return types.Universe.Lookup(name) != nil
 
 var errAmbiguous = errors.New("the old text fits in several places")
 
-// chooseBest returns the place with most of the fragment's names. Two that have as many are none.
+// chooseBest returns the place that has most of the fragment's names. It fails if two
+// places have the same number.
 func chooseBest(places []place) (place, error) {
 	var found place
 	n := 0
@@ -145,7 +147,7 @@ func chooseBest(places []place) (place, error) {
 	return found, fmt.Errorf("%w: %d", errAmbiguous, n)
 }
 
-// renameCode returns code with the names that a match has for them.
+// renameCode returns code with the names that the matched code uses.
 func (m match) renameCode(code string) (string, error) {
 	lexemes, err := scanTokens(code)
 	if err != nil {
@@ -171,7 +173,7 @@ type source struct {
 	lexemes []lexeme
 }
 
-// readSources reads what ships: all code of internal and cmd that is no test.
+// readSources reads the shipped code: everything in internal and cmd, except tests.
 func readSources(root string) ([]source, error) {
 	var sources []source
 	for _, dir := range []string{"cmd", "internal"} {
@@ -197,13 +199,13 @@ func readSources(root string) ([]source, error) {
 	return sources, nil
 }
 
-// place is where a mutation fits.
+// place is a place in a file where a mutation fits.
 type place struct {
 	source
 	match
 }
 
-// locate finds the one place where the mutation fits best: in its file, or else in any.
+// locate finds the place where the mutation fits best: in its file, or else in any file.
 func (m mutation) locate(sources []source) (place, error) {
 	fragment, err := scanTokens(m.old)
 	if err != nil {
@@ -227,7 +229,7 @@ func (m mutation) locate(sources []source) (place, error) {
 	return at, err
 }
 
-// apply returns the file's text with the safeguard removed.
+// apply returns the text of the file with the safeguard removed.
 func (m mutation) apply(at place) (string, error) {
 	broken, err := at.renameCode(strings.TrimSpace(m.new))
 	if err != nil {

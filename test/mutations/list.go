@@ -5,16 +5,17 @@ const (
 	line       = "./internal/taskstate ./internal/queue"
 	controller = "./internal/controller/... ./internal/targetlist ./internal/kube ./internal/credentials ./internal/backoff -skip ^TestHistories$"
 	histories  = "./internal/controller -run ^TestHistories$ -short"
+	identity   = "./internal/sts/... ./internal/credentials"
 )
 
-// mutations are the safeguards of the promise that no URL is submitted twice and
-// no job is lost, each with what the code would be without it.
+// mutations are the safeguards of the promise that no URL is submitted twice and no job is
+// lost. Each comes with the code that is left without the safeguard.
 var mutations = []mutation{
-	// What an upgrade must not do.
+	// Upgrades.
 	{
 		name: "a run has another name than in the statuses of earlier versions", file: "internal/taskstate/run.go",
-		old:    `		return hashParts(task.Spec.ZoneID, targets, HashSemantics(task), task.Spec.EncodeURL, task.Spec.Revision)`,
-		new:    `		return hashParts(task.Spec.ZoneID, targets, HashSemantics(task), task.Spec.EncodeURL, task.Spec.Revision, "")`,
+		old:    `parts := []any{task.Spec.ZoneID, targets, HashSemantics(task), task.Spec.EncodeURL, task.Spec.Revision}`,
+		new:    `parts := []any{task.Spec.ZoneID, targets, HashSemantics(task), task.Spec.EncodeURL, task.Spec.Revision, ""}`,
 		suites: []string{line},
 	},
 	{
@@ -23,9 +24,115 @@ var mutations = []mutation{
 		new:    `IsFinished(task)`,
 		suites: []string{line, controller},
 	},
-	// What an answer means.
 	{
-		name: "a request is sent however old its signature is", file: "internal/teo/prefetch.go",
+		name: "the positions of a claim that an earlier version wrote are not read", file: "internal/taskstate/upgrade.go",
+		old:    `moveField(&s.Submission.FormerTargets, &s.Submission.Positions)`,
+		new:    ``,
+		suites: []string{line},
+	},
+	{
+		name: "the cache keeps jobs as an earlier version wrote them", file: "internal/kube/cache.go",
+		old: `			NormalizeTask(task)
+			jobs.ObserveTask(task)`,
+		new:    `			jobs.ObserveTask(task)`,
+		suites: []string{controller},
+	},
+	{
+		name: "a live read returns a status as an earlier version wrote it", file: "internal/kube/status_writer.go",
+		old:    `	NormalizeTask(&now)`,
+		new:    ``,
+		suites: []string{controller},
+	},
+	{
+		name: "the read of a long list brings a status as an earlier version wrote it", file: "internal/targetlist/loader.go",
+		old:    `	kube.NormalizeTask(&now)`,
+		new:    `	_ = kube.NormalizeTask`,
+		suites: []string{controller},
+	},
+	// Whose keys sign the calls of an account.
+	{
+		name: "an account that does not exist uses the operator's own keys", file: "internal/credentials/accounts.go",
+		old: `	account, err := c.accountNamed(name)
+	if err != nil {
+		return teo.Credentials{}, err
+	}`,
+		new: `	account, err := c.accountNamed(name)
+	if err != nil {
+		return c.readCached(ctx, taskstate.AccountKey{})
+	}`,
+		suites: []string{identity},
+	},
+	{
+		name: "an account whose credentials changed keeps the keys of its old role", file: "internal/credentials/accounts.go",
+		old:    `if known.spec == account.Spec.Credentials {`,
+		new:    `if known.provider != nil {`,
+		suites: []string{identity},
+	},
+	{
+		name: "an account that is gone has its role refreshed", file: "internal/credentials/accounts.go",
+		old:    `c.roles.byName[name].provider.Stop()`,
+		new:    ``,
+		suites: []string{identity},
+	},
+	{
+		name: "a refresh that ends after an account is gone counts for it", file: "internal/credentials/accounts.go",
+		old:    `if r.byName[source.account] != role {`,
+		new:    `if r.byName == nil {`,
+		suites: []string{identity},
+	},
+	{
+		name: "the Secret of an account is read elsewhere than in the operator's namespace", file: "internal/credentials/accounts.go",
+		old:    `return taskstate.AccountKey{Namespace: c.Identity.Namespace, Secret: account.Spec.Credentials.SecretRef.Name}`,
+		new:    `return taskstate.AccountKey{Namespace: "shop", Secret: account.Spec.Credentials.SecretRef.Name}`,
+		suites: []string{identity},
+	},
+	{
+		name: "the keys of the source sign the calls of an account with a role on top", file: "internal/credentials/accounts.go",
+		old:    `if assume := s.spec.AssumeRole; err == nil && assume.RoleARN != "" {`,
+		new:    `if assume := s.spec.AssumeRole; err == nil && assume.RoleARN == "" {`,
+		suites: []string{identity},
+	},
+	{
+		name: "accounts may use the role of the node without the flag", file: "cmd/manager/identity.go",
+		old:    `if o.identity.allowCVM {`,
+		new:    `if o.accounts {`,
+		suites: []string{"./cmd/manager"},
+	},
+	{
+		name: "keys of a role are used after they have expired", file: "internal/sts/provider.go",
+		old:    `func (p *Provider) areValid(now time.Time) bool { return now.Before(p.keys.Expires) }`,
+		new:    `func (p *Provider) areValid(now time.Time) bool { return p.keys.SecretID != "" }`,
+		suites: []string{identity},
+	},
+	{
+		name: "a refused key has the keys of other roles refreshed", file: "internal/sts/provider.go",
+		old:    `if p.keys.SecretID != secretID || !p.forcedAt.IsZero() && now.Sub(p.forcedAt) < forceInterval {`,
+		new:    `if !p.forcedAt.IsZero() && now.Sub(p.forcedAt) < forceInterval {`,
+		suites: []string{identity},
+	},
+	{
+		name: "a metadata service that repeats its keys is asked all the time", file: "internal/sts/provider.go",
+		old:    `return max(min(lifetime*8/10, lifetime-refreshBefore), lifetime/2, failureMemory)`,
+		new:    `return max(min(lifetime*8/10, lifetime-refreshBefore), lifetime/2)`,
+		suites: []string{identity},
+	},
+	{
+		name: "the name of a CVM role may be another path", file: "internal/sts/cvm.go",
+		old:    `if len(role) > 128 || !cvmRoleName.MatchString(role) {`,
+		new:    `if len(role) > 128 {`,
+		suites: []string{identity},
+	},
+	{
+		name: "keys are read from where the metadata service redirects to", file: "internal/sts/cvm.go",
+		old: `		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},`,
+		new:    ``,
+		suites: []string{identity},
+	},
+	// The meaning of responses.
+	{
+		name: "a request is sent however old its signature is", file: "internal/teo/create.go",
 		old:    `if c.ServerTime().After(c.SendBefore(signedAt)) {`,
 		new:    `if signedAt.IsZero() {`,
 		suites: []string{client},
@@ -81,8 +188,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a plan without a quota counts as one whose quota is used up today", file: "internal/teo/quota.go",
-		old:    `case out.quota.Batch <= 0 || out.quota.Daily <= 0:`,
-		new:    `case out.quota.Batch <= 0:`,
+		old:    `return q.Batch <= 0 || q.Daily <= 0`,
+		new:    `return q.Batch <= 0`,
 		suites: []string{client},
 	},
 	{
@@ -110,6 +217,68 @@ var mutations = []mutation{
 		suites: []string{client},
 	},
 	{
+		name: "the lost answer to a purge counts as not executed", file: "internal/teo/actions.go",
+		old:    `action == ActionCreatePrefetchTask || action == ActionCreatePurgeTask`,
+		new:    `action == ActionCreatePrefetchTask`,
+		suites: []string{client},
+	},
+	{
+		name: "a run that keeps prefetches purges their prefix again", file: "internal/taskstate/history_start.go",
+		old:    `	return keepPurges(task, kept, purged)`,
+		new:    `	return kept`,
+		suites: []string{line},
+	},
+	{
+		name: "a purge by somebody else before freshSince counts", file: "internal/taskstate/history_start.go",
+		old:    `	return isPurged && !at.Before(since) && !record.CreateTime.Before(at)`,
+		new:    `	return isPurged && !record.CreateTime.Before(at)`,
+		suites: []string{line},
+	},
+	{
+		name: "a prefetch from before the purge counts as fresh", file: "internal/taskstate/history_start.go",
+		old:    `	return isPurged && !at.Before(since) && !record.CreateTime.Before(at)`,
+		new:    `	return isPurged && !at.Before(since)`,
+		suites: []string{line},
+	},
+	{
+		name: "copies that were invalidated count as deleted", file: "internal/taskstate/history_start.go",
+		old:    `!isPurged || !record.Ended() || record.Method == teo.MethodInvalidate && task.Spec.Purge.Method != v1alpha1.PurgeInvalidate`,
+		new:    `!isPurged || !record.Ended()`,
+		suites: []string{line},
+	},
+	{
+		name: "a whole zone is purged", file: "internal/teo/purge.go",
+		old:    `if !isPurgeType(r.Type) {`,
+		new:    `if r.Type == "" {`,
+		suites: []string{client},
+	},
+	{
+		name: "tags are compared as URLs", file: "internal/teo/purge.go",
+		old: `	case TypePurgeCacheTag:
+		return text
+`,
+		new:    ``,
+		suites: []string{client},
+	},
+	{
+		name: "the history of prefetches stands for that of purges", file: "internal/teo/history.go",
+		old:    `if h == PurgeHistory {`,
+		new:    `if h < PrefetchHistory {`,
+		suites: []string{client},
+	},
+	{
+		name: "a plan that lacks a type of purge counts as a bad target", file: "internal/teo/error_codes.go",
+		old:    `{code: codePlanLacking, kind: Denied, zone: true},`,
+		new:    `{code: codePlanLacking, kind: Rejected},`,
+		suites: []string{client},
+	},
+	{
+		name: "a plan that lacks a type of purge holds all calls in the zone", file: "internal/backoff/backoff.go",
+		old:    `return Plan{ScopeLane, wait, why}`,
+		new:    `return Plan{ScopeBlamed, wait, why}`,
+		suites: []string{controller},
+	},
+	{
 		name: "a gateway's answer with another status than 200 is believed", file: "internal/teo/client.go",
 		old:    `(answer.requestID == "" || resp.StatusCode != http.StatusOK)`,
 		new:    `answer.requestID == ""`,
@@ -122,7 +291,7 @@ var mutations = []mutation{
 		suites: []string{client},
 	},
 	{
-		name: "an answer without a JobId is a success", file: "internal/teo/prefetch.go",
+		name: "an answer without a JobId is a success", file: "internal/teo/create.go",
 		old:    `return errors.New("neither a JobId nor every target in FailedList")`,
 		new:    `return errors.Join()`,
 		suites: []string{client},
@@ -145,7 +314,7 @@ var mutations = []mutation{
 	// Listings.
 	{
 		name: "a listing ends with its first page", file: "internal/teo/reading.go",
-		old:    `return n == 0 || n < r.full && len(r.tasks) >= r.total`,
+		old:    `return n == 0 || n < r.full && len(r.records) >= r.total`,
 		new:    `return r.pages > 0`,
 		suites: []string{client},
 	},
@@ -157,8 +326,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a listing ends where its count says", file: "internal/teo/reading.go",
-		old:    `n < r.full && len(r.tasks) >= r.total`,
-		new:    `len(r.tasks) >= r.total`,
+		old:    `n < r.full && len(r.records) >= r.total`,
+		new:    `len(r.records) >= r.total`,
 		suites: []string{client},
 	},
 	{
@@ -174,10 +343,10 @@ var mutations = []mutation{
 		suites: []string{client},
 	},
 	{
-		name: "a failure of one spelling of a URL counts more than the success of another", file: "internal/teo/listing.go",
-		old: `	case t.Status == StatusSuccess:
+		name: "a failure of one spelling of a URL counts more than the success of another", file: "internal/teo/history.go",
+		old: `	case r.Status == StatusSuccess:
 		return 2`,
-		new: `	case t.Status == StatusSuccess:
+		new: `	case r.Status == StatusSuccess:
 		return 0`,
 		suites: []string{client},
 	},
@@ -237,7 +406,7 @@ var mutations = []mutation{
 		suites: []string{controller},
 	},
 
-	// The rate.
+	// The rate limit.
 	{
 		name: "what waits for a slot goes in the order it was planned", file: "internal/controller/submit/attempt.go",
 		old:    `teo.Turn{Line: a.account.account.String(), Number: a.call.Sequence}`,
@@ -246,8 +415,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "what is claimed is sent though its account is held", file: "internal/controller/submit/attempt.go",
-		old:    `if held = a.account.queue.IsBackedOff(a.call, time.Now()); !held {`,
-		new:    `if !held {`,
+		old:    `a.account.queue.IsBackedOff(a.call, time.Now()) || !a.isAllowed()`,
+		new:    `!a.isAllowed()`,
 		suites: []string{controller},
 	},
 	{
@@ -270,8 +439,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a slot does not know when the answer to its call began to come", file: "internal/controller/submit/attempt.go",
-		old:    `a.EdgeOne.CreatePrefetchTask(slot.For(ctx), a.creds, a.signedAt`,
-		new:    `a.EdgeOne.CreatePrefetchTask(ctx, a.creds, a.signedAt`,
+		old:    `a.EdgeOne.CreateTask(slots.withSlots(ctx), a.creds, a.signedAt`,
+		new:    `a.EdgeOne.CreateTask(ctx, a.creds, a.signedAt`,
 		suites: []string{controller},
 	},
 	{
@@ -340,17 +509,103 @@ var mutations = []mutation{
 		suites: []string{client},
 	},
 	{
-		name: "who plans by the limiter is not told of others' answers", file: "internal/controller/submit/submitter.go",
-		old:    `limiter.Free(l.account.String(), lookahead, enqueue)`,
-		new:    `limiter.Free(l.account.String(), lookahead, func() { _ = enqueue })`,
+		name: "who plans by the limiter is not told of others' answers", file: "internal/controller/submit/slots.go",
+		old:    `limiter.Free(account, lookahead, changed)`,
+		new:    `limiter.Free(account, lookahead, func() { _ = changed })`,
 		suites: []string{controller},
 	},
 
-	// The line.
+	// What an account allows.
+	{
+		name: "a task is claimed although its account no longer allows it", file: "internal/controller/submit/claim.go",
+		old:    `if a.Accounts.Admit(part.Task).Reason != "" {`,
+		new:    `if a.Accounts.Admit(part.Task).Reason == "never" {`,
+		suites: []string{"./internal/controller/submit"},
+	},
+	{
+		name: "a call is sent although its account no longer allows it", file: "internal/controller/submit/attempt.go",
+		old:    `a.account.queue.IsBackedOff(a.call, time.Now()) || !a.isAllowed()`,
+		new:    `a.account.queue.IsBackedOff(a.call, time.Now())`,
+		suites: []string{"./internal/controller/submit"},
+	},
+	{
+		name: "a zone's namespaces are not asked", file: "internal/account/rules.go",
+		old:    `zone.namespaces != nil && !zone.namespaces.contains(task.Namespace, of, known)`,
+		new:    `zone.namespaces != nil && zone.namespaces == nil`,
+		suites: []string{"./internal/account"},
+	},
+	{
+		name: "an account allows all types of purges", file: "internal/account/rules.go",
+		old:    `case !slices.Contains(r.purges, purge.Type):`,
+		new:    `case len(r.purges) == len(purge.Type):`,
+		suites: []string{"./internal/account"},
+	},
+	{
+		name: "the hosts of a purge are not checked", file: "internal/account/rules.go",
+		old:    `for _, purged := range purge.Targets {`,
+		new:    `for _, purged := range purge.Targets[:0] {`,
+		suites: []string{"./internal/account"},
+	},
+	{
+		name: "a cache tag is allowed where hosts are listed", file: "internal/account/rules.go",
+		old:    `case purge.Type == v1alpha1.PurgeCacheTag:`,
+		new:    `case purge.Type == v1alpha1.PurgeCacheTag && zone.hosts == nil:`,
+		suites: []string{"./internal/account"},
+	},
+	{
+		name: "a wildcard stands for its own name too", file: "internal/account/hosts.go",
+		old:    `strings.HasSuffix(host, suffix)`,
+		new:    `strings.HasSuffix("."+host, suffix)`,
+		suites: []string{"./internal/account"},
+	},
+	{
+		name: "a host with characters of no host name is compared as it is", file: "internal/account/hosts.go",
+		old:    `case !isHostName(host):`,
+		new:    `case host == "":`,
+		suites: []string{"./internal/account"},
+	},
+	{
+		name: "planned calls do not count against a budget", file: "internal/queue/denial.go",
+		old:    `a.Left -= q.planned.total`,
+		new:    `a.Left -= 0 * q.planned.total`,
+		suites: []string{line},
+	},
+	{
+		name: "a denied task stays in its suspect groups", file: "internal/queue/denial.go",
+		old:    "q.clearSuspect(it)\n\tq.removeFromLine(it)",
+		new:    "q.removeFromLine(it)",
+		suites: []string{line},
+	},
+	{
+		name: "the jobs of a former run no longer count against a budget", file: "internal/account/usage.go",
+		old:    `if before.Status.Run == after.Status.Run {`,
+		new:    `if after != nil {`,
+		suites: []string{"./internal/account"},
+	},
+	{
+		name: "a status of an account and its tasks both count after a restart", file: "internal/account/usage.go",
+		old:    `use.total += max(0, said.total-counted.total)`,
+		new:    `use.total += max(0, said.total-0*counted.total)`,
+		suites: []string{"./internal/account"},
+	},
+	{
+		name: "each task of a call counts a URL that all of them have", file: "internal/controller/submit/account.go",
+		old:    `return shares.RecordShares(record, jobID)`,
+		new:    `return record`,
+		suites: []string{"./internal/controller/submit"},
+	},
+	{
+		name: "a task that names no account keeps the account named default", file: "internal/taskstate/account_key.go",
+		old:    `case implied && !exists:`,
+		new:    `case implied && exists && !exists:`,
+		suites: []string{"./internal/controller/submit"},
+	},
+
+	// The queue.
 	{
 		name: "what a job covers counts as not handed over", file: "internal/taskstate/run.go",
-		old:    `range CoveredPositions(job.Targets, n).Minus(RetriedPositions(job, n)) {`,
-		new:    `range CoveredPositions(job.Targets, n).Minus(AllPositions(n)) {`,
+		old:    `range CoveredPositions(job.Positions, n).Minus(RetriedPositions(job, n)) {`,
+		new:    `range CoveredPositions(job.Positions, n).Minus(AllPositions(n)) {`,
 		suites: []string{line},
 	},
 	{
@@ -431,8 +686,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "what a task has beyond a call that was cut off waits for it", file: "internal/queue/bisect.go",
-		old:    `if rest := taskstate.OpenPositions(part.Task).Minus(part.Positions); len(rest) > 0 {`,
-		new:    `if rest := taskstate.OpenPositions(part.Task).Minus(part.Positions); len(rest) < 0 {`,
+		old:    `if rest := q.openPositions(part.Task).Minus(part.Positions); len(rest) > 0 {`,
+		new:    `if rest := q.openPositions(part.Task).Minus(part.Positions); len(rest) < 0 {`,
 		suites: []string{line},
 	},
 	{
@@ -472,35 +727,35 @@ var mutations = []mutation{
 		suites: []string{line},
 	},
 	{
-		name: "a task does not wait for a claim that may have its URLs", file: "internal/queue/reservations.go",
-		old:    `if len(q.reservedURLs) == 0 {`,
-		new:    `if len(q.reservedURLs) >= 0 {`,
+		name: "a task does not wait for a claim that may have its URLs", file: "internal/queue/refused_hosts.go",
+		old: `if len(p.refusedHosts) == 0 {
+		return open`,
+		new: `if len(p.refusedHosts) >= 0 {
+		return open`,
 		suites: []string{line},
 	},
 	{
 		name: "claims that another process made hold no URLs", file: "internal/queue/reservations.go",
-		old: `	q.ReserveURLs(submission.ClaimID, submission.ZoneID, urls, now)
-`,
-		new: `	q.ReserveURLs(submission.ClaimID, submission.ZoneID, nil, now)
-`,
+		old:    `q.reserve(held, targets, now)`,
+		new:    `q.reserve(held, nil, now)`,
 		suites: []string{line},
 	},
 	{
 		name: "a deleted task's call holds its URLs no longer", file: "internal/queue/queue.go",
-		old: `	q.detachClaim(key, now)
-	delete(q.returnedCalls, key)
+		old: `	q.abandonClaim(key, now)
+	q.dropPromise(key, now)
 `,
 		new: `	if c := q.detachClaim(key, now); c != nil {
 		q.ReleaseURLs(c.id, now)
 	}
-	delete(q.returnedCalls, key)
+	q.dropPromise(key, now)
 `,
 		suites: []string{line},
 	},
 	{
 		name: "a new run does not wait for the claim of one that fetched in another way", file: "internal/taskstate/run.go",
-		old:    `return !HasClaim(task) || IsNewRun(task) && claim.Semantics == HashSemantics(task)`,
-		new:    `return IsNewRun(task)`,
+		old:    `return !HasClaim(task) || isNew && !HasPurge(task) && claim.Semantics == HashSemantics(task)`,
+		new:    `return isNew`,
 		suites: []string{line},
 	},
 	{
@@ -523,17 +778,35 @@ var mutations = []mutation{
 	},
 	{
 		name: "a change of the spec that sends nothing else starts a new run", file: "internal/taskstate/run.go",
-		old:    `task.Spec.EncodeURL, task.Spec.Revision)`,
-		new:    `task.Spec.EncodeURL, task.Spec.Revision, task.Generation)`,
+		old:    `parts := []any{task.Spec.ZoneID, targets, HashSemantics(task), task.Spec.EncodeURL, task.Spec.Revision}`,
+		new:    `parts := []any{task.Spec.ZoneID, targets, HashSemantics(task), task.Spec.EncodeURL, task.Spec.Revision, task.Generation}`,
 		suites: []string{line},
 	},
 
-	// Blame.
+	// Bisection.
 	{
 		name: "what shared a call that was not executed shares the next one", file: "internal/queue/lost_calls.go",
-		old:    `q.queueSuspectsLast(l, q.splitParts(parts)...)`,
-		new:    `q.queueSuspectsLast(l, markSuspects(parts))`,
+		old:    `groups := q.splitParts(parts)`,
+		new:    `groups := []suspectGroup{markSuspects(parts)}`,
 		suites: []string{line, controller},
+	},
+	{
+		name: "who waited for a lost call makes a call of its own", file: "internal/queue/lost_calls.go",
+		old:    `q.joinWaiting(lost, l, groups, now)`,
+		new:    `q.placeWaiting(lost, now)`,
+		suites: []string{line},
+	},
+	{
+		name: "a lost call holds the other URLs of those who wait for it", file: "internal/queue/reservations.go",
+		old:    `by == nil || len(free) > 0 && !by.inFlight`,
+		new:    `by == nil`,
+		suites: []string{line},
+	},
+	{
+		name: "the message of a waiting task names a task of another namespace", file: "internal/queue/reservations.go",
+		old:    `key.Namespace == it.key.Namespace`,
+		new:    `key.Name != ""`,
+		suites: []string{line},
 	},
 	{
 		name: "targets of a task wait for one of it that EdgeOne cannot take", file: "internal/queue/lost_calls.go",
@@ -712,7 +985,7 @@ var mutations = []mutation{
 		new:    `client.Preconditions{UID: ptr.To(e.uid)},`,
 		suites: []string{controller},
 	},
-	// What the API server does not take.
+	// What the API server rejects.
 	{
 		name: "a status may be as large as it likes", file: "internal/kube/status_writer.go",
 		old:    `taskstate.TrimStatus(&changed.Status, room)`,
@@ -757,8 +1030,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "each stalled task has an Event", file: "internal/kube/events.go",
-		old:    `if r.limits.allowEvent(task, reason) {`,
-		new:    `if r.limits.allowEvent(task, reason) || task != nil {`,
+		old:    `sent = r.limits.allowEvent(task, reason); sent {`,
+		new:    `sent = r.limits.allowEvent(task, reason) || task != nil; sent {`,
 		suites: []string{controller},
 	},
 	{
@@ -806,7 +1079,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a retry takes the job that failed for its own", file: "internal/controller/submit/claim.go",
-		old:    `(newRun || job.Retried != "") && `,
+		old:    `(newRun || job.RetriedPositions != "") && `,
 		new:    `newRun && `,
 		suites: []string{controller},
 	},
@@ -818,8 +1091,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "who recorded a job is forgotten while a claim may ask", file: "internal/controller/follow/garbage.go",
-		old:    `claim != nil && !f.isForgotten(claim, now) {`,
-		new:    `claim != nil && f.zones == nil {`,
+		old:    `claim != nil && !p.isForgotten(claim, now) {`,
+		new:    `claim != nil && p.zones == nil {`,
 		suites: []string{controller, histories},
 	},
 	{
@@ -851,14 +1124,14 @@ var mutations = []mutation{
 	},
 	{
 		name: "a call is signed when it is sent, not when it is claimed", file: "internal/controller/submit/attempt.go",
-		old:    `a.EdgeOne.CreatePrefetchTask(slot.For(ctx), a.creds, a.signedAt, createRequest(a.call.Lane, urls))`,
-		new:    `a.EdgeOne.CreatePrefetchTask(slot.For(ctx), a.creds, a.EdgeOne.ServerTime(), createRequest(a.call.Lane, urls))`,
+		old:    `a.EdgeOne.CreateTask(slots.withSlots(ctx), a.creds, a.signedAt, a.createRequest(urls))`,
+		new:    `a.EdgeOne.CreateTask(slots.withSlots(ctx), a.creds, a.EdgeOne.ServerTime(), a.createRequest(urls))`,
 		suites: []string{controller, histories},
 	},
 	{
 		name: "a call ends with the pass that started it", file: "internal/controller/submit/attempt.go",
-		old:    `a.run(log.IntoContext(s.Critical, log`,
-		new:    `a.run(log.IntoContext(ctx, log`,
+		old:    `a.run(log.IntoContext(s.Critical, `,
+		new:    `a.run(log.IntoContext(ctx, `,
 		suites: []string{controller, histories},
 	},
 	{
@@ -886,15 +1159,15 @@ var mutations = []mutation{
 		suites: []string{controller, histories},
 	},
 	{
-		name: "what EdgeOne did not accept of a call counts as submitted", file: "internal/taskstate/transitions.go",
-		old:    `if _, ok := refused[target.Identity(targets[i])]; ok {`,
-		new:    `if reason, ok := refused[target.Identity(targets[i])]; ok && reason == "" {`,
+		name: "what EdgeOne did not accept of a call counts as submitted", file: "internal/taskstate/claim_match.go",
+		old:    `if _, ok := job[target.Identity(targets[i])]; ok {`,
+		new:    `if reason, ok := job[target.Identity(targets[i])]; ok && reason == "" {`,
 		suites: []string{controller, histories},
 	},
 	{
 		name: "one bad URL fails all that share its call", file: "internal/controller/submit/outcome.go",
-		old:    `!teo.IsBatchQuota(err) && len(call.URLs) == 1:`,
-		new:    `!teo.IsBatchQuota(err):`,
+		old:    `!teo.IsPlanLacking(err) && len(call.URLs) == 1:`,
+		new:    `!teo.IsPlanLacking(err):`,
 		suites: []string{controller, histories},
 	},
 	{
@@ -1059,7 +1332,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a URL that EdgeOne spells in another way is another URL", file: "internal/taskstate/claim_match.go",
-		old:    `identity := target.Identity(task.Target)`,
+		old:    `identity := task.Identity()`,
 		new:    `identity := task.Target`,
 		suites: []string{controller, histories},
 	},
@@ -1089,18 +1362,18 @@ var mutations = []mutation{
 	},
 	{
 		name: "a new run goes out while the call of the one before may still come", file: "internal/controller/follow/settle.go",
-		old: `		if p.isExpired(claim) {
+		old: `		if p.isBygone(task, claim, l) {
 			return taskstate.ExpireClaim
 `,
-		new: `		if p.edgeOne.ServerTimeKnown() {
+		new: `		if p.EdgeOne.ServerTimeKnown() {
 			return taskstate.ExpireClaim
 `,
 		suites: []string{controller, histories},
 	},
 	{
 		name: "the claim of an earlier run is given up without a look", file: "internal/controller/follow/settle.go",
-		old:    `if p.isExpired(claim) { return taskstate.ExpireClaim }`,
-		new:    `if p.isExpired(claim) { return releaseClaim(noReason, time.Now()) }`,
+		old:    `if p.isBygone(task, claim, l) { return taskstate.ExpireClaim }`,
+		new:    `if p.isBygone(task, claim, l) { return releaseClaim(noReason, time.Now()) }`,
 		suites: []string{controller, histories},
 	},
 	{
@@ -1215,7 +1488,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a job whose ID is rejected is not looked for by its time", file: "internal/controller/follow/history.go",
-		old:    `r.AddTasks(slices.DeleteFunc(tasks, func(task teo.PrefetchTask) bool { return task.JobID != job.id }))`,
+		old:    `r.AddTasks(slices.DeleteFunc(tasks, func(task teo.Record) bool { return task.JobID != job.id }))`,
 		new:    `r.AddTasks(nil)`,
 		suites: []string{controller},
 	},

@@ -1,13 +1,14 @@
-// Command mutations checks that the tests notice when a safeguard is missing. It
-// takes one safeguard at a time out of a copy of the repository (list.go has
-// them), runs the tests that should notice, and prints which one did. It fails
-// if a mutation survives, or if one no longer fits the code.
+// Command mutations checks that the tests notice when a safeguard is missing. It removes
+// one safeguard at a time from a copy of the repository (see list.go), runs the tests that
+// should notice, and prints which test did. It fails if a mutation survives, or if one no
+// longer fits the code.
 //
-//   - list, bounds, urls: the safeguards, each as a fragment of code and what to put there
-//   - fragment: finding a fragment, whatever names the code uses there
-//   - update: writing the names of today's code into the lists
+//   - list, bounds, urls, refresh: the safeguards, each as a code fragment with its replacement
+//   - fragment: finds a fragment, whatever names the code uses
+//   - update: writes the current names and files into the lists
 //
-// It knows the code as text and the tests by their exit status, and imports neither.
+// The command treats the code as text and knows the tests only by their exit status. It
+// imports neither.
 package main
 
 import (
@@ -26,23 +27,23 @@ import (
 	"time"
 )
 
-// mutation removes one safeguard: it puts new in the place of old. Old is a fragment of Go
-// that fits the code whatever its variables, functions and types are called there, and
-// wherever they stand, so that it survives renames and moves: see match.
+// mutation removes one safeguard: it replaces old with new. Old is a fragment of Go code.
+// It fits the code whatever the variables, functions and types are called, and wherever
+// they are, so that the mutation survives renames and moves. See match.
 type mutation struct {
-	name     string // what is broken then
-	file     string // where old is, if it fits several files equally well
+	name     string // what is broken by the mutation
+	file     string // the file of old, if it fits several files equally well
 	old, new string
-	// suites are arguments of `go test`, fastest first. The first that fails has
+	// suites are arguments of `go test`, the fastest first. The first suite that fails has
 	// caught the mutation.
 	suites []string
 }
 
-// result is what became of a mutation.
+// result is the result of one mutation.
 type result struct {
 	mutation
-	caughtBy string // the test, "" if it survived
-	invalid  error  // why it proves nothing
+	caughtBy string // the name of the test, or "" if the mutation survived
+	invalid  error  // why the mutation proves nothing
 	took     time.Duration
 }
 
@@ -113,7 +114,7 @@ func choose(pattern string) ([]mutation, error) {
 	return selected, nil
 }
 
-// copyTree copies what git tracks, as it is in the work tree.
+// copyTree copies the files that git tracks, with their content in the work tree.
 func copyTree(ctx context.Context, to string) error {
 	list, err := exec.CommandContext(ctx, "git", "ls-files", "-z").Output()
 	if err != nil {
@@ -122,7 +123,7 @@ func copyTree(ctx context.Context, to string) error {
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(list), "\x00"), "\x00") {
 		content, err := os.ReadFile(name)
 		if errors.Is(err, os.ErrNotExist) {
-			continue // deleted, and not committed yet
+			continue // deleted, but not committed yet
 		}
 		if err != nil {
 			return err
@@ -138,13 +139,14 @@ func copyTree(ctx context.Context, to string) error {
 	return nil
 }
 
-// tree is the copy that is broken and mended again.
+// tree is the copy in which mutations are applied and reverted.
 type tree struct {
 	dir     string
 	sources []source
 }
 
-// sound fails if a suite fails without any mutation: then it proves nothing.
+// sound returns an error if a suite fails without any mutation: such a suite proves
+// nothing.
 func (t tree) sound(ctx context.Context, selected []mutation) error {
 	var suites []string
 	for _, m := range selected {
@@ -165,7 +167,7 @@ func (t tree) sound(ctx context.Context, selected []mutation) error {
 	return nil
 }
 
-// try applies a mutation, runs its suites until one fails, and takes it back.
+// try applies a mutation, runs its suites until one fails, and reverts the mutation.
 func (t tree) try(ctx context.Context, m mutation) (r result) {
 	start := time.Now()
 	defer func() { r.took = time.Since(start) }()
@@ -194,17 +196,18 @@ func (t tree) try(ctx context.Context, m mutation) (r result) {
 
 var (
 	failure  = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
-	running  = regexp.MustCompile(`(?m)^\t(Test|Fuzz)(\w+)`) // of a test binary that was ended
+	running  = regexp.MustCompile(`(?m)^\t(Test|Fuzz)(\w+)`) // from a test binary that was killed
 	panicked = regexp.MustCompile(`(?m)^(panic|fatal error): (.*)$`)
 )
 
-// test runs a suite and names the test that failed, "" if none did.
+// test runs a suite and returns the name of the test that failed, or "" if none did.
 func (t tree) test(ctx context.Context, suite string) (failed string, err error) {
-	// Without vet and debug information, which take longer than most tests here.
+	// Vet and debug information are disabled, because they take longer than most of these
+	// tests.
 	args := append([]string{"test", "-vet=off", "-ldflags=-s -w", "-failfast", "-timeout=5m"}, strings.Fields(suite)...)
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = t.dir
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) } // it ends what it started
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) } // lets it stop the processes that it started
 	cmd.WaitDelay = 10 * time.Second
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
@@ -222,7 +225,7 @@ func (t tree) test(ctx context.Context, suite string) (failed string, err error)
 		return "", fmt.Errorf("does not compile, and proves nothing: %s", out)
 	}
 	if all := failure.FindAllStringSubmatch(string(out), -1); all != nil {
-		failed = all[len(all)-1][1] // the innermost of the last one
+		failed = all[len(all)-1][1] // the innermost subtest of the last failure
 	} else if m := running.FindStringSubmatch(string(out)); m != nil {
 		failed = m[1] + m[2]
 	} else {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A mutation that no longer fits the code would silently stop being tried.
+// Without this test, a mutation that no longer fits the code would silently be skipped.
 func TestEveryMutationFitsTheCode(t *testing.T) {
 	sources, err := readSources("../..")
 	if err != nil {
@@ -43,7 +43,7 @@ func TestEveryMutationFitsTheCode(t *testing.T) {
 	}
 }
 
-// A mutation fits the code after a rename and a move, and has its names then.
+// A mutation still fits the code after a rename and a move, and then uses the new names.
 func TestAMutationSurvivesARename(t *testing.T) {
 	m := mutation{file: "internal/b.go", old: "if q.sealed { // so that nothing follows\n\treturn err\n}", new: "if q.sealed && len(q.rest) == 0 { return err }"}
 	tests := []struct {
@@ -81,7 +81,7 @@ func TestAMutationSurvivesARename(t *testing.T) {
 	}
 }
 
-// What a fragment calls stands in another package after a move.
+// After a move, the things that a fragment uses may be in another package.
 func TestAMutationSurvivesAMoveOfWhatItCalls(t *testing.T) {
 	m := mutation{old: "if isOver(task) { return errStale }", new: "if isOver(task) && errStale == nil { return errStale }"}
 	code := "if taskstate.IsOver(task) {\nreturn kube.ErrStale\n}"
@@ -98,7 +98,7 @@ func TestAMutationSurvivesAMoveOfWhatItCalls(t *testing.T) {
 	}
 }
 
-// The list says what the code has now.
+// The list is updated to the names in the current code.
 func TestTheListFollowsTheCode(t *testing.T) {
 	code := "if body.closed {\nreturn failure\n}"
 	lexemes, err := scanTokens(code)

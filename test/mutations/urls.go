@@ -2,8 +2,8 @@ package main
 
 const urls = "./internal/target"
 
-// spellings are the safeguards of which URLs are the same, which are taken, and how
-// they are sent.
+// spellings are the safeguards that define which URLs are equal, which are accepted, and
+// how they are sent.
 var spellings = []mutation{
 	{
 		name: "spellings of a URL are told apart in a call", file: "internal/queue/call.go",

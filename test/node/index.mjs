@@ -103,6 +103,21 @@ async function rehearse(port) {
   await demo.CreatePrefetchTask(plain)
   assert.equal((await quota())[0].DailyAvailable, 9999)
 
+  const purge = { ...zone, Type: "purge_url", Targets: [urls[0], urls[4]] }
+  const purged = await demo.CreatePurgeTask(purge)
+  await demo.CreatePurgeTask({ ...zone, Type: "purge_cache_tag", Targets: ["tag"], CacheTag: { Domains: ["www.example.com"] } })
+  do {
+    await pause(100)
+    listed = await demo.DescribePurgeTasks({ ...zone, Filters: [{ Name: "job-id", Values: [purged.JobId] }] })
+    assert.ok(Date.now() < deadline + 10000, "the purge has not finished after 10 s")
+  } while (listed.Tasks.some((t) => t.Status === "processing"))
+  assert.deepEqual(listed.Tasks.map((t) => [t.Target, t.Type, t.Method, t.Status]), purge.Targets.map((url) => [url, "purge_url", "delete", "success"]))
+  const tags = { ...byTime, EndTime: iso(new Date(Date.now() + 2000)), Filters: [{ Name: "type", Values: ["purge_cache_tag"] }] }
+  assert.equal((await demo.DescribePurgeTasks(tags)).TotalCount, 1)
+  assert.deepEqual((await demo.DescribeContentQuota(zone)).PurgeQuota[0], { Type: "purge_url", Batch: 2000, Daily: 10000, DailyAvailable: 9998 })
+  assert.equal(await refusal(demo.CreatePurgeTask({ ...purge, Mode: "default" })), "UnknownParameter")
+  assert.equal(await refusal(demo.CreatePurgeTask({ ...zone, Type: "purge_host", Targets: ["https://www.example.com"] })), "InvalidParameter.Target")
+
   assert.equal(await refusal(client(port, "AKIDdemo", "wrong").CreatePrefetchTask(plain)), "AuthFailure.SignatureFailure")
   assert.equal(await refusal(client(port, "AKIDnobody", "wrong").CreatePrefetchTask(plain)), "AuthFailure.SecretIdNotFound")
   assert.equal(await refusal(client(port, "AKIDtenant", "tenant-secret-key").CreatePrefetchTask(plain)), "InvalidParameter.ZoneNotFound")
@@ -110,7 +125,9 @@ async function rehearse(port) {
   assert.equal(await refusal(demo.CreatePrefetchTask({ ZoneId: "zone-3smallquota0", Targets: [1, 2, 3, 4].map((n) => `http://small.example.net/${n}`) })), "LimitExceeded.DailyQuota")
 
   const ledger = await (await fetch(`http://127.0.0.1:${port}/_simulator/ledger`)).json()
-  assert.deepEqual(ledger.map((e) => [e.mode, e.accepted.length]), [["edge", 4], ["default", 1]])
+  assert.deepEqual(ledger.map((e) => [e.type, e.mode ?? e.method, e.accepted.length]), [
+    ["prefetch_url", "edge", 4], ["prefetch_url", "default", 1], ["purge_url", "delete", 2], ["purge_cache_tag", "delete", 1],
+  ])
 }
 
 // record keeps what the SDK sends, byte for byte, and answers something.

@@ -1,6 +1,6 @@
-// Command golangci-lint is golangci-lint with kube-api-linter in it, at the
-// versions in go.mod. It is what `golangci-lint custom` would generate, without
-// cloning golangci-lint at every build.
+// Command golangci-lint is golangci-lint with kube-api-linter, at the versions in go.mod.
+// It is what `golangci-lint custom` generates, but it does not clone golangci-lint for
+// every build.
 package main
 
 import (
@@ -22,7 +22,8 @@ func main() {
 	}
 }
 
-// buildInfo gives the version of the golangci-lint module rather than of this one.
+// buildInfo returns the version of the golangci-lint module instead of this module's
+// version.
 func buildInfo() commands.BuildInfo {
 	info := commands.BuildInfo{GoVersion: runtime.Version(), Version: "unknown", Commit: "with kube-api-linter", Date: "(unknown)"}
 	if bi, ok := debug.ReadBuildInfo(); ok {

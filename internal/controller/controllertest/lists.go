@@ -16,8 +16,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// ConfigMaps is a reader of ConfigMaps that have one key each. A read takes a
-// second, and answers what was there when it began.
+// ConfigMaps reads ConfigMaps with one key each, "urls". A read takes a second and returns the
+// content at its start.
 type ConfigMaps struct {
 	client.Reader
 	mu    sync.Mutex
@@ -46,15 +46,15 @@ func (c *ConfigMaps) Get(_ context.Context, key client.ObjectKey, obj client.Obj
 	return nil
 }
 
-// ListUnit is an operator that takes targets from ConfigMaps, and remembers which
-// tasks came with their targets.
+// ListUnit is an operator that takes targets from ConfigMaps. Fed holds, by name, the newest
+// version of each task that got its targets.
 type ListUnit struct {
 	*Unit
 	*ConfigMaps
 	Fed map[string]*v1alpha1.PrefetchTask
 }
 
-// NewListUnit returns an operator of these tasks whose ConfigMaps are empty.
+// NewListUnit returns an operator with these tasks and no ConfigMaps.
 func NewListUnit(t *testing.T, tasks ...*v1alpha1.PrefetchTask) *ListUnit {
 	lists := &ConfigMaps{Texts: map[string]string{}}
 	u := &ListUnit{NewUnitReading(t, nil, nil, lists, tasks...), lists, map[string]*v1alpha1.PrefetchTask{}}
@@ -68,20 +68,20 @@ func NewListUnit(t *testing.T, tasks ...*v1alpha1.PrefetchTask) *ListUnit {
 	return u
 }
 
-// Seen returns the number of reads, and the tasks that have got their targets.
+// Seen returns the number of reads of ConfigMaps, and the tasks that got their targets.
 func (u *ListUnit) Seen() (reads int, fed map[string]*v1alpha1.PrefetchTask) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.reads, maps.Clone(u.Fed)
 }
 
-// Pass lets time pass, and waits until what happens in it is over.
+// Pass advances the time, and waits until all goroutines of the bubble are blocked.
 func Pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-// ListTask is a new task that takes its targets from a ConfigMap.
+// ListTask returns a new task that takes its targets from a ConfigMap.
 func ListTask(name, configMap string) *v1alpha1.PrefetchTask {
 	task := NewTask(name, 0)
 	task.Generation = 1

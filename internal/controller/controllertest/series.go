@@ -8,8 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Series are what collectors give, by name and labels: how many there were for a
-// histogram, the value for others.
+// Series returns the series of collectors by name and label values: the number of samples of a
+// histogram, and the value of any other metric.
 func Series(t *testing.T, collectors ...prometheus.Collector) map[string]float64 {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
@@ -31,7 +31,7 @@ func Series(t *testing.T, collectors ...prometheus.Collector) map[string]float64
 	return values
 }
 
-// Since returns the series that have changed, and by how much.
+// Since returns how much each series has changed. It omits unchanged series.
 func Since(before, now map[string]float64) map[string]float64 {
 	changed := map[string]float64{}
 	for name, value := range now {

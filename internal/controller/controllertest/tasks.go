@@ -15,10 +15,10 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// T0 is a time at which things happen in tests that take time as an argument.
+// T0 is the current time in tests of functions that take the time as an argument.
 var T0 = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 
-// TaskOf returns a task of n targets that nobody has seen yet.
+// TaskOf returns a task with n targets that the operator has not observed yet.
 func TaskOf(n int) *v1alpha1.PrefetchTask {
 	task := &v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "default", Generation: 1}}
 	task.Spec.ZoneID = "zone-1"
@@ -29,12 +29,13 @@ func TaskOf(n int) *v1alpha1.PrefetchTask {
 	return task
 }
 
-// Claiming claims positions at T0.
+// Claiming returns a transition that claims positions at T0.
 func Claiming(positions string) taskstate.Transition {
-	return taskstate.ClaimTargets(v1alpha1.Submission{ClaimID: "c-" + positions, ZoneID: "zone-1", Targets: positions, SignedAt: metav1.NewTime(T0)}, T0)
+	return taskstate.ClaimTargets(v1alpha1.Submission{ClaimID: "c-" + positions, ZoneID: "zone-1", Positions: positions, SignedAt: metav1.NewTime(T0)}, T0)
 }
 
-// Summary is the conditions of a task: "Ready=Reason" if True, "-Ready=Reason" if not.
+// Summary returns the conditions of a task: "Ready=Reason" if True, "-Ready=Reason" if False,
+// and "?Ready=Reason" if Unknown.
 func Summary(task *v1alpha1.PrefetchTask) string {
 	var all []string
 	for _, c := range task.Status.Conditions {
@@ -45,16 +46,16 @@ func Summary(task *v1alpha1.PrefetchTask) string {
 	return strings.Join(all, " ")
 }
 
-// Listed is a history in which EdgeOne lists targets of a job.
+// Listed returns a history in which EdgeOne lists targets of a job.
 func Listed(id, status string, positions ...int) taskstate.JobRecords {
 	l := taskstate.JobRecords{}
 	for _, i := range positions {
-		l.AddTasks([]teo.PrefetchTask{{JobID: id, Target: fmt.Sprintf("HTTPS://H:443/%d", i), Status: status, FailType: "originPullFailed"}})
+		l.AddTasks([]teo.Record{{JobID: id, Target: fmt.Sprintf("HTTPS://H:443/%d", i), Status: status, FailType: "originPullFailed"}})
 	}
 	return l
 }
 
-// ConditionOf returns "Status/Reason" of a condition, "" if the task has none.
+// ConditionOf returns "Status/Reason" of a condition, or "" if the task does not have it.
 func ConditionOf(task *v1alpha1.PrefetchTask, kind string) string {
 	if c := meta.FindStatusCondition(task.Status.Conditions, kind); c != nil {
 		return string(c.Status) + "/" + c.Reason
@@ -62,14 +63,14 @@ func ConditionOf(task *v1alpha1.PrefetchTask, kind string) string {
 	return ""
 }
 
-// Asking makes the task ask for a retry.
+// Asking returns a transition that makes the task request a retry.
 func Asking(value string) taskstate.Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		metav1.SetMetaDataAnnotation(&task.ObjectMeta, v1alpha1.RetryAnnotation, value)
 	}
 }
 
-// Submitted hands positions over in a job.
+// Submitted returns a transition that hands positions over in a job.
 func Submitted(positions, job string) taskstate.Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		Claiming(positions)(task)
@@ -77,7 +78,7 @@ func Submitted(positions, job string) taskstate.Transition {
 	}
 }
 
-// LongTargets are targets of some KiB together, in the zone of unit tests.
+// LongTargets returns targets of 1 KiB each, kib KiB in total, in the zone of unit tests.
 func LongTargets(prefix string, kib int) []v1alpha1.Target {
 	targets := make([]v1alpha1.Target, kib)
 	for i := range targets {
@@ -87,7 +88,7 @@ func LongTargets(prefix string, kib int) []v1alpha1.Target {
 	return targets
 }
 
-// RemoveAll takes all tasks away and lets what is under way end.
+// RemoveAll removes all tasks, and waits until the work in progress has ended.
 func (u *Unit) RemoveAll() {
 	for _, task := range u.Tasks.AllTasks() {
 		u.Tasks.RemoveTask(task)

@@ -1,6 +1,6 @@
-// Package controllertest has what tests of several controllers share: an operator whose steps
-// a test takes one by one (unit.go), tasks in all states (tasks.go), ConfigMaps (lists.go) and
-// the values of metrics (series.go). It does not know the controllers.
+// Package controllertest contains test helpers that several controllers share: an operator that
+// a test drives step by step (unit.go), tasks in all states (tasks.go), ConfigMaps (lists.go)
+// and the values of metrics (series.go). It does not import the controllers.
 package controllertest
 
 import (
@@ -29,8 +29,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// Unit is an operator whose steps a test takes one by one: a fake client for the
-// API server, any transport for EdgeOne. It lives in a synctest bubble.
+// Unit is an operator that a test drives step by step. It has a fake client for the API server,
+// and any transport for EdgeOne. It runs in a synctest bubble.
 type Unit struct {
 	T *testing.T
 
@@ -46,6 +46,7 @@ type Unit struct {
 	Credentials *credentials.Reader
 	Lists       *targetlist.Resolver
 	Runs        *kube.WriteRate
+	Targets     *metrics.TargetCounter // counts what Writer writes
 	Critical    context.Context
 }
 
@@ -55,14 +56,14 @@ const Zone = "zone-1"
 // Creds are the keys that NewEdgeOne accepts.
 var Creds = teo.Credentials{SecretID: "AKIDunit", SecretKey: "keyofunit"}
 
-// NewUnit returns an operator of these tasks. onStatus, if there is one, stands
-// before each status write.
+// NewUnit returns an operator with these tasks. If onStatus is not nil, it wraps each status
+// write.
 func NewUnit(t *testing.T, edgeOne http.RoundTripper, onStatus func(write func() error) error, tasks ...*v1alpha1.PrefetchTask) *Unit {
 	t.Helper()
 	return NewUnitReading(t, edgeOne, onStatus, nil, tasks...)
 }
 
-// NewUnitReading is like NewUnit, and reads ConfigMaps from lists if that is not nil.
+// NewUnitReading is like NewUnit, but reads ConfigMaps from lists if lists is not nil.
 func NewUnitReading(
 	t *testing.T, edgeOne http.RoundTripper, onStatus func(write func() error) error, lists client.Reader, tasks ...*v1alpha1.PrefetchTask,
 ) *Unit {
@@ -92,17 +93,19 @@ func NewUnitReading(
 	leads := make(chan struct{})
 	close(leads)
 	versions := kube.NewTaskStore()
+	targets := metrics.NewTargetCounter()
 	u := &Unit{
 		T:     t,
 		Batch: 500, TasksPerCall: 500, QPS: 20, QuotaInterval: 10 * time.Minute, PollInterval: 5 * time.Second, JobDeadline: 24 * time.Hour,
 		RecheckInterval: 30 * time.Second, SignatureValidity: 5 * time.Minute, SettleMargin: 30 * time.Second, HistoryRetention: 72 * time.Hour,
 		WriteTimeout: 10 * time.Second, CallTimeout: 10 * time.Second,
 		Tasks:       versions,
-		Writer:      kube.NewStatusWriter(c, c, versions, 10*time.Second),
+		Writer:      kube.NewStatusWriter(c, c, versions, 10*time.Second, targets.ObserveStatusWrite),
 		EdgeOne:     teoClient,
 		Credentials: &credentials.Reader{Live: c, Own: func() (teo.Credentials, error) { return Creds, nil }, MaxAge: time.Minute},
 		Events:      kube.NewEventReporter(NoEvents{}, metrics.ObserveRun),
 		Runs:        kube.NewWriteRate(kube.RunRate),
+		Targets:     targets,
 		Critical:    critical,
 	}
 	if lists == nil {
@@ -112,7 +115,7 @@ func NewUnitReading(
 	return u
 }
 
-// ListConfig is what readers of target lists need.
+// ListConfig returns the configuration for readers of target lists.
 func (u *Unit) ListConfig(live client.Reader, leads <-chan struct{}) targetlist.Config {
 	return targetlist.Config{
 		Tasks: u.Tasks, Writer: u.Writer, EventReporter: u.Events, Live: live, Leads: leads, Critical: u.Critical,
@@ -126,14 +129,14 @@ type NoEvents struct{ events.EventRecorder }
 // Eventf does nothing.
 func (NoEvents) Eventf(runtime.Object, runtime.Object, string, string, string, string, ...any) {}
 
-// NewTask is a new task of n targets.
+// NewTask returns a new task with n targets.
 func NewTask(name string, n int) *v1alpha1.PrefetchTask {
 	task := TaskOf(n)
 	task.Name, task.UID = name, types.UID("uid of "+name)
 	return task
 }
 
-// ReadTask reads a task as it is now.
+// ReadTask reads the current version of a task.
 func (u *Unit) ReadTask(name string) *v1alpha1.PrefetchTask {
 	u.T.Helper()
 	task := &v1alpha1.PrefetchTask{}
@@ -143,16 +146,17 @@ func (u *Unit) ReadTask(name string) *v1alpha1.PrefetchTask {
 	return task
 }
 
-// ClaimedAt makes the task carry a claim on all its targets.
+// ClaimedAt adds a claim on all targets to the task, and returns the task.
 func ClaimedAt(task *v1alpha1.PrefetchTask, signedAt time.Time) *v1alpha1.PrefetchTask {
 	taskstate.ClaimTargets(v1alpha1.Submission{
 		ClaimID: "claim of " + task.Name, ZoneID: task.Spec.ZoneID, AccountHash: Creds.Hash(), SignedAt: metav1.NewTime(signedAt.Truncate(time.Second)),
-		Targets: taskstate.AllPositions(len(taskstate.DistinctTargets(task))).String(), Semantics: taskstate.HashSemantics(task),
+		Positions: taskstate.AllPositions(len(taskstate.DistinctTargets(task))).String(), Semantics: taskstate.HashSemantics(task),
 	}, signedAt)(task)
 	return task
 }
 
-// NewEdgeOne is a simulated EdgeOne that knows the unit's key and hosts.
+// NewEdgeOne returns a simulated EdgeOne that accepts the unit's key and hosts. change, if it is
+// not nil, edits the configuration first.
 func NewEdgeOne(change func(*simulator.Config)) *simulator.Simulator {
 	c := simulator.Config{
 		Keys:  []simulator.Key{{SecretID: Creds.SecretID, SecretKey: Creds.SecretKey, Account: "a"}},
@@ -165,28 +169,30 @@ func NewEdgeOne(change func(*simulator.Config)) *simulator.Simulator {
 	return simulator.New(c)
 }
 
-// Execute has EdgeOne execute a call of somebody else.
+// Execute makes EdgeOne execute a call that does not come from the operator.
 func Execute(t *testing.T, edgeOne *simulator.Simulator, urls ...string) (jobID string) {
 	t.Helper()
 	c, err := teo.NewClient(teo.Options{Transport: edgeOne.RoundTripper()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := c.CreatePrefetchTask(context.Background(), Creds, edgeOne.Now(), teo.CreatePrefetchTaskRequest{ZoneID: Zone, Targets: urls})
+	resp, err := c.CreateTask(context.Background(), Creds, edgeOne.Now(), teo.CreatePrefetchTaskRequest{ZoneID: Zone, Targets: urls})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return resp.JobID
 }
 
-// FollowJobs is the news of a look that read all jobs of a task, and all of this.
+// FollowJobs returns the transition of a pass that read all jobs of a task completely, with the
+// records in listed.
 func FollowJobs(listed taskstate.JobRecords, deadline time.Duration, now, serverNow time.Time) taskstate.Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		taskstate.FollowJobs(ReadingOf(task, listed, serverNow), taskstate.OutcomeLimits{Deadline: deadline, Retention: 72 * time.Hour}, now, true)(task)
 	}
 }
 
-// ReadingOf is a history read that shows this of the task's jobs, all of them whole.
+// ReadingOf returns a history read with the records in listed, which shows all jobs of the task
+// completely.
 func ReadingOf(task *v1alpha1.PrefetchTask, listed taskstate.JobRecords, at time.Time) *taskstate.HistoryRead {
 	seen := taskstate.NewHistoryRead(at)
 	seen.Listing = listed
@@ -196,20 +202,20 @@ func ReadingOf(task *v1alpha1.PrefetchTask, listed taskstate.JobRecords, at time
 	return seen
 }
 
-// RoundTripFunc is a transport.
+// RoundTripFunc is a function that serves as a transport.
 type RoundTripFunc func(*http.Request) (*http.Response, error)
 
 // RoundTrip calls f.
 func (f RoundTripFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// Validity and Margin are those of a Unit: the validity of a signature, and the margin after
-// it until the history is complete.
+// Validity and Margin are a Unit's SignatureValidity and SettleMargin: how long a signature is
+// valid, and how long after that the history is complete.
 const (
 	Validity = 5 * time.Minute
 	Margin   = 30 * time.Second
 )
 
-// LearnTime makes a call whose answer tells EdgeOne's time.
+// LearnTime makes a call, so that the client learns EdgeOne's time from the answer.
 func (u *Unit) LearnTime() {
 	u.T.Helper()
 	if _, err := u.EdgeOne.DescribeContentQuota(context.Background(), Creds, Zone); err != nil {
@@ -217,5 +223,5 @@ func (u *Unit) LearnTime() {
 	}
 }
 
-// PrefetchTasks is the resource that errors of the API server name.
+// PrefetchTasks is the resource in errors of the API server.
 var PrefetchTasks = v1alpha1.GroupVersion.WithResource("prefetchtasks").GroupResource()

@@ -23,7 +23,9 @@ func TestWhoRecordedAJobIsRememberedForAsLongAsAClaimMayAsk(t *testing.T) {
 		see := kube.CacheOptions(p.Jobs).DefaultTransform
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- garbageCollector{p, func(context.Context) error { return nil }, func() {}}.Start(ctx) }()
+		go func() {
+			done <- garbageCollector{[]*Poller{p}, func(context.Context) error { return nil }, func() {}}.Start(ctx)
+		}()
 		finish := func(name string) {
 			task := controllertest.ClaimedAt(controllertest.NewTask(name, 1), time.Now())
 			taskstate.RecordJob("job of "+name, nil, time.Now())(task)
@@ -62,7 +64,9 @@ func TestAnOldClaimKeepsTheJobsOfItsWindowInMemoryAndNoOthers(t *testing.T) {
 		u.LearnTime()
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- garbageCollector{p, func(context.Context) error { return nil }, func() {}}.Start(ctx) }()
+		go func() {
+			done <- garbageCollector{[]*Poller{p}, func(context.Context) error { return nil }, func() {}}.Start(ctx)
+		}()
 		begin := time.Now()
 		record := func(id string) {
 			other := controllertest.NewTask("other", 1)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
@@ -64,22 +63,26 @@ func (p *Poller) planClaimsRead(tasks []*v1alpha1.PrefetchTask) *claimsRead {
 func wantedURLs(tasks []*v1alpha1.PrefetchTask) map[string]bool {
 	wanted := map[string]bool{}
 	for _, task := range tasks {
+		claim := task.Status.Submission
+		if taskstate.IsNewRun(task) && (claim.Kind == v1alpha1.JobPurge || taskstate.HasPurge(task)) {
+			return nil // the new run waits for everything that may be of its call
+		}
 		if taskstate.IsNewRun(task) {
 			continue // the outcome of its call does not matter to the new run
 		}
 		if taskstate.LacksTargets(task) {
 			return nil
 		}
-		targets := taskstate.DistinctTargets(task)
-		for _, i := range taskstate.CoveredPositions(task.Status.Submission.Targets, len(targets)) {
-			wanted[target.Identity(targets[i])] = true
+		targets := taskstate.CallIdentities(task, claim.Kind)
+		for _, i := range taskstate.CoveredPositions(claim.Positions, len(targets)) {
+			wanted[targets[i]] = true
 		}
 	}
 	return wanted
 }
 
 // addTasks keeps the records that may belong to the claims.
-func (l *claimsRead) addTasks(tasks []teo.PrefetchTask) {
+func (l *claimsRead) addTasks(tasks []teo.Record) {
 	l.AddWanted(tasks, func(identity string) bool { return l.wanted == nil || l.wanted[identity] })
 }
 
@@ -98,6 +101,16 @@ func (p *Poller) completeTime(claim *v1alpha1.Submission) time.Time {
 // time is unknown, no claim is expired.
 func (p *Poller) isExpired(claim *v1alpha1.Submission) bool {
 	return p.EdgeOne.ServerTimeKnown() && p.EdgeOne.ServerTime().After(p.completeTime(claim))
+}
+
+// isHarmless reports whether the call of a claim can no longer change anything, although EdgeOne's
+// history cannot be read: it can no longer be executed. A purge, or a prefetch before the purge of
+// the new run, would also have ended.
+func (p *Poller) isHarmless(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submission) bool {
+	if p.Kind == v1alpha1.JobPurge || taskstate.HasPurge(task) {
+		return p.isExpired(claim) && p.EdgeOne.ServerTime().After(p.completeTime(claim).Add(p.JobDeadline))
+	}
+	return p.isExpired(claim)
 }
 
 // isForgotten reports whether the claim is so old that EdgeOne's history may no longer
@@ -128,7 +141,7 @@ func (p *Poller) readClaimWindows(ctx context.Context, creds teo.Credentials, z 
 			windows = append(windows, historyWindow{claim.SignedAt.Add(-taskstate.ClockSkew), p.completeTime(claim), []string{id}})
 		}
 	}
-	reader := windowReader{p, creds, z.ID, l.addTasks}
+	reader := windowReader{p, creds, z.ID, p.history(), l.addTasks}
 	for _, window := range mergeWindows(windows) {
 		var err error
 		if fenced {

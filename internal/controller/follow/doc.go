@@ -1,5 +1,7 @@
-// Package follow reads EdgeOne's prefetch history for two purposes: to record the outcomes of
-// jobs, and to settle calls whose answer was lost.
+// Package follow reads EdgeOne's history for three purposes: to record the outcomes of jobs, to
+// settle calls whose answer was lost, and to start runs that keep what is prefetched already.
+//
+// EdgeOne has a history of prefetches and one of purges. A Poller reads one of them.
 //
 // The Poller keeps the open work of each zone of each account. Two controllers share this
 // work, so that neither delays the other: the Poller itself reads outcomes, and the lost-call
@@ -10,6 +12,7 @@
 //   - lost_calls.go: one pass for lost calls. claim_history.go: the windows it reads.
 //     settle.go: the conclusions it draws, with taskstate.MatchClaim.
 //   - history.go: reads jobs and windows completely, within bounds.
+//   - starts.go: starts runs with what the history shows as prefetched; start_events.go: its Events.
 //   - retries.go: starts a retry once all failed targets are known.
 //   - unread.go: the status of a run if EdgeOne refuses to show one of its jobs.
 //   - recorded_jobs.go: which claim recorded which job. garbage.go: drops entries that

@@ -24,7 +24,7 @@ const (
 	// reads nothing else meanwhile, the rejection concerns the zone, not these jobs.
 	fewRejected = 3
 
-	historyPage = 1000 // in records, see teo.PrefetchTaskPage
+	historyPage = 1000 // in records, see teo.RecordPage
 )
 
 // concernsOneJob reports whether an error concerns only the requested job or window:
@@ -40,15 +40,16 @@ type windowReader struct {
 	*Poller
 	creds  teo.Credentials
 	zoneID string
-	add    func([]teo.PrefetchTask)
+	from   teo.History
+	add    func([]teo.Record)
 }
 
 // readWindow reads the records created from start to end, both included. If EdgeOne
 // reports too many pages, or rejects a window longer than a minute, readWindow reads the
 // two halves. If it returns an error, the window counts as unread.
 func (r windowReader) readWindow(ctx context.Context, start, end time.Time) error {
-	window := teo.DescribePrefetchTasksRequest{ZoneID: r.zoneID, StartTime: start, EndTime: end, MaxPages: maxRecords / historyPage}
-	tasks, err := r.EdgeOne.DescribePrefetchTasks(ctx, r.creds, window)
+	window := teo.ListRequest{History: r.from, ZoneID: r.zoneID, StartTime: start, EndTime: end, MaxPages: maxRecords / historyPage}
+	tasks, err := r.EdgeOne.ListRecords(ctx, r.creds, window)
 	if err == nil {
 		r.add(tasks)
 		return nil
@@ -66,24 +67,41 @@ func (r windowReader) readWindow(ctx context.Context, start, end time.Time) erro
 
 // readRecentWindow reads the records created from start until now. If they fill more than
 // one page, the window ends ClockSkew before now: only a window in the past no longer
-// changes.
+// changes. The same applies if EdgeOne refuses the window, because it may end in the future by
+// the clock of the history.
 func (r windowReader) readRecentWindow(ctx context.Context, start time.Time) error {
 	now := r.historyTime()
 	if now.Before(start) {
 		return nil
 	}
-	page, err := r.EdgeOne.FirstPrefetchTasks(ctx, r.creds, teo.DescribePrefetchTasksRequest{ZoneID: r.zoneID, StartTime: start, EndTime: now})
-	if err != nil {
+	page, err := r.EdgeOne.FirstRecords(ctx, r.creds, teo.ListRequest{History: r.from, ZoneID: r.zoneID, StartTime: start, EndTime: now})
+	if err != nil && teo.KindOf(err) != teo.Rejected {
 		return err
 	}
-	if page.IsWhole() {
-		r.add(page.Tasks)
+	if err == nil && page.IsWhole() {
+		r.add(page.Records)
 		return nil
 	}
 	if end := now.Add(-taskstate.ClockSkew); end.After(start) {
 		return r.readWindow(ctx, start, end)
 	}
-	return nil
+	return err
+}
+
+// readLastSeconds reads the records that readRecentWindow leaves out, as far as one page shows them. They
+// may be incomplete, so that only what they show counts.
+func (r windowReader) readLastSeconds(ctx context.Context, start time.Time) error {
+	now := r.historyTime()
+	page, err := r.EdgeOne.FirstRecords(ctx, r.creds, teo.ListRequest{
+		History: r.from, ZoneID: r.zoneID, StartTime: latestTime(start, now.Add(-2*taskstate.ClockSkew)), EndTime: now,
+	})
+	if err == nil {
+		r.add(page.Records)
+	}
+	if teo.KindOf(err) == teo.Rejected {
+		return nil // by the clock of the history, these seconds lie in the future
+	}
+	return err
 }
 
 // followedJob is a job whose outcomes are incomplete.
@@ -141,8 +159,8 @@ func (r *jobReader) readByWindow(jobs []followedJob) (missed []followedJob, err 
 		return jobs, nil
 	}
 	room, worth := max(1, (maxRecords-r.Records)/historyPage), len(jobs)-1 // in pages
-	tasks, err := r.EdgeOne.DescribePrefetchTasks(r.ctx, r.creds, teo.DescribePrefetchTasksRequest{
-		ZoneID: r.zoneID, StartTime: jobs[0].signed.Add(-taskstate.ClockSkew),
+	tasks, err := r.EdgeOne.ListRecords(r.ctx, r.creds, teo.ListRequest{
+		History: r.history(), ZoneID: r.zoneID, StartTime: jobs[0].signed.Add(-taskstate.ClockSkew),
 		EndTime:  earliest(jobs[len(jobs)-1].signed.Add(r.CallTimeout+taskstate.ClockSkew), r.historyTime().Add(-taskstate.ClockSkew)),
 		MaxPages: min(room, worth),
 	})
@@ -180,8 +198,8 @@ func (r *jobReader) readByID(job followedJob) error {
 	if r.isSpent() {
 		return nil
 	}
-	tasks, err := r.EdgeOne.DescribePrefetchTasks(r.ctx, r.creds,
-		teo.DescribePrefetchTasksRequest{ZoneID: r.zoneID, JobID: job.id, MaxPages: maxRecords / historyPage})
+	tasks, err := r.EdgeOne.ListRecords(r.ctx, r.creds,
+		teo.ListRequest{History: r.history(), ZoneID: r.zoneID, JobID: job.id, MaxPages: maxRecords / historyPage})
 	r.calls += 1 + len(tasks)/historyPage
 	switch {
 	case err == nil:
@@ -204,17 +222,18 @@ func (r *jobReader) readByID(job followedJob) error {
 // readAround reads the period in which a job can have been created, if EdgeOne does not
 // show the job by its ID. Records of the job count. Missing records prove nothing.
 func (r *jobReader) readAround(job followedJob) error {
-	window := teo.DescribePrefetchTasksRequest{
-		ZoneID: r.zoneID, StartTime: job.signed.Add(-taskstate.ClockSkew), MaxPages: maxRecords / historyPage,
+	window := teo.ListRequest{
+		History: r.history(), ZoneID: r.zoneID, StartTime: job.signed.Add(-taskstate.ClockSkew), MaxPages: maxRecords / historyPage,
 		EndTime: earliest(job.signed.Add(r.SignatureValidity+r.SettleMargin), r.historyTime().Add(-taskstate.ClockSkew)),
 	}
-	tasks, err := r.EdgeOne.DescribePrefetchTasks(r.ctx, r.creds, window)
+	tasks, err := r.EdgeOne.ListRecords(r.ctx, r.creds, window)
 	r.calls += 1 + len(tasks)/historyPage
 	if err != nil && !concernsOneJob(err) {
 		return err
 	}
 	if err == nil {
-		r.AddTasks(slices.DeleteFunc(tasks, func(task teo.PrefetchTask) bool { return task.JobID != job.id }))
+		r.AddTasks(slices.DeleteFunc(tasks, func(task teo.Record) bool { return task.JobID != job.id }))
+		r.Around[job.id] = r.At.After(job.signed.Add(r.SignatureValidity + r.SettleMargin + taskstate.ClockSkew))
 	}
 	return nil
 }

@@ -22,8 +22,12 @@ type jobReadState struct {
 type wantedOutcomes struct {
 	version *v1alpha1.PrefetchTask
 	jobs    []followedJob
-	isRare  bool   // no outcome is expected, so read them rarely
-	shown   string // fingerprint of the last pass whose outcomes are written
+	isRare  bool // no outcome is expected, so read them rarely
+	// needsHistory reports that the run starts with a look at EdgeOne's history, and noStartBefore
+	// when the next look may be.
+	needsHistory  bool
+	noStartBefore time.Time
+	shown         string // fingerprint of the last pass whose outcomes are written
 	// shownOfClaim is the fingerprint of the last pass for the task's call that did not
 	// settle it.
 	shownOfClaim string
@@ -33,16 +37,20 @@ type wantedOutcomes struct {
 
 // wantedOutcomesOf returns the jobs of a task to read: jobs with missing outcomes, or, for
 // a retry, jobs whose failed targets the status does not name. A new run has none.
-func wantedOutcomesOf(task *v1alpha1.PrefetchTask) *wantedOutcomes {
+func (c *Config) wantedOutcomesOf(task *v1alpha1.PrefetchTask) *wantedOutcomes {
 	w := &wantedOutcomes{version: task, isRare: taskstate.IsRunOver(task) && !taskstate.IsRetryDue(task), failures: map[string]taskstate.JobFailures{}}
-	if taskstate.IsNewRun(task) {
+	w.needsHistory = c.Kind == v1alpha1.JobPrefetch && taskstate.NeedsHistory(task) && !taskstate.LacksTargets(task)
+	if taskstate.IsNewRun(task) && c.Kind == v1alpha1.JobPrefetch && !taskstate.AwaitsFormerPrefetches(task) {
 		return w
 	}
-	isRetry := taskstate.IsRetryDue(task)
+	isRetry := taskstate.IsRetryDue(task) && c.Kind == v1alpha1.JobPrefetch
 	for i := range task.Status.Jobs {
 		job := &task.Status.Jobs[i]
-		if isRetry && !taskstate.NamesAllFailures(task, job) || !isRetry && taskstate.IsJobOpen(*job) {
-			w.jobs = append(w.jobs, followedJob{id: job.ID, signed: job.SubmitTime.Time})
+		if job.Kind != c.Kind {
+			continue
+		}
+		if isRetry && !taskstate.NamesAllFailures(task, job) || !isRetry && c.isOpen(*job) {
+			w.jobs = append(w.jobs, followedJob{id: job.ID, signed: job.SubmitTime.Time, byID: taskstate.IsNewRun(task)})
 		}
 	}
 	return w
@@ -79,7 +87,11 @@ func (p *Poller) jobInterval(w *wantedOutcomes, job followedJob, look jobReadSta
 	interval := p.PollInterval
 	if !taskstate.IsRetryDue(w.version) {
 		age := p.EdgeOne.ServerTime().Sub(job.signed)
-		interval = min(max(age/4, p.PollInterval), 12*p.PollInterval)
+		part := time.Duration(4)
+		if p.Kind == v1alpha1.JobPurge { // the targets are cold until the prefetch
+			part = 32
+		}
+		interval = min(max(age/part, p.PollInterval), 12*p.PollInterval)
 	}
 	if !look.refused.IsZero() {
 		interval = max(interval, p.RecheckInterval)
@@ -108,7 +120,7 @@ func (p *Poller) dueJobs(z ZoneKey) (jobs []followedJob, due time.Time) {
 			at := p.jobDueAt(work, w, job)
 			due = earlierTime(due, at)
 			isSoon := !at.Add(-p.jobInterval(w, job, look) / 2).After(now)
-			if job.byID = look.byID; isSoon && !seen[job.id] {
+			if job.byID = job.byID || look.byID; isSoon && !seen[job.id] {
 				seen[job.id] = true
 				jobs = append(jobs, job)
 			}
@@ -131,7 +143,7 @@ func (p *Poller) dueJobs(z ZoneKey) (jobs []followedJob, due time.Time) {
 func (w *zoneState) wantedOutcomes(key client.ObjectKey, task *v1alpha1.PrefetchTask) *wantedOutcomes {
 	known := w.wants[key]
 	if known == nil || known.version != task {
-		known = wantedOutcomesOf(task)
+		known = w.config.wantedOutcomesOf(task)
 		w.wants[key] = known
 	}
 	return known

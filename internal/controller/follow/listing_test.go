@@ -15,7 +15,7 @@ func TestACallIsFoundBehindTheCapOfACount(t *testing.T) {
 		edgeOne := controllertest.NewEdgeOne(func(c *simulator.Config) { c.Zones[0].Daily, c.MaxTotalCount = 1_000_000, 2000 })
 		defer edgeOne.Close()
 		task := controllertest.ClaimedAt(controllertest.NewTask("a", 1), time.Now())
-		controllertest.Execute(t, edgeOne, "https://h/0") // its call, of which the answer is lost
+		controllertest.Execute(t, edgeOne, "https://h/0") // the task's call, whose answer is lost
 		time.Sleep(time.Second)
 		for i := range 2 {
 			var others []string
@@ -32,7 +32,7 @@ func TestACallIsFoundBehindTheCapOfACount(t *testing.T) {
 	})
 }
 
-// A look for lost calls holds a bounded part of a busy zone's history.
+// A pass for lost calls keeps a bounded part of a busy zone's history in memory.
 func TestALookForALostCallHoldsABoundedPartOfTheHistory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		edgeOne := controllertest.NewEdgeOne(func(c *simulator.Config) { c.Zones[0].Daily, c.Zones[0].Batch = 1<<30, 5000 })

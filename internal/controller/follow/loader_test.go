@@ -16,14 +16,15 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// What is handed over is followed without its list, which is read when there is news.
+// The Poller follows a handed-over task without its list. It reads the list only when there is
+// news.
 func TestTheListOfATaskIsReadOnlyWhenItsOutcomesAreNews(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		edgeOne := controllertest.NewEdgeOne(func(c *simulator.Config) { c.JobDuration = 10 * time.Minute })
 		task := handedOver(t, edgeOne, "a", 50, 50)
 		u := controllertest.NewUnit(t, edgeOne.RoundTripper(), nil, task)
 		reads := &countingReader{Reader: u.Writer.Client}
-		u.Writer = kube.NewStatusWriter(u.Writer.Client, reads, u.Tasks, u.WriteTimeout)
+		u.Writer = kube.NewStatusWriter(u.Writer.Client, reads, u.Tasks, u.WriteTimeout, nil)
 		p := pollerOf(u, taskstate.ElideTargets(u.ReadTask("a")))
 		lookUntil(u, p, controllertest.Zone, time.Now().Add(9*time.Minute))
 		if reads.n > 2 {
@@ -47,7 +48,8 @@ func (r *countingReader) Get(ctx context.Context, key client.ObjectKey, obj clie
 	return r.Reader.Get(ctx, key, obj, opts...)
 }
 
-// A call that is looked for every 1.5 seconds does not cost a read of 1.5 MB each time.
+// A lost call has a pass every 1.5 seconds. Not every pass reads the target list, which can have
+// 1.5 MB.
 func TestTheListOfATaskIsNotReadAtEachLookForItsCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		edgeOne := controllertest.NewEdgeOne(nil)
@@ -57,7 +59,7 @@ func TestTheListOfATaskIsNotReadAtEachLookForItsCall(t *testing.T) {
 		u := controllertest.NewUnit(t, edgeOne.RoundTripper(), nil, task)
 		targetlist.NewLoader(u.ListConfig(u.Writer, make(chan struct{})))
 		reads := &countingReader{Reader: u.Writer.Client}
-		u.Writer = kube.NewStatusWriter(u.Writer.Client, reads, u.Tasks, u.WriteTimeout)
+		u.Writer = kube.NewStatusWriter(u.Writer.Client, reads, u.Tasks, u.WriteTimeout, nil)
 		p := pollerOf(u, taskstate.ElideTargets(u.ReadTask("a")))
 		controllertest.Execute(t, edgeOne, "https://h/somebody-elses")
 		lookUntil(u, p, controllertest.Zone, time.Now().Add(5*time.Minute))
@@ -71,7 +73,7 @@ func TestTheListOfATaskIsNotReadAtEachLookForItsCall(t *testing.T) {
 	})
 }
 
-// Writing what became of long lists does not keep lost calls of others waiting.
+// Writing the outcomes of long lists does not delay the settling of other tasks' lost calls.
 func TestOutcomesOfLongListsDoNotKeepLostCallsWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		edgeOne := controllertest.NewEdgeOne(nil)
@@ -79,7 +81,7 @@ func TestOutcomesOfLongListsDoNotKeepLostCallsWaiting(t *testing.T) {
 		u := controllertest.NewUnit(t, edgeOne.RoundTripper(), nil, lost)
 		p := pollerOf(u, taskstate.ElideTargets(u.ReadTask("lost")))
 		controllertest.Execute(t, edgeOne, taskstate.DistinctTargets(lost)...)
-		for range maxLongLists { // outcomes are being written, slowly
+		for range maxLongLists { // occupy all slots, as slow writes of outcomes do
 			_, done := p.borrowList(t.Context(), taskstate.ElideTargets(lost))
 			go func() { time.Sleep(time.Minute); done() }()
 		}

@@ -36,7 +36,7 @@ const (
 // the first of them is due. The time is zero if there are none. The caller holds p.mu.
 func (p *Poller) openClaims(work *zoneState) (tasks []*v1alpha1.PrefetchTask, due time.Time) {
 	for _, task := range work.tasks {
-		if task.Status.Submission == nil {
+		if p.claimOf(task) == nil {
 			continue
 		}
 		due = earlierTime(due, p.claimDueAt(work, task))
@@ -86,9 +86,9 @@ func (s lostCallReconciler) Reconcile(ctx context.Context, z ZoneKey) (reconcile
 	return requeueAt(due), nil
 }
 
-// readAndSettle reads the windows of the claims and settles those whose outcome is known then.
-// Claims past the fence come first: their windows no longer change. A pass that could read no
-// window has failed.
+// readAndSettle reads the windows of the claims, and settles each claim whose outcome they show.
+// Claims past the fence come first: their windows no longer change. It returns an error if it
+// could read no window.
 func (s lostCallReconciler) readAndSettle(ctx context.Context, z ZoneKey, seen *claimsRead) error {
 	creds, err := s.Credentials.GetCredentials(ctx, z.AccountKey)
 	if err != nil {
@@ -104,7 +104,8 @@ func (s lostCallReconciler) readAndSettle(ctx context.Context, z ZoneKey, seen *
 	return seen.rejectionError()
 }
 
-// claimsIn returns the open claims of a zone, and when the first is due.
+// claimsIn returns the tasks of a zone whose calls need settling, and the time at which the
+// first of them is due; see openClaims.
 func (s lostCallReconciler) claimsIn(z ZoneKey) (tasks []*v1alpha1.PrefetchTask, due time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -134,7 +135,7 @@ func (s lostCallReconciler) reportUnsettled(ctx context.Context, tasks []*v1alph
 		task := tasks[i]
 		claim := task.Status.Submission
 		if taskstate.IsNewRun(task) {
-			if s.isExpired(claim) {
+			if s.isHarmless(task, claim) {
 				s.writeStatus(ctx, task, taskstate.ExpireClaim)
 			}
 			return

@@ -24,14 +24,22 @@ func (p *Poller) Reconcile(ctx context.Context, z ZoneKey) (reconcile.Result, er
 	if !p.reopenKnownFailures(ctx, z) {
 		p.EnqueueAfter(z, p.PollInterval) // whatever the result of this pass
 	}
+	// The outcomes come first: a pass for the starts of runs may take as long as a pass may.
+	due := p.followJobs(ctx, z)
+	return requeueSooner(due, p.startRuns(ctx, z)), nil
+}
+
+// followJobs reads the outcomes of the jobs of a zone, if they are due, and writes them. It returns
+// when the next ones are due; zero if there are none.
+func (p *Poller) followJobs(ctx context.Context, z ZoneKey) time.Time {
 	jobs, due := p.dueJobs(z)
 	if len(jobs) == 0 || time.Until(due) > 0 {
-		return requeueAt(due), nil
+		return due
 	}
 	// A pass over an unproven zone needs a slot.
 	leave, wait := p.acquireRead(z)
 	if leave == nil {
-		return reconcile.Result{RequeueAfter: wait}, nil
+		return time.Now().Add(wait)
 	}
 	defer leave()
 	seen, err := p.readJobs(ctx, z, jobs)
@@ -39,14 +47,22 @@ func (p *Poller) Reconcile(ctx context.Context, z ZoneKey) (reconcile.Result, er
 	tasks := p.recordJobsRead(z, jobs, seen, err)
 	kube.WriteInParallel(len(tasks), func(i int) { p.writeOutcomes(ctx, tasks[i], z, seen) })
 	if err != nil {
-		log.FromContext(ctx).V(1).Info("Could not read EdgeOne's prefetch history", "error", err.Error())
+		log.FromContext(ctx).V(1).Info("Could not read EdgeOne's history", "error", err.Error())
 	}
 	_, due = p.dueJobs(z)
-	return requeueAt(due), nil
+	return due
 }
 
-// readJobs reads jobs of a zone from EdgeOne's history. After an error the result has what was
-// read before it.
+// requeueSooner returns a result that requeues at the earlier of two times. Zero means never.
+func requeueSooner(a, b time.Time) reconcile.Result {
+	if !b.IsZero() {
+		a = earlierTime(a, b)
+	}
+	return requeueAt(a)
+}
+
+// readJobs reads jobs of a zone from EdgeOne's history. After an error, the result contains the
+// records that were read before it.
 func (p *Poller) readJobs(ctx context.Context, z ZoneKey, jobs []followedJob) (*taskstate.HistoryRead, error) {
 	seen := taskstate.NewHistoryRead(p.EdgeOne.ServerTime())
 	creds, err := p.Credentials.GetCredentials(ctx, z.AccountKey)
@@ -120,7 +136,8 @@ func (w *zoneState) tasksWithNews(isNews func(jobID string) bool) (tasks []*v1al
 // list only if the pass shows a change since the last write: each read of a list costs
 // memory and a request to the API server.
 func (p *Poller) writeOutcomes(ctx context.Context, task *v1alpha1.PrefetchTask, z ZoneKey, seen *taskstate.HistoryRead) {
-	if taskstate.IsNewRun(task) {
+	if taskstate.IsNewRun(task) && p.Kind == v1alpha1.JobPrefetch {
+		p.writeStatus(ctx, task, taskstate.FollowFormerJobs(seen, p.outcomeLimits()))
 		return
 	}
 	unread, why := p.unreadSince(task, z)
@@ -133,19 +150,7 @@ func (p *Poller) writeOutcomes(ctx context.Context, task *v1alpha1.PrefetchTask,
 	if listed == nil {
 		return // the next pass tries again
 	}
-	// A pass for a retry writes only the retry. Any other pass writes the outcomes first.
-	changes := []taskstate.Transition{taskstate.FollowJobs(seen, p.outcomeLimits(), time.Now(), unread.isRead)}
-	switch step := unread.nextStep(p.RecheckInterval, p.JobDeadline); {
-	case taskstate.IsRetryDue(task):
-		changes = []taskstate.Transition{p.planRetry(task, z, seen, unread, why)}
-	case why == nil:
-	case step == sayUnread:
-		changes = append(changes, taskstate.OutcomesUnreadable(*why))
-	case step == endUnread:
-		changes = append(changes, taskstate.EndNotFollowed(why.Message, time.Now()))
-	case step == forgetUnread:
-		changes = append(changes, taskstate.EndForgotten(time.Now()))
-	}
+	changes := p.planOutcomes(task, z, seen, unread, why)
 	after := p.writeStatus(ctx, listed, func(task *v1alpha1.PrefetchTask) {
 		for _, c := range changes {
 			c(task)
@@ -159,6 +164,31 @@ func (p *Poller) writeOutcomes(ctx context.Context, task *v1alpha1.PrefetchTask,
 	}
 	p.swapOutcomeFingerprint(after, z, &shown)
 	p.readAgainByID(after, z, seen)
+}
+
+// planOutcomes returns what a pass changes in a task's status. A pass for a retry writes only the
+// retry. Any other pass writes the outcomes first.
+func (p *Poller) planOutcomes(
+	task *v1alpha1.PrefetchTask, z ZoneKey, seen *taskstate.HistoryRead, unread unreadState, why *taskstate.Cause,
+) []taskstate.Transition {
+	changes := []taskstate.Transition{p.followOutcomes(seen, unread.isRead)}
+	step := unread.nextStep(p.RecheckInterval, p.JobDeadline)
+	switch {
+	case p.Kind == v1alpha1.JobPurge:
+		if why != nil && step != sayNothing && !taskstate.IsNewRun(task) {
+			changes = append(changes, taskstate.PurgeUnreadable(*why))
+		}
+	case taskstate.IsRetryDue(task):
+		return []taskstate.Transition{p.planRetry(task, z, seen, unread, why)}
+	case why == nil:
+	case step == sayUnread:
+		changes = append(changes, taskstate.OutcomesUnreadable(*why))
+	case step == endUnread:
+		changes = append(changes, taskstate.EndNotFollowed(why.FullMessage(), time.Now()))
+	case step == forgetUnread:
+		changes = append(changes, taskstate.EndForgotten(time.Now()))
+	}
+	return changes
 }
 
 // outcomeFingerprint summarizes the records of a task's jobs, as far as they can change
@@ -178,7 +208,10 @@ func (p *Poller) outcomeFingerprint(task *v1alpha1.PrefetchTask, z ZoneKey, seen
 				ended++
 			}
 		}
-		fmt.Fprintln(&b, job.id, len(seen.Listing[job.id]), ended, seen.Whole[job.id], seen.At.Sub(job.signed) > p.JobDeadline)
+		if p.PurgeSettle > 0 {
+			fmt.Fprintln(&b, seen.At) // a success counts some time later
+		}
+		fmt.Fprintln(&b, job.id, len(seen.Listing[job.id]), ended, seen.Whole[job.id], min(seen.At.Sub(job.signed)/max(p.JobDeadline, 1), 2))
 	}
 	return b.String()
 }
@@ -222,14 +255,14 @@ func (p *Poller) borrowSlot(ctx context.Context, task *v1alpha1.PrefetchTask, sl
 
 // outcomeLimits returns the limits by which a pass judges targets.
 func (p *Poller) outcomeLimits() taskstate.OutcomeLimits {
-	return taskstate.OutcomeLimits{Deadline: p.JobDeadline, Retention: p.HistoryRetention}
+	return taskstate.OutcomeLimits{Deadline: p.JobDeadline, Retention: p.HistoryRetention, Settle: p.PurgeSettle}
 }
 
 // unreadSince returns the state of a task's jobs that EdgeOne refuses to show, and the
 // cause. The cause is nil if EdgeOne refuses no job of the task. If it refuses several,
 // the longest refusal counts.
 func (p *Poller) unreadSince(task *v1alpha1.PrefetchTask, z ZoneKey) (u unreadState, why *taskstate.Cause) {
-	u.isHandedOver = task.Status.Submission == nil && len(taskstate.OpenPositions(task)) == 0
+	u.isHandedOver = task.Status.Submission == nil && (p.Kind == v1alpha1.JobPurge || len(taskstate.OpenPositions(task)) == 0)
 	u.isOver, u.isBeyond = taskstate.IsRunOver(task), taskstate.IsPastRetention(task, p.HistoryRetention, p.EdgeOne.ServerTime())
 	// The transition time of Stalled is the start of the report.
 	if stalled := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionStalled); stalled != nil && taskstate.IsUnreadReported(task) {

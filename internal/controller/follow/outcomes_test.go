@@ -27,8 +27,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// handedOver returns a new task whose targets EdgeOne has executed in jobs of this many
-// targets each.
+// handedOver returns a new task whose targets EdgeOne has executed in jobs of perJob targets
+// each.
 func handedOver(t *testing.T, edgeOne *simulator.Simulator, name string, targets, perJob int) *v1alpha1.PrefetchTask {
 	t.Helper()
 	task := controllertest.NewTask(name, targets)
@@ -40,19 +40,19 @@ func handedOver(t *testing.T, edgeOne *simulator.Simulator, name string, targets
 		to := min(from+perJob, targets)
 		taskstate.ClaimTargets(v1alpha1.Submission{
 			ClaimID: fmt.Sprintf("claim of %s %d", name, from), ZoneID: controllertest.Zone, AccountHash: controllertest.Creds.Hash(), SignedAt: metav1.NewTime(edgeOne.Now().Truncate(time.Second)),
-			Targets: taskstate.AllPositions(to)[from:].String(), Semantics: taskstate.HashSemantics(task),
+			Positions: taskstate.AllPositions(to)[from:].String(), Semantics: taskstate.HashSemantics(task),
 		}, time.Now())(task)
 		taskstate.RecordJob(controllertest.Execute(t, edgeOne, urls[from:to]...), nil, time.Now())(task)
 	}
 	return task
 }
 
-// badWay is a way to EdgeOne on which something is wrong.
+// badWay is a transport to EdgeOne with faults.
 type badWay struct {
 	http.RoundTripper
-	delay  time.Duration                   // of each answer
-	lose   func() error                    // instead of sending the request
-	refuse func(body string) (code string) // instead of sending the request
+	delay  time.Duration                   // delay of each answer
+	lose   func() error                    // if it returns an error, the request is not sent
+	refuse func(body string) (code string) // if it returns an error code, the request is not sent
 }
 
 func (p *badWay) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -79,7 +79,7 @@ func (p *badWay) RoundTrip(req *http.Request) (*http.Response, error) {
 
 const noPermission = "UnauthorizedOperation.CamUnauthorized"
 
-// foreignTraffic has another program submit URLs at an interval, until it is stopped.
+// foreignTraffic submits URLs at an interval, as another program would, until stop is called.
 func foreignTraffic(t *testing.T, edgeOne *simulator.Simulator, every time.Duration) (stop func()) {
 	t.Helper()
 	stopped, done := make(chan struct{}), make(chan struct{})
@@ -135,7 +135,7 @@ func TestALookThatFailsAfterTheDeadlineEndsNothing(t *testing.T) {
 				edgeOne := controllertest.NewEdgeOne(nil)
 				defer edgeOne.Close()
 				task := handedOver(t, edgeOne, "a", 3, 3)
-				time.Sleep(25 * time.Hour) // nobody leads; the deadline is 24 hours
+				time.Sleep(25 * time.Hour) // no process leads; the deadline is 24 hours
 				fails.RoundTripper = edgeOne.RoundTripper()
 				u, p := settling(t, fails, task)
 				lookUntil(u, p, controllertest.Zone, time.Now().Add(2*time.Hour))
@@ -227,7 +227,7 @@ func TestAJobThatCannotBeReadConcernsOnlyItsTasks(t *testing.T) {
 	})
 }
 
-// EdgeOne rejects the ID of a job, but shows the time in which it was made.
+// EdgeOne rejects the ID of a job, but shows the job in the window of its creation.
 func TestAJobThatIsNotShownByItsIDIsReadByItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		edgeOne := controllertest.NewEdgeOne(func(c *simulator.Config) { c.RejectedJobIDs = "." })
@@ -247,7 +247,7 @@ func TestWhileOutcomesMayNotBeReadTheTaskSaysSo(t *testing.T) {
 	for _, c := range []struct {
 		name        string
 		refused     time.Duration
-		then, later string // when they may be read again, and an hour after
+		then, later string // conditions at the end of the refusal, and an hour later
 	}{
 		{"for a moment", 20 * time.Second, "-Finished=Submitted -Ready=Submitted Submitted=Submitted", failed},
 		{"for two minutes", 2 * time.Minute, unread, failed},
@@ -347,7 +347,7 @@ func TestARetryOfWhatHadNoOutcomeLooksFirst(t *testing.T) {
 	for _, c := range []struct {
 		name       string
 		targets    int
-		open, ends string // after the retry
+		open, ends string // open positions after the retry; conditions at the end
 	}{{"a whole job", 3, "", "Finished=Succeeded Ready=Succeeded Submitted=Submitted"}, {"more than the status names", 300, "", "Finished=Succeeded Ready=Succeeded Submitted=Submitted"}} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -409,7 +409,7 @@ func TestALostCallIsSettledWhileOutcomesAreWritten(t *testing.T) {
 				return r.RequeueAfter > 0, err
 			},
 		} {
-			go func() { // as the two controllers do
+			go func() { // the two controllers also run concurrently
 				defer func() { done <- struct{}{} }()
 				for ; time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 					if _, err := reconcile(context.Background(), ZoneKey{ID: controllertest.Zone}); err != nil {
@@ -420,7 +420,7 @@ func TestALostCallIsSettledWhileOutcomesAreWritten(t *testing.T) {
 		}
 		time.Sleep(11 * time.Second)
 		begin := time.Now()
-		controllertest.Execute(t, edgeOne, taskstate.DistinctTargets(lost)...) // and the answer is lost
+		controllertest.Execute(t, edgeOne, taskstate.DistinctTargets(lost)...) // the answer is lost
 		p.Tasks.ObserveTask(u.ReadTask("lost"))
 		for u.ReadTask("lost").Status.Submission != nil && time.Since(begin) < 5*time.Minute {
 			time.Sleep(100 * time.Millisecond)
@@ -456,8 +456,8 @@ func TestATaskThatIsBeingDeletedIsNotLookedAt(t *testing.T) {
 	})
 }
 
-// What one look holds in memory depends neither on what is open in a zone nor on what
-// others submit there.
+// The memory of one pass is bounded, whatever is open in a zone and whatever other programs
+// submit there.
 func TestALookReadsABoundedPartOfTheHistory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		edgeOne := controllertest.NewEdgeOne(func(c *simulator.Config) { c.Zones[0].Daily = 1_000_000; c.Zones[0].Batch = 5000 })
@@ -568,7 +568,7 @@ func TestARunThatWasEndedByAnEarlierVersionAsNotFollowedStaysAsItIs(t *testing.T
 		taskstate.SetCondition(task, condition, metav1.ConditionTrue, v1alpha1.ReasonNotFollowed, "as it was")
 	}
 	before := task.DeepCopy()
-	if _, open := openZone(task); open {
+	if _, open := (&Poller{}).openZone(task); open {
 		t.Error("it is looked at")
 	}
 	controllertest.FollowJobs(controllertest.Listed("j", "failed", 0), time.Hour, controllertest.T0, controllertest.T0)(task)
@@ -580,7 +580,7 @@ func TestARunThatWasEndedByAnEarlierVersionAsNotFollowedStaysAsItIs(t *testing.T
 	}
 }
 
-// The status does not name the failures of all jobs, and one look cannot read them all.
+// The status does not name the failed targets of all jobs, and one pass cannot read all jobs.
 func TestARetryWaitsUntilAllOfItsJobsAreRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		edgeOne := controllertest.NewEdgeOne(func(c *simulator.Config) {
@@ -633,7 +633,7 @@ func TestAnOutcomeThatIsReadLaterIsReportedAsWell(t *testing.T) {
 		lookUntil(u, p, controllertest.Zone, time.Now().Add(25*time.Hour))
 		isRefused = false
 		lookUntil(u, p, controllertest.Zone, time.Now().Add(time.Hour))
-		if fmt.Sprint(reasons) != "[Warning NotFollowed Normal Succeeded]" {
+		if fmt.Sprint(reasons) != "[Warning PermissionDenied Warning NotFollowed Normal Succeeded]" {
 			t.Errorf("reported: %v", reasons)
 		}
 	})

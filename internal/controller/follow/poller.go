@@ -63,7 +63,9 @@ func NewPoller(config Config) *Poller {
 func (p *Poller) onChange(before, after *v1alpha1.PrefetchTask) {
 	changed := before
 	if after != nil {
-		p.Jobs.ObserveTask(after)
+		if p.Kind == v1alpha1.JobPrefetch { // the Pollers share the recorded jobs
+			p.Jobs.ObserveTask(after)
+		}
 		changed = after
 	}
 	key := client.ObjectKeyFromObject(changed)
@@ -72,7 +74,7 @@ func (p *Poller) onChange(before, after *v1alpha1.PrefetchTask) {
 	task := p.Tasks.NewestVersion(key)
 	z, open := ZoneKey{}, false
 	if task != nil {
-		z, open = openZone(task)
+		z, open = p.openZone(task)
 		if taskstate.IsUnseen(task) && !taskstate.IsRetryDue(task) && taskstate.IsPastRetention(task, p.HistoryRetention, p.EdgeOne.ServerTime()) {
 			open = false // no read can show the outcomes any more
 		}
@@ -87,7 +89,7 @@ func (p *Poller) onChange(before, after *v1alpha1.PrefetchTask) {
 	work := p.zones[z]
 	if work == nil {
 		work = &zoneState{
-			tasks: map[client.ObjectKey]*v1alpha1.PrefetchTask{}, wants: map[client.ObjectKey]*wantedOutcomes{}, looks: map[string]jobReadState{},
+			config: &p.Config, tasks: map[client.ObjectKey]*v1alpha1.PrefetchTask{}, wants: map[client.ObjectKey]*wantedOutcomes{}, looks: map[string]jobReadState{},
 			firstLook: time.Now().Add(time.Duration(rand.Int64N(int64(p.PollInterval)))),
 		}
 		p.zones[z] = work
@@ -114,12 +116,15 @@ func (p *Poller) removeTask(key client.ObjectKey) {
 // enqueueTask schedules the passes that the task needs. No pass starts before the zone's
 // notBefore. A retry that needs no read is due at once. The caller holds p.mu.
 func (p *Poller) enqueueTask(z ZoneKey, work *zoneState, task *v1alpha1.PrefetchTask) {
-	if task.Status.Submission != nil {
+	if p.claimOf(task) != nil {
 		p.LostCalls.EnqueueAfter(z, max(0, time.Until(latestTime(p.claimDueAt(work, task), work.claims.notBefore))))
 	}
 	w := work.wantedOutcomes(client.ObjectKeyFromObject(task), task)
 	if taskstate.IsRetryDue(task) && len(w.jobs) == 0 {
 		p.EnqueueAfter(z, 0)
+	}
+	if w.needsHistory {
+		p.EnqueueAfter(z, max(0, time.Until(latestTime(work.starts.notBefore, p.startAt(task), w.noStartBefore))))
 	}
 	var due time.Time
 	for _, job := range w.jobs {
@@ -171,8 +176,7 @@ func (p *Poller) writeStatus(ctx context.Context, task *v1alpha1.PrefetchTask, c
 		_, _ = p.Writer.ReadTask(ctx, task) // the task changed or was deleted; the next pass tries again
 		return nil
 	}
-	p.Events.ReportFinished(task, after)
-	p.Events.ReportRetried(task, after)
+	p.Events.ReportChange(task, after)
 	if kube.IsRetried(task, after) && !taskstate.IsRunOver(after) {
 		p.Runs.CountEvent(after)
 	}
@@ -182,7 +186,7 @@ func (p *Poller) writeStatus(ctx context.Context, task *v1alpha1.PrefetchTask, c
 // UnsettledAges returns the age of the oldest call of unknown outcome by zone ID. The age
 // counts by EdgeOne's time. It is 0 if the zone has no such call. Calls that this process
 // is still making do not count.
-func (p *Poller) UnsettledAges(time.Time) map[string]time.Duration {
+func (p *Poller) UnsettledAges() map[string]time.Duration {
 	now := p.EdgeOne.ServerTime()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -190,7 +194,7 @@ func (p *Poller) UnsettledAges(time.Time) map[string]time.Duration {
 	for z, work := range p.zones {
 		oldest := ages[z.ID]
 		for _, task := range work.tasks {
-			if claim := task.Status.Submission; claim != nil && !claim.SignedAt.IsZero() && !p.isCallInFlight(task) {
+			if claim := p.claimOf(task); claim != nil && !claim.SignedAt.IsZero() && !p.isCallInFlight(task) {
 				oldest = max(oldest, now.Sub(claim.SignedAt.Time))
 			}
 		}

@@ -18,7 +18,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// settling is a unit whose tasks are claimed now, and its Poller.
+// settling returns a unit with these tasks, and its Poller.
 func settling(t *testing.T, edgeOne http.RoundTripper, tasks ...*v1alpha1.PrefetchTask) (*controllertest.Unit, *Poller) {
 	t.Helper()
 	u := controllertest.NewUnit(t, edgeOne, nil, tasks...)
@@ -46,7 +46,7 @@ func TestACallThatIsNotListedIsReleasedAfterFenceAndMarginOnly(t *testing.T) {
 	})
 }
 
-// slowly keeps what asks for jobs for some time on its way to the server.
+// slowly delays requests for jobs on their way to EdgeOne.
 type slowly struct {
 	http.RoundTripper
 	by func() time.Duration
@@ -76,11 +76,11 @@ func TestALookThatBeganBeforeTheHistoryWasCompleteReleasesNothing(t *testing.T) 
 		complete := signedAt.Truncate(time.Second).Add(controllertest.Validity + controllertest.Margin)
 		u, p := settling(t, slowly{edgeOne.RoundTripper(), func() time.Duration {
 			if until := time.Until(complete); until > 0 && until < 5*time.Second {
-				return 8 * time.Second // the claim's window was read before, and this ends after
+				return 8 * time.Second // the claim's window is read before complete; this read ends after it
 			}
 			return 0
 		}}, controllertest.ClaimedAt(controllertest.NewTask("a", 1), signedAt), other)
-		go func() { // Accepted at the fence, executed at last, after the look
+		go func() { // accepted at the fence, executed just before complete, after the read of the window
 			time.Sleep(time.Until(complete.Add(-time.Second)))
 			controllertest.Execute(t, edgeOne, "https://h/0")
 		}()
@@ -114,7 +114,7 @@ func TestOnlyJobsOfTheClaimsOwnTimeAreItsOwn(t *testing.T) {
 		controllertest.Execute(t, edgeOne, "https://h/0", "https://h/1")
 		time.Sleep(20 * time.Second)
 		late := controllertest.ClaimedAt(controllertest.NewTask("late", 1), time.Now())
-		time.Sleep(controllertest.Validity + controllertest.Margin + 10*time.Second) // both are past the fence, and looked for in one window
+		time.Sleep(controllertest.Validity + controllertest.Margin + 10*time.Second) // both are past the fence, and one window covers both
 		u, p := settling(t, edgeOne.RoundTripper(), early, late)
 		u.LearnTime()
 		lookUntil(u, p, controllertest.Zone, time.Now().Add(time.Minute))
@@ -136,10 +136,10 @@ func TestWindowsThatOverlapAreReadToTheirEnds(t *testing.T) {
 		second := controllertest.NewTask("second", 1)
 		second.Spec.Targets[0] = "https://h/second"
 		controllertest.ClaimedAt(second, time.Now())
-		time.Sleep(controllertest.Validity - time.Second) // just before its fence
+		time.Sleep(controllertest.Validity - time.Second) // just before the second call's fence
 		controllertest.Execute(t, edgeOne, "https://h/second")
 		u, p := settling(t, edgeOne.RoundTripper(), first, second)
-		time.Sleep(controllertest.Margin + 10*time.Second) // both are past the fence at the first look
+		time.Sleep(controllertest.Margin + 10*time.Second) // both are past the fence at the first pass
 		lookUntil(u, p, controllertest.Zone, time.Now().Add(time.Minute))
 		if task := u.ReadTask("first"); task.Status.LostCalls != 1 {
 			t.Errorf("the first was not executed, and is %+v", task.Status)
@@ -155,7 +155,7 @@ func TestAJobOfTheRunBeforeIsNotTheNewRuns(t *testing.T) {
 		edgeOne := controllertest.NewEdgeOne(nil)
 		defer edgeOne.Close()
 		job := controllertest.Execute(t, edgeOne, "https://h/0")
-		signedAt := time.Now() // in the same second
+		signedAt := time.Now() // in the same second as the job
 		task := controllertest.ClaimedAt(controllertest.NewTask("a", 1), signedAt)
 		task.Status.Submission.EarlierJobs = []string{job}
 		u, p := settling(t, edgeOne.RoundTripper(), task)
@@ -220,7 +220,7 @@ func TestACallIsLookedForIfTheEditThatCameAfterItIsTakenBack(t *testing.T) {
 		defer edgeOne.Close()
 		task := controllertest.ClaimedAt(controllertest.NewTask("a", 1), time.Now())
 		task.Status.Submission.Expired = true
-		if taskstate.IsWaiting(task) {
+		if taskstate.IsWaiting(task, v1alpha1.JobPrefetch) {
 			t.Error("its targets would be submitted again")
 		}
 		u, p := settling(t, edgeOne.RoundTripper(), task)
@@ -237,7 +237,7 @@ func TestALocalClockThatRunsAheadReleasesNothing(t *testing.T) {
 		edgeOne := controllertest.NewEdgeOne(func(c *simulator.Config) { c.ClockOffset = -4 * time.Minute })
 		defer edgeOne.Close()
 		task := controllertest.ClaimedAt(controllertest.NewTask("a", 1), edgeOne.Now())
-		time.Sleep(2 * time.Minute) // by our clock its call is past the fence
+		time.Sleep(2 * time.Minute) // by the local clock, the call is past the fence
 		u, p := settling(t, edgeOne.RoundTripper(), task)
 		lookUntil(u, p, controllertest.Zone, time.Now().Add(time.Minute))
 		if task := u.ReadTask("a"); task.Status.Submission == nil {
@@ -313,7 +313,7 @@ func TestWhatIsKnownOfADeletedTaskDoesNotHideTheOneThatTookItsName(t *testing.T)
 	})
 }
 
-// Nobody asked EdgeOne about its jobs yet.
+// A pass that started before the task was observed did not read the task's jobs.
 func TestATaskThatIsFirstSeenDuringALookIsNotTakenForLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		edgeOne := controllertest.NewEdgeOne(nil)
@@ -323,13 +323,13 @@ func TestATaskThatIsFirstSeenDuringALookIsNotTakenForLate(t *testing.T) {
 			task := controllertest.ClaimedAt(controllertest.NewTask(name, 1), time.Now())
 			taskstate.RecordJob(controllertest.Execute(t, edgeOne, taskstate.DistinctTargets(task)...), nil, time.Now())(task)
 			tasks = append(tasks, task)
-			time.Sleep(25 * time.Hour) // the deadline is 24
+			time.Sleep(25 * time.Hour) // the deadline is 24 hours
 		}
 		var u *controllertest.Unit
 		var p *Poller
 		looks := 0
 		u = controllertest.NewUnit(t, controllertest.RoundTripFunc(func(req *http.Request) (*http.Response, error) {
-			if looks++; looks == 2 { // the first tells the time
+			if looks++; looks == 2 { // the first request only learns EdgeOne's time
 				p.Tasks.ObserveTask(u.ReadTask("a"))
 			}
 			return edgeOne.RoundTripper().RoundTrip(req)

@@ -38,6 +38,9 @@ func (j *RecordedJobs) ObserveTask(task *v1alpha1.PrefetchTask) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, job := range task.Status.Jobs {
+		if job.ClaimID == taskstate.HistoryClaim {
+			continue // the operator does not know whose call it was
+		}
 		if known := j.claims[job.ID]; !slices.Contains(known.claims, job.ClaimID) {
 			// Copy the strings: the task's strings may share memory with a large text.
 			id, claim := unique.Make(job.ID).Value(), unique.Make(job.ClaimID).Value()

@@ -21,6 +21,9 @@ func (p *Poller) reopenKnownFailures(ctx context.Context, z ZoneKey) bool {
 	var tasks []*v1alpha1.PrefetchTask
 	var read []map[string]taskstate.JobFailures
 	var failed atomic.Bool
+	if p.Kind != v1alpha1.JobPrefetch {
+		return true
+	}
 	p.mu.Lock()
 	if work := p.zones[z]; work != nil {
 		for key, task := range work.tasks {
@@ -60,7 +63,7 @@ func (p *Poller) planRetry(task *v1alpha1.PrefetchTask, z ZoneKey, seen *tasksta
 	// Keep the failures in memory until a pass has read the last job.
 	w := work.wantedOutcomes(client.ObjectKeyFromObject(task), task)
 	for i := range task.Status.Jobs {
-		if job := &task.Status.Jobs[i]; seen.HasWholeJob(task, job) {
+		if job := &task.Status.Jobs[i]; job.Kind == p.Kind && seen.HasWholeJob(task, job) {
 			w.failures[job.ID] = taskstate.FailuresOf(task, job, seen)
 		}
 	}
@@ -72,7 +75,7 @@ func (p *Poller) planRetry(task *v1alpha1.PrefetchTask, z ZoneKey, seen *tasksta
 	case len(w.jobs) == 0:
 		return taskstate.ReopenFailed(w.failures, time.Now())
 	case why != nil && u.refused >= 2*p.RecheckInterval:
-		return taskstate.RetryWaits("EdgeOne's history, which tells which they are, cannot be read: " + why.Message +
+		return taskstate.RetryWaits("EdgeOne's history, which tells which they are, cannot be read: " + why.FullMessage() +
 			". Set spec.revision to a new value to submit everything again")
 	}
 	return func(*v1alpha1.PrefetchTask) {}

@@ -15,7 +15,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// retrying is a unit of a task of which all but the first target failed in EdgeOne.
+// retrying returns a unit with a task of which EdgeOne failed all targets but the first.
 func retrying(t *testing.T, edgeOne *simulator.Simulator, targets int) (*controllertest.Unit, *Poller) {
 	t.Helper()
 	edgeOne.SetRules(simulator.Rule{URL: "https://h/0"}, simulator.Rule{Status: "failed"})
@@ -32,7 +32,7 @@ func retrying(t *testing.T, edgeOne *simulator.Simulator, targets int) (*control
 	return u, p
 }
 
-// askForRetry has the task ask for a retry.
+// askForRetry makes the task request a retry.
 func askForRetry(u *controllertest.Unit, p *Poller, value string) {
 	u.T.Helper()
 	task := u.ReadTask("a")
@@ -78,7 +78,7 @@ func TestARetryWaitsWhereWhatFailedCannotBeRead(t *testing.T) {
 	})
 }
 
-// A look that was begun for other tasks does not tell what failed of this one.
+// A pass that started for other tasks does not show the failed targets of this task.
 func TestARetryThatIsAskedForDuringALookWaitsForTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		edgeOne := controllertest.NewEdgeOne(nil)

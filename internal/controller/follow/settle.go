@@ -55,7 +55,7 @@ func (p *Poller) settleTask(ctx context.Context, task *v1alpha1.PrefetchTask, l 
 	after := p.writeStatus(ctx, listed, func(task *v1alpha1.PrefetchTask) {
 		c(task)
 		if !taskstate.IsNewRun(task) { // the listing may already show outcomes of the adopted jobs
-			taskstate.FollowJobs(l.HistoryRead, p.outcomeLimits(), time.Now(), false)(task)
+			p.followOutcomes(l.HistoryRead, false)(task)
 		}
 	})
 	if after != nil && after.Status.Submission != nil {
@@ -63,7 +63,8 @@ func (p *Poller) settleTask(ctx context.Context, task *v1alpha1.PrefetchTask, l 
 	}
 	if after != nil && after.Status.Submission == nil {
 		found := len(after.Status.Jobs) > len(task.Status.Jobs)
-		log.FromContext(ctx).Info("Settled a call whose answer was lost", "task", client.ObjectKeyFromObject(task), "claim", claim.ClaimID, "found", found)
+		log.FromContext(ctx).Info("Settled a call whose answer was lost", "account", taskstate.AccountKeyOf(task).String(),
+			"zone", claim.ZoneID, "claim", claim.ClaimID, "task", client.ObjectKeyFromObject(task).String(), "executed", found)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.settled[claim.ClaimID] = l.settled[claim.ClaimID] || found
@@ -119,7 +120,7 @@ func (p *Poller) countSettled(z ZoneKey, l *claimsRead) {
 	defer p.mu.Unlock()
 	if work := p.zones[z]; work != nil {
 		for _, task := range work.tasks {
-			if claim := task.Status.Submission; claim != nil {
+			if claim := p.claimOf(task); claim != nil {
 				delete(l.settled, claim.ClaimID)
 			}
 		}
@@ -138,7 +139,7 @@ func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submis
 		// The spec no longer names the URLs of the claim. The new run only has to
 		// wait until the call can no longer be executed. The claim stays: if a user
 		// changes the spec back, the outcome of the call counts.
-		if p.isExpired(claim) {
+		if p.isBygone(task, claim, l) {
 			return taskstate.ExpireClaim
 		}
 		return nil
@@ -159,7 +160,8 @@ func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submis
 	for _, id := range claim.EarlierJobs {
 		delete(history, id)
 	}
-	result, jobs := taskstate.MatchClaim(claim, taskstate.DistinctTargets(task), history, fenced, func(jobID string) string { return p.Jobs.ownerOf(jobID, claim.ClaimID) })
+	ownerOf := func(jobID string) string { return p.Jobs.ownerOf(jobID, claim.ClaimID) }
+	result, jobs := taskstate.MatchClaim(claim, taskstate.CallIdentities(task, claim.Kind), history, fenced, ownerOf)
 	switch {
 	case result != taskstate.Undecided:
 		return taskstate.AdoptJobs(jobs, time.Now())
@@ -174,6 +176,28 @@ func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submis
 	return nil
 }
 
+// isBygone reports whether the call of a claim can no longer change what the new run does: it can no
+// longer be executed, and if one of the two purges, nothing of the call is under way.
+func (p *Poller) isBygone(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submission, l *claimsRead) bool {
+	return p.isHarmless(task, claim) || p.isExpired(claim) && p.hasEnded(claim, l)
+}
+
+// hasEnded reports whether the pass shows that nothing of a call is under way. The targets of the
+// call are not known, so everything in its window must have ended.
+func (p *Poller) hasEnded(claim *v1alpha1.Submission, l *claimsRead) bool {
+	if !l.fenced[claim.ClaimID] || l.unread[claim.ClaimID] != nil {
+		return false
+	}
+	for _, job := range l.Listing.SelectWindow(claim.SignedAt.Time, p.completeTime(claim), func(string) bool { return false }) {
+		for _, record := range job {
+			if !record.Ended() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // reportNotSettled reports that the window of a claim cannot be read, and why. It returns
 // nil until fence and margin have passed: before, an unreadable history delays nothing.
 func (p *Poller) reportNotSettled(claim *v1alpha1.Submission, message string, stalled bool) taskstate.Transition {
@@ -181,5 +205,5 @@ func (p *Poller) reportNotSettled(claim *v1alpha1.Submission, message string, st
 		return nil
 	}
 	return taskstate.OutcomeUnknown(taskstate.UnansweredMessage(claim)+", and its history cannot be read: "+message+
-		". Let the key call teo:DescribePrefetchTasks, or set spec.revision to a new value to submit everything again", stalled)
+		". Let the key call teo:"+p.history().Action()+", or set spec.revision to a new value to submit everything again", stalled)
 }

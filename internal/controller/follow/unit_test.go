@@ -21,7 +21,7 @@ func followConfigOf(u *controllertest.Unit) Config {
 	}
 }
 
-// pollerOf returns the Poller with these tasks in it.
+// pollerOf returns a Poller with these tasks.
 func pollerOf(u *controllertest.Unit, tasks ...*v1alpha1.PrefetchTask) *Poller {
 	p := NewPoller(followConfigOf(u))
 	for _, task := range tasks {
@@ -30,7 +30,7 @@ func pollerOf(u *controllertest.Unit, tasks ...*v1alpha1.PrefetchTask) *Poller {
 	return p
 }
 
-// lookUntil looks at the zone each second until a time, for lost calls and for outcomes.
+// lookUntil makes a pass for lost calls and a pass for outcomes every second until end.
 func lookUntil(u *controllertest.Unit, p *Poller, zoneID string, end time.Time) {
 	u.T.Helper()
 	for ; time.Now().Before(end); time.Sleep(time.Second) {
@@ -42,7 +42,7 @@ func lookUntil(u *controllertest.Unit, p *Poller, zoneID string, end time.Time) 
 	}
 }
 
-// open returns the tasks of the zone that the Poller has.
+// open returns the tasks of a zone that the Poller follows. due is always zero.
 func (p *Poller) open(z ZoneKey) (tasks []*v1alpha1.PrefetchTask, due time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,12 +1,15 @@
 package follow
 
 import (
+	"context"
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/backoff"
@@ -19,11 +22,13 @@ const maxUnprovenReads = 4
 
 // zoneState is the open work of a zone, and the results of the passes over it.
 type zoneState struct {
+	config    *Config
 	tasks     map[client.ObjectKey]*v1alpha1.PrefetchTask
 	wants     map[client.ObjectKey]*wantedOutcomes
 	looks     map[string]jobReadState // by job ID
 	firstLook time.Time               // earliest first read of jobs; random, so that a restart spreads its reads
 	outcomes  readStreak
+	starts    readStreak
 	claims    readStreak
 }
 
@@ -39,21 +44,40 @@ type readStreak struct {
 // openZone returns the zone that a task has open work in, and whether it has any: jobs
 // that have not ended, a claim, or a retry. Without its targets, records of a task mean
 // nothing. A task that is being deleted needs no outcomes.
-func openZone(task *v1alpha1.PrefetchTask) (ZoneKey, bool) {
+func (p *Poller) openZone(task *v1alpha1.PrefetchTask) (ZoneKey, bool) {
+	if p.Kind == v1alpha1.JobPurge {
+		return p.openPurgeZone(task)
+	}
 	if !task.DeletionTimestamp.IsZero() || taskstate.IsUnresolved(task) && !taskstate.IsNewRun(task) {
 		return ZoneKey{}, false
 	}
-	if claim := task.Status.Submission; claim != nil {
+	if taskstate.NeedsHistory(task) && !taskstate.LacksTargets(task) {
+		return ZoneKey{taskstate.AccountKeyOf(task), task.Spec.ZoneID}, true
+	}
+	if claim := p.claimOf(task); claim != nil {
 		// Use the task's current credentials: the call's credentials may be gone.
 		return ZoneKey{taskstate.AccountKeyOf(task), claim.ZoneID}, taskstate.HasClaim(task)
 	}
 	if taskstate.IsRetryDue(task) {
 		return ZoneKey{taskstate.AccountKeyOf(task), task.Spec.ZoneID}, !taskstate.IsElided(task)
 	}
+	if taskstate.AwaitsFormerPrefetches(task) {
+		return ZoneKey{taskstate.AccountKeyOf(task), task.Spec.ZoneID}, true
+	}
 	if taskstate.IsRunOver(task) && !taskstate.IsUnseen(task) || taskstate.IsNewRun(task) {
 		return ZoneKey{}, false
 	}
 	return ZoneKey{taskstate.AccountKeyOf(task), task.Spec.ZoneID}, slices.ContainsFunc(task.Status.Jobs, taskstate.IsJobOpen)
+}
+
+// openPurgeZone is openZone for the history of purges. The purge of a run that the spec no longer
+// asks for is followed too: the next run waits for its end.
+func (p *Poller) openPurgeZone(task *v1alpha1.PrefetchTask) (ZoneKey, bool) {
+	if claim := p.claimOf(task); claim != nil {
+		return ZoneKey{taskstate.AccountKeyOf(task), claim.ZoneID}, task.DeletionTimestamp.IsZero() && taskstate.HasClaim(task)
+	}
+	isOpen := task.DeletionTimestamp.IsZero() && taskstate.HasOpenPurge(task) && (taskstate.IsNewRun(task) || !taskstate.IsUnresolved(task))
+	return ZoneKey{taskstate.AccountKeyOf(task), task.Spec.ZoneID}, isOpen
 }
 
 // recordReadResult records the result of a pass, and the earliest time of the next one.
@@ -62,6 +86,7 @@ func openZone(task *v1alpha1.PrefetchTask) (ZoneKey, bool) {
 func (p *Poller) recordReadResult(z ZoneKey, l *readStreak, err error) {
 	now := time.Now()
 	l.at = now
+	logReads(z, l.failures, err)
 	if err == nil {
 		l.failures, l.refused, l.notBefore = 0, time.Time{}, time.Time{}
 		p.proven[z] = now
@@ -77,6 +102,18 @@ func (p *Poller) recordReadResult(z ZoneKey, l *readStreak, err error) {
 	}
 	l.failures++
 	l.notBefore = now.Add(pause)
+}
+
+// logReads logs when passes over a zone begin to fail, and when they succeed again. Repeated
+// failures are one line.
+func logReads(z ZoneKey, failures int, err error) {
+	values := []any{"account", z.AccountKey.String(), "zone", z.ID}
+	switch {
+	case err == nil && failures > 0:
+		log.Log.WithName("poller").Info("EdgeOne's history can be read again", values...)
+	case err != nil && failures == 0 && !errors.Is(err, context.Canceled):
+		log.Log.WithName("poller").Info("Cannot read EdgeOne's history; will try again", append(values, "error", explainUnread(err, ""))...)
+	}
 }
 
 // isProven reports whether the operator ever read the zone's history or submitted to the

@@ -5,24 +5,34 @@ import (
 	"errors"
 	"time"
 
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/backoff"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// backOffReleased has the queue act on the error of a call that EdgeOne did not execute.
+// backOffReleased updates the queue after a call that EdgeOne did not execute: it backs off or
+// bisects the call, depending on the error. The queue must be locked.
 func (s *Submitter) backOffReleased(l *accountQueue, call *queue.Call, err error) {
 	q, tasks, now := l.queue, s.newestVersions(l, call), time.Now()
 	switch {
-	case teo.IsBatchQuota(err):
+	case teo.IsPlanLacking(err) && l.kind == v1alpha1.JobPurge: // the zone's plan has no such purges
+		q.RecordPlanLacking(call, teo.Message(err), now)
+		q.RecordReleased(call, tasks, now)
+	case teo.IsBatchQuota(err): // more URLs than the zone's plan allows per call
 		q.RecordTooLarge(call, now)
 		q.RecordReleased(call, tasks, now)
-	case teo.KindOf(err) == teo.Rejected:
+	case teo.KindOf(err) == teo.Rejected: // one of several URLs may be the cause
 		q.BisectRejected(call, tasks, now)
-	case teo.KindOf(err) == teo.Exhausted:
+	case teo.KindOf(err) == teo.Exhausted: // the daily quota is used up
 		q.RecordQuotaExhausted(call, now)
 		q.RecordReleased(call, tasks, now)
 	case errors.Is(err, teo.ErrCutOff):
+		// A proxy may limit the size of requests. Bisect the call, and back off the account
+		// only if calls of several namespaces and zones are cut off.
 		reach, failures := q.AttributeFailure(call, "cut off", now)
 		p := backoff.PlanWait(err, failures, s.RecheckInterval)
 		if reach == queue.ScopeAccount {
@@ -30,7 +40,7 @@ func (s *Submitter) backOffReleased(l *accountQueue, call *queue.Call, err error
 		}
 		q.BisectCutOff(call, tasks, p.Cause, now)
 	default:
-		if errors.Is(err, teo.ErrTooOld) {
+		if errors.Is(err, teo.ErrTooOld) { // writing the claims took too long
 			q.LimitTasksPerCall(call)
 		}
 		s.backOffCall(l, call, err)
@@ -38,8 +48,9 @@ func (s *Submitter) backOffReleased(l *accountQueue, call *queue.Call, err error
 	}
 }
 
-// backOffCall applies the plan for a failure to the queue, and returns the wait. A failure
-// without a call concerns the account. The queue must be locked.
+// backOffCall applies the back-off for a failure to the queue, and returns its duration. A
+// failure without a call (nil) concerns the account. If a user must act, or the key is denied,
+// the next pass reads the credentials again. The queue must be locked.
 func (s *Submitter) backOffCall(l *accountQueue, call *queue.Call, err error) time.Duration {
 	now := time.Now()
 	reach, failures := s.attributeFailure(l, call, err, now)
@@ -50,6 +61,9 @@ func (s *Submitter) backOffCall(l *accountQueue, call *queue.Call, err error) ti
 	switch p.Scope {
 	case backoff.ScopeAccount:
 		l.queue.BackOffAccount(p.Cause, now, now.Add(p.Duration))
+		if other := l.otherQueue(); call == nil || teo.DeniedAccount(err) { // the key signs all calls
+			other.queue.BackOffAccount(p.Cause, now, now.Add(p.Duration))
+		}
 	case backoff.ScopeBlamed:
 		l.queue.BackOffScope(reach, call, p.Cause, now, now.Add(p.Duration))
 	case backoff.ScopeLane:
@@ -62,9 +76,17 @@ func (s *Submitter) backOffCall(l *accountQueue, call *queue.Call, err error) ti
 	return p.Duration
 }
 
-// attributeFailure counts a failure. It returns the scope that the failure concerns, and how
-// many calls in a row failed there. A failure that says nothing about the request concerns the
-// account.
+// otherQueue returns the other queue of the account.
+func (l *accountQueue) otherQueue() *accountQueue {
+	if l.kind == v1alpha1.JobPurge {
+		return l.prefetches
+	}
+	return l.purges
+}
+
+// attributeFailure counts a failure. It returns the scope that the failure concerns, and the
+// number of consecutive failures in that scope. A failure that the request did not cause
+// concerns the account. Failures of calls that overlap count once for the account.
 func (s *Submitter) attributeFailure(l *accountQueue, call *queue.Call, err error, now time.Time) (queue.Scope, int) {
 	way := cmp.Or(teo.Code(err), "no answer")
 	switch kind := teo.KindOf(err); {
@@ -79,4 +101,21 @@ func (s *Submitter) attributeFailure(l *accountQueue, call *queue.Call, err erro
 		l.failedAt = now
 	}
 	return queue.ScopeAccount, l.failures
+}
+
+// logBackOff logs when calls of an account stop and when they continue. Repeated failures for
+// the same cause are one line.
+func logBackOff(account taskstate.AccountKey, e queue.BackOffEvent) {
+	values := []any{"account", account.String(), "reason", e.Reason, "message", e.FullMessage()}
+	if e.ZoneID != "" {
+		values = append(values, "zone", e.ZoneID, "edge", e.Edge)
+	}
+	if e.Namespace != "" {
+		values = append(values, "namespace", e.Namespace)
+	}
+	if e.Ended {
+		ctrl.Log.Info("Calls continue", append(values, "after", time.Since(e.Since).Round(time.Second).String())...)
+		return
+	}
+	ctrl.Log.Info("Calls are on hold", append(values, "nextTry", e.Until.UTC().Format(time.RFC3339))...)
 }

@@ -15,8 +15,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// A proxy that takes no large requests keeps those waiting that cannot be sent, and
-// nobody else.
+// If a proxy refuses large requests, only the targets that cannot be sent wait.
 func TestAProxyThatTakesNoLargeRequestsHoldsNobodyElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		edgeOne := controllertest.NewEdgeOne(nil)

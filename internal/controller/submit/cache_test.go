@@ -17,20 +17,20 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// Anybody can make any number of suspended tasks with long lists.
+// Users can create any number of suspended tasks with long lists.
 func TestLongListsOfSuspendedTasksAreNotKept(t *testing.T) {
 	u := controllertest.NewUnit(t, nil, nil)
 	s, l := submitterOf(u)
 	heap := func() uint64 {
 		runtime.GC()
-		runtime.GC() // and what the first one has cleaned up
+		runtime.GC() // also frees objects that the first run has finalized
 		var stats runtime.MemStats
 		runtime.ReadMemStats(&stats)
 		return stats.HeapAlloc
 	}
 	const n = 200
 	before := heap()
-	var cache []client.Object // as the informer keeps them
+	var cache []client.Object // the informer's cache
 	for i := range n {
 		task := controllertest.NewTask(fmt.Sprint("t", i), 0)
 		task.Spec.Suspend, task.ResourceVersion = ptr.To(true), fmt.Sprint(i+1)
@@ -60,8 +60,8 @@ func TestAFinishedTaskHasNoPlaceInMemory(t *testing.T) {
 	taskstate.UpdateSummary(task, time.Now())
 	kept := kube.CachedTask(kube.PruneFinishedTask(task))
 	s.Tasks.ObserveTask(kept)
-	if len(s.Tasks.AllTasks()) != 0 || l.queue.Len() != 0 || len(p.UnsettledAges(time.Now())) != 0 {
-		t.Errorf("it is kept as %v, stands at %v, in a line of %d", s.Tasks.AllTasks(), p.UnsettledAges(time.Now()), l.queue.Len())
+	if len(s.Tasks.AllTasks()) != 0 || l.queue.Len() != 0 || len(p.UnsettledAges()) != 0 {
+		t.Errorf("it is kept as %v, stands at %v, in a line of %d", s.Tasks.AllTasks(), p.UnsettledAges(), l.queue.Len())
 	}
 	accounts := priorityqueue.New[taskstate.AccountKey]("accounts")
 	defer accounts.ShutDown()

@@ -24,7 +24,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// seen is an EdgeOne that looks at each call as it arrives.
+// seen is an EdgeOne that handles each call with a function.
 type seen func(req *http.Request, targets []string) (body string, err error)
 
 func (f seen) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -78,8 +78,8 @@ func TestACallIsClaimedBeforeItIsSentAndSignedWithTheClaimsTime(t *testing.T) {
 	})
 }
 
-// By the time that an answer begins to come EdgeOne has counted the call, however long
-// the rest of it takes. Only a real transport tells when that is.
+// EdgeOne has counted a call before the first byte of its answer arrives, however long the rest
+// of the answer takes. Only a real transport reports this moment.
 func TestACallsSlotIsFreeASecondAfterTheAnswerBeganToCome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const reading = 600 * time.Millisecond
@@ -167,7 +167,7 @@ func TestNoMoreIsPlannedThanCanBeClaimedAtOnce(t *testing.T) {
 	})
 }
 
-// ownURL gives a task of a namespace a lane and a URL of its own.
+// ownURL returns a task with its own lane and its own URL.
 func ownURL(namespace, name string) *v1alpha1.PrefetchTask {
 	task := controllertest.NewTask(name, 1)
 	task.Namespace = namespace
@@ -176,7 +176,7 @@ func ownURL(namespace, name string) *v1alpha1.PrefetchTask {
 	return task
 }
 
-// runPass has the Submitter work on its account until a time, as the queue would.
+// runPass reconciles the operator's own account until end, as the workqueue would.
 func runPass(u *controllertest.Unit, s *Submitter, end time.Time) {
 	u.T.Helper()
 	for ; time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
@@ -204,8 +204,8 @@ func TestWhatIsClaimedAheadLetsAnotherNamespaceGoFirst(t *testing.T) {
 		u := controllertest.NewUnit(t, edgeOne, nil, append(tasks, single)...)
 		s, l := submitterOf(u, tasks...)
 		l.queue.SetQuota(controllertest.Zone, 0, -1, time.Now())
-		// The first calls went out soon after each other, and their slots are free so as
-		// well: the next 20 calls are claimed before.
+		// The first 20 calls are sent within a short time, so their slots become free
+		// within a short time, too. The next 20 calls are claimed before that.
 		start := time.Now()
 		runPass(u, s, start.Add(1990*time.Millisecond))
 		synctest.Wait()
@@ -216,7 +216,7 @@ func TestWhatIsClaimedAheadLetsAnotherNamespaceGoFirst(t *testing.T) {
 		runPass(u, s, start.Add(2500*time.Millisecond))
 		s.Calls.Wait()
 		at := slices.IndexFunc(order, func(u string) bool { return strings.HasSuffix(u, "/single") })
-		if at < 20 || at > 30 { // those that get a slot at the same moment arrive in any order
+		if at < 20 || at > 30 { // calls that get slots at the same moment arrive in any order
 			t.Errorf("the single task went after %d calls, want hardly any of the 20 that were claimed before", at)
 		}
 		if len(order) != 41 && len(order) != 40 {
@@ -234,7 +234,7 @@ func TestWhatIsClaimedIsNotSentOnceItsAccountIsHeld(t *testing.T) {
 		var sent atomic.Int32
 		edgeOne := seen(func(*http.Request, []string) (string, error) {
 			if sent.Add(1) == 20 {
-				time.Sleep(850 * time.Millisecond) // the next calls are claimed, and wait for slots
+				time.Sleep(850 * time.Millisecond) // meanwhile, the next calls are claimed and wait for slots
 				return `{"Response":{"Error":{"Code":"AuthFailure.SecretIdNotFound","Message":"no such key"},"RequestId":"r"}}`, nil
 			}
 			return acceptance, nil
@@ -288,7 +288,7 @@ func TestATaskWithoutAnAcknowledgedClaimIsNotSent(t *testing.T) {
 		u := controllertest.NewUnit(t, edgeOne, nil, a, b)
 		s, l := submitterOf(u, u.ReadTask("a"), u.ReadTask("b"))
 		call := planNext(u, l)
-		if _, err := u.Writer.WriteStatus(t.Context(), u.ReadTask("b"), taskstate.RefuseTargets(taskstate.AllPositions(1), "meanwhile", controllertest.T0)); err != nil {
+		if _, err := u.Writer.WriteStatus(t.Context(), u.ReadTask("b"), taskstate.RefuseTargets(v1alpha1.JobPrefetch, taskstate.AllPositions(1), "meanwhile", controllertest.T0)); err != nil {
 			t.Fatal(err)
 		}
 		s.newAttempt(l, controllertest.Creds, call, "mine").run(context.Background())
@@ -311,7 +311,7 @@ func TestACallOfUnknownOutcomeKeepsItsClaim(t *testing.T) {
 		if task := u.ReadTask("a"); !kube.IsClaimedBy(task, "mine") {
 			t.Errorf("the claim is gone: %+v", task.Status)
 		}
-		if zones := p.UnsettledAges(time.Now()); len(zones) != 1 {
+		if zones := p.UnsettledAges(); len(zones) != 1 {
 			t.Error("nobody looks for the call before an event of the claim comes, which may be late")
 		}
 	})
@@ -326,7 +326,7 @@ func TestOneBadURLDoesNotFailTheOthersOfItsCall(t *testing.T) {
 		s, l := submitterOf(u, u.ReadTask("a"))
 		call := planNext(u, l)
 		s.newAttempt(l, controllertest.Creds, call, "mine").run(context.Background())
-		if task := u.ReadTask("a"); task.Status.RefusedTargets != "" || task.Status.Submission != nil {
+		if task := u.ReadTask("a"); task.Status.RefusedPositions != "" || task.Status.Submission != nil {
 			t.Errorf("one of two was bad, and the status is %+v", task.Status)
 		}
 	})
@@ -336,7 +336,7 @@ func TestNoCallIsPlannedBeforeEdgeOneHasToldItsTime(t *testing.T) {
 	refused := func(code string) string {
 		return `{"Response":{"Error":{"Code":"` + code + `","Message":"no"},"RequestId":"r"}}`
 	}
-	for name, answer := range map[string]string{ // none of them has a Date
+	for name, answer := range map[string]string{ // no answer has a Date header
 		"quota":     `{"Response":{"PrefetchQuota":[{"Type":"prefetch_url","Batch":10,"Daily":10,"DailyAvailable":10}],"RequestId":"r"}}`,
 		"denied":    refused("UnauthorizedOperation.CamUnauthorized"),
 		"rejected":  refused("InvalidParameter"),

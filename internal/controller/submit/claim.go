@@ -18,12 +18,12 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// errTooSoon says that the task has started too many runs within a minute.
+// errTooSoon means that the task has started too many runs within a minute; see kube.RunRate.
 var errTooSoon = errors.New("too many runs within a minute")
 
-// claimInOrder claims the tasks when it is the call's turn to write, and signs the claims
-// then. If all calls claimed at once, a slow API server would take so long for each that none
-// could be sent in time.
+// claimInOrder waits until the call may write its claims, and then writes them. The claims
+// carry the time at which the wait ends. If all calls wrote their claims at once, a slow API
+// server would delay every call until its signature is too old.
 func (a *attempt) claimInOrder(ctx context.Context) error {
 	n := int64(min(len(a.parts), kube.MaxStatusWriters))
 	if err := a.claiming.Acquire(ctx, n); err != nil {
@@ -35,35 +35,46 @@ func (a *attempt) claimInOrder(ctx context.Context) error {
 	return nil
 }
 
-// writeClaims writes the claim to the tasks of the call. It takes no longer than the signature
-// or a process that stops can wait: what is not claimed by then goes into a later call.
+// writeClaims writes the claim to the tasks of the call. It starts no write after WriteTimeout
+// or a quarter of SignatureValidity, or if the process is stopping. Tasks that are not claimed
+// by then go into a later call.
 func (a *attempt) writeClaims(ctx context.Context) {
 	claim := v1alpha1.Submission{
-		ClaimID: a.claimID, ZoneID: a.call.Lane.ZoneID, AccountHash: a.creds.Hash(), SignedAt: metav1.NewTime(a.signedAt),
+		ClaimID: a.claimID, Kind: a.account.kind, ZoneID: a.call.Lane.ZoneID, AccountHash: a.creds.Hash(), SignedAt: metav1.NewTime(a.signedAt),
 		CallHash: taskstate.HashCall(a.call.URLs),
 	}
 	answered := a.account.jobsAnsweredMeanwhile(a.call.Lane)
+	shares := a.sharesOf(func(attemptPart) bool { return true })
 	end := time.Now().Add(min(a.WriteTimeout, a.SignatureValidity/4))
 	kube.WriteInParallel(len(a.parts), func(i int) {
 		if part := &a.parts[i]; time.Now().Before(end) && !a.Calls.IsStopping() {
 			own := claim
 			own.EarlierJobs = append(jobsSince(part.Task, a.signedAt.Add(-a.SignatureValidity)), answered(part.CallPart)...)
+			if shares != nil {
+				own.SharedURLs = shares.CountShared(part.Task, part.Positions)
+			}
 			a.writeClaim(ctx, part, own)
 		}
 	})
 }
 
-// writeClaim writes the claim to the task of one part, if the task may start now.
+// writeClaim writes the claim to the task of one part, if the task may start now. A new run is
+// subject to the rate limit for starts of runs.
 func (a *attempt) writeClaim(ctx context.Context, part *attemptPart, claim v1alpha1.Submission) {
 	isNewRun := taskstate.IsNewRun(part.Task)
 	if isNewRun && a.Runs.WaitTime(part.Task) > 0 {
 		part.err = errTooSoon
 		return
 	}
-	if !a.Lists.IsFresh(part.Task) {
-		return // it comes again when its list is there
+	if a.Accounts.Admit(part.Task).Reason != "" {
+		return // the account has changed: the queue keeps the task out of calls
 	}
-	claim.Targets, claim.Semantics = part.Positions.String(), taskstate.HashSemantics(part.Task)
+	if !a.Lists.IsFresh(part.Task) {
+		return // the task returns to the queue once its list is read again
+	}
+	if claim.Positions = part.Positions.String(); claim.Kind == v1alpha1.JobPrefetch {
+		claim.Semantics = taskstate.HashSemantics(part.Task)
+	}
 	var err error
 	part.newest, err = a.Writer.WriteClaim(ctx, part.Task, claim, taskstate.ClaimTargets(claim, time.Now()))
 	if err != nil {
@@ -73,6 +84,7 @@ func (a *attempt) writeClaim(ctx context.Context, part *attemptPart, claim v1alp
 		return
 	}
 	part.isClaimed = true
+	a.Events.ReportChange(part.Task, part.newest)
 	if isNewRun {
 		a.Runs.CountEvent(part.Task)
 	}
@@ -82,10 +94,11 @@ func (a *attempt) writeClaim(ctx context.Context, part *attemptPart, claim v1alp
 	}
 }
 
-// postponeUnclaimed keeps the tasks waiting that took no claim because of their own trouble:
-// if other tasks were claimed, if no other task was tried, or if the API server refuses the
-// write for what the task is. Else it returns the error, which is the API server's trouble.
-// The account's queue must be locked.
+// postponeUnclaimed postpones each task whose claim failed because of the task itself. This is
+// the case if the API server refuses the write because of the task's content, if the claims of
+// other tasks succeeded, or if no other claim failed. Otherwise, the API server is the cause:
+// postponeUnclaimed does not postpone the task, and returns the error. Tasks that start too many
+// runs wait for their rate limit. The account's queue must be locked.
 func (a *attempt) postponeUnclaimed(someClaimed bool) (shared error) {
 	tried := 0
 	for _, part := range a.parts {
@@ -111,35 +124,37 @@ func (a *attempt) postponeUnclaimed(someClaimed bool) (shared error) {
 	return shared
 }
 
-// jobsSince are the jobs that were signed after a time and had the targets that
-// are now submitted again: those of the run before, or of this one what a retry is of.
+// jobsSince returns the jobs that were signed after a time and may contain the targets to
+// submit. These are the jobs of the previous run if a new run starts, and otherwise the
+// retried jobs of this run. It returns the newest MaxEarlierJobs/2 at most.
 func jobsSince(task *v1alpha1.PrefetchTask, after time.Time) []string {
 	newRun := taskstate.IsNewRun(task)
 	var ids []string
 	for _, job := range slices.Backward(task.Status.Jobs) {
-		if (newRun || job.Retried != "") && job.SubmitTime.After(after) && len(ids) < taskstate.MaxEarlierJobs/2 {
+		if (newRun || job.RetriedPositions != "") && job.SubmitTime.After(after) && len(ids) < taskstate.MaxEarlierJobs/2 {
 			ids = append(ids, job.ID)
 		}
 	}
 	return ids
 }
 
-// answeredCall is a call that EdgeOne answered just now.
+// answeredCall is a call that EdgeOne accepted within the last answerRetention.
 type answeredCall struct {
 	lane  queue.BatchKey
 	jobID string
-	urls  map[string]bool
-	at    time.Time
+	urls  map[string]bool // target.Identity of each URL
+	at    time.Time       // when the answer arrived
 }
 
-// answerRetention is how long after a call was answered its job may be in the window of a
-// claim that was signed later: that begins ClockSkew before its signature, which is
-// truncated to the second, as EdgeOne's times are.
+// answerRetention is how long after the answer to a call its job can lie in the window of a
+// claim that is signed later. The window starts ClockSkew before the claim's signature. The
+// signature's time and EdgeOne's times are truncated to the second, hence the 2 s.
 const answerRetention = taskstate.ClockSkew + 2*time.Second
 
-// jobsAnsweredMeanwhile returns a function that names the jobs that other calls got for a
-// task's URLs just now: they were made before the claim, so they are not its own. Those
-// of other lanes fetched the URLs in another way, and the history does not tell in which.
+// jobsAnsweredMeanwhile returns a function that returns the jobs that other calls recently
+// created for a task's URLs. These jobs are older than the claim, so they do not belong to it.
+// Jobs of other lanes in the zone count too: they fetched the URLs in another way, but EdgeOne's
+// history does not show in which.
 func (l *accountQueue) jobsAnsweredMeanwhile(lane queue.BatchKey) func(queue.CallPart) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -149,7 +164,7 @@ func (l *accountQueue) jobsAnsweredMeanwhile(lane queue.BatchKey) func(queue.Cal
 		if len(beside) == 0 {
 			return nil
 		}
-		targets := taskstate.DistinctTargets(part.Task)
+		targets := taskstate.CallTargets(part.Task, l.kind)
 		for _, a := range beside {
 			if len(ids) < taskstate.MaxEarlierJobs/2 && slices.ContainsFunc(part.Positions, func(i int) bool { return a.urls[target.Identity(targets[i])] }) {
 				ids = append(ids, a.jobID)
@@ -159,6 +174,7 @@ func (l *accountQueue) jobsAnsweredMeanwhile(lane queue.BatchKey) func(queue.Cal
 	}
 }
 
+// urlIdentities returns the set of the URLs' identities.
 func urlIdentities(urls []string) map[string]bool {
 	set := make(map[string]bool, len(urls))
 	for _, u := range urls {
@@ -167,8 +183,9 @@ func urlIdentities(urls []string) map[string]bool {
 	return set
 }
 
-// claimedURLs returns the distinct URLs of the tasks that are claimed for certain, in their
-// first spelling. No others may be sent: nobody would look for them.
+// claimedURLs returns the distinct URLs of the tasks that certainly have the claim, each in its
+// first spelling. Only these URLs may be sent: without a claim, a lost call for a URL would
+// never be looked up.
 func (a *attempt) claimedURLs() []string {
 	seen := make(map[string]bool, len(a.call.URLs))
 	var urls []string
@@ -176,7 +193,7 @@ func (a *attempt) claimedURLs() []string {
 		if !part.isClaimed {
 			continue
 		}
-		targets := taskstate.DistinctTargets(part.Task)
+		targets := taskstate.CallTargets(part.Task, a.account.kind)
 		for _, p := range part.Positions {
 			if u := targets[p]; !seen[target.Identity(u)] {
 				seen[target.Identity(u)] = true
@@ -187,7 +204,7 @@ func (a *attempt) claimedURLs() []string {
 	return urls
 }
 
-// tooSoon is what a task says that waits for its rate.
+// tooSoon is the cause that the status of a task reports after errTooSoon.
 var tooSoon = taskstate.Cause{
 	Reason: v1alpha1.ReasonWaiting, Message: "Too many runs started within a minute; the newest is submitted 10 seconds after the last one",
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// watchTask brings a task as the API server has it.
+// watchTask delivers the API server's version of a task, as the watch does.
 func watchTask(u *controllertest.Unit, task *v1alpha1.PrefetchTask) {
 	u.T.Helper()
 	var stored v1alpha1.PrefetchTask
@@ -28,7 +28,7 @@ func watchTask(u *controllertest.Unit, task *v1alpha1.PrefetchTask) {
 	u.Tasks.ObserveTask(kube.CachedTask(kube.PruneFinishedTask(&stored)))
 }
 
-// keptLists is how many bytes of long lists are in memory, and of which tasks.
+// keptLists returns how many bytes of long lists are in memory, and the names of their tasks.
 func keptLists(u *controllertest.Unit) (size int, names map[string]bool) {
 	names = map[string]bool{}
 	for _, task := range u.Tasks.AllTasks() {
@@ -40,8 +40,8 @@ func keptLists(u *controllertest.Unit) (size int, names map[string]bool) {
 	return size, names
 }
 
-// Anybody can make any number of tasks with long lists. Those that can be called for
-// are in memory, a few at a time and of all namespaces in turn.
+// Users can create any number of tasks with long lists. Only the lists of tasks that are ready
+// for a call are in memory, a few at a time, and the namespaces take turns.
 func TestLongListsOfTasksThatWaitTakeBoundedMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const many, kib = 100, 1024
@@ -72,7 +72,8 @@ func TestLongListsOfTasksThatWaitTakeBoundedMemory(t *testing.T) {
 		if size < targetlist.MaxLoaded || size > targetlist.MaxLoaded+targetlist.MaxLoads*kib<<10 || !first["quiet/t99"] {
 			t.Errorf("%d bytes of lists are in memory, want %d; of tasks %v", size, targetlist.MaxLoaded, first)
 		}
-		// Nothing happens to these: their zone is held, say. The others have their turn.
+		// These tasks make no progress, for example because their zone is backed off. The
+		// other tasks get their turn.
 		seen := map[string]bool{}
 		for range 5 {
 			time.Sleep(targetlist.MaxLoadedIdle + time.Second)
@@ -88,7 +89,7 @@ func TestLongListsOfTasksThatWaitTakeBoundedMemory(t *testing.T) {
 		if len(seen) < many*3/4 {
 			t.Errorf("%d of %d lists had a turn in %s", len(seen), many, 5*targetlist.MaxLoadedIdle)
 		}
-		// And what is gone leaves nothing.
+		// Deleted tasks leave nothing behind.
 		for _, task := range u.Tasks.AllTasks() {
 			u.Tasks.RemoveTask(task)
 		}
@@ -100,8 +101,8 @@ func TestLongListsOfTasksThatWaitTakeBoundedMemory(t *testing.T) {
 	})
 }
 
-// A list that cannot be read now is read later; a task that was changed meanwhile is
-// submitted as it is then.
+// If a list cannot be read, it is read later. A task that changes in the meantime is submitted in
+// its newer version.
 func TestALongListThatCannotBeReadIsReadLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		task := controllertest.NewTask("a", 0)
@@ -138,7 +139,8 @@ func (r *failingReader) Get(ctx context.Context, key client.ObjectKey, obj clien
 	return r.Reader.Get(ctx, key, obj, opts...)
 }
 
-// A tenant who edits tasks that wait for ever keeps nobody else's long list out.
+// A tenant who keeps editing tasks that can never be submitted does not keep the long lists of
+// others out of memory.
 func TestEditsOfATenantDoNotKeepOthersListsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const many, kib = 40, 1024
@@ -184,7 +186,7 @@ func TestEditsOfATenantDoNotKeepOthersListsOut(t *testing.T) {
 	})
 }
 
-// A process that stands by forgets what is gone as well.
+// A replica that does not lead also drops deleted tasks.
 func TestAProcessThatStandsByForgetsTasksWithLongListsThatAreGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := controllertest.NewUnit(t, nil, nil)
@@ -203,7 +205,8 @@ func TestAProcessThatStandsByForgetsTasksWithLongListsThatAreGone(t *testing.T) 
 	})
 }
 
-// A task that is made again while the list of the one before is read gets its list.
+// If a task is recreated while the list of its predecessor is read, the new task gets its own
+// list.
 func TestATaskMadeAgainWhileItsListIsReadGetsItsList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		task := controllertest.NewTask("a", 0)
@@ -249,7 +252,7 @@ func (r *madeAgain) Get(ctx context.Context, key client.ObjectKey, obj client.Ob
 	return r.Reader.Get(ctx, key, obj, opts...)
 }
 
-// What waits is counted, whether its list is in memory or not.
+// Waiting targets are counted, whether their list is in memory or not.
 func TestTasksWhoseListsAreAwayAreCountedAmongThoseThatWait(t *testing.T) {
 	u := controllertest.NewUnit(t, nil, nil)
 	leads := make(chan struct{})
@@ -269,7 +272,8 @@ func TestTasksWhoseListsAreAwayAreCountedAmongThoseThatWait(t *testing.T) {
 	}
 }
 
-// An answer that is recorded late tells what EdgeOne refused, though the list was let go of.
+// An answer that is recorded late names the targets that EdgeOne refused, although the list is no
+// longer in memory.
 func TestAnAnswerThatIsRecordedLateTellsWhatWasRefused(t *testing.T) {
 	task := controllertest.ClaimedAt(controllertest.NewTask("a", 3), controllertest.T0)
 	u := controllertest.NewUnit(t, nil, nil, task)
@@ -278,7 +282,7 @@ func TestAnAnswerThatIsRecordedLateTellsWhatWasRefused(t *testing.T) {
 	if _, err := u.Writer.SettleClaim(t.Context(), elided, "claim of a", change, maxSettleTries); err != nil {
 		t.Fatal(err)
 	}
-	if s := u.ReadTask("a").Status; s.RefusedTargets != "1" || len(s.FailedTargets) != 1 {
-		t.Errorf("refused are %q, named %v; the job has %s", s.RefusedTargets, s.FailedTargets, s.Jobs[0].Targets)
+	if s := u.ReadTask("a").Status; s.RefusedPositions != "1" || len(s.FailedTargets) != 1 {
+		t.Errorf("refused are %q, named %v; the job has %s", s.RefusedPositions, s.FailedTargets, s.Jobs[0].Positions)
 	}
 }

@@ -32,7 +32,7 @@ var updatePage = flag.Bool("update", false, "write docs/metrics.md")
 
 const metricsPage = "../../../docs/metrics.md"
 
-// monitorOf tells of these controllers, as the process that leads.
+// monitorOf returns the collector of a leading process with these controllers.
 func monitorOf(s *Submitter, p *follow.Poller, cached ...client.Object) *metrics.Collector {
 	leads := make(chan struct{})
 	close(leads)
@@ -50,13 +50,23 @@ func TestThePageOfMetricsNamesThoseThatTheManagerServes(t *testing.T) {
 		u := controllertest.NewUnit(t, edgeOne.RoundTripper(), nil, controllertest.NewTask("a", 1))
 		s, l := submitterOf(u, u.ReadTask("a"))
 		s.readQuota(l, controllertest.Creds, controllertest.Zone)
+		s.readQuota(l.purges, controllertest.Creds, controllertest.Zone)
 		m := monitorOf(s, pollerOf(u, controllertest.ClaimedAt(controllertest.NewTask("lost", 1), time.Now())), u.ReadTask("a"))
 		metrics.ObserveCall(teo.Call{Action: teo.ActionCreatePrefetchTask})
 		finished := controllertest.ClaimedAt(controllertest.NewTask("finished", 1), time.Now())
 		finished.Status.CompletionTime, finished.Status.StartTime = metav1.Now(), metav1.Now()
 		metrics.ObserveRun(finished, v1alpha1.ReasonSucceeded)
 
-		all := append(slices.Clone(metrics.Counters), m)
+		followed := finished.DeepCopy()
+		taskstate.RecordJob("job", nil, time.Now())(followed)
+		u.Targets.ObserveStatusWrite(finished, followed)
+		metrics.ObserveCredentials("", time.Now().Add(time.Hour), nil)
+		leads := make(chan struct{})
+		close(leads)
+		accounts := metrics.NewAccountCollector(leads, func() map[string]metrics.AccountStats {
+			return map[string]metrics.AccountStats{"main": {IsReady: true, Reason: v1alpha1.ReasonAccepted, Limit: 100}}
+		})
+		all := append(slices.Clone(metrics.Counters), m, u.Targets, metrics.CredentialsExpiry, accounts)
 		registry := prometheus.NewPedanticRegistry()
 		registry.MustRegister(all...)
 		families, err := registry.Gather()
@@ -104,8 +114,10 @@ controller-runtime, client-go and the Go runtime ([how to scrape them](monitorin
 
 Counters and histograms count what each process did. Gauges show the current state, and only
 the leader reports them. So ` + "`sum`" + ` or ` + "`max`" + ` over all replicas is right for both. No label
-has the name of a task, a namespace or an account. A ` + "`zone`" + ` has series while tasks wait in it
-or are followed there, and for an hour after its last call.
+has the name of a task, a namespace or a Secret. An ` + "`account`" + ` is the name of an EdgeOneAccount;
+its series end when it is deleted. A ` + "`zone`" + ` has gauges while tasks wait in it or are followed
+there, and for an hour after its last call. Its counters stay until the process ends, and are
+0 for their first 90 seconds, so that ` + "`rate`" + ` sees the first outcomes.
 
 | metric | type | labels | meaning |
 |---|---|---|---|
@@ -206,7 +218,7 @@ func TestInventedZonesShareOneLabelAndRealOnesHaveTheirOwn(t *testing.T) {
 		var tasks []*v1alpha1.PrefetchTask
 		for i := range invented {
 			task := controllertest.NewTask(fmt.Sprint("invented-", i), 1)
-			task.Spec.ZoneID = fmt.Sprintf("zone-%05d", i) // sorts before the real one
+			task.Spec.ZoneID = fmt.Sprintf("zone-%05d", i) // sorts before the real zone
 			task.CreationTimestamp = metav1.NewTime(time.Now())
 			claimed := controllertest.NewTask(fmt.Sprint("claimed-", i), 1)
 			claimed.Spec.ZoneID = task.Spec.ZoneID

@@ -13,8 +13,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// lostWhen is a way to EdgeOne that loses the answers of calls, and whose gateway has a
-// clock that is ahead of EdgeOne's.
+// lostWhen is a transport to EdgeOne that loses the answers to calls while *lose is true. The
+// clock of its gateway is ahead of EdgeOne's clock.
 type lostWhen struct {
 	http.RoundTripper
 	lose  *bool
@@ -64,7 +64,7 @@ func TestACallThatIsAnsweredBeforeAClaimIsNotTheClaims(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		edgeOne := controllertest.NewEdgeOne(nil)
 		defer edgeOne.Close()
-		first, second := controllertest.NewTask("first", 1), controllertest.NewTask("second", 1) // of the same URL
+		first, second := controllertest.NewTask("first", 1), controllertest.NewTask("second", 1) // with the same URL
 		u := controllertest.NewUnit(t, edgeOne.RoundTripper(), nil, first, second)
 		u.LearnTime()
 		s, l := submitterOf(u, u.ReadTask("first"))

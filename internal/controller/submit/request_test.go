@@ -44,8 +44,8 @@ func TestTargetsAreSentEncodedOnce(t *testing.T) {
 	}
 }
 
-// All spellings of a URL are handed over by one, also those of another task in the
-// call, and hear of its outcome.
+// The call contains one spelling of a URL. This hands over all spellings, also those of other
+// tasks in the call, and its outcome applies to all of them.
 func TestTheFirstSpellingOfAURLIsSentForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent []string
@@ -64,8 +64,8 @@ func TestTheFirstSpellingOfAURLIsSentForAll(t *testing.T) {
 		}
 		for name, want := range map[string][2]string{"a": {"0-2", "3-4"}, "b": {"0,2", "1"}} {
 			status := u.ReadTask(name).Status
-			if len(status.Jobs) != 1 || status.Jobs[0].Targets != want[0] || status.RefusedTargets != want[1] {
-				t.Errorf("%s: jobs %+v, refused %q; want %q", name, status.Jobs, status.RefusedTargets, want)
+			if len(status.Jobs) != 1 || status.Jobs[0].Positions != want[0] || status.RefusedPositions != want[1] {
+				t.Errorf("%s: jobs %+v, refused %q; want %q", name, status.Jobs, status.RefusedPositions, want)
 			}
 		}
 	})

@@ -26,7 +26,7 @@ func TestARetryDoesNotTakeTheJobThatFailedForItsOwn(t *testing.T) {
 		lookUntil(u, p, controllertest.Zone, time.Now().Add(20*time.Second))
 		edgeOne.SetRules()
 		failed := u.ReadTask("a").Status.Jobs[0].ID
-		// EdgeOne tells times to the second: the job may seem to be of the claim's.
+		// EdgeOne reports times in seconds: the job can seem to belong to the claim.
 		task := u.ReadTask("a")
 		task.Status.Jobs[0].SubmitTime = metav1.NewTime(time.Now().Truncate(time.Second))
 		if err := u.Writer.Status().Update(context.Background(), task); err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// farAway makes each answer take a while.
+// farAway delays each answer.
 func farAway(way http.RoundTripper, delay time.Duration) controllertest.RoundTripFunc {
 	return func(req *http.Request) (*http.Response, error) {
 		resp, err := way.RoundTrip(req)
@@ -28,8 +28,8 @@ func farAway(way http.RoundTripper, delay time.Duration) controllertest.RoundTri
 	}
 }
 
-// Two Secrets may hold the same key. Each has a line, and both share what EdgeOne
-// allows the key.
+// Two Secrets can contain the same key. Each Secret has its own account queue, and both queues
+// share the rate limit of the key.
 func TestALineIsWokenByTheAnswersToAnotherLinesCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		edgeOne := controllertest.NewEdgeOne(nil)
@@ -50,7 +50,7 @@ func TestALineIsWokenByTheAnswersToAnotherLinesCalls(t *testing.T) {
 		l.queue.SetQuota(controllertest.Zone, 0, -1, time.Now())
 		limiter := u.EdgeOne.Limiter(controllertest.Creds, teo.ActionCreatePrefetchTask)
 		time.Sleep(3 * time.Second)
-		var slots []*teo.Slot // of the calls of another line, whose answers take long
+		var slots []*teo.Slot // of another queue's calls, whose answers take long
 		for range u.QPS {
 			slot, err := limiter.Wait(t.Context(), teo.Turn{Line: "another"})
 			if err != nil {
@@ -58,7 +58,7 @@ func TestALineIsWokenByTheAnswersToAnotherLinesCalls(t *testing.T) {
 			}
 			slots = append(slots, slot)
 		}
-		for again := time.Duration(1); again > 0; time.Sleep(again) { // until there is nothing more to write
+		for again := time.Duration(1); again > 0; time.Sleep(again) { // until all waiting statuses are written
 			result, err := s.Reconcile(t.Context(), taskstate.AccountKey{})
 			if err != nil {
 				t.Fatal(err)
@@ -89,7 +89,7 @@ func TestLinesOfOneKeyAreServedInTurnHoweverManyCallsEachHasMade(t *testing.T) {
 				old := controllertest.NewTask("old", 1)
 				old.Spec.Targets[0] = "https://h/old"
 				tasks := []*v1alpha1.PrefetchTask{old}
-				for i := range 400 { // of another Secret, each with a call of its own
+				for i := range 400 { // tasks of another Secret, each with its own call
 					task := controllertest.NewTask(fmt.Sprint("new-", i), 1)
 					task.Spec.Targets[0] = v1alpha1.Target(fmt.Sprintf("https://h/new/%d", i))
 					task.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "x", Value: fmt.Sprint(i)}}

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// InFlightCalls knows the calls that this process is making. It lets no new call start once the
-// process is stopping.
+// InFlightCalls tracks the calls that this process is making. It allows no new call once the
+// process is stopping. Its zero value is ready to use.
 type InFlightCalls struct {
 	mu       sync.Mutex
 	stopping bool
@@ -15,7 +15,8 @@ type InFlightCalls struct {
 	claims   map[string]bool
 }
 
-// Start registers a claim, unless the process is stopping.
+// Start registers the call of a claim. It returns false if the process is stopping: the caller
+// must then not make the call. Otherwise, the caller must call End.
 func (c *InFlightCalls) Start(claimID string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -30,14 +31,14 @@ func (c *InFlightCalls) Start(claimID string) bool {
 	return true
 }
 
-// IsStopping says whether the process is stopping.
+// IsStopping reports whether the process is stopping.
 func (c *InFlightCalls) IsStopping() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.stopping
 }
 
-// End ends a call that was started.
+// End records the end of a call that Start registered.
 func (c *InFlightCalls) End(claimID string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -45,22 +46,22 @@ func (c *InFlightCalls) End(claimID string) {
 	c.open.Done()
 }
 
-// IsInFlight says whether this process is still making the claim's call.
+// IsInFlight reports whether this process is still making the claim's call.
 func (c *InFlightCalls) IsInFlight(claimID string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.claims[claimID]
 }
 
-// ShutdownGate waits for calls in flight before the lease is given up, so that a rolling
-// update leaves nothing to settle.
+// ShutdownGate delays the release of the lease until the calls in flight have ended, so that a
+// rolling update leaves no calls to settle.
 type ShutdownGate struct {
 	Calls  *InFlightCalls
-	Grace  time.Duration      // for how long it waits
-	Cancel context.CancelFunc // called when the calls have ended, or the grace has
+	Grace  time.Duration      // the longest wait
+	Cancel context.CancelFunc // called when the calls have ended or Grace has passed
 }
 
-// Start waits until the process stops, and then for the calls.
+// Start blocks until ctx is done, and then until the calls have ended or Grace has passed.
 func (g ShutdownGate) Start(ctx context.Context) error {
 	<-ctx.Done()
 	g.Calls.mu.Lock()

@@ -24,8 +24,8 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// The errors of an API server for an object that is too large, as it gives them: from
-// etcd, from its own client of etcd, and its own.
+// tooLargeForEtcd and the next two functions return the errors of an API server for an object
+// that is too large: the error of etcd, of the API server's etcd client, and of the API server.
 func tooLargeForEtcd() error {
 	return apierrors.FromObject(&metav1.Status{Code: http.StatusInternalServerError, Message: "etcdserver: request is too large"})
 }
@@ -39,7 +39,7 @@ func tooLargeForTheAPIServer() error {
 	return apierrors.NewRequestEntityTooLargeError("limit is 3145728")
 }
 
-// onWrite lets judge refuse status writes, by the task and what is written.
+// onWrite lets judge refuse status writes. judge gets the stored and the written version.
 func onWrite(u *controllertest.Unit, judge func(now, written *v1alpha1.PrefetchTask) error) {
 	u.T.Helper()
 	inner, ok := u.Writer.Client.(client.WithWatch)
@@ -70,8 +70,7 @@ func reconcileFor(u *controllertest.Unit, s *Submitter, d time.Duration) {
 	}
 }
 
-// pair is a task that is in trouble and another one that shares its lane and comes a
-// second later.
+// pair returns a task whose writes fail, and a task in the same lane that is a second younger.
 func pair() (bad, good *v1alpha1.PrefetchTask) {
 	bad, good = controllertest.NewTask("bad", 1), controllertest.NewTask("good", 1)
 	bad.Generation, good.Generation = 1, 1
@@ -81,8 +80,8 @@ func pair() (bad, good *v1alpha1.PrefetchTask) {
 	return bad, good
 }
 
-// A task whose record the API server never takes holds itself alone, and what EdgeOne
-// answered is written once it does.
+// If the API server refuses to store the outcome of a task's call, no other task waits. The
+// outcome is written once the API server accepts it.
 func TestARecordThatIsNotTakenKeepsNobodyElseWaiting(t *testing.T) {
 	for name, trouble := range map[string]error{
 		"too large for etcd":            tooLargeForEtcd(),
@@ -131,7 +130,8 @@ func TestARecordThatIsNotTakenKeepsNobodyElseWaiting(t *testing.T) {
 					t.Fatal(err)
 				}
 				s.Tasks.ObserveTask(u.ReadTask("bad"))
-				// Two tries are at most 12 s apart: the first may meet the edit as a conflict.
+				// Two tries are at most 12 s apart. The first may get a conflict because
+				// of the edit.
 				reconcileFor(u, s, 15*time.Second)
 				if status := u.ReadTask("bad").Status; status.Submission != nil || len(status.Jobs) != 1 {
 					t.Errorf("the answer is not recorded: %+v", status)
@@ -144,8 +144,8 @@ func TestARecordThatIsNotTakenKeepsNobodyElseWaiting(t *testing.T) {
 	}
 }
 
-// A claim that the API server does not take ends the task's turn; nothing is sent for it
-// before somebody changes it, and it says why where the status takes that.
+// If the API server refuses a task's claim, the task loses its turn. Nothing is sent for it until
+// the task changes. The status reports the cause if the API server accepts that write.
 func TestAClaimThatIsNotTakenKeepsNobodyElseWaiting(t *testing.T) {
 	for name, c := range map[string]struct {
 		trouble error
@@ -203,7 +203,7 @@ func TestAClaimThatIsNotTakenKeepsNobodyElseWaiting(t *testing.T) {
 	}
 }
 
-// etcd is an API server with room for so many bytes.
+// etcd refuses writes of objects larger than room, in bytes.
 func etcd(room int) func(now, written *v1alpha1.PrefetchTask) error {
 	return func(now, written *v1alpha1.PrefetchTask) error {
 		stored := now.DeepCopy()
@@ -215,7 +215,7 @@ func etcd(room int) func(now, written *v1alpha1.PrefetchTask) error {
 	}
 }
 
-// longURLs makes the URLs of a task so long.
+// longURLs changes the URLs of a task to the given host and length.
 func longURLs(task *v1alpha1.PrefetchTask, host string, length int) *v1alpha1.PrefetchTask {
 	for i := range task.Spec.Targets {
 		u := fmt.Sprintf("https://%s/%05d", host, i)
@@ -224,11 +224,11 @@ func longURLs(task *v1alpha1.PrefetchTask, host string, length int) *v1alpha1.Pr
 	return task
 }
 
-// Lists of which EdgeOne takes nothing, and which leave little room in etcd for saying so.
+// EdgeOne refuses all targets of these lists, and etcd has little room to record the refusals.
 func TestAListThatIsRefusedWholeFinishesWithExactCounts(t *testing.T) {
 	for name, c := range map[string]struct {
 		task *v1alpha1.PrefetchTask
-		left int // room in etcd beside the object as it was created
+		left int // room in etcd in addition to the object as created, in bytes
 	}{
 		"723 URLs of 2,000 characters":             {longURLs(controllertest.NewTask("bad", 723), "h", 2000), 100 << 10},
 		"723 URLs, and hardly any room":            {longURLs(controllertest.NewTask("bad", 723), "h", 2000), 5 << 10},

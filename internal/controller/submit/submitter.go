@@ -8,6 +8,8 @@ import (
 	"golang.org/x/sync/semaphore"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/account"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/credentials"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/targetlist"
@@ -15,18 +17,20 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// Config is what the Submitter needs. See the manager's flags for the meaning and the
-// defaults of its limits and intervals.
+// Config holds the dependencies, limits and intervals of the Submitter. The manager's flags
+// document the meaning and the defaults of the limits and intervals.
 type Config struct {
 	Tasks       *kube.TaskStore
 	Writer      kube.StatusWriter
 	Events      *kube.EventReporter
 	EdgeOne     *teo.Client
 	Credentials *credentials.Reader
+	Accounts    *account.Store   // nil: no EdgeOneAccounts are used
+	Answers     *account.Answers // nil without Accounts
 	Lists       *targetlist.Resolver
 	Calls       *InFlightCalls
-	Runs        *kube.WriteRate // starts of runs and retries
-	Critical    context.Context // of claim, call and record; outlives shutdown
+	Runs        *kube.WriteRate // limits starts of runs and retries
+	Critical    context.Context // for claim, call and record; outlives shutdown
 
 	Batch             int
 	TasksPerCall      int
@@ -38,14 +42,17 @@ type Config struct {
 	SettleMargin      time.Duration
 	WriteTimeout      time.Duration
 	CallTimeout       time.Duration
+	AllowPurge        []v1alpha1.PurgeType
+	PurgeDeadline     time.Duration
+	PurgeSettle       time.Duration
 }
 
 // Submitter turns the waiting tasks of an account into calls.
 type Submitter struct {
 	Config
 	kube.DelayedQueue[taskstate.AccountKey]
-	reports  *kube.WriteRate     // writes that say why a task waits
-	claiming *semaphore.Weighted // by claims to write
+	reports  *kube.WriteRate     // limits writes that report why a task waits
+	claiming *semaphore.Weighted // limits claims that are written at once
 
 	mu            sync.Mutex
 	accountQueues map[taskstate.AccountKey]*accountQueue
@@ -53,7 +60,7 @@ type Submitter struct {
 	unrecorded unrecordedCalls
 }
 
-// NewSubmitter returns a Submitter of all tasks that the store knows.
+// NewSubmitter returns a Submitter for all tasks of the store.
 func NewSubmitter(config Config) *Submitter {
 	s := &Submitter{
 		Config:        config,
@@ -61,28 +68,37 @@ func NewSubmitter(config Config) *Submitter {
 		claiming:      semaphore.NewWeighted(kube.MaxStatusWriters),
 		accountQueues: map[taskstate.AccountKey]*accountQueue{},
 	}
+	if config.Accounts != nil {
+		config.Tasks.Subscribe(config.Accounts.Usage.OnTaskChange)
+		config.Accounts.Usage.Subscribe(s.onBudgetChange)
+		config.Accounts.Subscribe(s.onAccountChange)
+		config.Accounts.SubscribeLabels(s.onLabelChange)
+	}
 	config.Tasks.Subscribe(s.onChange)
 	return s
 }
 
 const (
-	// lookahead is how long before its slot a call is planned and claimed, so that an API
-	// server that stutters costs no slots. It is short: if the process is killed, what is
-	// claimed and not sent has to be settled first.
+	// lookahead is how long before its slot a call is planned and claimed. It keeps short
+	// delays of the API server from wasting slots. It is short because calls that are
+	// claimed and not sent must be settled first if the process is killed.
 	lookahead = 300 * time.Millisecond
-	// claimsAhead is how many claims an account may still have to write when its next call
-	// is planned: about as many as are written at once. A task that comes now waits for
+	// claimsAhead is the number of unwritten claims at which an account plans no further
+	// call. It equals the number of claims that are written at once. A new task waits for
 	// these claims at most, and then for its namespace's turn.
 	claimsAhead = kube.MaxStatusWriters
-	// slotTimeout is how long a claimed call waits for a slot. It matters if EdgeOne
-	// throttles, so that there are fewer slots than expected.
+	// slotTimeout is how long a claimed call waits for a slot. It matters when EdgeOne
+	// throttles calls, because then there are fewer slots than expected.
 	slotTimeout = 5 * time.Second
 )
 
-// Reconcile does what is due for an account: waiting tasks say why they wait, and calls start
-// while there are a slot and something to submit.
+// Reconcile does what is due for an account. It reports in the statuses of waiting tasks why
+// they wait, and starts calls while there is a slot and something to submit.
 func (s *Submitter) Reconcile(ctx context.Context, a taskstate.AccountKey) (reconcile.Result, error) {
 	l := s.queueFor(a)
+	if a.Account != "" && s.Accounts.Account(a.Account) == nil {
+		return s.reportMissing(l), nil
+	}
 	again, recheck, hasTasks := s.reportWaiting(l)
 	switch {
 	case !hasTasks:
@@ -90,7 +106,7 @@ func (s *Submitter) Reconcile(ctx context.Context, a taskstate.AccountKey) (reco
 	case recheck > 0:
 		return soonerResult(again, recheck), nil
 	}
-	// The queue is not locked here: reading a Secret takes a while, and changes of tasks must
+	// Read the Secret without the queue's lock: the read takes time, and task changes must
 	// not wait for it.
 	creds, err := s.Credentials.GetCredentials(ctx, a)
 	l.mu.Lock()
@@ -99,29 +115,33 @@ func (s *Submitter) Reconcile(ctx context.Context, a taskstate.AccountKey) (reco
 		l.recheck = time.Now().Add(s.backOffCall(l, nil, err))
 		return soonerResult(s.writeWaitingStatuses(l), time.Until(l.recheck)), nil
 	}
-	return s.startCallsLocked(ctx, l, creds, again), nil
+	result := reconcile.Result{RequeueAfter: again}
+	for _, l := range l.queues() {
+		result = soonerResult(result.RequeueAfter, s.startCallsLocked(ctx, l, creds, again).RequeueAfter)
+	}
+	return result, nil
 }
 
-// reportWaiting has waiting tasks say why they wait. It returns after how long there is more to
-// report (0 is never), how long the account still waits for its credentials, and whether it has
-// tasks.
+// reportWaiting reports in the statuses of waiting tasks why they wait. It returns the time
+// until the next report is due (0 means never), the time until the account's credentials are
+// read again (not positive means now), and whether the account has tasks.
 func (s *Submitter) reportWaiting(l *accountQueue) (again, recheck time.Duration, hasTasks bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return s.writeWaitingStatuses(l), time.Until(l.recheck), l.queue.Len() > 0
+	return s.writeWaitingStatuses(l), time.Until(l.recheck), l.hasTasks()
 }
 
-// startCallsLocked starts calls while there are a slot and something to submit. It returns when
-// to come back, at the latest after again.
+// startCallsLocked starts calls while there is a slot and something to submit. It requeues
+// the account after again at the latest; 0 means no limit. The caller holds l.mu.
 func (s *Submitter) startCallsLocked(ctx context.Context, l *accountQueue, creds teo.Credentials, again time.Duration) reconcile.Result {
-	limiter := s.EdgeOne.Limiter(creds, teo.ActionCreatePrefetchTask)
+	limiters := s.limitersFor(l, creds)
 	for {
 		if l.claiming >= claimsAhead {
-			return soonerResult(again, 0) // the account is enqueued when a call is claimed
+			return soonerResult(again, 0) // a finished claim enqueues the account
 		}
 		enqueue := func() { s.EnqueueAfter(l.account, 0) }
-		if free, wait := limiter.Free(l.account.String(), lookahead, enqueue); len(l.unsent) >= free && !s.isOvertaken(l) {
-			return soonerResult(again, wait) // 0: the end of any call enqueues the account
+		if free, wait := limiters.countFree(l.account.String(), enqueue); len(l.unsent) >= free && !s.isOvertaken(l) {
+			return soonerResult(again, wait) // if wait is 0, the end of a call enqueues the account
 		}
 		decision := l.queue.PlanNext(time.Now())
 		switch {
@@ -139,7 +159,8 @@ func (s *Submitter) startCallsLocked(ctx context.Context, l *accountQueue, creds
 	}
 }
 
-// soonerResult comes back after the shorter of two waits; 0 is never.
+// soonerResult returns a result that requeues after the shorter of two waits. A wait of 0
+// means never.
 func soonerResult(a, b time.Duration) reconcile.Result {
 	if a == 0 || b != 0 && b < a {
 		a = b

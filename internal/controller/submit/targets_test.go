@@ -11,7 +11,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// A task may be held for hours after its list was read.
+// A task can wait for hours after its list was read.
 func TestARunStartsWithTheListThatTheConfigMapHasThen(t *testing.T) {
 	for _, tt := range []struct {
 		name, text string

@@ -17,7 +17,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// standsIn names the Secrets in whose lines the task default/a waits.
+// standsIn returns the Secrets of the account queues in which the task default/a waits.
 func standsIn(s *Submitter) (secrets []string) {
 	for a, l := range s.accountQueues {
 		if l.queue.Len() > 0 {
@@ -58,7 +58,7 @@ func TestATaskStandsInTheLineOfTheSecretThatItsNewestVersionNames(t *testing.T) 
 	}
 }
 
-// The claim of a call loses to an edit of credentialsSecretRef.
+// The write of a claim conflicts with an edit of credentialsSecretRef.
 func TestATaskThatMovesToAnotherSecretIsNotSentWithTheOldOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		edgeOne := controllertest.NewEdgeOne(nil)
@@ -83,7 +83,7 @@ func TestATaskThatMovesToAnotherSecretIsNotSentWithTheOldOne(t *testing.T) {
 	})
 }
 
-// While a waiting task is told why it waits, it is replaced or deleted.
+// A task is replaced or deleted while its waiting status is written.
 func TestAStatusWriteToATaskThatIsGoneLeavesNothingInLine(t *testing.T) {
 	for _, again := range []bool{true, false} {
 		t.Run(fmt.Sprint("made again: ", again), func(t *testing.T) {
@@ -95,7 +95,7 @@ func TestAStatusWriteToATaskThatIsGoneLeavesNothingInLine(t *testing.T) {
 				made := versionOf("made again", "5000")
 				u := controllertest.NewUnit(t, edgeOne.RoundTripper(), func(write func() error) error {
 					err := write()
-					s.Tasks.RemoveTask(watched) // kubectl replace --force, seen before the answer to the write
+					s.Tasks.RemoveTask(watched) // kubectl replace --force; its event arrives before the answer to the write
 					if again {
 						s.Tasks.ObserveTask(made)
 					}
@@ -134,7 +134,7 @@ func TestAStatusWriteToATaskThatIsGoneLeavesNothingInLine(t *testing.T) {
 	}
 }
 
-// Its call is under way meanwhile, and the answer is lost.
+// A task is recreated while its call is in flight, and the answer to the call is lost.
 func TestALostCallHoldsItsURLsWhenItsTaskWasMadeAgain(t *testing.T) {
 	for _, name := range []string{"a", "b"} {
 		t.Run("as "+name, func(t *testing.T) {
@@ -149,7 +149,7 @@ func TestALostCallHoldsItsURLsWhenItsTaskWasMadeAgain(t *testing.T) {
 				claimed.Status.Submission.ClaimID, claimed.ResourceVersion = "c", "101"
 				s.Tasks.LearnVersion(claimed)
 				s.Tasks.RemoveTask(old)
-				made := controllertest.NewTask(name, 1) // the same URL
+				made := controllertest.NewTask(name, 1) // with the same URL
 				made.UID, made.ResourceVersion = "new", "103"
 				s.Tasks.ObserveTask(made)
 				l.queue.TrackLostCall(call, "c", s.newestVersions(l, call), time.Now())
@@ -174,7 +174,7 @@ func TestAListThatComesLateBringsNothingBack(t *testing.T) {
 				s, _ := submitterOf(u.Unit)
 				cached := u.ReadTask("a")
 				s.Tasks.ObserveTask(cached)
-				synctest.Wait() // the read is under way
+				synctest.Wait() // the read is in progress
 				newer := cached.DeepCopy()
 				newer.ResourceVersion, newer.Generation = "9999", 2
 				newer.Spec.CredentialsSecretRef.Name = "new"
@@ -183,7 +183,7 @@ func TestAListThatComesLateBringsNothingBack(t *testing.T) {
 				} else {
 					s.Tasks.ObserveTask(newer)
 				}
-				s.Tasks.LearnVersion(taskstate.WithTargets(cached, []v1alpha1.Target{"https://h/0"})) // as the read found it
+				s.Tasks.LearnVersion(taskstate.WithTargets(cached, []v1alpha1.Target{"https://h/0"})) // the result of the read
 				controllertest.Pass(10 * time.Second)
 				want := []string{"new"}
 				if what == "deleted" {
@@ -201,7 +201,7 @@ func TestAListThatComesLateBringsNothingBack(t *testing.T) {
 	}
 }
 
-// It has somebody's finalizer, and stays for long.
+// A finalizer of another controller keeps the deleted tasks for a long time.
 func TestATaskThatIsBeingDeletedIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		edgeOne := controllertest.NewEdgeOne(nil)
@@ -224,8 +224,8 @@ func TestATaskThatIsBeingDeletedIsLeftAlone(t *testing.T) {
 			}
 			s.Tasks.ObserveTask(u.ReadTask(task.Name))
 		}
-		if len(p.UnsettledAges(time.Now())) != 0 || l.queue.Len() != 0 {
-			t.Errorf("looked at are %v, in line are %d", p.UnsettledAges(time.Now()), l.queue.Len())
+		if len(p.UnsettledAges()) != 0 || l.queue.Len() != 0 {
+			t.Errorf("looked at are %v, in line are %d", p.UnsettledAges(), l.queue.Len())
 		}
 		for range 60 {
 			_, _ = p.Reconcile(t.Context(), follow.ZoneKey{ID: controllertest.Zone})
@@ -235,7 +235,7 @@ func TestATaskThatIsBeingDeletedIsLeftAlone(t *testing.T) {
 		if writes > 0 {
 			t.Errorf("%d writes", writes)
 		}
-		other := controllertest.NewTask("other", 1) // the URL that the lost call may have submitted
+		other := controllertest.NewTask("other", 1) // has the URL that the lost call may have submitted
 		s.Tasks.ObserveTask(other)
 		if next := l.queue.PlanNext(time.Now()); next.Call != nil {
 			t.Error("a URL of a lost call goes out again while that call may be executed")
@@ -243,7 +243,8 @@ func TestATaskThatIsBeingDeletedIsLeftAlone(t *testing.T) {
 	})
 }
 
-// The other controller's queue, or the answer of a list, may come first.
+// Events of tasks can arrive before the controller has its workqueue: another controller's queue
+// or the response to a list may come first.
 func TestWhatBecomesDueBeforeTheQueueIsThereIsDueAfterwards(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		edgeOne := controllertest.NewEdgeOne(nil)
@@ -266,7 +267,7 @@ func TestWhatBecomesDueBeforeTheQueueIsThereIsDueAfterwards(t *testing.T) {
 	})
 }
 
-// Anybody can name any number of Secrets, and make tasks of them that go again.
+// Users can create and delete tasks that name any number of Secrets.
 func TestNothingIsKeptOfAccountsWhoseTasksAreGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		edgeOne := controllertest.NewEdgeOne(nil)
@@ -291,7 +292,7 @@ func TestNothingIsKeptOfAccountsWhoseTasksAreGone(t *testing.T) {
 		for range 2 {
 			s.DropIdleQueues()
 		}
-		if _, ok := s.accountQueues[taskstate.AccountKeyOf(stays)]; !ok || len(s.accountQueues) > 2 { // and perhaps the operator's own
+		if _, ok := s.accountQueues[taskstate.AccountKeyOf(stays)]; !ok || len(s.accountQueues) > 2 { // the operator's own account may remain
 			t.Errorf("%d lines are kept", len(s.accountQueues))
 		}
 		back := gone[0].DeepCopy()
@@ -303,7 +304,7 @@ func TestNothingIsKeptOfAccountsWhoseTasksAreGone(t *testing.T) {
 	})
 }
 
-// versionOf is a version of the task default/a.
+// versionOf returns a version of the task default/a.
 func versionOf(uid, resourceVersion string) *v1alpha1.PrefetchTask {
 	task := controllertest.NewTask("a", 1)
 	task.UID, task.ResourceVersion = types.UID(uid), resourceVersion

@@ -22,8 +22,8 @@ func submitConfigOf(u *controllertest.Unit) Config {
 	}
 }
 
-// submitterOf returns the Submitter and the line of the operator's own account,
-// with these tasks in it and their zone's quota known.
+// submitterOf returns the Submitter and the account queue of the operator's own account. The
+// queue contains these tasks and knows the quota of their zone.
 func submitterOf(u *controllertest.Unit, tasks ...*v1alpha1.PrefetchTask) (*Submitter, *accountQueue) {
 	s := NewSubmitter(submitConfigOf(u))
 	for _, task := range tasks {
@@ -33,7 +33,7 @@ func submitterOf(u *controllertest.Unit, tasks ...*v1alpha1.PrefetchTask) (*Subm
 	return s, l
 }
 
-// planNext is the line's next call.
+// planNext returns the next call of the queue.
 func planNext(u *controllertest.Unit, l *accountQueue) *queue.Call {
 	u.T.Helper()
 	decision := l.queue.PlanNext(time.Now())
@@ -47,7 +47,7 @@ func planNext(u *controllertest.Unit, l *accountQueue) *queue.Call {
 	return decision.Call
 }
 
-// pollerOf returns a Poller with these tasks in it, that knows of no call in flight.
+// pollerOf returns a Poller with these tasks. No call is in flight.
 func pollerOf(u *controllertest.Unit, tasks ...*v1alpha1.PrefetchTask) *follow.Poller {
 	p := follow.NewPoller(follow.Config{
 		Tasks: u.Tasks, Writer: u.Writer, Events: u.Events, EdgeOne: u.EdgeOne, Credentials: u.Credentials, Jobs: follow.NewRecordedJobs(),
@@ -61,7 +61,7 @@ func pollerOf(u *controllertest.Unit, tasks ...*v1alpha1.PrefetchTask) *follow.P
 	return p
 }
 
-// lookUntil has a Poller read the zone each second until a time.
+// lookUntil makes the Poller read the zone every second until end.
 func lookUntil(u *controllertest.Unit, p *follow.Poller, zoneID string, end time.Time) {
 	u.T.Helper()
 	for ; time.Now().Before(end); time.Sleep(time.Second) {

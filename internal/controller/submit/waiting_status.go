@@ -1,6 +1,7 @@
 package submit
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,18 +13,25 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// maxStatusWrites is how many waiting tasks are reported in one go. It is small, so that claims
-// and records do not wait behind these writes.
+// maxStatusWrites is how many waiting statuses one pass writes. It is small, so that claims and
+// records do not wait behind these writes.
 const maxStatusWrites = 64
 
-// writeWaitingStatuses writes in the background to waiting tasks why they wait. It returns after
-// how long there is more to report; 0 if the end of these writes enqueues the account, or if
-// there is nothing. The queue must be locked.
+// writeWaitingStatuses writes in the background the statuses of waiting tasks, which report why
+// the tasks wait. It returns the time until the next status is due. It returns 0 if the end of
+// the running writes enqueues the account, or if there is nothing to report. The queue must be
+// locked.
 func (s *Submitter) writeWaitingStatuses(l *accountQueue) time.Duration {
 	if l.reporting {
 		return 0
 	}
-	notes, next := l.queue.WaitingStatuses(maxStatusWrites, time.Now())
+	notes, next := l.prefetches.queue.WaitingStatuses(maxStatusWrites, time.Now())
+	purges, nextPurge := l.purges.queue.WaitingStatuses(maxStatusWrites, time.Now())
+	of := slices.Repeat([]*accountQueue{l.prefetches}, len(notes))
+	notes, of = append(notes, purges...), append(of, slices.Repeat([]*accountQueue{l.purges}, len(purges))...)
+	if next.IsZero() || !nextPurge.IsZero() && nextPurge.Before(next) {
+		next = nextPurge
+	}
 	if len(notes) > 0 {
 		l.reporting = true
 		go func() {
@@ -35,7 +43,7 @@ func (s *Submitter) writeWaitingStatuses(l *accountQueue) time.Duration {
 			l.reporting = false
 			for i, told := range told {
 				if !told {
-					l.queue.RequeueStatus(notes[i], time.Now())
+					of[i].queue.RequeueStatus(notes[i], time.Now())
 				}
 			}
 		}()
@@ -47,14 +55,16 @@ func (s *Submitter) writeWaitingStatuses(l *accountQueue) time.Duration {
 	return max(time.Until(next), time.Millisecond)
 }
 
-// writeWaitingStatus writes one report, and returns false if that failed or comes too soon after
-// the last one. After a conflict the newer version of the task brings a new report.
+// writeWaitingStatus writes one waiting status. It returns false if the write fails or exceeds
+// the rate limit for the task (kube.NoteRate). It does not retry after a conflict: the newer
+// version of the task leads to a new report.
 func (s *Submitter) writeWaitingStatus(note taskstate.WaitingStatus) (told bool) {
 	if s.reports.WaitTime(note.Task) > 0 {
 		return false
 	}
 	s.reports.CountEvent(note.Task)
 	var task *v1alpha1.PrefetchTask
+	// Retry only errors that can pass without a change of the task.
 	trouble := func(err error) bool {
 		return s.Critical.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !kube.IsRefused(err)
 	}
@@ -66,8 +76,9 @@ func (s *Submitter) writeWaitingStatus(note taskstate.WaitingStatus) (told bool)
 		s.Events.ReportRefusedWrite(note.Task, nil, err)
 		return false
 	}
-	if note.Stalled || note.Quota {
-		s.Events.RecordEvent(task, corev1.EventTypeWarning, note.Reason, "Submit", note.Message)
+	s.Events.ReportChange(note.Task, task)
+	if note.Stalled || note.Quota { // other waits are not worth an Event
+		s.Events.RecordEvent(task, corev1.EventTypeWarning, note.Reason, "Submit", note.FullMessageFor(task))
 	}
 	return true
 }

@@ -8,20 +8,20 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/metrics"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// zoneRetention is how long after its last call a zone still has gauges although no task waits
-// in it. Most tasks wait for less time than passes between two scrapes.
+// zoneRetention is how long after its last call a zone without waiting tasks keeps its gauges.
+// Most tasks wait for less than the time between two scrapes.
 const zoneRetention = time.Hour
 
-// usedZone is the last call of an account for a zone, and the zone's daily quota.
+// usedZone records an account's last call for a zone, and the zone's daily quota.
 type usedZone struct {
-	at    time.Time
-	daily int
+	at    time.Time // of the last accepted call or read of the quota
+	daily int       // 0 if unknown
 }
 
-// countZoneUse notes a call for a zone, or its daily quota; 0 keeps the quota that is known.
+// countZoneUse records an accepted call for a zone, or its daily quota. A daily of 0 keeps the
+// known quota. The queue must be locked.
 func (l *accountQueue) countZoneUse(zoneID string, daily int, now time.Time) {
 	if daily == 0 {
 		daily = l.used[zoneID].daily
@@ -29,8 +29,8 @@ func (l *accountQueue) countZoneUse(zoneID string, daily int, now time.Time) {
 	l.used[zoneID] = usedZone{now, daily}
 }
 
-// StatsByZone returns what the gauges report of zones in which tasks wait, or which had a call
-// lately.
+// StatsByZone returns what the gauges report about each zone that has waiting tasks or had a
+// call within zoneRetention. Several accounts can use a zone: their statistics are merged.
 func (s *Submitter) StatsByZone(now time.Time) map[string]metrics.ZoneStats {
 	s.mu.Lock()
 	queues := slices.Collect(maps.Values(s.accountQueues))
@@ -38,7 +38,7 @@ func (s *Submitter) StatsByZone(now time.Time) map[string]metrics.ZoneStats {
 	all := map[string]metrics.ZoneStats{}
 	for _, l := range queues {
 		for id, zone := range l.statsByZone(now) {
-			if known, ok := all[id]; ok { // to another account, such as a tenant's own key
+			if known, ok := all[id]; ok { // of another account, such as a tenant's own key
 				zone = known.MergeStats(zone)
 			}
 			all[id] = zone
@@ -47,17 +47,25 @@ func (s *Submitter) StatsByZone(now time.Time) map[string]metrics.ZoneStats {
 	return all
 }
 
+// statsByZone returns the statistics of one account by zone ID. It drops zones that had no call
+// within zoneRetention.
 func (l *accountQueue) statsByZone(now time.Time) map[string]metrics.ZoneStats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	known, zones := l.queue.StatsByZone(now), map[string]metrics.ZoneStats{}
+	known, zones := l.prefetches.queue.StatsByZone(now), map[string]metrics.ZoneStats{}
+	for id, zone := range l.purges.queue.StatsByZone(now) { // tasks that wait for a purge
+		if other, ok := known[id]; ok {
+			zone = other.Merge(zone)
+		}
+		known[id] = zone
+	}
 	for id, zone := range known {
-		if len(zone.Waiting) > 0 {
+		if len(zone.Waiting) > 0 || zone.Cold.Targets > 0 {
 			zones[id] = metrics.ZoneStats{ZoneStats: zone}
 		}
 	}
 	accepted := metrics.AcceptedFromTenant
-	if l.account == (taskstate.AccountKey{}) {
+	if !l.account.IsTenants() {
 		accepted = metrics.AcceptedFromOperator
 	}
 	for id, used := range l.used {

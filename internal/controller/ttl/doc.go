@@ -1,5 +1,6 @@
 // Package ttl deletes finished tasks when spec.ttlSecondsAfterFinished has passed.
 //
-// It works from what the cache keeps of finished tasks (kube.FinishedTask). A task that a
-// GitOps tool or Helm would create again is never deleted; taskstate.RecreatedBy decides that.
+// It works on the reduced form in which the cache keeps finished tasks; see kube.ExpiryOf. It
+// never deletes a task that a GitOps tool or Helm would create again; taskstate.RecreatedBy
+// detects such a task.
 package ttl

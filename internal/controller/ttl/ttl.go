@@ -22,7 +22,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/kube"
 )
 
-// expiringTask is the newest version of a task that is to be deleted at a time.
+// expiringTask identifies a task to delete at a given time, in its newest version.
 type expiringTask struct {
 	types.NamespacedName
 	uid             types.UID
@@ -30,7 +30,8 @@ type expiringTask struct {
 	at              int64 // Unix time
 }
 
-// expiringTaskOf returns a task in the cache as one that expires, if it ever does.
+// expiringTaskOf returns the expiringTask of an object in the cache. It returns false if the
+// task never expires.
 func expiringTaskOf(cached client.Object) (expiringTask, bool) {
 	at, ok := kube.ExpiryOf(cached)
 	if !ok {
@@ -39,30 +40,31 @@ func expiringTaskOf(cached client.Object) (expiringTask, bool) {
 	return expiringTask{client.ObjectKeyFromObject(cached), cached.GetUID(), cached.GetResourceVersion(), at.Unix()}, true
 }
 
-// expiryRetry is when a task is tried again that could not be deleted.
+// expiryRetry is the time between two tries to delete a task.
 const expiryRetry = time.Minute
 
-// maxExpiries is how many tasks a pass deletes, so that it does not take long.
+// maxExpiries bounds how many tasks one pass deletes, so that a pass stays short.
 const maxExpiries = 100
 
-// ttlController deletes tasks that have expired. It keeps one version of each task that will,
-// and none of a task that is gone: the key of a task in the controller's queue would
-// stay there until the time has come, which may be in ten years. So the queue has one
-// key, due when the next task is.
+// ttlController deletes expired tasks. It keeps the newest version of each task that will
+// expire, and drops a task that is gone. The workqueue has a single key, due when the first
+// task expires. With one key per task, the key of a deleted task would stay in the workqueue
+// until the task's expiry, which may be ten years away.
 type ttlController struct {
 	client.Client
 
-	mu    sync.Mutex // for tasks
+	mu    sync.Mutex // guards tasks
 	tasks map[types.UID]expiringTask
 }
 
-// expiryRequest is the key.
+// expiryRequest is the only key of the workqueue.
 type expiryRequest struct{}
 
 // Setup adds the controller to the manager.
 func Setup(mgr manager.Manager) error {
 	type queue = workqueue.TypedRateLimitingInterface[expiryRequest]
 	r := &ttlController{Client: mgr.GetClient(), tasks: map[types.UID]expiringTask{}}
+	// observe tracks a task and enqueues the key for the task's expiry.
 	observe := func(before, after client.Object, q queue) {
 		if at, ok := r.trackExpiry(before, after); ok {
 			q.AddAfter(expiryRequest{}, time.Until(at))
@@ -80,13 +82,14 @@ func Setup(mgr manager.Manager) error {
 		Complete(r)
 }
 
-// trackExpiry takes what an event did to the cache: nil is before a task was there, or after
-// it is gone. It returns when the task is to be deleted, if ever.
+// trackExpiry updates tasks after a cache event. before is nil for a new task, and after is nil
+// for a task that is gone. It returns the time at which to delete the task. ok is false if the
+// task never expires.
 func (r *ttlController) trackExpiry(before, after client.Object) (at time.Time, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if before != nil {
-		delete(r.tasks, before.GetUID()) // which may not be that of after: an event may leave a deletion out
+		delete(r.tasks, before.GetUID()) // after may have another UID: an update event can hide a deletion
 	}
 	if after == nil {
 		return time.Time{}, false
@@ -99,8 +102,8 @@ func (r *ttlController) trackExpiry(before, after client.Object) (at time.Time, 
 	return time.Unix(e.at, 0), true
 }
 
-// Reconcile deletes what has expired, each task if it is still as it was when it was
-// seen to be over. A task that cannot be deleted does not keep the others.
+// Reconcile deletes expired tasks. It deletes a task only in the version that it tracks. A
+// failed deletion does not delay the other tasks.
 func (r *ttlController) Reconcile(ctx context.Context, _ expiryRequest) (reconcile.Result, error) {
 	expired, next := r.takeExpired(time.Now())
 	for _, e := range expired {
@@ -109,10 +112,11 @@ func (r *ttlController) Reconcile(ctx context.Context, _ expiryRequest) (reconci
 	if next.IsZero() {
 		return reconcile.Result{}, nil
 	}
-	return reconcile.Result{RequeueAfter: max(time.Until(next), time.Second)}, nil // the seconds of Unix time
+	return reconcile.Result{RequeueAfter: max(time.Until(next), time.Second)}, nil // expiry times are whole seconds
 }
 
-// takeExpired returns tasks whose time has come, and when to look again, if ever.
+// takeExpired returns at most maxExpiries expired tasks, and the time of the next pass. The
+// time is zero if there are no tasks.
 func (r *ttlController) takeExpired(now time.Time) (expired []expiringTask, next time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -120,7 +124,7 @@ func (r *ttlController) takeExpired(now time.Time) (expired []expiringTask, next
 		at := time.Unix(e.at, 0)
 		if !at.After(now) && len(expired) < maxExpiries {
 			expired = append(expired, e)
-			at = now.Add(expiryRetry) // unless it is gone by then
+			at = now.Add(expiryRetry) // a deleted task is no longer tracked by then
 		}
 		if next.IsZero() || at.Before(next) {
 			next = at
@@ -129,6 +133,7 @@ func (r *ttlController) takeExpired(now time.Time) (expired []expiringTask, next
 	return expired, next
 }
 
+// deleteTask deletes a task if it is unchanged. After an error, it schedules the next try.
 func (r *ttlController) deleteTask(ctx context.Context, e expiringTask) {
 	task := &v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: e.Name}}
 	err := r.Delete(ctx, task,
@@ -144,7 +149,7 @@ func (r *ttlController) deleteTask(ctx context.Context, e expiringTask) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.tasks[e.uid] != e {
-		return // it has changed meanwhile
+		return // the task changed in the meantime
 	}
 	delete(r.tasks, e.uid)
 	if retried {
@@ -153,7 +158,8 @@ func (r *ttlController) deleteTask(ctx context.Context, e expiringTask) {
 	}
 }
 
-// ignoreChanged takes it for done if the task has changed or is gone.
+// ignoreChanged returns nil if the task has changed or is gone: then there is nothing to
+// delete, or an event brings the newer version.
 func ignoreChanged(err error) error {
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return nil

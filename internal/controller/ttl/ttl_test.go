@@ -20,12 +20,12 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// expired is a task that is over and to be deleted a minute later.
+// expired returns a finished task that expires one minute after T0.
 func expired() *v1alpha1.PrefetchTask {
 	task := controllertest.NewTask("a", 1)
 	task.ResourceVersion = "1"
 	task.Spec.TTLSecondsAfterFinished = 60
-	taskstate.RefuseTargets(taskstate.AllPositions(1), "no", controllertest.T0)(task)
+	taskstate.RefuseTargets(v1alpha1.JobPrefetch, taskstate.AllPositions(1), "no", controllertest.T0)(task)
 	return task
 }
 
@@ -94,7 +94,8 @@ func TestAUsersAnnotationExpiresNothing(t *testing.T) {
 	}
 }
 
-// reaperOf is a reaper that has seen what is there, and reconcile a pass of it.
+// reaperOf returns a ttl controller without tasks, and a function that makes one pass and returns
+// the time until the next.
 func reaperOf(t *testing.T, u *controllertest.Unit) (r *ttlController, reconcile func() time.Duration) {
 	r = &ttlController{Client: u.Writer.Client, tasks: map[types.UID]expiringTask{}}
 	return r, func() time.Duration {
@@ -125,7 +126,7 @@ func TestATaskIsDeletedWhenItExpiresUnlessItHasChanged(t *testing.T) {
 			t.Errorf("it is deleted, or waits for %s", wait)
 		}
 		time.Sleep(2 * time.Minute)
-		if err := u.Writer.Update(context.Background(), u.ReadTask("a")); err != nil { // somebody changes it
+		if err := u.Writer.Update(context.Background(), u.ReadTask("a")); err != nil { // a user changes it
 			t.Fatal(err)
 		}
 		if reconcile(); !exists() {
@@ -137,7 +138,7 @@ func TestATaskIsDeletedWhenItExpiresUnlessItHasChanged(t *testing.T) {
 		if reconcile(); exists() {
 			t.Error("not deleted")
 		}
-		r.trackExpiry(nil, seen()) // once more, of one that is gone
+		r.trackExpiry(nil, seen()) // track a task that is already gone
 		reconcile()
 		if len(r.tasks) != 0 {
 			t.Errorf("it keeps %v", r.tasks)

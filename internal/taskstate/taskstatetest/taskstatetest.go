@@ -51,7 +51,7 @@ func Begun(positions string) func(*v1alpha1.PrefetchTask) {
 	return func(p *v1alpha1.PrefetchTask) {
 		p.Status.Run, p.Status.ObservedGeneration = taskstate.RunHash(p), p.Generation
 		if positions != "" {
-			p.Status.Jobs = []v1alpha1.Job{{ID: "job", ClaimID: "old", Targets: positions}}
+			p.Status.Jobs = []v1alpha1.Job{{ID: "job", ClaimID: "old", Positions: positions}}
 		}
 	}
 }

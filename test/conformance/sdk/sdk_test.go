@@ -1,6 +1,6 @@
-// Package sdk holds internal/teo against Tencent's own Go SDK. The SDK is an
-// oracle for tests only. Its module is not the operator's, so that nothing of it
-// can get into the operator.
+// Package sdk compares internal/teo with Tencent's own Go SDK. The SDK is an oracle for
+// tests only. It is a dependency of a separate module, so that no part of it can become
+// part of the operator.
 package sdk
 
 import (
@@ -23,7 +23,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
-// wire is a transport that keeps the last request and answers it with a text.
+// wire is a transport that stores the last request and returns a fixed response.
 type wire struct {
 	answer string
 	req    *http.Request
@@ -66,7 +66,7 @@ const (
 	accepted = `{"Response":{"JobId":"job-1","FailedList":[{"Reason":"no","Targets":["https://h/b"]}],"RequestId":"r-1"}}`
 )
 
-// random makes requests as odd as they may be.
+// random makes random requests with unusual values.
 type random struct{ *rand.Rand }
 
 func (r random) pick(from ...string) string { return from[r.IntN(len(from))] }
@@ -110,8 +110,35 @@ func (r random) request() teo.CreatePrefetchTaskRequest {
 	return req
 }
 
-// toVendor reads the JSON of one of our requests into the SDK's struct, and
-// fails unless every field of it is one the SDK knows: EdgeOne refuses others.
+// purge returns a random request of a purge.
+func (r random) purge() teo.CreatePurgeTaskRequest {
+	req := teo.CreatePurgeTaskRequest{ZoneID: r.pick("zone-1", "*", "zone-中"), Method: r.pick("", teo.MethodDelete, teo.MethodInvalidate),
+		Type: r.pick(teo.TypePurgeURL, teo.TypePurgePrefix, teo.TypePurgeHost, teo.TypePurgeCacheTag), Targets: r.request().Targets}
+	if r.IntN(2) == 0 {
+		yes := r.IntN(2) == 0
+		req.EncodeURL = &yes
+	}
+	return req
+}
+
+// sender is a request of the vendor's SDK, and the method that sends it.
+type sender struct {
+	request interface{ FromJsonString(string) error }
+	send    func(*sdk.Client) error
+}
+
+// senderFor returns a sender for the action of one of our requests.
+func senderFor(req teo.CreateRequest) sender {
+	if _, ok := req.(teo.CreatePurgeTaskRequest); ok {
+		request := sdk.NewCreatePurgeTaskRequest()
+		return sender{request, func(c *sdk.Client) error { _, err := c.CreatePurgeTask(request); return err }}
+	}
+	request := sdk.NewCreatePrefetchTaskRequest()
+	return sender{request, func(c *sdk.Client) error { _, err := c.CreatePrefetchTask(request); return err }}
+}
+
+// toVendor reads the JSON of one of our requests into the SDK's struct. It fails unless
+// the SDK knows every field, because EdgeOne rejects unknown fields.
 func toVendor(t testing.TB, body []byte, req interface{ FromJsonString(string) error }) {
 	t.Helper()
 	if err := req.FromJsonString(string(body)); err != nil {
@@ -130,14 +157,18 @@ func toVendor(t testing.TB, body []byte, req interface{ FromJsonString(string) e
 func TestBothSignAlike(t *testing.T) {
 	r := random{rand.New(rand.NewPCG(2026, 7))}
 	for i := range 400 {
-		creds, host, req := r.credentials(), r.host(), r.request()
+		creds, host := r.credentials(), r.host()
+		var req teo.CreateRequest = r.request()
+		if i%2 == 1 {
+			req = r.purge()
+		}
 		name := fmt.Sprintf("request %d to %s", i, host)
 
 		// What our client sends ...
 		mine := &wire{answer: accepted}
 		client := ours(t, mine, host)
 		signedAt := time.Unix(r.Int64N(4e9), r.Int64N(1e9))
-		if _, err := client.CreatePrefetchTask(t.Context(), creds, time.Now(), req); err != nil {
+		if _, err := client.CreateTask(t.Context(), creds, time.Now(), req); err != nil {
 			t.Fatal(name, err)
 		}
 		if mine.req.Host != host || mine.req.URL.Host != host {
@@ -146,10 +177,14 @@ func TestBothSignAlike(t *testing.T) {
 
 		// ... the SDK sends as well, and signs as our signer does.
 		theirs := &wire{answer: accepted}
-		request := sdk.NewCreatePrefetchTaskRequest()
-		toVendor(t, mine.body, request)
-		if _, err := vendor(t, theirs, creds, host).CreatePrefetchTask(request); err != nil {
+		same := senderFor(req)
+		toVendor(t, mine.body, same.request)
+		if err := same.send(vendor(t, theirs, creds, host)); err != nil {
 			t.Fatal(name, err)
+		}
+		var sent, resent any
+		if json.Unmarshal(mine.body, &sent) != nil || json.Unmarshal(theirs.body, &resent) != nil || !reflect.DeepEqual(sent, resent) {
+			t.Errorf("%s: we send\n%s, the SDK\n%s", name, mine.body, theirs.body)
 		}
 		stamp, err := strconv.ParseInt(theirs.req.Header.Get("X-TC-Timestamp"), 10, 64)
 		if err != nil {
@@ -173,16 +208,21 @@ func TestWhatWeSendTheSDKKnows(t *testing.T) {
 	w := &wire{answer: `{"Response":{"TotalCount":0,"PrefetchQuota":[{"Type":"prefetch_url","Batch":1,"Daily":1,"DailyAvailable":1}],"RequestId":"r"}}`}
 	client := ours(t, w, intl)
 	creds := teo.Credentials{SecretID: "a", SecretKey: "b"}
-	for name, req := range map[string]teo.DescribePrefetchTasksRequest{
+	for name, req := range map[string]teo.ListRequest{
 		"a job":    {ZoneID: "zone-1", JobID: "job-1"},
 		"a window": {ZoneID: "zone-1", StartTime: time.Unix(0, 0), EndTime: time.Unix(60, 0)},
 		"both":     {ZoneID: "*", JobID: "job-1", StartTime: time.Unix(0, 0), EndTime: time.Unix(60, 0)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := client.DescribePrefetchTasks(t.Context(), creds, req); err != nil {
+			if _, err := client.ListRecords(t.Context(), creds, req); err != nil {
 				t.Fatal(err)
 			}
 			toVendor(t, w.body, sdk.NewDescribePrefetchTasksRequest())
+			req.History = teo.PurgeHistory
+			if _, err := client.ListRecords(t.Context(), creds, req); err != nil {
+				t.Fatal(err)
+			}
+			toVendor(t, w.body, sdk.NewDescribePurgeTasksRequest())
 		})
 	}
 	if _, err := client.DescribeContentQuota(t.Context(), creds, "zone-1"); err != nil {
@@ -195,7 +235,7 @@ func TestBothReadAnswersAlike(t *testing.T) {
 	creds := teo.Credentials{SecretID: "a", SecretKey: "b"}
 	t.Run("CreatePrefetchTask", func(t *testing.T) {
 		w := &wire{answer: accepted}
-		mine, err := ours(t, w, intl).CreatePrefetchTask(t.Context(), creds, time.Now(),
+		mine, err := ours(t, w, intl).CreateTask(t.Context(), creds, time.Now(),
 			teo.CreatePrefetchTaskRequest{Targets: []string{"https://h/b"}})
 		if err != nil {
 			t.Fatal(err)
@@ -216,7 +256,7 @@ func TestBothReadAnswersAlike(t *testing.T) {
 			 "UpdateTime":"2026-01-02T03:04:06+08:00","FailType":"originPullFailed","FailMessage":"m"},
 			{"JobId":"j2","Target":"http://h/2","Status":"success","CreateTime":"2026-01-02T03:04:05Z",
 			 "UpdateTime":"2026-01-02T03:04:05Z"}],"RequestId":"r"}}`}
-		mine, err := ours(t, w, intl).DescribePrefetchTasks(t.Context(), creds, teo.DescribePrefetchTasksRequest{ZoneID: "zone-1"})
+		mine, err := ours(t, w, intl).ListRecords(t.Context(), creds, teo.ListRequest{ZoneID: "zone-1"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -224,11 +264,53 @@ func TestBothReadAnswersAlike(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var want []teo.PrefetchTask
+		var want []teo.Record
 		for _, task := range theirs.Response.Tasks {
-			want = append(want, teo.PrefetchTask{JobID: value(task.JobId), Target: value(task.Target), Status: value(task.Status),
+			want = append(want, teo.Record{JobID: value(task.JobId), Type: value(task.Type), Method: value(task.Method),
+				Target: value(task.Target), Status: value(task.Status),
 				FailType: value(task.FailType), FailMessage: value(task.FailMessage), CreateTime: when(t, task.CreateTime),
 				UpdateTime: when(t, task.UpdateTime)})
+		}
+		if len(mine) != int(*theirs.Response.TotalCount) || !reflect.DeepEqual(mine, want) {
+			t.Errorf("we read\n%+v, the SDK\n%+v", mine, want)
+		}
+	})
+	t.Run("CreatePurgeTask", func(t *testing.T) {
+		w := &wire{answer: accepted}
+		mine, err := ours(t, w, intl).CreateTask(t.Context(), creds, time.Now(),
+			teo.CreatePurgeTaskRequest{Type: teo.TypePurgeURL, Targets: []string{"https://h/b"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs, err := vendor(t, w, creds, intl).CreatePurgeTask(sdk.NewCreatePurgeTaskRequest())
+		if err != nil {
+			t.Fatal(err)
+		}
+		failed := theirs.Response.FailedList[0]
+		if mine.JobID != *theirs.Response.JobId || mine.RequestID != *theirs.Response.RequestId || len(mine.Failed) != 1 ||
+			mine.Failed[0].Reason != *failed.Reason || !reflect.DeepEqual(mine.Failed[0].Targets, common.StringValues(failed.Targets)) {
+			t.Errorf("we read %+v, the SDK %s", mine, theirs.ToJsonString())
+		}
+	})
+	t.Run("DescribePurgeTasks", func(t *testing.T) {
+		w := &wire{answer: `{"Response":{"TotalCount":2,"Tasks":[
+			{"JobId":"j","Target":"www.example.com","Type":"purge_host","Method":"delete","Status":"failed","CreateTime":"2026-01-02T03:04:05Z",
+			 "UpdateTime":"2026-01-02T03:04:06+08:00","FailType":"taskFailed","FailMessage":"m"},
+			{"JobId":"j2","Target":"a#b","Type":"purge_cache_tag","Status":"success","CreateTime":"2026-01-02T03:04:05Z",
+			 "UpdateTime":"2026-01-02T03:04:05Z"}],"RequestId":"r"}}`}
+		mine, err := ours(t, w, intl).ListRecords(t.Context(), creds, teo.ListRequest{History: teo.PurgeHistory, ZoneID: "zone-1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs, err := vendor(t, w, creds, intl).DescribePurgeTasks(sdk.NewDescribePurgeTasksRequest())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want []teo.Record
+		for _, task := range theirs.Response.Tasks {
+			want = append(want, teo.Record{JobID: value(task.JobId), Type: value(task.Type), Method: value(task.Method), Target: value(task.Target),
+				Status: value(task.Status), FailType: value(task.FailType), FailMessage: value(task.FailMessage),
+				CreateTime: when(t, task.CreateTime), UpdateTime: when(t, task.UpdateTime)})
 		}
 		if len(mine) != int(*theirs.Response.TotalCount) || !reflect.DeepEqual(mine, want) {
 			t.Errorf("we read\n%+v, the SDK\n%+v", mine, want)
@@ -246,13 +328,17 @@ func TestBothReadAnswersAlike(t *testing.T) {
 			t.Fatal(err)
 		}
 		quota := theirs.Response.PrefetchQuota[0]
-		if want := (teo.Quota{Batch: int(*quota.Batch), Daily: int(*quota.Daily), DailyAvailable: int(*quota.DailyAvailable)}); mine != want {
+		if want := (teo.Quota{Batch: int(*quota.Batch), Daily: int(*quota.Daily), DailyAvailable: int(*quota.DailyAvailable)}); mine.Prefetch != want {
+			t.Errorf("we read %+v, the SDK %+v", mine, want)
+		}
+		quota = theirs.Response.PurgeQuota[0]
+		if want := (teo.Quota{Batch: int(*quota.Batch), Daily: int(*quota.Daily), DailyAvailable: int(*quota.DailyAvailable)}); mine.Purge[*quota.Type] != want {
 			t.Errorf("we read %+v, the SDK %+v", mine, want)
 		}
 	})
 	t.Run("an error", func(t *testing.T) {
 		w := &wire{answer: `{"Response":{"Error":{"Code":"InvalidParameter.Target","Message":"bad"},"RequestId":"r-9"}}`}
-		_, mine := ours(t, w, intl).CreatePrefetchTask(t.Context(), creds, time.Now(), teo.CreatePrefetchTaskRequest{})
+		_, mine := ours(t, w, intl).CreateTask(t.Context(), creds, time.Now(), teo.CreatePrefetchTaskRequest{})
 		_, theirs := vendor(t, w, creds, intl).CreatePrefetchTask(sdk.NewCreatePrefetchTaskRequest())
 		for _, part := range []string{"InvalidParameter.Target", "bad", "r-9"} {
 			if theirs == nil || mine == nil || !strings.Contains(mine.Error(), part) || !strings.Contains(theirs.Error(), part) {
@@ -278,8 +364,8 @@ func when(t *testing.T, s *string) time.Time {
 	return at.UTC()
 }
 
-// callers are one call of many URLs, made by our client and by the SDK, short of
-// the network: the SDK has no way to only sign.
+// callers returns functions that make one call with many URLs, with our client and with
+// the SDK, but without a network. The SDK cannot only sign.
 func callers(t testing.TB, urls int) map[string]func() {
 	creds := teo.Credentials{SecretID: "AKIDexample", SecretKey: "key"}
 	req := teo.CreatePrefetchTaskRequest{ZoneID: "zone-1"}
@@ -291,7 +377,7 @@ func callers(t testing.TB, urls int) map[string]func() {
 	request.ZoneId, request.Targets = &req.ZoneID, common.StringPtrs(req.Targets)
 	return map[string]func(){
 		"ours": func() {
-			if _, err := client.CreatePrefetchTask(context.Background(), creds, time.Now(), req); err != nil {
+			if _, err := client.CreateTask(context.Background(), creds, time.Now(), req); err != nil {
 				t.Fatal(err)
 			}
 		},

@@ -1,6 +1,6 @@
-// Command dashboard draws the chart's Grafana dashboard for docs/monitoring.md: it
-// runs managers under load with a Prometheus that scrapes them, asks it the queries
-// of each panel, and writes what they returned as an SVG picture.
+// Command dashboard draws the chart's Grafana dashboard for docs/monitoring.md. It runs
+// managers under load and a Prometheus that scrapes them. It sends the queries of each
+// panel to Prometheus, and draws the results as an SVG picture.
 package main
 
 import (

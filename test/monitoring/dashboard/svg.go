@@ -17,14 +17,14 @@ const (
 	column    = width / 24
 	row       = 27
 	gap       = 8
-	left      = 62 // of a plot: the values of its axis
-	top       = 34 // its title
+	left      = 62 // margin of a plot, for the values of the axis
+	top       = 34 // margin for the title
 	right     = 14
-	axis      = 20 // the times
+	axis      = 20 // height of the time axis
 	legendRow = 16
 )
 
-// Colours that people with any colour vision tell apart, on white.
+// palette has colours on white that people with colour blindness can distinguish.
 var palette = []string{"#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7a5195", "#8c8c00", "#444444", "#b15928"}
 
 // line is one series of a panel.
@@ -33,7 +33,7 @@ type line struct {
 	points []stack.Point
 }
 
-// last is its newest number.
+// last returns the newest number.
 func (l line) last() float64 {
 	for _, p := range slices.Backward(l.points) {
 		if isNumber(p.Value) {
@@ -64,11 +64,11 @@ func (p *picture) addf(format string, args ...any) { fmt.Fprintf(&p.body, format
 
 func (p *picture) text(x, y float64, attributes, text string) {
 	var escaped strings.Builder
-	_ = xml.EscapeText(&escaped, []byte(text)) // a strings.Builder takes all
+	_ = xml.EscapeText(&escaped, []byte(text)) // writes to a strings.Builder never fail
 	p.addf(`<text x="%.1f" y="%.1f" %s>%s</text>`, x, y, attributes, escaped.String())
 }
 
-// box is a place in the picture.
+// box is an area of the picture.
 type box struct{ x, y, w, h float64 }
 
 func (p *picture) draw(panel stack.Panel, lines []line) {
@@ -91,7 +91,7 @@ func (p *picture) draw(panel stack.Panel, lines []line) {
 	p.plot(plot, panel, lines)
 }
 
-// legend writes the names of the lines at the bottom, and returns in how many rows.
+// legend writes the names of the lines at the bottom, and returns the number of rows.
 func (p *picture) legend(b box, lines []line) int {
 	const charWidth, swatch = 6.4, 22
 	type entry struct {
@@ -158,7 +158,7 @@ func (p *picture) plot(b box, panel stack.Panel, lines []line) {
 	}
 }
 
-// path joins points that follow each other.
+// path connects consecutive points.
 func path(points []stack.Point, x func(time.Time) float64, y func(float64) float64) string {
 	var d strings.Builder
 	var before time.Time
@@ -176,13 +176,13 @@ func path(points []stack.Point, x func(time.Time) float64, y func(float64) float
 	return d.String()
 }
 
-// tick is the distance of the lines of the grid: 1, 2 or 5 times a power of ten, and
-// of bytes a power of two.
+// tick returns the distance between grid lines: 1, 2 or 5 times a power of ten, or a power
+// of two for bytes.
 func tick(unit string, highest float64) float64 {
 	if highest <= 0 {
 		return 1
 	}
-	if unit == "s" && highest >= 120 { // written in minutes
+	if unit == "s" && highest >= 120 { // formatted in minutes
 		return 60 * tick("min", highest/60)
 	}
 	rough := highest / 4
@@ -198,7 +198,7 @@ func tick(unit string, highest float64) float64 {
 	return 10 * power
 }
 
-// format writes a value in a unit, by Grafana's names of them.
+// format formats a value in a unit, which has Grafana's name.
 func format(unit string, v float64) string {
 	number := func(v float64) string { return fmt.Sprintf("%.4g", v) }
 	switch {

@@ -16,7 +16,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 )
 
-// The zones of the load: two with enough quota, and one that soon has none left.
+// The zones of the load. Two have enough quota. The quota of the third is soon exhausted.
 const (
 	shop  = "zone-2x9examplea"
 	media = "zone-ajj243dwrew"
@@ -49,16 +49,16 @@ type load struct {
 	made   int
 }
 
-// GenerateLoad does what users, other programs and networks do, for the given length:
-// tasks arrive steadily, then the many tasks of a release at once; another program uses
-// the account; answers are lost. It is the same each time.
+// GenerateLoad simulates users, other programs and networks for the given duration. Tasks
+// arrive steadily, followed by the many tasks of a release. Another program uses the
+// account, and responses are lost. The load is the same in every run.
 func (w *Stack) GenerateLoad(ctx context.Context, length time.Duration) error {
 	l := &load{Stack: w, random: rand.New(rand.NewPCG(1, 2))}
 	if err := l.begin(ctx); err != nil {
 		return err
 	}
 	acts := []struct {
-		at float64 // of the length
+		at float64 // as a share of the duration
 		do func(ctx context.Context) error
 	}{
 		{0.1, l.lose},
@@ -86,22 +86,28 @@ func (w *Stack) GenerateLoad(ctx context.Context, length time.Duration) error {
 			}
 			acts = acts[1:]
 		}
-		for range 1 + l.random.IntN(4) {
+		for i := range 1 + l.random.IntN(4) {
 			zone := []string{shop, shop, media}[l.random.IntN(3)]
-			if err := l.task(ctx, zone, 1+l.random.IntN(30), nil); err != nil {
+			if err := l.task(ctx, zone, 1+l.random.IntN(30), refreshing(i == 3)); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// begin makes what stays: namespaces, tasks that wait for a person, and more than a
-// zone's quota.
+// begin creates what stays during the run: namespaces, tasks that wait for user action,
+// and more tasks than a zone's quota allows.
 func (l *load) begin(ctx context.Context) error {
 	for _, name := range namespaces {
 		if err := l.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil && !apierrors.IsAlreadyExists(err) {
 			return err
 		}
+	}
+	// An account that no task uses: the queries about accounts show something.
+	account := &v1alpha1.EdgeOneAccount{ObjectMeta: metav1.ObjectMeta{Name: "main"}}
+	account.Spec.Credentials.SecretRef.Name = "edgeone-main"
+	if err := l.Create(ctx, account); err != nil && !apierrors.IsAlreadyExists(err) {
+		return err
 	}
 	err := l.Create(ctx, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespaces[0], Name: "old-key"},
@@ -122,8 +128,8 @@ func (l *load) begin(ctx context.Context) error {
 
 var namespaces = []string{"shop", "media", "news"}
 
-// release makes more calls necessary than the limit lets go in a few seconds: tasks
-// with headers of their own cannot share one.
+// release requires more calls than the rate limit allows in a few seconds, because tasks
+// with different headers cannot share a call.
 func (l *load) release(ctx context.Context) error {
 	for i := range 200 {
 		err := l.task(ctx, shop, 10, func(task *v1alpha1.PrefetchTask) {
@@ -136,7 +142,15 @@ func (l *load) release(ctx context.Context) error {
 	return nil
 }
 
-// lose has the answers to two calls lost: one was executed, and the other not.
+// refreshing returns the change that makes a task purge its URLs first, or nil.
+func refreshing(isRefresh bool) func(*v1alpha1.PrefetchTask) {
+	if !isRefresh {
+		return nil
+	}
+	return func(task *v1alpha1.PrefetchTask) { task.Spec.Purge.Type = v1alpha1.PurgeURL }
+}
+
+// lose suppresses the responses to two calls: one is executed, the other is not.
 func (l *load) lose(context.Context) error {
 	for zoneID, executed := range map[string]bool{shop: true, media: false} {
 		l.EdgeOne.AddFault(simulator.Fault{
@@ -147,7 +161,7 @@ func (l *load) lose(context.Context) error {
 	return nil
 }
 
-// task creates a task of the given number of URLs, some of which fail.
+// task creates a task with the given number of URLs. Some of them fail.
 func (l *load) task(ctx context.Context, zoneID string, urls int, change func(*v1alpha1.PrefetchTask)) error {
 	l.made++
 	task := &v1alpha1.PrefetchTask{ObjectMeta: metav1.ObjectMeta{

@@ -20,7 +20,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
-// Series is one line of an answer of Prometheus.
+// Series is a time series in a response from Prometheus.
 type Series struct {
 	Labels map[string]string
 	Points []Point
@@ -32,7 +32,7 @@ type Point struct {
 	Value float64
 }
 
-// HasNumber says whether any of its values is a number.
+// HasNumber reports whether any of the values is a number.
 func (s Series) HasNumber() bool {
 	for _, p := range s.Points {
 		if !math.IsNaN(p.Value) && !math.IsInf(p.Value, 0) {
@@ -42,12 +42,12 @@ func (s Series) HasNumber() bool {
 	return false
 }
 
-// Query asks Prometheus for what an expression is now.
+// Query returns the current value of an expression from Prometheus.
 func (w *Stack) Query(ctx context.Context, expr string) ([]Series, error) {
 	return w.query(ctx, "/api/v1/query", url.Values{"query": {expr}})
 }
 
-// QueryRange asks Prometheus for what an expression was.
+// QueryRange returns the values of an expression over a time range from Prometheus.
 func (w *Stack) QueryRange(ctx context.Context, expr string, start, end time.Time, step time.Duration) ([]Series, error) {
 	unix := func(t time.Time) []string {
 		return []string{strconv.FormatFloat(float64(t.UnixMilli())/1000, 'f', 3, 64)}
@@ -82,8 +82,8 @@ func (w *Stack) query(ctx context.Context, path string, values url.Values) ([]Se
 	return all, nil
 }
 
-// RuleHealth says of each alert that Prometheus has loaded how its evaluation went:
-// ok, unknown (not yet), or what is wrong.
+// RuleHealth returns, for each alert that Prometheus has loaded, the state of its
+// evaluation: ok, unknown (not evaluated yet), or the error.
 func (w *Stack) RuleHealth(ctx context.Context) (map[string]string, error) {
 	var data struct {
 		Groups []struct {
@@ -128,10 +128,10 @@ func (w *Stack) get(ctx context.Context, path string, data any) error {
 	return nil
 }
 
-// point is as Prometheus writes it: [1700000000.5, "1.25"].
+// point is a Point in Prometheus's format: [1700000000.5, "1.25"].
 type point Point
 
-// UnmarshalJSON reads it.
+// UnmarshalJSON parses this format.
 func (p *point) UnmarshalJSON(text []byte) error {
 	var seconds float64
 	var value string
@@ -143,7 +143,7 @@ func (p *point) UnmarshalJSON(text []byte) error {
 	return err
 }
 
-// Dashboard is as much of a Grafana dashboard as its queries need.
+// Dashboard has the parts of a Grafana dashboard that its queries need.
 type Dashboard struct {
 	Panels     []Panel
 	Templating struct {
@@ -151,11 +151,11 @@ type Dashboard struct {
 	}
 }
 
-// labelValues is how Grafana writes the query of a variable.
+// labelValues matches the query of a variable, as Grafana writes it.
 var labelValues = regexp.MustCompile(`^label_values\((\w+), (\w+)\)$`)
 
-// Job is what Grafana puts for $job where All is selected, as it is by default: the
-// variable's allValue, or else all of its values. It is "" as long as there are none.
+// Job returns the value of $job in Grafana if All is selected, which is the default: the
+// variable's allValue, or else all its values. It returns "" if there are no values yet.
 func (w *Stack) Job(ctx context.Context, d Dashboard) (string, error) {
 	for _, variable := range d.Templating.List {
 		if variable.Name != "job" {
@@ -175,7 +175,7 @@ func (w *Stack) Job(ctx context.Context, d Dashboard) (string, error) {
 	return "", errors.New("the dashboard has no variable job")
 }
 
-// Panel is one of its panels.
+// Panel is a panel of a dashboard.
 type Panel struct {
 	Title   string
 	Type    string
@@ -190,7 +190,7 @@ type Panel struct {
 	}
 }
 
-// Target is one query of a panel.
+// Target is a query of a panel.
 type Target struct{ Expr, LegendFormat string }
 
 // ReadDashboard reads the chart's dashboard.
@@ -207,12 +207,12 @@ func ReadDashboard() (Dashboard, error) {
 	return dashboard, json.Unmarshal(text, &dashboard)
 }
 
-// Query is the expression with Grafana's variables replaced.
+// Query returns the expression with Grafana's variables replaced.
 func (t Target) Query(job string) string {
 	return strings.NewReplacer("$__rate_interval", "20s", "$job", job).Replace(t.Expr)
 }
 
-// Legend names a series.
+// Legend returns the name of a series.
 func (t Target) Legend(s Series) string {
 	legend := t.LegendFormat
 	for name, value := range s.Labels {
@@ -221,7 +221,7 @@ func (t Target) Legend(s Series) string {
 	return legend
 }
 
-// Alert is one alerting rule.
+// Alert is an alerting rule.
 type Alert struct {
 	Alert, Expr         string
 	Labels, Annotations map[string]string

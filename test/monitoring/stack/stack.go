@@ -1,14 +1,14 @@
-// Package stack starts a monitored operator: two managers, one of which leads, on a real
-// API server, under load against a simulated EdgeOne, and a real Prometheus that scrapes
-// them with a token as docs/monitoring.md says and has the chart's alerts. The Prometheus
-// scrapes itself too, which no panel of the dashboard may show.
+// Package stack starts a monitored operator: two managers, one of which leads, with a real
+// API server, a simulated EdgeOne, and a real Prometheus. As docs/monitoring.md describes,
+// Prometheus scrapes the managers with a token and loads the chart's alerts. It also
+// scrapes itself; no panel of the dashboard may show these metrics.
 //
 //   - stack: the processes
 //   - load: what users, other programs and networks do while it runs
-//   - query: Prometheus' answers, and the queries of the chart's dashboard and alerts
+//   - query: responses from Prometheus, and the queries of the chart's dashboard and alerts
 //
-// test/monitoring checks the queries, and test/monitoring/dashboard draws them. The package
-// does not know which answers are right.
+// test/monitoring checks the queries, and test/monitoring/dashboard draws them. The
+// package does not know which results are right.
 package stack
 
 import (
@@ -29,16 +29,16 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
-// Where the chart has its alerts and its dashboard.
+// The paths of the chart's alerts and dashboard.
 const (
 	Alerts        = "charts/teo-prefetch-operator/files/alerts.yaml"
 	DashboardFile = "charts/teo-prefetch-operator/files/dashboard.json"
 )
 
-// ScrapeInterval is short, so that there is something to see soon.
+// ScrapeInterval is short, so that there is data soon.
 const ScrapeInterval = 2 * time.Second
 
-// Stack is what runs.
+// Stack is a running environment.
 type Stack struct {
 	client.Client
 	EdgeOne *simulator.Simulator
@@ -51,10 +51,10 @@ type Stack struct {
 }
 
 // signatureValidity is the shortest time until a lost call counts as not executed.
-// EdgeOne's own five minutes would take too long here.
+// EdgeOne's own validity of five minutes would take too long here.
 const signatureValidity = 20 * time.Second
 
-// Start starts everything but the load. ctx bounds the start only.
+// Start starts everything except the load. ctx applies to the start only.
 func Start(ctx context.Context) (_ *Stack, err error) {
 	w := &Stack{}
 	defer func() {
@@ -79,7 +79,7 @@ func Start(ctx context.Context) (_ *Stack, err error) {
 	w.Client = w.cluster.Client
 	w.EdgeOne = simulator.New(edgeOne())
 	endpoint := w.EdgeOne.Start()
-	w.EdgeOne.AddFault(simulator.Fault{Effect: simulator.Effect{Delay: 40 * time.Millisecond}}) // the way there
+	w.EdgeOne.AddFault(simulator.Fault{Effect: simulator.Effect{Delay: 40 * time.Millisecond}}) // network delay
 	var targets []string
 	for i := range 2 {
 		address, err := w.startManager(ctx, manager, fmt.Sprintf("manager-%d", i+1), endpoint)
@@ -103,7 +103,7 @@ func (w *Stack) Stop() error {
 	return err
 }
 
-// LastOutput is what the processes printed last, for failures.
+// LastOutput returns the last output of the processes, for test failures.
 func (w *Stack) LastOutput() string {
 	var said strings.Builder
 	processes := []*cluster.Process{w.prometheus}
@@ -125,7 +125,7 @@ func (w *Stack) startManager(ctx context.Context, path, name, endpoint string) (
 			"--leader-elect", "--leader-election-namespace=" + cluster.Namespace,
 			"--signature-validity=" + signatureValidity.String(), "--listing-delay=1s", "--settle-margin=2s",
 			"--poll-interval=1s", "--quota-interval=10s", "--recheck-interval=5s",
-			"--quota-reset=" + time.Now().UTC().Add(12*time.Hour).Format("15:04"), // not while this runs
+			"--quota-reset=" + time.Now().UTC().Add(12*time.Hour).Format("15:04"), // not during the run
 		},
 	})
 	if err != nil {
@@ -135,8 +135,8 @@ func (w *Stack) startManager(ctx context.Context, path, name, endpoint string) (
 	return m.MetricsAddress, nil
 }
 
-// startPrometheus starts a Prometheus that may read the metrics as one in a cluster
-// may: by the token of its ServiceAccount, which is bound to the reader's role.
+// startPrometheus starts a Prometheus that may read the metrics as in a cluster: with the
+// token of a ServiceAccount that is bound to the reader's role.
 func (w *Stack) startPrometheus(ctx context.Context, path string, targets []string) error {
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: cluster.Namespace, Name: "prometheus"}}
 	binding := &rbacv1.ClusterRoleBinding{

@@ -1,5 +1,5 @@
-// Command crossplane is a baseline: Crossplane's own managed reconciler with a thin
-// client of EdgeOne, as a provider would have it.
+// Command crossplane is a baseline: Crossplane's managed reconciler with a thin EdgeOne
+// client, as in a typical provider.
 package main
 
 import (
@@ -29,10 +29,10 @@ import (
 )
 
 const (
-	// maxReconcileRate is a provider's --max-reconcile-rate. The usual default of 10
-	// would allow fewer tasks a second than EdgeOne does.
+	// maxReconcileRate is a provider's --max-reconcile-rate. With the usual default of 10,
+	// it would process fewer tasks per second than EdgeOne allows.
 	maxReconcileRate = 100
-	// pollInterval is the usual --poll.
+	// pollInterval is the usual value of --poll.
 	pollInterval = time.Minute
 )
 
@@ -40,7 +40,7 @@ func main() {
 	metrics := flag.String("metrics-bind-address", "0", "address of the metrics endpoint")
 	probes := flag.String("health-probe-bind-address", "0", "address of /healthz and /readyz")
 	endpoint := flag.String("teo-endpoint", "", "URL of the EdgeOne API")
-	flag.Parse() // --kubeconfig is controller-runtime's
+	flag.Parse() // --kubeconfig is a flag of controller-runtime
 	ctrl.SetLogger(zap.New())
 	if err := run(*metrics, *probes, *endpoint); err != nil {
 		ctrl.Log.Error(err, "The provider ended")
@@ -69,7 +69,7 @@ func run(metrics, probes, endpoint string) error {
 	}
 	reconciler := managed.NewReconciler(mgr, resource.ManagedKind(groupVersion.WithKind("Prefetch")),
 		managed.WithExternalConnecter(connecter{edgeOne}),
-		managed.WithInitializers(), // EdgeOne gives the external name
+		managed.WithInitializers(), // EdgeOne assigns the external name
 		managed.WithPollInterval(o.PollInterval),
 		managed.WithLogger(o.Logger),
 		managed.WithRecorder(event.NewAPIRecorder(mgr.GetEventRecorderFor(name))),
@@ -88,7 +88,7 @@ func run(metrics, probes, endpoint string) error {
 	return mgr.Start(ctrl.SetupSignalHandler())
 }
 
-// connecter is the same for all: there is one account.
+// connecter connects all objects in the same way, because there is only one account.
 type connecter struct{ edgeOne *edgeone.Client }
 
 func (c connecter) Connect(context.Context, resource.Managed) (managed.ExternalClient, error) {
@@ -97,7 +97,7 @@ func (c connecter) Connect(context.Context, resource.Managed) (managed.ExternalC
 
 type external struct{ edgeOne *edgeone.Client }
 
-// Observe looks a job up until it is over.
+// Observe looks up a job until it has finished.
 func (e external) Observe(ctx context.Context, mg resource.Managed) (managed.ExternalObservation, error) {
 	p := mg.(*Prefetch)
 	jobID := xpmeta.GetExternalName(p)
@@ -129,15 +129,15 @@ func (e external) Create(ctx context.Context, mg resource.Managed) (managed.Exte
 	return managed.ExternalCreation{}, err
 }
 
-// Update has nothing to do: a prefetch is not changed.
+// Update always fails: a prefetch cannot be changed.
 func (external) Update(context.Context, resource.Managed) (managed.ExternalUpdate, error) {
 	return managed.ExternalUpdate{}, errors.New("a prefetch cannot be changed")
 }
 
-// Delete has nothing to do: a prefetch cannot be taken back.
+// Delete does nothing: a prefetch cannot be revoked.
 func (external) Delete(context.Context, resource.Managed) (managed.ExternalDelete, error) {
 	return managed.ExternalDelete{}, nil
 }
 
-// Disconnect has nothing to do.
+// Disconnect does nothing.
 func (external) Disconnect(context.Context) error { return nil }

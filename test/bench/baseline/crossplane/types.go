@@ -9,7 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// groupVersion is that of crd.yaml.
+// groupVersion is the group and version in crd.yaml.
 var groupVersion = schema.GroupVersion{Group: "bench.prefetch-operator.io", Version: "v1alpha1"}
 
 // Prefetch is a managed resource: one URL in EdgeOne's caches. Its external name is
@@ -41,7 +41,7 @@ type observation struct {
 	State string `json:"state,omitempty"`
 }
 
-// PrefetchList is a list of them.
+// PrefetchList is a list of Prefetch objects.
 type PrefetchList struct {
 	metav1.TypeMeta `json:",inline"`
 	metav1.ListMeta `json:"metadata,omitempty"`
@@ -72,7 +72,7 @@ func (l *PrefetchList) DeepCopyObject() runtime.Object {
 	return out
 }
 
-// What follows is what angryjet generates for a managed resource.
+// angryjet generates code like the following for a managed resource.
 
 // GetCondition returns a condition.
 func (p *Prefetch) GetCondition(ct xpv1.ConditionType) xpv1.Condition {

@@ -1,5 +1,5 @@
-// Package edgeone is the client of the baselines: the vendor's own Go SDK behind a
-// limiter of calls.
+// Package edgeone is the client of the baselines: the vendor's own Go SDK with a rate
+// limiter.
 package edgeone
 
 import (
@@ -16,8 +16,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// callsPerSecond is EdgeOne's limit for an action of an account. The buckets hold
-// one token: one that holds 20 lets 40 calls go out in its first second.
+// callsPerSecond is EdgeOne's limit for an action of an account. The token buckets have a
+// size of 1. With a size of 20, they would allow 40 calls in the first second.
 const callsPerSecond = 20
 
 // Client calls EdgeOne.
@@ -26,9 +26,9 @@ type Client struct {
 	create, lookups *rate.Limiter
 }
 
-// New returns a client with the credentials of the environment. It is safe for
-// concurrent use. retries is how often the SDK repeats a throttled call, after 1,
-// 2, 4, … seconds.
+// New returns a client that uses the credentials in the environment. It is safe for
+// concurrent use. retries is the number of times that the SDK repeats a throttled call,
+// after 1, 2, 4, … seconds.
 func New(endpoint string, retries int) (*Client, error) {
 	u, err := url.Parse(endpoint)
 	if err != nil {
@@ -41,14 +41,14 @@ func New(endpoint string, retries int) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Go's default keeps two idle connections to a host only.
+	// By default, Go keeps only two idle connections per host.
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = callsPerSecond
 	sdk.WithHttpTransport(transport)
 	return &Client{sdk, rate.NewLimiter(callsPerSecond, 1), rate.NewLimiter(callsPerSecond, 1)}, nil
 }
 
-// Prefetch asks for URLs and returns the JobId.
+// Prefetch submits URLs and returns the JobId.
 func (c *Client) Prefetch(ctx context.Context, zoneID string, urls []string, headers map[string]string) (jobID string, err error) {
 	if err := c.create.Wait(ctx); err != nil {
 		return "", err
@@ -71,8 +71,8 @@ func (c *Client) Prefetch(ctx context.Context, zoneID string, urls []string, hea
 	return *response.Response.JobId, nil
 }
 
-// State returns what became of a job with one URL: processing, success, failed, …
-// It is empty while EdgeOne does not list the job.
+// State returns the state of a job with one URL: processing, success, failed, … It returns
+// "" while EdgeOne does not list the job.
 func (c *Client) State(ctx context.Context, zoneID, jobID string) (string, error) {
 	if err := c.lookups.Wait(ctx); err != nil {
 		return "", err

@@ -1,7 +1,7 @@
-// Command kubebuilder is a baseline: the reconciler that a kubebuilder tutorial
-// leads to, for the operator's own PrefetchTask. One call per object, a limiter in
-// the client, the status updated after the call. It submits, and does not follow
-// what becomes of the jobs.
+// Command kubebuilder is a baseline: the reconciler that results from a kubebuilder
+// tutorial, for the operator's own PrefetchTask. It makes one call per object, has a rate
+// limiter in the client, and updates the status after the call. It submits jobs, but does
+// not follow their outcomes.
 package main
 
 import (
@@ -28,7 +28,7 @@ func main() {
 	metrics := flag.String("metrics-bind-address", "0", "address of the metrics endpoint")
 	probes := flag.String("health-probe-bind-address", "0", "address of /healthz and /readyz")
 	endpoint := flag.String("teo-endpoint", "", "URL of the EdgeOne API")
-	flag.Parse() // --kubeconfig is controller-runtime's
+	flag.Parse() // --kubeconfig is a flag of controller-runtime
 	ctrl.SetLogger(zap.New())
 	if err := run(*metrics, *probes, *endpoint); err != nil {
 		ctrl.Log.Error(err, "The manager ended")
@@ -71,8 +71,8 @@ type reconciler struct {
 	edgeOne *edgeone.Client
 }
 
-// Reconcile submits a task that has no job yet. Failures, throttling among them,
-// are retried by the queue with its exponential back-off.
+// Reconcile submits a task that has no job yet. The queue retries failures, including
+// throttling, with its exponential back-off.
 func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	var task v1alpha1.PrefetchTask
 	if err := r.Get(ctx, req.NamespacedName, &task); err != nil {
@@ -94,7 +94,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	task.Status.ObservedGeneration = task.Generation
-	task.Status.Jobs = []v1alpha1.Job{{ID: jobID, ClaimID: "none", Targets: "0", SubmitTime: metav1.Now()}}
+	task.Status.Jobs = []v1alpha1.Job{{ID: jobID, ClaimID: "none", Positions: "0", SubmitTime: metav1.Now()}}
 	meta.SetStatusCondition(&task.Status.Conditions, metav1.Condition{
 		Type: v1alpha1.ConditionSubmitted, Status: metav1.ConditionTrue, Reason: "Accepted", ObservedGeneration: task.Generation,
 	})

@@ -1,6 +1,6 @@
-// Command script is a baseline: what a person writes to prefetch a list of URLs on
-// an afternoon, on the vendor's own Go SDK. It reads lines of a URL and perhaps the
-// value of a header X-Task, makes one call for each from 8 workers, and prints the
+// Command script is a baseline: what a developer writes in an afternoon to prefetch a list
+// of URLs, with the vendor's own Go SDK. It reads lines with a URL and an optional value
+// of the header X-Task, makes one call for each line from 8 workers, and prints the
 // JobIds.
 package main
 

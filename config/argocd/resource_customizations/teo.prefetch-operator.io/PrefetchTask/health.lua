@@ -1,4 +1,4 @@
--- Degraded is only what needs a person: an Application is waited for no longer then.
+-- Degraded only if user action is required: Argo CD then stops waiting for the task.
 local hs = { status = "Progressing", message = "Waiting for the operator" }
 if obj.status == nil or obj.status.conditions == nil or obj.status.observedGeneration ~= obj.metadata.generation then
   return hs
