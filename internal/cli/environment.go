@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+)
+
+// environment is what all commands share.
+type environment struct {
+	genericiooptions.IOStreams
+	version string
+	// config has kubectl's flags: --context, --kubeconfig, --namespace and others.
+	config *genericclioptions.ConfigFlags
+	now    func() time.Time
+}
+
+func newEnvironment(streams genericiooptions.IOStreams, version string) *environment {
+	config := genericclioptions.NewConfigFlags(true).WithWrapConfigFn(func(c *rest.Config) *rest.Config {
+		c.QPS, c.Burst = -1, -1 // the API server's priority and fairness limits clients, not this program
+		c.WarningHandler = rest.NoWarnings{}
+		return c
+	})
+	return &environment{IOStreams: streams, version: version, config: config, now: time.Now}
+}
+
+// addFlags adds kubectl's flags to a command and its subcommands.
+func (e *environment) addFlags(root *cobra.Command) { e.config.AddFlags(root.PersistentFlags()) }
+
+// client returns a client for the cluster of the kubeconfig. It reads nothing before it is used.
+func (e *environment) client() (client.WithWatch, error) {
+	config, err := e.config.ToRESTConfig()
+	if err != nil {
+		return nil, err
+	}
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, err
+		}
+	}
+	return client.NewWithWatch(config, client.Options{Scheme: scheme})
+}
+
+// namespace returns the namespace of --namespace or of the kubeconfig's context.
+func (e *environment) namespace() (string, error) {
+	namespace, _, err := e.config.ToRawKubeConfigLoader().Namespace()
+	return namespace, err
+}

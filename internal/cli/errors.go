@@ -1,0 +1,31 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// explain returns an error as one sentence that says what to do.
+func explain(err error) error {
+	var unreachable *net.OpError
+	var request *url.Error
+	switch {
+	case meta.IsNoMatchError(err):
+		return errors.New("the cluster has no PrefetchTasks: install the operator first, see docs/install.md")
+	case clientcmd.IsEmptyConfig(err):
+		return errors.New("no cluster is configured: set KUBECONFIG, or give --kubeconfig or --context")
+	case errors.As(err, &unreachable) && errors.As(err, &request):
+		return fmt.Errorf("the cluster cannot be reached at %s: %w; check --context and your network", request.URL, unreachable)
+	case apierrors.IsForbidden(err):
+		return fmt.Errorf("%w; ask who manages the cluster for the role edit (or view, to read only) in that namespace", err)
+	case apierrors.IsUnauthorized(err):
+		return fmt.Errorf("the cluster does not accept your credentials: log in again, or check --context (%w)", err)
+	}
+	return err
+}

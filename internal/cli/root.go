@@ -1,0 +1,80 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+)
+
+// The exit codes of all commands. They are stable.
+const (
+	// ExitSuccess says that the command did what it was asked to, and for wait that every
+	// target is prefetched.
+	ExitSuccess = 0
+	// ExitError is every error that has no code of its own.
+	ExitError = 1
+	// ExitFailedTargets says that the run is over and some targets failed.
+	ExitFailedTargets = 2
+	// ExitUserAction says that nothing goes on until a person acts. For plan, it says that
+	// the task does not fit into today's quota.
+	ExitUserAction = 3
+	// ExitTimeout says that the time of --timeout is over.
+	ExitTimeout = 4
+)
+
+// exitError is an error with an exit code of its own. With a nil err, nothing is printed,
+// because the command has already said it.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e exitError) Unwrap() error { return e.err }
+
+// Main runs the command line and returns the exit code.
+func Main(ctx context.Context, args []string, streams genericiooptions.IOStreams, version string) int {
+	root := NewCommand(streams, version)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return ExitSuccess
+	}
+	code, exit := ExitError, exitError{}
+	if errors.As(err, &exit) {
+		if code, err = exit.code, exit.err; err == nil {
+			return code
+		}
+	}
+	_, _ = fmt.Fprintf(streams.ErrOut, "Error: %v\n", explain(err))
+	return code
+}
+
+// NewCommand returns the command with all its subcommands.
+func NewCommand(streams genericiooptions.IOStreams, version string) *cobra.Command {
+	env := newEnvironment(streams, version)
+	root := &cobra.Command{
+		Use:   "kubectl teo-prefetch",
+		Short: "Plan, submit, follow and verify prefetches of Tencent EdgeOne",
+		Annotations: map[string]string{
+			cobra.CommandDisplayNameAnnotation: "kubectl teo-prefetch",
+		},
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetIn(streams.In)
+	root.SetOut(streams.Out)
+	root.SetErr(streams.ErrOut)
+	env.addFlags(root)
+	root.AddCommand(newVersionCommand(env))
+	return root
+}
