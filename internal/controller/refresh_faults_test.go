@@ -75,3 +75,15 @@ func TestANewProcessStartsNothingThatIsToBeFreshInTheFuture(t *testing.T) {
 		}
 	})
 }
+
+// EdgeOne's time, as its answers tell it, may be ahead of the clock of its history.
+func TestAHistoryOfPurgesWhoseClockIsBehindKeepsNothingFromBeingPurged(t *testing.T) {
+	inCalm(t, simulator.Config{NoFutureWindows: true, DateSkew: 2 * time.Second}, func(t *testing.T, w *calm) {
+		r := startRelease(w, 2)
+		key := w.create("n", "release", r.urls, purgeURLs)
+		w.awaitAll(10 * time.Minute)
+		if w.ready(key) != "True/"+v1alpha1.ReasonSucceeded {
+			t.Errorf("it is %s: %+v", w.ready(key), w.server.get(key).Status.Conditions)
+		}
+	})
+}

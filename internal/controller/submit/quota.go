@@ -98,10 +98,14 @@ func (l *accountQueue) setQuotas(zoneID string, quota teo.ContentQuota, now time
 	}, now)
 }
 
-// checkPurgeHistory reads a moment of a zone's history of purges, to find out whether the key may.
+// checkedHistoryAge is the age of what checkPurgeHistory reads. EdgeOne may refuse a period that
+// ends in the future, and the clock of its history may be minutes behind.
+const checkedHistoryAge = time.Hour
+
+// checkPurgeHistory reads a second of a zone's history of purges, to find out whether the key may.
 func (s *Submitter) checkPurgeHistory(ctx context.Context, creds teo.Credentials, zoneID string) error {
-	now := s.EdgeOne.ServerTime()
-	_, err := s.EdgeOne.FirstRecords(ctx, creds, teo.ListRequest{History: teo.PurgeHistory, ZoneID: zoneID, StartTime: now.Add(-time.Second), EndTime: now})
+	end := s.EdgeOne.ServerTime().Add(-checkedHistoryAge)
+	_, err := s.EdgeOne.FirstRecords(ctx, creds, teo.ListRequest{History: teo.PurgeHistory, ZoneID: zoneID, StartTime: end.Add(-time.Second), EndTime: end})
 	return err
 }
 
