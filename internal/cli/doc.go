@@ -3,6 +3,8 @@
 //
 //   - root.go: the command line as a whole, the exit codes. environment.go: what commands
 //     share: streams, the client, the namespace.
+//   - output.go, table.go, terminal.go: what commands print, and where. selection.go, lists.go: the tasks
+//     that a command is about. confirm.go: questions. complete.go: completions of shells.
 //   - errors.go: what an error of the API server means and what to do about it.
 //   - Each command has a file of its name.
 package cli

@@ -33,7 +33,10 @@ func newEnvironment(streams genericiooptions.IOStreams, version string) *environ
 }
 
 // addFlags adds kubectl's flags to a command and its subcommands.
-func (e *environment) addFlags(root *cobra.Command) { e.config.AddFlags(root.PersistentFlags()) }
+func (e *environment) addFlags(root *cobra.Command) {
+	e.config.AddFlags(root.PersistentFlags())
+	_ = root.RegisterFlagCompletionFunc("namespace", e.completeNamespaces)
+}
 
 // client returns a client for the cluster of the kubeconfig. It reads nothing before it is used.
 func (e *environment) client() (client.WithWatch, error) {

@@ -23,6 +23,8 @@ const (
 	ExitUserAction = 3
 	// ExitTimeout says that the time of --timeout is over.
 	ExitTimeout = 4
+	// ExitInterrupted says that Ctrl-C ended the command, as shells say it.
+	ExitInterrupted = 130
 )
 
 // exitError is an error with an exit code of its own. With a nil err, nothing is printed,
@@ -50,10 +52,13 @@ func Main(ctx context.Context, args []string, streams genericiooptions.IOStreams
 		return ExitSuccess
 	}
 	code, exit := ExitError, exitError{}
-	if errors.As(err, &exit) {
+	switch {
+	case errors.As(err, &exit):
 		if code, err = exit.code, exit.err; err == nil {
 			return code
 		}
+	case ctx.Err() != nil:
+		code, err = ExitInterrupted, errors.New("interrupted")
 	}
 	_, _ = fmt.Fprintf(streams.ErrOut, "Error: %v\n", explain(err))
 	return code

@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+)
+
+const (
+	// completionTimeout bounds how long a shell waits for a completion.
+	completionTimeout = 3 * time.Second
+	// maxCompletions is how many names a shell gets.
+	maxCompletions = 500
+)
+
+// completion completes an argument or the value of a flag.
+type completion = cobra.CompletionFunc
+
+// completeTasks completes names of tasks in the namespace. Names that are there already are left out.
+func (e *environment) completeTasks(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	namespace, err := e.namespace()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	names := e.completeNames(cmd, newTaskMetadataList(), client.InNamespace(namespace))
+	return slices.DeleteFunc(names, func(name string) bool { return slices.Contains(args, name) }), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeTask completes the name of the only task of a command.
+func (e *environment) completeTask(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return e.completeTasks(cmd, args, toComplete)
+}
+
+// completeNamespaces completes the value of --namespace.
+func (e *environment) completeNamespaces(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(metav1.SchemeGroupVersion.WithKind("NamespaceList"))
+	list.APIVersion = "v1"
+	return e.completeNames(cmd, list), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeAccounts completes names of EdgeOneAccounts.
+func (e *environment) completeAccounts(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return e.completeNames(cmd, newMetadataList("EdgeOneAccountList")), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeZones completes zones: those that EdgeOneAccounts name, and those of the namespace's tasks.
+func (e *environment) completeZones(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+	defer cancel()
+	namespace, err := e.namespace()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	c, err := e.client()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var zones []string
+	var accounts v1alpha1.EdgeOneAccountList
+	if c.List(ctx, &accounts, client.Limit(pageSize)) == nil {
+		for _, account := range accounts.Items {
+			for _, zone := range account.Spec.Zones {
+				zones = append(zones, zone.ID)
+			}
+			for _, zone := range account.Status.Zones {
+				zones = append(zones, zone.ID)
+			}
+		}
+	}
+	const fewTasks = 20 // their lists of targets are not needed, and may be long
+	var tasks v1alpha1.PrefetchTaskList
+	if c.List(ctx, &tasks, client.InNamespace(namespace), client.Limit(fewTasks)) == nil {
+		for i := range tasks.Items {
+			zones = append(zones, tasks.Items[i].Spec.ZoneID)
+		}
+	}
+	slices.Sort(zones)
+	return slices.Compact(zones), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeNames returns names of objects. Without a cluster, there are none.
+func (e *environment) completeNames(cmd *cobra.Command, list *metav1.PartialObjectMetadataList, opts ...client.ListOption) (names []string) {
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+	defer cancel()
+	c, err := e.client()
+	if err != nil || c.List(ctx, list, append(opts, client.Limit(maxCompletions))...) != nil {
+		return nil
+	}
+	for i := range list.Items {
+		names = append(names, list.Items[i].Name)
+	}
+	return names
+}

@@ -1,0 +1,131 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+)
+
+// pageSize is how many objects a request for a list asks for.
+const pageSize = 500
+
+// taskSelection says which tasks a command is about: NAME…, -l SELECTOR or, with a selector, -A.
+type taskSelection struct {
+	selector      string
+	allNamespaces bool
+}
+
+// addTo adds the flags -l and -A to a command.
+func (s *taskSelection) addTo(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&s.selector, "selector", "l", "", "Label selector, for example app=shop, in place of names")
+	cmd.Flags().BoolVarP(&s.allNamespaces, "all-namespaces", "A", false, "Select in all namespaces")
+}
+
+// validate refuses arguments that contradict each other, and none at all.
+func (s *taskSelection) validate(names []string) error {
+	switch {
+	case len(names) > 0 && s.selector != "":
+		return errors.New("give names or --selector, not both")
+	case len(names) > 0 && s.allNamespaces:
+		return errors.New("a name is of one namespace: give --namespace in place of --all-namespaces, or --selector in place of names")
+	case len(names) == 0 && s.selector == "":
+		return errors.New("no task is named: give its name, or --selector")
+	}
+	if _, err := labels.Parse(s.selector); err != nil {
+		return fmt.Errorf("--selector is not a label selector: %w", err)
+	}
+	return nil
+}
+
+// keys returns the names of the selected tasks, in the order of the arguments or of the API server.
+func (s *taskSelection) keys(ctx context.Context, env *environment, c client.Client, names []string) ([]client.ObjectKey, error) {
+	namespace, err := env.namespace()
+	if err != nil {
+		return nil, err
+	}
+	var keys []client.ObjectKey
+	if len(names) > 0 {
+		for _, name := range names {
+			keys = append(keys, client.ObjectKey{Namespace: namespace, Name: trimKind(name)})
+		}
+		return withoutDuplicates(keys), nil
+	}
+	selector, err := labels.Parse(s.selector)
+	if err != nil {
+		return nil, err
+	}
+	if s.allNamespaces {
+		namespace = ""
+	}
+	list := newTaskMetadataList()
+	err = listPages(ctx, c, list, func() {
+		for i := range list.Items {
+			keys = append(keys, client.ObjectKeyFromObject(&list.Items[i]))
+		}
+	}, client.InNamespace(namespace), client.MatchingLabelsSelector{Selector: selector})
+	if err == nil && len(keys) == 0 {
+		err = fmt.Errorf("no task matches --selector %s%s", s.selector, inNamespace(namespace))
+	}
+	return keys, err
+}
+
+// inNamespace names a namespace at the end of a message, or nothing for all namespaces.
+func inNamespace(namespace string) string {
+	if namespace == "" {
+		return " in any namespace"
+	}
+	return fmt.Sprintf(" in namespace %q", namespace)
+}
+
+// trimKind removes the kind of a name as kubectl -o name prints it: prefetchtask.teo…/NAME.
+func trimKind(name string) string {
+	kind, rest, found := strings.Cut(name, "/")
+	kind, _, _ = strings.Cut(kind, ".")
+	switch kind {
+	case "prefetchtask", "prefetchtasks", "pft":
+		if found {
+			return rest
+		}
+	}
+	return name
+}
+
+func withoutDuplicates(keys []client.ObjectKey) (distinct []client.ObjectKey) {
+	seen := map[client.ObjectKey]bool{}
+	for _, key := range keys {
+		if !seen[key] {
+			seen[key] = true
+			distinct = append(distinct, key)
+		}
+	}
+	return distinct
+}
+
+// getTask reads a task. Its error says what to do if there is none.
+func getTask(ctx context.Context, c client.Client, key client.ObjectKey) (*v1alpha1.PrefetchTask, error) {
+	task := &v1alpha1.PrefetchTask{}
+	err := c.Get(ctx, key, task)
+	if isMissingTask(err) {
+		return nil, missingTask(key)
+	}
+	return task, err
+}
+
+// isMissingTask reports whether an error says that a task does not exist, and not that the cluster
+// does not know tasks.
+func isMissingTask(err error) bool {
+	status := apierrors.APIStatus(nil)
+	return apierrors.IsNotFound(err) && errors.As(err, &status) && status.Status().Details != nil && status.Status().Details.Name != ""
+}
+
+func missingTask(key client.ObjectKey) error {
+	return fmt.Errorf("there is no PrefetchTask %q in namespace %q: check the name and --namespace", key.Name, key.Namespace)
+}
