@@ -68,10 +68,6 @@ var faultKinds = []string{
 	"purges", "wide-purges", "fresh-since", "list-edits", "slow-purges", "purge-quota", "lost-quota", "denied-actions",
 }
 
-// onlyOnRequest lists the kinds of faults that a history has only with -with. After lost-quota, tasks
-// of the history of seed 26 wait for a quota although the zone has one again: see whether that is
-// an error of the operator.
-var onlyOnRequest = []string{"lost-quota"}
 
 // plan is the outline of a history. It follows from the seed.
 type plan struct {
@@ -90,7 +86,7 @@ func newPlan(seed uint64) plan {
 	}
 	without := strings.Split(*withoutFlag, ",")
 	for _, kind := range faultKinds {
-		if on, intensity := r.IntN(5) < 2, r.Float64(); on && !slices.Contains(without, kind) && !slices.Contains(onlyOnRequest, kind) {
+		if on, intensity := r.IntN(5) < 2, r.Float64(); on && !slices.Contains(without, kind) {
 			p.faults[kind] = 0.1 + 0.9*intensity
 		}
 		if slices.Contains(strings.Split(*withFlag, ","), kind) {

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -69,23 +70,51 @@ func TestARunWhoseConfigMapIsEditedContinuesWithTheNewList(t *testing.T) {
 	})
 }
 
-// A lost call is looked up before an edited list goes out.
-func TestAnEditWhileACallIsLostSubmitsNothingTwiceThatIsKnown(t *testing.T) {
-	inCalm(t, simulator.Config{}, func(t *testing.T, w *calm) {
-		w.start()
-		key := w.create("n", "list", urls("l", 100))
-		w.awaitAll(time.Hour)
-		w.edgeOne.AddFault(simulator.Fault{Match: simulator.Matcher{Action: teo.ActionCreatePrefetchTask, Count: 1}, Effect: simulator.Effect{Answer: simulator.ConnectionClosed}})
-		w.server.edit(key, func(spec *v1alpha1.PrefetchTaskSpec) { spec.Targets = urls("l", 120) })
-		if !w.await(time.Minute, func() bool { return w.server.get(key).Status.Submission != nil }) {
-			t.Fatal("it makes no call")
+// A lost call is looked up before an edited list goes out, and what it has prefetched is kept.
+func TestAnEditWhileACallIsLostSubmitsNothingTwice(t *testing.T) {
+	for _, isExecuted := range []bool{false, true} {
+		for _, isInConfigMap := range []bool{false, true} {
+			t.Run(fmt.Sprintf("executed %t, in a ConfigMap %t", isExecuted, isInConfigMap), func(t *testing.T) {
+				inCalm(t, simulator.Config{}, func(t *testing.T, w *calm) { editWhileACallIsLost(t, w, isExecuted, isInConfigMap) })
+			})
 		}
-		w.server.edit(key, func(spec *v1alpha1.PrefetchTaskSpec) { spec.Targets = urls("l", 130) })
-		w.await(time.Hour, func() bool { return *w.server.get(key).Status.Targets.Total == 130 && w.unfinished() == 0 })
-		if n := w.edgeOne.Stats().Targets; w.ready(key) != "True/Succeeded" || n != 130 {
-			t.Errorf("it is %s after %d URLs", w.ready(key), n)
-		}
+	}
+}
+
+func editWhileACallIsLost(t *testing.T, w *calm, isExecuted, isInConfigMap bool) {
+	first := w.start()
+	before, after := urls("l", 120), append([]v1alpha1.Target{"https://a1.example.com/new"}, urls("l", 110)...)
+	w.edgeOne.AddFault(simulator.Fault{
+		Match:  simulator.Matcher{Action: teo.ActionCreatePrefetchTask, Count: 1},
+		Effect: simulator.Effect{Answer: simulator.ConnectionClosed, Executed: isExecuted},
 	})
+	w.edgeOne.AddFault(simulator.Fault{ // keeps the call from being found before the edit
+		Match: simulator.Matcher{Action: teo.ActionDescribePrefetchTasks, Count: 1}, Effect: simulator.Effect{Delay: 10 * time.Second},
+	})
+	w.putList("list", before)
+	source, targets := fromConfigMap("list"), []v1alpha1.Target(nil)
+	if !isInConfigMap {
+		source, targets = func(*v1alpha1.PrefetchTaskSpec) {}, before
+	}
+	key := w.create("n", "list", targets, source)
+	if !w.await(time.Minute, func() bool { return w.server.get(key).Status.Submission != nil && len(w.submissions()) > 0 }) {
+		t.Fatal("it makes no call")
+	}
+	if isInConfigMap {
+		w.putList("list", after)
+		w.kill(first) // another process reads the list again
+		w.start()
+	} else {
+		w.server.edit(key, func(spec *v1alpha1.PrefetchTaskSpec) { spec.Targets = after })
+	}
+	w.await(time.Hour, func() bool { return *w.server.get(key).Status.Targets.Total == 111 && w.unfinished() == 0 })
+	want := 111
+	if isExecuted {
+		want = 121 // the lost call had 120
+	}
+	if n := w.edgeOne.Stats().Targets; w.ready(key) != "True/Succeeded" || n != want {
+		t.Errorf("it is %s after %d URLs, want %d", w.ready(key), n, want)
+	}
 }
 
 func TestAHistoryThatCannotBeReadStartsNothing(t *testing.T) {

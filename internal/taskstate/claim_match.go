@@ -124,6 +124,21 @@ func MatchClaim(
 	return Undecided, nil
 }
 
+// MatchCall returns the job of a prefetch whose URLs are no longer known: one that lists exactly the
+// URLs of the planned call, and that no other claim has recorded. It returns nil if there is none.
+func MatchCall(submission *v1alpha1.Submission, history JobRecords, takenBy func(jobID string) (claimID string)) []AdoptedJob {
+	if submission.Kind == v1alpha1.JobPurge || submission.CallHash == "" {
+		return nil
+	}
+	for _, id := range slices.Sorted(maps.Keys(history)) {
+		if owner := takenBy(id); (owner == "" || owner == submission.ClaimID) && hashJob(history[id]) == submission.CallHash {
+			positions, _ := ParsePositions(submission.Positions)
+			return []AdoptedJob{{id, positions}}
+		}
+	}
+	return nil
+}
+
 // matchPurge decides the outcome of a purge. Before the fence, a job that lists the same targets may
 // be of another call, and the call of the claim may still arrive: it would delete what is prefetched
 // by then. After the fence, each job that lists targets of the claim may have been created by it, so

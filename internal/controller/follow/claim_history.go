@@ -64,8 +64,8 @@ func wantedURLs(tasks []*v1alpha1.PrefetchTask) map[string]bool {
 	wanted := map[string]bool{}
 	for _, task := range tasks {
 		claim := task.Status.Submission
-		if taskstate.IsNewRun(task) && (claim.Kind == v1alpha1.JobPurge || taskstate.HasPurge(task)) {
-			return nil // the new run waits for everything that may be of its call
+		if taskstate.IsNewRun(task) && (claim.Kind == v1alpha1.JobPurge || taskstate.HasPurge(task) || taskstate.IsListEdit(task)) {
+			return nil // the new run waits for everything that may be of its call, or keeps it
 		}
 		if taskstate.IsNewRun(task) {
 			continue // the outcome of its call does not matter to the new run

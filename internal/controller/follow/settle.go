@@ -136,13 +136,7 @@ func (p *Poller) countSettled(z ZoneKey, l *claimsRead) {
 func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submission, l *claimsRead) taskstate.Transition {
 	fenced, serverNow := l.fenced[claim.ClaimID], p.EdgeOne.ServerTime()
 	if taskstate.IsNewRun(task) {
-		// The spec no longer names the URLs of the claim. The new run only has to
-		// wait until the call can no longer be executed. The claim stays: if a user
-		// changes the spec back, the outcome of the call counts.
-		if p.isBygone(task, claim, l) {
-			return taskstate.ExpireClaim
-		}
-		return nil
+		return p.settleFormerClaim(task, claim, l)
 	}
 	// The history of another account does not contain the call, so its absence proves
 	// nothing. "*" means all zones of an account, so it does not identify the account.
@@ -153,15 +147,8 @@ func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submis
 	if err := l.unread[claim.ClaimID]; err != nil {
 		return p.reportNotSettled(claim, explainUnread(err, ""), serverNow.Sub(p.completeTime(claim)) > overdue)
 	}
-	// Jobs of other claims can lie in the window, because it begins ClockSkew early.
-	isOthers := func(jobID string) bool { return p.Jobs.belongsToOthers(jobID, claim.ClaimID) }
-	history := l.Listing.SelectWindow(claim.SignedAt.Time, p.completeTime(claim), isOthers)
-	// The claim lists jobs that were created just before the call. None of them is its job.
-	for _, id := range claim.EarlierJobs {
-		delete(history, id)
-	}
 	ownerOf := func(jobID string) string { return p.Jobs.ownerOf(jobID, claim.ClaimID) }
-	result, jobs := taskstate.MatchClaim(claim, taskstate.CallIdentities(task, claim.Kind), history, fenced, ownerOf)
+	result, jobs := taskstate.MatchClaim(claim, taskstate.CallIdentities(task, claim.Kind), p.windowOf(claim, l), fenced, ownerOf)
 	switch {
 	case result != taskstate.Undecided:
 		return taskstate.AdoptJobs(jobs, time.Now())
@@ -174,6 +161,34 @@ func (p *Poller) settleClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submis
 			taskstate.UnansweredMessage(claim), p.completeTime(claim).UTC().Format(time.RFC3339)), false)
 	}
 	return nil
+}
+
+// settleFormerClaim decides about the claim of the run before. If only the list of targets has
+// changed, the new run keeps what the call has prefetched: the spec no longer names its URLs, but
+// their hash is in the claim. Otherwise, the new run only has to wait until the call can no longer
+// be executed. Then the claim stays: if a user changes the spec back, the outcome of the call counts.
+func (p *Poller) settleFormerClaim(task *v1alpha1.PrefetchTask, claim *v1alpha1.Submission, l *claimsRead) taskstate.Transition {
+	if taskstate.IsListEdit(task) && l.unread[claim.ClaimID] == nil {
+		if jobs := taskstate.MatchCall(claim, p.windowOf(claim, l), func(jobID string) string { return p.Jobs.ownerOf(jobID, claim.ClaimID) }); jobs != nil {
+			return taskstate.AdoptJobs(jobs, time.Now())
+		}
+	}
+	if p.isBygone(task, claim, l) {
+		return taskstate.ExpireClaim
+	}
+	return nil
+}
+
+// windowOf returns the jobs of a pass that can be those of a claim. Jobs of other claims can lie in
+// the window, because it begins ClockSkew early. The claim lists jobs that were created just before
+// the call: none of them is its job.
+func (p *Poller) windowOf(claim *v1alpha1.Submission, l *claimsRead) taskstate.JobRecords {
+	isOthers := func(jobID string) bool { return p.Jobs.belongsToOthers(jobID, claim.ClaimID) }
+	history := l.Listing.SelectWindow(claim.SignedAt.Time, p.completeTime(claim), isOthers)
+	for _, id := range claim.EarlierJobs {
+		delete(history, id)
+	}
+	return history
 }
 
 // isBygone reports whether the call of a claim can no longer change what the new run does: it can no
