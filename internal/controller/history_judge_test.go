@@ -315,7 +315,8 @@ func (j *judge) complete(task *userTask, executed map[string]int) {
 // know the list of a task whose call was lost.
 func (j *judge) otherwise(target string) bool {
 	executed := slices.ContainsFunc(j.h.edgeOne.Ledger().Prefetches(), func(e simulator.Execution) bool { return slices.ContainsFunc(e.Accepted, sameURL(target)) })
-	if !executed || !j.h.manyManagers() && !j.h.users.severalAccounts(target) && !j.h.users.fromList(target) {
+	isListUnknown := j.h.users.fromList(target) || j.h.plan.faults["long-lists"] > 0 // a new process reads long lists again
+	if !executed || !j.h.manyManagers() && !j.h.users.severalAccounts(target) && !isListUnknown {
 		return false
 	}
 	j.h.count("tolerated: taken for a call in another mode or with other headers")

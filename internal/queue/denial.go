@@ -15,11 +15,28 @@ type denial struct {
 	isTimed bool // the account is asked again after a while
 }
 
-// plannedURLs counts the URLs of planned calls whose claims are not written yet. Once they
-// are, Limits.Admit counts them.
-type plannedURLs struct {
+// urlCounts counts URLs that Limits.Admit does not count yet.
+type urlCounts struct {
 	total       int
 	byNamespace map[string]int
+}
+
+// add adds n URLs of a namespace.
+func (c *urlCounts) add(namespace string, n int) {
+	c.total += n
+	if c.byNamespace[namespace] += n; c.byNamespace[namespace] == 0 {
+		delete(c.byNamespace, namespace)
+	}
+}
+
+// takeFrom takes the URLs from what an account allows to a namespace.
+func (c *urlCounts) takeFrom(a *taskstate.Admission, namespace string) {
+	if a.Left != taskstate.NoLimit {
+		a.Left -= c.total
+	}
+	if a.NamespaceLeft != taskstate.NoLimit {
+		a.NamespaceLeft -= c.byNamespace[namespace]
+	}
 }
 
 // admission returns what the account and the quota of an item allow now, apart from planned calls.
@@ -39,11 +56,9 @@ func (q *Queue) accountAdmission(it *queueItem, now time.Time) taskstate.Admissi
 	if a.Reason != "" {
 		return taskstate.Admission{Cause: a.Cause, Until: a.Until}
 	}
-	if a.Left != taskstate.NoLimit {
-		a.Left -= q.planned.total
-	}
-	if a.NamespaceLeft != taskstate.NoLimit {
-		a.NamespaceLeft -= q.planned.byNamespace[it.key.Namespace]
+	q.planned.takeFrom(&a, it.key.Namespace)
+	if q.promises[it.key].urls == 0 { // only a task that has purged its URLs gets what is promised
+		q.promised.takeFrom(&a, it.key.Namespace)
 	}
 	if a.Left <= 0 || a.NamespaceLeft <= 0 {
 		a.Cause = taskstate.BudgetCause(it.task, a.NamespaceLeft <= 0)
@@ -247,8 +262,7 @@ func (q *Queue) planURLs(call *Call, namespace string, urls int) {
 		call.planned = map[string]int{}
 	}
 	call.planned[namespace] += urls
-	q.planned.total += urls
-	q.planned.byNamespace[namespace] += urls
+	q.planned.add(namespace, urls)
 }
 
 // EndPlanning records that the claims of a call are written, or that it has none. Its URLs
@@ -256,10 +270,7 @@ func (q *Queue) planURLs(call *Call, namespace string, urls int) {
 // claims were written, their URLs counted twice, so that the account may have denied too much.
 func (q *Queue) EndPlanning(call *Call, now time.Time) {
 	for namespace, urls := range call.planned {
-		q.planned.total -= urls
-		if q.planned.byNamespace[namespace] -= urls; q.planned.byNamespace[namespace] == 0 {
-			delete(q.planned.byNamespace, namespace)
-		}
+		q.planned.add(namespace, -urls)
 	}
 	if len(call.planned) > 0 {
 		call.planned = nil

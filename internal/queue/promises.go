@@ -41,6 +41,7 @@ func (q *Queue) trackPromise(key types.NamespacedName, task *v1alpha1.PrefetchTa
 		p := q.zoneQuotaFor(q.batchKeyOf(task).mode())
 		p.promised += held
 		q.promises[key] = promise{p, urls, held, since}
+		q.promised.add(key.Namespace, held)
 	}
 }
 
@@ -49,6 +50,7 @@ func (q *Queue) dropPromise(key types.NamespacedName, now time.Time) {
 	if known, ok := q.promises[key]; ok {
 		delete(q.promises, key)
 		known.pool.promised -= known.held
+		q.promised.add(key.Namespace, -known.held)
 		q.dropZoneQuota(known.pool, now)
 		q.RefreshBudget(now)
 	}
@@ -88,6 +90,12 @@ func (q *Queue) AdmitPurge(task *v1alpha1.PrefetchTask, now time.Time) taskstate
 	why.Message = fmt.Sprintf("The daily prefetch quota of this zone has too few URLs left for this task (%d of %d). Nothing is purged that cannot be prefetched",
 		max(0, left), p.dayNeed(task, need))
 	return taskstate.Admission{Cause: why, Until: now.Add(q.limits.QuotaInterval)}
+}
+
+// PromisedURLs returns how many URLs of all zones have been purged and are not handed over yet, and
+// how many of them are of a namespace. The budgets of an EdgeOneAccount must cover them.
+func (q *Queue) PromisedURLs(namespace string) (total, own int) {
+	return q.promised.total, q.promised.byNamespace[namespace]
 }
 
 // CannotPrefetch reports whether a back-off keeps the targets of a task from being prefetched now.

@@ -67,10 +67,11 @@ type Queue struct {
 	widePurges        map[string]*reservation              // by claim ID; purges of prefixes, hosts and cache tags
 	holders           map[types.NamespacedName]claimHolder // by task; the claim that it carries
 	promises          map[types.NamespacedName]promise     // by task; the URLs that it has purged
+	promised          urlCounts                            // the URLs of promises
 	postponed         map[*queueItem]bool                  // items with a postponement
 	denied            map[*queueItem]bool                  // items with a denial
 	nextReadmit       time.Time                            // when the accounts of denied items are asked again; zero if no time is planned
-	planned           plannedURLs
+	planned           urlCounts // URLs of planned calls whose claims are not written yet; once they are, Limits.Admit counts them
 	failures          failureCounts
 	lanesWithSuspects []*laneState                       // take turns
 	lostCalls         map[string]*lostCall               // by claim ID
@@ -100,7 +101,8 @@ func NewQueue(limits Limits) *Queue {
 		promises:       map[types.NamespacedName]promise{},
 		postponed:      map[*queueItem]bool{},
 		denied:         map[*queueItem]bool{},
-		planned:        plannedURLs{byNamespace: map[string]int{}},
+		planned:        urlCounts{byNamespace: map[string]int{}},
+		promised:       urlCounts{byNamespace: map[string]int{}},
 		lostCalls:      map[string]*lostCall{},
 		returnedCalls:  map[types.NamespacedName]*lostCall{},
 		awaitingLists:  map[types.NamespacedName]*lostCall{},
