@@ -68,7 +68,6 @@ var faultKinds = []string{
 	"purges", "wide-purges", "fresh-since", "list-edits", "slow-purges", "purge-quota", "lost-quota", "denied-actions",
 }
 
-
 // plan is the outline of a history. It follows from the seed.
 type plan struct {
 	faults  map[string]float64 // kind -> intensity, 0 to 1; 0 if the history has none

@@ -33,6 +33,7 @@ type Call struct {
 	planned  map[string]int // URLs that count in Queue.planned, by namespace
 	// unpromised is how many of its URLs count in zoneQuota.unpromised.
 	unpromised int
+	promises   []plannedPromise // what the tasks of a purge need afterwards, until their claims are written
 }
 
 // CallPart is a task's share of a call.

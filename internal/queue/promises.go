@@ -92,10 +92,45 @@ func (q *Queue) AdmitPurge(task *v1alpha1.PrefetchTask, now time.Time) taskstate
 	return taskstate.Admission{Cause: why, Until: now.Add(q.limits.QuotaInterval)}
 }
 
-// PromisedURLs returns how many URLs of all zones have been purged and are not handed over yet, and
-// how many of them are of a namespace. The budgets of an EdgeOneAccount must cover them.
-func (q *Queue) PromisedURLs(namespace string) (total, own int) {
-	return q.promised.total, q.promised.byNamespace[namespace]
+// PromisePlanned promises the prefetches of a planned purge until EndPromising. By then, its claims are
+// written, and the promises to its tasks count. Call it for the queue of prefetches.
+func (q *Queue) PromisePlanned(purge *Call) {
+	for _, part := range purge.Parts {
+		urls := len(part.Positions)
+		if part.Task.Spec.Purge.Type != v1alpha1.PurgeURL {
+			urls = len(taskstate.OpenPositions(part.Task))
+		}
+		p := q.zoneQuotaFor(q.batchKeyOf(part.Task).mode())
+		p.promised += urls
+		q.promised.add(part.Task.Namespace, urls)
+		purge.promises = append(purge.promises, plannedPromise{p, part.Task.Namespace, urls})
+	}
+}
+
+// plannedPromise is what one task of a planned purge needs.
+type plannedPromise struct {
+	pool      *zoneQuota
+	namespace string
+	urls      int
+}
+
+// EndPromising ends what PromisePlanned promised.
+func (q *Queue) EndPromising(purge *Call, now time.Time) {
+	for _, planned := range purge.promises {
+		planned.pool.promised -= planned.urls
+		q.promised.add(planned.namespace, -planned.urls)
+		q.dropZoneQuota(planned.pool, now)
+	}
+	if len(purge.promises) > 0 {
+		purge.promises = nil
+		q.RefreshBudget(now)
+	}
+}
+
+// TakenURLs returns how many URLs of an account no other task may take, and how many of them are of a
+// namespace: those that are purged and not handed over yet, and those of planned calls.
+func (q *Queue) TakenURLs(namespace string) (total, own int) {
+	return q.promised.total + q.planned.total, q.promised.byNamespace[namespace] + q.planned.byNamespace[namespace]
 }
 
 // CannotPrefetch reports whether a back-off keeps the targets of a task from being prefetched now.

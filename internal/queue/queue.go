@@ -71,7 +71,7 @@ type Queue struct {
 	postponed         map[*queueItem]bool                  // items with a postponement
 	denied            map[*queueItem]bool                  // items with a denial
 	nextReadmit       time.Time                            // when the accounts of denied items are asked again; zero if no time is planned
-	planned           urlCounts // URLs of planned calls whose claims are not written yet; once they are, Limits.Admit counts them
+	planned           urlCounts                            // URLs of planned calls whose claims are not written yet; once they are, Limits.Admit counts them
 	failures          failureCounts
 	lanesWithSuspects []*laneState                       // take turns
 	lostCalls         map[string]*lostCall               // by claim ID

@@ -160,7 +160,7 @@ func (s *Submitter) admitPurge(state *accountState, task *v1alpha1.PrefetchTask)
 		return a
 	}
 	now := time.Now()
-	total, own := state.prefetches.queue.PromisedURLs(task.Namespace)
+	total, own := state.prefetches.queue.TakenURLs(task.Namespace)
 	if a.Left != taskstate.NoLimit {
 		a.Left = max(0, a.Left-total)
 	}

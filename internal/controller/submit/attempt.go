@@ -65,6 +65,7 @@ func (s *Submitter) startCall(ctx context.Context, l *accountQueue, creds teo.Cr
 	l.queue.StartCall(call, a.claimID, time.Now())
 	if l.kind == v1alpha1.JobPurge { // nobody prefetches meanwhile what it deletes
 		l.prefetches.queue.ReservePurge(a.claimID, call.Lane.ZoneID, call.Lane.PurgeType, call.URLs, time.Now())
+		l.prefetches.queue.PromisePlanned(call)
 	}
 	l.claiming += len(call.Parts)
 	l.unsent[a.claimID] = call.Sequence
@@ -85,6 +86,7 @@ func (a *attempt) run(ctx context.Context) {
 	a.updateQueue(a.account, func() {
 		a.account.claiming -= len(a.parts)
 		a.account.queue.EndPlanning(a.call, time.Now())
+		a.account.prefetches.queue.EndPromising(a.call, time.Now())
 		if err == nil {
 			err = a.postponeUnclaimed(len(urls) > 0)
 		}
