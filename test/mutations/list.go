@@ -565,9 +565,9 @@ var mutations = []mutation{
 		suites: []string{"./internal/account"},
 	},
 	{
-		name: "planned calls do not count against a budget", file: "internal/queue/denial.go",
-		old:    `a.Left -= q.planned.total`,
-		new:    `a.Left -= 0 * q.planned.total`,
+		name: "planned calls do not count against a budget", file: "internal/targetlist/resolver.go",
+		old:    `l.size -= w.list.size`,
+		new:    `l.size -= 0 * w.list.size`,
 		suites: []string{line},
 	},
 	{
