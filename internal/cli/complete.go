@@ -19,9 +19,6 @@ const (
 	maxCompletions = 500
 )
 
-// completion completes an argument or the value of a flag.
-type completion = cobra.CompletionFunc
-
 // completeTasks completes names of tasks in the namespace. Names that are there already are left out.
 func (e *environment) completeTasks(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	namespace, err := e.namespace()

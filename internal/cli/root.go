@@ -80,6 +80,7 @@ func NewCommand(streams genericiooptions.IOStreams, version string) *cobra.Comma
 	root.SetOut(streams.Out)
 	root.SetErr(streams.ErrOut)
 	env.addFlags(root)
+	root.AddCommand(newWaitCommand(env))
 	root.AddCommand(newVersionCommand(env))
 	return root
 }

@@ -168,10 +168,13 @@ func retryRefused(why string) Transition {
 	}
 }
 
+// RetryPendingMessage begins the part of a message that says why a retry has not started.
+const RetryPendingMessage = "Retry pending: "
+
 // RetryWaits reports why a requested retry has not started.
 func RetryWaits(message string) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
-		reportRetry(task, "Retry pending: "+message)
+		reportRetry(task, RetryPendingMessage+message)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
@@ -130,10 +132,18 @@ type command struct {
 // start starts a command in the namespace of the test.
 func (w *world) start(input string, args ...string) *command {
 	w.t.Helper()
+	return w.startWith(shared.cluster.Admin, input, args...)
+}
+
+// startWith is start with another way to the API server, or as another user.
+func (w *world) startWith(config *rest.Config, input string, args ...string) *command {
+	w.t.Helper()
+	kubeconfig := filepath.Join(w.t.TempDir(), "kubeconfig")
+	w.must(cluster.WriteKubeconfig(kubeconfig, config, "default"))
 	ctx, cancel := context.WithCancel(w.t.Context())
 	w.t.Cleanup(cancel)
 	c := &command{t: w.t, done: make(chan struct{}), interrupt: cancel}
-	args = append([]string{"--kubeconfig=" + shared.cluster.Kubeconfig, "--namespace=" + w.namespace}, args...)
+	args = append([]string{"--kubeconfig=" + kubeconfig, "--namespace=" + w.namespace}, args...)
 	streams := genericiooptions.IOStreams{In: strings.NewReader(input), Out: &c.out, ErrOut: &c.err}
 	go func() {
 		defer close(c.done)
@@ -230,6 +240,15 @@ func (w *world) setStatus(name string, change func(task *v1alpha1.PrefetchTask))
 	task := w.get(name)
 	change(task)
 	w.must(w.Status().Update(w.t.Context(), task))
+}
+
+// eventually waits until something is true.
+func (w *world) eventually(what string, is func() bool) {
+	w.t.Helper()
+	err := wait.PollUntilContextTimeout(w.t.Context(), 20*time.Millisecond, patience, true, func(context.Context) (bool, error) { return is(), nil })
+	if err != nil {
+		w.t.Fatalf("it does not become true that %s", what)
+	}
 }
 
 // until waits until a task has a property.

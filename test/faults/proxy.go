@@ -280,6 +280,18 @@ func (p *Proxy) CutWatches(m Match) int {
 	return n
 }
 
+// CountWatches returns how many open watches m selects.
+func (p *Proxy) CountWatches(m Match) (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for w := range p.watches {
+		if m.selectsCall(w.call) {
+			n++
+		}
+	}
+	return n
+}
+
 // answer sends a response in place of the API server.
 func (e Effect) answer(w http.ResponseWriter, c *call) {
 	if e.Close {
