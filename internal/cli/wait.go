@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,7 +60,7 @@ Progress is on standard error, the outcomes are on standard output. The exit cod
   kubectl teo-prefetch wait -l release=1.4.0 -o json`,
 		ValidArgsFunction: env.completeTasks,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if err := errors.Join(selection.validate(names), options.validate()); err != nil {
+			if err := cmp.Or(selection.validate(names), options.validate()); err != nil {
 				return err
 			}
 			c, err := env.client()

@@ -117,7 +117,7 @@ func (l *Resolver) getList(from configMapKey) (*targetList, error) {
 	if !ok {
 		return nil, missingError("add it", "ConfigMap %q in namespace %q has no key %s", from.name, from.namespace, from.key)
 	}
-	targets, err := parseTargets(text)
+	targets, err := ParseTargets(text)
 	if err != nil {
 		return nil, invalidError(from, "%w", err)
 	}

@@ -10,9 +10,9 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
-// parseTargets parses a list with one URL per line, and returns the distinct URLs in list
+// ParseTargets parses a list with one URL per line, and returns the distinct URLs in list
 // order. It ignores blank lines, and lines that start with #.
-func parseTargets(text string) ([]v1alpha1.Target, error) {
+func ParseTargets(text string) ([]v1alpha1.Target, error) {
 	var targets []v1alpha1.Target
 	seen := map[v1alpha1.Target]bool{}
 	number := 0

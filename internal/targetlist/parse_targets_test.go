@@ -39,7 +39,7 @@ func TestAListHasOneURLALine(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := parseTargets(tt.text)
+			got, err := ParseTargets(tt.text)
 			if tt.problem != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.problem) {
 					t.Errorf("%v, want %q in it", err, tt.problem)
@@ -49,7 +49,7 @@ func TestAListHasOneURLALine(t *testing.T) {
 			}
 		})
 	}
-	if got, err := parseTargets(manyLines(taskstate.MaxTargets)); err != nil || len(got) != taskstate.MaxTargets {
+	if got, err := ParseTargets(manyLines(taskstate.MaxTargets)); err != nil || len(got) != taskstate.MaxTargets {
 		t.Errorf("%d of as many as there may be, %v", len(got), err)
 	}
 }
