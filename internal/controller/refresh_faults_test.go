@@ -87,3 +87,43 @@ func TestAHistoryOfPurgesWhoseClockIsBehindKeepsNothingFromBeingPurged(t *testin
 		}
 	})
 }
+
+// Between the plan of a purge and its claim, another task must not prefetch what it will delete.
+func TestNothingIsPrefetchedThatAPlannedPurgeDeletes(t *testing.T) {
+	inCalm(t, simulator.Config{PurgeDuration: 10 * time.Minute}, func(t *testing.T, w *calm) {
+		r := startRelease(w, 1)
+		w.awaitAll(time.Minute)
+		w.ways.api = 5 * time.Second // each claim takes as long
+		w.create("n", "release", r.urls, purgeURLs)
+		if !w.await(time.Minute, func() bool { return len(w.calls(teo.ActionDescribeContentQuota)) > 0 }) {
+			t.Fatal("it reads no quota")
+		}
+		time.Sleep(time.Second)
+		other := w.create("n", "other", r.urls)
+		w.await(9*time.Minute, func() bool { return false })
+		if n := len(w.submissions()); n > 0 {
+			t.Errorf("%d prefetches before the purge has ended", n)
+		}
+		w.awaitAll(time.Hour)
+		if w.ready(other) != "True/Succeeded" || w.edgeOne.Peek(r.texts()...)[0].Status != "HIT" {
+			t.Errorf("the other task is %s, and a visitor gets %+v", w.ready(other), w.edgeOne.Peek(r.texts()...))
+		}
+	})
+}
+
+func TestAKeyThatMayNotReadTheHistoryOfPurgesPurgesNothing(t *testing.T) {
+	inCalm(t, simulator.Config{}, func(t *testing.T, w *calm) {
+		denied := w.edgeOne.AddFault(simulator.Fault{
+			Match: simulator.Matcher{Action: teo.ActionDescribePurgeTasks}, Effect: simulator.Effect{Code: "UnauthorizedOperation.CamUnauthorized", Message: "no"},
+		})
+		r := startRelease(w, 1)
+		key := w.create("n", "release", r.urls, purgeURLs)
+		w.await(time.Hour, func() bool { return false })
+		if n := len(w.calls(teo.ActionCreatePurgeTask)); n > 0 || w.ready(key) != "False/"+v1alpha1.ReasonPermissionDenied {
+			t.Errorf("it is %s after %d purges", w.ready(key), n)
+		}
+		w.edgeOne.RemoveFault(denied)
+		w.awaitAll(time.Hour)
+		r.checkFresh()
+	})
+}

@@ -265,3 +265,41 @@ func BenchmarkReadmission(b *testing.B) {
 		w.q.readmitForBudget(w.now, false)
 	}
 }
+
+// What is purged, or will be by a call that is planned, needs its part of the budgets.
+func TestBudgetsLeaveRoomForWhatIsPurged(t *testing.T) {
+	for _, isNamespaces := range []bool{false, true} {
+		w := newWorld(t)
+		a := w.useAccount("default")
+		if a.budget = 10; isNamespaces {
+			a.budget, a.budgets["default"] = -1, 10
+		}
+		purged := taskstatetest.NewTask("purged", taskstatetest.ListURLs("p", 6)...)
+		purged.Spec.Purge.Type = v1alpha1.PurgeURL
+		purge := &Call{Parts: []CallPart{{Task: purged, Positions: taskstate.AllPositions(6)}}}
+		w.q.PromisePlanned(purge)
+		w.set(taskstatetest.NewTask("plain", taskstatetest.ListURLs("b", 7)...))
+		takes := func(want int) {
+			t.Helper()
+			call := w.next()
+			if call == nil || len(call.URLs) != want {
+				t.Fatalf("the next call is %+v, want one with %d URLs", call, want)
+			}
+			w.answer(call)
+		}
+		takes(4)
+		w.none()
+		taskstatetest.Begun("")(purged)
+		purged.Status.Jobs = []v1alpha1.Job{{ID: "p", ClaimID: "c", Kind: v1alpha1.JobPurge, Positions: "0-5"}}
+		w.set(purged)
+		w.q.EndPromising(purge, w.now)
+		w.now = w.now.Add(time.Minute)
+		w.none() // now its status says that it needs them
+		if total, own := w.q.TakenURLs("default"); total != 6 || own != 6 {
+			t.Errorf("%d URLs are taken, %d of the namespace", total, own)
+		}
+		w.delete("purged") // nobody needs them any more
+		w.now = w.now.Add(time.Minute)
+		takes(3)
+	}
+}

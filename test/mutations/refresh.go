@@ -41,13 +41,13 @@ var refreshes = []mutation{
 		name: "a batch is purged before the one ahead is handed over", file: "internal/taskstate/purge.go",
 		old:    `case len(state.readyOf(task, open)) > 0:`,
 		new:    `case len(state.readyOf(task, open)) > len(open):`,
-		suites: []string{refresh + "TestAListIsPurgedBatchByBatch"},
+		suites: []string{fresh + " -run TestWhichTargets"},
 	},
 	{
 		name: "other tasks prefetch what a call purges", file: "internal/controller/submit/attempt.go",
 		old:    `l.prefetches.queue.ReservePurge(a.claimID, call.Lane.ZoneID, call.Lane.PurgeType, call.URLs, time.Now())`,
 		new:    `l.prefetches.queue.ReservePurge(a.claimID, call.Lane.ZoneID, call.Lane.PurgeType, nil, time.Now())`,
-		suites: []string{refresh + "Purge"},
+		suites: []string{refresh + "TestNothingIsPrefetchedThatAPlanned"},
 	},
 	{
 		name: "a lost purge is adopted before its call can no longer arrive", file: "internal/taskstate/claim_match.go",
@@ -59,6 +59,30 @@ var refreshes = []mutation{
 		new: `	positions := CoveredPositions(submission.Positions, len(identities))
 `,
 		suites: []string{refresh + "TestALostPurge"},
+	},
+	{
+		name: "a lost call of an edited list is not looked for", file: "internal/controller/follow/settle.go",
+		old:    `if taskstate.IsListEdit(task) && l.unread[claim.ClaimID] == nil {`,
+		new:    `if taskstate.IsListEdit(task) && l.unread[claim.ClaimID] != nil {`,
+		suites: []string{refresh + "TestAnEditWhileACallIsLost"},
+	},
+	{
+		name: "the history of purges is checked up to EdgeOne's present", file: "internal/controller/submit/quota.go",
+		old:    `const checkedHistoryAge = time.Hour`,
+		new:    `const checkedHistoryAge = 0 * time.Hour`,
+		suites: []string{refresh + "TestAHistoryOfPurges"},
+	},
+	{
+		name: "budgets leave no room for what is purged", file: "internal/queue/denial.go",
+		old:    `if q.promises[it.key].urls == 0 { // only`,
+		new:    `if q.promises[it.key].urls < 0 { // only`,
+		suites: []string{"./internal/queue -run TestBudgetsLeaveRoom"},
+	},
+	{
+		name: "a planned purge is promised nothing", file: "internal/queue/promises.go",
+		old:    `q.promised.add(part.Task.Namespace, urls)`,
+		new:    `q.promised.add(part.Task.Namespace, 0)`,
+		suites: []string{"./internal/queue -run TestBudgetsLeaveRoom"},
 	},
 	// What cannot be prefetched.
 	{
@@ -77,7 +101,7 @@ var refreshes = []mutation{
 		name: "the history of purges is not read before the first purge", file: "internal/controller/submit/quota.go",
 		old:    `if historyErr := s.checkPurgeHistory(ctx, creds, zoneID); historyErr != nil {`,
 		new:    `if historyErr := s.checkPurgeHistory(ctx, creds, zoneID); historyErr != nil && l == nil {`,
-		suites: []string{refresh + "Purge"},
+		suites: []string{refresh + "TestAKeyThatMayNotReadTheHistory"},
 	},
 	{
 		name: "a target whose purge failed is prefetched", file: "internal/taskstate/outcomes.go",
@@ -96,7 +120,7 @@ var refreshes = []mutation{
 		name: "a new run does not wait for the purge of the run before", file: "internal/taskstate/purge.go",
 		old:    `return HasOpenPurge(task) || HasPurge(task) && slices.ContainsFunc(task.Status.Jobs, IsJobOpen)`,
 		new:    `return HasPurge(task) && slices.ContainsFunc(task.Status.Jobs, IsJobOpen)`,
-		suites: []string{refresh + "TestANewRunWaitsForThePurge"},
+		suites: []string{fresh + " -run TestWhichTargets"},
 	},
 	{
 		name: "a new run does not wait for the prefetches of the run before", file: "internal/taskstate/purge.go",
