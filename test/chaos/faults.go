@@ -48,6 +48,11 @@ var groups = []*group{
 			least: 5 * sec, most: 8 * sec, inject: heldCalls},
 		{name: "request delivered late, after the fence", often: 1, lost: true, byCalls: true, calls: 2,
 			least: validity + 4*sec, most: validity + margin + 5*sec, inject: heldCalls},
+		purgeFault("purge: connection closed, not executed", 2, simulator.Effect{Answer: simulator.ConnectionClosed}),
+		purgeFault("purge: connection closed, executed", 2, simulator.Effect{Answer: simulator.ConnectionClosed, Executed: true}),
+		purgeFault("purge: delivered late", 2, simulator.Effect{Delay: validity - 2*sec}),
+		{name: "look-ups of purges fail", byCalls: true, often: 1, least: sec, most: 5 * sec,
+			inject: edgeOneFault("DescribePurgeTasks", simulator.Effect{Answer: simulator.BadGateway})},
 		{name: "throttling storm", byCalls: true, often: 2, least: sec, most: 4 * sec,
 			inject: edgeOneFault("CreatePrefetchTask", simulator.Effect{Code: "RequestLimitExceeded"})},
 		{name: "look-ups fail", byCalls: true, often: 1, least: sec, most: 5 * sec,
@@ -98,6 +103,11 @@ func spoiled(name string, effect simulator.Effect) fault {
 	return fault{name: name, often: 1, calls: 3, least: 3 * sec, most: 3 * sec, byCalls: true,
 		lost:   effect.Answer != "" || effect.Code != "" || effect.AnswerDelay > callTimeout,
 		inject: edgeOneFault("CreatePrefetchTask", effect)}
+}
+
+// purgeFault strikes the next call that purges.
+func purgeFault(name string, often int, effect simulator.Effect) fault {
+	return fault{name: name, often: often, calls: 1, least: 6 * sec, most: 6 * sec, byCalls: true, inject: edgeOneFault("CreatePurgeTask", effect)}
 }
 
 // edgeOneFault strikes calls of the action as they arrive, at most e.calls of them.

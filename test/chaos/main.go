@@ -7,6 +7,7 @@
 // statuses say. Any defect results in exit status 1.
 //
 //   - faults, schedule: the faults, and a schedule of them that is drawn from a seed
+//   - releases: tasks that purge, and visitors of EdgeOne's cache
 //   - users: what users do in the meantime, and how often they request each URL
 //   - manager: the managers, which are restarted whenever they end
 //   - seen: what an observer sees, for figures only
@@ -96,15 +97,17 @@ type chaos struct {
 	logs     string
 	out      io.Writer
 
-	cluster  *cluster.Cluster
-	edgeOne  *simulator.Simulator
-	url      string
-	managers [2]*manager
-	users    *users
-	seen     *seen
-	teamKey  simulator.Key // only the faults of credentials use it
-	started  time.Time
-	group    sync.WaitGroup
+	cluster   *cluster.Cluster
+	edgeOne   *simulator.Simulator
+	url       string
+	managers  [2]*manager
+	users     *users
+	seen      *seen
+	teamKey   simulator.Key // only the faults of credentials use it
+	started   time.Time
+	group     sync.WaitGroup
+	visits    sync.WaitGroup
+	endVisits func()
 
 	mu         sync.Mutex
 	underWay   map[*injection]bool
@@ -192,10 +195,10 @@ func (c *chaos) start(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	if c.seen, err = watchTasks(ctx, c.cluster, c.edgeOne.Now); err != nil {
+	if c.seen, err = watchTasks(ctx, c.cluster, c.edgeOne.Now, c.clockOffset()); err != nil {
 		return err
 	}
-	c.users = newUsers(c.cluster.Client, c.seed)
+	c.users = newUsers(c.cluster.Client, c.edgeOne, c.seed)
 	for i := range c.managers {
 		if c.managers[i], err = c.startManager(ctx, path, fmt.Sprintf("manager-%d", i+1)); err != nil {
 			return err
@@ -208,9 +211,9 @@ func (c *chaos) startEdgeOne() {
 	c.teamKey = newKey("team", 1)
 	config := simulator.Config{
 		Keys: []simulator.Key{ownKey, c.teamKey, tenantKey}, Rules: rules(listingDelay),
-		SignatureValidity: validity, ClockOffset: c.clockOffset(), JobDuration: time.Second, ListingDelay: listingDelay, ListingStep: listingStep,
+		SignatureValidity: validity, ClockOffset: c.clockOffset(), JobDuration: time.Second, PurgeDuration: time.Second, ListingDelay: listingDelay, ListingStep: listingStep,
 		// A real EdgeOne may do these things at any time.
-		DateSkew: c.dateSkew(), CreateTimeSkew: 500 * time.Millisecond, NoFutureWindows: true, MaxTotalCount: 1000, RejectedJobIDs: "^[ab]",
+		DateSkew: c.dateSkew(), CreateTimeSkew: 500 * time.Millisecond, NoFutureWindows: true, MaxTotalCount: 1000, RejectedJobIDs: "^[ab]", JournalSize: 1 << 22,
 		Traffic: []simulator.Traffic{
 			{ZoneID: zones[0].id, Every: 330 * time.Millisecond},
 			{ZoneID: zones[1].id, Every: 5 * time.Second, Targets: []string{"https://media.example.com/others/中", "https://media.example.com/others/%E4%B8%AD"}},
@@ -225,6 +228,9 @@ func (c *chaos) startEdgeOne() {
 		site := simulator.Zone{ID: z.id, Account: account, Domains: []string{z.host}, EdgeMode: z.edge, Batch: 250, Daily: plenty, EdgeDaily: plenty}
 		if z.host == "small.example.com" {
 			site.Batch = smallBatch
+		}
+		if z == refreshZone {
+			site.Batch, site.Purge = smallBatch, map[string]simulator.Limits{"purge_url": {Batch: smallBatch, Daily: plenty}, "purge_prefix": {Batch: smallBatch, Daily: plenty}}
 		}
 		config.Zones = append(config.Zones, site)
 	}
@@ -252,6 +258,8 @@ func (c *chaos) stop() error {
 // rage lets users act and injects the faults, for the given time.
 func (c *chaos) rage(ctx context.Context, schedule []event, length time.Duration) error {
 	c.started = time.Now()
+	visiting, endVisits := context.WithCancel(ctx)
+	c.endVisits = endVisits
 	raging, cancel := context.WithTimeout(ctx, length)
 	defer cancel()
 	users := make(chan struct{})
@@ -259,6 +267,7 @@ func (c *chaos) rage(ctx context.Context, schedule []event, length time.Duration
 		defer close(users)
 		c.users.live(raging, ctx, func() bool { live, _, finished := c.seen.counts(); return live-finished > backlog })
 	}()
+	c.visits.Go(func() { c.users.visitReleases(visiting) })
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -42,7 +42,7 @@ func (c *chaos) startManager(ctx context.Context, path, name string) (*manager, 
 			"--signature-validity=" + validity.String(), "--settle-margin=" + margin.String(),
 			"--write-timeout=" + writeTimeout.String(), "--shutdown-grace=10s",
 			"--poll-interval=1s", "--quota-interval=1s", "--recheck-interval=2s",
-			"--zap-log-level=debug",
+			"--zap-log-level=debug", "--allow-purge=URL,Prefix",
 		},
 	})
 	if err != nil {

@@ -38,14 +38,17 @@ func (c *chaos) report(tasks []v1alpha1.PrefetchTask, took time.Duration, err er
 	c.users.mu.Lock()
 	defects := judge.FindDefects(judge.Evidence{Ledger: ledger, Tasks: tasks, ReadAt: c.edgeOne.Now(), Asked: c.users.asked, Answer: answer})
 	c.users.mu.Unlock()
+	ofReleases, releases := c.judgeReleases()
+	defects = append(defects, ofReleases...)
 	rows := c.rows(ledger, calls)
 	for _, d := range defects {
 		c.attribute(d, rows)
 	}
 	c.print(rows)
 	c.totals(ledger, calls, tasks, defects, took)
+	c.printReleases(releases)
 	if len(defects) == 0 {
-		return nil
+		return c.failure()
 	}
 	c.explain(defects, ledger, calls)
 	return fmt.Errorf("%w: %d defects", errDefects, len(defects))
@@ -204,7 +207,7 @@ func (c *chaos) attribute(d judge.Defect, rows map[*fault]*row) {
 			rows[f].losses++
 		case judge.Stuck:
 			rows[f].stucks++
-		case judge.Miscount: // counted in the totals only
+		case judge.Miscount, judge.Repurge, judge.Overtake, judge.Older, judge.Cold: // counted in the totals only
 		}
 	}
 }
@@ -266,9 +269,9 @@ func (c *chaos) totals(ledger simulator.Ledger, calls []simulator.Call, tasks []
 		{"tasks alive at the end", len(tasks)},
 		{"runs asked for", runs},
 		{"different URLs asked for", urls},
-		{"URLs executed", ledger.Targets()},
+		{"URLs executed", ledger.Prefetches().Targets()},
 		{"calls of CreatePrefetchTask", stats.Calls("CreatePrefetchTask")},
-		{"… executed", len(ledger)},
+		{"… executed", len(ledger.Prefetches())},
 		{"… whose answer was lost or spoiled", lost},
 		{"… that came more than 5 s after they were signed", late},
 		{"… refused by the fence (SignatureExpire)", outcomes["AuthFailure.SignatureExpire"]},
@@ -284,6 +287,28 @@ func (c *chaos) totals(ledger simulator.Ledger, calls []simulator.Call, tasks []
 		{"**miscounts**", found[judge.Miscount]},
 	} {
 		c.say("| %s | %v |", line.what, line.n)
+	}
+}
+
+// printReleases prints what visitors and the cache saw of releases.
+func (c *chaos) printReleases(n judge.RefreshCounts) {
+	stats := c.edgeOne.Stats()
+	c.say("\n| releases | |\n|---|--:|")
+	for _, line := range []struct {
+		what string
+		n    int
+	}{
+		{"runs that purge", n.Runs},
+		{"URLs that they refresh", n.URLs},
+		{"calls of CreatePurgeTask", stats.Calls("CreatePurgeTask")},
+		{"targets purged", n.Purges},
+		{"visitors asked after Ready", n.Visitors},
+		{"**… who saw an older version**", n.Older},
+		{"**URLs purged twice in a run**", n.Repurged},
+		{"**URLs prefetched before their purge, or purged after their prefetch**", n.Overtook},
+		{fmt.Sprintf("**URLs cold for more than %s without a status that says so**", coldLimit), n.Cold},
+	} {
+		c.say("| %s | %d |", line.what, line.n)
 	}
 }
 

@@ -10,13 +10,15 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/judge"
 )
 
 // seen is what an observer with its own watch sees of the tasks: when each job first
-// appeared in a status, and how many tasks have reached which state. Only the figures of
-// recovery depend on it, and not the judge.
+// appeared in a status, how many tasks have reached which state, and what the statuses of
+// releases say. Of the judge, only that of releases depends on it.
 type seen struct {
-	now func() time.Time
+	now      func() time.Time
+	releases *judge.Observer
 
 	mu       sync.Mutex
 	jobs     map[string]time.Time
@@ -25,13 +27,16 @@ type seen struct {
 	live     map[types.UID]bool
 }
 
-func watchTasks(ctx context.Context, kube *cluster.Cluster, now func() time.Time) (*seen, error) {
-	s := &seen{now: now, jobs: map[string]time.Time{}, finished: map[types.UID]bool{}, open: map[types.UID]bool{}, live: map[types.UID]bool{}}
+func watchTasks(ctx context.Context, kube *cluster.Cluster, now func() time.Time, offset time.Duration) (*seen, error) {
+	s := &seen{now: now, releases: judge.NewObserver(now, offset), jobs: map[string]time.Time{}, finished: map[types.UID]bool{}, open: map[types.UID]bool{}, live: map[types.UID]bool{}}
 	_, err := kube.WatchTasks(ctx, s.note)
 	return s, err
 }
 
 func (s *seen) note(task *v1alpha1.PrefetchTask, gone bool) {
+	if task.Spec.ZoneID == refreshZone.id {
+		s.releases.Note(task, gone)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	set(s.live, task.UID, !gone)

@@ -37,6 +37,7 @@ var zones = []zone{
 	{"zone-2media000000", "media.example.com", false, false},
 	{"zone-3small000000", "small.example.com", false, false}, // few URLs per call
 	{"zone-4tenant00000", "tenant.example.org", true, true},
+	refreshZone,
 }
 
 const (
@@ -82,11 +83,14 @@ type users struct {
 	bases   int                       // number of different target lists
 	done    map[string]int            // how often users did what
 	group   sync.WaitGroup
+
+	edgeOne *simulator.Simulator
+	visited []string // URLs of releases
 }
 
-func newUsers(c client.Client, seed uint64) *users {
+func newUsers(c client.Client, edgeOne *simulator.Simulator, seed uint64) *users {
 	return &users{
-		Client: c, rng: rand.New(rand.NewPCG(seed, 2)),
+		Client: c, edgeOne: edgeOne, rng: rand.New(rand.NewPCG(seed, 2)),
 		tasks: map[client.ObjectKey]*v1alpha1.PrefetchTask{}, asked: map[string]int{}, changed: map[client.ObjectKey]bool{}, done: map[string]int{},
 	}
 }
@@ -110,6 +114,9 @@ func (u *users) live(ctx, later context.Context, enough func() bool) {
 		}
 		if create && u.rng.Float64() < 0.6 {
 			u.create(later)
+		}
+		if create && u.rng.Float64() < 0.1 {
+			u.release(later)
 		}
 		for _, act := range []struct {
 			chance float64
@@ -185,7 +192,7 @@ func (u *users) create(ctx context.Context) {
 	task.Spec.CredentialsSecretRef.Name = owner.secret
 	var own []zone
 	for _, z := range zones {
-		if z.tenant == (owner.name == "chaos-tenant") {
+		if z.tenant == (owner.name == "chaos-tenant") && z != refreshZone {
 			own = append(own, z)
 		}
 	}
@@ -282,7 +289,9 @@ func spelled(host string, rng *rand.Rand) string {
 // edit changes the targets, or how they are fetched. Both result in a new run.
 func (u *users) edit(ctx context.Context, task *v1alpha1.PrefetchTask) {
 	before := task.DeepCopy()
-	if u.rng.Float64() < 0.8 {
+	if task.Spec.ZoneID == refreshZone.id {
+		u.releaseAgain(task)
+	} else if u.rng.Float64() < 0.8 {
 		u.newTargets(task)
 	} else {
 		task.Spec.Revision = fmt.Sprintf("r%d", u.runs)
