@@ -5,9 +5,12 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	_ "k8s.io/client-go/plugin/pkg/client/auth" // the authentication methods of kubeconfigs
 	"k8s.io/klog/v2"
@@ -24,7 +27,17 @@ func main() {
 	log.SetLogger(logr.Discard())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
-	code := cli.Main(ctx, os.Args[1:], streams, version)
+	code := cli.Main(ctx, arguments(os.Args), streams, version)
 	stop()
 	os.Exit(code)
+}
+
+// arguments returns the arguments for a command line. Under the name with which kubectl asks plugins for
+// completions, the program completes them.
+func arguments(args []string) []string {
+	name := strings.TrimSuffix(filepath.Base(args[0]), ".exe")
+	if name == cli.CompletionName {
+		return append([]string{cobra.ShellCompRequestCmd}, args[1:]...)
+	}
+	return args[1:]
 }

@@ -1,14 +1,17 @@
 package cli
 
 import (
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
@@ -35,14 +38,22 @@ func newEnvironment(streams genericiooptions.IOStreams, version string) *environ
 // addFlags adds kubectl's flags to a command and its subcommands.
 func (e *environment) addFlags(root *cobra.Command) {
 	e.config.AddFlags(root.PersistentFlags())
+	shown := []string{"namespace", "context", "kubeconfig"} // kubectl options lists all
+	root.PersistentFlags().VisitAll(func(flag *pflag.Flag) { flag.Hidden = !slices.Contains(shown, flag.Name) })
 	_ = root.RegisterFlagCompletionFunc("namespace", e.completeNamespaces)
 }
+
+// noCluster is the address that kubectl's configuration has if nobody has configured a cluster.
+const noCluster = "http://localhost:8080"
 
 // client returns a client for the cluster of the kubeconfig. It reads nothing before it is used.
 func (e *environment) client() (client.WithWatch, error) {
 	config, err := e.config.ToRESTConfig()
 	if err != nil {
 		return nil, err
+	}
+	if config.Host == noCluster && *e.config.APIServer == "" {
+		return nil, clientcmd.ErrEmptyConfig
 	}
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {

@@ -43,6 +43,13 @@ func (e exitError) Error() string {
 
 func (e exitError) Unwrap() error { return e.err }
 
+// ProgramName is the name of the program, and CompletionName the one under which kubectl runs it to
+// complete arguments.
+const (
+	ProgramName    = "kubectl-teo_prefetch"
+	CompletionName = "kubectl_complete-teo_prefetch"
+)
+
 // Main runs the command line and returns the exit code.
 func Main(ctx context.Context, args []string, streams genericiooptions.IOStreams, version string) int {
 	root := NewCommand(streams, version)
@@ -68,7 +75,7 @@ func Main(ctx context.Context, args []string, streams genericiooptions.IOStreams
 func NewCommand(streams genericiooptions.IOStreams, version string) *cobra.Command {
 	env := newEnvironment(streams, version)
 	root := &cobra.Command{
-		Use:   "kubectl teo-prefetch",
+		Use:   ProgramName, // in completion scripts; users read the name of the annotation
 		Short: "Plan, submit, follow and verify prefetches of Tencent EdgeOne",
 		Annotations: map[string]string{
 			cobra.CommandDisplayNameAnnotation: "kubectl teo-prefetch",
@@ -83,6 +90,7 @@ func NewCommand(streams genericiooptions.IOStreams, version string) *cobra.Comma
 	root.AddCommand(newWaitCommand(env))
 	root.AddCommand(newFailedCommand(env))
 	root.AddCommand(newRetryCommand(env), newSuspendCommand(env), newResumeCommand(env), newRerunCommand(env))
+	root.AddCommand(newQuotaCommand(env))
 	root.AddCommand(newVersionCommand(env))
 	return root
 }

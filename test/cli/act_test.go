@@ -104,8 +104,8 @@ func TestActionsSayWhichToolUndoesThem(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	fields := w.get("home").ManagedFields
-	if last := fields[len(fields)-1]; last.Manager != "teo-prefetch" || string(last.FieldsV1.Raw) != `{"f:spec":{"f:revision":{}}}` {
-		t.Errorf("%s owns %s", last.Manager, last.FieldsV1.Raw)
+	if last := fields[len(fields)-1]; last.Manager != "teo-prefetch" || last.FieldsV1.GetRawString() != `{"f:spec":{"f:revision":{}}}` {
+		t.Errorf("%s owns %s", last.Manager, last.FieldsV1.GetRawString())
 	}
 }
 

@@ -3,6 +3,13 @@ package cli
 import (
 	"strings"
 	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 func TestBadCommandLinesExitWith1AndPrintNothingOnStandardOutput(t *testing.T) {
@@ -17,9 +24,52 @@ func TestBadCommandLinesExitWith1AndPrintNothingOnStandardOutput(t *testing.T) {
 
 func TestNamesComplete(t *testing.T) {
 	w := newWorld(t)
-	w.create(w.task("warm-home", good))
-	r := w.run("__complete", "version", "--namespace", "")
-	if !strings.Contains(r.out, "\n"+w.namespace+"\n") {
-		t.Errorf("the namespace is not completed: %+v", r)
+	w.create(w.task("warm-home", good), w.task("warm-shop", good))
+	for _, c := range []struct{ args, want string }{
+		{"version --namespace ", w.namespace},
+		{"wait warm-shop ", "warm-home"},
+		{"failed ", "warm-shop"},
+		{"wait -o ", "yaml"},
+	} {
+		r := w.run(append([]string{"__complete"}, strings.Split(c.args, " ")...)...)
+		if !strings.Contains("\n"+r.out, "\n"+c.want+"\n") || c.args == "wait warm-shop " && strings.Contains(r.out, "warm-shop") {
+			t.Errorf("%q: %+v", c.args, r)
+		}
+	}
+}
+
+func TestVersionFindsTheOperator(t *testing.T) {
+	w := newWorld(t)
+	labels := map[string]string{"app.kubernetes.io/name": "teo-prefetch-operator"}
+	deployment := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "operator", Labels: labels}}
+	deployment.Spec.Selector = &metav1.LabelSelector{MatchLabels: labels}
+	deployment.Spec.Template.Labels = labels
+	deployment.Spec.Template.Spec.Containers = []corev1.Container{{Name: "manager", Image: "registry.example:5000/operator:v1.4.0@sha256:" + strings.Repeat("0", 64)}}
+	w.create(deployment)
+	w.run("version").is(t, 0, "Client: v0.0.0-test\nOperator: v1.4.0 (Deployment operator in namespace "+w.namespace+")\n", "")
+	w.run("version", "--client").is(t, 0, "Client: v0.0.0-test\n", "")
+}
+
+func TestUsersWithoutPermissionLearnWhatToDo(t *testing.T) {
+	w := newWorld(t)
+	nobody := rest.CopyConfig(shared.cluster.Admin)
+	nobody.Impersonate.UserName = "nobody"
+	r := w.startWith(nobody, "", "--as=nobody", "wait", "home").wait()
+	if r.code != 1 || r.out != "" || strings.Count(r.err, "\n") != 1 || !strings.HasSuffix(r.err, "; ask who manages the cluster for the role edit (or view, to read only) in that namespace\n") {
+		t.Errorf("%+v", r)
+	}
+	if r = w.startWith(nobody, "", "--as=nobody", "version").wait(); r.code != 0 || r.out != "Client: v0.0.0-test\n" || !strings.HasPrefix(r.err, "The version of the operator is not known: ") {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestAClusterWithoutTheOperatorIsNamed(t *testing.T) {
+	bare := cluster.ForTest(t, cluster.Options{Bare: true})
+	w := &world{Client: bare.Client, t: t, namespace: "default"}
+	for _, args := range []string{"wait home", "failed home", "quota", "retry -l a=b"} {
+		r := w.startWith(bare.Admin, "", strings.Fields(args)...).wait()
+		if r.code != 1 || r.out != "" || !strings.Contains(r.err, "install the operator first") {
+			t.Errorf("%s: %+v", args, r)
+		}
 	}
 }
