@@ -99,11 +99,13 @@ func (d *desk) start(t *testing.T) {
 	must(t, err)
 	d.manager, err = cluster.BuildManager(t.Context())
 	must(t, err)
+	plugin, err := cluster.Build(t.Context(), "kubectl-teo_prefetch", "./cmd/kubectl-teo_prefetch")
+	must(t, err)
 	config := simulator.Demo()
 	config.JobDuration = -1
 	edgeOne := simulator.New(config)
 	d.edgeOne = edgeOne.Start()
-	path := os.Getenv("PATH")
+	path := filepath.Dir(plugin) + ":" + os.Getenv("PATH")
 	for _, program := range []string{"helm", "kubectl"} {
 		file, err := cluster.FindBinary(program)
 		must(t, err)

@@ -10,6 +10,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/cli"
 	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
@@ -38,11 +43,26 @@ func managersFlags(t *testing.T) (flags []string) {
 	return flags
 }
 
+// pluginsFlags returns the flags of all commands of the kubectl plugin.
+func pluginsFlags() (flags []string) {
+	var visit func(*cobra.Command)
+	visit = func(command *cobra.Command) {
+		for _, set := range []*pflag.FlagSet{command.Flags(), command.PersistentFlags()} {
+			set.VisitAll(func(flag *pflag.Flag) { flags = append(flags, "--"+flag.Name) })
+		}
+		for _, sub := range command.Commands() {
+			visit(sub)
+		}
+	}
+	visit(cli.NewCommand(genericiooptions.NewTestIOStreamsDiscard(), ""))
+	return flags
+}
+
 func TestFlagsAreTheManagersAndAllAreDescribed(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the manager; skipped with -short")
 	}
-	flags := managersFlags(t)
+	flags, plugins := managersFlags(t), pluginsFlags()
 	described := map[string]bool{}
 	for _, p := range pages(t) {
 		p.code(func(line int, code string) {
@@ -50,6 +70,12 @@ func TestFlagsAreTheManagersAndAllAreDescribed(t *testing.T) {
 				return
 			}
 			name := flagName.FindString(code)
+			if strings.HasPrefix(p.path, "docs/cli/") {
+				if !slices.Contains(plugins, name) {
+					t.Errorf("%s:%d: the plugin has no flag %s", p.path, line, name)
+				}
+				return
+			}
 			if !slices.Contains(flags, name) && !slices.Contains(othersFlags, name) && strings.HasPrefix(p.path, "docs/") {
 				t.Errorf("%s:%d: there is no flag %s", p.path, line, name)
 			}
