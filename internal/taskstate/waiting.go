@@ -75,7 +75,7 @@ func (n WaitingStatus) IsWritten() bool {
 // starts nor continues.
 func TargetsUnavailable(why Cause, stalled bool) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
-		if IsRunOver(task) { // the finished run asks for a retry
+		if IsRunOver(task) && !IsNewRun(task) { // the finished run asks for a retry
 			RetryWaits(why.FullMessage())(task)
 			return
 		}

@@ -219,3 +219,20 @@ func (w *world) edit(name string, change func(*v1alpha1.PrefetchTask)) {
 	change(task)
 	w.must(w.Patch(w.t.Context(), task, client.MergeFrom(before)))
 }
+
+func TestWaitDoesNotTakeTheRunBeforeForOneWithoutItsList(t *testing.T) {
+	w := newWorld(t)
+	list := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "urls"}, Data: map[string]string{"list": good + "1\n"}}
+	task := w.task("from-map")
+	task.Spec.TargetsFrom.ConfigMapKeyRef = v1alpha1.ConfigMapKeyReference{Name: "urls", Key: "list"}
+	w.create(list, task)
+	w.operate(nil)
+	if r := w.run("wait", "from-map"); r.code != 0 {
+		t.Fatalf("%+v", r)
+	}
+	w.must(w.Delete(t.Context(), list))
+	r := w.run("rerun", "from-map", "--revision=2", "--yes", "--wait", "--stalled-grace=0s")
+	if r.code != 3 || !strings.HasPrefix(r.out, "from-map: Stalled: ") || !strings.Contains(r.err, "submits an unknown number of URLs") {
+		t.Errorf("%+v", r)
+	}
+}
