@@ -146,6 +146,23 @@ func TestARunThatComesBackKnowsWhatItPurged(t *testing.T) {
 	})
 }
 
+// The prefetches of a run may end while the spec asks for another one.
+func TestARunThatComesBackKnowsThatItSucceeded(t *testing.T) {
+	inCalm(t, simulator.Config{JobDuration: 10 * time.Second}, func(t *testing.T, w *calm) {
+		r := startRelease(w, 3)
+		key := w.create("n", "release", r.urls, purgeURLs)
+		w.await(time.Minute, func() bool { return len(w.server.get(key).Status.Jobs) == 2 })
+		w.server.edit(key, func(spec *v1alpha1.PrefetchTaskSpec) { spec.Targets, spec.Suspend = urls("other", 2), ptr.To(true) })
+		time.Sleep(time.Minute)
+		w.server.edit(key, func(spec *v1alpha1.PrefetchTaskSpec) { spec.Targets, spec.Suspend = r.urls, nil })
+		w.awaitAll(time.Hour)
+		if w.ready(key) != "True/Succeeded" {
+			t.Errorf("it is %s: %+v", w.ready(key), w.server.get(key).Status)
+		}
+		r.checkFresh()
+	})
+}
+
 func TestAFormerRunThatComesBackHasNotSucceededUnseen(t *testing.T) {
 	bad := "https://a1.example.com/r/1"
 	inCalm(t, simulator.Config{JobDuration: time.Minute, Rules: []simulator.Rule{{URL: bad, Status: "failed"}}}, func(t *testing.T, w *calm) {

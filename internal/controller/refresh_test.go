@@ -140,6 +140,33 @@ func TestManyTasksShareTheirPurges(t *testing.T) {
 	})
 }
 
+// Tasks share purges. One may have a URL, or a prefix, that EdgeOne takes long to purge.
+func TestAPurgeThatTakesLongKeepsNoOtherTaskOfItsCallWaiting(t *testing.T) {
+	for _, purge := range []v1alpha1.PurgeType{v1alpha1.PurgeURL, v1alpha1.PurgePrefix} {
+		t.Run(string(purge), func(t *testing.T) {
+			inCalm(t, simulator.Config{}, func(t *testing.T, w *calm) {
+				w.edgeOne.SetRules(simulator.Rule{Action: teo.ActionCreatePurgeTask, URL: "/never/", Status: simulator.Never})
+				r := startRelease(w, 1)
+				w.ways.api = time.Second // both are there when the first call is made
+				var keys []client.ObjectKey
+				for _, name := range []string{"never", "usual"} {
+					keys = append(keys, w.create("n", name, urls(name, 2), func(spec *v1alpha1.PrefetchTaskSpec) {
+						if spec.Purge.Type = purge; purge == v1alpha1.PurgePrefix {
+							spec.Purge.Targets = []v1alpha1.PurgeTarget{v1alpha1.PurgeTarget("https://a1.example.com/" + name + "/")}
+						}
+					}))
+				}
+				if !r.await(5*time.Minute, func() bool { return w.ready(keys[1]) == "True/Succeeded" }) {
+					t.Errorf("it is %s: %+v", w.ready(keys[1]), w.server.get(keys[1]).Status)
+				}
+				if n := len(w.calls(teo.ActionCreatePurgeTask)); n != 1 || w.ready(keys[0]) != "False/Purging" {
+					t.Errorf("there are %d purges, and the other task is %s", n, w.ready(keys[0]))
+				}
+			})
+		})
+	}
+}
+
 func TestALostPurgeIsNeverTakenForExecutedEarly(t *testing.T) {
 	for name, effect := range map[string]simulator.Effect{
 		"executed":     {Answer: simulator.ConnectionClosed, Executed: true},

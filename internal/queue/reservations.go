@@ -101,8 +101,13 @@ func (q *Queue) trackClaim(key types.NamespacedName, task *v1alpha1.PrefetchTask
 	}
 	switch {
 	case held.id == "":
-		if c := q.detachClaim(key, now); c != nil && c.holders == 0 {
+		switch c := q.detachClaim(key, now); {
+		case c == nil:
+		case c.holders == 0:
 			q.ReleaseURLs(c.id, now)
+			return true
+		case taskstate.HasEndedPurge(task, c.id):
+			q.releasePart(c, key, now)
 			return true
 		}
 		return false
@@ -155,10 +160,7 @@ func (q *Queue) ReleaseURLs(claimID string, now time.Time) {
 	delete(q.reservations, claimID)
 	delete(q.widePurges, claimID)
 	for _, u := range c.urls {
-		q.reservedURLs[u] = slices.DeleteFunc(q.reservedURLs[u], func(other *reservation) bool { return other == c })
-		if len(q.reservedURLs[u]) == 0 {
-			delete(q.reservedURLs, u)
-		}
+		q.unreserve(c, u)
 	}
 	if l := c.lane; l != nil {
 		l.unknownCalls--
@@ -168,6 +170,33 @@ func (q *Queue) ReleaseURLs(claimID string, now time.Time) {
 	q.resumeBlocked(c, now)
 	for _, resume := range c.onRelease {
 		resume()
+	}
+}
+
+// releasePart ends the reservation of a task's URLs in a purge, which has ended for them. Other tasks
+// of the call may wait for long.
+func (q *Queue) releasePart(c *reservation, key types.NamespacedName, now time.Time) {
+	c.urls = slices.DeleteFunc(c.urls, func(u string) bool {
+		if c.owners[u] != key {
+			return false
+		}
+		q.unreserve(c, u)
+		return true
+	})
+	for u, owner := range c.owners {
+		if owner == key {
+			delete(c.owners, u)
+			delete(c.purged, u)
+		}
+	}
+	q.retryBlocked(c, now)
+}
+
+// unreserve removes a URL from what claims reserve.
+func (q *Queue) unreserve(c *reservation, url string) {
+	q.reservedURLs[url] = slices.DeleteFunc(q.reservedURLs[url], func(other *reservation) bool { return other == c })
+	if len(q.reservedURLs[url]) == 0 {
+		delete(q.reservedURLs, url)
 	}
 }
 
@@ -270,6 +299,11 @@ func (q *Queue) StartCall(call *Call, claimID string, now time.Time) {
 func (q *Queue) loseReservation(claimID string, now time.Time) {
 	c := q.reservations[claimID]
 	c.inFlight = false
+	q.retryBlocked(c, now)
+}
+
+// retryBlocked lets the items that wait for a claim take the URLs that it does not reserve.
+func (q *Queue) retryBlocked(c *reservation, now time.Time) {
 	blocked := c.blocked
 	c.blocked = nil
 	for _, it := range blocked {

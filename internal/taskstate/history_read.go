@@ -50,6 +50,16 @@ func (r *HistoryRead) HasJob(jobID string) bool {
 	return r.Whole[jobID] || r.Listing[jobID] != nil || r.Rejected[jobID] != nil
 }
 
+// hasSucceeded reports whether the pass has read all of a job, and all of it has succeeded.
+func (r *HistoryRead) hasSucceeded(jobID string) bool {
+	for _, record := range r.Listing[jobID] {
+		if record.Status != teo.StatusSuccess {
+			return false
+		}
+	}
+	return r.Whole[jobID] && len(r.Listing[jobID]) > 0
+}
+
 // AreIdentical reports whether EdgeOne rejected all rejected jobs with the same message.
 func (r *HistoryRead) AreIdentical() bool {
 	words := map[string]bool{}

@@ -208,14 +208,19 @@ func (l OutcomeLimits) isJobOver(seen *HistoryRead, job *v1alpha1.Job, limit tim
 }
 
 // FollowFormerJobs ends the jobs of the run before, as far as a pass shows that EdgeOne no longer
-// fetches anything for them. The targets of that run are not known. They count as failed: if a user
-// changes the spec back to that run, a retry finds out which have succeeded.
+// fetches anything for them. The targets of that run are not known. If all of a job has succeeded, so
+// have they. Otherwise they count as failed: if a user changes the spec back to that run, a retry finds
+// out which have succeeded.
 func FollowFormerJobs(seen *HistoryRead, limits OutcomeLimits) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		for i := range task.Status.Jobs {
 			if job := &task.Status.Jobs[i]; IsJobOpen(*job) && limits.isJobOver(seen, job, limits.Deadline) {
 				positions, _ := ParsePositions(job.Positions)
-				job.Failed = int32(len(positions)) - job.Succeeded
+				if seen.hasSucceeded(job.ID) {
+					job.Succeeded = int32(len(positions)) - job.Failed
+				} else {
+					job.Failed = int32(len(positions)) - job.Succeeded
+				}
 			}
 		}
 	}

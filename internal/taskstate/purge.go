@@ -110,6 +110,13 @@ func IsPurgeOpen(job v1alpha1.Job) bool {
 	return int(job.Succeeded+job.Failed) < len(positions)
 }
 
+// HasEndedPurge reports whether the status records the purge of a claim, and all of its outcomes.
+func HasEndedPurge(task *v1alpha1.PrefetchTask, claimID string) bool {
+	return slices.ContainsFunc(task.Status.Jobs, func(job v1alpha1.Job) bool {
+		return job.Kind == v1alpha1.JobPurge && job.ClaimID == claimID && !IsPurgeOpen(job)
+	})
+}
+
 // HasOpenPurge reports whether EdgeOne may still execute a purge that the status records. The
 // next run waits for it: it would delete what that run prefetches.
 func HasOpenPurge(task *v1alpha1.PrefetchTask) bool {

@@ -32,7 +32,9 @@ const fixtures = "../../config/argocd/resource_customizations/teo.prefetch-opera
 func TestTheTasksThatToolsAreTestedWithAreThoseThatTheOperatorWrites(t *testing.T) {
 	c := config()
 	c.SignatureValidity = time.Minute
-	c.Rules = append(c.Rules, simulator.Rule{URL: "/slow/", Status: simulator.Never})
+	c.Rules = append(c.Rules, simulator.Rule{URL: "/slow/", Status: simulator.Never},
+		simulator.Rule{Action: "CreatePurgeTask", URL: "purging.html", Status: simulator.Never},
+		simulator.Rule{Action: "CreatePurgeTask", URL: "kept.html", Status: "failed"})
 	w := newWorld(t, c)
 	w.must(w.Create(t.Context(), &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "edgeone-keys"},
@@ -46,12 +48,17 @@ func TestTheTasksThatToolsAreTestedWithAreThoseThatTheOperatorWrites(t *testing.
 	quota.Spec.ZoneID = "zone-3smallquota0"
 	stale := w.task("stale", good+"stale.html")
 	stale.Spec.Revision = "1.0.0"
+	purging, unpurged := w.task("purging", good+"purging.html"), w.task("purge-failed", good+"purged.html", good+"kept.html")
+	purged(purging)
+	purged(unpurged)
+	future := w.task("fresh-since-in-future", good+"future.html")
+	future.Spec.FreshSince = metav1.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)
 	w.create(
 		w.task("succeeded", good+"index.html", good+"app.js"),
 		w.task("partially-failed", good+"found.html", good+"missing/page.html", good+"broken/image.png"),
 		w.task("failed", good+"missing/all.html", good+"refused/all.html"),
 		w.task("polling", good+"slow/video.mp4"),
-		stale, suspended, quota, refused,
+		stale, suspended, quota, refused, purging, unpurged, future,
 	)
 	manager := w.manager("--teo-timeout=30s", "--shutdown-grace=45s")
 	w.untilFinished("succeeded", v1alpha1.ReasonSucceeded)
@@ -60,6 +67,13 @@ func TestTheTasksThatToolsAreTestedWithAreThoseThatTheOperatorWrites(t *testing.
 	w.untilFinished("stale", v1alpha1.ReasonSucceeded)
 	w.untilReason("polling", v1alpha1.ReasonSubmitted)
 	w.untilReason("suspended", v1alpha1.ReasonSuspended)
+	w.until("purging", "purging", func(s v1alpha1.PrefetchTaskStatus) bool {
+		return len(s.Jobs) == 1 && meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionReady).Reason == v1alpha1.ReasonPurging
+	})
+	w.untilFinished("purge-failed", v1alpha1.ReasonPartiallyFailed)
+	w.until("fresh-since-in-future", "stalled", func(s v1alpha1.PrefetchTaskStatus) bool {
+		return isTrue(s, v1alpha1.ConditionStalled, v1alpha1.ReasonFreshSinceInFuture)
+	})
 	w.until("quota-held", "held", func(s v1alpha1.PrefetchTaskStatus) bool {
 		return isTrue(s, v1alpha1.ConditionQuotaExceeded, v1alpha1.ReasonDailyQuota) && ptr.Deref(s.Targets.Succeeded, 0) == 3
 	})
