@@ -53,6 +53,8 @@ const (
 	slowListingDelay = 1500 * time.Millisecond
 	listingStep      = 4 * time.Millisecond // a call of 250 URLs is listed within 1 s, which is less than margin
 
+	createTimeSkew = 500 * time.Millisecond
+
 	// backlog is how many tasks may wait before users stop creating more. It adapts the
 	// load to the machine, whatever else runs there.
 	backlog = 600
@@ -213,7 +215,7 @@ func (c *chaos) startEdgeOne() {
 		Keys: []simulator.Key{ownKey, c.teamKey, tenantKey}, Rules: rules(listingDelay),
 		SignatureValidity: validity, ClockOffset: c.clockOffset(), JobDuration: time.Second, PurgeDuration: time.Second, ListingDelay: listingDelay, ListingStep: listingStep,
 		// A real EdgeOne may do these things at any time.
-		DateSkew: c.dateSkew(), CreateTimeSkew: 500 * time.Millisecond, NoFutureWindows: true, MaxTotalCount: 1000, RejectedJobIDs: "^[ab]", JournalSize: 1 << 22,
+		DateSkew: c.dateSkew(), CreateTimeSkew: createTimeSkew, NoFutureWindows: true, MaxTotalCount: 1000, RejectedJobIDs: "^[ab]", JournalSize: 1 << 22,
 		Traffic: []simulator.Traffic{
 			{ZoneID: zones[0].id, Every: 330 * time.Millisecond},
 			{ZoneID: zones[1].id, Every: 5 * time.Second, Targets: []string{"https://media.example.com/others/中", "https://media.example.com/others/%E4%B8%AD"}},

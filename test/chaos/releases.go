@@ -21,7 +21,7 @@ var refreshZone = zone{"zone-5fresh000000", "fresh.example.com", false, false}
 
 const (
 	// coldLimit is how long a URL may be purged and not prefetched without a status that says so.
-	coldLimit = 30 * time.Second
+	coldLimit = 2 * time.Minute
 	// visitedURLs is how many URLs of the latest releases visitors visit again and again.
 	visitedURLs = 200
 )
@@ -107,6 +107,6 @@ func (c *chaos) judgeReleases() ([]judge.Defect, judge.RefreshCounts) {
 	c.users.mu.Lock()
 	defer c.users.mu.Unlock()
 	return judge.FindRefreshDefects(judge.RefreshEvidence{
-		Ledger: c.edgeOne.Ledger(), Journal: journal, Sightings: c.seen.releases.Sightings(), ColdLimit: coldLimit, Asked: c.users.asked,
+		Ledger: c.edgeOne.Ledger(), Journal: journal, Sightings: c.seen.releases.Sightings(), ColdLimit: coldLimit, TimeSkew: createTimeSkew + c.dateSkew().Abs(), Asked: c.users.asked,
 	})
 }

@@ -28,7 +28,10 @@ type seen struct {
 }
 
 func watchTasks(ctx context.Context, kube *cluster.Cluster, now func() time.Time, offset time.Duration) (*seen, error) {
-	s := &seen{now: now, releases: judge.NewObserver(now, offset), jobs: map[string]time.Time{}, finished: map[types.UID]bool{}, open: map[types.UID]bool{}, live: map[types.UID]bool{}}
+	s := &seen{
+		now: now, releases: judge.NewObserver(now, offset),
+		jobs: map[string]time.Time{}, finished: map[types.UID]bool{}, open: map[types.UID]bool{}, live: map[types.UID]bool{},
+	}
 	_, err := kube.WatchTasks(ctx, s.note)
 	return s, err
 }

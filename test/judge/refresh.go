@@ -28,6 +28,10 @@ type RefreshEvidence struct {
 	// ColdLimit is how long a URL may be purged and not prefetched without a status that
 	// says so.
 	ColdLimit time.Duration
+	// TimeSkew is how far the time of a purge in EdgeOne's history may be off. A purge that
+	// seems to be older than its claim does not count for it, and is repeated if its answer
+	// was lost.
+	TimeSkew time.Duration
 	// Asked is how many runs asked to purge a URL, by canonical URL. If it is nil, it is
 	// the number of runs in Sightings.
 	Asked map[string]int
@@ -150,8 +154,11 @@ func (j *refreshJudgement) findRepurges() {
 		}
 		for _, u := range execution.Accepted {
 			u = simulator.Canonical(u)
-			purged[u]++
 			last[u] = execution
+			if j.mayPredate(execution) {
+				continue
+			}
+			purged[u]++
 		}
 	}
 	for _, u := range slices.Sorted(maps.Keys(purged)) {
@@ -160,6 +167,11 @@ func (j *refreshJudgement) findRepurges() {
 			j.add(Repurge, "", u, last[u].SignedAt, last[u].Time, "purged more often than runs asked for it, last by job "+last[u].JobID)
 		}
 	}
+}
+
+// mayPredate reports whether EdgeOne's history may show a purge with a time before its claim.
+func (e RefreshEvidence) mayPredate(purge simulator.Execution) bool {
+	return e.TimeSkew > 0 && purge.Time.Add(-e.TimeSkew).Truncate(time.Second).Before(purge.SignedAt)
 }
 
 // cacheTimes are what the journal says of one URL.
