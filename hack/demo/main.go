@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// jobDuration is how long the simulated EdgeOne takes for a URL.
+	// jobDuration is how long the simulated EdgeOne takes to prefetch or purge a URL.
 	jobDuration = 3 * time.Second
 	// patience is how long the samples may take. Usually they take 10 seconds.
 	patience = time.Minute
@@ -100,7 +100,7 @@ func start(ctx context.Context) (*demo, error) {
 		return nil, err
 	}
 	d := &demo{cluster: kube, kubectl: kubectl}
-	step("a simulated EdgeOne, whose prefetches take " + jobDuration.String())
+	step("a simulated EdgeOne, whose prefetches and purges take " + jobDuration.String())
 	if err := d.startSimulator(ctx, simulatorPath); err != nil {
 		return d, err
 	}

@@ -30,6 +30,9 @@ func (d *demo) show(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := d.publishRelease(ctx); err != nil {
+		return err
+	}
 	title("kubectl apply -k hack/demo/tasks")
 	out, err := d.kubectlOutput(ctx, "apply", "-k", filepath.Join(root, "hack", "demo", "tasks"))
 	if err != nil {
@@ -57,6 +60,9 @@ func (d *demo) show(ctx context.Context) error {
 	describe(d.tasks.tasks["some-bad-urls"])
 	title("A task that waits for quota: over-quota")
 	describe(d.tasks.tasks["over-quota"])
+	if err := d.showRelease(ctx); err != nil {
+		return err
+	}
 	return d.showEdgeOne(ctx)
 }
 
@@ -140,7 +146,7 @@ func printWrapped(label, text string) {
 	fmt.Println(paintOutcomes(strings.TrimRight(line, " ")))
 }
 
-// showEdgeOne prints the calls that the simulated EdgeOne received.
+// showEdgeOne prints the submitting calls that the simulated EdgeOne received.
 func (d *demo) showEdgeOne(ctx context.Context) error {
 	calls, err := d.edgeOne.Calls(ctx)
 	if err != nil {
@@ -155,7 +161,7 @@ func (d *demo) showEdgeOne(ctx context.Context) error {
 	fmt.Printf(columns, "TIME", "ACTION", "ACCOUNT", "ZONE", "URLS", "OUTCOME", "JOB")
 	others := map[string]int{}
 	for _, c := range calls {
-		if c.Action != "CreatePrefetchTask" {
+		if c.Action != "CreatePrefetchTask" && c.Action != "CreatePurgeTask" {
 			others[c.Action]++
 			continue
 		}
@@ -164,7 +170,7 @@ func (d *demo) showEdgeOne(ctx context.Context) error {
 	for _, action := range slices.Sorted(maps.Keys(others)) {
 		fmt.Printf("%8s  %s, %d times\n", "", action, others[action])
 	}
-	fmt.Printf("\n%d URLs accepted in %d jobs, %d of them twice; %d calls throttled.\n",
+	fmt.Printf("\n%d URLs prefetched in %d jobs, %d of them twice; %d calls throttled.\n",
 		stats.Targets, stats.Jobs, stats.Duplicates, stats.Throttled(""))
 	return verdict(stats)
 }

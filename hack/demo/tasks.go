@@ -25,6 +25,7 @@ var samples = []struct {
 	{"single-url", v1alpha1.ReasonSucceeded, 1, 1, 0},
 	{"with-headers", v1alpha1.ReasonSucceeded, 4, 4, 0},
 	{"edge-mode", v1alpha1.ReasonSucceeded, 2, 2, 0},
+	{"refresh", v1alpha1.ReasonSucceeded, 2, 2, 0},
 	{"some-bad-urls", v1alpha1.ReasonPartiallyFailed, 5, 2, 3},
 	{"over-quota", v1alpha1.ReasonDailyQuota, 3, 3, 0},
 	{"own-credentials", v1alpha1.ReasonSucceeded, 2, 2, 0},
