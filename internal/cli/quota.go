@@ -193,7 +193,11 @@ func (e *environment) printQuotas(accounts []AccountQuota, namespace string) err
 			addRow(zone.ID, zone.DailyQuota)
 		}
 	}
-	return quotas.print(e.Out, newPainter(e.Out))
+	if err := quotas.print(e.Out, newPainter(e.Out)); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(e.Out) // the second table follows
+	return err
 }
 
 // optional returns a number, or a dash if it is unknown or not limited.

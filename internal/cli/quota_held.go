@@ -108,8 +108,5 @@ func (e *environment) printHeldTasks(held []HeldTask, namespace string) error {
 	for _, h := range held {
 		waiting.addRow(h.Namespace, h.Name, h.ZoneID, h.Reason, strconv.Itoa(h.Waiting), h.NextAttemptTime)
 	}
-	if _, err := fmt.Fprintln(e.Out); err != nil {
-		return err
-	}
 	return waiting.print(e.Out, newPainter(e.Out))
 }

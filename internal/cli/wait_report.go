@@ -112,7 +112,7 @@ type barReporter struct {
 // barWidth is the width of the bar itself, and barRest what stands around it, but for the text.
 const (
 	barWidth = 24
-	barRest  = 42
+	barRest  = 36
 )
 
 func (r *barReporter) update(*waitedTask) { r.draw() }

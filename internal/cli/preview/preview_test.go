@@ -1,0 +1,87 @@
+package preview_test
+
+import (
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/cli/preview"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate/taskstatetest"
+)
+
+// state prepares a task of ten URLs.
+type state = func(*v1alpha1.PrefetchTask)
+
+var (
+	// half has submitted 5 of 10 URLs, of which 2 have failed.
+	half = func(task *v1alpha1.PrefetchTask) {
+		task.Status.Jobs = []v1alpha1.Job{{ID: "j", Positions: "0-4", Succeeded: 3, Failed: 2}}
+		taskstate.UpdateSummary(task, time.Now())
+	}
+	// over has submitted all, of which 2 have failed.
+	over = func(task *v1alpha1.PrefetchTask) {
+		task.Status.Jobs = []v1alpha1.Job{{ID: "j", Positions: "0-9", Succeeded: 8, Failed: 2}}
+		taskstate.UpdateSummary(task, time.Now())
+	}
+	fine = func(task *v1alpha1.PrefetchTask) {
+		task.Status.Jobs = []v1alpha1.Job{{ID: "j", Positions: "0-9", Succeeded: 10}}
+		taskstate.UpdateSummary(task, time.Now())
+	}
+	suspended = func(task *v1alpha1.PrefetchTask) { task.Spec.Suspend = ptr.To(true) }
+	purging   = func(task *v1alpha1.PrefetchTask) { task.Spec.Purge.Type = v1alpha1.PurgeURL }
+	fresh     = func(task *v1alpha1.PrefetchTask) { task.Spec.FreshSince = metav1.Now() }
+	revised   = func(task *v1alpha1.PrefetchTask) { task.Spec.Revision = "next" }
+	fromMap   = func(task *v1alpha1.PrefetchTask) {
+		task.Spec.Targets = nil
+		task.Spec.TargetsFrom.ConfigMapKeyRef = v1alpha1.ConfigMapKeyReference{Name: "a", Key: "b"}
+	}
+)
+
+func TestWhatAChangeSubmits(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		of             func(*v1alpha1.PrefetchTask) preview.Preview
+		states, later  []state // later ones do not belong to the run in the status
+		urls, purges   int
+		atMost, isNone bool
+		notes          int
+	}{
+		{name: "retry of failures", of: preview.Retry, states: []state{over}, urls: 2},
+		{name: "retry without failures", of: preview.Retry, states: []state{fine}, isNone: true},
+		{name: "retry of a run that is not over", of: preview.Retry, states: []state{half}, urls: 2, notes: 1},
+		{name: "retry of a suspended task", of: preview.Retry, states: []state{over}, later: []state{suspended}, urls: 2, notes: 1},
+		{name: "resume in the middle", of: preview.Resume, states: []state{half}, later: []state{suspended}, urls: 5},
+		{name: "resume before a run", of: preview.Resume, later: []state{suspended, revised}, urls: 10},
+		{name: "resume with a purge", of: preview.Resume, later: []state{suspended, purging}, urls: 10, purges: 10},
+		{name: "resume with freshSince", of: preview.Resume, later: []state{suspended, fresh}, urls: 10, atMost: true},
+		{name: "resume after a run", of: preview.Resume, states: []state{over}, later: []state{suspended}},
+		{name: "resume of a task that is not suspended", of: preview.Resume, states: []state{half}, isNone: true},
+		{name: "resume of an unknown list", of: preview.Resume, later: []state{suspended, fromMap}, urls: preview.Unknown},
+		{name: "suspend in the middle", of: preview.Suspend, states: []state{half}, urls: 5},
+		{name: "suspend again", of: preview.Suspend, later: []state{suspended}, isNone: true},
+		{name: "rerun", of: preview.Rerun, states: []state{over}, urls: 10},
+		{name: "rerun in the middle", of: preview.Rerun, states: []state{half}, urls: 10, notes: 1},
+		{name: "rerun with a purge and freshSince", of: preview.Rerun, later: []state{purging, fresh}, urls: 10, purges: 10, atMost: true},
+		{name: "rerun of an unknown list", of: preview.Rerun, later: []state{fromMap}, urls: preview.Unknown},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			task := taskstatetest.NewTask("a", taskstatetest.ListURLs("a", 10)...)
+			task.Status.Run = taskstate.RunHash(task)
+			task.Status.ObservedGeneration = task.Generation
+			for _, change := range c.states {
+				change(task)
+			}
+			for _, change := range c.later {
+				change(task)
+			}
+			got := c.of(task)
+			if isNone := got.Nothing != ""; isNone != c.isNone || !isNone && (got.URLs != c.urls || got.Purges != c.purges || got.IsAtMost != c.atMost || len(got.Notes) != c.notes) {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
