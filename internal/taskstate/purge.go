@@ -50,7 +50,7 @@ func CallPositions(task *v1alpha1.PrefetchTask, kind v1alpha1.JobKind) Positions
 
 // purgeState is how far the purge of a run is, by position in CallTargets.
 type purgeState struct {
-	purged   Positions // EdgeOne has purged them, and no later purge of them is under way
+	purged   Positions // EdgeOne has purged them, in time, and no later purge of them is under way
 	underWay Positions // a purge of them is accepted, and its outcome is not known
 	failed   Positions // EdgeOne refused or failed to purge them
 	rest     Positions // all others
@@ -73,7 +73,7 @@ func purgeStateOf(task *v1alpha1.PrefetchTask) (state purgeState) {
 		state.purged = state.purged.Union(purged)
 		state.underWay = state.underWay.Union(openPurgePositions(task, job))
 	}
-	state.purged = state.purged.Minus(state.underWay)
+	state.purged = state.purged.Minus(state.underWay).Minus(state.failed)
 	state.rest = state.rest.Minus(state.purged).Minus(state.underWay).Minus(state.failed)
 	return state
 }

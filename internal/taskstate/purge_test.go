@@ -64,3 +64,16 @@ func TestWhichTargetsMayBePurgedAndPrefetchedNext(t *testing.T) {
 		})
 	}
 }
+
+// A purge may succeed after its deadline. Its target has failed by then, and counts once.
+func TestAPurgeThatSucceedsTooLateCountsAsFailed(t *testing.T) {
+	task := &v1alpha1.PrefetchTask{Spec: v1alpha1.PrefetchTaskSpec{ZoneID: "zone-1", Purge: v1alpha1.Purge{Type: v1alpha1.PurgeURL}}}
+	task.Spec.Targets = []v1alpha1.Target{"https://a.example.com/0", "https://a.example.com/1"}
+	BeginRun(task, time.Now())
+	task.Status.Jobs = []v1alpha1.Job{{ID: "p", ClaimID: "c", Kind: v1alpha1.JobPurge, Positions: "0-1", PurgedPositions: "0-1", Succeeded: 2}}
+	task.Status.Purge.FailedPositions, task.Status.RefusedPositions = "0", "0"
+	UpdateSummary(task, time.Now())
+	if p := task.Status.Purge; *p.Submitted != 2 || *p.Succeeded != 1 || *p.Failed != 1 {
+		t.Errorf("%d submitted, %d succeeded, %d failed", *p.Submitted, *p.Succeeded, *p.Failed)
+	}
+}
