@@ -88,6 +88,7 @@ func NewCommand(streams genericiooptions.IOStreams, version string) *cobra.Comma
 	root.SetErr(streams.ErrOut)
 	env.addFlags(root)
 	root.AddCommand(newWaitCommand(env))
+	root.AddCommand(newWhyCommand(env))
 	root.AddCommand(newFailedCommand(env))
 	root.AddCommand(newRetryCommand(env), newSuspendCommand(env), newResumeCommand(env), newRerunCommand(env))
 	root.AddCommand(newQuotaCommand(env))

@@ -1,0 +1,74 @@
+package cli
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"k8s.io/utils/ptr"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/cli"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
+)
+
+func TestWhyExplainsWhatTheStatusSays(t *testing.T) {
+	w := newWorld(t)
+	quota := w.task("quota", "https://small.example.net/1", "https://small.example.net/2", "https://small.example.net/3", "https://small.example.net/4")
+	quota.Spec.ZoneID = smallZone
+	secret := w.task("no-secret", good+"secret.html")
+	secret.Spec.CredentialsSecretRef.Name = "missing"
+	suspended := w.task("suspended", good+"suspended.html")
+	suspended.Spec.Suspend = ptr.To(true)
+	purging := w.task("purging", good+"purging.html")
+	purging.Spec.Purge.Type = v1alpha1.PurgeURL
+	expiring := w.task("good", good+"index.html", good+"app.js")
+	expiring.Spec.TTLSecondsAfterFinished = 3600
+	w.create(expiring, w.task("one-bad", good+"a.html", good+"missing/b.html"), w.task("slow", good+"slow.html"), secret, quota, suspended, purging)
+	unseen := w.run("why", "good")
+	if unseen.code != 0 || !strings.Contains(unseen.out, "is Running (NotObserved)") || !strings.Contains(unseen.out, "No operator has seen the task.") ||
+		!strings.Contains(unseen.out, "The cluster has no Deployment of an operator") {
+		t.Errorf("%+v", unseen)
+	}
+	w.operate(func(c *simulator.Config) {
+		c.Rules = append(c.Rules, simulator.Rule{Action: "CreatePurgeTask", URL: "purging.html", Status: simulator.Never}, simulator.Rule{URL: "slow.html", Status: simulator.Never})
+	})
+	for _, tt := range []struct {
+		task, reason string
+		want         []string
+	}{
+		{"good", v1alpha1.ReasonSucceeded, []string{"2 of 2 targets submitted, 2 prefetched, 0 failed.", "All 2 targets are prefetched.", "The task is deleted at 20"}},
+		{"one-bad", v1alpha1.ReasonPartiallyFailed, []string{"is Failed (PartiallyFailed)", "https://www.example.com/missing/b.html (Invalid: The origin answered 404)", "teo.prefetch-operator.io/retry"}},
+		{"no-secret", v1alpha1.ReasonCredentialsMissing, []string{"is Stalled (CredentialsMissing)", `Secret "missing" does not exist`, "Create it with the keys", " since 20"}},
+		{"quota", v1alpha1.ReasonDailyQuota, []string{"is Running (DailyQuota) since 20", "3 of 4 targets submitted", "Expected to go on at 20", "(in ", "buy more"}},
+		{"suspended", v1alpha1.ReasonSuspended, []string{"is Suspended", "To resume it: kubectl teo-prefetch resume suspended"}},
+		{"purging", v1alpha1.ReasonPurging, []string{"is Running (Purging)", "EdgeOne is purging 1", "less than a minute"}},
+		{"slow", v1alpha1.ReasonSubmitted, []string{"is Running (Submitted)", "The outcomes of 1 job are missing: ", "5 to 30 minutes"}},
+	} {
+		w.until(tt.task, tt.reason, func(task *v1alpha1.PrefetchTask) bool {
+			return taskstate.ReadyReason(task) == tt.reason && (tt.task != "no-secret" || taskstate.IsStalledFor(task, tt.reason)) &&
+				(tt.task != "purging" || len(task.Status.Jobs) > 0)
+		})
+		r := w.run("why", tt.task)
+		text := strings.Join(strings.Fields(r.out), " ")
+		for _, want := range append(tt.want, w.namespace+"/"+tt.task) {
+			if !strings.Contains(text, want) {
+				t.Errorf("why %s does not say %q:\n%s", tt.task, want, r.out)
+			}
+		}
+		if r.code != 0 || r.err != "" {
+			t.Errorf("%+v", r)
+		}
+		if testing.Verbose() {
+			t.Logf("why %s:\n%s", tt.task, r.out)
+		}
+	}
+	r := w.run("why", "quota", "-o", "json")
+	var got cli.WhyResult
+	w.must(json.Unmarshal([]byte(r.out), &got))
+	if got.Kind != "WhyResult" || got.Reason != v1alpha1.ReasonDailyQuota || got.Submitted != 3 || got.Until == "" || got.Since == "" {
+		t.Errorf("%+v", got)
+	}
+	w.run("why", "nothing").is(t, 1, "", `Error: there is no PrefetchTask "nothing" in namespace "`+w.namespace+`": check the name and --namespace`+"\n")
+}
