@@ -16,7 +16,8 @@ const (
 	ExitSuccess = 0
 	// ExitError is every error that has no code of its own.
 	ExitError = 1
-	// ExitFailedTargets says that the run is over and some targets failed.
+	// ExitFailedTargets says that the run is over and some targets failed. For verify, it
+	// says that some URLs are not in the cache.
 	ExitFailedTargets = 2
 	// ExitUserAction says that nothing goes on until a person acts. For plan, it says that
 	// the task does not fit into today's quota.
@@ -93,6 +94,7 @@ func NewCommand(streams genericiooptions.IOStreams, version string) *cobra.Comma
 	root.AddCommand(newFailedCommand(env))
 	root.AddCommand(newRetryCommand(env), newSuspendCommand(env), newResumeCommand(env), newRerunCommand(env))
 	root.AddCommand(newQuotaCommand(env))
+	root.AddCommand(newVerifyCommand(env))
 	root.AddCommand(newVersionCommand(env))
 	return root
 }

@@ -1,0 +1,18 @@
+package verify
+
+import "math/rand/v2"
+
+// Sample returns at most size of the URLs, in their order and spread over the list: it takes one from
+// each of size parts of the list. The same seed selects the same URLs. Size 0 selects all.
+func Sample(urls []string, size int, seed uint64) []string {
+	if size <= 0 || size >= len(urls) {
+		return urls
+	}
+	random := rand.New(rand.NewPCG(seed, 0))
+	sample := make([]string, size)
+	for i := range sample {
+		start, end := i*len(urls)/size, (i+1)*len(urls)/size
+		sample[i] = urls[start+random.IntN(end-start)]
+	}
+	return sample
+}

@@ -1,0 +1,136 @@
+package cli
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/cli/verify"
+)
+
+// VerifyResult is what verify -o json prints.
+type VerifyResult struct {
+	OutputHeader `json:",inline"`
+	// Namespace and Name are the task's. They are absent if the URLs are from a file.
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name,omitempty"`
+	// From is the host name of the machine that asked.
+	From string `json:"from"`
+	// Seed selected the sample.
+	Seed uint64 `json:"seed"`
+	// Total is how many URLs the list has.
+	Total int `json:"total"`
+	// Hits is how many of Answers are from the cache.
+	Hits int `json:"hits"`
+	// Answers are the first answers of the URLs of the sample, in the order of the list.
+	Answers []VerifyAnswer `json:"answers"`
+}
+
+// VerifyAnswer is the first answer of a URL.
+type VerifyAnswer struct {
+	URL string `json:"url"`
+	// Outcome is one of the outcomes in the package verify.
+	Outcome     string `json:"outcome"`
+	HTTPStatus  int    `json:"httpStatus,omitempty"`
+	CacheStatus string `json:"cacheStatus,omitempty"`
+	Age         string `json:"age,omitempty"`
+	ETag        string `json:"etag,omitempty"`
+	Location    string `json:"location,omitempty"`
+	// Address is the address and port that answered.
+	Address string `json:"address,omitempty"`
+	// Forbids names what in the answer forbids caches to keep it.
+	Forbids []string `json:"forbids,omitempty"`
+	// Error says why there is no answer.
+	Error string `json:"error,omitempty"`
+}
+
+// addAnswers adds the answers of a sample of a list of total URLs.
+func (r *VerifyResult) addAnswers(total int, answers []verify.Answer) {
+	r.Total = total
+	r.Answers = []VerifyAnswer{}
+	for _, a := range answers {
+		answer := VerifyAnswer{
+			URL: a.URL, Outcome: string(a.Outcome), HTTPStatus: a.Status, CacheStatus: a.CacheStatus,
+			Age: a.Age, ETag: a.ETag, Location: a.Location, Address: a.Address, Forbids: a.Forbids,
+		}
+		if a.Error != nil {
+			answer.Error = a.Error.Error()
+		}
+		if a.Outcome.IsHit() {
+			r.Hits++
+		}
+		r.Answers = append(r.Answers, answer)
+	}
+}
+
+// print prints the answers on standard output, and on standard error what follows from them.
+func (v *verifyCommand) print(result *VerifyResult) error {
+	if v.output.isStructured() {
+		return v.output.print(v.env.Out, result)
+	}
+	answers := table{header: []string{"URL", "OUTCOME", "STATUS", "CACHE", "AGE", "ETAG", "NOTE"}}
+	for i := range result.Answers {
+		a := &result.Answers[i]
+		status := ""
+		if a.HTTPStatus > 0 {
+			status = strconv.Itoa(a.HTTPStatus)
+		}
+		answers.addRow(a.URL, a.Outcome, status, printable(a.CacheStatus), printable(a.Age), printable(a.ETag), printable(a.note()))
+		answers.rows[i][1].color = colorOfOutcome(verify.Outcome(a.Outcome))
+	}
+	if err := answers.print(v.env.Out, newPainter(v.env.Out)); err != nil {
+		return err
+	}
+	v.explain(result)
+	return nil
+}
+
+func (v *verifyCommand) explain(result *VerifyResult) {
+	say := func(format string, args ...any) { _, _ = fmt.Fprintf(v.env.ErrOut, format+"\n", args...) }
+	count := map[verify.Outcome]int{}
+	for _, a := range result.Answers {
+		count[verify.Outcome(a.Outcome)]++
+	}
+	say("%d of %d asked URLs were in the cache.", result.Hits, len(result.Answers))
+	if n := count[verify.NotCacheable]; n > 0 {
+		say("%d forbid caches to keep them: each prefetch of them takes quota for nothing. "+
+			"Change the answer of the origin or the cache rules of EdgeOne, or remove them from the list.", n)
+	}
+	if n := count[verify.NotEdgeOne]; n > 0 {
+		say("%d were answered without EO-Cache-Status: check that their host is served by EdgeOne, and --resolve.", n)
+	}
+}
+
+// note says what no other column does.
+func (a *VerifyAnswer) note() string {
+	switch verify.Outcome(a.Outcome) {
+	case verify.NoAnswer:
+		return a.Error
+	case verify.Redirect:
+		return "to " + a.Location
+	case verify.NotCacheable, verify.NotEdgeOne:
+		return strings.Join(a.Forbids, ", ")
+	}
+	return ""
+}
+
+func colorOfOutcome(outcome verify.Outcome) color {
+	switch outcome {
+	case verify.Hit, verify.RefreshHit:
+		return colorGreen
+	case verify.Miss, verify.Redirect:
+		return colorYellow
+	}
+	return colorRed
+}
+
+// printable replaces what a server could control a terminal with.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, text)
+}

@@ -1,0 +1,137 @@
+package cli
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/cli"
+)
+
+// startEdge starts a server that answers as an EdgeOne node, and returns the URL of a host that
+// --resolve sends to it, and that flag.
+func startEdge(t *testing.T) (url, resolve string) {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		header := w.Header()
+		header.Set("EO-Cache-Status", "HIT")
+		switch r.URL.Path {
+		case "/miss":
+			header.Set("EO-Cache-Status", "MISS")
+		case "/private":
+			header.Set("EO-Cache-Status", "MISS")
+			header.Set("Cache-Control", "private")
+		case "/moved":
+			header.Set("Location", "/elsewhere")
+			w.WriteHeader(http.StatusFound)
+		case "/other":
+			header.Del("EO-Cache-Status")
+		default:
+			header.Set("Age", "7")
+			header.Set("ETag", "\"\u009b31m\"")
+		}
+	}))
+	t.Cleanup(server.Close)
+	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "http://www.example.com:" + port, "--resolve=www.example.com:" + port + ":127.0.0.1"
+}
+
+// asking is the first line on standard error.
+func asking(t *testing.T, numbers string) string {
+	t.Helper()
+	from, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "Asking " + numbers + " URLs from " + from + ". Only the EdgeOne node nearest to it answers.\n"
+}
+
+func TestVerifyReportsTheFirstAnswers(t *testing.T) {
+	w := newWorld(t)
+	url, resolve := startEdge(t)
+	w.create(w.task("home", url+"/warm/", url+"/miss", url+"/private", url+"/moved", url+"/other"))
+	pad := strings.Repeat(" ", len(url))
+	w.run("verify", "home", resolve).is(t, 2, "URL"+pad+"        OUTCOME        STATUS   CACHE    AGE      ETAG     NOTE\n"+
+		url+"/warm/     Hit            200      HIT      7        \"?31m\"   <none>\n"+
+		url+"/miss      Miss           200      MISS     <none>   <none>   <none>\n"+
+		url+"/private   NotCacheable   200      MISS     <none>   <none>   Cache-Control: private\n"+
+		url+"/moved     Redirect       302      HIT      <none>   <none>   to /elsewhere\n"+
+		url+"/other     NotEdgeOne     200      <none>   <none>   <none>   <none>\n",
+		asking(t, "5 of 5")+"1 of 5 asked URLs were in the cache.\n"+
+			"1 forbid caches to keep them: each prefetch of them takes quota for nothing. Change the answer of the origin or the cache rules of EdgeOne, or remove them from the list.\n"+
+			"1 were answered without EO-Cache-Status: check that their host is served by EdgeOne, and --resolve.\n")
+	r := w.run("verify", "home", resolve, "-o", "json")
+	var got cli.VerifyResult
+	w.must(json.Unmarshal([]byte(r.out), &got))
+	if r.code != 2 || r.err != asking(t, "5 of 5") || got.Name != "home" || got.Total != 5 || got.Hits != 1 || len(got.Answers) != 5 ||
+		got.Answers[3].Location != "/elsewhere" || got.Answers[2].Forbids[0] != "Cache-Control: private" {
+		t.Errorf("%+v: %+v", r, got)
+	}
+}
+
+func TestVerifyReadsListsInConfigMapsAndFiles(t *testing.T) {
+	w := newWorld(t)
+	url, resolve := startEdge(t)
+	list := url + "/1\n# comment\n" + url + "/2\n" + url + "/miss\n"
+	w.create(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "list"}, Data: map[string]string{"urls": list}})
+	task := w.task("from-list")
+	task.Spec.TargetsFrom.ConfigMapKeyRef = v1alpha1.ConfigMapKeyReference{Name: "list", Key: "urls"}
+	w.create(task)
+	file := filepath.Join(t.TempDir(), "urls.txt")
+	w.must(os.WriteFile(file, []byte(list), 0o600))
+	for _, args := range [][]string{{"verify", "from-list"}, {"verify", "-f", file}, {"verify", "-f", "-"}} {
+		r := w.runWith(list, append(args, resolve)...)
+		if r.code != 2 || r.err != asking(t, "3 of 3")+"2 of 3 asked URLs were in the cache.\n" || strings.Count(r.out, "\n") != 4 {
+			t.Errorf("%q: %+v", args, r)
+		}
+	}
+	if r := w.runWith(url+"/1\n"+url+"/2\n", "verify", "-f", "-", "--sample=1", resolve); r.code != 0 || r.err != asking(t, "1 of 2")+"1 of 1 asked URLs were in the cache.\n" {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestVerifyRefusesWhatItCannotDo(t *testing.T) {
+	w := newWorld(t)
+	for _, c := range []struct{ args, err string }{
+		{"", "no task is named: give its name, or --filename with a list of URLs"},
+		{"home -f x", "give the name of a task or --filename, not both"},
+		{"-f - --sample=-1", "--sample must not be negative: 0 asks all URLs"},
+		{"-f - --concurrency=0", "--concurrency must be between 1 and 64"},
+		{"-f - --timeout=0s", "--timeout must be positive, for example 10s"},
+		{"-f - -o wide", `unknown output format "wide": use one of json, yaml`},
+		{"-f - --resolve=a:443", `--resolve a:443 has no IP address at its end: "" is none`},
+		{"-f -", "the list -: it has no URLs"},
+		{"-f /no/such/file", "the list cannot be read: open /no/such/file: no such file or directory"},
+	} {
+		w.run(append([]string{"verify"}, strings.Fields(c.args)...)...).is(t, 1, "", "Error: "+c.err+"\n")
+	}
+	if r := w.run("verify", "none"); r.code != 1 || r.out != "" || strings.Count(r.err, "\n") != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestCtrlCEndsVerify(t *testing.T) {
+	w := newWorld(t)
+	asked := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(asked)
+		<-r.Context().Done()
+	}))
+	t.Cleanup(server.Close)
+	c := w.start(server.URL+"/\n", "verify", "-f", "-", "--timeout=1h")
+	<-asked
+	c.interrupt()
+	c.wait().is(t, 130, "", asking(t, "1 of 1")+"Error: interrupted\n")
+}
