@@ -93,6 +93,9 @@ func (o *submitOptions) addTo(cmd *cobra.Command, env *environment) {
 	}
 }
 
+// maxTTL is the longest --ttl.
+const maxTTL = 10 * 365 * 24 * time.Hour
+
 func (o *submitOptions) validate(args []string) error {
 	if !slices.Contains([]string{"none", "client", "server"}, o.dryRun) {
 		return fmt.Errorf("unknown value %q of --dry-run: use none, client or server", o.dryRun)
@@ -103,8 +106,11 @@ func (o *submitOptions) validate(args []string) error {
 	if o.zone == "" {
 		return errors.New("no zone is given: give --zone, for example --zone=zone-2x9examplea")
 	}
-	if o.ttl != 0 && o.ttl < time.Minute {
-		return errors.New("--ttl is too short: it must be at least 1m")
+	if o.ttl != 0 && o.ttl < time.Minute || o.ttl > maxTTL {
+		return errors.New("--ttl is out of range: it must be at least 1m, and at most 87600h (ten years)")
+	}
+	if o.labels[listLabel] != "" {
+		return fmt.Errorf("the label %s cannot be set: submit sets it to the name of the list", listLabel)
 	}
 	return cmp.Or(o.output.validate(), o.waitOptions.validate(), o.source.validate(args))
 }
@@ -154,7 +160,11 @@ func (e *environment) describeList(list *urllist.List, parts int) {
 	if len(list.URLs) == 1 {
 		text = "1 URL"
 	}
-	if list.Duplicates > 0 {
+	switch list.Duplicates {
+	case 0:
+	case 1:
+		text += " (1 duplicate left out)"
+	default:
 		text += fmt.Sprintf(" (%d duplicates left out)", list.Duplicates)
 	}
 	if parts > 1 {

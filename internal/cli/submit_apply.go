@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -108,7 +109,7 @@ func (s *submission) checkFormerParts(ctx context.Context) error {
 		}
 	}, client.InNamespace(s.tasks[0].Namespace), client.MatchingLabels{listLabel: s.name})
 	if len(former) > 0 {
-		_, _ = fmt.Fprintf(s.ErrOut, "Warning: an earlier, longer or shorter list made %s too, which this one does not change: kubectl delete prefetchtask %s -n %s\n",
+		_, _ = fmt.Fprintf(s.ErrOut, "Warning: an earlier list of this name made %s too, which this one does not change: kubectl delete prefetchtask %s -n %s\n",
 			strings.Join(former, ", "), strings.Join(former, " "), s.tasks[0].Namespace)
 	}
 	if apierrors.IsForbidden(err) { // a pipeline needs not list tasks
@@ -148,9 +149,7 @@ func (s *submission) applyTask(ctx context.Context, task *v1alpha1.PrefetchTask,
 		return "", err
 	case isNew:
 		return "created", nil
-	case applied.GetResourceVersion() == before.ResourceVersion:
-		return "unchanged", nil
-	case applied.GetGeneration() == before.Generation && !isDryRun:
+	case applied.GetUID() == before.UID && applied.GetGeneration() == before.Generation: // whatever the operator writes
 		return "unchanged", nil
 	}
 	return "configured", nil
@@ -158,8 +157,8 @@ func (s *submission) applyTask(ctx context.Context, task *v1alpha1.PrefetchTask,
 
 // isOwnConflict reports whether all fields in conflict were set by this program.
 func isOwnConflict(err error) bool {
-	status, isStatus := err.(apierrors.APIStatus)
-	if !apierrors.IsConflict(err) || !isStatus || status.Status().Details == nil || len(status.Status().Details.Causes) == 0 {
+	status := apierrors.APIStatus(nil)
+	if !apierrors.IsConflict(err) || !errors.As(err, &status) || status.Status().Details == nil || len(status.Status().Details.Causes) == 0 {
 		return false
 	}
 	return !slices.ContainsFunc(status.Status().Details.Causes, func(cause metav1.StatusCause) bool {

@@ -32,7 +32,7 @@ func (o *submitOptions) newTask(namespace string, args []string, now time.Time) 
 	}
 	task.Spec.ZoneID, task.Spec.Revision, task.Spec.Mode = o.zone, o.revision, v1alpha1.PrefetchMode(o.mode)
 	task.Spec.AccountRef.Name = o.account
-	task.Spec.TTLSecondsAfterFinished = int32(min(o.ttl, 10*365*24*time.Hour).Seconds())
+	task.Spec.TTLSecondsAfterFinished = int32(o.ttl.Seconds())
 	if o.freshSince != "" {
 		since, err := time.Parse(time.RFC3339, o.freshSince)
 		if err != nil || since.After(now) {

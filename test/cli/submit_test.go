@@ -37,7 +37,7 @@ func TestSubmitCreatesATaskAndUpdatesIt(t *testing.T) {
 	w := newWorld(t)
 	path := filepath.Join(t.TempDir(), "Warm_Home.txt")
 	w.must(os.WriteFile(path, []byte("# pages\n\n"+good+"a\n"+good+"b\r\n"+good+"a\n"), 0o600))
-	w.run("submit", path, zoneFlag, "--dry-run=server").has(t, 0, "prefetchtask.teo.prefetch-operator.io/warm-home created (server dry run)", "2 URLs (1 duplicates left out)")
+	w.run("submit", path, zoneFlag, "--dry-run=server").has(t, 0, "prefetchtask.teo.prefetch-operator.io/warm-home created (server dry run)", "2 URLs (1 duplicate left out)")
 	if n := w.count(); n != 0 {
 		t.Errorf("a dry run has created %d tasks", n)
 	}
@@ -75,6 +75,8 @@ func TestSubmitCreatesNothingOfABadList(t *testing.T) {
 		{"a prefix without its slash", good, []string{"-", zoneFlag, "--purge=Prefix=https://www.example.com/a"}, "must be a full URL that ends with a slash"},
 		{"two types of purges", good, []string{"-", zoneFlag, "--purge=URL", "--purge=Host=www.example.com"}, "a task purges by one"},
 		{"the future", good, []string{"-", zoneFlag, "--fresh-since=2199-01-01T00:00:00Z"}, "give a time that is not in the future"},
+		{"the label of the list", good, []string{"-", zoneFlag, "-l", "teo.prefetch-operator.io/list=x"}, "submit sets it to the name of the list"},
+		{"a short time to live", good, []string{"-", zoneFlag, "--ttl=1s"}, "--ttl is out of range"},
 		{"no expression", good, []string{"-", zoneFlag, "--include=("}, "--include is not a regular expression"},
 		{"nothing is left", good, []string{"-", zoneFlag, "--exclude=."}, "no URL is left after --since, --include and --exclude"},
 	} {
@@ -99,7 +101,7 @@ func TestALongListBecomesSeveralTasks(t *testing.T) {
 	}
 	// A bad URL at the end of the second part creates nothing of the first.
 	w.runWith(text.String()+good+"*\n", "submit", "-", zoneFlag, "--name=bad").has(t, 1, "", "standard input:12001:25: ")
-	w.runWith(good+"1\n", "submit", "-", zoneFlag, "--name=all").has(t, 0, "all created\n", "Warning: an earlier, longer or shorter list made all-1, all-2 too")
+	w.runWith(good+"1\n", "submit", "-", zoneFlag, "--name=all").has(t, 0, "all created\n", "Warning: an earlier list of this name made all-1, all-2 too")
 	if n := w.count(); n != 3 {
 		t.Errorf("there are %d tasks", n)
 	}
