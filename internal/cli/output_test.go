@@ -18,7 +18,7 @@ func TestThePageOfTheOutputHasEveryField(t *testing.T) {
 		name, rest, _ := strings.Cut(section, "\n")
 		sections[name] = rest
 	}
-	for _, document := range []any{WaitResult{}, WhyResult{}, FailedResult{}, ActResult{}, QuotaResult{}, VerifyResult{}, VersionResult{}} {
+	for _, document := range []any{WaitResult{}, PlanResult{}, WhyResult{}, FailedResult{}, ActResult{}, QuotaResult{}, VerifyResult{}, VersionResult{}} {
 		of := reflect.TypeOf(document)
 		for _, field := range fieldNames(of) {
 			if !regexp.MustCompile("[.`]" + field + "\\b").MatchString(sections[of.Name()]) {

@@ -88,6 +88,7 @@ func NewCommand(streams genericiooptions.IOStreams, version string) *cobra.Comma
 	root.SetOut(streams.Out)
 	root.SetErr(streams.ErrOut)
 	env.addFlags(root)
+	root.AddCommand(newPlanCommand(env))
 	root.AddCommand(newSubmitCommand(env))
 	root.AddCommand(newWaitCommand(env))
 	root.AddCommand(newWhyCommand(env))

@@ -133,6 +133,27 @@ func (q *Queue) TakenURLs(namespace string) (total, own int) {
 	return q.promised.total + q.planned.total, q.promised.byNamespace[namespace] + q.planned.byNamespace[namespace]
 }
 
+// LimitPurge is AdmitPurge for a task whose account allows what a says: the account must also allow what
+// is prefetched after the purge, beside the URLs that no other task may take.
+func (q *Queue) LimitPurge(a taskstate.Admission, task *v1alpha1.PrefetchTask, now time.Time) taskstate.Admission {
+	total, own := q.TakenURLs(task.Namespace)
+	if a.Left != taskstate.NoLimit {
+		a.Left = max(0, a.Left-total)
+	}
+	if a.NamespaceLeft != taskstate.NoLimit {
+		a.NamespaceLeft = max(0, a.NamespaceLeft-own)
+	}
+	b := q.AdmitPurge(task, now)
+	if b.Left, b.NamespaceLeft = min(a.Left, b.Left), min(a.NamespaceLeft, b.NamespaceLeft); b.Until.IsZero() && total > 0 {
+		b.Until = now.Add(promiseRecheck)
+	}
+	return b
+}
+
+// promiseRecheck is how often a purge asks again that waits for a budget which is promised to others:
+// what fails to be purged needs nothing of it.
+const promiseRecheck = 10 * time.Second
+
 // CannotPrefetch reports whether a back-off keeps the targets of a task from being prefetched now.
 func (q *Queue) CannotPrefetch(task *v1alpha1.PrefetchTask, now time.Time) bool {
 	p := q.zoneQuotas[q.batchKeyOf(task).mode()]

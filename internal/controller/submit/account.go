@@ -139,10 +139,6 @@ func (a *attempt) recordJob(jobID string, refused map[string]string, now time.Ti
 	return record
 }
 
-// promiseRecheck is how often a purge asks again that waits for a budget which is promised to others:
-// what fails to be purged needs nothing of it.
-const promiseRecheck = 10 * time.Second
-
 // admitPurge says whether a task may purge now: its account and the prefetch quota of its zone must
 // allow it to prefetch what it purges.
 func (s *Submitter) admitPurge(state *accountState, task *v1alpha1.PrefetchTask) taskstate.Admission {
@@ -159,20 +155,7 @@ func (s *Submitter) admitPurge(state *accountState, task *v1alpha1.PrefetchTask)
 	if a.Reason != "" {
 		return a
 	}
-	now := time.Now()
-	total, own := state.prefetches.queue.TakenURLs(task.Namespace)
-	if a.Left != taskstate.NoLimit {
-		a.Left = max(0, a.Left-total)
-	}
-	if a.NamespaceLeft != taskstate.NoLimit {
-		a.NamespaceLeft = max(0, a.NamespaceLeft-own)
-	}
-	if total > 0 {
-		a.Until = now.Add(promiseRecheck)
-	}
-	b := state.prefetches.queue.AdmitPurge(task, now)
-	b.Left, b.NamespaceLeft = min(a.Left, b.Left), min(a.NamespaceLeft, b.NamespaceLeft)
-	return b
+	return state.prefetches.queue.LimitPurge(a, task, time.Now())
 }
 
 // admitFor returns what queue.Limits.Admit does for an account: only EdgeOneAccounts have rules.

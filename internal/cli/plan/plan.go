@@ -1,0 +1,158 @@
+// Package plan says what the operator will do with tasks: which calls it makes, and what they take of
+// quotas and budgets. It runs the operator's own queue on copies of the tasks.
+//
+//   - plan.go: the world that is planned, and the plan of each task
+//   - run.go: the queue of an account, until it plans nothing more today
+//   - start.go: what a task has submitted already
+//   - lint.go: mistakes in lists of URLs
+package plan
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/account"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
+)
+
+// World is what is known when a plan is made.
+type World struct {
+	// Tasks are planned. Their targets are in their specs, and their statuses are those of the cluster.
+	Tasks []Task
+	// Waiting are other tasks of the cluster.
+	Waiting []*v1alpha1.PrefetchTask
+	// Accounts are the EdgeOneAccounts, and Namespaces the labels of namespaces.
+	Accounts   []*v1alpha1.EdgeOneAccount
+	Namespaces map[string]map[string]string
+	// Batch is how many URLs a call has at most.
+	Batch int
+	Now   time.Time
+}
+
+// Task is a task to plan. Former is the version in the cluster, or nil for a new task.
+type Task struct {
+	*v1alpha1.PrefetchTask
+	Former *v1alpha1.PrefetchTask
+}
+
+// TaskPlan is what happens to a task.
+type TaskPlan struct {
+	Namespace string                `json:"namespace"`
+	Name      string                `json:"name"`
+	ZoneID    string                `json:"zoneID"`
+	Account   string                `json:"account,omitempty"`
+	Mode      v1alpha1.PrefetchMode `json:"mode"`
+	// Targets is how many distinct targets the task has, and Duplicates how many more its list has.
+	Targets    int `json:"targets"`
+	Duplicates int `json:"duplicates"`
+	// Kept is how many targets need no new prefetch.
+	Kept int `json:"kept"`
+	// Calls and PurgeCalls are how many calls have targets of the task.
+	Calls      int `json:"calls"`
+	PurgeCalls int `json:"purgeCalls"`
+	// URLs is how many URLs the task takes from the quota today. A URL that another task brings to the
+	// same call is not taken again. EdgeURLs are those of them that are billed.
+	URLs     int `json:"urls"`
+	EdgeURLs int `json:"edgeURLs"`
+	// Left is what the zone's quota leaves today before the plan. It is absent if it is unknown.
+	Left *int32 `json:"left,omitempty"`
+	// NotToday is how many targets are not submitted today. Reason and Message say why.
+	NotToday int    `json:"notToday"`
+	Reason   string `json:"reason,omitempty"`
+	Message  string `json:"message,omitempty"`
+	// SharedWith are the other tasks, as namespace/name, that share a call.
+	SharedWith []string  `json:"sharedWith,omitempty"`
+	Findings   []Finding `json:"findings,omitempty"`
+	Notes      []string  `json:"notes,omitempty"`
+}
+
+// Fits reports whether everything is submitted today.
+func (p *TaskPlan) Fits() bool { return p.NotToday == 0 }
+
+// Make makes the plan of each task.
+func Make(world World) []*TaskPlan {
+	store := newStore(world)
+	runs := map[taskstate.AccountKey]*run{}
+	plans := make([]*TaskPlan, len(world.Tasks))
+	planned := map[string]bool{}
+	for i, task := range world.Tasks {
+		current, plan := startTask(task, store, world.Now)
+		plans[i] = plan
+		planned[keyOf(current)] = true
+		runOf(runs, current, store, world).add(current, plan)
+		plan.Left = leftOf(store.Account(plan.Account), plan, world.Now)
+		plan.Findings = Lint(task.PrefetchTask)
+	}
+	for _, task := range world.Waiting {
+		if task = withAccount(task, store); !planned[keyOf(task)] && taskstate.NeedsCall(task) {
+			if r := runs[taskstate.AccountKeyOf(task)]; r != nil {
+				r.add(task, nil)
+			}
+		}
+	}
+	for _, r := range runs {
+		r.planAll()
+	}
+	return plans
+}
+
+// newStore returns the accounts with what is used of them today.
+func newStore(world World) *account.Store {
+	store := account.NewStore(account.NewUsage(resetOf(world.Accounts)))
+	for _, a := range world.Accounts {
+		store.SetAccount(a)
+	}
+	for name, labels := range world.Namespaces {
+		store.SetNamespace(name, labels)
+	}
+	for _, task := range world.Tasks {
+		if task.Former != nil {
+			store.Usage.OnTaskChange(nil, withAccount(task.Former, store))
+		}
+	}
+	for _, task := range world.Waiting {
+		store.Usage.OnTaskChange(nil, withAccount(task, store))
+	}
+	store.Usage.Seal()
+	return store
+}
+
+// resetOf returns the time of day at which quotas return: as the operator has written it, or 16:00 UTC.
+func resetOf(accounts []*v1alpha1.EdgeOneAccount) time.Duration {
+	for _, a := range accounts {
+		if day := a.Status.DayStartTime; !day.IsZero() {
+			return day.UTC().Sub(day.UTC().Truncate(24 * time.Hour))
+		}
+	}
+	return 16 * time.Hour
+}
+
+// leftOf returns what is left of the quota of a task's zone, or nil if it is unknown. On a new day, it
+// is the whole quota.
+func leftOf(a *v1alpha1.EdgeOneAccount, plan *TaskPlan, now time.Time) *int32 {
+	if a == nil || plan.Mode == v1alpha1.ModeEdge {
+		return nil
+	}
+	for i := range a.Status.Zones {
+		zone := &a.Status.Zones[i]
+		switch {
+		case zone.ID != plan.ZoneID:
+		case now.Sub(a.Status.DayStartTime.Time) >= 24*time.Hour:
+			return zone.Daily
+		default:
+			return zone.Left
+		}
+	}
+	return nil
+}
+
+func withAccount(task *v1alpha1.PrefetchTask, store *account.Store) *v1alpha1.PrefetchTask {
+	return taskstate.WithDefaultAccount(task, store.Account(v1alpha1.DefaultAccount) != nil)
+}
+
+func modeOf(task *v1alpha1.PrefetchTask) v1alpha1.PrefetchMode {
+	return cmp.Or(task.Spec.Mode, v1alpha1.ModeDefault)
+}
+
+func keyOf(task *v1alpha1.PrefetchTask) string { return task.Namespace + "/" + task.Name }
