@@ -107,6 +107,7 @@ func (c *chaos) judgeReleases() ([]judge.Defect, judge.RefreshCounts) {
 	c.users.mu.Lock()
 	defer c.users.mu.Unlock()
 	return judge.FindRefreshDefects(judge.RefreshEvidence{
-		Ledger: c.edgeOne.Ledger(), Journal: journal, Sightings: c.seen.releases.Sightings(), ColdLimit: coldLimit, TimeSkew: createTimeSkew + c.dateSkew().Abs(), Asked: c.users.asked,
+		Ledger: c.edgeOne.Ledger(), Journal: journal, Sightings: c.seen.releases.Sightings(),
+		ColdLimit: coldLimit, TimeSkew: createTimeSkew + c.dateSkew().Abs(), Asked: c.users.asked,
 	})
 }
