@@ -127,3 +127,28 @@ func TestAKeyThatMayNotReadTheHistoryOfPurgesPurgesNothing(t *testing.T) {
 		r.checkFresh()
 	})
 }
+
+// A run that purges waits for the prefetches of the run before, also after a lost call of that run can
+// no longer be executed.
+func TestARunWaitsForFormerPrefetchesBesideAnExpiredCall(t *testing.T) {
+	zone := zoneA1
+	zone.Batch = 2
+	inCalm(t, simulator.Config{Zones: []simulator.Zone{zone}, JobDuration: 20 * time.Minute, RejectedJobIDs: "."}, func(t *testing.T, w *calm) {
+		r := startRelease(w, 4)
+		w.edgeOne.AddFault(simulator.Fault{ // the second call is lost
+			Match:  simulator.Matcher{Action: teo.ActionCreatePrefetchTask, URL: "/r/2", Count: 1},
+			Effect: simulator.Effect{Answer: simulator.ConnectionClosed},
+		})
+		key := w.create("n", "release", r.urls)
+		if !w.await(time.Minute, func() bool { s := w.server.get(key).Status; return len(s.Jobs) == 1 && s.Submission != nil }) {
+			t.Fatal("no call is lost")
+		}
+		w.server.edit(key, func(spec *v1alpha1.PrefetchTaskSpec) { spec.Revision, spec.Purge.Type = "2", v1alpha1.PurgeURL })
+		w.awaitAll(2 * time.Hour)
+		for _, seen := range w.edgeOne.Peek(r.texts()...) {
+			if seen.Status != "HIT" || seen.IsOlderThan(r.release) {
+				t.Errorf("a visitor of %s gets %+v", seen.URL, seen)
+			}
+		}
+	})
+}

@@ -54,9 +54,9 @@ func (p *Poller) openZone(task *v1alpha1.PrefetchTask) (ZoneKey, bool) {
 	if taskstate.NeedsHistory(task) && !taskstate.LacksTargets(task) {
 		return ZoneKey{taskstate.AccountKeyOf(task), task.Spec.ZoneID}, true
 	}
-	if claim := p.claimOf(task); claim != nil {
+	if claim := p.claimOf(task); claim != nil && taskstate.HasClaim(task) {
 		// Use the task's current credentials: the call's credentials may be gone.
-		return ZoneKey{taskstate.AccountKeyOf(task), claim.ZoneID}, taskstate.HasClaim(task)
+		return ZoneKey{taskstate.AccountKeyOf(task), claim.ZoneID}, true
 	}
 	if taskstate.IsRetryDue(task) {
 		return ZoneKey{taskstate.AccountKeyOf(task), task.Spec.ZoneID}, !taskstate.IsElided(task)
@@ -73,8 +73,8 @@ func (p *Poller) openZone(task *v1alpha1.PrefetchTask) (ZoneKey, bool) {
 // openPurgeZone is openZone for the history of purges. The purge of a run that the spec no longer
 // asks for is followed too: the next run waits for its end.
 func (p *Poller) openPurgeZone(task *v1alpha1.PrefetchTask) (ZoneKey, bool) {
-	if claim := p.claimOf(task); claim != nil {
-		return ZoneKey{taskstate.AccountKeyOf(task), claim.ZoneID}, task.DeletionTimestamp.IsZero() && taskstate.HasClaim(task)
+	if claim := p.claimOf(task); claim != nil && taskstate.HasClaim(task) {
+		return ZoneKey{taskstate.AccountKeyOf(task), claim.ZoneID}, task.DeletionTimestamp.IsZero()
 	}
 	isOpen := task.DeletionTimestamp.IsZero() && taskstate.HasOpenPurge(task) && (taskstate.IsNewRun(task) || !taskstate.IsUnresolved(task))
 	return ZoneKey{taskstate.AccountKeyOf(task), task.Spec.ZoneID}, isOpen
