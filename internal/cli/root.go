@@ -68,7 +68,7 @@ func Main(ctx context.Context, args []string, streams genericiooptions.IOStreams
 	case ctx.Err() != nil:
 		code, err = ExitInterrupted, errors.New("interrupted")
 	}
-	_, _ = fmt.Fprintf(streams.ErrOut, "Error: %v\n", explain(err))
+	_, _ = fmt.Fprintf(streams.ErrOut, "Error: %s\n", printable(explain(err).Error()))
 	return code
 }
 

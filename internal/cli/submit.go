@@ -109,7 +109,7 @@ func (o *submitOptions) validate(args []string) error {
 	if o.ttl != 0 && o.ttl < time.Minute || o.ttl > maxTTL {
 		return errors.New("--ttl is out of range: it must be at least 1m, and at most 87600h (ten years)")
 	}
-	if o.labels[listLabel] != "" {
+	if _, isSet := o.labels[listLabel]; isSet {
 		return fmt.Errorf("the label %s cannot be set: submit sets it to the name of the list", listLabel)
 	}
 	return cmp.Or(o.output.validate(), o.waitOptions.validate(), o.source.validate(args))

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -118,6 +119,9 @@ func (s *submission) checkFormerParts(ctx context.Context) error {
 	return err
 }
 
+// errOthersTask says that a task exists that another program, or another list, has made.
+var errOthersTask = errors.New("another program or list keeps the task of this name: give another --name, or --force-conflicts to take over")
+
 // applyTask applies a task, and returns what that did.
 func (s *submission) applyTask(ctx context.Context, task *v1alpha1.PrefetchTask, isDryRun bool) (string, error) {
 	before := &metav1.PartialObjectMetadata{}
@@ -127,9 +131,26 @@ func (s *submission) applyTask(ctx context.Context, task *v1alpha1.PrefetchTask,
 		return "", err
 	}
 	isNew := err != nil
+	if list, isOurs := before.Labels[listLabel]; !isNew && !s.options.forceConflicts && (!isOurs || list != s.name) {
+		return "", errOthersTask
+	}
+	applied, err := s.writeTask(ctx, task, isDryRun)
+	switch {
+	case err != nil:
+		return "", err
+	case isNew:
+		return "created", nil
+	case applied.GetUID() == before.UID && applied.GetGeneration() == before.Generation && maps.Equal(applied.GetLabels(), before.Labels):
+		return "unchanged", nil
+	}
+	return "configured", nil
+}
+
+// writeTask writes the fields of a task that this program sets, and returns the task as it is then.
+func (s *submission) writeTask(ctx context.Context, task *v1alpha1.PrefetchTask, isDryRun bool) (*unstructured.Unstructured, error) {
 	applied, err := newApplyObject(task)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	options := []client.ApplyOption{client.FieldOwner(fieldManager)}
 	if isDryRun {
@@ -142,17 +163,10 @@ func (s *submission) applyTask(ctx context.Context, task *v1alpha1.PrefetchTask,
 	if isOwnConflict(err) { // with retry, suspend or rerun of this program
 		err = s.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(applied), append(options, client.ForceOwnership)...)
 	}
-	switch {
-	case apierrors.IsConflict(err):
-		return "", fmt.Errorf("another program keeps the task of this name: give another --name, or --force-conflicts to take over (%w)", err)
-	case err != nil:
-		return "", err
-	case isNew:
-		return "created", nil
-	case applied.GetUID() == before.UID && applied.GetGeneration() == before.Generation: // whatever the operator writes
-		return "unchanged", nil
+	if apierrors.IsConflict(err) {
+		err = fmt.Errorf("%w (%w)", errOthersTask, err)
 	}
-	return "configured", nil
+	return applied, err
 }
 
 // isOwnConflict reports whether all fields in conflict were set by this program.

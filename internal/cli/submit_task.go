@@ -89,6 +89,9 @@ func parsePurge(values []string) (purge v1alpha1.Purge, err error) {
 	return purge, nil
 }
 
+// maxParts is how many tasks a list may become.
+const maxParts = 100
+
 // splitTask returns the tasks of a list: one, or several that are numbered.
 func splitTask(template *v1alpha1.PrefetchTask, list *urllist.List) (tasks []*v1alpha1.PrefetchTask, err error) {
 	reserved := 0 // as the rule of the spec counts
@@ -96,6 +99,9 @@ func splitTask(template *v1alpha1.PrefetchTask, list *urllist.List) (tasks []*v1
 		reserved += 2*len(t) + 20
 	}
 	parts := urllist.Split(list.URLs, reserved)
+	if len(parts) > maxParts {
+		return nil, fmt.Errorf("the list needs %d tasks, and %d are the most: submit it in several lists", len(parts), maxParts)
+	}
 	if len(parts) > 1 && len(template.Spec.Purge.Targets) > 0 {
 		return nil, errors.New("the list needs several tasks, and each would purge what others have prefetched: use --purge=URL, or purge with a task of its own first")
 	}

@@ -22,7 +22,7 @@ type table struct {
 func (t *table) addRow(texts ...string) {
 	row := make([]cell, len(texts))
 	for i, text := range texts {
-		row[i].text = text
+		row[i].text = printable(text)
 	}
 	t.rows = append(t.rows, row)
 }

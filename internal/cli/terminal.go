@@ -2,6 +2,8 @@ package cli
 
 import (
 	"os"
+	"strings"
+	"unicode"
 
 	"golang.org/x/term"
 )
@@ -52,4 +54,15 @@ func (p painter) paint(c color, text string) string {
 		return text
 	}
 	return "\x1b[" + string(c) + "m" + text + "\x1b[0m"
+}
+
+// printable replaces the characters of a text that a terminal takes for commands: texts come from files,
+// servers and statuses. Line breaks and tabs stay.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) || r == '\n' || r == '\t' {
+			return r
+		}
+		return '?'
+	}, text)
 }

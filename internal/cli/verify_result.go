@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/cli/verify"
 )
@@ -76,7 +75,7 @@ func (v *verifyCommand) print(result *VerifyResult) error {
 		if a.HTTPStatus > 0 {
 			status = strconv.Itoa(a.HTTPStatus)
 		}
-		answers.addRow(a.URL, a.Outcome, status, printable(a.CacheStatus), printable(a.Age), printable(a.ETag), printable(a.note()))
+		answers.addRow(a.URL, a.Outcome, status, a.CacheStatus, a.Age, a.ETag, a.note())
 		answers.rows[i][1].color = colorOfOutcome(verify.Outcome(a.Outcome))
 	}
 	if err := answers.print(v.env.Out, newPainter(v.env.Out)); err != nil {
@@ -123,14 +122,4 @@ func colorOfOutcome(outcome verify.Outcome) color {
 		return colorYellow
 	}
 	return colorRed
-}
-
-// printable replaces what a server could control a terminal with.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return '?'
-	}, text)
 }

@@ -156,11 +156,16 @@ func (e *environment) printWhy(task *v1alpha1.PrefetchTask, x *why.Explanation) 
 	if !x.Until.IsZero() {
 		sentences = append(sentences, "Expected to go on at "+e.describeTime(x.Until))
 	}
-	if x.Advice != "" {
+	isCommand := strings.Contains(x.Advice, ": kubectl ")
+	if x.Advice != "" && !isCommand {
 		sentences = append(sentences, x.Advice)
 	}
-	text := strings.Join(sentences, ". ") + "."
-	_, err := fmt.Fprintf(e.Out, "%s.\n%s\n", head, wrapText(text, min(terminalWidth(e.Out), maxTextWidth)))
+	text := printable(strings.Join(sentences, ". ") + ".")
+	text = wrapText(text, min(terminalWidth(e.Out), maxTextWidth))
+	if isCommand { // to be copied: a line of its own, without a full stop
+		text += "\n" + x.Advice
+	}
+	_, err := fmt.Fprintf(e.Out, "%s.\n%s\n", head, text)
 	return err
 }
 

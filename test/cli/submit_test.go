@@ -55,7 +55,7 @@ func TestSubmitCreatesATaskAndUpdatesIt(t *testing.T) {
 	w.run("submit", path, zoneFlag, "--revision=4").has(t, 0, "warm-home configured\n", "")
 	w.must(w.Create(t.Context(), w.task("others", good+"x")))
 	list := w.runWith(good+"y\n", "submit", "-", zoneFlag, "--name=others")
-	list.has(t, 1, "", "another program keeps the task of this name: give another --name, or --force-conflicts")
+	list.has(t, 1, "", "another program or list keeps the task of this name: give another --name, or --force-conflicts")
 }
 
 func TestSubmitCreatesNothingOfABadList(t *testing.T) {

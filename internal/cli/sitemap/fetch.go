@@ -39,7 +39,7 @@ func (r *Reader) fetch(ctx context.Context, address string) (io.ReadCloser, erro
 	}
 	if response.StatusCode != http.StatusOK {
 		_ = response.Body.Close()
-		return nil, fmt.Errorf("is not there: the server answers %s", response.Status)
+		return nil, fmt.Errorf("is not there: the server answers %d %s", response.StatusCode, http.StatusText(response.StatusCode))
 	}
 	content, err := decompress(response.Body)
 	if err != nil {
@@ -53,7 +53,7 @@ func (r *Reader) fetch(ctx context.Context, address string) (io.ReadCloser, erro
 func decompress(body io.Reader) (io.Reader, error) {
 	content := bufio.NewReader(&limitedReader{body, MaxBytes})
 	if !isGzip(content) {
-		return content, nil
+		return withoutMark(content), nil
 	}
 	unzipped, err := gzip.NewReader(content)
 	if err != nil {
@@ -63,7 +63,15 @@ func decompress(body io.Reader) (io.Reader, error) {
 	if isGzip(content) {
 		return nil, errTwice
 	}
-	return content, nil
+	return withoutMark(content), nil
+}
+
+// withoutMark leaves out a byte order mark at the beginning.
+func withoutMark(content *bufio.Reader) *bufio.Reader {
+	if start, _ := content.Peek(3); string(start) == "\xef\xbb\xbf" {
+		_, _ = content.Discard(len(start))
+	}
+	return content
 }
 
 func isGzip(content *bufio.Reader) bool {
@@ -82,8 +90,8 @@ func (l *limitedReader) Read(p []byte) (int, error) {
 	if l.rest -= n; l.rest < 0 {
 		return 0, errTooLong
 	}
-	if err != nil && (errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader)) {
-		err = refusal("is damaged gzip")
+	if err != nil && (errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF)) {
+		err = refusal("is damaged gzip: download it again")
 	}
 	return n, err
 }

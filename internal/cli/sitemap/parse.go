@@ -33,8 +33,10 @@ type parser struct {
 // parse calls emit with each entry of a file.
 func parse(content io.Reader, emit func(entry) error) error {
 	p := &parser{emit: emit}
-	decoder := xml.NewDecoder(content)
+	bounded := &tokenReader{reader: content}
+	decoder := xml.NewDecoder(bounded)
 	for {
+		bounded.rest = maxToken
 		token, err := decoder.RawToken()
 		if errors.Is(err, io.EOF) && len(p.path) == 0 {
 			return p.checkEnd()
@@ -48,6 +50,25 @@ func parse(content io.Reader, emit func(entry) error) error {
 			return err
 		}
 	}
+}
+
+// maxToken is how many bytes an element's tag or a text may have. A URL has 2,048 characters at most.
+const maxToken = 64 << 10
+
+// tokenReader reads at most rest bytes, and fails if there are more: the decoder keeps a whole token in
+// memory, which takes many times its bytes.
+type tokenReader struct {
+	reader io.Reader
+	rest   int
+}
+
+func (t *tokenReader) Read(p []byte) (int, error) {
+	if t.rest <= 0 {
+		return 0, refusal("has a text or a tag that is too long")
+	}
+	n, err := t.reader.Read(p[:min(len(p), t.rest)])
+	t.rest -= n
+	return n, err
 }
 
 // checkEnd refuses a file without a root element.
@@ -66,10 +87,13 @@ func (p *parser) explain(err error) error {
 	}
 	var syntax *xml.SyntaxError
 	if errors.As(err, &syntax) {
-		return fmt.Errorf("is not valid XML: line %d: %s", syntax.Line, syntax.Msg)
+		return fmt.Errorf("is not valid XML: line %d: %s", syntax.Line, printable(syntax.Msg))
 	}
 	if errors.Is(err, io.EOF) {
 		return refusal("is not valid XML: it ends too early")
+	}
+	if strings.Contains(err.Error(), "CharsetReader") {
+		return refusal("is not in UTF-8, as sitemaps must be")
 	}
 	return reasonOf(err)
 }
@@ -80,9 +104,9 @@ func (p *parser) take(token xml.Token) error {
 	case xml.Directive:
 		return p.refuseDirective(t)
 	case xml.StartElement:
-		return p.open(t.Name.Local)
+		return p.open(nameOf(t.Name))
 	case xml.EndElement:
-		return p.close(t.Name.Local)
+		return p.close(nameOf(t.Name))
 	case xml.CharData:
 		if len(p.path) == 0 && len(bytes.TrimSpace(t)) > 0 {
 			return refusal("is not XML: a sitemap starts with <urlset> or <sitemapindex>; a plain list of URLs can be submitted as a file")
@@ -92,6 +116,14 @@ func (p *parser) take(token xml.Token) error {
 		}
 	}
 	return nil
+}
+
+// nameOf returns the name of an element with its prefix: <image:loc> is no <loc>.
+func nameOf(name xml.Name) string {
+	if name.Space == "" {
+		return name.Local
+	}
+	return name.Space + ":" + name.Local
 }
 
 func (p *parser) refuseDirective(directive xml.Directive) error {
@@ -105,17 +137,24 @@ func (p *parser) open(name string) error {
 	p.path = append(p.path, name)
 	switch len(p.path) {
 	case 1:
+		if p.hasRoot {
+			return refusal("is not valid XML: it has more than one root element")
+		}
 		p.hasRoot = true
 		if strings.EqualFold(name, "html") {
 			return errHTML
 		}
 		if name != "urlset" && name != "sitemapindex" {
-			return fmt.Errorf("is not a sitemap: it starts with <%s>, and a sitemap with <urlset> or <sitemapindex>", name)
+			return fmt.Errorf("is not a sitemap: it starts with <%s>, and a sitemap with <urlset> or <sitemapindex>", printable(name))
 		}
 	case 2:
 		p.entry = entry{isSitemap: p.path[0] == "sitemapindex"}
 	case 3:
 		p.text.Reset()
+	case 4:
+		if p.path[2] == "loc" {
+			return refusal("has an element in a <loc>, which must be a URL")
+		}
 	case maxNesting + 1:
 		return refusal("has elements that are nested too deep")
 	}
@@ -125,21 +164,24 @@ func (p *parser) open(name string) error {
 func (p *parser) close(name string) error {
 	depth := len(p.path)
 	if depth == 0 || p.path[depth-1] != name {
-		return fmt.Errorf("is not valid XML: </%s> closes nothing", name)
+		return fmt.Errorf("is not valid XML: </%s> closes nothing", printable(name))
 	}
-	path := strings.Join(p.path[1:], "/")
+	path := strings.Join(p.path, "/")
 	p.path = p.path[:depth-1]
 	switch path {
-	case "url/loc", "sitemap/loc":
+	case "urlset/url/loc", "sitemapindex/sitemap/loc":
+		if p.entry.location != "" {
+			return refusal("has an entry with more than one <loc>")
+		}
 		p.entry.location = strings.TrimSpace(p.text.String())
-	case "url/lastmod", "sitemap/lastmod":
+	case "urlset/url/lastmod", "sitemapindex/sitemap/lastmod":
 		p.entry.lastModified = parseTime(strings.TrimSpace(p.text.String()))
-	case "url", "sitemap":
+	case "urlset/url", "sitemapindex/sitemap":
 		if p.entries++; p.entries > MaxURLs {
 			return fmt.Errorf("has more than %d entries, the limit of the sitemaps protocol: split it", MaxURLs)
 		}
 		if p.entry.location == "" {
-			return fmt.Errorf("has a <%s> without <loc>, the %d. of the file", path, p.entries)
+			return fmt.Errorf("has a <%s> without <loc>, the %d. of the file", name, p.entries)
 		}
 		return p.emit(p.entry)
 	}

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
 )
@@ -43,18 +44,19 @@ type Reader struct {
 	// Files is how many files were read, and Old how many entries Since left out.
 	Files, Old int
 
-	origin string // of the sitemap that Read is called with
-	seen   map[string]bool
-	client *http.Client
+	origin   string // of the sitemap that Read is called with
+	isSecure bool   // it has https
+	seen     map[string]bool
+	client   *http.Client
 }
 
 // Read reads a sitemap, and the sitemaps that it names if it is an index.
 func (r *Reader) Read(ctx context.Context, address string) error {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return fmt.Errorf("the sitemap %q must be a full URL that starts with http:// or https://", address)
+		return fmt.Errorf("the sitemap %q must be a full URL that starts with http:// or https://", shown(address))
 	}
-	r.origin, r.seen = originOf(u), map[string]bool{}
+	r.origin, r.isSecure, r.seen = originOf(u), u.Scheme == "https", map[string]bool{}
 	if r.Timeout == 0 {
 		r.Timeout = DefaultTimeout
 	}
@@ -76,7 +78,7 @@ func (r *Reader) read(ctx context.Context, address string, level int) error {
 	}
 	content, err := r.fetch(ctx, address)
 	if err != nil {
-		return fmt.Errorf("the sitemap %s %w", address, err)
+		return fmt.Errorf("the sitemap %s %w", shown(address), err)
 	}
 	var children []string
 	err = parse(content, func(e entry) error {
@@ -94,7 +96,7 @@ func (r *Reader) read(ctx context.Context, address string, level int) error {
 	})
 	_ = content.Close()
 	if err != nil {
-		return fmt.Errorf("the sitemap %s %w", address, err)
+		return fmt.Errorf("the sitemap %s %w", shown(address), err)
 	}
 	for _, child := range children {
 		if err := r.read(ctx, child, level+1); err != nil {
@@ -108,13 +110,40 @@ func (r *Reader) isOld(lastModified time.Time) bool {
 	return !lastModified.IsZero() && lastModified.Before(r.Since)
 }
 
-// checkChild refuses a sitemap of another host.
+// checkChild refuses a sitemap of another host, and one that is less protected.
 func (r *Reader) checkChild(address string) error {
 	u, err := url.Parse(address)
-	if err != nil || originOf(u) != r.origin {
-		return fmt.Errorf("names the sitemap %q, which is not on %s: sitemaps of other hosts are not read", address, r.origin)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil:
+		return fmt.Errorf("names the sitemap %q, which is no plain URL that starts with http:// or https://", shown(address))
+	case originOf(u) != r.origin:
+		return fmt.Errorf("names the sitemap %q, which is not on %s: sitemaps of other hosts are not read", shown(address), r.origin)
+	case r.isSecure && u.Scheme != "https":
+		return fmt.Errorf("names the sitemap %q without https", shown(address))
 	}
 	return nil
+}
+
+// shown returns an address for a message: without a password, not too long, and printable.
+func shown(address string) string {
+	const most = 200
+	if u, err := url.Parse(address); err == nil {
+		address = u.Redacted()
+	}
+	if runes := []rune(address); len(runes) > most {
+		address = string(runes[:most]) + "…"
+	}
+	return printable(address)
+}
+
+// printable replaces what a terminal would take for commands, or not show.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, text)
 }
 
 // maxRedirects is how many redirects are followed.
@@ -124,7 +153,9 @@ const maxRedirects = 5
 func (r *Reader) checkRedirect(request *http.Request, via []*http.Request) error {
 	switch {
 	case originOf(request.URL) != r.origin:
-		return refusal(fmt.Sprintf("is redirected to %s, another host than %s: give that address if you trust it", request.URL, r.origin))
+		return refusal(fmt.Sprintf("is redirected to %s, another host than %s: give that address if you trust it", shown(request.URL.String()), r.origin))
+	case r.isSecure && request.URL.Scheme != "https":
+		return refusal(fmt.Sprintf("is redirected to %s, without https: give that address if you trust it", shown(request.URL.String())))
 	case len(via) > maxRedirects:
 		return refusal(fmt.Sprintf("is redirected more than %d times", maxRedirects))
 	}

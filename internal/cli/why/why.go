@@ -155,7 +155,8 @@ func sinceOf(task *v1alpha1.PrefetchTask, reason string) time.Time {
 			return c.LastTransitionTime.Time
 		}
 	}
-	if claim := task.Status.Submission; claim != nil && !claim.Expired {
+	isOfCall := reason == v1alpha1.ReasonSubmitting || reason == v1alpha1.ReasonOutcomeUnknown || reason == v1alpha1.ReasonPurging
+	if claim := task.Status.Submission; isOfCall && claim != nil && !claim.Expired {
 		return claim.SignedAt.Time
 	}
 	var last time.Time
