@@ -303,3 +303,29 @@ func TestBudgetsLeaveRoomForWhatIsPurged(t *testing.T) {
 		takes(3)
 	}
 }
+
+// An item may be kept out for a moment when the account begins to back off. Then it reports the back-off.
+func TestAnItemThatWaitsForOthersReportsABackOffOfTheAccount(t *testing.T) {
+	w := newWorld(t)
+	w.readQuotaFirst()
+	a := w.useAccount("default")
+	isKeptOut := true
+	w.q.limits.Admit = func(task *v1alpha1.PrefetchTask) taskstate.Admission {
+		if isKeptOut {
+			return taskstate.Admission{Cause: taskstate.Cause{Reason: v1alpha1.ReasonWaiting, Message: "others first"}, Until: w.now.Add(time.Second)}
+		}
+		return a.admit(task)
+	}
+	w.set(taskstatetest.NewTask("a", taskstatetest.ListURLs("a", 1)...))
+	w.none()
+	why := taskstate.Cause{Reason: v1alpha1.ReasonCredentialsRefused, Message: "wrong", NeedsUser: true}
+	w.q.BackOffAccount(why, w.now, w.now.Add(10*time.Minute))
+	isKeptOut = false
+	for range 5 {
+		w.q.PlanNext(w.now)
+		w.now = w.now.Add(30 * time.Second)
+	}
+	if s := w.statuses()["a"]; s.Reason != v1alpha1.ReasonCredentialsRefused || !s.Stalled {
+		t.Errorf("it reports %+v", s)
+	}
+}

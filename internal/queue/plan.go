@@ -23,13 +23,13 @@ type Decision struct {
 // suspects, then queued tasks. While the account backs off or a probe of the account is
 // in flight, PlanNext plans nothing.
 func (q *Queue) PlanNext(now time.Time) Decision {
+	q.runDueTimers(now) // also during a back-off: items that are kept out ask again, and report it
 	if q.accountBackOff.isActive(now) {
-		return Decision{Wait: q.accountBackOff.until.Sub(now)}
+		return Decision{Wait: q.waitUntil(q.accountBackOff.until, now)}
 	}
 	if q.probeInFlight {
 		return Decision{} // wait for the result of the probe
 	}
-	q.runDueTimers(now)
 	q.bisectSettledCalls(now)
 	q.now = now
 	q.dropIdleNamespaces(now)
@@ -57,6 +57,14 @@ func (q *Queue) PlanNext(now time.Time) Decision {
 		return Decision{}
 	}
 	return Decision{Wait: max(next.Sub(now), time.Millisecond)}
+}
+
+// waitUntil returns the time until at, or until the next timer if that is sooner.
+func (q *Queue) waitUntil(at, now time.Time) time.Duration {
+	if next := q.timers.nextTime(); !next.IsZero() && next.Before(at) {
+		at = next
+	}
+	return max(at.Sub(now), time.Millisecond)
 }
 
 // RunTimers does what is due without planning anything. It returns the time until something
