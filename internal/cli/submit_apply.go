@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -82,8 +83,10 @@ func (s *submission) checkZone(ctx context.Context) error {
 	switch {
 	case apierrors.IsNotFound(err) && s.options.account != "":
 		return fmt.Errorf("there is no EdgeOneAccount %q: check --account", name)
-	case err != nil || len(account.Spec.Zones) == 0:
-		return nil //nolint:nilerr // the operator checks it
+	case apierrors.IsNotFound(err), apierrors.IsForbidden(err), meta.IsNoMatchError(err), err == nil && len(account.Spec.Zones) == 0:
+		return nil // the operator checks it
+	case err != nil:
+		return err
 	}
 	var known []string
 	for _, zone := range account.Spec.Zones {
