@@ -298,6 +298,11 @@ type AccountZoneStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Daily *int32 `json:"daily,omitempty"`
+	// batch is how many URLs a call for the zone has at most: EdgeOne's limit or, if
+	// EdgeOne does not say it, the operator's --batch. It is absent until EdgeOne was asked.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	Batch int32 `json:"batch,omitempty"`
 	// left is what EdgeOne's quota leaves today, if known.
 	// +optional
 	// +kubebuilder:validation:Minimum=0

@@ -156,7 +156,7 @@ func addAccountStatuses(critical context.Context, mgr manager.Manager, changes *
 	r := accountstatus.NewReconciler(accountstatus.Config{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: mgr.GetEventRecorder("teo-prefetch-operator"), Critical: critical,
 		Accounts: services.Accounts, Answers: services.Answers, Credentials: services.Credentials, EdgeOne: services.EdgeOne,
-		RecheckInterval: options.RecheckInterval, WriteTimeout: options.WriteTimeout,
+		Batch: options.Batch, RecheckInterval: options.RecheckInterval, WriteTimeout: options.WriteTimeout,
 	})
 	if options.Gauges != nil {
 		if err := options.Gauges.Register(metrics.NewAccountCollector(mgr.Elected(), r.Stats)); err != nil {

@@ -52,6 +52,30 @@ func TestAnAnsweredQuotaReadProvesTheCredentials(t *testing.T) {
 	}, newAccount(controllertest.Zone))
 }
 
+func TestStatusesSayHowManyURLsACallHas(t *testing.T) {
+	const denied = "zone-2"
+	inWorldAfter(t, func(w *world) {
+		w.edgeOne.AddFault(simulator.Fault{Match: simulator.Matcher{ZoneID: denied}, Effect: simulator.Effect{Code: "UnauthorizedOperation.CamUnauthorized", Message: "m"}})
+	}, func(w *world) {
+		check := func(when string) {
+			time.Sleep(5 * time.Second)
+			for _, zone := range w.get("main").Status.Zones {
+				if want := map[string]int32{controllertest.Zone: 2000, denied: 500, "*": 500}[zone.ID]; zone.Batch != want {
+					w.Errorf("%s, a call for zone %s has %d URLs, want %d", when, zone.ID, zone.Batch, want)
+				}
+			}
+		}
+		check("at first")
+		w.edgeOne.AddFault(simulator.Fault{Effect: simulator.Effect{Code: "InternalError", Message: "m"}})
+		time.Sleep(24 * time.Hour)
+		check("after a day without an answer")
+		w.stop()
+		time.Sleep(24 * time.Hour)
+		w.start()
+		check("after a restart on another day without an answer")
+	}, newAccount(controllertest.Zone, denied, "*"))
+}
+
 func TestWithoutAnAnswerNobodyKnows(t *testing.T) {
 	inWorld(t, func(w *world) {
 		time.Sleep(10 * time.Minute)

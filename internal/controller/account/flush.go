@@ -43,7 +43,7 @@ func (r *Reconciler) flushUsage(ctx context.Context, name string) {
 			return // it is gone
 		}
 		after := account.DeepCopy()
-		setUsage(after, r.Accounts.Usage, nil)
+		r.setUsage(after, nil)
 		if equality.Semantic.DeepEqual(account.Status, after.Status) {
 			return
 		}

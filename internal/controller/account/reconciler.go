@@ -45,6 +45,7 @@ type Config struct {
 	EdgeOne     QuotaReader
 	Critical    context.Context // ends when the last call of this process has ended
 
+	Batch           int // URLs per call while EdgeOne's limit of a zone is unknown
 	RecheckInterval time.Duration
 	WriteTimeout    time.Duration
 }

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -32,7 +33,7 @@ func (r *Reconciler) writeStatus(ctx context.Context, account *v1alpha1.EdgeOneA
 	v := s.judge(account, answer, now)
 	wait := r.setConditions(after, s, v, now)
 	isUrgent := !equality.Semantic.DeepEqual(account.Status, after.Status)
-	setUsage(after, r.Accounts.Usage, s.zones)
+	r.setUsage(after, s.zones)
 	if equality.Semantic.DeepEqual(account.Status, after.Status) {
 		return min(wait, usageInterval)
 	}
@@ -113,15 +114,16 @@ func setCondition(account *v1alpha1.EdgeOneAccount, conditionType string, status
 }
 
 // setUsage sets what is used today, and the quotas of zones. A zone that was not read keeps
-// the quota in the status.
-func setUsage(account *v1alpha1.EdgeOneAccount, usage *accounts.Usage, reads map[string]zoneRead) {
+// the quota in the status until the day ends, and its size of a call.
+func (r *Reconciler) setUsage(account *v1alpha1.EdgeOneAccount, reads map[string]zoneRead) {
 	status := &account.Status
-	day, total, namespaces, zones := usage.CountToday(account.Name)
+	day, total, namespaces, zones := r.Accounts.Usage.CountToday(account.Name)
 	former := map[string]v1alpha1.AccountZoneStatus{}
-	if status.DayStartTime.Time.Equal(day) {
-		for _, zone := range status.Zones {
-			former[zone.ID] = zone
+	for _, zone := range status.Zones {
+		if !status.DayStartTime.Time.Equal(day) {
+			zone.Daily, zone.Left = nil, nil
 		}
+		former[zone.ID] = zone
 	}
 	status.DayStartTime = metav1.NewTime(day)
 	status.Used, status.Left = count(total), nil
@@ -130,11 +132,12 @@ func setUsage(account *v1alpha1.EdgeOneAccount, usage *accounts.Usage, reads map
 	}
 	status.Zones, status.Namespaces = nil, nil
 	for _, id := range shownZones(account, zones) {
-		zone := v1alpha1.AccountZoneStatus{ID: id, Daily: former[id].Daily, Left: former[id].Left, Used: count(zones[id])}
-		if read, ok := reads[id]; ok {
-			zone.Daily, zone.Left = nil, nil
+		zone := v1alpha1.AccountZoneStatus{ID: id, Daily: former[id].Daily, Batch: former[id].Batch, Left: former[id].Left, Used: count(zones[id])}
+		if read, ok := reads[id]; ok || id == allZones {
+			zone.Daily, zone.Left, zone.Batch = nil, nil, *count(r.Batch)
 			if read.quota != nil {
 				zone.Daily, zone.Left = count(read.quota.Daily), count(read.quota.DailyAvailable)
+				zone.Batch = *count(cmp.Or(read.quota.Batch, r.Batch))
 			}
 		}
 		status.Zones = append(status.Zones, zone)

@@ -139,7 +139,7 @@ func (w *world) start() {
 	w.r = NewReconciler(Config{
 		Client: w.client, Live: w.client, Events: recorder{w: w}, Accounts: w.store, Answers: w.answers,
 		Credentials: keys, EdgeOne: w.teo, Critical: critical,
-		RecheckInterval: recheck, WriteTimeout: 10 * time.Second,
+		Batch: 500, RecheckInterval: recheck, WriteTimeout: 10 * time.Second,
 	})
 	var list v1alpha1.EdgeOneAccountList
 	w.must(w.client.List(w.Context(), &list))
