@@ -63,7 +63,7 @@ func (q *Queue) accountAdmission(it *queueItem, now time.Time) taskstate.Admissi
 	if a.Left <= 0 || a.NamespaceLeft <= 0 {
 		a.Cause = taskstate.BudgetCause(it.task, a.NamespaceLeft <= 0)
 		if it.lane.PurgeType != "" && taskstate.AccountKeyOf(it.task).Account == "" { // only planned purges take what is left
-			a.Cause = taskstate.Cause{Reason: v1alpha1.ReasonWaiting, Message: taskstate.QueuedMessage}
+			a.Cause = taskstate.QueuedCause
 			a.Until = now.Add(readmitInterval)
 		}
 	}

@@ -37,7 +37,7 @@
 //   - reservations: URLs that a call of unknown outcome may have submitted
 //   - kind, promises, purge_reservations: what differs between purges and prefetches, the
 //     quota that purged URLs are promised, and the URLs that a purge may still delete
-//   - waiting_status, stats: what the tasks and the metrics report
+//   - waiting_status, ahead, stats: what the tasks and the metrics report
 //   - round_robin, timers: the building blocks
 //
 // The meaning of a task's spec and status comes from taskstate. The package does not

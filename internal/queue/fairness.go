@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // queueItem is a task in the queue.
@@ -28,6 +29,8 @@ type queueItem struct {
 	trial         int          // number of times it was cleared; groups with another number are outdated
 	reportQueued  bool         // is in reportsDue
 
+	ahead taskstate.Ahead // of the count at its Time: see aheadOf
+
 	denied    denial          // keeps the task out of calls because of its account
 	postponed postponement    // keeps the task out of calls because of the task's own problem
 	failed    time.Time       // when its last call failed: it goes behind tasks that were queued before
@@ -37,12 +40,15 @@ type queueItem struct {
 
 // isOlder orders items by age. It compares name and namespace if the ages are equal, so
 // that the order is stable.
-func isOlder(a, b *queueItem) bool {
+func isOlder(a, b *queueItem) bool { return compareAge(a, b) < 0 }
+
+// compareAge returns a negative number if a is older than b, and a positive one if b is older.
+func compareAge(a, b *queueItem) int {
 	return cmp.Or(
 		a.since.Compare(b.since),
 		cmp.Compare(a.key.Name, b.key.Name),
 		cmp.Compare(a.key.Namespace, b.key.Namespace),
-	) < 0
+	)
 }
 
 // laneState is a lane with its waiting tasks, by namespace.

@@ -83,6 +83,7 @@ type Queue struct {
 	lastTestAt        time.Time       // time of the latest test of suspects
 	reportsDue        []*queueItem    // items whose status must be written
 	delayedReports    []delayedReport // reports that become due later
+	aheadCounted      time.Time       // time of the latest countAhead
 }
 
 // NewQueue returns an empty queue.

@@ -123,7 +123,11 @@ func (q *Queue) WaitingStatuses(n int, now time.Time) (notes []taskstate.Waiting
 		if it.deleted || it.inFlight || q.items[it.key] != it {
 			continue
 		}
-		if note := q.waitingStatusOf(it, now); !note.IsWritten() {
+		note := q.waitingStatusOf(it, now)
+		if note.IsQueued() {
+			note.Ahead = q.aheadOf(it, now)
+		}
+		if !note.IsWritten() {
 			notes = append(notes, note)
 		}
 	}
@@ -188,7 +192,7 @@ func (q *Queue) waitingStatusOf(it *queueItem, now time.Time) taskstate.WaitingS
 	case taskstate.HasRepeatedLosses(it.task) && taskstate.ReadyReason(it.task) == v1alpha1.ReasonOutcomeUnknown:
 		// Its status already reports the lost calls, until a call gets a response.
 	default:
-		note.Cause = taskstate.Cause{Reason: v1alpha1.ReasonWaiting, Message: taskstate.QueuedMessage}
+		note.Cause = taskstate.QueuedCause
 	}
 	return note
 }

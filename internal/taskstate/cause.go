@@ -1,6 +1,10 @@
 package taskstate
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+)
 
 // Cause describes why a task waits, in the terms of its conditions.
 type Cause struct {
@@ -14,6 +18,9 @@ type Cause struct {
 	// NeedsUser reports that the cause persists until a user acts.
 	NeedsUser bool
 }
+
+// QueuedCause is the cause of a task that waits for its turn only.
+var QueuedCause = Cause{Reason: v1alpha1.ReasonWaiting, Message: QueuedMessage}
 
 // FullMessage returns the message with the advice, for the condition Stalled and Events.
 func (c Cause) FullMessage() string { return joinAdvice(c.Message, c.Advice) }

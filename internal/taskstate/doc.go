@@ -13,7 +13,7 @@
 //   - claim_match: whether EdgeOne's history shows the call of a claim
 //   - history_read, outcomes: the outcomes of a job's targets in EdgeOne's history
 //   - retry: how failed targets are queued again
-//   - waiting, cause: the status of a task that waits
+//   - waiting, cause, ahead: the status of a task that waits
 //   - summary, conditions, failed_targets, status_size: counts, conditions, and their bounds
 //   - derived, elide: values of long lists, computed once per list; the short stand-in for a
 //     list that is not in memory

@@ -36,10 +36,8 @@ func UpperFirst(s string) string {
 	return string(r)
 }
 
-const (
-	// QueuedMessage is the message of a task that waits for its turn only.
-	QueuedMessage = "Queued; will be submitted when its turn comes"
-)
+// QueuedMessage is the message of a task that waits for its turn only. Ahead may follow it.
+const QueuedMessage = "Queued; will be submitted when its turn comes"
 
 // submittedMessage is the message of the condition Submitted if it is True.
 func submittedMessage(refused int) string {

@@ -21,7 +21,12 @@ type WaitingStatus struct {
 	// NextAttempt is when the quota that blocks the task is expected to be available
 	// again.
 	NextAttempt time.Time
+	// Ahead is what goes before a queued task.
+	Ahead Ahead
 }
+
+// IsQueued reports whether the task waits for its turn only.
+func (n WaitingStatus) IsQueued() bool { return n.Cause == QueuedCause }
 
 // hasNextAttempt reports whether the status has an acceptable time of the next attempt. A
 // later time than ours is acceptable, because another leader may have written it:
@@ -45,10 +50,13 @@ func (n WaitingStatus) FullMessageFor(task *v1alpha1.PrefetchTask) string {
 }
 
 // messageFor returns the message of the report: how many targets are submitted, and why
-// and until when the others wait. It has the length of a condition's message, so that
-// IsWritten recognizes it.
+// and until when the others wait, or what is ahead of them. It has the length of a
+// condition's message, so that IsWritten recognizes it.
 func (n WaitingStatus) messageFor(task *v1alpha1.PrefetchTask) string {
 	message := n.Message
+	if n.IsQueued() {
+		message = n.Ahead.addTo(message)
+	}
 	if n.Reason == v1alpha1.ReasonDailyQuota || n.Reason == v1alpha1.ReasonBudget {
 		message = withNextAttempt(message, n.nextAttemptFor(task))
 	}
@@ -56,7 +64,8 @@ func (n WaitingStatus) messageFor(task *v1alpha1.PrefetchTask) string {
 }
 
 // IsWritten reports whether the task's status already contains the report. A later time of
-// the next attempt alone is worth at most one write a day.
+// the next attempt alone is worth at most one write a day. A change of what is ahead of a
+// queued task is worth no write: it would cost a write of every queued task for each call.
 func (n WaitingStatus) IsWritten() bool {
 	task := n.Task
 	if task.Status.ObservedGeneration != task.Generation {
@@ -64,6 +73,9 @@ func (n WaitingStatus) IsWritten() bool {
 	}
 	if n.Reason == "" {
 		return true
+	}
+	if earlier := AheadOf(task); !earlier.Time.IsZero() {
+		n.Ahead = earlier
 	}
 	ready := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionReady)
 	return ready != nil && ready.Reason == n.Reason && ready.Message == n.messageFor(task) &&
