@@ -6,6 +6,7 @@
 //   - hosts: which hosts a pattern stands for
 //   - usage: how many URLs EdgeOne accepted today, by account, namespace and zone
 //   - budgets: what the budgets leave
+//   - today: what the status of an account says on a later day
 //   - answers: what EdgeOne and STS say about the credentials of an account
 //
 // The package reads and writes nothing in the API server, makes no calls to EdgeOne, and

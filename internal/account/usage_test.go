@@ -278,3 +278,30 @@ func TestWhatATaskSubmittedWithItsOwnSecretCountsForNoAccountThatItNamesLater(t 
 		})
 	}
 }
+
+func TestAfterADayWithoutAWriteAllQuotasOfAnAccountAreLeft(t *testing.T) {
+	began := time.Date(2026, 11, 28, 16, 0, 0, 0, time.UTC)
+	account := &v1alpha1.EdgeOneAccount{}
+	account.Spec.Limits.DailyURLs = ptr.To[int32](500)
+	account.Status = v1alpha1.EdgeOneAccountStatus{
+		DayStartTime: metav1.NewTime(began), Used: ptr.To[int32](500), Left: ptr.To[int32](0),
+		Zones:      []v1alpha1.AccountZoneStatus{{ID: "known", Daily: ptr.To[int32](1000), Left: ptr.To[int32](0), Used: ptr.To[int32](500)}, {ID: "unknown"}},
+		Namespaces: []v1alpha1.AccountNamespaceStatus{{Name: "shop", Used: ptr.To[int32](500)}},
+	}
+	if same := AdvanceDay(account, began.Add(24*time.Hour-time.Second)); *same.Status.Left != 0 || *same.Status.Zones[0].Left != 0 {
+		t.Errorf("on the same day: %+v", same.Status)
+	}
+	today := AdvanceDay(account, began.Add(70*time.Hour)).Status
+	if !today.DayStartTime.Time.Equal(began.Add(48*time.Hour)) || *today.Used != 0 || *today.Left != 500 || len(today.Namespaces) != 0 {
+		t.Errorf("%+v", today)
+	}
+	if known, unknown := today.Zones[0], today.Zones[1]; *known.Left != 1000 || *known.Used != 0 || unknown.Left != nil {
+		t.Errorf("%+v, %+v", known, unknown)
+	}
+	if *account.Status.Left != 0 || *account.Status.Zones[0].Left != 0 {
+		t.Errorf("the account itself is changed: %+v", account.Status)
+	}
+	if none := AdvanceDay(&v1alpha1.EdgeOneAccount{}, began); none.Status.Left != nil || !none.Status.DayStartTime.IsZero() {
+		t.Errorf("without a day: %+v", none.Status)
+	}
+}

@@ -87,7 +87,7 @@ func (e *environment) act(ctx context.Context, names []string, options *actOptio
 	if err != nil {
 		return err
 	}
-	quotas := newQuotaReader(c)
+	quotas := newQuotaReader(c, e.now())
 	for _, t := range targets {
 		e.announce(ctx, quotas, a, t)
 	}

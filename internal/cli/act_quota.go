@@ -3,10 +3,12 @@ package cli
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/account"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
@@ -14,14 +16,15 @@ import (
 // accounts sees no quota.
 type quotaReader struct {
 	client   client.Client
+	now      time.Time
 	accounts map[string]*v1alpha1.EdgeOneAccount // nil for those that cannot be read
 }
 
-func newQuotaReader(c client.Client) *quotaReader {
-	return &quotaReader{client: c, accounts: map[string]*v1alpha1.EdgeOneAccount{}}
+func newQuotaReader(c client.Client, now time.Time) *quotaReader {
+	return &quotaReader{client: c, now: now, accounts: map[string]*v1alpha1.EdgeOneAccount{}}
 }
 
-// account returns the EdgeOneAccount of a task, or nil.
+// account returns the EdgeOneAccount of a task as of today, or nil.
 func (q *quotaReader) account(ctx context.Context, task *v1alpha1.PrefetchTask) *v1alpha1.EdgeOneAccount {
 	key := taskstate.AccountKeyOf(task)
 	if key.Secret != "" {
@@ -34,12 +37,13 @@ func (q *quotaReader) account(ctx context.Context, task *v1alpha1.PrefetchTask) 
 	if known, isKnown := q.accounts[name]; isKnown {
 		return known
 	}
-	account := &v1alpha1.EdgeOneAccount{}
-	if q.client.Get(ctx, client.ObjectKey{Name: name}, account) != nil {
-		account = nil
+	read := &v1alpha1.EdgeOneAccount{}
+	if q.client.Get(ctx, client.ObjectKey{Name: name}, read) == nil {
+		q.accounts[name] = account.AdvanceDay(read, q.now)
+	} else {
+		q.accounts[name] = nil
 	}
-	q.accounts[name] = account
-	return account
+	return q.accounts[name]
 }
 
 // describe says which quota the URLs of a task take, and how much of it is left today.

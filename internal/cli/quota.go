@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/account"
 )
 
 // QuotaResult is what quota -o json prints.
@@ -29,7 +30,7 @@ type AccountQuota struct {
 	// Ready and Reason are those of the condition Ready.
 	Ready  string `json:"ready"`
 	Reason string `json:"reason,omitempty"`
-	// DayStartTime is when the day of these numbers began. It is absent if nothing was submitted yet.
+	// DayStartTime is when today began. It is absent if the operator has written no numbers yet.
 	DayStartTime *time.Time `json:"dayStartTime,omitempty"`
 	// Budget is the budget of the account: spec.limits.dailyURLs.
 	Budget DailyQuota `json:"budget"`
@@ -106,15 +107,15 @@ for its own key and for the Secrets of tasks: of these, only the tasks that wait
 func (e *environment) readQuotas(ctx context.Context, c client.Client, names []string, namespace string) ([]AccountQuota, error) {
 	quotas := []AccountQuota{}
 	for _, name := range names {
-		account := &v1alpha1.EdgeOneAccount{}
-		err := c.Get(ctx, client.ObjectKey{Name: name}, account)
+		read := &v1alpha1.EdgeOneAccount{}
+		err := c.Get(ctx, client.ObjectKey{Name: name}, read)
 		if apierrors.IsNotFound(err) {
 			return nil, fmt.Errorf("there is no EdgeOneAccount %q: check the name", name)
 		}
 		if err != nil {
 			return nil, err
 		}
-		quotas = append(quotas, quotaOf(account, namespace))
+		quotas = append(quotas, quotaOf(account.AdvanceDay(read, e.now()), namespace))
 	}
 	if len(names) > 0 {
 		return quotas, nil
@@ -122,7 +123,7 @@ func (e *environment) readQuotas(ctx context.Context, c client.Client, names []s
 	list := &v1alpha1.EdgeOneAccountList{}
 	err := listPages(ctx, c, list, func() {
 		for i := range list.Items {
-			quotas = append(quotas, quotaOf(&list.Items[i], namespace))
+			quotas = append(quotas, quotaOf(account.AdvanceDay(&list.Items[i], e.now()), namespace))
 		}
 	})
 	switch {
@@ -137,10 +138,10 @@ func (e *environment) readQuotas(ctx context.Context, c client.Client, names []s
 	return quotas, err
 }
 
-// quotaOf returns the use of an account today.
-func quotaOf(account *v1alpha1.EdgeOneAccount, namespace string) AccountQuota {
-	limits, status := account.Spec.Limits, &account.Status
-	q := AccountQuota{Name: account.Name, Ready: "Unknown", Zones: []ZoneQuota{}, Budget: DailyQuota{Quota: limits.DailyURLs, Left: status.Left, Used: status.Used}}
+// quotaOf returns the use of an account on the day of its status.
+func quotaOf(a *v1alpha1.EdgeOneAccount, namespace string) AccountQuota {
+	limits, status := a.Spec.Limits, &a.Status
+	q := AccountQuota{Name: a.Name, Ready: "Unknown", Zones: []ZoneQuota{}, Budget: DailyQuota{Quota: limits.DailyURLs, Left: status.Left, Used: status.Used}}
 	if ready := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady); ready != nil {
 		q.Ready, q.Reason = string(ready.Status), ready.Reason
 	}

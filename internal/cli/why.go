@@ -93,7 +93,7 @@ func (e *environment) findFacts(ctx context.Context, c client.Client, task *v1al
 	case run.Reason == progress.NotObserved:
 		facts.Operators = e.describeOperators(ctx, c)
 	case !run.Phase.IsOver():
-		facts.Account = newQuotaReader(c).account(ctx, task)
+		facts.Account = newQuotaReader(c, e.now()).account(ctx, task)
 	}
 	return facts
 }

@@ -22,8 +22,9 @@ func TestQuotaShowsAccountsZonesAndTheTasksThatWait(t *testing.T) {
 	account.Spec.Limits = v1alpha1.AccountLimits{DailyURLs: ptr.To[int32](1000), DailyURLsPerNamespace: ptr.To[int32](100)}
 	w.create(account)
 	t.Cleanup(func() { _ = w.Delete(context.WithoutCancel(t.Context()), account) })
+	began := metav1.NewTime(time.Now().Add(-time.Hour).UTC().Truncate(time.Second))
 	account.Status = v1alpha1.EdgeOneAccountStatus{
-		ObservedGeneration: account.Generation, DayStartTime: metav1.NewTime(time.Date(2026, 11, 28, 16, 0, 0, 0, time.UTC)),
+		ObservedGeneration: account.Generation, DayStartTime: began,
 		Used: ptr.To[int32](1000), Left: ptr.To[int32](0),
 		Zones:      []v1alpha1.AccountZoneStatus{{ID: smallZone, Daily: ptr.To[int32](3), Left: ptr.To[int32](1), Used: ptr.To[int32](2)}, {ID: zoneID}},
 		Namespaces: []v1alpha1.AccountNamespaceStatus{{Name: w.namespace, Used: ptr.To[int32](40)}},
@@ -40,7 +41,7 @@ func TestQuotaShowsAccountsZonesAndTheTasksThatWait(t *testing.T) {
 	r := w.run("quota", w.namespace)
 	name := w.namespace + "   "
 	pad := strings.Repeat(" ", len(w.namespace)-len("NAMESPACE")+3)
-	day := "2026-11-28T16:00:00Z   True\n"
+	day := began.Format(time.RFC3339) + "   True\n"
 	r.is(t, 0, "ACCOUNT"+strings.Repeat(" ", len(w.namespace)-len("ACCOUNT")+3)+"FOR                   QUOTA   LEFT   USED   DAY BEGAN              READY\n"+
 		name+"all zones             1000    0      1000   "+day+
 		name+"namespace "+w.namespace+"   100     60     40     "+day+
@@ -53,6 +54,12 @@ func TestQuotaShowsAccountsZonesAndTheTasksThatWait(t *testing.T) {
 	if len(got.Accounts) != 1 || *got.Accounts[0].Budget.Left != 0 || *got.Accounts[0].NamespaceBudget.Left != 60 || len(got.HeldTasks) != 1 ||
 		got.HeldTasks[0].NextAttemptTime != "2026-11-29T16:00:00Z" || got.HeldTasks[0].Namespace != w.namespace {
 		t.Errorf("%+v", got)
+	}
+	account.Status.DayStartTime.Time = began.Add(-48 * time.Hour) // the operator has written nothing since
+	w.must(w.Status().Update(t.Context(), account))
+	w.must(json.Unmarshal([]byte(w.run("quota", w.namespace, "-o", "json").out), &got))
+	if a := got.Accounts[0]; !a.DayStartTime.Equal(began.Time) || *a.Budget.Left != 1000 || *a.NamespaceBudget.Left != 100 || *a.Zones[0].Left != 3 || *a.Zones[0].Used != 0 {
+		t.Errorf("on a later day: %+v", a)
 	}
 	w.run("quota", "none").is(t, 1, "", "Error: there is no EdgeOneAccount \"none\": check the name\n")
 }

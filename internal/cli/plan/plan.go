@@ -81,7 +81,7 @@ func Make(world World) []*TaskPlan {
 		plans[i] = plan
 		planned[keyOf(current)] = true
 		runOf(runs, current, store, world).add(current, plan)
-		plan.Left = leftOf(store.Account(plan.Account), plan, world.Now)
+		plan.Left = leftOf(store.Account(plan.Account), plan)
 		plan.Findings = Lint(task.PrefetchTask)
 	}
 	for _, task := range world.Waiting {
@@ -101,7 +101,7 @@ func Make(world World) []*TaskPlan {
 func newStore(world World) *account.Store {
 	store := account.NewStore(account.NewUsage(resetOf(world.Accounts)))
 	for _, a := range world.Accounts {
-		store.SetAccount(a)
+		store.SetAccount(account.AdvanceDay(a, world.Now))
 	}
 	for name, labels := range world.Namespaces {
 		store.SetNamespace(name, labels)
@@ -128,19 +128,13 @@ func resetOf(accounts []*v1alpha1.EdgeOneAccount) time.Duration {
 	return 16 * time.Hour
 }
 
-// leftOf returns what is left of the quota of a task's zone, or nil if it is unknown. On a new day, it
-// is the whole quota.
-func leftOf(a *v1alpha1.EdgeOneAccount, plan *TaskPlan, now time.Time) *int32 {
+// leftOf returns what is left of the quota of a task's zone today, or nil if it is unknown.
+func leftOf(a *v1alpha1.EdgeOneAccount, plan *TaskPlan) *int32 {
 	if a == nil || plan.Mode == v1alpha1.ModeEdge {
 		return nil
 	}
 	for i := range a.Status.Zones {
-		zone := &a.Status.Zones[i]
-		switch {
-		case zone.ID != plan.ZoneID:
-		case now.Sub(a.Status.DayStartTime.Time) >= 24*time.Hour:
-			return zone.Daily
-		default:
+		if zone := &a.Status.Zones[i]; zone.ID == plan.ZoneID {
 			return zone.Left
 		}
 	}

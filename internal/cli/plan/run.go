@@ -130,7 +130,7 @@ func (r *run) setQuota(zoneID string) {
 	quota := queue.Quota{Left: math.MaxInt32} // unknown here: the operator reads it before its first call
 	for _, task := range r.tasks {
 		a := r.store.Account(taskstate.AccountKeyOf(task).Account)
-		if left := leftOf(a, &TaskPlan{ZoneID: zoneID, Mode: v1alpha1.ModeDefault}, r.now); left != nil {
+		if left := leftOf(a, &TaskPlan{ZoneID: zoneID, Mode: v1alpha1.ModeDefault}); left != nil {
 			quota.Left = int(*left)
 		}
 		break // all tasks of a run have the same account
