@@ -26,10 +26,9 @@ func main() {
 	klog.SetLogger(logr.Discard()) // the logs of client-go and controller-runtime are not for users
 	log.SetLogger(logr.Discard())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal kills the program, whatever it is doing
 	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
-	code := cli.Main(ctx, arguments(os.Args), streams, version)
-	stop()
-	os.Exit(code)
+	os.Exit(cli.Main(ctx, arguments(os.Args), streams, version))
 }
 
 // arguments returns the arguments for a command line. Under the name with which kubectl asks plugins for

@@ -92,7 +92,7 @@ func (e *environment) act(ctx context.Context, names []string, options *actOptio
 		e.announce(ctx, quotas, a, t)
 	}
 	if slices.ContainsFunc(targets, func(t *actTarget) bool { return t.preview.Nothing == "" }) && a.needsAnswer && options.dryRun == "none" {
-		if err := options.confirmation.ask(ctx, e, "Continue?"); err != nil {
+		if err := options.confirmation.ask(e, "Continue?"); err != nil {
 			return err
 		}
 	}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -23,7 +22,7 @@ var errNotConfirmed = errors.New("nothing was changed")
 
 // ask asks a question on a terminal, and returns nil if the answer is yes. Without a terminal and
 // without --yes, it is an error: a pipeline has nobody to answer.
-func (c *confirmation) ask(ctx context.Context, env *environment, question string) error {
+func (c *confirmation) ask(env *environment, question string) error {
 	if c.yes {
 		return nil
 	}
@@ -31,8 +30,8 @@ func (c *confirmation) ask(ctx context.Context, env *environment, question strin
 		return errors.New("nothing was changed: nobody can be asked, because this is not a terminal; give --yes to confirm")
 	}
 	_, _ = fmt.Fprintf(env.ErrOut, "%s [y/N] ", question)
-	answer, err := readLine(ctx, env.In)
-	if err != nil {
+	answer, err := bufio.NewReader(env.In).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) { // Ctrl-D is no
 		_, _ = fmt.Fprintln(env.ErrOut)
 		return err
 	}
@@ -41,26 +40,4 @@ func (c *confirmation) ask(ctx context.Context, env *environment, question strin
 		return nil
 	}
 	return errNotConfirmed
-}
-
-// readLine reads a line, until ctx is done.
-func readLine(ctx context.Context, r io.Reader) (string, error) {
-	type result struct {
-		line string
-		err  error
-	}
-	read := make(chan result, 1)
-	go func() {
-		line, err := bufio.NewReader(r).ReadString('\n')
-		read <- result{line, err}
-	}()
-	select {
-	case <-ctx.Done():
-		return "", ctx.Err()
-	case got := <-read:
-		if errors.Is(got.err, io.EOF) { // Ctrl-D is no
-			return got.line, nil
-		}
-		return got.line, got.err
-	}
 }

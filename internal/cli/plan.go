@@ -115,11 +115,11 @@ func (p *planner) readFiles(ctx context.Context, files []string) ([]plan.Task, e
 		return nil, err
 	}
 	builder := resource.NewBuilder(p.config).Unstructured().Local().NamespaceParam(namespace).DefaultNamespace().Flatten()
-	if slices.Equal(files, []string{"-"}) {
+	isInput := func(file string) bool { return file == "-" }
+	if slices.ContainsFunc(files, isInput) {
 		builder.Stream(p.In, "standard input")
-	} else {
-		builder.FilenameParam(false, &resource.FilenameOptions{Filenames: files})
 	}
+	builder.FilenameParam(false, &resource.FilenameOptions{Filenames: slices.DeleteFunc(slices.Clone(files), isInput)})
 	infos, err := builder.Do().Infos()
 	if err != nil {
 		return nil, err

@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -71,5 +74,20 @@ func TestAClusterWithoutTheOperatorIsNamed(t *testing.T) {
 		if r.code != 1 || r.out != "" || !strings.Contains(r.err, "install the operator first") {
 			t.Errorf("%s: %+v", args, r)
 		}
+	}
+}
+
+func TestCtrlCEndsCommandsThatReadStandardInput(t *testing.T) {
+	w := newWorld(t)
+	manifest := filepath.Join(t.TempDir(), "task.yaml")
+	w.must(os.WriteFile(manifest, []byte("# no task\n"), 0o600))
+	for _, args := range []string{"verify -f -", "submit - --zone=" + zoneID, "plan -", "plan " + manifest + " -"} {
+		input, user := io.Pipe()
+		c := w.startReading(shared.cluster.Admin, input, strings.Fields(args)...)
+		if _, err := user.Write([]byte("# the command reads this, and waits for more\n")); err != nil {
+			t.Fatal(err)
+		}
+		c.interrupt()
+		c.wait().is(t, 130, "", "Error: interrupted\n")
 	}
 }

@@ -6,6 +6,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -138,13 +139,19 @@ func (w *world) start(input string, args ...string) *command {
 // startWith is start with another way to the API server, or as another user.
 func (w *world) startWith(config *rest.Config, input string, args ...string) *command {
 	w.t.Helper()
+	return w.startReading(config, strings.NewReader(input), args...)
+}
+
+// startReading is startWith with any standard input.
+func (w *world) startReading(config *rest.Config, input io.Reader, args ...string) *command {
+	w.t.Helper()
 	kubeconfig := filepath.Join(w.t.TempDir(), "kubeconfig")
 	w.must(cluster.WriteKubeconfig(kubeconfig, config, "default"))
 	ctx, cancel := context.WithCancel(w.t.Context())
 	w.t.Cleanup(cancel)
 	c := &command{t: w.t, done: make(chan struct{}), interrupt: cancel}
 	args = append([]string{"--kubeconfig=" + kubeconfig, "--namespace=" + w.namespace}, args...)
-	streams := genericiooptions.IOStreams{In: strings.NewReader(input), Out: &c.out, ErrOut: &c.err}
+	streams := genericiooptions.IOStreams{In: input, Out: &c.out, ErrOut: &c.err}
 	go func() {
 		defer close(c.done)
 		c.code = cli.Main(ctx, args, streams, "v0.0.0-test")
