@@ -46,6 +46,30 @@ func TestRetrySubmitsTheFailedURLsAndNothingElse(t *testing.T) {
 	w.run("retry", "fine", "--yes").is(t, 0, "prefetchtask.teo.prefetch-operator.io/fine unchanged\n", "fine: nothing to do, no target has failed\n")
 }
 
+func TestRetryIsRequestedAlsoBeforeTheOperatorHasSeenAnEdit(t *testing.T) {
+	w := newWorld(t)
+	w.create(w.task("home", good+"1", good+"2"), w.task("running", good+"1", good+"2"))
+	w.setStatus("home", func(task *v1alpha1.PrefetchTask) {
+		task.Status.Run, task.Status.RefusedPositions = taskstate.RunHash(task), "1"
+		task.Status.Jobs = []v1alpha1.Job{{ID: "a", ClaimID: "a", Positions: "0", SubmitTime: metav1.Now(), Succeeded: 1}}
+		taskstate.UpdateSummary(task, metav1.Now().Time)
+	})
+	w.edit("home", func(task *v1alpha1.PrefetchTask) { task.Spec.TTLSecondsAfterFinished = 3600 })
+	w.run("retry", "home", "--yes").is(t, 0, "prefetchtask.teo.prefetch-operator.io/home retry requested\n", "home: submits 1 URL (from the daily quota of zone zone-2x9examplea)\n")
+	if w.get("home").Annotations[v1alpha1.RetryAnnotation] == "" {
+		t.Error("no retry is requested")
+	}
+	w.setStatus("running", func(task *v1alpha1.PrefetchTask) {
+		task.Status.Run = taskstate.RunHash(task)
+		task.Status.Jobs = []v1alpha1.Job{{ID: "a", ClaimID: "a", Positions: "0-1", SubmitTime: metav1.Now()}}
+		taskstate.UpdateSummary(task, metav1.Now().Time)
+	})
+	r := w.run("retry", "running", "--dry-run=client")
+	r.is(t, 0, "prefetchtask.teo.prefetch-operator.io/running retry requested (dry run)\n",
+		"running: submits an unknown number of URLs (from the daily quota of zone zone-2x9examplea)\n"+
+			"running: note: the run is not over: what has failed when it ends is submitted again (so far 0 targets)\n")
+}
+
 func TestRerunSubmitsEveryURL(t *testing.T) {
 	w := newWorld(t)
 	w.create(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "urls"}, Data: map[string]string{"list": good + "1\n" + good + "2\n"}})

@@ -15,7 +15,7 @@ import (
 // Preview is what a change of a task makes the operator submit.
 type Preview struct {
 	// URLs is how many URLs are prefetched, and as many are taken from the quota of the zone.
-	// Unknown if the list cannot be read.
+	// Unknown if the list cannot be read, or if it depends on outcomes that are not known yet.
 	URLs int
 	// Purges is how many targets are purged first.
 	Purges int
@@ -27,24 +27,26 @@ type Preview struct {
 	Notes []string
 }
 
-// Unknown is the number of URLs of a list that cannot be read.
+// Unknown is the number of URLs that nobody can count yet.
 const Unknown = -1
 
-// Retry previews a new value of the retry annotation.
+// Retry previews a new value of the retry annotation. The counts in the status stay those of the run
+// after an edit that starts no new one, also before the operator has seen it.
 func Retry(task *v1alpha1.PrefetchTask) Preview {
-	run := progress.Of(task)
-	p := Preview{URLs: run.Failed, Purges: countFailedPurges(task)}
+	failed := int(ptr.Deref(task.Status.Targets.Failed, 0))
+	p := Preview{URLs: failed, Purges: countFailedPurges(task)}
 	switch {
-	case run.Phase == progress.Succeeded:
-		return Preview{Nothing: "no target has failed"}
-	case run.Phase == progress.NotFollowed && run.Failed == 0:
-		return Preview{Nothing: "no target is known to have failed, because the outcomes cannot be read; rerun submits every target again"}
-	case run.Reason == progress.NotObserved:
+	case taskstate.IsNewRun(task):
 		return Preview{Nothing: "a new run starts, which submits what failed anyway"}
-	case run.Reason == progress.RetryRequested:
-		p.Notes = append(p.Notes, "a retry is requested already: "+run.Message)
-	case !run.Phase.IsOver():
-		p.Notes = append(p.Notes, "the run is not over: what has failed when it ends is submitted again")
+	case !taskstate.IsFinished(task):
+		p = Preview{URLs: Unknown, Notes: []string{fmt.Sprintf("the run is not over: what has failed when it ends is submitted again (so far %d targets)", failed)}}
+	case failed == 0 && taskstate.IsUnseen(task):
+		return Preview{Nothing: "no target is known to have failed, because the outcomes cannot be read; rerun submits every target again"}
+	case failed == 0:
+		return Preview{Nothing: "no target has failed"}
+	}
+	if retry := taskstate.RequestedRetry(task); retry != "" && retry != task.Status.LastHandledRetry {
+		p.Notes = append(p.Notes, "a retry is requested already: "+progress.Of(task).Message)
 	}
 	return p.withSuspension(task)
 }
@@ -108,8 +110,8 @@ func Rerun(task *v1alpha1.PrefetchTask) Preview {
 	if !taskstate.IsUnresolved(task) {
 		p.URLs = taskstate.CountTargets(task)
 	}
-	if run := progress.Of(task); !run.Phase.IsOver() && run.Submitted > 0 {
-		p.Notes = append(p.Notes, fmt.Sprintf("the run is not over: %d targets are submitted already, and are submitted again", run.Submitted))
+	if submitted := ptr.Deref(task.Status.Targets.Submitted, 0); submitted > 0 && !taskstate.IsRunOver(task) {
+		p.Notes = append(p.Notes, fmt.Sprintf("the run is not over: %d targets are submitted already, and are submitted again", submitted))
 	}
 	return p.withSuspension(task)
 }

@@ -31,6 +31,8 @@ var (
 		task.Status.Jobs = []v1alpha1.Job{{ID: "j", Positions: "0-9", Succeeded: 10}}
 		taskstate.UpdateSummary(task, time.Now())
 	}
+	retrying  = func(task *v1alpha1.PrefetchTask) { task.Annotations = map[string]string{v1alpha1.RetryAnnotation: "1"} }
+	unseen    = func(task *v1alpha1.PrefetchTask) { task.Generation++ }
 	suspended = func(task *v1alpha1.PrefetchTask) { task.Spec.Suspend = ptr.To(true) }
 	purging   = func(task *v1alpha1.PrefetchTask) { task.Spec.Purge.Type = v1alpha1.PurgeURL }
 	fresh     = func(task *v1alpha1.PrefetchTask) { task.Spec.FreshSince = metav1.Now() }
@@ -52,7 +54,13 @@ func TestWhatAChangeSubmits(t *testing.T) {
 	}{
 		{name: "retry of failures", of: preview.Retry, states: []state{over}, urls: 2},
 		{name: "retry without failures", of: preview.Retry, states: []state{fine}, isNone: true},
-		{name: "retry of a run that is not over", of: preview.Retry, states: []state{half}, urls: 2, notes: 1},
+		{name: "retry of a run that is not over", of: preview.Retry, states: []state{half}, urls: preview.Unknown, notes: 1},
+		{name: "retry of a run that is not over and has no failures", of: preview.Retry, urls: preview.Unknown, notes: 1},
+		{name: "retry after an edit that starts no run", of: preview.Retry, states: []state{over}, later: []state{unseen}, urls: 2},
+		{name: "retry without failures after such an edit", of: preview.Retry, states: []state{fine}, later: []state{unseen}, isNone: true},
+		{name: "retry in a run after such an edit", of: preview.Retry, states: []state{half}, later: []state{unseen}, urls: preview.Unknown, notes: 1},
+		{name: "retry of a new run", of: preview.Retry, states: []state{over}, later: []state{unseen, revised}, isNone: true},
+		{name: "retry again", of: preview.Retry, states: []state{over}, later: []state{retrying}, urls: 2, notes: 1},
 		{name: "retry of a suspended task", of: preview.Retry, states: []state{over}, later: []state{suspended}, urls: 2, notes: 1},
 		{name: "resume in the middle", of: preview.Resume, states: []state{half}, later: []state{suspended}, urls: 5},
 		{name: "resume before a run", of: preview.Resume, later: []state{suspended, revised}, urls: 10},
@@ -65,6 +73,7 @@ func TestWhatAChangeSubmits(t *testing.T) {
 		{name: "suspend again", of: preview.Suspend, later: []state{suspended}, isNone: true},
 		{name: "rerun", of: preview.Rerun, states: []state{over}, urls: 10},
 		{name: "rerun in the middle", of: preview.Rerun, states: []state{half}, urls: 10, notes: 1},
+		{name: "rerun in the middle after an edit that starts no run", of: preview.Rerun, states: []state{half}, later: []state{unseen}, urls: 10, notes: 1},
 		{name: "rerun with a purge and freshSince", of: preview.Rerun, later: []state{purging, fresh}, urls: 10, purges: 10, atMost: true},
 		{name: "rerun of an unknown list", of: preview.Rerun, later: []state{fromMap}, urls: preview.Unknown},
 	} {
