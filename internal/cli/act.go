@@ -104,7 +104,7 @@ func (e *environment) act(ctx context.Context, names []string, options *actOptio
 	}
 	waiting := options.waitOptions
 	waiting.output = options.output
-	return newWaiter(e, c, keys, waiting).waitForNames(ctx)
+	return newWaiter(e, c, options.selection, keys, waiting).waitForNames(ctx)
 }
 
 // actTarget is a task that an action is about.

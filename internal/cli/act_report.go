@@ -46,6 +46,10 @@ func (e *environment) announce(ctx context.Context, quotas *quotaReader, a *acti
 	if tool := taskstate.RecreatedBy(t.task); tool != "" {
 		t.preview.Notes = append(t.preview.Notes, fmt.Sprintf("%s manages this task: if its source sets %s, the next sync sets it back%s", tool, a.field, a.afterSync()))
 	}
+	if a.field != "spec.suspend" && taskstate.IsSuspended(t.task) {
+		t.preview.Notes = append(t.preview.Notes, "the task is suspended: nothing is submitted before "+
+			e.suggestCommand("kubectl teo-prefetch resume", t.task.Namespace, t.task.Name))
+	}
 	say(a.sentence(t.preview) + quotas.describe(ctx, t.task, a, t.preview.URLs))
 	for _, note := range t.preview.Notes {
 		say("note: " + note)

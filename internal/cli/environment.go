@@ -23,7 +23,9 @@ type environment struct {
 	version string
 	// config has kubectl's flags: --context, --kubeconfig, --namespace and others.
 	config *genericclioptions.ConfigFlags
-	now    func() time.Time
+	// clusterFlags has the same flags, with what the command line says of them.
+	clusterFlags *pflag.FlagSet
+	now          func() time.Time
 }
 
 func newEnvironment(streams genericiooptions.IOStreams, version string) *environment {
@@ -37,9 +39,10 @@ func newEnvironment(streams genericiooptions.IOStreams, version string) *environ
 
 // addFlags adds kubectl's flags to a command and its subcommands.
 func (e *environment) addFlags(root *cobra.Command) {
-	e.config.AddFlags(root.PersistentFlags())
+	e.clusterFlags = root.PersistentFlags()
+	e.config.AddFlags(e.clusterFlags)
 	shown := []string{"namespace", "context", "kubeconfig"} // kubectl options lists all
-	root.PersistentFlags().VisitAll(func(flag *pflag.Flag) { flag.Hidden = !slices.Contains(shown, flag.Name) })
+	e.clusterFlags.VisitAll(func(flag *pflag.Flag) { flag.Hidden = !slices.Contains(shown, flag.Name) })
 	_ = root.RegisterFlagCompletionFunc("namespace", e.completeNamespaces)
 }
 

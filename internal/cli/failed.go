@@ -124,8 +124,8 @@ func (e *environment) explainFailed(result *FailedResult, now progress.Progress)
 	}
 	switch {
 	case result.Unnamed > 0:
-		say("%d of %d failed targets are not named: the status of a task has no room for all. They are retried with the others: kubectl teo-prefetch retry %s -n %s",
-			result.Unnamed, result.Failed, result.Name, result.Namespace)
+		say("%d of %d failed targets are not named: the status of a task has no room for all. They are retried with the others: %s",
+			result.Unnamed, result.Failed, e.suggestCommand("kubectl teo-prefetch retry", result.Namespace, result.Name))
 	case now.Phase == progress.NotFollowed:
 		say("The outcomes of %d targets of %s cannot be known. %s", now.Total-now.Succeeded-now.Failed, result.Name, now.Message)
 	case result.Failed == 0 && now.Phase.IsOver():

@@ -113,8 +113,8 @@ func (s *submission) checkFormerParts(ctx context.Context) error {
 		}
 	}, client.InNamespace(s.tasks[0].Namespace), client.MatchingLabels{listLabel: s.name})
 	if len(former) > 0 {
-		_, _ = fmt.Fprintf(s.ErrOut, "Warning: an earlier list of this name made %s too, which this one does not change: kubectl delete prefetchtask %s -n %s\n",
-			strings.Join(former, ", "), strings.Join(former, " "), s.tasks[0].Namespace)
+		_, _ = fmt.Fprintf(s.ErrOut, "Warning: an earlier list of this name made %s too, which this one does not change: %s\n",
+			strings.Join(former, ", "), s.suggestCommand("kubectl delete prefetchtask", s.tasks[0].Namespace, former...))
 	}
 	if apierrors.IsForbidden(err) { // a pipeline needs not list tasks
 		return nil

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,9 +24,12 @@ type waitOptions struct {
 	output       outputFlag
 }
 
+// defaultStalledGrace is the value of --stalled-grace.
+const defaultStalledGrace = 10 * time.Second
+
 func (o *waitOptions) addTo(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&o.timeout, "timeout", 0, "How long to wait, for example 45m; 0 waits without a limit")
-	cmd.Flags().DurationVar(&o.stalledGrace, "stalled-grace", 10*time.Second,
+	cmd.Flags().DurationVar(&o.stalledGrace, "stalled-grace", defaultStalledGrace,
 		"How long a task may need a person before the wait ends: what it lacks may be on its way")
 }
 
@@ -36,6 +38,20 @@ func (o *waitOptions) validate() error {
 		return errors.New("--timeout and --stalled-grace must not be negative")
 	}
 	return o.output.validate()
+}
+
+// arguments returns the options as a command line has them.
+func (o *waitOptions) arguments() (args []string) {
+	if o.timeout > 0 {
+		args = append(args, "--timeout="+o.timeout.String())
+	}
+	if o.stalledGrace != defaultStalledGrace {
+		args = append(args, "--stalled-grace="+o.stalledGrace.String())
+	}
+	if o.output.format != "" {
+		args = append(args, "-o", o.output.format)
+	}
+	return args
 }
 
 func newWaitCommand(env *environment) *cobra.Command {
@@ -71,7 +87,7 @@ Progress is on standard error, the outcomes are on standard output. The exit cod
 			if err != nil {
 				return err
 			}
-			w := newWaiter(env, c, keys, options)
+			w := newWaiter(env, c, selection, keys, options)
 			if len(names) > 0 {
 				return w.waitForNames(cmd.Context())
 			}
@@ -91,28 +107,34 @@ Progress is on standard error, the outcomes are on standard output. The exit cod
 // waiter waits until the runs of some tasks are over.
 type waiter struct {
 	waitOptions
-	env      *environment
-	client   client.WithWatch
-	keys     []client.ObjectKey
-	tasks    map[client.ObjectKey]*waitedTask
-	events   chan taskwatch.Event
-	reporter waitReporter
-	isLost   bool // the watch failed, and was not opened again yet
+	env    *environment
+	client client.WithWatch
+	// selection is how the tasks were selected, if it was not by names.
+	selection taskSelection
+	keys      []client.ObjectKey
+	tasks     map[client.ObjectKey]*waitedTask
+	events    chan taskwatch.Event
+	reporter  waitReporter
+	isLost    bool // the watch failed, and was not opened again yet
 }
 
 // waitedTask is what is known of a task.
 type waitedTask struct {
 	progress.Progress
+	key          client.ObjectKey
 	label        string
 	isKnown      bool
 	isGone       bool
 	stalledSince time.Time
 }
 
-func newWaiter(env *environment, c client.WithWatch, keys []client.ObjectKey, options waitOptions) *waiter {
-	w := &waiter{waitOptions: options, env: env, client: c, keys: keys, tasks: map[client.ObjectKey]*waitedTask{}, events: make(chan taskwatch.Event)}
+func newWaiter(env *environment, c client.WithWatch, selection taskSelection, keys []client.ObjectKey, options waitOptions) *waiter {
+	w := &waiter{
+		waitOptions: options, env: env, client: c, selection: selection, keys: keys,
+		tasks: map[client.ObjectKey]*waitedTask{}, events: make(chan taskwatch.Event),
+	}
 	for _, key := range keys {
-		w.tasks[key] = &waitedTask{label: label(keys, key)}
+		w.tasks[key] = &waitedTask{key: key, label: label(keys, key)}
 	}
 	w.reporter = newWaitReporter(env, w)
 	return w
@@ -186,7 +208,7 @@ func (w *waiter) wait(ctx context.Context) error {
 			return w.finish(true)
 		case <-ctx.Done():
 			w.reporter.end()
-			return exitError{ExitInterrupted, fmt.Errorf("interrupted; the tasks continue. To wait again: %s", w.again("wait"))}
+			return exitError{ExitInterrupted, fmt.Errorf("interrupted; the tasks continue. To wait again: %s", w.suggestWait())}
 		}
 	}
 	return w.finish(false)
@@ -285,15 +307,18 @@ func (w *waiter) remove(key client.ObjectKey, last progress.Progress) {
 	w.reporter.update(task)
 }
 
-// again returns a command about the tasks that a user can run next.
-func (w *waiter) again(command string) string {
-	namespace, names := w.keys[0].Namespace, make([]string, 0, len(w.keys))
-	const most = 5
-	for _, key := range w.keys {
-		if len(w.keys) > most || key.Namespace != namespace {
-			return "kubectl teo-prefetch " + command + " with the same arguments"
+// suggestWait returns the command that waits for the same tasks again.
+func (w *waiter) suggestWait() string {
+	namespace, args := w.keys[0].Namespace, []string(nil)
+	switch {
+	case w.selection.allNamespaces:
+		namespace, args = "", []string{"-l", w.selection.selector, "-A"}
+	case w.selection.selector != "":
+		args = []string{"-l", w.selection.selector}
+	default:
+		for _, key := range w.keys {
+			args = append(args, key.Name)
 		}
-		names = append(names, key.Name)
 	}
-	return fmt.Sprintf("kubectl teo-prefetch %s %s -n %s", command, strings.Join(names, " "), namespace)
+	return w.env.suggestCommand("kubectl teo-prefetch wait", namespace, append(args, w.arguments()...)...)
 }

@@ -52,7 +52,7 @@ func (r *lineReporter) update(task *waitedTask) {
 }
 
 // print prints how far a task is.
-func (r *lineReporter) print(task *waitedTask) { r.note(task.line()) }
+func (r *lineReporter) print(task *waitedTask) { r.note(r.waiter.describe(task)) }
 
 func (r *lineReporter) note(text string) {
 	r.last = r.env.now()
@@ -81,15 +81,15 @@ func (r *lineReporter) tick(now time.Time) {
 
 func (r *lineReporter) end() {}
 
-// line says how far a task is, and why.
-func (t *waitedTask) line() string {
+// describe says how far a task is, and why.
+func (w *waiter) describe(t *waitedTask) string {
 	count := ""
 	if t.Total > 0 && t.Phase != progress.Deleted {
 		count = fmt.Sprintf(" (%d/%d)", t.Succeeded, t.Total)
 	}
 	text := fmt.Sprintf("%s: %s%s: %s", t.label, t.state(), count, t.Message)
-	if t.Phase == progress.Suspended {
-		text += "; continues after: kubectl teo-prefetch resume " + t.label
+	if t.Phase == progress.Suspended && t.IsSuspended {
+		text += "; continues after: " + w.env.suggestCommand("kubectl teo-prefetch resume", t.key.Namespace, t.key.Name)
 	}
 	return text
 }

@@ -107,33 +107,23 @@ func (w *waiter) explain(code int) {
 	for _, key := range w.keys {
 		task := w.tasks[key]
 		if task.Phase == progress.Failed {
-			w.explainFailures(task, key.Namespace)
+			w.explainFailures(task)
 		}
 	}
 	if code == ExitTimeout {
-		_, _ = fmt.Fprintf(w.env.ErrOut, "The time of --timeout is over; the tasks continue. To wait again: %s\n", w.again("wait"))
+		_, _ = fmt.Fprintf(w.env.ErrOut, "The time of --timeout is over; the tasks continue. To wait again: %s\n", w.suggestWait())
 	}
 }
 
-func (w *waiter) explainFailures(task *waitedTask, namespace string) {
+func (w *waiter) explainFailures(task *waitedTask) {
 	_, _ = fmt.Fprintf(w.env.ErrOut, "Failed URLs of %s:\n", task.label)
 	shown := task.FailedTargets[:min(len(task.FailedTargets), shownFailures)]
 	for _, f := range shown {
 		_, _ = fmt.Fprintf(w.env.ErrOut, "  %s  %s\n", f.URL, joinReason(f.Reason, f.Message))
 	}
 	if rest := task.Failed - len(shown); rest > 0 && !task.isGone {
-		_, _ = fmt.Fprintf(w.env.ErrOut, "  and %d more: kubectl teo-prefetch failed %s -n %s\n", rest, w.nameOf(task), namespace)
+		_, _ = fmt.Fprintf(w.env.ErrOut, "  and %d more: %s\n", rest, w.env.suggestCommand("kubectl teo-prefetch failed", task.key.Namespace, task.key.Name))
 	}
-}
-
-// nameOf returns the name of a task.
-func (w *waiter) nameOf(task *waitedTask) string {
-	for key, other := range w.tasks {
-		if other == task {
-			return key.Name
-		}
-	}
-	return task.label
 }
 
 // joinReason joins the reason and the message of a failed target.

@@ -89,6 +89,7 @@ It says what the operator has written into the task's status and into that of it
 
 // findFacts reads what explains a task beside its status. What a user may not read is left out.
 func (e *environment) findFacts(ctx context.Context, c client.Client, task *v1alpha1.PrefetchTask) (facts why.Facts) {
+	facts.ResumeCommand = e.suggestCommand("kubectl teo-prefetch resume", task.Namespace, task.Name)
 	switch run := progress.Of(task); {
 	case run.Reason == progress.NotObserved:
 		facts.Operators = e.describeOperators(ctx, c)

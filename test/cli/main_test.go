@@ -35,7 +35,7 @@ var shared struct {
 func TestMain(m *testing.M) {
 	os.Exit(cluster.RunTests(m, cluster.Options{}, func(c *cluster.Cluster, manager string) error {
 		shared.cluster, shared.manager = c, manager
-		return nil
+		return os.Setenv("KUBECONFIG", c.Kubeconfig)
 	}))
 }
 
@@ -60,6 +60,12 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	t.Parallel()
+	return newSecondWorld(t)
+}
+
+// newSecondWorld creates one more namespace for a test.
+func newSecondWorld(t *testing.T) *world {
+	t.Helper()
 	w := &world{Client: shared.cluster.Client, t: t}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "cli-"}}
 	w.must(w.Create(t.Context(), ns))
@@ -100,6 +106,14 @@ func (w *world) startManager(edgeOne string, args ...string) {
 			w.t.Logf("the manager said:\n%s", m.LastLines(40))
 		}
 	})
+}
+
+// writeKubeconfig writes a kubeconfig file for a way to the API server.
+func (w *world) writeKubeconfig(config *rest.Config) string {
+	w.t.Helper()
+	path := filepath.Join(w.t.TempDir(), "kubeconfig")
+	w.must(cluster.WriteKubeconfig(path, config, "default"))
+	return path
 }
 
 // result is what a command did.
@@ -145,12 +159,13 @@ func (w *world) startWith(config *rest.Config, input string, args ...string) *co
 // startReading is startWith with any standard input.
 func (w *world) startReading(config *rest.Config, input io.Reader, args ...string) *command {
 	w.t.Helper()
-	kubeconfig := filepath.Join(w.t.TempDir(), "kubeconfig")
-	w.must(cluster.WriteKubeconfig(kubeconfig, config, "default"))
+	args = append([]string{"--namespace=" + w.namespace}, args...)
+	if config != shared.cluster.Admin { // whom KUBECONFIG names
+		args = append([]string{"--kubeconfig=" + w.writeKubeconfig(config)}, args...)
+	}
 	ctx, cancel := context.WithCancel(w.t.Context())
 	w.t.Cleanup(cancel)
 	c := &command{t: w.t, done: make(chan struct{}), interrupt: cancel}
-	args = append([]string{"--kubeconfig=" + kubeconfig, "--namespace=" + w.namespace}, args...)
 	streams := genericiooptions.IOStreams{In: input, Out: &c.out, ErrOut: &c.err}
 	go func() {
 		defer close(c.done)

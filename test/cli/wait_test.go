@@ -50,7 +50,7 @@ func TestWaitReportsEachOutcomeWithItsExitCode(t *testing.T) {
 		})
 		r := w.run("wait", "quota", "--timeout=1s")
 		if r.code != 4 || !strings.HasPrefix(r.out, "quota: Running: 3 of 4 targets submitted, 1 waiting. ") ||
-			!strings.Contains(r.err, "To wait again: kubectl teo-prefetch wait quota -n "+w.namespace+"\n") {
+			!strings.Contains(r.err, "To wait again: kubectl teo-prefetch wait quota --timeout=1s -n "+w.namespace+"\n") {
 			t.Errorf("%+v", r)
 		}
 	})
@@ -148,7 +148,7 @@ func TestWaitSaysHowToContinueASuspendedTask(t *testing.T) {
 	w.create(task)
 	w.operate(nil)
 	c := w.start("", "wait", "held")
-	c.waitForErr("held: Suspended (0/1): Nothing is submitted while spec.suspend is true; continues after: kubectl teo-prefetch resume held")
+	c.waitForErr("held: Suspended (0/1): Nothing is submitted while spec.suspend is true; continues after: kubectl teo-prefetch resume held -n " + w.namespace + "\n")
 	w.edit("held", func(task *v1alpha1.PrefetchTask) { task.Spec.Suspend = nil })
 	if r := c.wait(); r.code != 0 {
 		t.Errorf("%+v", r)

@@ -48,7 +48,7 @@ func Retry(task *v1alpha1.PrefetchTask) Preview {
 	if retry := taskstate.RequestedRetry(task); retry != "" && retry != task.Status.LastHandledRetry {
 		p.Notes = append(p.Notes, "a retry is requested already: "+progress.Of(task).Message)
 	}
-	return p.withSuspension(task)
+	return p
 }
 
 // countFailedPurges returns how many targets a retry purges again.
@@ -112,14 +112,6 @@ func Rerun(task *v1alpha1.PrefetchTask) Preview {
 	}
 	if submitted := ptr.Deref(task.Status.Targets.Submitted, 0); submitted > 0 && !taskstate.IsRunOver(task) {
 		p.Notes = append(p.Notes, fmt.Sprintf("the run is not over: %d targets are submitted already, and are submitted again", submitted))
-	}
-	return p.withSuspension(task)
-}
-
-// withSuspension adds that a suspended task submits nothing yet.
-func (p Preview) withSuspension(task *v1alpha1.PrefetchTask) Preview {
-	if taskstate.IsSuspended(task) {
-		p.Notes = append(p.Notes, "the task is suspended: nothing is submitted before kubectl teo-prefetch resume "+task.Name)
 	}
 	return p
 }

@@ -61,7 +61,7 @@ func TestWhatAChangeSubmits(t *testing.T) {
 		{name: "retry in a run after such an edit", of: preview.Retry, states: []state{half}, later: []state{unseen}, urls: preview.Unknown, notes: 1},
 		{name: "retry of a new run", of: preview.Retry, states: []state{over}, later: []state{unseen, revised}, isNone: true},
 		{name: "retry again", of: preview.Retry, states: []state{over}, later: []state{retrying}, urls: 2, notes: 1},
-		{name: "retry of a suspended task", of: preview.Retry, states: []state{over}, later: []state{suspended}, urls: 2, notes: 1},
+		{name: "retry of a suspended task", of: preview.Retry, states: []state{over}, later: []state{suspended}, urls: 2},
 		{name: "resume in the middle", of: preview.Resume, states: []state{half}, later: []state{suspended}, urls: 5},
 		{name: "resume before a run", of: preview.Resume, later: []state{suspended, revised}, urls: 10},
 		{name: "resume with a purge", of: preview.Resume, later: []state{suspended, purging}, urls: 10, purges: 10},

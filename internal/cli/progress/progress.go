@@ -52,7 +52,9 @@ type Progress struct {
 	Phase Phase
 	// Reason and Message are those of the condition Ready, or say that the status is not
 	// about the current spec. With the phase Stalled, Message also says what to do.
-	Reason, Message                     string
+	Reason, Message string
+	// IsSuspended says that spec.suspend is true. Only then a resume of the task continues it.
+	IsSuspended                         bool
 	Total, Submitted, Succeeded, Failed int
 	NextAttempt                         time.Time
 	FailedTargets                       []v1alpha1.FailedTarget
@@ -62,7 +64,7 @@ type Progress struct {
 func Of(task *v1alpha1.PrefetchTask) Progress {
 	s := &task.Status
 	p := Progress{
-		UID: task.UID, Phase: Running, NextAttempt: s.NextAttemptTime.Time, FailedTargets: s.FailedTargets,
+		UID: task.UID, Phase: Running, IsSuspended: taskstate.IsSuspended(task), NextAttempt: s.NextAttemptTime.Time, FailedTargets: s.FailedTargets,
 		Total: int(ptr.Deref(s.Targets.Total, 0)), Submitted: int(ptr.Deref(s.Targets.Submitted, 0)),
 		Succeeded: int(ptr.Deref(s.Targets.Succeeded, 0)), Failed: int(ptr.Deref(s.Targets.Failed, 0)),
 	}

@@ -23,12 +23,12 @@ var advice = map[string]string{
 }
 
 // adviceFor returns what a person can do about a task; "" if nothing is known.
-func (e *Explanation) adviceFor(task *v1alpha1.PrefetchTask) string {
+func (e *Explanation) adviceFor(task *v1alpha1.PrefetchTask, facts Facts) string {
 	switch {
 	case e.Reason != v1alpha1.ReasonSuspended:
 		return advice[e.Reason]
 	case taskstate.IsSuspended(task):
-		return "To resume it: kubectl teo-prefetch resume " + task.Name + " -n " + task.Namespace
+		return "To resume it: " + facts.ResumeCommand
 	case strings.Contains(e.Cause, "EdgeOneAccount"):
 		return "Ask who manages the account to resume it"
 	}

@@ -38,6 +38,8 @@ type Facts struct {
 	Operators string
 	// Account is the EdgeOneAccount of the task; nil if it has none, or if it cannot be read.
 	Account *v1alpha1.EdgeOneAccount
+	// ResumeCommand is the command that resumes the task.
+	ResumeCommand string
 }
 
 // Explain says what a task waits for, or how its run has ended.
@@ -49,12 +51,12 @@ func Explain(task *v1alpha1.PrefetchTask, facts Facts) Explanation {
 		e.explainUnobserved(task, facts)
 		return e
 	case e.Phase.IsOver():
-		e.explainOver(task)
+		e.explainOver(task, facts)
 		return e
 	}
 	e.Since, e.Until = sinceOf(task, e.Reason), e.NextAttempt
 	if e.Phase != progress.Stalled { // the message of a stalled task has the advice
-		e.Advice = e.adviceFor(task)
+		e.Advice = e.adviceFor(task, facts)
 	}
 	e.addNotes(task, facts)
 	return e
@@ -76,7 +78,7 @@ func (e *Explanation) explainUnobserved(task *v1alpha1.PrefetchTask, facts Facts
 }
 
 // explainOver explains a run that is over.
-func (e *Explanation) explainOver(task *v1alpha1.PrefetchTask) {
+func (e *Explanation) explainOver(task *v1alpha1.PrefetchTask, facts Facts) {
 	e.Since = task.Status.CompletionTime.Time
 	stalled := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionStalled)
 	if e.Phase != progress.Succeeded && stalled != nil && stalled.Status == metav1.ConditionTrue {
@@ -91,7 +93,7 @@ func (e *Explanation) explainOver(task *v1alpha1.PrefetchTask) {
 		first := e.FailedTargets[0]
 		e.Notes = append(e.Notes, fmt.Sprintf("%s %s (%s)", which, first.URL, joinReason(first)))
 	case e.Phase == progress.NotFollowed:
-		e.Advice = e.adviceFor(task)
+		e.Advice = e.adviceFor(task, facts)
 	}
 	if at, expires := taskstate.ExpiryOf(task); expires {
 		e.Notes = append(e.Notes, "The task is deleted at "+formatTime(at))
