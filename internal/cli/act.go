@@ -31,7 +31,7 @@ type action struct {
 	// sentence says that for people.
 	sentence func(preview.Preview) string
 	// patch returns the change of a task as a merge patch.
-	patch func(*v1alpha1.PrefetchTask) (map[string]any, error)
+	patch func(*v1alpha1.PrefetchTask) map[string]any
 	// needsAnswer makes the command ask before it acts.
 	needsAnswer bool
 	// needsTargets reads the lists of targets in ConfigMaps.
@@ -145,10 +145,7 @@ func (e *environment) readActTargets(ctx context.Context, c client.Client, keys 
 // newPatch returns the merge patch of a task. Its uid makes the API server refuse it for a task that
 // was deleted and created again since the preview.
 func newPatch(task *v1alpha1.PrefetchTask, a *action) ([]byte, error) {
-	patch, err := a.patch(task)
-	if err != nil {
-		return nil, err
-	}
+	patch := a.patch(task)
 	metadata, _ := patch["metadata"].(map[string]any)
 	if metadata == nil {
 		metadata = map[string]any{}

@@ -1,7 +1,7 @@
 package cli
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"time"
 
@@ -34,9 +34,9 @@ when it ends. The command says what it submits, and asks before it acts.`,
 	}, &action{
 		done: "retry requested", field: "the annotation " + v1alpha1.RetryAnnotation,
 		preview: preview.Retry, sentence: submits, needsAnswer: true,
-		patch: func(*v1alpha1.PrefetchTask) (map[string]any, error) {
+		patch: func(*v1alpha1.PrefetchTask) map[string]any {
 			now := env.now().UTC().Format(time.RFC3339Nano)
-			return map[string]any{"metadata": map[string]any{"annotations": map[string]any{v1alpha1.RetryAnnotation: now}}}, nil
+			return map[string]any{"metadata": map[string]any{"annotations": map[string]any{v1alpha1.RetryAnnotation: now}}}
 		},
 	})
 }
@@ -57,7 +57,7 @@ As nothing is submitted, the command does not ask.`,
 			}
 			return fmt.Sprintf("stops; %s are not submitted until it is resumed", countURLs(p))
 		},
-		patch: func(*v1alpha1.PrefetchTask) (map[string]any, error) { return suspendPatch(true), nil },
+		patch: func(*v1alpha1.PrefetchTask) map[string]any { return suspendPatch(true) },
 	})
 }
 
@@ -70,7 +70,7 @@ what that is, and asks before it acts.`,
 		Example: `  kubectl teo-prefetch resume warm-home`,
 	}, &action{
 		done: "resumed", field: "spec.suspend", preview: preview.Resume, sentence: submits, needsAnswer: true, needsTargets: true,
-		patch: func(*v1alpha1.PrefetchTask) (map[string]any, error) { return suspendPatch(false), nil },
+		patch: func(*v1alpha1.PrefetchTask) map[string]any { return suspendPatch(false) },
 	})
 }
 
@@ -80,45 +80,36 @@ func suspendPatch(suspend bool) map[string]any {
 	return map[string]any{"spec": map[string]any{"suspend": suspend}}
 }
 
-// maxRevision is how long a revision may be.
-const maxRevision = 256
-
 func newRerunCommand(env *environment) *cobra.Command {
-	var revision string
+	var asked string
+	revisionOf := func(task *v1alpha1.PrefetchTask) string { return cmp.Or(asked, newRevision(task, env.now())) }
 	cmd := newActCommand(env, &cobra.Command{
 		Use:   "rerun (NAME... | -l SELECTOR)",
 		Short: "Submit every URL of tasks again",
 		Long: `Submit every URL of tasks again, by a new spec.revision. With targetsFrom, the list is read again.
-The command says what it submits, and asks before it acts.`,
+A task that has the revision already stays as it is. The command says what it submits, and asks
+before it acts.`,
 		Example: `  # Submit everything again, and wait for the outcome
   kubectl teo-prefetch rerun warm-home --wait
 
   # After a release
   kubectl teo-prefetch rerun warm-home --revision=1.4.0 --yes`,
 	}, &action{
-		done: "rerun requested", field: "spec.revision", preview: preview.Rerun, sentence: submits, needsAnswer: true, needsTargets: true,
-		patch: func(task *v1alpha1.PrefetchTask) (map[string]any, error) {
-			value, err := newRevision(task, revision, env.now())
-			return map[string]any{"spec": map[string]any{"revision": value}}, err
+		done: "rerun requested", field: "spec.revision", sentence: submits, needsAnswer: true, needsTargets: true,
+		preview: func(task *v1alpha1.PrefetchTask) preview.Preview { return preview.Rerun(task, revisionOf(task)) },
+		patch: func(task *v1alpha1.PrefetchTask) map[string]any {
+			return map[string]any{"spec": map[string]any{"revision": revisionOf(task)}}
 		},
 	})
-	cmd.Flags().StringVar(&revision, "revision", "", "New spec.revision, for example a release version (default: the current time)")
+	cmd.Flags().StringVar(&asked, "revision", "", "New spec.revision, for example a release version (default: the current time)")
 	return cmd
 }
 
-// newRevision returns another revision than the task has.
-func newRevision(task *v1alpha1.PrefetchTask, asked string, now time.Time) (string, error) {
-	switch {
-	case len(asked) > maxRevision:
-		return "", errors.New("--revision is too long: it may have 256 bytes")
-	case asked != "" && asked == task.Spec.Revision:
-		return "", fmt.Errorf("the revision of task %s is %q already, so nothing would be submitted: give another --revision", task.Name, asked)
-	case asked != "":
-		return asked, nil
-	}
+// newRevision returns another revision than the task has: the current time.
+func newRevision(task *v1alpha1.PrefetchTask, now time.Time) string {
 	revision := now.UTC().Format(time.RFC3339)
 	if revision == task.Spec.Revision {
 		revision = now.UTC().Format(time.RFC3339Nano)
 	}
-	return revision, nil
+	return revision
 }

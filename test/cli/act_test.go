@@ -93,8 +93,16 @@ func TestRerunSubmitsEveryURL(t *testing.T) {
 			t.Errorf("%s was submitted %d times more", url, n)
 		}
 	}
-	w.run("rerun", "home", "--revision=2", "--yes").is(t, 1, "",
-		"Error: the revision of task home is \"2\" already, so nothing would be submitted: give another --revision\n")
+	w.run("rerun", "home", "--revision=2", "--yes").is(t, 0, "prefetchtask.teo.prefetch-operator.io/home unchanged\n",
+		"home: nothing to do, its revision is \"2\" already; another revision submits every target again\n")
+	w.create(w.task("new", good+"new.html"))
+	before = w.countSubmissions()
+	if r := w.run("rerun", "home", "new", "--revision=2", "--yes", "--wait"); r.code != 0 || w.get("new").Spec.Revision != "2" {
+		t.Errorf("some tasks have the revision already: %+v", r)
+	}
+	if n := w.countSubmissions()[good+"a.html"] - before[good+"a.html"]; n != 0 {
+		t.Errorf("a task that has the revision already was submitted %d times more", n)
+	}
 	if r := w.run("rerun", "home", "--yes", "-o", "name"); r.out != "prefetchtask.teo.prefetch-operator.io/home\n" || w.get("home").Spec.Revision == "2" {
 		t.Errorf("%+v", r)
 	}

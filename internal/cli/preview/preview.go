@@ -104,8 +104,11 @@ func countPurges(task *v1alpha1.PrefetchTask, isNew bool) int {
 	return taskstate.CountUnpurged(task)
 }
 
-// Rerun previews a new value of spec.revision.
-func Rerun(task *v1alpha1.PrefetchTask) Preview {
+// Rerun previews a value of spec.revision.
+func Rerun(task *v1alpha1.PrefetchTask, revision string) Preview {
+	if revision == task.Spec.Revision {
+		return Preview{Nothing: fmt.Sprintf("its revision is %q already; another revision submits every target again", revision)}
+	}
 	p := Preview{URLs: Unknown, IsAtMost: !task.Spec.FreshSince.IsZero(), Purges: countPurges(task, true)}
 	if !taskstate.IsUnresolved(task) {
 		p.URLs = taskstate.CountTargets(task)

@@ -43,6 +43,8 @@ var (
 	}
 )
 
+func rerun(task *v1alpha1.PrefetchTask) preview.Preview { return preview.Rerun(task, "new") }
+
 func TestWhatAChangeSubmits(t *testing.T) {
 	for _, c := range []struct {
 		name           string
@@ -71,11 +73,12 @@ func TestWhatAChangeSubmits(t *testing.T) {
 		{name: "resume of an unknown list", of: preview.Resume, later: []state{suspended, fromMap}, urls: preview.Unknown},
 		{name: "suspend in the middle", of: preview.Suspend, states: []state{half}, urls: 5},
 		{name: "suspend again", of: preview.Suspend, later: []state{suspended}, isNone: true},
-		{name: "rerun", of: preview.Rerun, states: []state{over}, urls: 10},
-		{name: "rerun in the middle", of: preview.Rerun, states: []state{half}, urls: 10, notes: 1},
-		{name: "rerun in the middle after an edit that starts no run", of: preview.Rerun, states: []state{half}, later: []state{unseen}, urls: 10, notes: 1},
-		{name: "rerun with a purge and freshSince", of: preview.Rerun, later: []state{purging, fresh}, urls: 10, purges: 10, atMost: true},
-		{name: "rerun of an unknown list", of: preview.Rerun, later: []state{fromMap}, urls: preview.Unknown},
+		{name: "rerun", of: rerun, states: []state{over}, urls: 10},
+		{name: "rerun in the middle", of: rerun, states: []state{half}, urls: 10, notes: 1},
+		{name: "rerun in the middle after an edit that starts no run", of: rerun, states: []state{half}, later: []state{unseen}, urls: 10, notes: 1},
+		{name: "rerun of a revision that the task has", of: func(task *v1alpha1.PrefetchTask) preview.Preview { return preview.Rerun(task, "next") }, later: []state{revised}, isNone: true},
+		{name: "rerun with a purge and freshSince", of: rerun, later: []state{purging, fresh}, urls: 10, purges: 10, atMost: true},
+		{name: "rerun of an unknown list", of: rerun, later: []state{fromMap}, urls: preview.Unknown},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			task := taskstatetest.NewTask("a", taskstatetest.ListURLs("a", 10)...)
