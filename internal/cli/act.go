@@ -126,7 +126,7 @@ func (e *environment) readActTargets(ctx context.Context, c client.Client, keys 
 		if a.needsTargets {
 			resolved, err := resolveTargets(ctx, c, task)
 			if err != nil {
-				_, _ = fmt.Fprintf(e.ErrOut, "Warning: %v\n", err)
+				_ = printLine(e.ErrOut, "Warning: %v", err)
 			} else {
 				task = resolved
 			}

@@ -38,7 +38,7 @@ type ActedTask struct {
 
 // announce says on standard error what an action makes the operator submit for a task.
 func (e *environment) announce(ctx context.Context, quotas *quotaReader, a *action, t *actTarget) {
-	say := func(text string) { _, _ = fmt.Fprintf(e.ErrOut, "%s: %s\n", t.label, text) }
+	say := func(text string) { _ = printLine(e.ErrOut, "%s: %s", t.label, text) }
 	if t.preview.Nothing != "" {
 		say("nothing to do, " + t.preview.Nothing)
 		return

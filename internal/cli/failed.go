@@ -79,7 +79,7 @@ func (e *environment) knownTargets(ctx context.Context, c client.Client, task *v
 	}
 	resolved, err := resolveTargets(ctx, c, task)
 	if err != nil {
-		_, _ = fmt.Fprintf(e.ErrOut, "Fewer URLs can be named: %v\n", err)
+		_ = printLine(e.ErrOut, "Fewer URLs can be named: %v", err)
 		return task
 	}
 	return resolved
@@ -118,7 +118,7 @@ func (e *environment) printFailed(output *outputFlag, result *FailedResult) erro
 
 // explainFailed says on standard error what the list does not.
 func (e *environment) explainFailed(result *FailedResult, now progress.Progress) {
-	say := func(format string, args ...any) { _, _ = fmt.Fprintf(e.ErrOut, format+"\n", args...) }
+	say := func(format string, args ...any) { _ = printLine(e.ErrOut, format, args...) }
 	if result.IsFormerRun {
 		say("The spec of %s asks for a new run, which has not started. This is about the run before.", result.Name)
 	}

@@ -128,12 +128,12 @@ func (e *environment) readQuotas(ctx context.Context, c client.Client, names []s
 	})
 	switch {
 	case apierrors.IsForbidden(err):
-		_, _ = fmt.Fprintln(e.ErrOut, "You may not list EdgeOneAccounts, so no quotas are shown: name your account, or ask who manages it.")
+		_ = printLine(e.ErrOut, "You may not list EdgeOneAccounts, so no quotas are shown: name your account, or ask who manages it.")
 		return quotas, nil
 	case meta.IsNoMatchError(err):
 		return quotas, errors.New("the cluster has no EdgeOneAccounts: install the operator first, see docs/install.md")
 	case err == nil && len(quotas) == 0:
-		_, _ = fmt.Fprintln(e.ErrOut, "There are no EdgeOneAccounts. The operator publishes no quotas for its own key and for Secrets.")
+		_ = printLine(e.ErrOut, "There are no EdgeOneAccounts. The operator publishes no quotas for its own key and for Secrets.")
 	}
 	return quotas, err
 }

@@ -101,8 +101,7 @@ func heldTasks(page *metav1.Table) (held []HeldTask, err error) {
 // printHeldTasks prints the tasks that wait for quota as a table.
 func (e *environment) printHeldTasks(held []HeldTask, namespace string) error {
 	if len(held) == 0 {
-		_, err := fmt.Fprintf(e.ErrOut, "No task%s waits for quota.\n", inNamespace(namespace))
-		return err
+		return printLine(e.ErrOut, "No task%s waits for quota.", inNamespace(namespace))
 	}
 	waiting := table{header: []string{"NAMESPACE", "TASK", "ZONE", "WAITS FOR", "URLS WAITING", "NEXT ATTEMPT"}}
 	for _, h := range held {

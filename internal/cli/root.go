@@ -70,7 +70,7 @@ func Main(ctx context.Context, args []string, streams genericiooptions.IOStreams
 	case ctx.Err() != nil:
 		code, err = ExitInterrupted, errors.New("interrupted")
 	}
-	_, _ = fmt.Fprintf(streams.ErrOut, "Error: %s\n", printable(explain(err).Error()))
+	_ = printLine(streams.ErrOut, "Error: %v", explain(err))
 	return code
 }
 

@@ -170,5 +170,5 @@ func (e *environment) describeList(list *urllist.List, parts int) {
 	if parts > 1 {
 		text += fmt.Sprintf(" in %d tasks", parts)
 	}
-	_, _ = fmt.Fprintln(e.ErrOut, text)
+	_ = printLine(e.ErrOut, "%s", text)
 }

@@ -50,7 +50,7 @@ func (s *submission) apply(ctx context.Context) error {
 		}
 		s.outcomes = append(s.outcomes, outcome)
 		if outcome == "unchanged" {
-			_, _ = fmt.Fprintf(s.ErrOut, "%s is unchanged, so nothing is submitted; a new --revision submits every URL again\n", task.Name)
+			_ = printLine(s.ErrOut, "%s is unchanged, so nothing is submitted; a new --revision submits every URL again", task.Name)
 		}
 	}
 	return nil
@@ -113,7 +113,7 @@ func (s *submission) checkFormerParts(ctx context.Context) error {
 		}
 	}, client.InNamespace(s.tasks[0].Namespace), client.MatchingLabels{listLabel: s.name})
 	if len(former) > 0 {
-		_, _ = fmt.Fprintf(s.ErrOut, "Warning: an earlier list of this name made %s too, which this one does not change: %s\n",
+		_ = printLine(s.ErrOut, "Warning: an earlier list of this name made %s too, which this one does not change: %s",
 			strings.Join(former, ", "), s.suggestCommand("kubectl delete prefetchtask", s.tasks[0].Namespace, former...))
 	}
 	if apierrors.IsForbidden(err) { // a pipeline needs not list tasks

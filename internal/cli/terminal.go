@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"fmt"
+	"io"
 	"os"
 	"strings"
 	"unicode"
@@ -56,11 +58,20 @@ func (p painter) paint(c color, text string) string {
 	return "\x1b[" + string(c) + "m" + text + "\x1b[0m"
 }
 
-// printable replaces the characters of a text that a terminal takes for commands: texts come from files,
-// servers and statuses. Line breaks and tabs stay.
+// printLine prints a text as one line.
+func printLine(w io.Writer, format string, args ...any) error {
+	_, err := io.WriteString(w, printable(fmt.Sprintf(format, args...))+"\n")
+	return err
+}
+
+// printable returns a text as one line, and replaces the characters that a terminal takes for commands:
+// texts come from files, servers and statuses. All that is printed for people goes through it.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) || r == '\n' || r == '\t' {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case unicode.IsPrint(r):
 			return r
 		}
 		return '?'

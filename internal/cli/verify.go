@@ -78,7 +78,7 @@ func (v *verifyCommand) run(ctx context.Context, args []string) error {
 	if result.From, err = os.Hostname(); err != nil {
 		result.From = "unknown"
 	}
-	_, _ = fmt.Fprintf(v.env.ErrOut, "Asking %d of %d URLs from %s. Only the EdgeOne node nearest to it answers.\n", len(sample), len(urls), result.From)
+	_ = printLine(v.env.ErrOut, "Asking %d of %d URLs from %s. Only the EdgeOne node nearest to it answers.", len(sample), len(urls), result.From)
 	answers, err := verify.Ask(ctx, sample, v.config)
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -86,7 +85,7 @@ func (v *verifyCommand) print(result *VerifyResult) error {
 }
 
 func (v *verifyCommand) explain(result *VerifyResult) {
-	say := func(format string, args ...any) { _, _ = fmt.Fprintf(v.env.ErrOut, format+"\n", args...) }
+	say := func(format string, args ...any) { _ = printLine(v.env.ErrOut, format, args...) }
 	count := map[verify.Outcome]int{}
 	for _, a := range result.Answers {
 		count[verify.Outcome(a.Outcome)]++

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -122,15 +121,16 @@ func imageTag(image string) string {
 }
 
 func (e *environment) printVersions(result VersionResult) error {
-	lines := []string{"Client: " + result.Client}
-	for _, o := range result.Operators {
-		lines = append(lines, fmt.Sprintf("Operator: %s (Deployment %s in namespace %s)", o.Version, o.Name, o.Namespace))
-	}
-	if _, err := fmt.Fprintln(e.Out, strings.Join(lines, "\n")); err != nil {
+	if err := printLine(e.Out, "Client: %s", result.Client); err != nil {
 		return err
 	}
+	for _, o := range result.Operators {
+		if err := printLine(e.Out, "Operator: %s (Deployment %s in namespace %s)", o.Version, o.Name, o.Namespace); err != nil {
+			return err
+		}
+	}
 	if result.Problem != "" {
-		_, _ = fmt.Fprintf(e.ErrOut, "The version of the operator is not known: %s\n", result.Problem)
+		_ = printLine(e.ErrOut, "The version of the operator is not known: %s", result.Problem)
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -56,7 +55,7 @@ func (r *lineReporter) print(task *waitedTask) { r.note(r.waiter.describe(task))
 
 func (r *lineReporter) note(text string) {
 	r.last = r.env.now()
-	_, _ = fmt.Fprintln(r.env.ErrOut, text)
+	_ = printLine(r.env.ErrOut, "%s", text)
 }
 
 func (r *lineReporter) tick(now time.Time) {
@@ -142,7 +141,7 @@ func (r *barReporter) draw() {
 	if total != r.bar.GetMax() && total > 0 {
 		r.bar.ChangeMax(total)
 	}
-	r.bar.Describe(shorten(text, r.width-barWidth-barRest))
+	r.bar.Describe(shorten(printable(text), r.width-barWidth-barRest))
 	if ended < r.bar.GetMax() {
 		_ = r.bar.Set(ended)
 	}
@@ -164,7 +163,7 @@ func (r *barReporter) end() {
 
 // shorten returns the start of a text that has at most n characters.
 func shorten(text string, n int) string {
-	runes := []rune(strings.ReplaceAll(text, "\n", " "))
+	runes := []rune(text)
 	if len(runes) <= n {
 		return string(runes)
 	}

@@ -66,8 +66,8 @@ func (w *waiter) finish(isTimeout bool) error {
 		paint := newPainter(w.env.Out)
 		for _, key := range w.keys {
 			task := w.tasks[key]
-			line := fmt.Sprintf("%s: %s: %s", task.label, paint.paint(phaseColor(task.Phase), string(task.Phase)), task.Message)
-			if _, err := fmt.Fprintln(w.env.Out, line); err != nil {
+			phase := paint.paint(phaseColor(task.Phase), string(task.Phase))
+			if _, err := fmt.Fprintf(w.env.Out, "%s: %s: %s\n", task.label, phase, printable(task.Message)); err != nil {
 				return err
 			}
 		}
@@ -111,18 +111,18 @@ func (w *waiter) explain(code int) {
 		}
 	}
 	if code == ExitTimeout {
-		_, _ = fmt.Fprintf(w.env.ErrOut, "The time of --timeout is over; the tasks continue. To wait again: %s\n", w.suggestWait())
+		_ = printLine(w.env.ErrOut, "The time of --timeout is over; the tasks continue. To wait again: %s", w.suggestWait())
 	}
 }
 
 func (w *waiter) explainFailures(task *waitedTask) {
-	_, _ = fmt.Fprintf(w.env.ErrOut, "Failed URLs of %s:\n", task.label)
+	_ = printLine(w.env.ErrOut, "Failed URLs of %s:", task.label)
 	shown := task.FailedTargets[:min(len(task.FailedTargets), shownFailures)]
 	for _, f := range shown {
-		_, _ = fmt.Fprintf(w.env.ErrOut, "  %s  %s\n", f.URL, joinReason(f.Reason, f.Message))
+		_ = printLine(w.env.ErrOut, "  %s  %s", f.URL, joinReason(f.Reason, f.Message))
 	}
 	if rest := task.Failed - len(shown); rest > 0 && !task.isGone {
-		_, _ = fmt.Fprintf(w.env.ErrOut, "  and %d more: %s\n", rest, w.env.suggestCommand("kubectl teo-prefetch failed", task.key.Namespace, task.key.Name))
+		_ = printLine(w.env.ErrOut, "  and %d more: %s", rest, w.env.suggestCommand("kubectl teo-prefetch failed", task.key.Namespace, task.key.Name))
 	}
 }
 
