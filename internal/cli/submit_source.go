@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"regexp"
 	"time"
@@ -94,21 +93,25 @@ func (s *listSource) read(ctx context.Context, e *environment, args []string) (l
 }
 
 func (s *listSource) readFile(e *environment, path string, list *urllist.List) error {
-	reader, name := io.Reader(e.In), "standard input"
-	if path != "-" {
-		file, err := os.Open(path)
-		if err != nil {
-			return fmt.Errorf("the list cannot be read: %w", err)
-		}
-		defer func() { _ = file.Close() }()
-		reader, name = file, path
-	}
-	return urllist.Read(reader, name, func(rawURL string) error {
+	return e.readURLs(path, func(rawURL string) error {
 		if !s.isWanted(rawURL) {
 			return nil
 		}
 		return list.Add(rawURL)
 	})
+}
+
+// readURLs reads a file with one URL a line, or standard input for -.
+func (e *environment) readURLs(path string, add func(rawURL string) error) error {
+	if path == "-" {
+		return urllist.Read(e.In, "standard input", add)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("the list cannot be read: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	return urllist.Read(file, path, add)
 }
 
 func (s *listSource) readSitemaps(ctx context.Context, e *environment, list *urllist.List) error {

@@ -4,16 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/cli/progress"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/cli/verify"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/targetlist"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // verifyCommand is verify with its flags.
@@ -29,7 +30,7 @@ type verifyCommand struct {
 
 func newVerifyCommand(env *environment) *cobra.Command {
 	v := &verifyCommand{env: env}
-	v.config.UserAgent = "kubectl-teo_prefetch/" + env.version
+	v.config.UserAgent, v.config.Proxy = env.userAgent(), http.ProxyFromEnvironment
 	cmd := &cobra.Command{
 		Use:   "verify {NAME | -f FILE}",
 		Short: "Ask public URLs whether EdgeOne has them in its cache",
@@ -56,7 +57,7 @@ The exit code is 2 if an asked URL is not in the cache.`,
 	flags.Uint64Var(&v.seed, "seed", 1, "Another seed selects other URLs, the same seed the same ones")
 	flags.IntVar(&v.config.Concurrency, "concurrency", 4, "How many URLs to ask at once")
 	flags.DurationVar(&v.config.Timeout, "timeout", 10*time.Second, "Time that each URL has to answer")
-	flags.StringArrayVar(&v.resolve, "resolve", nil, "Address to connect to for a host and port, as HOST:PORT:ADDRESS; * is every host")
+	flags.StringArrayVar(&v.resolve, "resolve", nil, "Address to connect to for a host and port, as HOST:PORT:ADDRESS; * is every host; can be repeated")
 	v.output.addTo(cmd)
 	return cmd
 }
@@ -66,14 +67,11 @@ func (v *verifyCommand) run(ctx context.Context, args []string) error {
 		return err
 	}
 	result := &VerifyResult{OutputHeader: newOutputHeader("VerifyResult"), Seed: v.seed}
-	targets, err := v.readTargets(ctx, args, result)
+	urls, err := v.readURLs(ctx, args, result)
 	if err != nil {
 		return err
 	}
-	urls := make([]string, len(targets))
-	for i, target := range targets {
-		urls[i] = string(target)
-	}
+	urls = verify.Distinct(urls)
 	sample := verify.Sample(urls, v.sample, v.seed)
 	if result.From, err = os.Hostname(); err != nil {
 		result.From = "unknown"
@@ -113,10 +111,17 @@ func (v *verifyCommand) validate(args []string) (err error) {
 	return v.output.validate()
 }
 
-// readTargets reads the URLs of the task or of the file.
-func (v *verifyCommand) readTargets(ctx context.Context, args []string, result *VerifyResult) ([]v1alpha1.Target, error) {
+// readURLs reads the URLs of the task or of the file.
+func (v *verifyCommand) readURLs(ctx context.Context, args []string, result *VerifyResult) (urls []string, err error) {
 	if v.filename != "" {
-		return v.readFile()
+		err = v.env.readURLs(v.filename, func(rawURL string) error {
+			urls = append(urls, rawURL)
+			return nil
+		})
+		if err == nil && len(urls) == 0 {
+			err = errors.New("the list has no URLs, so there is nothing to ask")
+		}
+		return urls, err
 	}
 	namespace, err := v.env.namespace()
 	if err != nil {
@@ -130,28 +135,22 @@ func (v *verifyCommand) readTargets(ctx context.Context, args []string, result *
 	if err != nil {
 		return nil, err
 	}
-	if task, err = resolveTargets(ctx, c, task); err != nil {
+	resolved, err := resolveTargets(ctx, c, task)
+	if err != nil {
 		return nil, err
 	}
-	result.Namespace, result.Name = task.Namespace, task.Name
-	return task.Spec.Targets, nil
+	run := progress.Of(resolved)
+	result.addRun(task, resolved, run)
+	v.announceRun(result, run)
+	return taskstate.DistinctTargets(resolved), nil
 }
 
-// readFile reads the URLs of the file, by the rules of lists in ConfigMaps.
-func (v *verifyCommand) readFile() ([]v1alpha1.Target, error) {
-	var text []byte
-	var err error
-	if v.filename == "-" {
-		text, err = io.ReadAll(v.env.In)
-	} else {
-		text, err = os.ReadFile(v.filename)
+// announceRun says on standard error how far the run of the task is.
+func (v *verifyCommand) announceRun(result *VerifyResult, run progress.Progress) {
+	state := result.Phase
+	if run.Reason != "" && run.Reason != state {
+		state += " (" + run.Reason + ")"
 	}
-	if err != nil {
-		return nil, fmt.Errorf("the list cannot be read: %w", err)
-	}
-	targets, err := targetlist.ParseTargets(string(text))
-	if err != nil {
-		return nil, fmt.Errorf("the list %s: %w", v.filename, err)
-	}
-	return targets, nil
+	sentences := append([]string{fmt.Sprintf("%s is %s: %d of %d targets are prefetched", result.Name, state, run.Succeeded, run.Total)}, result.Notes...)
+	_, _ = fmt.Fprintln(v.env.ErrOut, strings.Join(sentences, ".\n")+".")
 }

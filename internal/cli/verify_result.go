@@ -4,7 +4,10 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/cli/progress"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/cli/verify"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // VerifyResult is what verify -o json prints.
@@ -13,11 +16,16 @@ type VerifyResult struct {
 	// Namespace and Name are the task's. They are absent if the URLs are from a file.
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name,omitempty"`
+	// Phase and Reason say how far the run of the task is, as in WaitResult.
+	Phase  string `json:"phase,omitempty"`
+	Reason string `json:"reason,omitempty"`
 	// From is the host name of the machine that asked.
 	From string `json:"from"`
+	// Notes say why the answers may not be about what the run has prefetched.
+	Notes []string `json:"notes,omitempty"`
 	// Seed selected the sample.
 	Seed uint64 `json:"seed"`
-	// Total is how many URLs the list has.
+	// Total is how many distinct URLs the list has.
 	Total int `json:"total"`
 	// Hits is how many of Answers are from the cache.
 	Hits int `json:"hits"`
@@ -37,10 +45,22 @@ type VerifyAnswer struct {
 	Location    string `json:"location,omitempty"`
 	// Address is the address and port that answered.
 	Address string `json:"address,omitempty"`
-	// Forbids names what in the answer forbids caches to keep it.
+	// Forbids names what in the answer forbids caches to keep it or to use it again.
 	Forbids []string `json:"forbids,omitempty"`
 	// Error says why there is no answer.
 	Error string `json:"error,omitempty"`
+}
+
+// addRun adds the run of a task. resolved is the task with the list that it has now.
+func (r *VerifyResult) addRun(task, resolved *v1alpha1.PrefetchTask, run progress.Progress) {
+	r.Namespace, r.Name, r.Phase, r.Reason = task.Namespace, task.Name, string(run.Phase), run.Reason
+	if !run.Phase.IsOver() {
+		r.Notes = append(r.Notes, "The run is not over: what is not in the cache may still be prefetched, and EdgeOne fetches what it is asked for")
+	}
+	started := task.Status.TargetsHash
+	if !taskstate.IsNewRun(task) && started != "" && started != taskstate.HashTargets(resolved) {
+		r.Notes = append(r.Notes, "The ConfigMap has another list than the run: the run does not prefetch the URLs that are new in it")
+	}
 }
 
 // addAnswers adds the answers of a sample of a list of total URLs.
@@ -92,7 +112,7 @@ func (v *verifyCommand) explain(result *VerifyResult) {
 	}
 	say("%d of %d asked URLs were in the cache.", result.Hits, len(result.Answers))
 	if n := count[verify.NotCacheable]; n > 0 {
-		say("%d forbid caches to keep them: each prefetch of them takes quota for nothing. "+
+		say("%d forbid caches to keep them or to use them again. Unless a cache rule of EdgeOne keeps them all the same, each prefetch of them takes quota for nothing. "+
 			"Change the answer of the origin or the cache rules of EdgeOne, or remove them from the list.", n)
 	}
 	if n := count[verify.NotEdgeOne]; n > 0 {

@@ -2,7 +2,7 @@ package verify
 
 import (
 	"net/http"
-	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -16,7 +16,8 @@ const (
 	RefreshHit Outcome = "RefreshHit"
 	// Miss is an answer that EdgeOne fetched from the origin.
 	Miss Outcome = "Miss"
-	// NotCacheable is an answer that was not in the cache and that forbids caches to keep it.
+	// NotCacheable is an answer that was not in the cache and that forbids caches to keep it or to use it
+	// again.
 	NotCacheable Outcome = "NotCacheable"
 	// Redirect is an answer that sends the visitor to another URL.
 	Redirect Outcome = "Redirect"
@@ -41,7 +42,7 @@ type Answer struct {
 	CacheStatus, Age, ETag, Location string
 	// Address is the address of the server that answered.
 	Address string
-	// Forbids names what in the answer forbids caches to keep it.
+	// Forbids names what in the answer forbids caches to keep it or to use it again.
 	Forbids []string
 	// Error says why there is no answer.
 	Error error
@@ -77,13 +78,17 @@ func (a *Answer) judge() Outcome {
 	return Miss
 }
 
-// findForbids names the headers that forbid a shared cache to keep an answer.
+// findForbids names what in a header forbids a shared cache to keep an answer, or to use it again
+// without asking the origin (RFC 9111).
 func findForbids(header http.Header) (forbids []string) {
-	for directive := range strings.SplitSeq(strings.Join(header.Values("Cache-Control"), ","), ",") {
-		name, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(directive)), "=")
-		if text := "Cache-Control: " + name; (name == "no-store" || name == "private") && !slices.Contains(forbids, text) {
-			forbids = append(forbids, text)
+	directives := parseCacheControl(header)
+	for _, name := range []string{"no-store", "no-cache", "private"} {
+		if _, isThere := directives[name]; isThere {
+			forbids = append(forbids, "Cache-Control: "+name)
 		}
+	}
+	if lifetime := findNoLifetime(header, directives); lifetime != "" {
+		forbids = append(forbids, lifetime)
 	}
 	if len(header.Values("Set-Cookie")) > 0 {
 		forbids = append(forbids, "Set-Cookie")
@@ -94,4 +99,39 @@ func findForbids(header http.Header) (forbids []string) {
 		}
 	}
 	return forbids
+}
+
+// parseCacheControl returns the directives of Cache-Control with their values. Of a directive that is
+// there twice, the first counts.
+func parseCacheControl(header http.Header) map[string]string {
+	directives := map[string]string{}
+	for directive := range strings.SplitSeq(strings.Join(header.Values("Cache-Control"), ","), ",") {
+		name, value, _ := strings.Cut(strings.ToLower(strings.TrimSpace(directive)), "=")
+		if _, isThere := directives[name]; !isThere {
+			directives[name] = strings.Trim(value, `"`)
+		}
+	}
+	return directives
+}
+
+// findNoLifetime names what says that an answer is expired at once, or returns "". For shared caches,
+// s-maxage counts before max-age, and that before Expires.
+func findNoLifetime(header http.Header, directives map[string]string) string {
+	for _, name := range []string{"s-maxage", "max-age"} {
+		if value, isThere := directives[name]; isThere {
+			if seconds, err := strconv.Atoi(value); err != nil || seconds > 0 {
+				return ""
+			}
+			return "Cache-Control: " + name + "=" + value
+		}
+	}
+	expires := header.Get("Expires")
+	date, err := http.ParseTime(header.Get("Date"))
+	if expires == "" || err != nil {
+		return ""
+	}
+	if end, err := http.ParseTime(expires); err == nil && end.After(date) {
+		return ""
+	}
+	return "Expires: " + expires
 }

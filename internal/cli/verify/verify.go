@@ -23,22 +23,22 @@ type Config struct {
 	Timeout time.Duration
 	// Addresses replaces what DNS says.
 	Addresses Addresses
+	// Proxy returns the proxy for a request, or nil for none. If Proxy is nil, there is none.
+	Proxy func(*http.Request) (*url.URL, error)
 	// UserAgent is the name that the requests give.
 	UserAgent string
 }
 
-// Ask asks every URL once and returns the answers in the order of the URLs. It ends early, with ctx's
-// error, if ctx is done.
+// Ask asks every URL once and returns the answers in the order of the URLs, which are distinct. It ends
+// early, with ctx's error, if ctx is done.
 func Ask(ctx context.Context, urls []string, config Config) ([]Answer, error) {
-	transport := newTransport(config)
-	defer transport.CloseIdleConnections()
 	answers := make([]Answer, len(urls))
 	next := make(chan int)
 	var workers sync.WaitGroup
 	for range max(1, min(config.Concurrency, len(urls))) {
 		workers.Go(func() {
 			for i := range next {
-				answers[i] = askURL(ctx, transport, urls[i], config)
+				answers[i] = askURL(ctx, urls[i], config)
 			}
 		})
 	}
@@ -53,44 +53,59 @@ func Ask(ctx context.Context, urls []string, config Config) ([]Answer, error) {
 	return answers, ctx.Err()
 }
 
-// newTransport returns a transport that does not ask for compressed answers, as EdgeOne's prefetch does
-// not, and that reads no more of an answer than its header needs.
-func newTransport(config Config) *http.Transport {
-	return &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         config.Addresses.dial,
-		ForceAttemptHTTP2:   true,
-		DisableCompression:  true,
-		MaxIdleConnsPerHost: config.Concurrency,
+// newTransport returns a transport for one request. A connection serves no second request, because
+// net/http repeats a GET if a connection breaks that it has used before, and HTTP/2 does if a server
+// refuses a stream. The transport does not ask for compressed answers, as EdgeOne's prefetch does not.
+func newTransport(request *http.Request, config Config) (*http.Transport, error) {
+	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true, Protocols: &http.Protocols{}}
+	transport.Protocols.SetHTTP1(true)
+	if config.Proxy != nil {
+		proxy, err := config.Proxy(request)
+		if err != nil {
+			return nil, err
+		}
+		if proxy != nil { // it finds the address, and may have a private one itself
+			transport.Proxy = http.ProxyURL(proxy)
+			return transport, nil
+		}
 	}
+	transport.DialContext = config.Addresses.dial
+	return transport, nil
 }
 
-// askURL sends a GET, which a cache answers as it answers visitors. It closes the body unread. A
-// transport follows no redirect.
-func askURL(ctx context.Context, transport *http.Transport, rawURL string, config Config) Answer {
+// askURL asks a URL. It closes the body unread.
+func askURL(ctx context.Context, rawURL string, config Config) Answer {
 	answer := Answer{URL: rawURL, Outcome: NoAnswer}
 	ctx, cancel := context.WithTimeout(ctx, config.Timeout)
 	defer cancel()
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) { answer.Address = info.Conn.RemoteAddr().String() },
 	})
+	response, err := sendGet(ctx, rawURL, config)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		answer.Error = fmt.Errorf("no answer within %v", config.Timeout)
+	case err != nil:
+		answer.Error = withoutURL(err)
+	default:
+		_ = response.Body.Close()
+		answer.read(response)
+	}
+	return answer
+}
+
+// sendGet sends a GET, which a cache answers as it answers visitors. It follows no redirect.
+func sendGet(ctx context.Context, rawURL string, config Config) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target.Encode(rawURL), http.NoBody)
 	if err != nil {
-		answer.Error = withoutURL(err)
-		return answer
+		return nil, err
 	}
 	request.Header.Set("User-Agent", config.UserAgent)
-	response, err := transport.RoundTrip(request)
+	transport, err := newTransport(request, config)
 	if err != nil {
-		answer.Error = withoutURL(err)
-		if errors.Is(err, context.DeadlineExceeded) {
-			answer.Error = fmt.Errorf("no answer within %v", config.Timeout)
-		}
-		return answer
+		return nil, err
 	}
-	_ = response.Body.Close()
-	answer.read(response)
-	return answer
+	return transport.RoundTrip(request)
 }
 
 // withoutURL returns an error without the URL, which stands beside it.
