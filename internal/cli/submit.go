@@ -106,8 +106,8 @@ func (o *submitOptions) validate(args []string) error {
 	if o.zone == "" {
 		return errors.New("no zone is given: give --zone, for example --zone=zone-2x9examplea")
 	}
-	if o.ttl != 0 && o.ttl < time.Minute || o.ttl > maxTTL {
-		return errors.New("--ttl is out of range: it must be at least 1m, and at most 87600h (ten years)")
+	if o.ttl != 0 && o.ttl < time.Minute || o.ttl > maxTTL || o.ttl%time.Second != 0 {
+		return errors.New("--ttl must be at least 1m, at most 87600h (ten years), and in whole seconds")
 	}
 	if _, isSet := o.labels[listLabel]; isSet {
 		return fmt.Errorf("the label %s cannot be set: submit sets it to the name of the list", listLabel)

@@ -35,8 +35,8 @@ func (o *submitOptions) newTask(namespace string, args []string, now time.Time) 
 	task.Spec.TTLSecondsAfterFinished = int32(o.ttl.Seconds())
 	if o.freshSince != "" {
 		since, err := time.Parse(time.RFC3339, o.freshSince)
-		if err != nil || since.After(now) {
-			return nil, fmt.Errorf("--fresh-since is %q: give a time that is not in the future, such as 2026-11-28T14:05:00Z", o.freshSince)
+		if err != nil || since.After(now) || since.Nanosecond() != 0 {
+			return nil, fmt.Errorf("--fresh-since is %q: give a time in whole seconds that is not in the future, such as 2026-11-28T14:05:00Z", o.freshSince)
 		}
 		task.Spec.FreshSince = metav1.NewTime(since)
 	}
@@ -62,9 +62,12 @@ func (o *submitOptions) taskName(args []string) (string, error) {
 	}
 	base := filepath.Base(args[0])
 	name := notInNames.ReplaceAllString(strings.ToLower(strings.TrimSuffix(base, filepath.Ext(base))), "-")
-	name = strings.Trim(name[:min(len(name), maxName)], "-")
-	if name == "" {
+	name = strings.Trim(name, "-")
+	switch {
+	case name == "":
 		return "", fmt.Errorf("the file name %q gives no name for the task: give --name", base)
+	case len(name) > maxName: // cut, it could be the name of another list
+		return "", fmt.Errorf("the file name %q gives a name of more than %d characters for the task: give --name", base, maxName)
 	}
 	return name, nil
 }

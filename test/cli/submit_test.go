@@ -74,9 +74,11 @@ func TestSubmitCreatesNothingOfABadList(t *testing.T) {
 		{"no account", good, []string{"-", zoneFlag, "--account=missing"}, `there is no EdgeOneAccount "missing"`},
 		{"a prefix without its slash", good, []string{"-", zoneFlag, "--purge=Prefix=https://www.example.com/a"}, "must be a full URL that ends with a slash"},
 		{"two types of purges", good, []string{"-", zoneFlag, "--purge=URL", "--purge=Host=www.example.com"}, "a task purges by one"},
-		{"the future", good, []string{"-", zoneFlag, "--fresh-since=2199-01-01T00:00:00Z"}, "give a time that is not in the future"},
+		{"the future", good, []string{"-", zoneFlag, "--fresh-since=2199-01-01T00:00:00Z"}, "give a time in whole seconds that is not in the future"},
+		{"a part of a second", good, []string{"-", zoneFlag, "--fresh-since=2026-11-28T14:05:00.5Z"}, "give a time in whole seconds"},
 		{"the label of the list", good, []string{"-", zoneFlag, "-l", "teo.prefetch-operator.io/list=x"}, "submit sets it to the name of the list"},
-		{"a short time to live", good, []string{"-", zoneFlag, "--ttl=1s"}, "--ttl is out of range"},
+		{"a short time to live", good, []string{"-", zoneFlag, "--ttl=1s"}, "--ttl must be at least 1m"},
+		{"a long file name", "", []string{"/dev/null/" + strings.Repeat("x", 60) + ".txt", zoneFlag}, "gives a name of more than 59 characters for the task: give --name"},
 		{"no expression", good, []string{"-", zoneFlag, "--include=("}, "--include is not a regular expression"},
 		{"nothing is left", good, []string{"-", zoneFlag, "--exclude=."}, "no URL is left after --since, --include and --exclude"},
 	} {

@@ -12,6 +12,7 @@ import (
 
 var (
 	errTooLong  = refusal(fmt.Sprintf("is longer than %d MB uncompressed, the limit of the sitemaps protocol: split it", MaxBytes>>20))
+	errTooMuch  = refusal(fmt.Sprintf("would be read, but more than %d MB were read before it: submit the sitemaps of the index one by one", MaxTotalBytes>>20))
 	errTwice    = refusal("is compressed with gzip more than once: compress it once")
 	errHTML     = refusal("is a web page (HTML), not a sitemap: give the address of the sitemap, which /robots.txt often names")
 	errDocument = refusal("has a document type declaration (<!DOCTYPE …>), which is refused: a sitemap needs none")
@@ -41,7 +42,7 @@ func (r *Reader) fetch(ctx context.Context, address string) (io.ReadCloser, erro
 		_ = response.Body.Close()
 		return nil, fmt.Errorf("is not there: the server answers %d %s", response.StatusCode, http.StatusText(response.StatusCode))
 	}
-	content, err := decompress(response.Body)
+	content, err := r.decompress(response.Body)
 	if err != nil {
 		_ = response.Body.Close()
 		return nil, reasonOf(err)
@@ -50,8 +51,8 @@ func (r *Reader) fetch(ctx context.Context, address string) (io.ReadCloser, erro
 }
 
 // decompress removes gzip once, if it is there, and bounds the content before and after.
-func decompress(body io.Reader) (io.Reader, error) {
-	content := bufio.NewReader(&limitedReader{body, MaxBytes})
+func (r *Reader) decompress(body io.Reader) (io.Reader, error) {
+	content := bufio.NewReader(&limitedReader{body, MaxBytes, &r.rest})
 	if !isGzip(content) {
 		return withoutMark(content), nil
 	}
@@ -59,7 +60,7 @@ func decompress(body io.Reader) (io.Reader, error) {
 	if err != nil {
 		return nil, refusal("is not valid gzip")
 	}
-	content = bufio.NewReader(&limitedReader{unzipped, MaxBytes})
+	content = bufio.NewReader(&limitedReader{unzipped, MaxBytes, &r.rest})
 	if isGzip(content) {
 		return nil, errTwice
 	}
@@ -79,16 +80,21 @@ func isGzip(content *bufio.Reader) bool {
 	return string(start) == "\x1f\x8b"
 }
 
-// limitedReader reads at most rest bytes, and fails if there are more.
+// limitedReader reads at most rest bytes, and at most total bytes together with others. It fails if
+// there are more.
 type limitedReader struct {
 	reader io.Reader
 	rest   int
+	total  *int
 }
 
 func (l *limitedReader) Read(p []byte) (int, error) {
 	n, err := l.reader.Read(p[:min(len(p), l.rest+1)])
 	if l.rest -= n; l.rest < 0 {
 		return 0, errTooLong
+	}
+	if *l.total -= n; *l.total < 0 {
+		return 0, errTooMuch
 	}
 	if err != nil && (errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF)) {
 		err = refusal("is damaged gzip: download it again")

@@ -26,8 +26,12 @@ const (
 	MaxDepth = 2
 	// MaxFiles is how many files are read in all.
 	MaxFiles = 1000
+	// MaxTotalBytes is how many bytes are read in all, compressed and uncompressed.
+	MaxTotalBytes = 1 << 30
 	// DefaultTimeout is how long a file may take.
 	DefaultTimeout = time.Minute
+	// maxFileTimes is how many times as long all files together may take.
+	maxFileTimes = 15
 )
 
 // Reader reads sitemaps.
@@ -47,6 +51,7 @@ type Reader struct {
 	origin   string // of the sitemap that Read is called with
 	isSecure bool   // it has https
 	seen     map[string]bool
+	rest     int // bytes that may still be read
 	client   *http.Client
 }
 
@@ -63,6 +68,11 @@ func (r *Reader) Read(ctx context.Context, address string) error {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DisableCompression = true // gzip is removed once, by decompress
 	defer transport.CloseIdleConnections()
+	if r.rest == 0 {
+		r.rest = MaxTotalBytes
+	}
+	ctx, cancel := context.WithTimeout(ctx, maxFileTimes*r.Timeout)
+	defer cancel()
 	r.client = &http.Client{Transport: transport, Timeout: r.Timeout, CheckRedirect: r.checkRedirect}
 	return r.read(ctx, address, 0)
 }

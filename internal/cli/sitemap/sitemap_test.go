@@ -202,6 +202,21 @@ func TestTheNumberOfFilesIsBounded(t *testing.T) {
 	}
 }
 
+func TestTheBytesOfAllFilesAreBounded(t *testing.T) {
+	padding := "<!--" + strings.Repeat(" ", 1000) + "-->"
+	s := newSite(t, map[string]string{
+		"/index.xml": index("HOST/1.xml", "HOST/2.xml", "HOST/3.xml"),
+		"/1.xml":     urlset(loc("HOST/a")) + padding, "/2.xml": urlset(loc("HOST/b")) + padding, "/3.xml": urlset(loc("HOST/c")) + padding,
+	})
+	if got, err := s.read(t, &Reader{rest: 10_000}, "/index.xml"); err != nil || len(got) != 3 {
+		t.Error(got, err)
+	}
+	_, err := s.read(t, &Reader{rest: 3000}, "/index.xml")
+	if err == nil || !strings.HasPrefix(err.Error(), "the sitemap HOST/3.xml would be read, but more than 1024 MB were read before it") {
+		t.Error(err)
+	}
+}
+
 func TestOriginsAreEqualInAllSpellings(t *testing.T) {
 	r := &Reader{origin: "xn--r8jz45g.jp"}
 	for _, u := range []string{"https://例え.jp/", "http://XN--R8JZ45G.jp:80", "https://xn--r8jz45g.jp.:443/a"} {
@@ -223,7 +238,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, content []byte) {
 		entries := 0
-		decompressed, err := decompress(bytes.NewReader(content))
+		decompressed, err := (&Reader{rest: MaxTotalBytes}).decompress(bytes.NewReader(content))
 		if err != nil {
 			return
 		}
