@@ -182,15 +182,10 @@ manifests: prerequisites bin/helm-docs ## Generate the CRD and the ClusterRole i
 	$(call generate-docs,.)
 	go test -count=1 -run='^TestThePageOfMetrics' ./internal/controller/submit -args -update
 
-.PHONY: picture
-picture: build control-plane ## Record the demo for docs/images/demo.svg, the README's picture
-	DEMO_ONCE=1 FORCE_COLOR=1 go run ./hack/demo | \
-	sed -e '/--- kubectl apply/,/^$$/c[...]' -e '/^ *[0-9.]*s  [a-z-]*$$/d' -e '/--- A task that succeeded/,/^$$/c[...]' \
-	    -e '/--- A task that waits/,/^$$/d' -e '/^targets: /,/^failedTargets:/c[...]' -e '/--- What EdgeOne saw/,/^$$/c[...]' | \
-	{ printf '\033[32m$$\033[0m \033[1mmake demo\033[0m\n'; cat; } | \
-	go run github.com/charmbracelet/freeze@v0.2.2 --language=ansi --window --padding=24 --border.radius=8 --background='#0d1117' \
-	    --font.family='ui-monospace, SF Mono, Menlo, Consolas, DejaVu Sans Mono, monospace' --output=bin/demo.svg > /dev/null
-	mv bin/demo.svg docs/images/demo.svg
+.PHONY: pictures
+pictures: build control-plane bin/freeze ## Record the demo and the plugin for docs/images (needs script of util-linux)
+	go build -o bin/demo ./hack/demo
+	FORCE_COLOR=1 bin/demo hack/demo/pictures.sh 2>&1 | hack/demo/pictures.sh demo
 
 .PHONY: verify
 verify: verify-generated lint ## Fail if a generated file or a go.mod is outdated, or if lint finds a problem
@@ -352,6 +347,9 @@ bin/kube-state-metrics: hack/kubestatemetrics/go.mod hack/kubestatemetrics/go.su
 	@echo "Building kube-state-metrics $(KUBE_STATE_METRICS_VERSION) (about 4 minutes the first time)…"
 	go -C hack/kubestatemetrics build -ldflags='-s -w' -o $(CURDIR)/$@ k8s.io/kube-state-metrics/v2
 	@touch $@
+
+bin/freeze: | prerequisites
+	GOBIN=$(CURDIR)/bin go install github.com/charmbracelet/freeze@v0.2.2
 
 bin/golangci-lint: hack/tools/go.mod hack/tools/go.sum hack/tools/golangci-lint/main.go | prerequisites
 	@echo "Building golangci-lint $(GOLANGCI_LINT_VERSION) with kube-api-linter (about 3 minutes the first time)…"

@@ -1,7 +1,8 @@
 // Command demo shows the operator at work on this machine. It starts a real API server, a
 // simulated EdgeOne, and the built manager with the ServiceAccount that it ships with.
 // Then it applies the tasks of hack/demo/tasks. With DEMO_ONCE=1 it ends without user
-// input, and its exit status is 0 only if every sample reached its expected state.
+// input, and its exit status is 0 only if every sample reached its expected state. With
+// arguments it runs them as a command on that cluster, in place of the user, and ends.
 package main
 
 import (
@@ -36,7 +37,7 @@ func main() {
 	defer stop()
 	go endWithParent(stop)
 	cluster.SilenceClients()
-	if err := run(ctx, os.Getenv("DEMO_ONCE") == "1"); err != nil {
+	if err := run(ctx, os.Getenv("DEMO_ONCE") == "1", os.Args[1:]); err != nil {
 		fmt.Fprintf(os.Stderr, "\ndemo: %v\n", err)
 		os.Exit(1)
 	}
@@ -51,13 +52,16 @@ func endWithParent(end func()) {
 	end()
 }
 
-func run(ctx context.Context, once bool) (err error) {
+func run(ctx context.Context, once bool, command []string) (err error) {
 	d, err := start(ctx)
 	if d != nil {
 		defer func() { err = errors.Join(err, d.stop()) }()
 	}
 	if err == nil {
 		err = d.show(ctx)
+	}
+	if err == nil && len(command) > 0 {
+		return d.runCommand(ctx, command[0], command[1:]...)
 	}
 	if err != nil && ctx.Err() != nil {
 		return errInterrupted
@@ -74,9 +78,12 @@ type demo struct {
 	cluster *cluster.Cluster
 	manager *cluster.Manager
 	edgeOne simulator.Control
-	kubectl string
-	tasks   *taskWatch
-	logs    []*os.File
+	edge    *edge
+	root    string // of the repository
+	// programs are the folders of kubectl and of its plugin, as in PATH.
+	programs string
+	tasks    *taskWatch
+	logs     []*os.File
 }
 
 // start starts everything. The caller must stop the demo that it returns, even with an
@@ -90,7 +97,15 @@ func start(ctx context.Context) (*demo, error) {
 	if err != nil {
 		return nil, err
 	}
+	pluginPath, err := cluster.Build(ctx, "kubectl-teo_prefetch", "./cmd/kubectl-teo_prefetch")
+	if err != nil {
+		return nil, err
+	}
 	kubectl, err := cluster.FindKubectl()
+	if err != nil {
+		return nil, err
+	}
+	root, err := cluster.FindRoot()
 	if err != nil {
 		return nil, err
 	}
@@ -99,9 +114,13 @@ func start(ctx context.Context) (*demo, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &demo{cluster: kube, kubectl: kubectl}
+	d := &demo{cluster: kube, root: root, programs: filepath.Dir(kubectl) + ":" + filepath.Dir(pluginPath)}
 	step("a simulated EdgeOne, whose prefetches and purges take " + jobDuration.String())
 	if err := d.startSimulator(ctx, simulatorPath); err != nil {
+		return d, err
+	}
+	d.edge, err = startEdge(kube.Dir, d.edgeOne)
+	if err != nil {
 		return d, err
 	}
 	step("the manager, as ServiceAccount " + cluster.ServiceAccount)
@@ -158,6 +177,9 @@ func (d *demo) log(name string) string { return filepath.Join(d.cluster.Dir, nam
 func (d *demo) stop() error {
 	if d.tasks != nil {
 		d.tasks.stop()
+	}
+	if d.edge != nil {
+		d.edge.stop()
 	}
 	err := d.cluster.Stop()
 	for _, f := range d.logs {

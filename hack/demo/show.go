@@ -17,7 +17,6 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
-	"github.com/prefetch-operator/teo-prefetch-operator/test/cluster"
 )
 
 // width is the maximum length of a printed line.
@@ -26,15 +25,11 @@ const width = 100
 // show applies the samples, follows them until they reach their expected states, and
 // prints the results.
 func (d *demo) show(ctx context.Context) error {
-	root, err := cluster.FindRoot()
-	if err != nil {
-		return err
-	}
 	if err := d.publishRelease(ctx); err != nil {
 		return err
 	}
 	title("kubectl apply -k hack/demo/tasks")
-	out, err := d.kubectlOutput(ctx, "apply", "-k", filepath.Join(root, "hack", "demo", "tasks"))
+	out, err := d.kubectlOutput(ctx, "apply", "-k", filepath.Join(d.root, "hack", "demo", "tasks"))
 	if err != nil {
 		return err
 	}
@@ -58,9 +53,10 @@ func (d *demo) show(ctx context.Context) error {
 	}
 	title("A task with bad URLs among good ones: some-bad-urls")
 	describe(d.tasks.tasks["some-bad-urls"])
-	title("A task that waits for quota: over-quota")
-	describe(d.tasks.tasks["over-quota"])
 	if err := d.showRelease(ctx); err != nil {
+		return err
+	}
+	if err := d.showPlugin(ctx); err != nil {
 		return err
 	}
 	return d.showEdgeOne(ctx)
@@ -190,6 +186,7 @@ func (d *demo) invite() {
 kubectl get pft -o wide
 kubectl explain pft.spec
 kubectl describe pft some-bad-urls
+kubectl teo-prefetch failed some-bad-urls
 kubectl wait --for=condition=Finished pft/single-url
 
 # The same URL once more:
@@ -223,7 +220,7 @@ curl %[3]s/_simulator/
 
 Ctrl-C ends the demo and removes all of it. Until then, what changes:
 
-`, d.cluster.Kubeconfig, filepath.Dir(d.kubectl), d.edgeOne.URL, d.log("manager"), d.log("simulator"))
+`, d.cluster.Kubeconfig, d.programs, d.edgeOne.URL, d.log("manager"), d.log("simulator"))
 	d.tasks.printHeader()
 }
 
