@@ -52,7 +52,7 @@ build: prerequisites ## Build bin/manager and bin/simulator
 	go build -o bin/simulator ./cmd/simulator
 
 .PHONY: test
-test: verify-generated lint test-chart build control-plane cluster-tools dist/linux-$(shell go env GOARCH)/manager bin/image ## Test everything: unit tests, the manager on a real API server, generated files, lint
+test: verify-generated lint test-chart build control-plane cluster-tools $(addprefix dist/linux-$(shell go env GOARCH)/,manager kubectl-teo_prefetch) bin/image ## Test everything: unit tests, the manager on a real API server, generated files, lint
 	$(TEST) ./...
 	cd test/conformance && $(TEST) ./...
 	cd hack/image && $(TEST) ./...
@@ -242,17 +242,23 @@ SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2> /dev/null),0)
 PLATFORMS ?= linux-amd64 linux-arm64
 BASE ?= scratch
 
-# The manager for an image, also in the Dockerfile. The same source gives the same bytes,
-# independent of the folder, the caches and the machine.
+# The programs of the image, also in the Dockerfile. The same
+# source gives the same bytes, independent of the folder, the caches and the machine.
+define build-program
+@echo "Building $(@F) $(VERSION) for $* (about 2 minutes the first time)…"
+GOOS=$(word 1,$(subst -, ,$*)) GOARCH=$(word 2,$(subst -, ,$*)) GOAMD64=v1 GOARM64=v8.0 \
+  go build -trimpath -buildvcs=false -ldflags='-s -w -X main.version=$(VERSION)' -o $@ ./cmd/$(@F)
+endef
 $(DIST)/%/manager: prerequisites
-	@echo "Building the manager $(VERSION) for $* (about 2 minutes the first time)…"
-	GOOS=$(word 1,$(subst -, ,$*)) GOARCH=$(word 2,$(subst -, ,$*)) GOAMD64=v1 GOARM64=v8.0 \
-	  go build -trimpath -buildvcs=false -ldflags='-s -w -X main.version=$(VERSION)' -o $@ ./cmd/manager
+	$(build-program)
+$(DIST)/%/kubectl-teo_prefetch: prerequisites
+	$(build-program)
+IMAGE_PROGRAMS = $(foreach platform,$(PLATFORMS),$(addprefix $(DIST)/$(platform)/,manager kubectl-teo_prefetch))
 
 .PHONY: image
-image: bin/image $(PLATFORMS:%=$(DIST)/%/manager) ## Build the image for amd64 and arm64 into dist/; BASE=image replaces the base scratch, PUSH=registry/name pushes the image
+image: bin/image $(IMAGE_PROGRAMS) ## Build the image for amd64 and arm64 into dist/; BASE=image replaces the base scratch, PUSH=registry/name pushes the image
 	bin/image -name=$(IMAGE) -version=$(VERSION) -revision=$(REVISION) -created=$(SOURCE_DATE_EPOCH) -base=$(BASE) -out=$(DIST) -push=$(PUSH) \
-	  $(PLATFORMS:%=$(DIST)/%/manager)
+	  $(IMAGE_PROGRAMS)
 
 # The chart is packed from a copy with this version, this image and the commit's time.
 .PHONY: release

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"debug/buildinfo"
 	"errors"
 	"os"
 
@@ -15,14 +14,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
-
-func platformOf(info *buildinfo.BuildInfo) v1.Platform {
-	settings := map[string]string{}
-	for _, setting := range info.Settings {
-		settings[setting.Key] = setting.Value
-	}
-	return v1.Platform{OS: settings["GOOS"], Architecture: settings["GOARCH"]}
-}
 
 // baseFor returns the base image for a platform.
 func (o *options) baseFor(ctx context.Context, platform v1.Platform) (v1.Image, error) {

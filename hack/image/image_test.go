@@ -1,6 +1,8 @@
 package main
 
 import (
+	"archive/tar"
+	"errors"
 	"io"
 	"log"
 	"net/http/httptest"
@@ -195,23 +197,27 @@ func TestWhatCannotBeBuiltIsSaid(t *testing.T) {
 	}
 }
 
-func TestAnImageIsForThePlatformsOfItsPrograms(t *testing.T) {
+func TestAnImageHasTheProgramsOfItsPlatform(t *testing.T) {
 	source := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(source, "go.mod"), []byte("module example.com/nothing\n\ngo 1.26\n"), 0o644))
-	must(t, os.WriteFile(filepath.Join(source, "main.go"), []byte("package main\n\nfunc main() {}\n"), 0o644))
+	for _, name := range []string{"first", "second"} {
+		must(t, os.Mkdir(filepath.Join(source, name), 0o755))
+		must(t, os.WriteFile(filepath.Join(source, name, "main.go"), []byte("package main\n\nfunc main() {}\n"), 0o644))
+	}
 	var programs []string
 	for _, arch := range []string{"amd64", "arm64"} {
-		cmd := exec.CommandContext(t.Context(), "go", "build", "-o", arch, ".")
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-o", arch+"/", "./...")
 		cmd.Dir, cmd.Env = source, append(os.Environ(), "GOOS=linux", "GOARCH="+arch, "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		programs = append(programs, filepath.Join(source, arch))
+		programs = append(programs, filepath.Join(source, arch, "second"), filepath.Join(source, arch, "first"))
 	}
 	o := newOptions(t)
 	o.push = newRegistry(t)
 	must(t, o.run(t.Context(), programs, io.Discard))
-	manifest, err := pull(t, o.push+":v1.2.3").IndexManifest()
+	index := pull(t, o.push+":v1.2.3")
+	manifest, err := index.IndexManifest()
 	must(t, err)
 	var got []string
 	for _, d := range manifest.Manifests {
@@ -221,8 +227,37 @@ func TestAnImageIsForThePlatformsOfItsPrograms(t *testing.T) {
 		t.Errorf("the image is for %v, want %s", got, want)
 	}
 	for _, arch := range []string{"amd64", "arm64"} {
-		if _, err := os.Stat(filepath.Join(o.out, "sbom-linux-"+arch+".spdx.json")); err != nil {
-			t.Error(err)
+		image, err := pick(index, v1.Platform{OS: "linux", Architecture: arch})
+		must(t, err)
+		config, err := image.ConfigFile()
+		must(t, err)
+		if names := listFiles(t, image); strings.Join(names, " ") != "second first" || config.Config.Entrypoint[0] != "/second" {
+			t.Errorf("it has %v and starts %v", names, config.Config.Entrypoint)
 		}
+		sbom, err := os.ReadFile(filepath.Join(o.out, "sbom-linux-"+arch+".spdx.json"))
+		must(t, err)
+		for text, times := range map[string]int{
+			`"pkg:golang/example.com/nothing@v1.2.3#first"`: 1, `"pkg:golang/example.com/nothing@v1.2.3#second"`: 1,
+			`"pkg:golang/stdlib@`: 1, `"DESCRIBES"`: 2, `"DEPENDS_ON"`: 2,
+		} {
+			if n := strings.Count(string(sbom), text); n != times {
+				t.Errorf("%d times %s, want %d, in\n%s", n, text, times, sbom)
+			}
+		}
+	}
+}
+
+// listFiles returns the names of the files in an image, in their order.
+func listFiles(t *testing.T, image v1.Image) (names []string) {
+	t.Helper()
+	files := mutate.Extract(image)
+	defer func() { _ = files.Close() }()
+	for r := tar.NewReader(files); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return names
+		}
+		must(t, err)
+		names = append(names, h.Name)
 	}
 }

@@ -1,7 +1,7 @@
 // Command image builds the operator's container image without a container engine. For each
-// platform it puts one manager binary on top of a base, with an SBOM that lists the
-// modules in the binary. It writes the image as an OCI layout and can push it to a
-// registry. The same binaries, flags and base give the same digest.
+// platform it puts the programs on top of a base, with an SBOM that lists the modules in
+// them. It writes the image as an OCI layout and can push it to a registry. The same
+// programs, flags and base give the same digest.
 package main
 
 import (
@@ -10,7 +10,6 @@ import (
 	"cmp"
 	"compress/gzip"
 	"context"
-	"debug/buildinfo"
 	"errors"
 	"flag"
 	"fmt"
@@ -37,14 +36,12 @@ import (
 const (
 	// scratch is the empty base.
 	scratch = "scratch"
-	// program is the path of the manager in the image.
-	program = "manager"
 	// nobody is the user that distroless images call nonroot. It is a number, because
 	// Kubernetes cannot verify that a user name is not root.
 	nobody = "65532:65532"
 )
 
-// options configures the image. Its only other inputs are the binaries and the base.
+// options configures the image. Its only other inputs are the programs and the base.
 type options struct {
 	name, version, revision string
 	created                 time.Time
@@ -56,14 +53,14 @@ func main() {
 	defer stop()
 	o := &options{}
 	flag.StringVar(&o.name, "name", "", "`registry/repository` that the image is known by")
-	flag.StringVar(&o.version, "version", "", "version of the program, and the image's `tag`")
-	flag.StringVar(&o.revision, "revision", "", "`commit` that the program was built from")
+	flag.StringVar(&o.version, "version", "", "version of the programs, and the image's `tag`")
+	flag.StringVar(&o.revision, "revision", "", "`commit` that the programs were built from")
 	created := flag.Int64("created", 0, "time of all that is in the image, in `seconds` since 1970")
 	flag.StringVar(&o.base, "base", scratch, "`image` to build upon: scratch, a folder with an OCI layout, or a reference like gcr.io/distroless/static:nonroot")
 	flag.StringVar(&o.out, "out", "dist", "`folder` to write image/ (an OCI layout), image.tar (the same in one file) and the SBOMs to")
 	flag.StringVar(&o.push, "push", "", "`registry/repository` to push the image to")
 	flag.Usage = func() {
-		_, _ = fmt.Fprintln(flag.CommandLine.Output(), "usage: image [flags] BINARY… (one for each platform)")
+		_, _ = fmt.Fprintln(flag.CommandLine.Output(), "usage: image [flags] PROGRAM… (the first of each platform is the entrypoint)")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -75,7 +72,7 @@ func main() {
 	}
 }
 
-func (o *options) run(ctx context.Context, binaries []string, say io.Writer) error {
+func (o *options) run(ctx context.Context, paths []string, say io.Writer) error {
 	tag, err := name.NewTag(o.name+":"+o.version, name.StrictValidation)
 	if err != nil {
 		return fmt.Errorf("name %s and version %s: %w", o.name, o.version, err)
@@ -86,13 +83,13 @@ func (o *options) run(ctx context.Context, binaries []string, say io.Writer) err
 			return fmt.Errorf("cannot push to %s: %w", o.push, err)
 		}
 	}
-	if len(binaries) == 0 {
-		return errors.New("no binaries to put into the image")
+	if len(paths) == 0 {
+		return errors.New("no programs to put into the image")
 	}
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
 		return err
 	}
-	index, err := o.index(ctx, binaries)
+	index, err := o.index(ctx, paths)
 	if err != nil {
 		return err
 	}
@@ -116,31 +113,26 @@ func (o *options) run(ctx context.Context, binaries []string, say io.Writer) err
 
 // index returns the image index: for each platform, the image and an attestation of its
 // content.
-func (o *options) index(ctx context.Context, binaries []string) (v1.ImageIndex, error) {
+func (o *options) index(ctx context.Context, paths []string) (v1.ImageIndex, error) {
+	platforms, err := readPrograms(paths)
+	if err != nil {
+		return nil, err
+	}
 	var images, attestations []mutate.IndexAddendum
-	for _, path := range binaries {
-		info, err := buildinfo.ReadFile(path)
+	for _, c := range platforms {
+		base, err := o.baseFor(ctx, c.platform)
+		if err != nil {
+			return nil, fmt.Errorf("base %s for %s: %w", o.base, c.platform, err)
+		}
+		image, err := o.image(base, c)
 		if err != nil {
 			return nil, err
 		}
-		platform := platformOf(info)
-		base, err := o.baseFor(ctx, platform)
-		if err != nil {
-			return nil, fmt.Errorf("base %s for %s: %w", o.base, platform, err)
-		}
-		binary, err := os.ReadFile(path)
+		sbom, err := o.sbom(c)
 		if err != nil {
 			return nil, err
 		}
-		image, err := o.image(base, binary, platform)
-		if err != nil {
-			return nil, err
-		}
-		sbom, err := o.sbom(info, binary, platform)
-		if err != nil {
-			return nil, err
-		}
-		file := fmt.Sprintf("sbom-%s-%s.spdx.json", platform.OS, platform.Architecture)
+		file := fmt.Sprintf("sbom-%s-%s.spdx.json", c.platform.OS, c.platform.Architecture)
 		if err := os.WriteFile(filepath.Join(o.out, file), sbom, 0o644); err != nil {
 			return nil, err
 		}
@@ -148,22 +140,22 @@ func (o *options) index(ctx context.Context, binaries []string) (v1.ImageIndex, 
 		if err != nil {
 			return nil, err
 		}
-		images = append(images, mutate.IndexAddendum{Add: image, Descriptor: v1.Descriptor{Platform: &platform}})
+		images = append(images, mutate.IndexAddendum{Add: image, Descriptor: v1.Descriptor{Platform: &c.platform}})
 		attestations = append(attestations, attestation)
 	}
 	index := mutate.AppendManifests(empty.Index, append(images, attestations...)...)
 	return mutate.Annotations(index, o.labels()).(v1.ImageIndex), nil
 }
 
-// image returns the base with the program on top, started as nobody.
-func (o *options) image(base v1.Image, binary []byte, platform v1.Platform) (v1.Image, error) {
+// image returns the base with the programs on top. It starts the first one as nobody.
+func (o *options) image(base v1.Image, c platformContent) (v1.Image, error) {
 	mediaType := types.OCILayer
 	if like, err := base.MediaType(); err != nil {
 		return nil, err
 	} else if like == types.DockerManifestSchema2 {
 		mediaType = types.DockerLayer
 	}
-	layer, err := o.layer(binary, mediaType)
+	layer, err := o.layer(c.programs, mediaType)
 	if err != nil {
 		return nil, err
 	}
@@ -188,9 +180,9 @@ func (o *options) image(base v1.Image, binary []byte, platform v1.Platform) (v1.
 		}
 	}
 	config = config.DeepCopy()
-	config.OS, config.Architecture = platform.OS, platform.Architecture
+	config.OS, config.Architecture = c.platform.OS, c.platform.Architecture
 	config.Created = v1.Time{Time: o.created}
-	config.Config.Entrypoint, config.Config.Cmd = []string{"/" + program}, nil
+	config.Config.Entrypoint, config.Config.Cmd = []string{"/" + c.programs[0].name}, nil
 	config.Config.User, config.Config.WorkingDir = nobody, "/"
 	if config.Config.Labels == nil {
 		config.Config.Labels = map[string]string{}
@@ -223,15 +215,17 @@ func (o *options) labels() map[string]string {
 	return all
 }
 
-// layer returns a layer with the program only.
-func (o *options) layer(binary []byte, mediaType types.MediaType) (v1.Layer, error) {
+// layer returns a layer with the programs only.
+func (o *options) layer(programs []program, mediaType types.MediaType) (v1.Layer, error) {
 	files := &bytes.Buffer{}
 	w := tar.NewWriter(files)
-	if err := w.WriteHeader(o.header(program, int64(len(binary)), 0o755)); err != nil {
-		return nil, err
-	}
-	if _, err := w.Write(binary); err != nil {
-		return nil, err
+	for _, p := range programs {
+		if err := w.WriteHeader(o.header(p.name, int64(len(p.binary)), 0o755)); err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(p.binary); err != nil {
+			return nil, err
+		}
 	}
 	if err := w.Close(); err != nil {
 		return nil, err

@@ -3,10 +3,10 @@ package main
 import (
 	"crypto/sha256"
 	"debug/buildinfo"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,38 +64,64 @@ type (
 	}
 )
 
-// sbom lists what is linked into a binary, according to the binary's build information:
-// the program, Go's standard library and the modules. It contains known facts only.
-func (o *options) sbom(info *buildinfo.BuildInfo, binary []byte, platform v1.Platform) ([]byte, error) {
+// sbom lists the programs of a platform and what is linked into them, according to their
+// build information: Go's standard library and the modules. It contains known facts only.
+func (o *options) sbom(c platformContent) ([]byte, error) {
 	const documentID = "SPDXRef-DOCUMENT"
-	sum := sha256.Sum256(binary)
-	digest := hex.EncodeToString(sum[:])
+	module := c.programs[0].info.Main.Path
+	digest := sha256.New()
+	for _, p := range c.programs {
+		_, _ = digest.Write(p.binary)
+	}
 	doc := document{
 		Version: "SPDX-2.3", DataLicense: "CC0-1.0", ID: documentID,
-		Name:      fmt.Sprintf("%s %s for %s", info.Main.Path, o.version, platform),
-		Namespace: fmt.Sprintf("https://%s/sbom/%s", info.Main.Path, digest),
-		Creation:  creation{Created: o.created.Format(time.RFC3339), Creators: []string{"Tool: " + info.Main.Path + "/hack/image"}},
+		Name:      fmt.Sprintf("%s %s for %s", module, o.version, c.platform),
+		Namespace: fmt.Sprintf("https://%s/sbom/%x", module, digest.Sum(nil)),
+		Creation:  creation{Created: o.created.Format(time.RFC3339), Creators: []string{"Tool: " + module + "/hack/image"}},
 	}
-	main := goModule("SPDXRef-main", info.Main.Path, o.version)
-	main.FileName, main.LicenseDeclared = "/"+program, "Apache-2.0"
-	main.Checksums = []checksum{{"SHA256", digest}}
-	goVersion, _, _ := strings.Cut(strings.TrimPrefix(info.GoVersion, "go"), " ")
-	doc.Packages = []spdxPackage{main, goModule("SPDXRef-stdlib", "stdlib", goVersion)}
-	for i, module := range info.Deps {
-		doc.Packages = append(doc.Packages, goModule(fmt.Sprintf("SPDXRef-module-%d", i+1), replaced(module).Path, replaced(module).Version))
+	var components []spdxPackage // each once, although several programs contain it
+	for i, p := range c.programs {
+		main := o.describeProgram(fmt.Sprintf("SPDXRef-program-%d", i+1), p)
+		doc.Packages = append(doc.Packages, main)
+		doc.Relationships = append(doc.Relationships, relationship{documentID, "DESCRIBES", main.ID})
+		for _, m := range linkedModules(p.info) {
+			at := slices.IndexFunc(components, func(c spdxPackage) bool { return c.Name == m.Path && c.Version == m.Version })
+			if at < 0 {
+				at = len(components)
+				components = append(components, goModule(fmt.Sprintf("SPDXRef-module-%d", at+1), m.Path, m.Version))
+			}
+			doc.Relationships = append(doc.Relationships, relationship{main.ID, "DEPENDS_ON", components[at].ID})
+		}
 	}
-	doc.Relationships = []relationship{{documentID, "DESCRIBES", main.ID}}
-	for _, p := range doc.Packages[1:] {
-		doc.Relationships = append(doc.Relationships, relationship{main.ID, "DEPENDS_ON", p.ID})
-	}
+	doc.Packages = append(doc.Packages, components...)
 	return json.MarshalIndent(doc, "", "  ")
 }
 
-func replaced(module *debug.Module) *debug.Module {
-	if module.Replace != nil {
-		return module.Replace
+// describeProgram returns the package of a program. Its name is that of the Go package, to
+// tell programs of one module apart.
+func (o *options) describeProgram(id string, p program) spdxPackage {
+	described := goModule(id, p.info.Main.Path, o.version)
+	if subpath, ok := strings.CutPrefix(p.info.Path, p.info.Main.Path+"/"); ok {
+		described.Name = p.info.Path
+		described.References[0].Locator += "#" + subpath
 	}
-	return module
+	described.FileName, described.LicenseDeclared = "/"+p.name, "Apache-2.0"
+	described.Checksums = []checksum{{"SHA256", fmt.Sprintf("%x", sha256.Sum256(p.binary))}}
+	return described
+}
+
+// linkedModules returns the standard library and the modules in a program, with replaced
+// ones as what they are replaced by.
+func linkedModules(info *buildinfo.BuildInfo) []debug.Module {
+	goVersion, _, _ := strings.Cut(strings.TrimPrefix(info.GoVersion, "go"), " ")
+	modules := []debug.Module{{Path: "stdlib", Version: goVersion}}
+	for _, m := range info.Deps {
+		if m.Replace != nil {
+			m = m.Replace
+		}
+		modules = append(modules, *m)
+	}
+	return modules
 }
 
 func goModule(id, path, version string) spdxPackage {

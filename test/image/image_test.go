@@ -1,8 +1,8 @@
 // Package image tests the results of `make image` and `make release`. It unpacks the image
-// as a container engine does, using only the OCI specification, and runs the program in
+// as a container engine does, using only the OCI specification, and runs the programs in
 // the image.
 //
-//   - image: the image, its SBOMs, and the program in it
+//   - image: the image, its SBOMs, and the programs in it
 //   - release: the release, and that the same source gives the same bytes
 //
 // Of this repository's Go code, the package imports only test/cluster, to find files and
@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -45,6 +46,9 @@ const (
 	created  = "2023-11-14T22:13:20Z" // 1700000000
 	user     = 65532
 )
+
+// programs are the programs of the image. The first one is the entrypoint.
+var programs = []string{"manager", "kubectl-teo_prefetch"}
 
 // The first build for a platform takes minutes. Therefore only releases and `go test
 // ./test/image -args -platforms="linux-amd64 linux-arm64"` build more than one.
@@ -248,21 +252,27 @@ func TestTheImageOfEachPlatformRunsTheManagerAsNobody(t *testing.T) {
 					}
 				}
 			}
-			program, err := elf.Open(filepath.Join(unpack(t, arch), "manager"))
-			must(t, err)
-			defer func() { _ = program.Close() }()
-			libraries, err := program.ImportedLibraries()
-			must(t, err)
-			if program.Machine != map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[arch] || len(libraries) > 0 {
-				t.Errorf("the program is for %s and needs %v", program.Machine, libraries)
+			files := slices.Sorted(maps.Keys(sums(t, unpack(t, arch))))
+			if want := slices.Sorted(slices.Values(programs)); !slices.Equal(files, want) {
+				t.Errorf("it has %v, want %v", files, want)
+			}
+			for _, name := range programs {
+				program, err := elf.Open(filepath.Join(unpack(t, arch), name))
+				must(t, err)
+				defer func() { _ = program.Close() }()
+				libraries, err := program.ImportedLibraries()
+				must(t, err)
+				if program.Machine != map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[arch] || len(libraries) > 0 {
+					t.Errorf("%s is for %s and needs %v", name, program.Machine, libraries)
+				}
 			}
 		})
 	}
 }
 
-// Where the test has the permissions, the program runs without access to this machine: no
+// Where the test has the permissions, the programs run without access to this machine: no
 // libraries, no certificates, no /etc.
-func TestTheProgramInTheImageRunsWithNothingElse(t *testing.T) {
+func TestTheProgramsInTheImageRunWithNothingElse(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the image is for Linux")
 	}
@@ -275,23 +285,27 @@ func TestTheProgramInTheImageRunsWithNothingElse(t *testing.T) {
 		"clusters: [{name: a, cluster: {server: %q}}]\n", untrusted.URL)
 	must(t, os.WriteFile(filepath.Join(root, "kubeconfig"), []byte(kubeconfig), 0o644))
 	for _, tt := range []struct {
-		name, args string
-		code       int
-		want       []string
+		name, command string
+		code          int
+		want          []string
 	}{
-		{"its version", "--version", 0, []string{"teo-prefetch-operator " + version}},
-		{"a wrong flag", "--teo-qps=0", 2, []string{"--teo-qps is 0; it must be at least 1"}},
-		{"no cluster", "--metrics-bind-address=0", 1, []string{"cannot load the cluster configuration"}},
+		{"its version", "manager --version", 0, []string{"teo-prefetch-operator " + version}},
+		{"a wrong flag", "manager --teo-qps=0", 2, []string{"--teo-qps is 0; it must be at least 1"}},
+		{"no cluster", "manager --metrics-bind-address=0", 1, []string{"cannot load the cluster configuration"}},
 		// Without trusted roots, the message would be that they could not be loaded.
-		{"a server that nobody knows", "check --kubeconfig=kubeconfig --teo-endpoint=" + untrusted.URL, 1,
+		{"a server that nobody knows", "manager check --kubeconfig=kubeconfig --teo-endpoint=" + untrusted.URL, 1,
 			[]string{"certificate signed by unknown authority", "the server's certificate is not accepted", "Not ready"}},
+		{"the plugin's version", "kubectl-teo_prefetch version --client", 0, []string{version}},
+		{"the plugin and a server that nobody knows", "kubectl-teo_prefetch wait a --kubeconfig=kubeconfig", 1,
+			[]string{"certificate signed by unknown authority"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), filepath.Join(root, "manager"), strings.Fields(tt.args)...)
+			name, args, _ := strings.Cut(tt.command, " ")
+			cmd := exec.CommandContext(t.Context(), filepath.Join(root, name), strings.Fields(args)...)
 			cmd.Dir = root
 			if os.Getuid() == 0 {
 				must(t, os.Chmod(root, 0o755))
-				cmd.Path, cmd.Dir = "/manager", "/"
+				cmd.Path, cmd.Dir = "/"+name, "/"
 				cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: user, Gid: user}}
 			}
 			cmd.Env = []string{
@@ -314,15 +328,15 @@ func TestTheProgramInTheImageRunsWithNothingElse(t *testing.T) {
 	}
 }
 
-// The content of an SBOM is compared with what Go reports about the program. The SBOM is
+// The content of an SBOM is compared with what Go reports about the programs. The SBOM is
 // stored next to the image, and in the image as the attestation that container tools read.
 func TestTheSBOMsListWhatIsLinkedIn(t *testing.T) {
 	type sbom struct {
 		SPDXVersion       string
 		DocumentNamespace string
 		Packages          []struct {
-			Name, VersionInfo string
-			Checksums         []struct{ ChecksumValue string }
+			Name, VersionInfo, PackageFileName string
+			Checksums                          []struct{ ChecksumValue string }
 		}
 		Relationships []struct{ RelationshipType string }
 	}
@@ -332,22 +346,32 @@ func TestTheSBOMsListWhatIsLinkedIn(t *testing.T) {
 			d, _ := platform(t, arch)
 			data := file(t, shared.dist, "sbom-linux-"+arch+".spdx.json")
 			doc := parse[sbom](t, data)
-			path := filepath.Join(unpack(t, arch), "manager")
-			info, err := buildinfo.ReadFile(path)
-			must(t, err)
-			want := []string{info.Main.Path + " " + version, "stdlib " + strings.TrimPrefix(info.GoVersion, "go")}
-			for _, module := range info.Deps {
-				want = append(want, module.Path+" "+module.Version)
+			root := unpack(t, arch)
+			var want, modules []string
+			dependencies := 0
+			for i, name := range programs {
+				path := filepath.Join(root, name)
+				info, err := buildinfo.ReadFile(path)
+				must(t, err)
+				want = append(want, info.Path+" "+version)
+				modules = append(modules, "stdlib "+strings.TrimPrefix(info.GoVersion, "go"))
+				for _, module := range info.Deps {
+					modules = append(modules, module.Path+" "+module.Version)
+				}
+				dependencies += 1 + len(info.Deps)
+				if sum := doc.Packages[i].Checksums[0].ChecksumValue; doc.Packages[i].PackageFileName != "/"+name || "sha256:"+sum != digest(file(t, path, "")) {
+					t.Errorf("package %d is %s with the checksum %s, want /%s", i, doc.Packages[i].PackageFileName, sum, name)
+				}
 			}
+			slices.Sort(modules)
+			want = append(want, slices.Compact(modules)...)
 			var got []string
 			for _, p := range doc.Packages {
 				got = append(got, p.Name+" "+p.VersionInfo)
 			}
-			if !slices.Equal(got, want) || len(doc.Relationships) != len(want) || doc.SPDXVersion != "SPDX-2.3" {
+			slices.Sort(got[len(programs):])
+			if !slices.Equal(got, want) || len(doc.Relationships) != len(programs)+dependencies || doc.SPDXVersion != "SPDX-2.3" {
 				t.Errorf("it lists\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-			}
-			if sum := doc.Packages[0].Checksums[0].ChecksumValue; "sha256:"+sum != digest(file(t, path, "")) {
-				t.Errorf("it is of another program: %s", sum)
 			}
 
 			type statement struct {
