@@ -34,6 +34,7 @@ HELM_VERSION := $(call version,hack/tools,helm.sh/helm/v4)
 KWOK_VERSION := $(call version,hack/kubernetes,sigs.k8s.io/kwok)
 PROMETHEUS_VERSION := $(call version,hack/prometheus,github.com/prometheus/prometheus)
 KUBE_STATE_METRICS_VERSION := $(call version,hack/kubestatemetrics,k8s.io/kube-state-metrics/v2)
+KREW_VERSION := $(call version,hack/tools,sigs.k8s.io/krew)
 ETCD_VERSION := $(call version,hack/tools,go.etcd.io/etcd/server/v3)
 GOLANGCI_LINT_VERSION := $(call version,hack/tools,github.com/golangci/golangci-lint/v2)
 
@@ -52,7 +53,7 @@ build: prerequisites ## Build bin/manager and bin/simulator
 	go build -o bin/simulator ./cmd/simulator
 
 .PHONY: test
-test: verify-generated lint test-chart build control-plane cluster-tools $(addprefix dist/linux-$(shell go env GOARCH)/,manager kubectl-teo_prefetch) bin/image ## Test everything: unit tests, the manager on a real API server, generated files, lint
+test: verify-generated lint test-chart build control-plane cluster-tools $(addprefix dist/linux-$(shell go env GOARCH)/,manager kubectl-teo_prefetch) dist/windows-amd64/kubectl-teo_prefetch bin/image bin/krew bin/validate-krew-manifest ## Test everything: unit tests, the manager on a real API server, generated files, lint
 	$(TEST) ./...
 	cd test/conformance && $(TEST) ./...
 	cd hack/image && $(TEST) ./...
@@ -240,9 +241,10 @@ REVISION ?= $(shell git rev-parse HEAD 2> /dev/null)
 # All files in the image and the release get the time of the commit, for reproducible builds.
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2> /dev/null),0)
 PLATFORMS ?= linux-amd64 linux-arm64
+PLUGIN_PLATFORMS ?= linux-amd64 linux-arm64 darwin-amd64 darwin-arm64 windows-amd64 windows-arm64
 BASE ?= scratch
 
-# The programs of the image, also in the Dockerfile. The same
+# The programs of the image, also in the Dockerfile, and of the plugin's archives. The same
 # source gives the same bytes, independent of the folder, the caches and the machine.
 define build-program
 @echo "Building $(@F) $(VERSION) for $* (about 2 minutes the first time)…"
@@ -262,8 +264,10 @@ image: bin/image $(IMAGE_PROGRAMS) ## Build the image for amd64 and arm64 into d
 
 # The chart is packed from a copy with this version, this image and the commit's time.
 .PHONY: release
-release: verify-version image bin/helm bin/helm-docs bin/k8s/kubectl ## Build a release in dist/: manifests, chart, image, SBOMs, checksums; VERSION, IMAGE=registry/name
-	@rm -f $(DIST)/*.tgz; chart=$$(mktemp -d)/$(notdir $(CHART)); trap 'rm -rf "$${chart%/*}"' EXIT; \
+release: verify-version image $(PLUGIN_PLATFORMS:%=$(DIST)/%/kubectl-teo_prefetch) bin/helm bin/helm-docs bin/k8s/kubectl ## Build a release in dist/: manifests, chart, image, plugin, SBOMs, checksums; VERSION, IMAGE=registry/name
+	@rm -f $(DIST)/*.tgz $(DIST)/*.tar.gz $(DIST)/*.zip
+	go run ./hack/plugin -version=$(VERSION) -created=$(SOURCE_DATE_EPOCH) -out=$(DIST) $(PLUGIN_PLATFORMS:%=$(DIST)/%/kubectl-teo_prefetch)
+	@chart=$$(mktemp -d)/$(notdir $(CHART)); trap 'rm -rf "$${chart%/*}"' EXIT; \
 	image='s|image: .*/teo-prefetch-operator:.*|image: $(IMAGE):$(VERSION)|'; \
 	bin/k8s/kubectl kustomize config/default | sed "$$image" > $(DIST)/install.yaml; \
 	bin/k8s/kubectl kustomize config/crd > $(DIST)/crd.yaml; \
@@ -273,7 +277,7 @@ release: verify-version image bin/helm bin/helm-docs bin/k8s/kubectl ## Build a 
 	bin/helm-docs --chart-search-root="$$chart" --sort-values-order=file --log-level=warning; \
 	find "$$chart" -exec touch -d @$(SOURCE_DATE_EPOCH) {} +; \
 	bin/helm package --destination $(DIST) "$$chart" > /dev/null; \
-	cd $(DIST); sha256sum -- *.json *.tar *.tgz *.yaml > SHA256SUMS; cat SHA256SUMS; \
+	cd $(DIST); shopt -s nullglob; sha256sum -- *.gz *.json *.tar *.tgz *.yaml *.zip > SHA256SUMS; cat SHA256SUMS; \
 	echo "The release $(VERSION) is in $(DIST). docs/release.md says how to publish it."
 
 # The chart, the manifests and the changelog of a tagged commit must have the version of the tag.
@@ -336,6 +340,11 @@ bin/helm-unittest: MODULE := github.com/helm-unittest/helm-unittest
 bin/helm bin/helm-docs bin/helm-unittest: hack/tools/go.mod hack/tools/go.sum | prerequisites
 	@echo "Building $(@F) $(call version,hack/tools,$(MODULE)) (1 to 3 minutes the first time)…"
 	go -C hack/tools build -ldflags='-s -w -X helm.sh/helm/v4/internal/version.version=$(HELM_VERSION)' -o $(CURDIR)/$@ $(MODULE)/cmd/$(@F)
+	@touch $@
+
+bin/krew bin/validate-krew-manifest: hack/tools/go.mod hack/tools/go.sum | prerequisites
+	@echo "Building $(@F) $(KREW_VERSION) (less than a minute)…"
+	go -C hack/tools build -ldflags='-s -w' -o $(CURDIR)/$@ sigs.k8s.io/krew/cmd/$(@F)
 	@touch $@
 
 bin/kwok: hack/kubernetes/go.mod hack/kubernetes/go.sum | prerequisites

@@ -1,5 +1,5 @@
 // Pins the tools that do not need versions of their own, and builds them: controller-gen,
-// crd-ref-docs, golangci-lint, Helm with helm-unittest and helm-docs, etcd, and setup-envtest.
+// crd-ref-docs, golangci-lint, Helm with helm-unittest and helm-docs, etcd, krew, and setup-envtest.
 // Run the small ones with go tool -modfile=hack/tools/go.mod <tool>.
 module github.com/prefetch-operator/teo-prefetch-operator/hack/tools
 
@@ -13,6 +13,8 @@ tool (
 	helm.sh/helm/v4/cmd/helm
 	sigs.k8s.io/controller-runtime/tools/setup-envtest
 	sigs.k8s.io/controller-tools/cmd/controller-gen
+	sigs.k8s.io/krew/cmd/krew
+	sigs.k8s.io/krew/cmd/validate-krew-manifest
 )
 
 require (
@@ -259,6 +261,7 @@ require (
 	github.com/ryancurrah/gomodguard v1.4.1 // indirect
 	github.com/ryancurrah/gomodguard/v2 v2.1.3 // indirect
 	github.com/ryanrolds/sqlclosecheck v0.6.0 // indirect
+	github.com/sahilm/fuzzy v0.1.0 // indirect
 	github.com/sanposhiho/wastedassign/v2 v2.1.0 // indirect
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3 // indirect
 	github.com/sashamelentyev/interfacebloat v1.1.0 // indirect
@@ -371,6 +374,7 @@ require (
 	sigs.k8s.io/controller-runtime/tools/setup-envtest v0.25.1 // indirect
 	sigs.k8s.io/controller-tools v0.23.0 // indirect
 	sigs.k8s.io/json v0.0.0-20250730193827-2d320260d730 // indirect
+	sigs.k8s.io/krew v0.4.3 // indirect
 	sigs.k8s.io/kustomize/api v0.21.1 // indirect
 	sigs.k8s.io/kustomize/kyaml v0.21.2 // indirect
 	sigs.k8s.io/randfill v1.0.0 // indirect
@@ -379,3 +383,6 @@ require (
 )
 
 replace github.com/vmware-labs/yaml-jsonpath v0.3.2 => github.com/helm-unittest/yaml-jsonpath v0.4.0
+
+// krew requires it only as a number that is higher than the versions of today.
+exclude k8s.io/client-go v11.0.0+incompatible

@@ -3,6 +3,7 @@
 // the image.
 //
 //   - image: the image, its SBOMs, and the programs in it
+//   - plugin: the archives of the plugin, and krew with them
 //   - release: the release, and that the same source gives the same bytes
 //
 // Of this repository's Go code, the package imports only test/cluster, to find files and
@@ -54,11 +55,16 @@ var programs = []string{"manager", "kubectl-teo_prefetch"}
 // ./test/image -args -platforms="linux-amd64 linux-arm64"` build more than one.
 var platforms = flag.String("platforms", "linux-"+runtime.GOARCH, "platforms to build the image for")
 
+// Windows has another format of archives, and code of its own in the plugin.
+var pluginPlatforms = flag.String("plugin-platforms", thisPlatform+" windows-amd64", "platforms to build the plugin for")
+
+const thisPlatform = runtime.GOOS + "-" + runtime.GOARCH
+
 var shared struct{ root, dist string }
 
 // release returns the arguments of make for the release under test.
 func release() []string {
-	return []string{"release", "VERSION=" + version, "REVISION=" + revision, "SOURCE_DATE_EPOCH=1700000000", "PLATFORMS=" + *platforms}
+	return []string{"release", "VERSION=" + version, "REVISION=" + revision, "SOURCE_DATE_EPOCH=1700000000", "PLATFORMS=" + *platforms, "PLUGIN_PLATFORMS=" + *pluginPlatforms}
 }
 
 func architectures() (all []string) {

@@ -62,7 +62,10 @@ func TestTwoReleasesFromDifferentFoldersAreTheSame(t *testing.T) {
 			t.Errorf("the checksum of %s is wrong", name)
 		}
 	}
-	want := []string{"crd.yaml", "image.tar", "install.yaml", "teo-prefetch-operator-0.0.0-test.tgz"}
+	want := []string{"crd.yaml", "image.tar", "install.yaml", "teo-prefetch-operator-0.0.0-test.tgz", "teo-prefetch.yaml"}
+	for _, platform := range strings.Fields(*pluginPlatforms) {
+		want = append(want, nameArchive(platform))
+	}
 	for _, arch := range architectures() {
 		want = append(want, "sbom-linux-"+arch+".spdx.json")
 	}

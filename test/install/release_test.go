@@ -20,7 +20,7 @@ func TestTheFilesOfAReleaseInstall(t *testing.T) {
 	s := newSite(t)
 	t.Cleanup(s.removeCRDs)
 	dist := t.TempDir()
-	_, err := cluster.RunMake(t.Context(), shared.root, "release", "DIST="+dist, "PLATFORMS=linux-"+runtime.GOARCH,
+	_, err := cluster.RunMake(t.Context(), shared.root, "release", "DIST="+dist, "PLATFORMS=linux-"+runtime.GOARCH, "PLUGIN_PLATFORMS=linux-"+runtime.GOARCH,
 		"VERSION=v7.8.9-rc.1", "IMAGE=registry.example/team/teo-prefetch-operator")
 	s.must(err)
 	const image = "registry.example/team/teo-prefetch-operator:v7.8.9-rc.1"
