@@ -54,7 +54,7 @@ const (
 // Main runs the command line and returns the exit code. It ends early, also while it reads standard
 // input, if ctx is done.
 func Main(ctx context.Context, args []string, streams genericiooptions.IOStreams, version string) int {
-	streams.In = newStandardInput(ctx, streams.In)
+	streams.In = standardInput{ctx, streams.In}
 	root := NewCommand(streams, version)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)

@@ -3,33 +3,37 @@ package cli
 import (
 	"context"
 	"io"
-	"sync"
 )
 
 // standardInput reads standard input until ctx is done, and then returns ctx's error. Nothing interrupts
-// a read of a pipe or a terminal, so a goroutine reads. It starts with the first Read: a command that
-// reads nothing leaves standard input to others.
+// a read of a pipe or a terminal, so a goroutine of its own makes each read. Nothing is read ahead: what a
+// command does not read is left to others, and a process in the background must not read its terminal.
 type standardInput struct {
+	ctx    context.Context
 	source io.Reader
-	open   func() *io.PipeReader
 }
 
-func newStandardInput(ctx context.Context, source io.Reader) *standardInput {
-	return &standardInput{source: source, open: sync.OnceValue(func() *io.PipeReader {
-		reader, writer := io.Pipe()
-		context.AfterFunc(ctx, func() { _ = writer.CloseWithError(ctx.Err()) })
-		go func() {
-			_, err := io.Copy(writer, source)
-			_ = writer.CloseWithError(err)
-		}()
-		return reader
-	})}
+func (s standardInput) Read(p []byte) (int, error) {
+	type result struct {
+		bytes []byte
+		err   error
+	}
+	read := make(chan result, 1)
+	go func() {
+		bytes := make([]byte, len(p)) // p is the caller's again when ctx is done
+		n, err := s.source.Read(bytes)
+		read <- result{bytes[:n], err}
+	}()
+	select {
+	case <-s.ctx.Done():
+		return 0, s.ctx.Err()
+	case got := <-read:
+		return copy(p, got.bytes), got.err
+	}
 }
-
-func (s *standardInput) Read(p []byte) (int, error) { return s.open().Read(p) }
 
 // Fd returns the file descriptor, for isTerminal, or that of no file.
-func (s *standardInput) Fd() uintptr {
+func (s standardInput) Fd() uintptr {
 	if file, isFile := s.source.(interface{ Fd() uintptr }); isFile {
 		return file.Fd()
 	}
