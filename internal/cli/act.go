@@ -3,22 +3,16 @@ package cli
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/cli/preview"
 )
-
-// fieldManager names this program as the owner of the fields that it sets. The names that begin with
-// kubectl are not usable: Flux takes away what these own.
-const fieldManager = "teo-prefetch"
 
 // action changes one field of tasks.
 type action struct {
@@ -91,16 +85,14 @@ func (e *environment) act(ctx context.Context, names []string, options *actOptio
 	for _, t := range targets {
 		e.announce(ctx, quotas, a, t)
 	}
-	if slices.ContainsFunc(targets, func(t *actTarget) bool { return t.preview.Nothing == "" }) && a.needsAnswer && options.dryRun == "none" {
+	if a.needsAnswer && options.dryRun == "none" && slices.ContainsFunc(targets, (*actTarget).isToChange) {
 		if err := options.confirmation.ask(e, "Continue?"); err != nil {
 			return err
 		}
 	}
-	if err := e.applyActions(ctx, c, targets, options); err != nil {
-		return err
-	}
-	if !options.wait {
-		return e.printActions(options, a, targets)
+	err = e.applyActions(ctx, c, a, targets, options)
+	if err != nil || !options.wait {
+		return cmp.Or(e.printActions(options, a, targets), err)
 	}
 	waiting := options.waitOptions
 	waiting.output = options.output
@@ -112,11 +104,14 @@ type actTarget struct {
 	task    *v1alpha1.PrefetchTask
 	label   string
 	preview preview.Preview
-	patch   []byte
 	changed bool
+	err     error // why it is not changed
 }
 
-// readActTargets reads all tasks, and prepares their patches, before anything is changed.
+// isToChange reports whether there is something to change.
+func (t *actTarget) isToChange() bool { return t.preview.Nothing == "" }
+
+// readActTargets reads all tasks before anything is changed.
 func (e *environment) readActTargets(ctx context.Context, c client.Client, keys []client.ObjectKey, a *action) (targets []*actTarget, err error) {
 	for _, key := range keys {
 		task, err := getTask(ctx, c, key)
@@ -131,49 +126,7 @@ func (e *environment) readActTargets(ctx context.Context, c client.Client, keys 
 				task = resolved
 			}
 		}
-		t := &actTarget{task: task, label: label(keys, key), preview: a.preview(task)}
-		if t.preview.Nothing == "" {
-			if t.patch, err = newPatch(task, a); err != nil {
-				return nil, err
-			}
-		}
-		targets = append(targets, t)
+		targets = append(targets, &actTarget{task: task, label: label(keys, key), preview: a.preview(task)})
 	}
 	return targets, nil
-}
-
-// newPatch returns the merge patch of a task. Its uid makes the API server refuse it for a task that
-// was deleted and created again since the preview.
-func newPatch(task *v1alpha1.PrefetchTask, a *action) ([]byte, error) {
-	patch := a.patch(task)
-	metadata, _ := patch["metadata"].(map[string]any)
-	if metadata == nil {
-		metadata = map[string]any{}
-	}
-	metadata["uid"] = task.UID
-	patch["metadata"] = metadata
-	return json.Marshal(patch)
-}
-
-// applyActions sends the patches.
-func (e *environment) applyActions(ctx context.Context, c client.Client, targets []*actTarget, options *actOptions) error {
-	for _, t := range targets {
-		if t.preview.Nothing != "" {
-			continue
-		}
-		t.changed = true
-		if options.dryRun == "client" {
-			continue
-		}
-		opts := []client.PatchOption{client.FieldOwner(fieldManager)}
-		if options.dryRun == "server" {
-			opts = append(opts, client.DryRunAll)
-		}
-		object := &v1alpha1.PrefetchTask{}
-		object.Namespace, object.Name = t.task.Namespace, t.task.Name
-		if err := c.Patch(ctx, object, client.RawPatch(types.MergePatchType, t.patch), opts...); err != nil {
-			return fmt.Errorf("%s: %w", t.label, err)
-		}
-	}
-	return nil
 }

@@ -23,8 +23,10 @@ type ActedTask struct {
 	Name      string `json:"name"`
 	// Changed says whether the task was changed, or would be without --dry-run.
 	Changed bool `json:"changed"`
-	// Message is why it was not changed.
+	// Message is why there is nothing to change.
 	Message string `json:"message,omitempty"`
+	// Error is why it could not be changed.
+	Error string `json:"error,omitempty"`
 	// URLs is how many URLs the operator submits because of the change, and so takes from the
 	// quota of the zone; for suspend, how many it does not submit. It is absent if it is unknown.
 	URLs *int `json:"urls,omitempty"`
@@ -100,6 +102,9 @@ func (e *environment) printActions(options *actOptions, a *action, targets []*ac
 		return options.output.print(e.Out, result)
 	}
 	for _, t := range targets {
+		if t.err != nil { // it is on standard error
+			continue
+		}
 		text := "prefetchtask." + v1alpha1.GroupVersion.Group + "/" + t.task.Name
 		if options.output.format != "name" {
 			text += " " + t.outcome(a, options.dryRun)
@@ -127,6 +132,9 @@ func (t *actTarget) result() ActedTask {
 	}
 	if urls := t.preview.URLs; urls != preview.Unknown {
 		r.URLs = &urls
+	}
+	if t.err != nil {
+		r.Error = explain(t.err).Error()
 	}
 	return r
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -22,7 +23,8 @@ func explain(err error) error {
 	case clientcmd.IsEmptyConfig(err):
 		return errors.New("no cluster is configured: set KUBECONFIG, or give --kubeconfig or --context")
 	case errors.As(err, &unreachable) && errors.As(err, &request):
-		return fmt.Errorf("the cluster cannot be reached at %s: %w; check --context and your network", request.URL, unreachable)
+		explained := fmt.Sprintf("the cluster cannot be reached at %s: %v; check --context and your network", request.URL, unreachable)
+		return errors.New(strings.Replace(err.Error(), request.Error(), explained, 1)) // what is said around it stays
 	case apierrors.IsForbidden(err):
 		return fmt.Errorf("%w; ask who manages the cluster for the role edit (or view, to read only) in that namespace", err)
 	case apierrors.IsUnauthorized(err):

@@ -45,6 +45,9 @@ func (s *submission) apply(ctx context.Context) error {
 	isDryRun := s.options.dryRun == "server"
 	for _, task := range s.tasks {
 		outcome, err := s.applyTask(ctx, task, isDryRun)
+		if err != nil && ctx.Err() != nil {
+			return exitError{ExitInterrupted, errors.New("interrupted" + s.whatExists())}
+		}
 		if err != nil {
 			return fmt.Errorf("task %s: %w%s", task.Name, err, s.whatExists())
 		}

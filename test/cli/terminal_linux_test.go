@@ -85,6 +85,54 @@ func TestOnATerminalActionsAsk(t *testing.T) {
 	}
 }
 
+func TestAnAnswerCountsOnlyForWhatWasShown(t *testing.T) {
+	w := newWorld(t)
+	for _, c := range []struct {
+		name, command string
+		change        func(name string) // between the question and the answer
+		isRefused     bool
+	}{
+		{"edited", "rerun", func(name string) {
+			w.edit(name, func(task *v1alpha1.PrefetchTask) { task.Spec.Targets = append(task.Spec.Targets, good+"more") })
+		}, true},
+		{"retried", "retry", func(name string) {
+			w.edit(name, func(task *v1alpha1.PrefetchTask) {
+				task.Annotations = map[string]string{v1alpha1.RetryAnnotation: "theirs"}
+			})
+		}, true},
+		{"new", "rerun", func(name string) {
+			w.must(w.Delete(t.Context(), w.get(name)))
+			w.create(w.task(name, good))
+		}, true},
+		{"reported", "rerun", func(name string) {
+			w.setStatus(name, func(task *v1alpha1.PrefetchTask) { task.Status.JobCount = 1 })
+		}, false},
+	} {
+		w.create(w.task(c.name, good))
+		w.setStatus(c.name, func(task *v1alpha1.PrefetchTask) {
+			task.Status.Run, task.Status.RefusedPositions = taskstate.RunHash(task), "0"
+			taskstate.UpdateSummary(task, task.CreationTimestamp.Time)
+		})
+		command := w.startOnTerminal(c.command, c.name)
+		command.shows(w, "Continue? [y/N]")
+		c.change(c.name)
+		_, err := command.user.WriteString("y\n")
+		w.must(err)
+		if r := command.wait(); (r.code != 0) != c.isRefused {
+			t.Errorf("%s: exit code %d", c.name, r.code)
+		}
+		if c.isRefused {
+			command.shows(w, "Error: "+c.name+": somebody else has changed the task since it was read: run the command again")
+		} else {
+			command.shows(w, c.name+" rerun requested")
+		}
+		task := w.get(c.name)
+		if retry := task.Annotations[v1alpha1.RetryAnnotation]; c.isRefused && (task.Spec.Revision != "" || retry != "" && retry != "theirs") {
+			t.Errorf("%s: it is changed: %+v", c.name, task)
+		}
+	}
+}
+
 func TestOnATerminalWaitShowsABar(t *testing.T) {
 	w := newWorld(t)
 	w.create(w.task("home", good+"1", good+"2"))
