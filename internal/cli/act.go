@@ -81,9 +81,11 @@ func (e *environment) act(ctx context.Context, names []string, options *actOptio
 	if err != nil {
 		return err
 	}
-	quotas := newQuotaReader(c, e.now())
 	for _, t := range targets {
-		e.announce(ctx, quotas, a, t)
+		e.announce(a, t)
+	}
+	if a.needsAnswer { // it submits
+		e.announceQuotas(ctx, newQuotaReader(c, e.now()), targets)
 	}
 	if a.needsAnswer && options.dryRun == "none" && slices.ContainsFunc(targets, (*actTarget).isToChange) {
 		if err := options.confirmation.ask(e, "Continue?"); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/account"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/cli/preview"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
@@ -46,24 +47,80 @@ func (q *quotaReader) account(ctx context.Context, task *v1alpha1.PrefetchTask) 
 	return q.accounts[name]
 }
 
-// describe says which quota the URLs of a task take, and how much of it is left today.
-func (q *quotaReader) describe(ctx context.Context, task *v1alpha1.PrefetchTask, a *action, urls int) string {
-	if !a.needsAnswer || urls == 0 {
-		return ""
-	}
-	if taskstate.IsEdgeMode(task) {
-		return fmt.Sprintf(" (from the Edge quota of zone %s)", task.Spec.ZoneID)
-	}
-	text := "from the daily quota of zone " + task.Spec.ZoneID
-	if account := q.account(ctx, task); account != nil {
+// left returns what is left today of the daily quota of a task's zone, or nil if it is unknown.
+func (q *quotaReader) left(ctx context.Context, task *v1alpha1.PrefetchTask) *int32 {
+	if account := q.account(ctx, task); account != nil && !taskstate.IsEdgeMode(task) {
 		for _, zone := range account.Status.Zones {
-			if zone.ID == task.Spec.ZoneID && zone.Left != nil {
-				text += fmt.Sprintf(", of which %d are left today", *zone.Left)
-				if urls > int(*zone.Left) {
-					text += "; the rest waits for new quota"
-				}
+			if zone.ID == task.Spec.ZoneID {
+				return zone.Left
 			}
 		}
 	}
-	return " (" + text + ")"
+	return nil
+}
+
+// quotaUse is what the tasks of a command take of one quota.
+type quotaUse struct {
+	name string
+	// sum has the URLs of all tasks whose number is known.
+	sum        preview.Preview
+	tasks      int
+	hasUnknown bool
+	left       *int32 // as the first account says that knows it
+}
+
+// announceQuotas says on standard error what all tasks together take of each quota.
+func (e *environment) announceQuotas(ctx context.Context, quotas *quotaReader, targets []*actTarget) {
+	var uses []*quotaUse
+	byName := map[string]*quotaUse{}
+	for _, t := range targets {
+		if !t.isToChange() || t.preview.URLs == 0 {
+			continue
+		}
+		name := "daily quota of zone " + t.task.Spec.ZoneID
+		if taskstate.IsEdgeMode(t.task) {
+			name = "Edge quota of zone " + t.task.Spec.ZoneID
+		}
+		use := byName[name]
+		if use == nil {
+			use = &quotaUse{name: name}
+			byName[name], uses = use, append(uses, use)
+		}
+		use.add(t.preview)
+		if use.left == nil {
+			use.left = quotas.left(ctx, t.task)
+		}
+	}
+	for _, use := range uses {
+		_, _ = fmt.Fprintln(e.ErrOut, use.describe())
+	}
+}
+
+// add adds a task. Tasks that have a URL in common may share a call, which takes it once.
+func (u *quotaUse) add(p preview.Preview) {
+	u.tasks++
+	u.sum.IsAtMost = u.sum.IsAtMost || p.IsAtMost || u.tasks > 1
+	if p.URLs == preview.Unknown {
+		u.hasUnknown = true
+		return
+	}
+	u.sum.URLs += p.URLs
+}
+
+func (u *quotaUse) describe() string {
+	urls := countURLs(u.sum)
+	switch {
+	case u.hasUnknown && u.sum.URLs == 0:
+		urls = "an unknown number of URLs"
+	case u.hasUnknown:
+		urls += " and an unknown number of others"
+	}
+	text := fmt.Sprintf("This takes %s from the %s", urls, u.name)
+	if u.left != nil {
+		text += fmt.Sprintf(", of which %d are left today", *u.left)
+		if u.sum.URLs > int(*u.left) {
+			text += "; the rest waits for new quota"
+		}
+	}
+	return text
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
@@ -39,7 +38,7 @@ type ActedTask struct {
 }
 
 // announce says on standard error what an action makes the operator submit for a task.
-func (e *environment) announce(ctx context.Context, quotas *quotaReader, a *action, t *actTarget) {
+func (e *environment) announce(a *action, t *actTarget) {
 	say := func(text string) { _ = printLine(e.ErrOut, "%s: %s", t.label, text) }
 	if t.preview.Nothing != "" {
 		say("nothing to do, " + t.preview.Nothing)
@@ -52,7 +51,7 @@ func (e *environment) announce(ctx context.Context, quotas *quotaReader, a *acti
 		t.preview.Notes = append(t.preview.Notes, "the task is suspended: nothing is submitted before "+
 			e.suggestCommand("kubectl teo-prefetch resume", t.task.Namespace, t.task.Name))
 	}
-	say(a.sentence(t.preview) + quotas.describe(ctx, t.task, a, t.preview.URLs))
+	say(a.sentence(t.preview))
 	for _, note := range t.preview.Notes {
 		say("note: " + note)
 	}

@@ -1,13 +1,16 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/cli"
@@ -26,7 +29,7 @@ func TestRetrySubmitsTheFailedURLsAndNothingElse(t *testing.T) {
 	}
 	before := w.countSubmissions()
 	r := w.run("retry", "home")
-	r.is(t, 1, "", "home: submits 2 URLs (from the daily quota of zone zone-2x9examplea)\n"+
+	r.is(t, 1, "", "home: submits 2 URLs\nThis takes 2 URLs from the daily quota of zone zone-2x9examplea\n"+
 		"Error: nothing was changed: nobody can be asked, because this is not a terminal; give --yes to confirm\n")
 	r = w.run("retry", "home", "--yes", "--dry-run=server")
 	r.is(t, 0, "prefetchtask.teo.prefetch-operator.io/home retry requested (server dry run)\n", r.err)
@@ -55,7 +58,7 @@ func TestRetryIsRequestedAlsoBeforeTheOperatorHasSeenAnEdit(t *testing.T) {
 		taskstate.UpdateSummary(task, metav1.Now().Time)
 	})
 	w.edit("home", func(task *v1alpha1.PrefetchTask) { task.Spec.TTLSecondsAfterFinished = 3600 })
-	w.run("retry", "home", "--yes").is(t, 0, "prefetchtask.teo.prefetch-operator.io/home retry requested\n", "home: submits 1 URL (from the daily quota of zone zone-2x9examplea)\n")
+	w.run("retry", "home", "--yes").is(t, 0, "prefetchtask.teo.prefetch-operator.io/home retry requested\n", "home: submits 1 URL\nThis takes 1 URL from the daily quota of zone zone-2x9examplea\n")
 	if w.get("home").Annotations[v1alpha1.RetryAnnotation] == "" {
 		t.Error("no retry is requested")
 	}
@@ -66,8 +69,9 @@ func TestRetryIsRequestedAlsoBeforeTheOperatorHasSeenAnEdit(t *testing.T) {
 	})
 	r := w.run("retry", "running", "--dry-run=client")
 	r.is(t, 0, "prefetchtask.teo.prefetch-operator.io/running retry requested (dry run)\n",
-		"running: submits an unknown number of URLs (from the daily quota of zone zone-2x9examplea)\n"+
-			"running: note: the run is not over: what has failed when it ends is submitted again (so far 0 targets)\n")
+		"running: submits an unknown number of URLs\n"+
+			"running: note: the run is not over: what has failed when it ends is submitted again (so far 0 targets)\n"+
+			"This takes an unknown number of URLs from the daily quota of zone zone-2x9examplea\n")
 }
 
 func TestRerunSubmitsEveryURL(t *testing.T) {
@@ -108,6 +112,47 @@ func TestRerunSubmitsEveryURL(t *testing.T) {
 	}
 }
 
+func TestActionsSayWhatAllTasksTakeOfEachQuota(t *testing.T) {
+	w := newWorld(t)
+	account := &v1alpha1.EdgeOneAccount{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}}
+	account.Spec.Credentials.SecretRef.Name = "keys"
+	w.create(account)
+	t.Cleanup(func() { _ = w.Delete(context.WithoutCancel(t.Context()), account) })
+	account.Status = v1alpha1.EdgeOneAccountStatus{
+		ObservedGeneration: account.Generation, DayStartTime: metav1.NewTime(time.Now().Add(-time.Hour)),
+		Zones: []v1alpha1.AccountZoneStatus{{ID: zoneID, Daily: ptr.To[int32](10), Left: ptr.To[int32](3)}},
+	}
+	w.must(w.Status().Update(t.Context(), account))
+	newTask := func(name string, change func(*v1alpha1.PrefetchTask)) {
+		task := w.task(name, good+"1", good+"2")
+		task.Labels = map[string]string{"release": "1"}
+		task.Spec.AccountRef.Name = w.namespace
+		change(task)
+		w.create(task)
+	}
+	newTask("a", func(*v1alpha1.PrefetchTask) {})
+	w.run("rerun", "a", "--dry-run=client").is(t, 0, "prefetchtask.teo.prefetch-operator.io/a rerun requested (dry run)\n",
+		"a: submits 2 URLs\nThis takes 2 URLs from the daily quota of zone zone-2x9examplea, of which 3 are left today\n")
+	newTask("b", func(*v1alpha1.PrefetchTask) {})
+	newTask("edge", func(task *v1alpha1.PrefetchTask) { task.Spec.Mode = v1alpha1.ModeEdge })
+	newTask("other", func(task *v1alpha1.PrefetchTask) { task.Spec.ZoneID = smallZone })
+	newTask("same", func(task *v1alpha1.PrefetchTask) { task.Spec.Revision = "2" })
+	newTask("unread", func(task *v1alpha1.PrefetchTask) {
+		task.Spec.Targets = nil
+		task.Spec.TargetsFrom.ConfigMapKeyRef = v1alpha1.ConfigMapKeyReference{Name: "missing", Key: "list"}
+	})
+	r := w.run("rerun", "-l", "release=1", "--revision=2", "--dry-run=client", "-o", "json")
+	want := "a: submits 2 URLs\nb: submits 2 URLs\nedge: submits 2 URLs\nother: submits 2 URLs\n" +
+		"same: nothing to do, its revision is \"2\" already; another revision submits every target again\n" +
+		"unread: submits an unknown number of URLs\n" +
+		"This takes at most 4 URLs and an unknown number of others from the daily quota of zone zone-2x9examplea, of which 3 are left today; the rest waits for new quota\n" +
+		"This takes 2 URLs from the Edge quota of zone zone-2x9examplea\n" +
+		"This takes 2 URLs from the daily quota of zone zone-3smallquota0\n"
+	if !strings.HasSuffix(r.err, want) {
+		t.Errorf("%s\nwant\n%s", r.err, want)
+	}
+}
+
 func TestSuspendAndResume(t *testing.T) {
 	w := newWorld(t)
 	w.create(w.task("home", good+"a.html", good+"b.html"))
@@ -120,7 +165,7 @@ func TestSuspendAndResume(t *testing.T) {
 		t.Errorf("%d URLs were submitted", n)
 	}
 	r := w.run("resume", "home", "--yes", "--wait")
-	if r.code != 0 || r.out != "home: Succeeded: All 2 targets are prefetched\n" || !strings.HasPrefix(r.err, "home: submits 2 URLs (") {
+	if r.code != 0 || r.out != "home: Succeeded: All 2 targets are prefetched\n" || !strings.HasPrefix(r.err, "home: submits 2 URLs\n") {
 		t.Errorf("%+v", r)
 	}
 	w.run("resume", "home", "--yes").is(t, 0, "prefetchtask.teo.prefetch-operator.io/home unchanged\n", "home: nothing to do, it is not suspended\n")
