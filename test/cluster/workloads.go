@@ -21,7 +21,8 @@ const nodeName = "node"
 // controllers are the controllers of kube-controller-manager that matter when an operator
 // is installed or removed.
 const controllers = "deployment-controller,replicaset-controller,disruption-controller,namespace-controller,garbage-collector-controller," +
-	"serviceaccount-controller,serviceaccount-token-controller,clusterrole-aggregation-controller,node-lifecycle-controller"
+	"serviceaccount-controller,serviceaccount-token-controller,clusterrole-aggregation-controller,node-lifecycle-controller," +
+	"job-controller,cronjob-controller"
 
 // startWorkloads starts the real controllers and scheduler, and kwok in place of a
 // kubelet. Deployments then get pods that seem to run.

@@ -50,6 +50,7 @@ type desk struct {
 	dir     string // shared by all pages
 	env     []string
 	manager string
+	plugin  string
 	edgeOne string
 	started []*cluster.Manager
 }
@@ -99,13 +100,13 @@ func (d *desk) start(t *testing.T) {
 	must(t, err)
 	d.manager, err = cluster.BuildManager(t.Context())
 	must(t, err)
-	plugin, err := cluster.Build(t.Context(), "kubectl-teo_prefetch", "./cmd/kubectl-teo_prefetch")
+	d.plugin, err = cluster.Build(t.Context(), "kubectl-teo_prefetch", "./cmd/kubectl-teo_prefetch")
 	must(t, err)
 	config := simulator.Demo()
 	config.JobDuration = -1
 	edgeOne := simulator.New(config)
 	d.edgeOne = edgeOne.Start()
-	path := filepath.Dir(plugin) + ":" + os.Getenv("PATH")
+	path := filepath.Dir(d.plugin) + ":" + os.Getenv("PATH")
 	for _, program := range []string{"helm", "kubectl"} {
 		file, err := cluster.FindBinary(program)
 		must(t, err)
@@ -114,7 +115,9 @@ func (d *desk) start(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(d.dir, "prelude.sh"), prelude, 0o600))
 	d.env = append(cluster.DemoCredentials(),
 		"PATH="+path, "EDGEONE="+d.edgeOne, "PRELUDE="+filepath.Join(d.dir, "prelude.sh"), "KUBECACHEDIR="+filepath.Join(d.dir, "kubectl"),
+		"FLAGGER_CHARTS="+d.installDeliveryKinds(t),
 		"HELM_CACHE_HOME="+d.dir+"/helm", "HELM_CONFIG_HOME="+d.dir+"/helm", "HELM_DATA_HOME="+d.dir+"/helm")
+	d.env = append(d.env, startSite(t)...)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
@@ -131,11 +134,13 @@ func (d *desk) start(t *testing.T) {
 	})
 }
 
-// play runs in place of the pods: the manager while its Deployment exists, and the check
-// of `helm test`. play reports the check as successful, because test/install runs it.
+// play runs in place of the pods: the manager while its Deployment exists, the plugin in the
+// pods of Jobs, and the check of `helm test`. play reports the check as successful, because
+// test/install runs it.
 func (d *desk) play(ctx context.Context) error {
 	var manager *cluster.Manager
 	var of string // the Deployment and the arguments that the manager runs with
+	jobs := &jobPods{desk: d, started: map[types.UID]bool{}}
 	stop := func() error {
 		if manager == nil {
 			return nil
@@ -167,12 +172,12 @@ func (d *desk) play(ctx context.Context) error {
 				return false, err
 			}
 		}
-		return false, d.playChecks(ctx)
+		return false, errors.Join(d.playChecks(ctx), jobs.startNew(ctx))
 	})
 	if ctx.Err() != nil {
 		err = nil
 	}
-	return errors.Join(err, stop())
+	return errors.Join(err, jobs.running.Wait(), stop())
 }
 
 func (d *desk) startManager(ctx context.Context, podArgs []string) (*cluster.Manager, error) {
@@ -242,6 +247,9 @@ func (d *desk) run(t *testing.T, p *page) {
 			}
 			script = append(script, "kubectl "+verb+" --dry-run=server -f "+file)
 		}
+		if command := recipeCommands(t, dir, b); command != "" {
+			script[b.line-1] = command
+		}
 		if values := chartValues(t, b); values != nil {
 			file := fmt.Sprintf(".values-%d.yaml", b.line)
 			must(t, os.WriteFile(filepath.Join(dir, file), values, 0o600))
@@ -263,7 +271,7 @@ func known(t *testing.T, p *page, b *block) bool {
 			return false
 		}
 		group, _, grouped := strings.Cut(object.APIVersion, "/")
-		if object.Kind == "" || grouped && strings.Contains(group, ".") && !strings.HasSuffix(group, ".k8s.io") && group != "teo.prefetch-operator.io" {
+		if object.Kind == "" || grouped && strings.Contains(group, ".") && !strings.HasSuffix(group, ".k8s.io") && group != "teo.prefetch-operator.io" && !deliveryKinds[object.Kind] {
 			return false
 		}
 	}
@@ -311,7 +319,7 @@ func (d *desk) shell(t *testing.T, what, command string) {
 // bash runs a script. Its first line must be empty, because the prelude is inserted there.
 func (d *desk) bash(t *testing.T, dir, what, script string) {
 	t.Helper()
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "page-"}}
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "page-", Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}}}
 	must(t, d.cluster.Client.Create(t.Context(), ns))
 	file, kubeconfig := filepath.Join(t.TempDir(), "script"), filepath.Join(t.TempDir(), "kubeconfig")
 	must(t, os.WriteFile(file, []byte(". \"$PRELUDE\""+script), 0o600))

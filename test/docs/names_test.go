@@ -70,7 +70,7 @@ func TestFlagsAreTheManagersAndAllAreDescribed(t *testing.T) {
 				return
 			}
 			name := flagName.FindString(code)
-			if strings.HasPrefix(p.path, "docs/cli/") {
+			if strings.HasPrefix(p.path, "docs/cli/") || p.path == "docs/howto/pipelines.md" {
 				if !slices.Contains(plugins, name) {
 					t.Errorf("%s:%d: the plugin has no flag %s", p.path, line, name)
 				}

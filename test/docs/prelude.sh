@@ -10,8 +10,35 @@ make() { command make --no-print-directory --dry-run "$@" > /dev/null || return 
 # Pods seem to run here, and have no logs.
 helm() {
   local arguments=() argument
-  for argument; do [ "$argument" = --logs ] || arguments+=("$argument"); done
+  for argument; do
+    case $argument in
+      --logs) ;;
+      flagger/*) arguments+=("$FLAGGER_CHARTS/${argument#flagger/}") ;;
+      *) arguments+=("$argument") ;;
+    esac
+  done
   command helm "${arguments[@]}" || return $?
+}
+
+# as_account NAME COMMAND runs a command with the permissions of a ServiceAccount.
+as_account() {
+  local file="$PWD/.kubeconfig-$1"
+  cp "$KUBECONFIG" "$file" && kubectl --kubeconfig="$file" config set-credentials test-cluster --token="$(kubectl create token "$1")" > /dev/null || return $?
+  KUBECONFIG="$file" "${@:2}" || return $?
+}
+
+# run_step FILE NAME=VALUE... runs a step of a GitHub workflow. In place of a release it
+# downloads the plugin of the test, whose checksum replaces that on the page.
+run_step() {
+  export RUNNER_TEMP="$PWD/.runner" GITHUB_PATH="$PWD/.runner-path" GITHUB_SHA=d670460b4b4aece5915caf5c68d12f560a9fe3e4 RELEASE="$PWD/.release"
+  mkdir -p "$RUNNER_TEMP" && touch "$GITHUB_PATH"
+  [ -f "$RELEASE" ] || tar -czf "$RELEASE" -C "$(dirname "$(command -v kubectl-teo_prefetch)")" kubectl-teo_prefetch || return $?
+  curl() {
+    local argument
+    for argument; do [ "$argument" != "$RUNNER_TEMP/kubectl-teo_prefetch_v0.1.0_linux_amd64.tar.gz" ] || cp "$RELEASE" "$argument"; done
+  }
+  export -f curl
+  as_account prefetcher env PATH="$(tr '\n' : < "$GITHUB_PATH")$PATH" "${@:2}" SHA256="$(sha256sum < "$RELEASE" | cut -d' ' -f1)" bash -e "$1" || return $?
 }
 
 bin/manager() { command bin/manager "$@" --teo-endpoint="$EDGEONE" || return $?; }
