@@ -287,6 +287,26 @@ type EdgeOneAccountSpec struct {
 	Suspend *bool `json:"suspend,omitempty"` //nolint:kubeapilinter // as in a PrefetchTask
 }
 
+// AccountPurgeStatus is EdgeOne's quota of a type of purges today.
+type AccountPurgeStatus struct {
+	// type is the type of the purges.
+	// +required
+	Type PurgeType `json:"type,omitempty"`
+	// daily is the quota of a day.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Daily *int32 `json:"daily,omitempty"`
+	// batch is how many targets a call has at most. It is absent if the plan of the zone
+	// has no such purges.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	Batch int32 `json:"batch,omitempty"`
+	// left is what is left today.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Left *int32 `json:"left,omitempty"`
+}
+
 // AccountZoneStatus is the use of a zone today.
 type AccountZoneStatus struct {
 	// id is the ID of the zone.
@@ -311,6 +331,12 @@ type AccountZoneStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Used *int32 `json:"used,omitempty"`
+	// purges are EdgeOne's quotas of the types of purges that the account allows, if known.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=4
+	Purges []AccountPurgeStatus `json:"purges,omitempty"`
 }
 
 // AccountNamespaceStatus is how much a namespace has used today.

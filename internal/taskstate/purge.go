@@ -8,6 +8,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
 // A run with spec.purge makes calls of two kinds. Each target goes through them in order: it is
@@ -15,6 +16,12 @@ import (
 // the next batch of targets is purged only when every target that is purged is handed over for
 // its prefetch, so that few targets are cold at a time. With the other types, everything in
 // spec.purge.targets is purged before the first prefetch.
+
+// PurgeTypeNames has EdgeOne's names of the types of purges.
+var PurgeTypeNames = map[v1alpha1.PurgeType]string{
+	v1alpha1.PurgeURL: teo.TypePurgeURL, v1alpha1.PurgePrefix: teo.TypePurgePrefix,
+	v1alpha1.PurgeHost: teo.TypePurgeHost, v1alpha1.PurgeCacheTag: teo.TypePurgeCacheTag,
+}
 
 // HasPurge reports whether the task asks for a purge before its prefetch.
 func HasPurge(task *v1alpha1.PrefetchTask) bool { return task.Spec.Purge.Type != "" }

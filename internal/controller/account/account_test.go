@@ -3,7 +3,9 @@ package account
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,6 +52,40 @@ func TestAnAnsweredQuotaReadProvesTheCredentials(t *testing.T) {
 			w.Errorf("%d statuses were written in an hour without a change", n)
 		}
 	}, newAccount(controllertest.Zone))
+}
+
+func TestTheQuotaOfAUsedZoneIsReadAtTheNextCheck(t *testing.T) {
+	inWorld(t, func(w *world) {
+		time.Sleep(5 * time.Second)
+		w.edgeOne.SetAvailable(controllertest.Zone, 77)
+		w.use("shop", controllertest.Zone, 1)
+		time.Sleep(recheck + usageInterval)
+		if left := w.get("main").Status.Zones[0].Left; ptr.Deref(left, 0) != 77 {
+			w.Errorf("after its use, %v is left of the zone", left)
+		}
+		time.Sleep(3 * time.Minute)
+		if n := w.countCalls(teo.ActionDescribeContentQuota); n != 2 {
+			w.Errorf("%d quotas were read", n)
+		}
+	}, newAccount(controllertest.Zone))
+}
+
+func TestStatusesHaveTheQuotasOfPurgesThatTheAccountAllows(t *testing.T) {
+	account := newAccount(controllertest.Zone)
+	account.Spec.Allow.Purge = []v1alpha1.PurgeType{v1alpha1.PurgeHost, v1alpha1.PurgeURL}
+	inWorldAfter(t, func(w *world) {
+		w.edgeOne.SetQuota(controllertest.Zone, "purge_url", 9000)
+		w.edgeOne.SetAvailable(controllertest.Zone, 0)
+	}, func(w *world) {
+		time.Sleep(5 * time.Second)
+		var got []string
+		for _, of := range w.get("main").Status.Zones[0].Purges {
+			got = append(got, fmt.Sprint(of.Type, " ", *of.Daily, " ", of.Batch, " ", *of.Left))
+		}
+		if want := []string{"Host 1000 200 1000", "URL 10000 2000 9000"}; !slices.Equal(got, want) {
+			w.Errorf("got %q, want %q", got, want)
+		}
+	}, account)
 }
 
 func TestStatusesSayHowManyURLsACallHas(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 
 const (
 	// quotaInterval is how often the quota of a zone is read while EdgeOne accepts the
-	// credentials.
+	// credentials. The quota of a zone that was used since is read at each check.
 	quotaInterval = 5 * time.Minute
 	// maxProofs and maxReads bound the quota reads of one check: without a zone that
 	// EdgeOne answers for, and with one.
@@ -72,8 +72,9 @@ type refusal struct {
 
 // zoneRead is EdgeOne's answer to a read of a zone's quota.
 type zoneRead struct {
-	quota *teo.Quota // nil if EdgeOne reports none
-	err   error      // the refusal; nil if EdgeOne accepted the keys for the zone
+	quota *teo.ContentQuota // nil if EdgeOne reports none
+	used  int               // what the account had used of the zone today
+	err   error             // the refusal; nil if EdgeOne accepted the keys for the zone
 	at    time.Time
 }
 
@@ -100,9 +101,9 @@ func (r *Reconciler) check(ctx context.Context, account *v1alpha1.EdgeOneAccount
 	}
 	_, _, _, used := r.Accounts.Usage.CountToday(account.Name)
 	ctx = teo.InLine(ctx, keyOf(account).String())
-	for _, zone := range s.dueZones(zonesOf(account, used), time.Now()) {
+	for _, zone := range s.dueZones(zonesOf(account, used), used, time.Now()) {
 		quota, err := r.EdgeOne.DescribeContentQuota(ctx, creds, zone)
-		if !s.recordRead(zone, quota.Prefetch, err, time.Now()) {
+		if !s.recordRead(zone, quota, used[zone], err, time.Now()) {
 			log.FromContext(ctx).V(1).Info("Could not read the quota", "account", account.Name, "zone", zone, "error", err.Error())
 			return
 		}
@@ -141,21 +142,19 @@ func isKeysError(err error) bool {
 	return errors.Is(err, credentials.ErrMissing) || errors.Is(err, sts.ErrRole) || teo.KindOf(err) == teo.Denied && teo.Code(err) == ""
 }
 
-// recordRead records the result of a read of a zone's quota. It returns false if further
-// reads are of no use.
-func (s *accountState) recordRead(zone string, quota teo.Quota, err error, now time.Time) bool {
+// recordRead records the result of a read of a zone's quota. used is what the account had used of the
+// zone before. recordRead returns false if further reads are of no use.
+func (s *accountState) recordRead(zone string, quota teo.ContentQuota, used int, err error, now time.Time) bool {
 	switch {
-	case err == nil:
-		s.zones[zone] = zoneRead{quota: &quota, at: now}
-	case errors.Is(err, teo.ErrZeroQuota):
-		s.zones[zone] = zoneRead{quota: &teo.Quota{}, at: now}
+	case err == nil, errors.Is(err, teo.ErrZeroQuota): // then, the quota of prefetches is zero
+		s.zones[zone] = zoneRead{quota: &quota, used: used, at: now}
 	case teo.KindOf(err) == teo.Rejected:
-		s.zones[zone] = zoneRead{at: now}
+		s.zones[zone] = zoneRead{used: used, at: now}
 	case teo.DeniedAccount(err):
 		s.refusal = refusal{err, now}
 		return false
 	case teo.KindOf(err) == teo.Denied:
-		s.zones[zone] = zoneRead{err: err, at: now}
+		s.zones[zone] = zoneRead{err: err, used: used, at: now}
 	default:
 		s.trouble = err
 		return false
@@ -168,8 +167,8 @@ func (s *accountState) recordRead(zone string, quota teo.Quota, err error, now t
 
 // dueZones returns the zones whose quota is to be read now, those that were read longest ago
 // first. Without a zone that EdgeOne answers for, the next few zones are due at each check,
-// because an answer is what proves the credentials.
-func (s *accountState) dueZones(zones []string, now time.Time) []string {
+// because an answer is what proves the credentials. used is what the account has used of each zone.
+func (s *accountState) dueZones(zones []string, used map[string]int, now time.Time) []string {
 	most, proved := maxProofs, false
 	for _, zone := range zones {
 		if read, ok := s.zones[zone]; ok && read.err == nil && s.refusal.err == nil {
@@ -178,7 +177,7 @@ func (s *accountState) dueZones(zones []string, now time.Time) []string {
 	}
 	due := slices.DeleteFunc(slices.Clone(zones), func(zone string) bool {
 		read, ok := s.zones[zone]
-		return ok && proved && now.Sub(read.at) < quotaInterval
+		return ok && proved && now.Sub(read.at) < quotaInterval && read.used == used[zone]
 	})
 	slices.SortStableFunc(due, func(a, b string) int { return s.zones[a].at.Compare(s.zones[b].at) })
 	return due[:min(len(due), most)]

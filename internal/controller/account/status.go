@@ -1,7 +1,6 @@
 package account
 
 import (
-	"cmp"
 	"context"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	accounts "github.com/prefetch-operator/teo-prefetch-operator/internal/account"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
 // maxNamespaces is how many namespaces a status has.
@@ -121,7 +121,7 @@ func (r *Reconciler) setUsage(account *v1alpha1.EdgeOneAccount, reads map[string
 	former := map[string]v1alpha1.AccountZoneStatus{}
 	for _, zone := range status.Zones {
 		if !status.DayStartTime.Time.Equal(day) {
-			zone.Daily, zone.Left = nil, nil
+			zone.Daily, zone.Left, zone.Purges = nil, nil, nil
 		}
 		former[zone.ID] = zone
 	}
@@ -132,19 +132,34 @@ func (r *Reconciler) setUsage(account *v1alpha1.EdgeOneAccount, reads map[string
 	}
 	status.Zones, status.Namespaces = nil, nil
 	for _, id := range shownZones(account, zones) {
-		zone := v1alpha1.AccountZoneStatus{ID: id, Daily: former[id].Daily, Batch: former[id].Batch, Left: former[id].Left, Used: count(zones[id])}
+		zone := former[id]
 		if read, ok := reads[id]; ok || id == allZones {
-			zone.Daily, zone.Left, zone.Batch = nil, nil, *count(r.Batch)
+			zone = v1alpha1.AccountZoneStatus{Batch: *count(r.Batch)}
 			if read.quota != nil {
-				zone.Daily, zone.Left = count(read.quota.Daily), count(read.quota.DailyAvailable)
-				zone.Batch = *count(cmp.Or(read.quota.Batch, r.Batch))
+				setQuotas(&zone, read.quota, account.Spec.Allow.Purge)
 			}
 		}
+		zone.ID, zone.Used = id, count(zones[id])
 		status.Zones = append(status.Zones, zone)
 	}
 	for _, name := range accounts.LargestNamespaces(namespaces, maxNamespaces) {
 		if namespaces[name] > 0 {
 			status.Namespaces = append(status.Namespaces, v1alpha1.AccountNamespaceStatus{Name: name, Used: count(namespaces[name])})
+		}
+	}
+}
+
+// setQuotas sets what EdgeOne says of a zone. Of purges, it sets the types that the account allows.
+func setQuotas(zone *v1alpha1.AccountZoneStatus, quota *teo.ContentQuota, purges []v1alpha1.PurgeType) {
+	zone.Daily, zone.Left = count(quota.Prefetch.Daily), count(quota.Prefetch.DailyAvailable)
+	if quota.Prefetch.Batch > 0 {
+		zone.Batch = *count(quota.Prefetch.Batch)
+	}
+	for _, purge := range purges {
+		if of, isKnown := quota.Purge[taskstate.PurgeTypeNames[purge]]; isKnown {
+			zone.Purges = append(zone.Purges, v1alpha1.AccountPurgeStatus{
+				Type: purge, Daily: count(of.Daily), Batch: *count(of.Batch), Left: count(of.DailyAvailable),
+			})
 		}
 	}
 }

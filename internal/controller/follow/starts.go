@@ -150,18 +150,12 @@ func (p *Poller) readStarts(ctx context.Context, z ZoneKey, read *startRead) err
 
 // addPurges adds records of the history of purges.
 func (r *startRead) addPurges(records []teo.Record) {
-	for purge, name := range purgeTypeNames {
+	for purge, name := range taskstate.PurgeTypeNames {
 		if r.purged[purge] == nil {
 			r.purged[purge] = taskstate.LastPurges{}
 		}
 		r.purged[purge].AddRecords(records, name)
 	}
-}
-
-// purgeTypeNames has EdgeOne's names of the types of purges.
-var purgeTypeNames = map[v1alpha1.PurgeType]string{
-	v1alpha1.PurgeURL: teo.TypePurgeURL, v1alpha1.PurgePrefix: teo.TypePurgePrefix,
-	v1alpha1.PurgeHost: teo.TypePurgeHost, v1alpha1.PurgeCacheTag: teo.TypePurgeCacheTag,
 }
 
 // selectWindows returns the beginnings of the windows that the tasks need of the histories of prefetches

@@ -16,6 +16,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/backoff"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/queue"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/target"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/teo"
 )
 
@@ -188,16 +189,10 @@ func (a *attempt) createRequest(urls []string) teo.CreateRequest {
 	return prefetchRequest(a.call.Lane, urls)
 }
 
-// purgeTypes has EdgeOne's names of the types of purges.
-var purgeTypes = map[v1alpha1.PurgeType]string{
-	v1alpha1.PurgeURL: teo.TypePurgeURL, v1alpha1.PurgePrefix: teo.TypePurgePrefix,
-	v1alpha1.PurgeHost: teo.TypePurgeHost, v1alpha1.PurgeCacheTag: teo.TypePurgeCacheTag,
-}
-
 // purgeRequest returns the request of a purge. Purges of prefixes and hosts delete unless the user
 // asks for less: without a method, EdgeOne only marks copies as expired.
 func purgeRequest(lane queue.BatchKey, targets []string) teo.CreatePurgeTaskRequest {
-	req := teo.CreatePurgeTaskRequest{ZoneID: lane.ZoneID, Type: purgeTypes[lane.PurgeType], Targets: slices.Clone(targets)}
+	req := teo.CreatePurgeTaskRequest{ZoneID: lane.ZoneID, Type: taskstate.PurgeTypeNames[lane.PurgeType], Targets: slices.Clone(targets)}
 	switch lane.PurgeType {
 	case v1alpha1.PurgePrefix, v1alpha1.PurgeHost:
 		if req.Method = teo.MethodDelete; lane.PurgeMethod == v1alpha1.PurgeInvalidate {

@@ -87,7 +87,7 @@ func (l *accountQueue) setQuotas(zoneID string, quota teo.ContentQuota, now time
 		return // the history of purges was not checked
 	}
 	l.purges.queue.SetQuotas(zoneID, func(purge v1alpha1.PurgeType) queue.Quota {
-		of, isKnown := quota.Purge[purgeTypes[purge]]
+		of, isKnown := quota.Purge[taskstate.PurgeTypeNames[purge]]
 		switch {
 		case !isKnown:
 			return queue.Quota{Left: -1}
