@@ -24,6 +24,9 @@ func AdvanceDay(account *v1alpha1.EdgeOneAccount, now time.Time) *v1alpha1.EdgeO
 	for i := range status.Zones {
 		zone := &status.Zones[i]
 		zone.Used, zone.Left = ptr.To[int32](0), zone.Daily
+		for k := range zone.Purges {
+			zone.Purges[k].Left = zone.Purges[k].Daily
+		}
 	}
 	status.Namespaces = nil
 	return today

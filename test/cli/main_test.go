@@ -51,7 +51,8 @@ const (
 // that serves the namespace. Without a manager, the statuses are what the test writes.
 type world struct {
 	client.Client
-	t         *testing.T
+	t         testing.TB
+	cluster   *cluster.Cluster
 	namespace string
 	edgeOne   *simulator.Simulator
 }
@@ -66,7 +67,13 @@ func newWorld(t *testing.T) *world {
 // newSecondWorld creates one more namespace for a test.
 func newSecondWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{Client: shared.cluster.Client, t: t}
+	return newWorldIn(t, shared.cluster)
+}
+
+// newWorldIn creates a namespace in a cluster.
+func newWorldIn(t testing.TB, c *cluster.Cluster) *world {
+	t.Helper()
+	w := &world{Client: c.Client, t: t, cluster: c}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "cli-"}}
 	w.must(w.Create(t.Context(), ns))
 	w.namespace = ns.Name
@@ -88,17 +95,11 @@ func (w *world) operate(change func(*simulator.Config), args ...string) {
 	w.startManager(url, args...)
 }
 
-// startManager starts a manager that serves the namespace of the test.
+// startManager starts a manager that serves the namespace of the test, without accounts: these are of no
+// namespace, and other tests write their statuses.
 func (w *world) startManager(edgeOne string, args ...string) {
 	w.t.Helper()
-	m, err := shared.cluster.NewManager(w.t.Context(), cluster.ManagerOptions{
-		Path: shared.manager, EdgeOne: edgeOne, Env: cluster.DemoCredentials(),
-		Args: append([]string{
-			"--watch-namespaces=" + w.namespace, "--teo-timeout=2s", "--signature-validity=4s", "--settle-margin=1s",
-			"--poll-interval=500ms", "--quota-interval=1s", "--recheck-interval=1s", "--shutdown-grace=10s",
-		}, args...),
-	})
-	w.must(err)
+	m := w.newManager(edgeOne, append([]string{"--accounts=false"}, args...)...)
 	w.must(m.Start(w.t.Context()))
 	w.t.Cleanup(func() {
 		m.Kill()
@@ -106,6 +107,20 @@ func (w *world) startManager(edgeOne string, args ...string) {
 			w.t.Logf("the manager said:\n%s", m.LastLines(40))
 		}
 	})
+}
+
+// newManager returns a manager that serves the namespace of the test, and does not run.
+func (w *world) newManager(edgeOne string, args ...string) *cluster.Manager {
+	w.t.Helper()
+	m, err := w.cluster.NewManager(w.t.Context(), cluster.ManagerOptions{
+		Path: shared.manager, EdgeOne: edgeOne, Env: cluster.DemoCredentials(),
+		Args: append([]string{
+			"--watch-namespaces=" + w.namespace, "--teo-timeout=2s", "--signature-validity=4s", "--settle-margin=1s",
+			"--poll-interval=500ms", "--quota-interval=1s", "--recheck-interval=1s", "--shutdown-grace=10s",
+		}, args...),
+	})
+	w.must(err)
+	return m
 }
 
 // writeKubeconfig writes a kubeconfig file for a way to the API server.
@@ -136,7 +151,7 @@ func (w *world) runWith(input string, args ...string) result {
 
 // command is a command that runs.
 type command struct {
-	t        *testing.T
+	t        testing.TB
 	out, err lockedBuffer
 	code     int
 	done     chan struct{}
@@ -147,7 +162,7 @@ type command struct {
 // start starts a command in the namespace of the test.
 func (w *world) start(input string, args ...string) *command {
 	w.t.Helper()
-	return w.startWith(shared.cluster.Admin, input, args...)
+	return w.startWith(w.cluster.Admin, input, args...)
 }
 
 // startWith is start with another way to the API server, or as another user.

@@ -9,7 +9,11 @@ package plan
 
 import (
 	"cmp"
+	"fmt"
 	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/account"
@@ -25,7 +29,8 @@ type World struct {
 	// Accounts are the EdgeOneAccounts, and Namespaces the labels of namespaces.
 	Accounts   []*v1alpha1.EdgeOneAccount
 	Namespaces map[string]map[string]string
-	// Batch is how many URLs a call has at most.
+	// Batch is how many URLs a call has at most. 0 takes what the EdgeOneAccount says of the zone, or
+	// the operator's default.
 	Batch int
 	Now   time.Time
 }
@@ -72,24 +77,43 @@ func (p *TaskPlan) Fits() bool { return p.NotToday == 0 }
 
 // Make makes the plan of each task.
 func Make(world World) []*TaskPlan {
+	for _, task := range world.Tasks { // the API server's clock may be ahead
+		if at := task.CreationTimestamp.Time; at.After(world.Now) {
+			world.Now = at
+		}
+	}
 	store := newStore(world)
 	runs := map[taskstate.AccountKey]*run{}
 	plans := make([]*TaskPlan, len(world.Tasks))
+	started := make([]*v1alpha1.PrefetchTask, len(world.Tasks))
 	planned := map[string]bool{}
 	for i, task := range world.Tasks {
 		current, plan := startTask(task, store, world.Now)
-		plans[i] = plan
+		plans[i], started[i] = plan, current
 		planned[keyOf(current)] = true
-		runOf(runs, current, store, world).add(current, plan)
-		plan.Left = leftOf(store.Account(plan.Account), plan)
 		plan.Findings = Lint(task.PrefetchTask)
-	}
-	for _, task := range world.Waiting {
-		if task = withAccount(task, store); !planned[keyOf(task)] && taskstate.NeedsCall(task) {
-			if r := runs[taskstate.AccountKeyOf(task)]; r != nil {
-				r.add(task, nil)
-			}
+		a := store.Account(plan.Account)
+		plan.noteAccount(a)
+		if plan.Mode != v1alpha1.ModeEdge { // its quota cannot be read
+			plan.Left = findZone(a, plan.ZoneID).Left
 		}
+		addRun(runs, current, store, world)
+	}
+	for _, task := range world.Waiting { // they are in the operator's queue already
+		r := runs[taskstate.AccountKeyOf(withAccount(task, store))]
+		if r == nil || planned[keyOf(task)] || taskstate.IsSuspended(task) {
+			continue
+		}
+		if current, _ := startTask(Task{PrefetchTask: task, Former: task}, store, world.Now); taskstate.NeedsCall(current) {
+			r.add(current, nil)
+		}
+	}
+	for i, task := range started {
+		if !task.DeletionTimestamp.IsZero() {
+			plans[i].addNote("the task is being deleted: nothing is submitted")
+			continue
+		}
+		runs[taskstate.AccountKeyOf(task)].add(task, plans[i])
 	}
 	for _, r := range runs {
 		r.planAll()
@@ -128,17 +152,26 @@ func resetOf(accounts []*v1alpha1.EdgeOneAccount) time.Duration {
 	return 16 * time.Hour
 }
 
-// leftOf returns what is left of the quota of a task's zone today, or nil if it is unknown.
-func leftOf(a *v1alpha1.EdgeOneAccount, plan *TaskPlan) *int32 {
-	if a == nil || plan.Mode == v1alpha1.ModeEdge {
-		return nil
+// noteAccount says that the credentials of the task's account do not work at present.
+func (p *TaskPlan) noteAccount(a *v1alpha1.EdgeOneAccount) {
+	if a == nil {
+		return
 	}
-	for i := range a.Status.Zones {
-		if zone := &a.Status.Zones[i]; zone.ID == plan.ZoneID {
-			return zone.Left
+	if ready := meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionReady); ready != nil && ready.Status == metav1.ConditionFalse {
+		p.addNote(fmt.Sprintf("EdgeOneAccount %q is not ready (%s), and the plan assumes that it is: %s", a.Name, ready.Reason, ready.Message))
+	}
+}
+
+// findZone returns what an account says of EdgeOne's limits of a zone.
+func findZone(a *v1alpha1.EdgeOneAccount, zoneID string) v1alpha1.AccountZoneStatus {
+	if a != nil {
+		for _, zone := range a.Status.Zones {
+			if zone.ID == zoneID {
+				return zone
+			}
 		}
 	}
-	return nil
+	return v1alpha1.AccountZoneStatus{}
 }
 
 func withAccount(task *v1alpha1.PrefetchTask, store *account.Store) *v1alpha1.PrefetchTask {

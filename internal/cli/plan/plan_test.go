@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,8 +24,10 @@ func world(left, budget int32, tasks ...plan.Task) plan.World {
 	account.Spec.Allow = v1alpha1.AccountAllow{Purge: []v1alpha1.PurgeType{v1alpha1.PurgeURL}, Modes: []v1alpha1.PrefetchMode{v1alpha1.ModeEdge, v1alpha1.ModeDefault}}
 	account.Spec.Limits.DailyURLs = &budget
 	account.Status.DayStartTime = metav1.NewTime(now.Add(-time.Hour))
-	account.Status.Zones = []v1alpha1.AccountZoneStatus{{ID: "zone-1", Left: &left, Daily: ptr.To[int32](1000)}}
-	return plan.World{Tasks: tasks, Accounts: []*v1alpha1.EdgeOneAccount{account}, Namespaces: map[string]map[string]string{"shop": nil}, Batch: 10, Now: now}
+	account.Status.Zones = []v1alpha1.AccountZoneStatus{{ID: "zone-1", Left: &left, Daily: ptr.To[int32](1000), Batch: 10, Purges: []v1alpha1.AccountPurgeStatus{
+		{Type: v1alpha1.PurgeURL, Batch: 7, Daily: ptr.To[int32](1000), Left: ptr.To[int32](30)},
+	}}}
+	return plan.World{Tasks: tasks, Accounts: []*v1alpha1.EdgeOneAccount{account}, Namespaces: map[string]map[string]string{"shop": nil}, Now: now}
 }
 
 func newTask(name string, n int, changes ...func(*v1alpha1.PrefetchTask)) plan.Task {
@@ -49,7 +52,8 @@ func TestPlansSayWhatIsSubmittedTodayAndWhyTheRestIsNot(t *testing.T) {
 		{"the budget is smaller", 100, 15, newTask("a", 25), "15 2 0 10 Budget"},
 		{"the quota is smaller", 12, 100, newTask("a", 25), "12 2 0 13 DailyQuota"},
 		{"no quota is left", 0, 100, newTask("a", 25), "0 0 0 25 DailyQuota"},
-		{"purges", 100, 100, newTask("a", 25, purged), "25 3 3 0 "},
+		{"purges", 100, 100, newTask("a", 25, purged), "25 4 4 0 "},
+		{"purges for which the quota of purges is too small", 100, 100, newTask("a", 35, purged), "0 0 0 35 DailyQuota"},
 		{"purges that the quota does not cover", 12, 100, newTask("a", 25, purged), "0 0 0 25 DailyQuota"},
 		{"another host", 100, 100, newTask("a", 2, func(task *v1alpha1.PrefetchTask) { task.Spec.Targets[1] = "https://b.example/x" }), "0 0 0 2 NotAllowed"},
 		{"another account", 100, 100, newTask("a", 2, func(task *v1alpha1.PrefetchTask) { task.Spec.AccountRef.Name = "missing" }), "0 0 0 2 AccountMissing"},
@@ -64,16 +68,121 @@ func TestPlansSayWhatIsSubmittedTodayAndWhyTheRestIsNot(t *testing.T) {
 	}
 }
 
-func TestAnEditedListPaysForWhatIsNew(t *testing.T) {
-	task := newTask("a", 20)
-	former := task.DeepCopy()
-	taskstate.BeginRun(former, time.Now())
-	former.Status.Jobs = []v1alpha1.Job{{ID: "j", ClaimID: "c", Positions: "0-19", Succeeded: 20, SubmitTime: metav1.Now()}}
-	taskstate.UpdateSummary(former, time.Now())
-	task.Status = *former.Status.DeepCopy()
-	task.Spec.Targets = append([]v1alpha1.Target{"https://a.example/new"}, task.Spec.Targets[5:]...)
-	task.Former = former
-	if p := plan.Make(world(100, 100, task))[0]; p.Kept != 15 || p.URLs != 1 || p.Calls != 1 {
+// submitted is a task of which EdgeOne has prefetched all targets, but the last ones, which failed. The
+// status names a part of them.
+func submitted(name string, n, failed, named int) plan.Task {
+	task := newTask(name, n)
+	taskstate.BeginRun(task.PrefetchTask, time.Now())
+	task.Status.Jobs = []v1alpha1.Job{{
+		ID: "j", ClaimID: "c", Positions: taskstate.AllPositions(n).String(), Succeeded: int32(n - failed), Failed: int32(failed), SubmitTime: metav1.Now(),
+	}}
+	for i := range named {
+		task.Status.FailedTargets = append(task.Status.FailedTargets, v1alpha1.FailedTarget{URL: string(task.Spec.Targets[n-1-i]), Reason: v1alpha1.FailedFailed})
+	}
+	taskstate.UpdateSummary(task.PrefetchTask, time.Now())
+	task.Former = task.PrefetchTask
+	return task
+}
+
+// asks returns a task that asks for a retry.
+func asks(task plan.Task) plan.Task {
+	task.Annotations = map[string]string{v1alpha1.RetryAnnotation: "1"}
+	return task
+}
+
+// edited returns a task with a new list: without its first targets, and with a new one.
+func edited(task plan.Task, without int, isFormerKnown bool) plan.Task {
+	task.PrefetchTask = task.DeepCopy()
+	task.Spec.Targets = append([]v1alpha1.Target{"https://a.example/new"}, task.Spec.Targets[without:]...)
+	if !isFormerKnown {
+		task.Former = task.PrefetchTask
+	}
+	return task
+}
+
+func TestTasksThatHaveRunPayForWhatIsOpen(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		task plan.Task
+		want string // kept, URLs, calls
+		note string
+	}{
+		{"everything is prefetched", submitted("a", 20, 0, 0), "20 0 0", ""},
+		{"a list without five URLs and with a new one", edited(submitted("a", 20, 0, 0), 5, true), "15 1 1", ""},
+		{"an edited list with failures", edited(submitted("a", 20, 3, 3), 5, true), "12 4 1", ""},
+		{"an edited list with failures that the status does not name", edited(submitted("a", 20, 3, 1), 5, true), "12 4 1", "other targets of the list stand for 2 of them"},
+		{"an edited list whose former is not known", edited(submitted("a", 20, 0, 0), 5, false), "0 16 2", "its list is not known here"},
+		{"failures", submitted("a", 20, 3, 3), "20 0 0", ""},
+		{"a retry", asks(submitted("a", 20, 3, 3)), "17 3 1", ""},
+		{"a retry of failures that the status does not name", asks(submitted("a", 20, 12, 5)), "8 12 2", "other targets of the list stand for 7 of them"},
+		{"a retry without failures", asks(submitted("a", 20, 0, 0)), "20 0 0", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := plan.Make(world(100, 100, tt.task))[0]
+			got := fmt.Sprintf("%d %d %d", p.Kept, p.URLs, p.Calls)
+			if notes := strings.Join(p.Notes, "; "); got != tt.want || !p.Fits() || !strings.Contains(notes, tt.note) || tt.note == "" && notes != "" {
+				t.Errorf("got %s (%q, %s), want %s (%q)", got, notes, p.Message, tt.want, tt.note)
+			}
+		})
+	}
+}
+
+func TestWhatIsUnderWayIsAssumedToSucceed(t *testing.T) {
+	claimed := func(kind v1alpha1.JobKind) plan.Task {
+		task := newTask("a", 25, purged)
+		taskstate.ClaimTargets(v1alpha1.Submission{ClaimID: "c", Kind: v1alpha1.JobPurge, ZoneID: "zone-1", Positions: "0-9"}, time.Now())(task.PrefetchTask)
+		if kind == v1alpha1.JobPrefetch {
+			taskstate.RecordJob("j", nil, time.Now())(task.PrefetchTask)
+		}
+		return task
+	}
+	for name, task := range map[string]plan.Task{"a purge is claimed": claimed(v1alpha1.JobPurge), "a purge is accepted": claimed(v1alpha1.JobPrefetch)} {
+		if p := plan.Make(world(100, 100, task))[0]; p.URLs != 25 || p.PurgeCalls != 3 || !p.Fits() {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+}
+
+func TestPlansTakeWhatTheAccountSays(t *testing.T) {
+	w := world(100, 100, newTask("a", 25))
+	w.Batch = 5
+	if p := plan.Make(w)[0]; p.Calls != 5 {
+		t.Errorf("with a size of a call of its own: %+v", p)
+	}
+	w.Batch, w.Accounts[0].Status.Zones[0].Batch = 0, 0
+	if p := plan.Make(w)[0]; p.Calls != 1 {
+		t.Errorf("with the operator's default: %+v", p)
+	}
+	*w.Accounts[0].Status.Zones[0].Daily, *w.Accounts[0].Status.Zones[0].Left = 0, 0
+	if p := plan.Make(w)[0]; p.Reason != v1alpha1.ReasonBatchQuota || p.NotToday != 25 {
+		t.Errorf("without a quota: %+v", p)
+	}
+	w.Accounts[0].Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonCredentialsRefused, Message: "why"}}
+	if p := plan.Make(w)[0]; len(p.Notes) != 1 || !strings.Contains(p.Notes[0], "(CredentialsRefused), and the plan assumes that it is: why") {
+		t.Errorf("with refused credentials: %+v", p)
+	}
+}
+
+// The queue does not report what a status says already.
+func TestTasksThatWaitAlreadyHaveTheirReason(t *testing.T) {
+	task := newTask("a", 25)
+	w := world(0, 100, task)
+	first := plan.Make(w)[0]
+	taskstate.ReportWaiting(taskstate.WaitingStatus{Task: task.PrefetchTask, Cause: taskstate.Cause{Reason: first.Reason, Message: first.Message, Quota: true}}, w.Now)(task.PrefetchTask)
+	w.Tasks[0].Former = task.PrefetchTask
+	if p := plan.Make(w)[0]; first.Reason != v1alpha1.ReasonDailyQuota || p.Reason != first.Reason || p.Message != first.Message {
+		t.Errorf("%+v, and then %+v", first, p)
+	}
+}
+
+func TestTasksThatWaitTakeTheQuotaFirst(t *testing.T) {
+	retry := asks(submitted("r", 20, 4, 4))
+	suspended := newTask("s", 5, func(task *v1alpha1.PrefetchTask) { task.Spec.Suspend = ptr.To(true) })
+	waiting := []*v1alpha1.PrefetchTask{newTask("b", 5).PrefetchTask, retry.PrefetchTask, suspended.PrefetchTask}
+	w := world(12, 100, newTask("a", 10))
+	w.Waiting = waiting
+	// A call of 10 URLs has 5 of each, and then it is the retry's turn: 2 are left.
+	if p := plan.Make(w)[0]; p.URLs != 5 || p.NotToday != 5 || p.Reason != v1alpha1.ReasonDailyQuota {
 		t.Errorf("%+v", p)
 	}
 }

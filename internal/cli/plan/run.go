@@ -1,12 +1,14 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/account"
@@ -15,16 +17,26 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
+// The operator's defaults.
 const (
-	tasksPerCall  = 500 // the operator's default
-	quotaInterval = 10 * time.Minute
-	// horizon is how long the queue may wait, for example for a budget to be counted again.
+	batch          = 500 // URLs per call
+	tasksPerCall   = 500
+	callsPerSecond = 20
+)
+
+const (
+	// horizon is how long the queue may wait without a call, for example for a budget to be counted again.
 	horizon = time.Minute
+	// quotaInterval is longer than a plan: a quota that is read again would not know the calls of the plan.
+	quotaInterval = 24 * time.Hour
 )
 
 // run is the queue of one account, which makes its calls at once, and EdgeOne accepts all of them.
 type run struct {
 	store             *account.Store
+	account           *v1alpha1.EdgeOneAccount // nil if the tasks use none
+	batch             int                      // of World
+	pause             time.Duration            // between two calls
 	prefetches, purge *queue.Queue
 	tasks             map[string]*v1alpha1.PrefetchTask
 	plans             map[string]*TaskPlan
@@ -32,16 +44,20 @@ type run struct {
 	calls             int
 }
 
-// runOf returns the run of a task's account. It creates the run if there is none.
-func runOf(runs map[taskstate.AccountKey]*run, task *v1alpha1.PrefetchTask, store *account.Store, world World) *run {
+// addRun adds the run of a task's account, unless there is one.
+func addRun(runs map[taskstate.AccountKey]*run, task *v1alpha1.PrefetchTask, store *account.Store, world World) {
 	key := taskstate.AccountKeyOf(task)
 	if runs[key] != nil {
-		return runs[key]
+		return
 	}
 	r := &run{store: store, tasks: map[string]*v1alpha1.PrefetchTask{}, plans: map[string]*TaskPlan{}, now: world.Now}
+	r.account, r.batch, r.pause = store.Account(key.Account), world.Batch, time.Second/callsPerSecond
+	if r.account != nil && r.account.Spec.Limits.CallsPerSecond > 0 {
+		r.pause = max(r.pause, time.Second/time.Duration(r.account.Spec.Limits.CallsPerSecond))
+	}
 	limits := queue.Limits{
-		Batch: world.Batch, TasksPerCall: tasksPerCall, QuotaInterval: quotaInterval, QuotaReset: resetOf(world.Accounts),
-		QPS: 20, StallAfter: time.Minute, SettleTime: time.Minute, PurgeTime: time.Minute, Normalize: target.Identity,
+		Batch: cmp.Or(world.Batch, batch), TasksPerCall: tasksPerCall, QuotaInterval: quotaInterval, QuotaReset: resetOf(world.Accounts),
+		QPS: callsPerSecond, StallAfter: time.Minute, SettleTime: time.Minute, PurgeTime: time.Minute, Normalize: target.Identity,
 	}
 	if key.Account != "" {
 		limits.Admit = store.Admit
@@ -50,7 +66,6 @@ func runOf(runs map[taskstate.AccountKey]*run, task *v1alpha1.PrefetchTask, stor
 	limits.Kind, limits.Admit = v1alpha1.JobPurge, r.admitPurge
 	r.purge = queue.NewQueue(limits)
 	runs[key] = r
-	return r
 }
 
 // admitPurge says what may be purged now, as the operator decides it.
@@ -80,13 +95,14 @@ func (r *run) update(task *v1alpha1.PrefetchTask) {
 	r.purge.UpsertTask(task, r.now)
 }
 
-// planAll makes calls until there is nothing to do today.
+// planAll makes calls until there is nothing to do today. The time of a call matters: of two tasks that
+// need more calls, the one whose last call is older goes first.
 func (r *run) planAll() {
-	end := r.now.Add(horizon)
-	for r.now.Before(end) {
+	for waited := time.Duration(0); waited < horizon; {
 		wait, isBusy := r.planNext(r.prefetches, v1alpha1.JobPrefetch)
 		purgeWait, isPurging := r.planNext(r.purge, v1alpha1.JobPurge)
 		if isBusy || isPurging {
+			waited, r.now = 0, r.now.Add(r.pause)
 			continue
 		}
 		if wait == 0 || purgeWait > 0 && purgeWait < wait {
@@ -95,6 +111,7 @@ func (r *run) planAll() {
 		if wait == 0 {
 			break
 		}
+		waited += wait
 		r.now = r.now.Add(wait)
 	}
 	notes, _ := r.prefetches.WaitingStatuses(len(r.tasks)+1, r.now.Add(2*time.Hour))
@@ -127,20 +144,28 @@ func (r *run) planNext(q *queue.Queue, kind v1alpha1.JobKind) (wait time.Duratio
 
 // setQuota tells the queues what is known of a zone.
 func (r *run) setQuota(zoneID string) {
-	quota := queue.Quota{Left: math.MaxInt32} // unknown here: the operator reads it before its first call
-	for _, task := range r.tasks {
-		a := r.store.Account(taskstate.AccountKeyOf(task).Account)
-		if left := leftOf(a, &TaskPlan{ZoneID: zoneID, Mode: v1alpha1.ModeDefault}); left != nil {
-			quota.Left = int(*left)
+	zone := findZone(r.account, zoneID)
+	r.prefetches.SetQuotas(zoneID, func(v1alpha1.PurgeType) queue.Quota { return r.newQuota(zone.Batch, zone.Daily, zone.Left) }, r.now)
+	r.purge.SetQuotas(zoneID, func(purge v1alpha1.PurgeType) queue.Quota {
+		for _, of := range zone.Purges {
+			if of.Type == purge {
+				return r.newQuota(of.Batch, of.Daily, of.Left)
+			}
 		}
-		break // all tasks of a run have the same account
+		return r.newQuota(0, nil, nil)
+	}, r.now)
+}
+
+// newQuota returns a quota for the queues. What is unknown here is enough.
+func (r *run) newQuota(batch int32, daily, left *int32) queue.Quota {
+	return queue.Quota{
+		Batch: cmp.Or(r.batch, int(batch)), Left: int(ptr.Deref(left, math.MaxInt32)), None: daily != nil && *daily == 0,
 	}
-	r.prefetches.SetQuotas(zoneID, func(v1alpha1.PurgeType) queue.Quota { return quota }, r.now)
-	r.purge.SetQuotas(zoneID, func(v1alpha1.PurgeType) queue.Quota { return queue.Quota{Left: -1} }, r.now)
 }
 
 // execute makes a call that EdgeOne accepts.
 func (r *run) execute(q *queue.Queue, call *queue.Call, kind v1alpha1.JobKind) {
+	q.MarkSent(call)
 	r.calls++
 	id := fmt.Sprint("plan-", r.calls)
 	if kind == v1alpha1.JobPurge {
@@ -174,15 +199,11 @@ func (r *run) execute(q *queue.Queue, call *queue.Call, kind v1alpha1.JobKind) {
 func (r *run) submit(part queue.CallPart, kind v1alpha1.JobKind, id string, shared int32) *v1alpha1.PrefetchTask {
 	task := part.Task.DeepCopy()
 	taskstate.ClaimTargets(v1alpha1.Submission{
-		ClaimID: id, Kind: kind, ZoneID: task.Spec.ZoneID, SignedAt: metav1.NewTime(r.now), Positions: part.Positions.String(),
+		ClaimID: id, Kind: kind, ZoneID: task.Spec.ZoneID, SignedAt: metav1.NewTime(r.now.Truncate(time.Second)), Positions: part.Positions.String(),
 		SharedURLs: shared, Semantics: taskstate.HashSemantics(task),
 	}, r.now)(task)
 	taskstate.RecordJob(id, nil, r.now)(task)
-	for i := range task.Status.Jobs {
-		if job := &task.Status.Jobs[i]; job.ID == id && kind == v1alpha1.JobPurge {
-			job.PurgedPositions, job.Succeeded = job.Positions, int32(len(part.Positions))
-		}
-	}
+	endPurges(task)
 	taskstate.UpdateSummary(task, r.now)
 	r.store.Usage.OnTaskChange(part.Task, task)
 	r.tasks[keyOf(task)] = task
