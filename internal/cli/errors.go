@@ -24,7 +24,8 @@ func explain(err error) error {
 		return errors.New("no cluster is configured: set KUBECONFIG, or give --kubeconfig or --context")
 	case errors.As(err, &unreachable) && errors.As(err, &request):
 		explained := fmt.Sprintf("the cluster cannot be reached at %s: %v; check --context and your network", request.URL, unreachable)
-		return errors.New(strings.Replace(err.Error(), request.Error(), explained, 1)) // what is said around it stays
+		text := strings.Replace(err.Error(), "failed to get server groups: ", "", 1) // client-go's first request
+		return errors.New(strings.Replace(text, request.Error(), explained, 1))      // what is said around it stays
 	case apierrors.IsForbidden(err):
 		return fmt.Errorf("%w; ask who manages the cluster for the role edit (or view, to read only) in that namespace", err)
 	case apierrors.IsUnauthorized(err):

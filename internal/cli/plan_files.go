@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/resource"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -59,11 +61,13 @@ func (p *planner) readFiles(ctx context.Context, files []string) ([]plan.Task, e
 			p.configMaps[client.ObjectKeyFromObject(into)] = into
 		case *v1alpha1.PrefetchTask:
 			task, err := p.admit(ctx, into)
-			if err == nil && slices.ContainsFunc(tasks, func(other plan.Task) bool { return isSameTask(other, task) }) {
-				err = fmt.Errorf("the files have the task %s in namespace %s twice: remove one of them", task.Name, task.Namespace)
-			}
-			if err != nil {
+			switch {
+			case apierrors.ReasonForError(err) != metav1.StatusReasonUnknown: // the API server's answer to the manifest
 				return nil, fmt.Errorf("%s: %w", info.Source, err)
+			case err != nil:
+				return nil, err
+			case slices.ContainsFunc(tasks, func(other plan.Task) bool { return isSameTask(other, task) }):
+				return nil, fmt.Errorf("%s: the files have the task %s in namespace %s twice: remove one of them", info.Source, task.Name, task.Namespace)
 			}
 			tasks = append(tasks, task)
 		}

@@ -20,11 +20,15 @@ import (
 // user may not read becomes a note.
 func (p *planner) readWorld(ctx context.Context, world *plan.World) error {
 	accounts := &v1alpha1.EdgeOneAccountList{}
-	if err := p.noteForbidden(p.client.List(ctx, accounts), "the accounts are not known, and so neither are quotas and budgets"); err != nil {
-		return err
+	err := p.client.List(ctx, accounts)
+	if err == nil {
+		world.Accounts = []*v1alpha1.EdgeOneAccount{}
 	}
 	for i := range accounts.Items {
 		world.Accounts = append(world.Accounts, &accounts.Items[i])
+	}
+	if err := p.noteForbidden(err, "the accounts are not known, and so neither are their rules, budgets and quotas"); err != nil {
+		return err
 	}
 	waiting, err := p.findWaiting(ctx, world)
 	if err != nil {

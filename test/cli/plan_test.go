@@ -409,7 +409,7 @@ func (p *planning) observe(kind string, planned *plan.TaskPlan, do func()) {
 		after.Targets()-before.Targets(), len(after.Purges())-len(before.Purges())))
 }
 
-func TestPlansNeedValidTasksOnce(t *testing.T) {
+func TestPlansNeedValidTasksAndACluster(t *testing.T) {
 	w := newWorld(t)
 	const head = "apiVersion: teo.prefetch-operator.io/v1alpha1\nkind: PrefetchTask\nmetadata: {name: home}\n"
 	valid := head + "spec: {zoneID: " + zoneID + ", targets: [" + good + "]}\n"
@@ -421,11 +421,17 @@ func TestPlansNeedValidTasksOnce(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}
+	r := w.runWith(valid, "plan", "-", "--server=https://127.0.0.1:1")
+	if r.code != 1 || r.out != "" || !strings.HasPrefix(r.err, "Error: the cluster cannot be reached at https://127.0.0.1:1/") || strings.Count(r.err, "\n") != 1 {
+		t.Errorf("without a cluster: %+v", r)
+	}
 }
 
 func TestPlanSaysWhatItMayNotRead(t *testing.T) {
 	w := newWorld(t)
-	w.create(w.task("waits", good), &rbacv1.RoleBinding{
+	waits := w.task("waits", good)
+	waits.Spec.AccountRef.Name = "unknown"
+	w.create(waits, &rbacv1.RoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "editor"},
 		Subjects:   []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: w.namespace}},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "teo-prefetch-operator-prefetchtask-editor"},
@@ -433,6 +439,7 @@ func TestPlanSaysWhatItMayNotRead(t *testing.T) {
 	editor := rest.CopyConfig(w.cluster.Admin)
 	editor.Impersonate.UserName = w.namespace
 	task := w.task("planned", good+"new")
+	task.Spec.AccountRef.Name = "unknown"
 	task.APIVersion, task.Kind = v1alpha1.GroupVersion.String(), "PrefetchTask"
 	text, err := yaml.Marshal(task)
 	w.must(err)

@@ -26,7 +26,8 @@ type World struct {
 	Tasks []Task
 	// Waiting are other tasks of the cluster.
 	Waiting []*v1alpha1.PrefetchTask
-	// Accounts are the EdgeOneAccounts, and Namespaces the labels of namespaces.
+	// Accounts are the EdgeOneAccounts, and Namespaces the labels of namespaces. If Accounts is nil, they
+	// cannot be read, and the plan assumes that they allow everything.
 	Accounts   []*v1alpha1.EdgeOneAccount
 	Namespaces map[string]map[string]string
 	// Batch is how many URLs a call has at most. 0 takes what the EdgeOneAccount says of the zone, or

@@ -143,6 +143,14 @@ func TestWhatIsUnderWayIsAssumedToSucceed(t *testing.T) {
 	}
 }
 
+func TestAccountsThatCannotBeReadAllowEverything(t *testing.T) {
+	w := world(0, 0, newTask("a", 25, purged))
+	w.Accounts = nil
+	if p := plan.Make(w)[0]; !p.Fits() || p.URLs != 25 || p.Left != nil {
+		t.Errorf("%+v", p)
+	}
+}
+
 func TestPlansTakeWhatTheAccountSays(t *testing.T) {
 	w := world(100, 100, newTask("a", 25))
 	w.Batch = 5

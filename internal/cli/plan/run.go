@@ -35,6 +35,7 @@ const (
 type run struct {
 	store             *account.Store
 	account           *v1alpha1.EdgeOneAccount // nil if the tasks use none
+	admit             queue.AdmitFunc          // what the account allows; nil if that is everything
 	batch             int                      // of World
 	pause             time.Duration            // between two calls
 	prefetches, purge *queue.Queue
@@ -59,8 +60,8 @@ func addRun(runs map[taskstate.AccountKey]*run, task *v1alpha1.PrefetchTask, sto
 		Batch: cmp.Or(world.Batch, batch), TasksPerCall: tasksPerCall, QuotaInterval: quotaInterval, QuotaReset: resetOf(world.Accounts),
 		QPS: callsPerSecond, StallAfter: time.Minute, SettleTime: time.Minute, PurgeTime: time.Minute, Normalize: target.Identity,
 	}
-	if key.Account != "" {
-		limits.Admit = store.Admit
+	if key.Account != "" && world.Accounts != nil {
+		r.admit, limits.Admit = store.Admit, store.Admit
 	}
 	r.prefetches = queue.NewQueue(limits)
 	limits.Kind, limits.Admit = v1alpha1.JobPurge, r.admitPurge
@@ -71,8 +72,8 @@ func addRun(runs map[taskstate.AccountKey]*run, task *v1alpha1.PrefetchTask, sto
 // admitPurge says what may be purged now, as the operator decides it.
 func (r *run) admitPurge(task *v1alpha1.PrefetchTask) taskstate.Admission {
 	a := taskstate.AdmitAll
-	if taskstate.AccountKeyOf(task).Account != "" {
-		a = r.store.Admit(task)
+	if r.admit != nil {
+		a = r.admit(task)
 	}
 	if a.Reason != "" {
 		return a
@@ -95,10 +96,10 @@ func (r *run) update(task *v1alpha1.PrefetchTask) {
 	r.purge.UpsertTask(task, r.now)
 }
 
-// planAll makes calls until there is nothing to do today. The time of a call matters: of two tasks that
+// planAll makes calls until there is nothing to do today for the planned tasks. The time of a call matters: of two tasks that
 // need more calls, the one whose last call is older goes first.
 func (r *run) planAll() {
-	for waited := time.Duration(0); waited < horizon; {
+	for waited := time.Duration(0); waited < horizon && r.hasOpen(); {
 		wait, isBusy := r.planNext(r.prefetches, v1alpha1.JobPrefetch)
 		purgeWait, isPurging := r.planNext(r.purge, v1alpha1.JobPurge)
 		if isBusy || isPurging {
@@ -126,6 +127,16 @@ func (r *run) planAll() {
 			plan.Reason, plan.Message = "", ""
 		}
 	}
+}
+
+// hasOpen reports whether a planned task has targets to submit.
+func (r *run) hasOpen() bool {
+	for key := range r.plans {
+		if len(taskstate.OpenPositions(r.tasks[key])) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // planNext makes the next call of a queue, or reads a quota.
