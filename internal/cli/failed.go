@@ -48,15 +48,7 @@ the status. How many are not named is on standard error. The command retry submi
 			if err := output.validate(); err != nil {
 				return err
 			}
-			c, err := env.client()
-			if err != nil {
-				return err
-			}
-			namespace, err := env.namespace()
-			if err != nil {
-				return err
-			}
-			task, err := getTask(cmd.Context(), c, client.ObjectKey{Namespace: namespace, Name: trimKind(args[0])})
+			task, c, err := env.readTask(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}

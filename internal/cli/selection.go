@@ -119,6 +119,20 @@ func getTask(ctx context.Context, c client.Client, key client.ObjectKey) (*v1alp
 	return task, err
 }
 
+// readTask reads the task that an argument names, and returns it with the client that has read it.
+func (e *environment) readTask(ctx context.Context, name string) (*v1alpha1.PrefetchTask, client.Client, error) {
+	namespace, err := e.namespace()
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := e.client()
+	if err != nil {
+		return nil, nil, err
+	}
+	task, err := getTask(ctx, c, client.ObjectKey{Namespace: namespace, Name: trimKind(name)})
+	return task, c, err
+}
+
 // isMissingTask reports whether an error says that a task does not exist, and not that the cluster
 // does not know tasks.
 func isMissingTask(err error) bool {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/cli/progress"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/cli/verify"
@@ -123,15 +122,7 @@ func (v *verifyCommand) readURLs(ctx context.Context, args []string, result *Ver
 		}
 		return urls, err
 	}
-	namespace, err := v.env.namespace()
-	if err != nil {
-		return nil, err
-	}
-	c, err := v.env.client()
-	if err != nil {
-		return nil, err
-	}
-	task, err := getTask(ctx, c, client.ObjectKey{Namespace: namespace, Name: trimKind(args[0])})
+	task, c, err := v.env.readTask(ctx, args[0])
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -35,10 +36,22 @@ type WhyResult struct {
 	// Since and Until are when the cause began and when it ends, as RFC 3339, if they are known.
 	Since string `json:"since,omitempty"`
 	Until string `json:"until,omitempty"`
+	// Ahead is what goes before a task that waits for its turn, if the status says it.
+	Ahead *AheadOfTask `json:"ahead,omitempty"`
 	// Advice is what a person can do. It may be part of the cause.
 	Advice string `json:"advice,omitempty"`
 	// Notes are what else explains the state.
 	Notes []string `json:"notes,omitempty"`
+}
+
+// AheadOfTask is what goes before a task that waits for its turn.
+type AheadOfTask struct {
+	// Tasks of the same account have their turn first, and the next calls of these tasks may have
+	// this number of Targets.
+	Tasks   int `json:"tasks"`
+	Targets int `json:"targets"`
+	// Time is when they were counted, as RFC 3339.
+	Time string `json:"time"`
 }
 
 func newWhyCommand(env *environment) *cobra.Command {
@@ -60,15 +73,7 @@ It says what the operator has written into the task's status and into that of it
 			if err := output.validate(); err != nil {
 				return err
 			}
-			c, err := env.client()
-			if err != nil {
-				return err
-			}
-			namespace, err := env.namespace()
-			if err != nil {
-				return err
-			}
-			task, err := getTask(cmd.Context(), c, client.ObjectKey{Namespace: namespace, Name: trimKind(args[0])})
+			task, c, err := env.readTask(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -90,8 +95,9 @@ It says what the operator has written into the task's status and into that of it
 // findFacts reads what explains a task beside its status. What a user may not read is left out.
 func (e *environment) findFacts(ctx context.Context, c client.Client, task *v1alpha1.PrefetchTask) (facts why.Facts) {
 	facts.ResumeCommand = e.suggestCommand("kubectl teo-prefetch resume", task.Namespace, task.Name)
+	facts.RetryCommand = e.suggestCommand("kubectl teo-prefetch retry", task.Namespace, task.Name)
 	switch run := progress.Of(task); {
-	case run.Reason == progress.NotObserved:
+	case run.Phase == progress.Running && (run.Reason == progress.NotObserved || run.Reason == progress.RetryRequested):
 		facts.Operators = e.describeOperators(ctx, c)
 	case !run.Phase.IsOver():
 		facts.Account = newQuotaReader(c, e.now()).account(ctx, task)
@@ -119,11 +125,15 @@ func (e *environment) describeOperators(ctx context.Context, c client.Client) st
 }
 
 func newWhyResult(task *v1alpha1.PrefetchTask, x *why.Explanation) WhyResult {
-	return WhyResult{
+	result := WhyResult{
 		OutputHeader: newOutputHeader("WhyResult"), Namespace: task.Namespace, Name: task.Name,
 		Phase: string(x.Phase), Reason: x.Reason, Total: x.Total, Submitted: x.Submitted, Succeeded: x.Succeeded, Failed: x.Failed,
 		Cause: x.Cause, Since: optionalTime(x.Since), Until: optionalTime(x.Until), Advice: x.Advice, Notes: x.Notes,
 	}
+	if ahead := x.Ahead; !ahead.Time.IsZero() {
+		result.Ahead = &AheadOfTask{Tasks: ahead.Tasks, Targets: ahead.Targets, Time: optionalTime(ahead.Time)}
+	}
+	return result
 }
 
 // optionalTime returns a time as RFC 3339, or "" for none.
@@ -154,14 +164,14 @@ func (e *environment) printWhy(task *v1alpha1.PrefetchTask, x *why.Explanation) 
 		head += fmt.Sprintf(": %d of %d targets submitted, %d prefetched, %d failed", x.Submitted, x.Total, x.Succeeded, x.Failed)
 	}
 	sentences := append([]string{x.Cause}, x.Notes...)
-	if !x.Until.IsZero() {
-		sentences = append(sentences, "Expected to go on at "+e.describeTime(x.Until))
+	if until := optionalTime(x.Until); until != "" && !strings.Contains(x.Cause, until) {
+		sentences = append(sentences, "The task is expected to continue at "+until)
 	}
 	isCommand := strings.Contains(x.Advice, ": kubectl ")
 	if x.Advice != "" && !isCommand {
 		sentences = append(sentences, x.Advice)
 	}
-	text := printable(strings.Join(sentences, ". ") + ".")
+	text := e.describeTimes(printable(strings.Join(sentences, ". ") + "."))
 	text = wrapText(text, min(terminalWidth(e.Out), maxTextWidth))
 	if isCommand { // to be copied: a line of its own, without a full stop
 		text += "\n" + x.Advice
@@ -184,6 +194,21 @@ func (e *environment) describeTime(t time.Time) string {
 		return fmt.Sprintf("%s (%s ago)", text, duration.HumanDuration(-away))
 	}
 	return text + " (now)"
+}
+
+// timeInText is a time in a sentence, and what surrounds it: a URL may have one as well.
+var timeInText = regexp.MustCompile(`( )(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)([ .,;)])`)
+
+// describeTimes adds to each time in a text how far away it is.
+func (e *environment) describeTimes(text string) string {
+	return timeInText.ReplaceAllStringFunc(text, func(found string) string {
+		parts := timeInText.FindStringSubmatch(found)
+		t, err := time.Parse(time.RFC3339, parts[2])
+		if err != nil {
+			return found
+		}
+		return parts[1] + e.describeTime(t) + parts[3]
+	})
 }
 
 // wrapText breaks a text into lines of at most width columns. A longer word has a line of its own.

@@ -50,12 +50,26 @@ func submittedMessage(refused int) string {
 // progressMessage puts the number of submitted targets before the reason why the others
 // wait. The number is the one in the status.
 func progressMessage(task *v1alpha1.PrefetchTask, why string) string {
-	submitted, total := ptr.Deref(task.Status.Targets.Submitted, 0), ptr.Deref(task.Status.Targets.Total, 0)
 	why = coldMessage(task) + why
-	if IsNewRun(task) || submitted == 0 || submitted >= total {
+	if IsNewRun(task) {
 		return why
 	}
-	return fmt.Sprintf("%d of %d targets submitted, %d waiting. %s", submitted, total, total-submitted, why)
+	return countSubmitted(task) + why
+}
+
+// countSubmitted is the start of the message of a run that has submitted some of its targets.
+func countSubmitted(task *v1alpha1.PrefetchTask) string {
+	submitted, total := ptr.Deref(task.Status.Targets.Submitted, 0), ptr.Deref(task.Status.Targets.Total, 0)
+	if submitted == 0 || submitted >= total {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d targets submitted, %d waiting. ", submitted, total, total-submitted)
+}
+
+// TrimSubmitted removes from a message of a task's status how many targets are submitted, for
+// readers who know it.
+func TrimSubmitted(task *v1alpha1.PrefetchTask, message string) string {
+	return strings.TrimPrefix(message, countSubmitted(task))
 }
 
 // prefetchingMessage is the message of a run whose targets are all submitted.

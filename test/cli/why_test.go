@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"k8s.io/utils/ptr"
 
@@ -27,8 +28,9 @@ func TestWhyExplainsWhatTheStatusSays(t *testing.T) {
 	expiring.Spec.TTLSecondsAfterFinished = 3600
 	w.create(expiring, w.task("one-bad", good+"a.html", good+"missing/b.html"), w.task("slow", good+"slow.html"), secret, quota, suspended, purging)
 	unseen := w.run("why", "good")
-	if unseen.code != 0 || !strings.Contains(unseen.out, "is Running (NotObserved)") || !strings.Contains(unseen.out, "No operator has seen the task.") ||
-		!strings.Contains(unseen.out, "The cluster has no Deployment of an operator") {
+	text := strings.Join(strings.Fields(unseen.out), " ")
+	if unseen.code != 0 || !strings.Contains(text, "is Running (NotObserved)") || !strings.Contains(text, "The task has no status yet.") ||
+		!strings.Contains(text, "The cluster has no Deployment of an operator") {
 		t.Errorf("%+v", unseen)
 	}
 	w.operate(func(c *simulator.Config) {
@@ -38,10 +40,10 @@ func TestWhyExplainsWhatTheStatusSays(t *testing.T) {
 		task, reason string
 		want         []string
 	}{
-		{"good", v1alpha1.ReasonSucceeded, []string{"2 of 2 targets submitted, 2 prefetched, 0 failed.", "All 2 targets are prefetched.", "The task is deleted at 20"}},
-		{"one-bad", v1alpha1.ReasonPartiallyFailed, []string{"is Failed (PartiallyFailed)", "https://www.example.com/missing/b.html (Invalid: The origin answered 404)", "teo.prefetch-operator.io/retry"}},
+		{"good", v1alpha1.ReasonSucceeded, []string{"2 of 2 targets submitted, 2 prefetched, 0 failed.", "All 2 targets are prefetched.", "The task will be deleted at 20", "(in "}},
+		{"one-bad", v1alpha1.ReasonPartiallyFailed, []string{"is Failed (PartiallyFailed)", "https://www.example.com/missing/b.html (Invalid: The origin answered 404)", "To retry: kubectl teo-prefetch retry one-bad -n "}},
 		{"no-secret", v1alpha1.ReasonCredentialsMissing, []string{"is Stalled (CredentialsMissing)", `Secret "missing" does not exist`, "Create it with the keys", " since 20"}},
-		{"quota", v1alpha1.ReasonDailyQuota, []string{"is Running (DailyQuota) since 20", "3 of 4 targets submitted", "Expected to go on at 20", "(in ", "buy more"}},
+		{"quota", v1alpha1.ReasonDailyQuota, []string{"is Running (DailyQuota) since 20", "3 of 4 targets submitted, 3 prefetched, 0 failed. The daily quota", "new quota is expected at 20", "(in ", "buy more"}},
 		{"suspended", v1alpha1.ReasonSuspended, []string{"is Suspended", "To resume it: kubectl teo-prefetch resume suspended"}},
 		{"purging", v1alpha1.ReasonPurging, []string{"is Running (Purging)", "EdgeOne is purging 1", "less than a minute"}},
 		{"slow", v1alpha1.ReasonSubmitted, []string{"is Running (Submitted)", "The outcomes of 1 job are missing: ", "5 to 30 minutes"}},
@@ -71,4 +73,27 @@ func TestWhyExplainsWhatTheStatusSays(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	w.run("why", "nothing").is(t, 1, "", `Error: there is no PrefetchTask "nothing" in namespace "`+w.namespace+`": check the name and --namespace`+"\n")
+}
+
+func TestWhySaysWhatIsAheadOfAQueuedTask(t *testing.T) {
+	w := newWorld(t)
+	w.create(w.task("queued", good+"2026-07-01T16:00:00Z", good+"b.html"))
+	counted := time.Now().Add(-90 * time.Second).Truncate(time.Second)
+	ahead := taskstate.Ahead{Tasks: 12, Targets: 5000, Time: counted}
+	w.setStatus("queued", func(task *v1alpha1.PrefetchTask) {
+		taskstate.ReportWaiting(taskstate.WaitingStatus{Task: task, Cause: taskstate.QueuedCause, Ahead: ahead}, counted)(task)
+	})
+	r := w.run("why", "queued")
+	text := strings.Join(strings.Fields(r.out), " ")
+	want := "queued is Running (Waiting): 0 of 2 targets submitted, 0 prefetched, 0 failed. Queued; will be submitted when its turn comes. At " +
+		counted.UTC().Format(time.RFC3339) + " (9"
+	if r.code != 0 || !strings.Contains(text, want) || !strings.Contains(text, "s ago), 12 tasks with 5000 targets were ahead. The task was created at") {
+		t.Errorf("%+v", r)
+	}
+	var got cli.WhyResult
+	r = w.run("why", "queued", "-o", "json")
+	w.must(json.Unmarshal([]byte(r.out), &got))
+	if got.Ahead == nil || *got.Ahead != (cli.AheadOfTask{Tasks: 12, Targets: 5000, Time: counted.UTC().Format(time.RFC3339)}) {
+		t.Errorf("%+v", got)
+	}
 }

@@ -26,7 +26,7 @@ var prefetches = []situation{
 	{
 		slug: "new", title: "New, and no operator has seen it", operator: absent,
 		what: "The task was applied, and nothing else has happened.",
-		now:  "If this lasts for more than ten seconds, no operator serves the namespace: [No reason at all](troubleshooting.md#no-reason-at-all).",
+		now:  "If this lasts for more than a minute, no operator serves the namespace: [No reason at all](troubleshooting.md#no-reason-at-all).",
 		bring: func(s *scene) {
 			s.create(taskName, nil, "index.html")
 		},

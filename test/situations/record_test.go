@@ -10,9 +10,11 @@ import (
 	"time"
 
 	eventsv1 "k8s.io/api/events/v1"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/cli"
 )
 
 // settle waits until the task is in the situation and shows what the page says, and returns
@@ -67,6 +69,7 @@ func (s *scene) record() (section string, row indexRow) {
 	var b strings.Builder
 	row = indexRow{title: s.title, now: s.now, reason: readyReason(task)}
 	fmt.Fprintf(&b, "%s\n\n```console\n$ kubectl get prefetchtask %s\n%s```\n\n", s.what, taskName, s.kubectlGet())
+	fmt.Fprintf(&b, "```console\n$ kubectl teo-prefetch why %s\n%s```\n\n", taskName, s.explain(task))
 	b.WriteString(statusTables(task))
 	events := s.taskEvents()
 	if len(events) == 0 {
@@ -122,6 +125,37 @@ var (
 	age      = regexp.MustCompile(`^(?:\d+[smhd])+$`)
 	trailing = regexp.MustCompile(` +\n`)
 )
+
+// explain returns what explainAnew returned about this version of the task.
+func (s *scene) explain(task *v1alpha1.PrefetchTask) string {
+	s.Helper()
+	if s.explainedVersion != task.ResourceVersion {
+		s.explanation, s.explainedVersion = s.explainAnew(task), task.ResourceVersion
+	}
+	return s.explanation
+}
+
+// explainAnew returns what kubectl teo-prefetch why prints about the task. Each time is 5m away, except
+// that of the daily quota. The lines are broken anew, because what the page replaces has other lengths.
+func (s *scene) explainAnew(task *v1alpha1.PrefetchTask) string {
+	s.Helper()
+	var out, errOut bytes.Buffer
+	streams := genericiooptions.IOStreams{Out: &out, ErrOut: &errOut}
+	if code := cli.Main(s.Context(), []string{"why", taskName, "--namespace=" + s.namespace}, streams, ""); code != 0 {
+		s.Fatalf("why: exit code %d: %s", code, errOut.String())
+	}
+	head, paragraph, _ := strings.Cut(s.normalize(out.String(), task), "\n")
+	paragraph, command, hasCommand := strings.Cut(paragraph, "\nTo ") // a line of its own, to be copied
+	text := strings.Join(strings.Fields(paragraph), " ")
+	for _, r := range explanationReplacements {
+		head, text = r.pattern.ReplaceAllString(head, r.with), r.pattern.ReplaceAllString(text, r.with)
+	}
+	text = head + "\n" + strings.TrimSpace(lineOfText.ReplaceAllString(text+" ", "$1\n")) + "\n"
+	if hasCommand {
+		text += "To " + command
+	}
+	return text
+}
 
 // statusTables returns the conditions, the failed targets, and the other fields of the
 // status that say what happens next.
@@ -204,6 +238,13 @@ var (
 		{regexp.MustCompile(`"reconcileID":"[^"]+"`), `"reconcileID":"5d0b2f3c-7c1e-4f0e-9a53-0c8f4e2b6a11"`},
 		{regexp.MustCompile(`"job":"[^"]+"`), `"job":"1379afjk91u32h"`},
 		{regexp.MustCompile(`"claim":"[^"]+"`), `"claim":"6e5c8f0a"`},
+	}
+	lineOfText              = regexp.MustCompile(`(.{1,95}|\S+) `)
+	explanationReplacements = []replacement{
+		{regexp.MustCompile(`\(in \w+\)`), "(in 5m)"},
+		{regexp.MustCompile(`16:00:00Z \(in \w+\)`), "16:00:00Z (in 13h)"},
+		{regexp.MustCompile(`\((?:\w+ ago|now)\)`), "(5m ago)"},
+		{regexp.MustCompile(`under the claim \w+`), "under the claim 6e5c8f0a"},
 	}
 	replacements = []replacement{
 		{regexp.MustCompile(`\d{4}-\d\d-\d\dT16:00:00Z`), "2026-11-30T16:00:00Z"},

@@ -48,6 +48,8 @@ type scene struct {
 	operator  *operator
 	namespace string
 	zoneID    string
+
+	explanation, explainedVersion string // see explain
 }
 
 const (

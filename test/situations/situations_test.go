@@ -1,5 +1,5 @@
 // Package situations shows what a user sees of a task in each situation that it can be in:
-// kubectl get, the status, the Events and the operator's log. It generates
+// kubectl get, the plugin's why, the status, the Events and the operator's log. It generates
 // docs/situations.md from a run of the built manager on a real API server with a simulated
 // EdgeOne, and fails if the page differs from a run:
 //
@@ -134,6 +134,9 @@ var shared world
 func TestMain(m *testing.M) {
 	os.Exit(cluster.RunTests(m, cluster.Options{}, func(c *cluster.Cluster, manager string) error {
 		shared.cluster, shared.program = c, manager
+		if err := os.Setenv("KUBECONFIG", c.Kubeconfig); err != nil { // for the plugin
+			return err
+		}
 		return flag.Set("test.parallel", "64") // most of the time is waiting
 	}))
 }

@@ -100,7 +100,7 @@ func current(task *v1alpha1.PrefetchTask, conditionType string) *metav1.Conditio
 // in the status are of another run.
 func (p Progress) notObserved(task *v1alpha1.PrefetchTask) Progress {
 	return Progress{
-		UID: p.UID, Phase: Running, Reason: NotObserved, Message: "The operator has not seen this version of the task yet",
+		UID: p.UID, Phase: Running, Reason: NotObserved, Message: "The status is not about this version of the task yet",
 		Total: taskstate.CountTargets(task),
 	}
 }

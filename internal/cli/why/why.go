@@ -26,6 +26,8 @@ type Explanation struct {
 	Since time.Time
 	// Until is when it ends; zero if that is not known.
 	Until time.Time
+	// Ahead is what goes before a task that waits for its turn. The cause says it as well.
+	Ahead taskstate.Ahead
 	// Advice is what a person can do; "" if there is nothing to do.
 	Advice string
 	// Notes are what else explains the state, in sentences.
@@ -38,23 +40,26 @@ type Facts struct {
 	Operators string
 	// Account is the EdgeOneAccount of the task; nil if it has none, or if it cannot be read.
 	Account *v1alpha1.EdgeOneAccount
-	// ResumeCommand is the command that resumes the task.
-	ResumeCommand string
+	// ResumeCommand and RetryCommand are the commands that resume and retry the task.
+	ResumeCommand, RetryCommand string
 }
 
 // Explain says what a task waits for, or how its run has ended.
 func Explain(task *v1alpha1.PrefetchTask, facts Facts) Explanation {
 	e := Explanation{Progress: progress.Of(task)}
-	e.Cause = strings.TrimSuffix(e.Message, ".")
+	e.Cause = strings.TrimSuffix(taskstate.TrimSubmitted(task, e.Message), ".")
 	switch {
 	case e.Reason == progress.NotObserved:
 		e.explainUnobserved(task, facts)
+		return e
+	case e.Reason == progress.RetryRequested && e.Phase == progress.Running:
+		e.addOperators(facts)
 		return e
 	case e.Phase.IsOver():
 		e.explainOver(task, facts)
 		return e
 	}
-	e.Since, e.Until = sinceOf(task, e.Reason), e.NextAttempt
+	e.Since, e.Until, e.Ahead = sinceOf(task, e.Reason), e.NextAttempt, taskstate.AheadOf(task)
 	if e.Phase != progress.Stalled { // the message of a stalled task has the advice
 		e.Advice = e.adviceFor(task, facts)
 	}
@@ -65,16 +70,22 @@ func Explain(task *v1alpha1.PrefetchTask, facts Facts) Explanation {
 // explainUnobserved explains a task, or a version of it, that no operator has seen.
 func (e *Explanation) explainUnobserved(task *v1alpha1.PrefetchTask, facts Facts) {
 	e.Since = task.CreationTimestamp.Time
-	e.Cause = "No operator has seen the task"
+	e.Cause = "The task has no status yet. An operator writes one when it submits the task, and otherwise within about a minute"
 	if task.Status.ObservedGeneration > 0 {
 		e.Since = time.Time{}
-		e.Cause = fmt.Sprintf("The operator has not seen the last edit: the status is about generation %d, and the task has generation %d",
+		e.Cause = fmt.Sprintf("The status is not about the last edit yet: it is about generation %d, and the task has generation %d. "+
+			"The operator writes a new one when it submits the task, and otherwise within about a minute",
 			task.Status.ObservedGeneration, task.Generation)
 	}
+	e.addOperators(facts)
+}
+
+// addOperators adds which operators run, for a task that waits for one.
+func (e *Explanation) addOperators(facts Facts) {
 	if facts.Operators != "" {
 		e.Notes = append(e.Notes, facts.Operators)
 	}
-	e.Advice = "If this lasts for more than ten seconds, check that an operator runs, and that its --watch-namespaces include the namespace"
+	e.Advice = "If this lasts for more than a minute, check that an operator runs, and that its --watch-namespaces include the namespace"
 }
 
 // explainOver explains a run that is over.
@@ -92,11 +103,12 @@ func (e *Explanation) explainOver(task *v1alpha1.PrefetchTask, facts Facts) {
 		}
 		first := e.FailedTargets[0]
 		e.Notes = append(e.Notes, fmt.Sprintf("%s %s (%s)", which, first.URL, joinReason(first)))
-	case e.Phase == progress.NotFollowed:
-		e.Advice = e.adviceFor(task, facts)
+	}
+	if e.Phase == progress.Failed {
+		e.Advice = "To retry: " + facts.RetryCommand
 	}
 	if at, expires := taskstate.ExpiryOf(task); expires {
-		e.Notes = append(e.Notes, "The task is deleted at "+formatTime(at))
+		e.Notes = append(e.Notes, "The task will be deleted at "+formatTime(at))
 	} else if owner := taskstate.RecreatedBy(task); owner != "" && task.Spec.TTLSecondsAfterFinished > 0 {
 		e.Notes = append(e.Notes, "The task is not deleted, because "+owner+" would create it again")
 	}
@@ -116,7 +128,7 @@ func (e *Explanation) addNotes(task *v1alpha1.PrefetchTask, facts Facts) {
 		if claim.Kind == v1alpha1.JobPurge {
 			kind = "purge"
 		}
-		e.Notes = append(e.Notes, fmt.Sprintf("Its last %s has the claim %s, and was signed at %s", kind, claim.ClaimID, formatTime(claim.SignedAt.Time)))
+		e.Notes = append(e.Notes, fmt.Sprintf("The %s was signed at %s; the operator's log has it under the claim %s", kind, formatTime(claim.SignedAt.Time), claim.ClaimID))
 	}
 	if cold := taskstate.CountCold(task); cold > 0 && e.Reason != v1alpha1.ReasonPurging && !strings.Contains(e.Cause, "purged and not prefetched yet") {
 		e.Notes = append(e.Notes, fmt.Sprintf("%s may be purged and not prefetched yet, so that visitors wait for the origin", plural(cold, "URL")))
@@ -124,28 +136,43 @@ func (e *Explanation) addNotes(task *v1alpha1.PrefetchTask, facts Facts) {
 	if n := len(openJobs(task)); n > 0 && e.Reason == v1alpha1.ReasonSubmitted {
 		e.Notes = append(e.Notes, fmt.Sprintf("The outcomes of %s are missing: %s", plural(n, "job"), strings.Join(shorten(openJobs(task)), ", ")))
 	}
+	e.addWait(task)
 	e.Notes = append(e.Notes, e.quotaNotes(task, facts.Account)...)
 	if e.Reason != v1alpha1.ReasonSuspended && taskstate.IsSuspended(task) {
 		e.Notes = append(e.Notes, "spec.suspend is true, so that nothing more is submitted afterwards")
 	}
 }
 
-// quotaNotes says what is left of the quota and the budget of a task that waits for them.
+// addWait says when the wait of a task began at the earliest, if the status does not say when.
+func (e *Explanation) addWait(task *v1alpha1.PrefetchTask) {
+	if !e.Since.IsZero() || e.Phase != progress.Running {
+		return
+	}
+	text := "The task was created at " + formatTime(task.CreationTimestamp.Time)
+	if jobs := task.Status.Jobs; len(jobs) > 0 {
+		text = "Its last call was at " + formatTime(jobs[len(jobs)-1].SubmitTime.Time)
+	}
+	e.Notes = append(e.Notes, text)
+}
+
+// quotaNotes says what is left of the quota or the budget for which a task waits.
 func (e *Explanation) quotaNotes(task *v1alpha1.PrefetchTask, account *v1alpha1.EdgeOneAccount) (notes []string) {
-	if account == nil || e.Reason != v1alpha1.ReasonDailyQuota && e.Reason != v1alpha1.ReasonBudget {
+	switch {
+	case account == nil:
+		return nil
+	case e.Reason == v1alpha1.ReasonBudget && account.Status.Left != nil:
+		return []string{fmt.Sprintf("The daily budget of account %q has %d URLs left", account.Name, *account.Status.Left)}
+	case e.Reason != v1alpha1.ReasonDailyQuota || taskstate.IsEdgeMode(task): // the quota of edge mode cannot be read
 		return nil
 	}
 	for _, zone := range account.Status.Zones {
 		if zone.ID == task.Spec.ZoneID && zone.Left != nil {
-			text := fmt.Sprintf("EdgeOne's quota of zone %s has %d URLs left today", zone.ID, *zone.Left)
+			text := fmt.Sprintf("EdgeOne's prefetch quota of zone %s has %d URLs left today", zone.ID, *zone.Left)
 			if zone.Used != nil {
 				text += fmt.Sprintf("; the tasks of account %q have used %d", account.Name, *zone.Used)
 			}
 			notes = append(notes, text)
 		}
-	}
-	if left := account.Status.Left; left != nil {
-		notes = append(notes, fmt.Sprintf("The daily budget of account %q has %d URLs left", account.Name, *left))
 	}
 	return notes
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
@@ -24,7 +25,7 @@ func waiting(cause taskstate.Cause, isStalled bool, next time.Time) *v1alpha1.Pr
 func TestAPersonIsToldWhatToDoUnlessTheStatusDoes(t *testing.T) {
 	for _, reason := range []string{
 		v1alpha1.ReasonWaiting, v1alpha1.ReasonSubmitting, v1alpha1.ReasonPurging, v1alpha1.ReasonSubmitted, v1alpha1.ReasonOutcomeUnknown,
-		v1alpha1.ReasonThrottled, v1alpha1.ReasonUnavailable, v1alpha1.ReasonDailyQuota, v1alpha1.ReasonBudget,
+		v1alpha1.ReasonThrottled, v1alpha1.ReasonUnavailable, v1alpha1.ReasonDailyQuota, v1alpha1.ReasonBudget, v1alpha1.ReasonZoneNotFound,
 	} {
 		x := why.Explain(waiting(taskstate.Cause{Reason: reason, Message: "it is so"}, false, time.Time{}), why.Facts{})
 		if x.Advice == "" || !strings.Contains(x.Cause, "it is so") {
@@ -38,15 +39,67 @@ func TestAPersonIsToldWhatToDoUnlessTheStatusDoes(t *testing.T) {
 }
 
 func TestATaskThatIsHeldForQuotaSaysHowMuchIsLeft(t *testing.T) {
-	next := time.Now().Add(time.Hour)
-	task := waiting(taskstate.Cause{Reason: v1alpha1.ReasonBudget, Message: "The daily budget is used up", Quota: true}, false, next)
 	account := &v1alpha1.EdgeOneAccount{}
 	account.Name = "main"
 	account.Status.Left = ptr.To[int32](2)
-	account.Status.Zones = []v1alpha1.AccountZoneStatus{{ID: task.Spec.ZoneID, Left: ptr.To[int32](40), Used: ptr.To[int32](8)}, {ID: "zone-other", Left: ptr.To[int32](1)}}
-	x := why.Explain(task, why.Facts{Account: account})
-	want := []string{"EdgeOne's quota of zone zone-1 has 40 URLs left today; the tasks of account \"main\" have used 8", "The daily budget of account \"main\" has 2 URLs left"}
-	if strings.Join(x.Notes, "|") != strings.Join(want, "|") || x.Until.Unix() != next.Unix() || x.Since.IsZero() {
+	account.Status.Zones = []v1alpha1.AccountZoneStatus{{ID: "zone-1", Left: ptr.To[int32](40), Used: ptr.To[int32](8)}, {ID: "zone-other", Left: ptr.To[int32](1)}}
+	next := time.Now().Add(time.Hour)
+	for _, tt := range []struct {
+		reason string
+		mode   v1alpha1.PrefetchMode
+		want   string
+	}{
+		{v1alpha1.ReasonBudget, v1alpha1.ModeDefault, `The daily budget of account "main" has 2 URLs left`},
+		{v1alpha1.ReasonDailyQuota, v1alpha1.ModeDefault, `EdgeOne's prefetch quota of zone zone-1 has 40 URLs left today; the tasks of account "main" have used 8`},
+		{v1alpha1.ReasonDailyQuota, v1alpha1.ModeEdge, ""},
+	} {
+		task := waiting(taskstate.Cause{Reason: tt.reason, Message: "It is used up", Quota: true}, false, next)
+		task.Spec.Mode = tt.mode
+		x := why.Explain(task, why.Facts{Account: account})
+		if strings.Join(x.Notes, "|") != tt.want || x.Until.Unix() != next.Unix() || x.Since.IsZero() {
+			t.Errorf("%s: %+v", tt.reason, x)
+		}
+	}
+}
+
+func TestAQueuedTaskSaysWhatIsAheadAndWhatHelps(t *testing.T) {
+	counted := time.Date(2026, 7, 1, 16, 0, 0, 0, time.UTC)
+	task := taskstatetest.NewTask("shop/release", taskstatetest.ListURLs("a", 3)...)
+	note := taskstate.WaitingStatus{Task: task, Cause: taskstate.QueuedCause, Ahead: taskstate.Ahead{Tasks: 12, Targets: 500, Time: counted}}
+	taskstate.ReportWaiting(note, counted)(task)
+	x := why.Explain(task, why.Facts{})
+	if x.Ahead != note.Ahead || !strings.HasSuffix(x.Cause, "At 2026-07-01T16:00:00Z, 12 tasks with 500 targets were ahead") ||
+		!strings.Contains(x.Advice, "Suspend other tasks") || !strings.Contains(strings.Join(x.Notes, "|"), "The task was created at 2026-07-01T00:00:00Z") {
+		t.Errorf("%+v", x)
+	}
+	note.Ahead.Tasks = 0
+	taskstate.ReportWaiting(note, counted)(task)
+	if x := why.Explain(task, why.Facts{}); strings.Contains(x.Advice, "Suspend") || !strings.HasSuffix(x.Cause, "no task was ahead") {
+		t.Errorf("%+v", x)
+	}
+}
+
+func TestWhatTheFirstLineSaysIsNotRepeated(t *testing.T) {
+	task := taskstatetest.NewTask("shop/release", taskstatetest.ListURLs("a", 3)...)
+	at := metav1.NewTime(time.Date(2026, 7, 1, 16, 0, 0, 0, time.UTC))
+	taskstate.ClaimTargets(v1alpha1.Submission{ClaimID: "c", SignedAt: at, Positions: "0-1"}, at.Time)(task)
+	taskstate.RecordJob("job-1", nil, at.Time)(task)
+	if x := why.Explain(task, why.Facts{}); x.Cause != taskstate.QueuedMessage || x.Submitted != 2 || !strings.Contains(strings.Join(x.Notes, "|"), "Its last call was at 2026-07-01T16:00:00Z") {
+		t.Errorf("%+v", x)
+	}
+}
+
+func TestARetryThatHasNotStartedNeedsAnOperator(t *testing.T) {
+	task := taskstatetest.NewTask("shop/release", taskstatetest.ListURLs("a", 2)...)
+	taskstate.FinishRun(task, 2, 1, time.Now())
+	task.Status.ObservedGeneration, task.Status.Run = task.Generation, taskstate.RunHash(task)
+	x := why.Explain(task, why.Facts{RetryCommand: "kubectl teo-prefetch retry release"})
+	if want := "To retry: kubectl teo-prefetch retry release"; x.Advice != want {
+		t.Errorf("%+v, want %s", x, want)
+	}
+	task.Annotations = map[string]string{v1alpha1.RetryAnnotation: "1"}
+	x = why.Explain(task, why.Facts{Operators: "None runs"})
+	if !strings.Contains(x.Advice, "check that an operator runs") || strings.Join(x.Notes, "|") != "None runs" {
 		t.Errorf("%+v", x)
 	}
 }
@@ -60,7 +113,7 @@ func TestALostCallAndColdURLsAreNamed(t *testing.T) {
 	taskstate.OutcomeUnknown("EdgeOne's answer was lost", false)(task)
 	task.Status.ObservedGeneration = 1
 	x := why.Explain(task, why.Facts{})
-	if !x.Since.Equal(signed) || !strings.Contains(strings.Join(x.Notes, "|"), "Its last purge has the claim c1") || !strings.Contains(x.Cause, "Up to 2 targets are purged") {
+	if !x.Since.Equal(signed) || !strings.Contains(strings.Join(x.Notes, "|"), "The purge was signed at ") || !strings.Contains(x.Cause, "Up to 2 targets are purged") {
 		t.Errorf("%+v", x)
 	}
 }
