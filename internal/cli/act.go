@@ -98,7 +98,7 @@ func (e *environment) act(ctx context.Context, names []string, options *actOptio
 	}
 	waiting := options.waitOptions
 	waiting.output = options.output
-	return newWaiter(e, c, options.selection, keys, waiting).waitForNames(ctx)
+	return e.waitForTasks(ctx, c, &options.selection, keys, waiting)
 }
 
 // actTarget is a task that an action is about.

@@ -6,5 +6,6 @@
 //   - output.go, table.go, terminal.go: what commands print, and where. selection.go, lists.go: the tasks
 //     that a command is about. confirm.go: questions. complete.go: completions of shells.
 //   - errors.go: what an error of the API server means and what to do about it.
+//   - suggest.go: commands that a user can run next.
 //   - Each command has a file of its name.
 package cli

@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"strings"
@@ -32,14 +31,4 @@ func explain(err error) error {
 		return fmt.Errorf("the cluster does not accept your credentials: log in again, or check --context (%w)", err)
 	}
 	return err
-}
-
-// isRefused reports whether the API server refuses a request, so that trying again is of no use.
-func isRefused(err error) bool {
-	return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || meta.IsNoMatchError(err) || apierrors.IsNotFound(err)
-}
-
-// isEndOfWatch reports whether a watch has ended as watches do: it is opened again, and nothing is lost.
-func isEndOfWatch(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || apierrors.IsResourceExpired(err) || apierrors.IsGone(err)
 }

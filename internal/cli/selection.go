@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -47,24 +48,18 @@ func (s *taskSelection) validate(names []string) error {
 
 // keys returns the names of the selected tasks, in the order of the arguments or of the API server.
 func (s *taskSelection) keys(ctx context.Context, env *environment, c client.Client, names []string) ([]client.ObjectKey, error) {
-	namespace, err := env.namespace()
+	namespace, err := s.namespace(env)
 	if err != nil {
 		return nil, err
 	}
-	var keys []client.ObjectKey
 	if len(names) > 0 {
-		for _, name := range names {
-			keys = append(keys, client.ObjectKey{Namespace: namespace, Name: trimKind(name)})
-		}
-		return withoutDuplicates(keys), nil
+		return namedKeys(namespace, names), nil
 	}
 	selector, err := labels.Parse(s.selector)
 	if err != nil {
 		return nil, err
 	}
-	if s.allNamespaces {
-		namespace = ""
-	}
+	var keys []client.ObjectKey
 	list := newTaskMetadataList()
 	err = listPages(ctx, c, list, func() {
 		for i := range list.Items {
@@ -72,9 +67,33 @@ func (s *taskSelection) keys(ctx context.Context, env *environment, c client.Cli
 		}
 	}, client.InNamespace(namespace), client.MatchingLabelsSelector{Selector: selector})
 	if err == nil && len(keys) == 0 {
-		err = fmt.Errorf("no task matches --selector %s%s", s.selector, inNamespace(namespace))
+		err = s.noMatch(namespace)
 	}
 	return keys, err
+}
+
+// namespace returns the namespace of the selected tasks, or "" for all.
+func (s *taskSelection) namespace(env *environment) (string, error) {
+	if s.allNamespaces {
+		return "", nil
+	}
+	return env.namespace()
+}
+
+// noMatch is the error if no task is selected.
+func (s *taskSelection) noMatch(namespace string) error {
+	return fmt.Errorf("no task matches --selector %s%s", s.selector, inNamespace(namespace))
+}
+
+// namedKeys returns the tasks with these names, each once.
+func namedKeys(namespace string, names []string) (keys []client.ObjectKey) {
+	for _, name := range names {
+		key := client.ObjectKey{Namespace: namespace, Name: trimKind(name)}
+		if !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // inNamespace names a namespace at the end of a message, or nothing for all namespaces.
@@ -98,15 +117,12 @@ func trimKind(name string) string {
 	return name
 }
 
-func withoutDuplicates(keys []client.ObjectKey) (distinct []client.ObjectKey) {
-	seen := map[client.ObjectKey]bool{}
-	for _, key := range keys {
-		if !seen[key] {
-			seen[key] = true
-			distinct = append(distinct, key)
-		}
+// label names a task among others: with its namespace, if there are several.
+func label(keys []client.ObjectKey, key client.ObjectKey) string {
+	if keys[0].Namespace == keys[len(keys)-1].Namespace {
+		return key.Name
 	}
-	return distinct
+	return key.String()
 }
 
 // getTask reads a task. Its error says what to do if there is none.

@@ -149,7 +149,7 @@ func (e *environment) submit(ctx context.Context, args []string, options *submit
 	if options.wait {
 		waiting := options.waitOptions
 		waiting.output = options.output
-		return newWaiter(e, s.client, taskSelection{}, s.keys(), waiting).waitForNames(ctx)
+		return e.waitForTasks(ctx, s.client, &taskSelection{}, s.keys(), waiting)
 	}
 	return s.print()
 }

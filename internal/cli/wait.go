@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -83,19 +84,15 @@ Progress is on standard error, the outcomes are on standard output. The exit cod
 			if err != nil {
 				return err
 			}
-			keys, err := selection.keys(cmd.Context(), env, c, names)
+			namespace, err := selection.namespace(env)
 			if err != nil {
 				return err
 			}
-			w := newWaiter(env, c, selection, keys, options)
-			if len(names) > 0 {
-				return w.waitForNames(cmd.Context())
+			w := newWaiter(env, c, &selection, namespace, options)
+			for _, key := range namedKeys(namespace, names) {
+				w.addTask(key)
 			}
-			selector, err := labels.Parse(selection.selector)
-			if err != nil {
-				return err
-			}
-			return w.waitForSelector(cmd.Context(), selector)
+			return w.wait(cmd.Context())
 		},
 	}
 	selection.addTo(cmd)
@@ -109,89 +106,78 @@ type waiter struct {
 	waitOptions
 	env    *environment
 	client client.WithWatch
-	// selection is how the tasks were selected, if it was not by names.
-	selection taskSelection
-	keys      []client.ObjectKey
-	tasks     map[client.ObjectKey]*waitedTask
-	events    chan taskwatch.Event
-	reporter  waitReporter
-	isLost    bool // the watch failed, and was not opened again yet
+	// selection and namespace say which tasks are followed together. Without a selector, each is
+	// followed by its name.
+	selection *taskSelection
+	namespace string
+	// keys are the tasks in the order of the output, and tasks has one for each.
+	keys  []client.ObjectKey
+	tasks map[client.ObjectKey]*waitedTask
+	// isComplete says that keys are all tasks to wait for. Without names, the first list has them.
+	isComplete bool
+	events     chan taskwatch.Event
+	reporter   waitReporter
+	isLost     bool // the tasks cannot be read now
 }
 
 // waitedTask is what is known of a task.
 type waitedTask struct {
 	progress.Progress
-	key          client.ObjectKey
-	label        string
-	isKnown      bool
+	key   client.ObjectKey
+	label string
+	// exists says that the task has been there.
+	exists bool
+	// isNamed says that the task is followed by its name.
+	isNamed      bool
 	isGone       bool
 	stalledSince time.Time
 }
 
-func newWaiter(env *environment, c client.WithWatch, selection taskSelection, keys []client.ObjectKey, options waitOptions) *waiter {
+// newWaiter returns a waiter for the tasks that addTask adds. If it adds none, they are those that the
+// selection selects at the start. Tasks that it selects later are not waited for.
+func newWaiter(env *environment, c client.WithWatch, selection *taskSelection, namespace string, options waitOptions) *waiter {
 	w := &waiter{
-		waitOptions: options, env: env, client: c, selection: selection, keys: keys,
+		waitOptions: options, env: env, client: c, selection: selection, namespace: namespace,
 		tasks: map[client.ObjectKey]*waitedTask{}, events: make(chan taskwatch.Event),
-	}
-	for _, key := range keys {
-		w.tasks[key] = &waitedTask{key: key, label: label(keys, key)}
 	}
 	w.reporter = newWaitReporter(env, w)
 	return w
 }
 
-// label names a task among others: with its namespace, if there are several.
-func label(keys []client.ObjectKey, key client.ObjectKey) string {
-	if keys[0].Namespace == keys[len(keys)-1].Namespace {
-		return key.Name
+// waitForTasks waits for tasks that this command has read or written, by a selection or by their names.
+func (e *environment) waitForTasks(ctx context.Context, c client.WithWatch, selection *taskSelection, keys []client.ObjectKey, options waitOptions) error {
+	namespace := keys[0].Namespace
+	if selection.allNamespaces {
+		namespace = ""
 	}
-	return key.String()
-}
-
-// waitForNames waits for tasks that must exist.
-func (w *waiter) waitForNames(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	for _, key := range w.keys {
-		task, err := getTask(ctx, w.client, key)
-		if err != nil {
-			return err
-		}
-		w.update(key, progress.Of(task))
-	}
-	for _, key := range w.keys {
-		if err := taskwatch.Follow(ctx, w.client, taskwatch.Scope{Namespace: key.Namespace, Name: key.Name}, w.events); err != nil {
-			return err
-		}
+	w := newWaiter(e, c, selection, namespace, options)
+	for _, key := range keys {
+		w.addTask(key).exists = true
 	}
 	return w.wait(ctx)
 }
 
-// waitForSelector waits for the tasks that match a selector now. Tasks that match later are not waited
-// for.
-func (w *waiter) waitForSelector(ctx context.Context, selector labels.Selector) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	namespace := w.keys[0].Namespace
-	for _, key := range w.keys {
-		if key.Namespace != namespace {
-			namespace = ""
-			break
-		}
+// addTask adds a task to wait for, and returns it.
+func (w *waiter) addTask(key client.ObjectKey) *waitedTask {
+	task := &waitedTask{key: key, label: key.Name, isNamed: w.selection.selector == ""}
+	if w.namespace == "" {
+		task.label = key.String()
 	}
-	if err := taskwatch.Follow(ctx, w.client, taskwatch.Scope{Namespace: namespace, Selector: selector}, w.events); err != nil {
-		return err
-	}
-	return w.wait(ctx)
+	task.Phase, task.Message = progress.Running, "The cluster has not said yet how far the task is"
+	w.keys, w.tasks[key] = append(w.keys, key), task
+	return task
 }
 
 // wait waits until every task is settled, and reports the outcomes.
 func (w *waiter) wait(ctx context.Context) error {
-	var timeout <-chan time.Time
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	if w.timeout > 0 {
-		timer := time.NewTimer(w.timeout)
-		defer timer.Stop()
-		timeout = timer.C
+		ctx, cancel = context.WithTimeout(ctx, w.timeout)
+		defer cancel()
+	}
+	if err := w.follow(ctx); err != nil {
+		return err
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -204,9 +190,10 @@ func (w *waiter) wait(ctx context.Context) error {
 			}
 		case <-tick.C:
 			w.reporter.tick(w.env.now())
-		case <-timeout:
-			return w.finish(true)
 		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return w.finish(true)
+			}
 			w.reporter.end()
 			return exitError{ExitInterrupted, fmt.Errorf("interrupted; the tasks continue. To wait again: %s", w.suggestWait())}
 		}
@@ -214,94 +201,138 @@ func (w *waiter) wait(ctx context.Context) error {
 	return w.finish(false)
 }
 
+// follow starts to follow the tasks.
+func (w *waiter) follow(ctx context.Context) error {
+	w.isComplete = len(w.keys) > 0
+	if w.selection.selector == "" {
+		for _, key := range w.keys {
+			w.followByName(ctx, w.tasks[key])
+		}
+		return nil
+	}
+	selector, err := labels.Parse(w.selection.selector)
+	go taskwatch.Follow(ctx, w.client, taskwatch.Scope{Namespace: w.namespace, Selector: selector}, w.events)
+	return err
+}
+
+func (w *waiter) followByName(ctx context.Context, task *waitedTask) {
+	task.isNamed = true
+	go taskwatch.Follow(ctx, w.client, taskwatch.Scope{Namespace: task.key.Namespace, Name: task.key.Name}, w.events)
+}
+
 // isSettled reports whether nothing is to be waited for.
 func (w *waiter) isSettled() bool {
 	for _, task := range w.tasks {
 		isStalled := task.Phase == progress.Stalled && w.env.now().Sub(task.stalledSince) >= w.stalledGrace
-		if !task.isKnown || !isStalled && !task.Phase.IsOver() && task.Phase != progress.Deleted {
+		if !isStalled && !task.Phase.IsOver() && task.Phase != progress.Deleted {
 			return false
 		}
 	}
-	return true
+	return w.isComplete
 }
 
-// handle takes in an event of the watch.
+// handle takes in an event.
 func (w *waiter) handle(ctx context.Context, event taskwatch.Event) error {
+	if event.Err != nil {
+		return w.handleError(event)
+	}
+	w.isLost = false
+	if event.Listed != nil {
+		return w.handleList(ctx, event)
+	}
+	task := w.tasks[event.Key]
+	if task == nil && !w.isComplete {
+		task = w.addTask(event.Key)
+	}
 	switch {
-	case event.Err != nil:
-		return w.handleError(event.Err)
-	case event.IsSynced:
-		w.isLost = false
-		w.markMissing(event.Scope)
-	case w.tasks[event.Key] == nil:
-	case event.IsGone && event.Scope.Name == "" && w.isThere(ctx, event):
-		// Its labels have changed. It is still one of the tasks to wait for.
-		return taskwatch.Follow(ctx, w.client, taskwatch.Scope{Namespace: event.Key.Namespace, Name: event.Key.Name}, w.events)
+	case task == nil || !task.isOf(event.Scope):
+		return nil
 	case event.IsGone:
-		w.remove(event.Key, event.Progress)
-	default:
-		w.isLost = false
-		w.update(event.Key, event.Progress)
+		return w.leave(ctx, task)
 	}
+	w.update(task, event.Progress)
 	return nil
 }
 
-// handleError decides whether an error of the watch ends the wait.
-func (w *waiter) handleError(err error) error {
-	if isRefused(err) {
-		return err
-	}
-	if !w.isLost && !isEndOfWatch(err) {
-		w.isLost = true
-		w.reporter.note(fmt.Sprintf("The cluster does not answer (%v); trying again", err))
-	}
-	return nil
+// isOf reports whether the events of a scope are about the task. Those of its selector are not any more
+// once the task is followed by its name: they may be older.
+func (t *waitedTask) isOf(scope taskwatch.Scope) bool {
+	return !t.isNamed && scope.Name == "" || t.isNamed && scope.Name == t.key.Name
 }
 
-// markMissing ends the wait for tasks of a scope that do not exist any more.
-func (w *waiter) markMissing(scope taskwatch.Scope) {
-	for key, task := range w.tasks {
-		isInScope := scope.Name == key.Name && scope.Namespace == key.Namespace || scope.Name == ""
-		if isInScope && !task.isKnown {
-			w.remove(key, progress.Progress{})
+// handleList takes in which tasks exist.
+func (w *waiter) handleList(ctx context.Context, event taskwatch.Event) error {
+	w.isComplete = true
+	if len(w.keys) == 0 {
+		return w.selection.noMatch(w.namespace)
+	}
+	for _, key := range w.keys {
+		if task := w.tasks[key]; task.isOf(event.Scope) && !event.Listed[key] {
+			if err := w.leave(ctx, task); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
 }
 
-// isThere reports whether a task that left the watch still exists.
-func (w *waiter) isThere(ctx context.Context, event taskwatch.Event) bool {
-	task, err := getTask(ctx, w.client, event.Key)
-	return err == nil && task.UID == event.Progress.UID
+// leave takes in that a task is not where it was followed. If that was by a selector, its labels may have
+// changed, and it is still one of the tasks to wait for.
+func (w *waiter) leave(ctx context.Context, task *waitedTask) error {
+	switch {
+	case !task.isNamed:
+		w.followByName(ctx, task)
+	case !task.exists:
+		return missingTask(task.key)
+	default:
+		w.remove(task)
+	}
+	return nil
+}
+
+// maxRefusals is how often in a row the API server may refuse to let tasks be read that it has shown before.
+// That are about half a minute.
+const maxRefusals = 5
+
+// handleError decides whether an error ends the wait.
+func (w *waiter) handleError(event taskwatch.Event) error {
+	hasRead := slices.ContainsFunc(w.keys, func(key client.ObjectKey) bool { return w.tasks[key].UID != "" })
+	if event.Refusals > 0 && !hasRead || event.Refusals >= maxRefusals {
+		return event.Err
+	}
+	if !w.isLost {
+		w.isLost = true
+		w.reporter.note(fmt.Sprintf("The tasks cannot be read (%v); trying again", event.Err))
+	}
+	return nil
 }
 
 // update takes in the progress of a task. A task of the same name that was created again is another
 // one: nobody knows that it asks for the same.
-func (w *waiter) update(key client.ObjectKey, p progress.Progress) {
-	task := w.tasks[key]
+func (w *waiter) update(task *waitedTask, p progress.Progress) {
 	switch {
 	case task.isGone:
 		return
-	case task.isKnown && task.UID != p.UID:
-		w.remove(key, task.Progress)
+	case task.UID != "" && task.UID != p.UID:
+		w.remove(task)
 		return
 	case p.Phase != progress.Stalled:
 		task.stalledSince = time.Time{}
 	case task.stalledSince.IsZero():
 		task.stalledSince = w.env.now()
 	}
-	task.Progress, task.isKnown = p, true
+	task.Progress, task.exists = p, true
 	w.reporter.update(task)
 }
 
 // remove takes in that a task was deleted. If its run was over, for example because the ttl controller
 // has deleted it, its outcome counts.
-func (w *waiter) remove(key client.ObjectKey, last progress.Progress) {
-	task := w.tasks[key]
+func (w *waiter) remove(task *waitedTask) {
 	if task.isGone {
 		return
 	}
-	task.Progress, task.isKnown, task.isGone = last, true, true
-	if !last.Phase.IsOver() {
+	task.isGone = true
+	if !task.Phase.IsOver() {
 		task.Phase, task.Reason, task.Message = progress.Deleted, "", "The task was deleted before its run was over"
 	}
 	w.reporter.update(task)
@@ -309,16 +340,16 @@ func (w *waiter) remove(key client.ObjectKey, last progress.Progress) {
 
 // suggestWait returns the command that waits for the same tasks again.
 func (w *waiter) suggestWait() string {
-	namespace, args := w.keys[0].Namespace, []string(nil)
+	var args []string
 	switch {
-	case w.selection.allNamespaces:
-		namespace, args = "", []string{"-l", w.selection.selector, "-A"}
-	case w.selection.selector != "":
-		args = []string{"-l", w.selection.selector}
-	default:
+	case w.selection.selector == "":
 		for _, key := range w.keys {
 			args = append(args, key.Name)
 		}
+	case w.namespace == "":
+		args = []string{"-l", w.selection.selector, "-A"}
+	default:
+		args = []string{"-l", w.selection.selector}
 	}
-	return w.env.suggestCommand("kubectl teo-prefetch wait", namespace, append(args, w.arguments()...)...)
+	return w.env.suggestCommand("kubectl teo-prefetch wait", w.namespace, append(args, w.arguments()...)...)
 }

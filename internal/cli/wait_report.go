@@ -66,7 +66,7 @@ func (r *lineReporter) tick(now time.Time) {
 	running := 0
 	for _, key := range r.waiter.keys {
 		task := r.waiter.tasks[key]
-		if !task.isKnown || task.Phase.IsOver() || task.Phase == progress.Deleted {
+		if task.Phase.IsOver() || task.Phase == progress.Deleted {
 			continue
 		}
 		if running++; running <= most {
@@ -126,7 +126,7 @@ func (r *barReporter) draw() {
 		switch {
 		case task.Phase.IsOver() || task.Phase == progress.Deleted:
 			over++
-		case text == "" && task.isKnown:
+		case text == "":
 			text = task.state() + ": " + task.Message
 		}
 	}

@@ -25,7 +25,7 @@ func TestWhatAStatusSaysIsNoCommandForATerminal(t *testing.T) {
 		"wait home":                      {1, 3}, // progress, a heading and a URL
 		"failed home":                    {2, 0},
 		"why home":                       {0, 0},
-		"retry home --dry-run=client":    {1, 1},
+		"retry home --dry-run=client":    {1, 2},
 		"wait home -o json --timeout=1m": {0, 3},
 	} {
 		r := w.run(strings.Fields(command)...)

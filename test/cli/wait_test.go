@@ -2,11 +2,17 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -169,25 +175,209 @@ func TestCtrlCLeavesTheTaskAndSaysHowToGoOn(t *testing.T) {
 	w.get("open")
 }
 
+var (
+	taskLists = faults.Match{Verb: "list", Resource: "prefetchtasks"}
+	refuse    = func(m faults.Match, status, count int) faults.Fault {
+		m.Count = count
+		return faults.Fault{Match: m, Effect: faults.Effect{Status: status}}
+	}
+)
+
+// startProxy starts a proxy in front of the API server.
+func (w *world) startProxy() *faults.Proxy {
+	w.t.Helper()
+	proxy, err := faults.StartProxy(shared.cluster)
+	w.must(err)
+	return proxy
+}
+
 func TestWaitMissesNothingWhileItsWatchIsBroken(t *testing.T) {
 	w := newWorld(t)
 	w.create(w.task("open", good), w.task("gone", good))
-	proxy, err := faults.StartProxy(shared.cluster)
-	w.must(err)
+	proxy := w.startProxy()
 	c := w.startWith(proxy.Config(shared.cluster.Admin), "", "wait", "open", "gone")
 	c.waitForErr("open: NotObserved")
 	c.waitForErr("gone: NotObserved")
-	w.eventually("both tasks are watched", func() bool { return proxy.CountWatches(faults.TaskWatches) == 2 })
-	broken := proxy.AddFault(faults.Fault{Match: faults.TaskWatches, Effect: faults.Effect{Close: true}})
+	areWatched := func() bool { return proxy.CountWatches(faults.TaskWatches) == 2 }
+	w.eventually("both tasks are watched", areWatched)
+	expired := proxy.AddFault(refuse(faults.Match{Verb: "watch", Resource: "prefetchtasks"}, 410, 2))
+	proxy.CutWatches(faults.TaskWatches)
+	w.eventually("the watches have expired", func() bool { return proxy.Taken(expired) == 2 })
+	w.eventually("both tasks are watched again", areWatched)
+	broken := proxy.AddFault(faults.Fault{Match: taskLists, Effect: faults.Effect{Close: true}})
 	proxy.CutWatches(faults.TaskWatches)
 	w.setStatus("open", succeeded)
 	w.must(w.Delete(t.Context(), w.get("gone")))
-	w.eventually("the watch is tried again", func() bool { return proxy.Taken(broken) > 0 })
-	expired := proxy.AddFault(faults.Fault{Match: faults.Match{Verb: "watch", Resource: "prefetchtasks", Count: 2}, Effect: faults.Effect{Status: 410}})
+	c.waitForErr("The tasks cannot be read (")
 	proxy.RemoveFault(broken)
-	if r := c.wait(); r.code != 1 || !strings.HasPrefix(r.out, "open: Succeeded: ") || !strings.Contains(r.out, "\ngone: Deleted: ") || proxy.Taken(expired) == 0 {
+	if r := c.wait(); r.code != 1 || !strings.HasPrefix(r.out, "open: Succeeded: ") || !strings.Contains(r.out, "\ngone: Deleted: ") ||
+		strings.Count(r.err, "; trying again\n") != 1 {
 		t.Errorf("%+v", r)
 	}
+}
+
+func TestWaitOutlivesARefusalThatEnds(t *testing.T) {
+	for _, status := range []int{401, 403, 404} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			w := newWorld(t)
+			w.create(w.task("home", good))
+			proxy := w.startProxy()
+			c := w.startWith(proxy.Config(shared.cluster.Admin), "", "wait", "home")
+			c.waitForErr("home: NotObserved")
+			w.eventually("the task is watched", func() bool { return proxy.CountWatches(faults.TaskWatches) == 1 })
+			proxy.AddFault(refuse(taskLists, status, 2))
+			proxy.CutWatches(faults.TaskWatches)
+			c.waitForErr("trying again")
+			w.setStatus("home", succeeded)
+			if r := c.wait(); r.code != 0 {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
+
+func TestARefusalThatLastsEndsWait(t *testing.T) {
+	w := newWorld(t)
+	w.create(w.task("home", good))
+	proxy := w.startProxy()
+	c := w.startWith(proxy.Config(shared.cluster.Admin), "", "wait", "home")
+	c.waitForErr("home: NotObserved")
+	w.eventually("the task is watched", func() bool { return proxy.CountWatches(faults.TaskWatches) == 1 })
+	proxy.AddFault(refuse(taskLists, 403, 0))
+	proxy.CutWatches(faults.TaskWatches)
+	if r := c.wait(); r.code != 1 || r.out != "" || !strings.HasSuffix(r.err, "; ask who manages the cluster for the role edit (or view, to read only) in that namespace\n") {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestWaitKnowsADeletionBeforeItsFirstLook(t *testing.T) {
+	w := newWorld(t)
+	for _, args := range [][]string{{"home"}, {"-l", "for=" + w.namespace}} {
+		task := w.task("home", good)
+		task.Labels = map[string]string{"for": w.namespace}
+		w.create(task)
+		proxy := w.startProxy()
+		lists := taskLists
+		if args[0] == "-l" { // the first one selects the tasks
+			lists.Nth = 2
+		}
+		list := proxy.Hold(lists)
+		c := w.startWith(proxy.Config(shared.cluster.Admin), "", append([]string{"rerun", "--yes", "--wait"}, args...)...)
+		<-list.Arrived()
+		w.must(w.Delete(t.Context(), w.get("home")))
+		list.Release()
+		if r := c.wait(); r.code != 1 || r.out != "home: Deleted: The task was deleted before its run was over\n" {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+func TestTheTimeOfWaitIncludesItsStart(t *testing.T) {
+	w := newWorld(t)
+	w.create(w.task("home", good))
+	proxy := w.startProxy()
+	proxy.Hold(taskLists)
+	r := w.startWith(proxy.Config(shared.cluster.Admin), "", "wait", "home", "--timeout=100ms").wait()
+	if r.code != 4 || r.out != "home: Running: The cluster has not said yet how far the task is\n" {
+		t.Errorf("%+v", r)
+	}
+	r = w.startWith(proxy.Config(shared.cluster.Admin), "", "wait", "-l", "a=b", "-o", "json", "--timeout=100ms").wait()
+	var got cli.WaitResult
+	w.must(json.Unmarshal([]byte(r.out), &got))
+	if r.code != 4 || got.ExitCode != 4 || got.Tasks == nil || len(got.Tasks) != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestATaskThatIsSelectedNoMoreIsNotTakenForDeleted(t *testing.T) {
+	w := newWorld(t)
+	task := w.task("home", good)
+	task.Labels = map[string]string{"for": w.namespace}
+	w.create(task)
+	proxy := w.startProxy()
+	c := w.startWith(proxy.Config(shared.cluster.Admin), "", "wait", "-l", "for="+w.namespace)
+	c.waitForErr("home: NotObserved")
+	w.eventually("the tasks are watched", func() bool { return proxy.CountWatches(faults.TaskWatches) == 1 })
+	proxy.AddFault(refuse(taskLists, 500, 1))
+	w.edit("home", func(task *v1alpha1.PrefetchTask) { task.Labels = nil })
+	c.waitForErr("trying again")
+	w.setStatus("home", succeeded)
+	if r := c.wait(); r.code != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestManyTasksAreFollowedByOneWatch(t *testing.T) {
+	w := newWorld(t)
+	for i := range 4 {
+		task := w.task(fmt.Sprint("home-", i), good)
+		task.Labels = map[string]string{"for": w.namespace}
+		w.create(task)
+	}
+	proxy := w.startProxy()
+	c := w.startWith(proxy.Config(shared.cluster.Admin), "", "rerun", "-l", "for="+w.namespace, "--yes", "--wait")
+	for i := range 4 {
+		c.waitForErr(fmt.Sprintf("home-%d: NotObserved", i))
+		w.setStatus(fmt.Sprint("home-", i), succeeded)
+		if i < 3 {
+			c.waitForErr(fmt.Sprintf("home-%d: Succeeded", i))
+		}
+		if n := proxy.CountWatches(faults.TaskWatches); n > 1 {
+			t.Errorf("%d watches", n)
+		}
+	}
+	if r := c.wait(); r.code != 0 || strings.Count(r.out, ": Succeeded: ") != 4 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestACacheThatLagsDoesNotEndWait(t *testing.T) {
+	w := newWorld(t)
+	task := w.task("home", good)
+	task.Labels = map[string]string{"for": w.namespace}
+	w.create(task)
+	w.setStatus("home", succeeded)
+	lagging := w.startLaggingCache()
+	for _, args := range [][]string{{"home"}, {"-l", "for=" + w.namespace}} {
+		c := w.startWith(lagging, "", append([]string{"rerun", "--yes", "--wait"}, args...)...)
+		c.waitForErr("home: NotObserved")
+		w.setStatus("home", succeeded)
+		if r := c.wait(); r.code != 0 {
+			t.Errorf("%+v", r)
+		}
+	}
+	w.edit("home", func(task *v1alpha1.PrefetchTask) { task.Spec.Revision = "next" })
+	c := w.startWith(lagging, "", "wait", "home")
+	c.waitForErr("home: NotObserved")
+}
+
+// startLaggingCache starts an API server whose cache of tasks stays as it is now. Lists that need not be
+// consistent come from there.
+func (w *world) startLaggingCache() *rest.Config {
+	w.t.Helper()
+	cached := &v1alpha1.PrefetchTaskList{}
+	w.must(w.List(w.t.Context(), cached, client.InNamespace(w.namespace)))
+	cached.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("PrefetchTaskList"))
+	transport, err := rest.TransportFor(shared.cluster.Admin)
+	w.must(err)
+	host, err := url.Parse(shared.cluster.Admin.Host)
+	w.must(err)
+	proxy := httputil.NewSingleHostReverseProxy(host)
+	proxy.Transport, proxy.FlushInterval = transport, -1
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		query := r.URL.Query()
+		switch {
+		case query.Get("sendInitialEvents") != "": // not every API server can
+			rw.WriteHeader(http.StatusUnprocessableEntity)
+		case query.Get("resourceVersion") == "0" && strings.HasSuffix(r.URL.Path, "/prefetchtasks"):
+			rw.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(rw).Encode(cached)
+		default:
+			proxy.ServeHTTP(rw, r)
+		}
+	}))
+	w.t.Cleanup(func() { server.CloseClientConnections(); server.Close() })
+	return &rest.Config{Host: server.URL}
 }
 
 func TestWaitWithBadArguments(t *testing.T) {
