@@ -38,7 +38,7 @@ func (e *environment) applyActions(ctx context.Context, c client.Client, a *acti
 		if t.changed = t.err == nil; t.changed {
 			changed++
 		} else if len(targets) > 1 || ctx.Err() != nil {
-			_, _ = fmt.Fprintf(e.ErrOut, "%s: failed: %s\n", t.label, printable(explain(t.err).Error()))
+			_ = printLine(e.ErrOut, "%s: failed: %v", t.label, explain(t.err))
 		}
 	}
 	switch {

@@ -92,7 +92,7 @@ func (e *environment) announceQuotas(ctx context.Context, quotas *quotaReader, t
 		}
 	}
 	for _, use := range uses {
-		_, _ = fmt.Fprintln(e.ErrOut, use.describe())
+		_ = printLine(e.ErrOut, "%s", use.describe())
 	}
 }
 
