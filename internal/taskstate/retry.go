@@ -1,6 +1,7 @@
 package taskstate
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -164,28 +165,33 @@ func succeededSince(task *v1alpha1.PrefetchTask, job *v1alpha1.Job, failed Posit
 func retryRefused(why string) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		task.Status.LastHandledRetry = RequestedRetry(task)
-		reportRetry(task, "The failed targets cannot be retried alone: "+why+". Set spec.revision to a new value to submit everything again")
+		reportRetry(task, "", "The failed targets cannot be retried alone: "+why+". Set spec.revision to a new value to submit everything again")
 	}
 }
 
-// RetryPendingMessage begins the part of a message that says why a retry has not started.
-const RetryPendingMessage = "Retry pending: "
-
-// RetryWaits reports why a requested retry has not started.
-func RetryWaits(message string) Transition {
+// RetryWaits reports why a requested retry has not started, and whether a user must act
+// before it can.
+func RetryWaits(why Cause, stalled bool) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
-		reportRetry(task, RetryPendingMessage+message)
+		reason := ""
+		if stalled || IsStalledFor(task, why.Reason) {
+			reason = why.Reason
+		}
+		reportRetry(task, reason, "Retry pending: "+why.FullMessage())
 	}
 }
 
-// reportRetry adds the state of a retry to the outcome of a run. The reason and status of
-// each condition stay.
-func reportRetry(task *v1alpha1.PrefetchTask, message string) {
+// reportRetry adds the state of a retry to the outcome of a run. The status of each
+// condition stays. The condition Stalled has the reason for which a user must act before the
+// retry can start, or otherwise that of the outcome.
+func reportRetry(task *v1alpha1.PrefetchTask, stalledReason, message string) {
 	failed := countFailed(int(ptr.Deref(task.Status.Targets.Failed, 0)), int(ptr.Deref(task.Status.Targets.Total, 0)))
-	for _, conditionType := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionStalled} {
-		if c := meta.FindStatusCondition(task.Status.Conditions, conditionType); c != nil {
-			SetCondition(task, conditionType, c.Status, c.Reason, failed+". "+message)
-		}
+	ready := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionReady)
+	if ready != nil {
+		SetCondition(task, ready.Type, ready.Status, ready.Reason, failed+". "+message)
+	}
+	if stalled := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionStalled); stalled != nil && ready != nil {
+		SetCondition(task, stalled.Type, stalled.Status, cmp.Or(stalledReason, ready.Reason), failed+". "+message)
 	}
 	observeGeneration(task)
 }

@@ -88,7 +88,7 @@ func (n WaitingStatus) IsWritten() bool {
 func TargetsUnavailable(why Cause, stalled bool) Transition {
 	return func(task *v1alpha1.PrefetchTask) {
 		if IsRunOver(task) && !IsNewRun(task) { // the finished run asks for a retry
-			RetryWaits(why.FullMessage())(task)
+			RetryWaits(why, stalled)(task)
 			return
 		}
 		stalled = stalled || IsStalledFor(task, why.Reason)

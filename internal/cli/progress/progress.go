@@ -3,7 +3,6 @@
 package progress
 
 import (
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -78,7 +77,7 @@ func Of(task *v1alpha1.PrefetchTask) Progress {
 	finished := current(task, v1alpha1.ConditionFinished)
 	switch {
 	case finished != nil && finished.Status == metav1.ConditionTrue:
-		return p.over(task, ready)
+		return p.over(task, ready, stalled)
 	case isStalled:
 		p.Phase, p.Message = Stalled, stalled.Message
 	case ready.Reason == v1alpha1.ReasonSuspended:
@@ -106,7 +105,7 @@ func (p Progress) notObserved(task *v1alpha1.PrefetchTask) Progress {
 }
 
 // over returns the progress of a run that is over, unless its failed targets are to be retried.
-func (p Progress) over(task *v1alpha1.PrefetchTask, ready *metav1.Condition) Progress {
+func (p Progress) over(task *v1alpha1.PrefetchTask, ready, stalled *metav1.Condition) Progress {
 	switch {
 	case ready.Status == metav1.ConditionTrue:
 		p.Phase = Succeeded
@@ -119,10 +118,10 @@ func (p Progress) over(task *v1alpha1.PrefetchTask, ready *metav1.Condition) Pro
 	if p.Phase == Succeeded || retry == "" || retry == task.Status.LastHandledRetry {
 		return p
 	}
-	if p.Reason = RetryRequested; strings.Contains(p.Message, taskstate.RetryPendingMessage) {
-		p.Phase = Stalled // the operator says what a person can do
-		return p
+	// Stalled has the reason of the outcome, or that for which a person must act before the retry.
+	p.Phase, p.Reason, p.Message = Running, RetryRequested, "The operator has not started the retry yet. "+p.Message
+	if stalled != nil && stalled.Reason != ready.Reason {
+		p.Phase, p.Message = Stalled, stalled.Message
 	}
-	p.Phase, p.Message = Running, "The operator has not started the retry yet"
 	return p
 }

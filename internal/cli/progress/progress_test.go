@@ -14,6 +14,7 @@ import (
 
 func TestPhasesOfARun(t *testing.T) {
 	now := time.Now()
+	why, other := taskstate.Cause{Reason: v1alpha1.ReasonUnavailable, Message: "why"}, taskstate.Cause{Reason: v1alpha1.ReasonPermissionDenied, Message: "other"}
 	over := func(failed int) func(*v1alpha1.PrefetchTask) {
 		return func(task *v1alpha1.PrefetchTask) { taskstate.FinishRun(task, 2, failed, now) }
 	}
@@ -50,7 +51,9 @@ func TestPhasesOfARun(t *testing.T) {
 		{"a new run waits", changes{over(0), taskstatetest.Revise, waiting("Waiting", false)}, progress.Running, "Waiting"},
 		{"a retry is requested", changes{over(1), retry}, progress.Running, progress.RetryRequested},
 		{"a retry of what has succeeded", changes{over(0), retry}, progress.Succeeded, "Succeeded"},
-		{"a retry that cannot start", changes{over(1), retry, taskstate.RetryWaits("no permission")}, progress.Stalled, progress.RetryRequested},
+		{"a retry that cannot start", changes{over(1), retry, taskstate.TargetsUnavailable(why, true)}, progress.Stalled, progress.RetryRequested},
+		{"a retry that waits for a moment", changes{over(1), retry, taskstate.TargetsUnavailable(why, false)}, progress.Running, progress.RetryRequested},
+		{"a retry that waits for a moment after it could not start", changes{over(1), retry, taskstate.RetryWaits(other, true), taskstate.TargetsUnavailable(why, false)}, progress.Running, progress.RetryRequested},
 		{"a retry was handled", changes{over(1), retry, func(task *v1alpha1.PrefetchTask) { task.Status.LastHandledRetry = "2" }}, progress.Failed, "PartiallyFailed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -75,8 +75,11 @@ func (p *Poller) planRetry(task *v1alpha1.PrefetchTask, z ZoneKey, seen *tasksta
 	case len(w.jobs) == 0:
 		return taskstate.ReopenFailed(w.failures, time.Now())
 	case why != nil && u.refused >= 2*p.RecheckInterval:
-		return taskstate.RetryWaits("EdgeOne's history, which tells which they are, cannot be read: " + why.FullMessage() +
-			". Set spec.revision to a new value to submit everything again")
+		return taskstate.RetryWaits(taskstate.Cause{
+			Reason:  why.Reason,
+			Message: "EdgeOne's history, which tells which they are, cannot be read: " + why.FullMessage(),
+			Advice:  "Set spec.revision to a new value to submit everything again",
+		}, true)
 	}
 	return func(*v1alpha1.PrefetchTask) {}
 }

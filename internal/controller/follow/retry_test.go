@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/controller/controllertest"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
@@ -66,7 +67,8 @@ func TestARetryWaitsWhereWhatFailedCannotBeRead(t *testing.T) {
 		askForRetry(u, p, "1")
 		lookUntil(u, p, controllertest.Zone, time.Now().Add(3*time.Minute))
 		task := u.ReadTask("a")
-		if !taskstate.IsRetryDue(task) || len(taskstate.OpenPositions(task)) > 0 || !strings.Contains(task.Status.Conditions[0].Message, "cannot be read") {
+		if !taskstate.IsRetryDue(task) || len(taskstate.OpenPositions(task)) > 0 || !strings.Contains(task.Status.Conditions[0].Message, "cannot be read") ||
+			!taskstate.IsStalledFor(task, v1alpha1.ReasonPermissionDenied) {
 			t.Errorf("the status is %+v", task.Status)
 		}
 		key.Actions = nil
