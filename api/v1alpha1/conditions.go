@@ -24,7 +24,8 @@ const (
 // Condition reasons, a closed list. The reason says what happens next; the message says
 // what went wrong.
 const (
-	// ReasonWaiting: the task is queued.
+	// ReasonWaiting: the task is queued. The message says what it waits for, for example how
+	// many tasks are ahead of it.
 	ReasonWaiting = "Waiting"
 	// ReasonSuspended: nothing is submitted while spec.suspend of the task or of its
 	// EdgeOneAccount is true; calls already made are followed.

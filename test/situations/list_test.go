@@ -217,6 +217,19 @@ var prefetches = []situation{
 		},
 	},
 	{
+		slug: "queued", title: "Waiting for its turn", reason: v1alpha1.ReasonWaiting,
+		what: "The tasks of the account wait for the response to a call. The task `other` is older.",
+		now:  "Nothing; [who goes next](sharing.md): [Waiting](troubleshooting.md#waiting).",
+		bring: func(s *scene) {
+			held := s.operator.edgeOne.HoldAnswer(simulator.Matcher{Action: create, ZoneID: s.zoneID})
+			s.create("first", nil, "first.html")
+			<-held.Arrived()
+			s.create("other", nil, "other.html", "other.js")
+			s.create(taskName, nil, "index.html", "app.js")
+			s.until(taskName, s.reason, says("ahead"))
+		},
+	},
+	{
 		slug: "submitting", title: "A call is in progress", reason: v1alpha1.ReasonSubmitting,
 		what: "The operator has sent the call and waits for EdgeOne's response.",
 		now:  "Nothing; after a minute: [Submitting](troubleshooting.md#submitting).",
