@@ -13,7 +13,8 @@ picture() {
   while IFS='|' read -r answer command; do
     command=${command# }
     printf '\033[32m$\033[0m \033[1m%s\033[0m\n' "$command"
-    script --quiet --command "stty cols 120; $command; $exit_code" /dev/null < <(type "$answer")
+    : > "$screen"
+    script --quiet --flush --command "stty cols 120; $command; $exit_code" "$screen" < <(type "$answer")
     echo
   done | one_bar | draw "$images/cli-$1.svg"
 }
@@ -21,9 +22,12 @@ picture() {
 # exit_code is a command that prints the exit code of the one before, unless it is 0.
 exit_code='code=$?; [ $code = 0 ] || printf "\033[2mexit code %d\033[0m\n" $code'
 
-# type types an answer, once the question is there.
+# type types an answer when the screen shows the question, and leaves the keyboard.
 type() {
-  [ -z "$1" ] || { sleep 2; echo "$1"; }
+  [ -n "$1" ] || return 0
+  until grep --quiet 'y/N' "$screen"; do sleep 0.2; done
+  echo "$1"
+  until grep --quiet 'COMMAND_EXIT_CODE' "$screen"; do sleep 0.2; done
 }
 
 # one_bar keeps one state of a progress bar, in the middle of its run, of all those that a terminal
@@ -56,6 +60,7 @@ if [ "${1:-}" = demo ]; then
 fi
 
 work=$(mktemp -d)
+screen=$work/screen
 trap 'rm -rf "$work"' EXIT
 version=$(sed -n 's/^appVersion: "\?\([^"]*\)"\?$/\1/p' charts/teo-prefetch-operator/Chart.yaml)
 go build -ldflags="-X main.version=$version" -o "$work/kubectl-teo_prefetch" ./cmd/kubectl-teo_prefetch
