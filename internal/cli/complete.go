@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,17 +16,17 @@ import (
 const (
 	// completionTimeout bounds how long a shell waits for a completion.
 	completionTimeout = 3 * time.Second
-	// maxCompletions is how many names a shell gets.
+	// maxCompletions is how many names a shell gets, and at most a page more.
 	maxCompletions = 500
 )
 
 // completeTasks completes names of tasks in the namespace. Names that are there already are left out.
-func (e *environment) completeTasks(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+func (e *environment) completeTasks(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 	namespace, err := e.namespace()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	names := e.completeNames(cmd, newTaskMetadataList(), client.InNamespace(namespace))
+	names := e.completeNames(cmd, toComplete, newTaskMetadataList(), client.InNamespace(namespace))
 	return slices.DeleteFunc(names, func(name string) bool { return slices.Contains(args, name) }), cobra.ShellCompDirectiveNoFileComp
 }
 
@@ -38,16 +39,16 @@ func (e *environment) completeTask(cmd *cobra.Command, args []string, toComplete
 }
 
 // completeNamespaces completes the value of --namespace.
-func (e *environment) completeNamespaces(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+func (e *environment) completeNamespaces(cmd *cobra.Command, _ []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 	list := &metav1.PartialObjectMetadataList{}
 	list.SetGroupVersionKind(metav1.SchemeGroupVersion.WithKind("NamespaceList"))
 	list.APIVersion = "v1"
-	return e.completeNames(cmd, list), cobra.ShellCompDirectiveNoFileComp
+	return e.completeNames(cmd, toComplete, list), cobra.ShellCompDirectiveNoFileComp
 }
 
 // completeAccounts completes names of EdgeOneAccounts.
-func (e *environment) completeAccounts(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	return e.completeNames(cmd, newMetadataList("EdgeOneAccountList")), cobra.ShellCompDirectiveNoFileComp
+func (e *environment) completeAccounts(cmd *cobra.Command, _ []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+	return e.completeNames(cmd, toComplete, newMetadataList("EdgeOneAccountList")), cobra.ShellCompDirectiveNoFileComp
 }
 
 // completeZones completes zones: those that EdgeOneAccounts name, and those of the namespace's tasks.
@@ -74,27 +75,34 @@ func (e *environment) completeZones(cmd *cobra.Command, _ []string, _ string) ([
 			}
 		}
 	}
-	const fewTasks = 20 // their lists of targets are not needed, and may be long
-	var tasks v1alpha1.PrefetchTaskList
-	if c.List(ctx, &tasks, client.InNamespace(namespace), client.Limit(fewTasks)) == nil {
-		for i := range tasks.Items {
-			zones = append(zones, tasks.Items[i].Spec.ZoneID)
+	_ = e.readTaskRows(ctx, namespace, "", func(row taskRow) error { // as many as there is time for
+		if zone := row.text("Zone"); !slices.Contains(zones, zone) {
+			zones = append(zones, zone)
 		}
-	}
+		return nil
+	})
 	slices.Sort(zones)
 	return slices.Compact(zones), cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeNames returns names of objects. Without a cluster, there are none.
-func (e *environment) completeNames(cmd *cobra.Command, list *metav1.PartialObjectMetadataList, opts ...client.ListOption) (names []string) {
+// completeNames returns names of objects that begin with a text: as many as there is time for. Without a
+// cluster, there are none.
+func (e *environment) completeNames(cmd *cobra.Command, toComplete string, list *metav1.PartialObjectMetadataList, opts ...client.ListOption) (names []string) {
 	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 	defer cancel()
 	c, err := e.client()
-	if err != nil || c.List(ctx, list, append(opts, client.Limit(maxCompletions))...) != nil {
+	if err != nil {
 		return nil
 	}
-	for i := range list.Items {
-		names = append(names, list.Items[i].Name)
-	}
+	_ = listPages(ctx, c, list, func() {
+		for i := range list.Items {
+			if name := list.Items[i].Name; strings.HasPrefix(name, toComplete) {
+				names = append(names, name)
+			}
+		}
+		if len(names) >= maxCompletions {
+			cancel()
+		}
+	}, opts...)
 	return names
 }

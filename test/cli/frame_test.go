@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -38,6 +39,22 @@ func TestNamesComplete(t *testing.T) {
 		if !strings.Contains("\n"+r.out, "\n"+c.want+"\n") || c.args == "wait warm-shop " && strings.Contains(r.out, "warm-shop") {
 			t.Errorf("%q: %+v", c.args, r)
 		}
+	}
+}
+
+func TestNamesAndZonesBeyondTheFirstPageComplete(t *testing.T) {
+	w := newWorld(t)
+	for i := range 510 {
+		w.create(w.task(fmt.Sprintf("a-%03d", i), good))
+	}
+	last := w.task("z-last", good)
+	last.Spec.ZoneID = "zone-last"
+	w.create(last)
+	if r := w.run("__complete", "wait", "z"); !strings.HasPrefix(r.out, "z-last\n:") {
+		t.Errorf("%+v", r)
+	}
+	if r := w.run("__complete", "submit", "--zone", "zone-l"); !strings.Contains(r.out, "zone-last\n") {
+		t.Errorf("%+v", r)
 	}
 }
 
