@@ -73,20 +73,11 @@ func (p *planner) run(ctx context.Context, files []string) error {
 	if world.Tasks, err = p.readTasks(ctx, files); err != nil {
 		return err
 	}
-	p.announce(world.Tasks)
+	_ = printLine(p.ErrOut, "Reading the tasks that wait for the same zones") // there may be thousands
 	if err := p.readWorld(ctx, &world); err != nil {
 		return err
 	}
 	return p.report(plan.Make(world))
-}
-
-// announce says on standard error what is planned: reading the tasks that wait may take a while.
-func (p *planner) announce(tasks []plan.Task) {
-	targets := 0
-	for _, task := range tasks {
-		targets += len(task.Spec.Targets)
-	}
-	_ = printLine(p.ErrOut, "Planning %d tasks with %d targets, and what waits for the same zones", len(tasks), targets)
 }
 
 // readTasks reads the tasks of files or of the cluster, with their targets.
