@@ -163,23 +163,23 @@ func (p *planner) printPlans(plans []*plan.TaskPlan) error {
 // planLines returns what the table does not say.
 func planLines(p *plan.TaskPlan) (lines []string) {
 	if !p.Fits() {
-		line := fmt.Sprintf("%d targets are not submitted today", p.NotToday)
+		line := fmt.Sprintf("not submitted today: %d of %d targets", p.NotToday, p.Targets)
 		if p.Reason != "" {
 			line += ": " + p.Reason + ": " + p.Message
 		}
 		lines = append(lines, line)
 	}
 	if p.EdgeURLs > 0 {
-		lines = append(lines, fmt.Sprintf("%d URLs go to the edge nodes, which EdgeOne bills", p.EdgeURLs))
+		lines = append(lines, fmt.Sprintf("URLs for the edge nodes, which EdgeOne bills: %d", p.EdgeURLs))
 	}
 	if p.Duplicates > 0 {
-		lines = append(lines, fmt.Sprintf("%d duplicates are submitted once", p.Duplicates))
+		lines = append(lines, fmt.Sprintf("duplicates, which are submitted once: %d", p.Duplicates))
 	}
 	if n := len(p.SharedWith); n > 0 {
-		lines = append(lines, fmt.Sprintf("shares calls with %d other tasks, for example %s", n, p.SharedWith[0]))
+		lines = append(lines, fmt.Sprintf("other tasks in the same calls: %d, for example %s", n, p.SharedWith[0]))
 	}
 	for _, f := range p.Findings {
-		lines = append(lines, fmt.Sprintf("%s: %d URLs, for example %s", f.Code, f.Count, f.URL))
+		lines = append(lines, fmt.Sprintf("%s: %d, for example %s", f.Code, f.Count, f.URL))
 	}
 	return append(lines, p.Notes...)
 }
