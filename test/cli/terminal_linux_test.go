@@ -138,7 +138,7 @@ func TestOnATerminalWaitShowsABar(t *testing.T) {
 	w.create(w.task("home", good+"1", good+"2"))
 	c := w.startOnTerminal("wait", "home")
 	c.shows(w, "0/2")
-	c.shows(w, "NotObserved: The operator has not")
+	c.shows(w, "NotObserved: The status is not about")
 	w.setStatus("home", func(task *v1alpha1.PrefetchTask) {
 		task.Status.ObservedGeneration, task.Status.Run = task.Generation, taskstate.RunHash(task)
 		task.Status.Jobs = []v1alpha1.Job{{ID: "a", ClaimID: "a", Positions: "0-1", SubmitTime: task.CreationTimestamp, Succeeded: 1}}
