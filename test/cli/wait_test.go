@@ -338,17 +338,24 @@ func TestACacheThatLagsDoesNotEndWait(t *testing.T) {
 	w.create(task)
 	w.setStatus("home", succeeded)
 	lagging := w.startLaggingCache()
-	for _, args := range [][]string{{"home"}, {"-l", "for=" + w.namespace}} {
-		c := w.startWith(lagging, "", append([]string{"rerun", "--yes", "--wait"}, args...)...)
+	for _, args := range [][]string{{"rerun", "home", "--yes", "--wait"}, {"rerun", "-l", "for=" + w.namespace, "--yes", "--wait"}, {"wait", "home"}} {
+		if args[0] == "wait" {
+			w.edit("home", func(task *v1alpha1.PrefetchTask) { task.Spec.Revision = "next" })
+		}
+		c := w.startWith(lagging, "", args...)
 		c.waitForErr("home: NotObserved")
-		w.setStatus("home", succeeded)
-		if r := c.wait(); r.code != 0 {
-			t.Errorf("%+v", r)
+		w.setStatus("home", failed)
+		if r := c.wait(); r.code != 2 {
+			t.Errorf("%q: %+v", args, r)
 		}
 	}
-	w.edit("home", func(task *v1alpha1.PrefetchTask) { task.Spec.Revision = "next" })
-	c := w.startWith(lagging, "", "wait", "home")
-	c.waitForErr("home: NotObserved")
+}
+
+// failed writes the status of a run of which the only target failed.
+func failed(task *v1alpha1.PrefetchTask) {
+	succeeded(task)
+	task.Status.Targets.Succeeded, task.Status.Targets.Failed = ptr.To[int32](0), ptr.To[int32](1)
+	taskstate.FinishRun(task, 1, 1, metav1.Now().Time)
 }
 
 // startLaggingCache starts an API server whose cache of tasks stays as it is now. Lists that need not be
