@@ -12,6 +12,7 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/cli/preview"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // action changes one field of tasks.
@@ -73,16 +74,9 @@ func (e *environment) act(ctx context.Context, names []string, options *actOptio
 	if err != nil {
 		return err
 	}
-	keys, err := options.selection.keys(ctx, e, c, names)
+	targets, err := e.readActTargets(ctx, c, names, &options.selection, a)
 	if err != nil {
 		return err
-	}
-	targets, err := e.readActTargets(ctx, c, keys, a)
-	if err != nil {
-		return err
-	}
-	for _, t := range targets {
-		e.announce(a, t)
 	}
 	if a.needsAnswer { // it submits
 		e.announceQuotas(ctx, newQuotaReader(c, e.now()), targets)
@@ -98,12 +92,16 @@ func (e *environment) act(ctx context.Context, names []string, options *actOptio
 	}
 	waiting := options.waitOptions
 	waiting.output = options.output
+	var keys []client.ObjectKey
+	for _, t := range targets {
+		keys = append(keys, client.ObjectKeyFromObject(t.task))
+	}
 	return e.waitForTasks(ctx, c, &options.selection, keys, waiting)
 }
 
 // actTarget is a task that an action is about.
 type actTarget struct {
-	task    *v1alpha1.PrefetchTask
+	task    *v1alpha1.PrefetchTask // without its targets
 	label   string
 	preview preview.Preview
 	changed bool
@@ -113,22 +111,20 @@ type actTarget struct {
 // isToChange reports whether there is something to change.
 func (t *actTarget) isToChange() bool { return t.preview.Nothing == "" }
 
-// readActTargets reads all tasks before anything is changed.
-func (e *environment) readActTargets(ctx context.Context, c client.Client, keys []client.ObjectKey, a *action) (targets []*actTarget, err error) {
-	for _, key := range keys {
-		task, err := getTask(ctx, c, key)
-		if err != nil {
-			return nil, err
-		}
+// readActTargets reads all tasks before anything is changed, and says of each what the action does. It
+// keeps no targets: they may be many.
+func (e *environment) readActTargets(ctx context.Context, c client.Client, names []string, selection *taskSelection, a *action) (targets []*actTarget, err error) {
+	err = selection.readTasks(ctx, e, c, names, func(task *v1alpha1.PrefetchTask) {
 		if a.needsTargets {
-			resolved, err := resolveTargets(ctx, c, task)
-			if err != nil {
+			if resolved, err := resolveTargets(ctx, c, task); err != nil {
 				_ = printLine(e.ErrOut, "Warning: %v", err)
 			} else {
 				task = resolved
 			}
 		}
-		targets = append(targets, &actTarget{task: task, label: label(keys, key), preview: a.preview(task)})
-	}
-	return targets, nil
+		t := &actTarget{task: taskstate.ElideTargets(task), label: selection.label(client.ObjectKeyFromObject(task)), preview: a.preview(task)}
+		e.announce(a, t)
+		targets = append(targets, t)
+	})
+	return targets, err
 }

@@ -94,9 +94,9 @@ func (e *environment) completeNames(cmd *cobra.Command, toComplete string, list 
 	if err != nil {
 		return nil
 	}
-	_ = listPages(ctx, c, list, func() {
-		for i := range list.Items {
-			if name := list.Items[i].Name; strings.HasPrefix(name, toComplete) {
+	_ = listPages(ctx, c, list, func(page *metav1.PartialObjectMetadataList) {
+		for i := range page.Items {
+			if name := page.Items[i].Name; strings.HasPrefix(name, toComplete) {
 				names = append(names, name)
 			}
 		}

@@ -21,17 +21,16 @@ func newMetadataList(kind string) *metav1.PartialObjectMetadataList {
 	return list
 }
 
-// listPages reads a list page by page, and calls onPage after each, while list has that page.
-func listPages(ctx context.Context, c client.Client, list client.ObjectList, onPage func(), opts ...client.ListOption) error {
-	gvk := list.GetObjectKind().GroupVersionKind()
+// listPages reads a list page by page, and calls onPage for each. Each page is a new copy of empty: in one that
+// is decoded into another, fields that it does not have would keep their values.
+func listPages[L client.ObjectList](ctx context.Context, c client.Client, empty L, onPage func(page L), opts ...client.ListOption) error {
 	for next := ""; ; {
-		list.GetObjectKind().SetGroupVersionKind(gvk)
-		page := append([]client.ListOption{client.Limit(pageSize), client.Continue(next)}, opts...)
-		if err := c.List(ctx, list, page...); err != nil {
+		page := empty.DeepCopyObject().(L)
+		if err := c.List(ctx, page, append([]client.ListOption{client.Limit(pageSize), client.Continue(next)}, opts...)...); err != nil {
 			return err
 		}
-		onPage()
-		if next = list.GetContinue(); next == "" {
+		onPage(page)
+		if next = page.GetContinue(); next == "" {
 			return nil
 		}
 	}

@@ -105,14 +105,9 @@ func (p *planner) readTasks(ctx context.Context, files []string) (tasks []plan.T
 
 // readSelected reads the selected tasks of the cluster.
 func (p *planner) readSelected(ctx context.Context) (tasks []plan.Task, err error) {
-	keys, err := p.selection.keys(ctx, p.environment, p.client, nil)
-	if err != nil {
-		return nil, err
-	}
-	found, err := readInParallel(keys, func(key client.ObjectKey) (*v1alpha1.PrefetchTask, error) { return getTask(ctx, p.client, key) })
-	for _, task := range found {
+	err = p.selection.readTasks(ctx, p.environment, p.client, nil, func(task *v1alpha1.PrefetchTask) {
 		tasks = append(tasks, plan.Task{PrefetchTask: task, Former: task})
-	}
+	})
 	return tasks, err
 }
 

@@ -120,10 +120,9 @@ func (e *environment) readQuotas(ctx context.Context, c client.Client, names []s
 	if len(names) > 0 {
 		return quotas, nil
 	}
-	list := &v1alpha1.EdgeOneAccountList{}
-	err := listPages(ctx, c, list, func() {
-		for i := range list.Items {
-			quotas = append(quotas, quotaOf(account.AdvanceDay(&list.Items[i], e.now()), namespace))
+	err := listPages(ctx, c, &v1alpha1.EdgeOneAccountList{}, func(page *v1alpha1.EdgeOneAccountList) {
+		for i := range page.Items {
+			quotas = append(quotas, quotaOf(account.AdvanceDay(&page.Items[i], e.now()), namespace))
 		}
 	})
 	switch {

@@ -46,30 +46,52 @@ func (s *taskSelection) validate(names []string) error {
 	return nil
 }
 
-// keys returns the names of the selected tasks, in the order of the arguments or of the API server.
-func (s *taskSelection) keys(ctx context.Context, env *environment, c client.Client, names []string) ([]client.ObjectKey, error) {
+// readTasks reads the selected tasks, and calls onTask for each, in the order of the arguments or of the API
+// server. Tasks that are named are read before the first call, as one of them may be missing. Those of a
+// selector are read page by page: they may be many, and their lists of targets long.
+func (s *taskSelection) readTasks(ctx context.Context, env *environment, c client.Client, names []string, onTask func(*v1alpha1.PrefetchTask)) error {
 	namespace, err := s.namespace(env)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(names) > 0 {
-		return namedKeys(namespace, names), nil
+		var tasks []*v1alpha1.PrefetchTask
+		for _, key := range namedKeys(namespace, names) {
+			task, err := getTask(ctx, c, key)
+			if err != nil {
+				return err
+			}
+			tasks = append(tasks, task)
+		}
+		for _, task := range tasks {
+			onTask(task)
+		}
+		return nil
 	}
 	selector, err := labels.Parse(s.selector)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var keys []client.ObjectKey
-	list := newTaskMetadataList()
-	err = listPages(ctx, c, list, func() {
-		for i := range list.Items {
-			keys = append(keys, client.ObjectKeyFromObject(&list.Items[i]))
+	const perPage = 50 // a task may have 1.5 MB
+	found := 0
+	err = listPages(ctx, c, &v1alpha1.PrefetchTaskList{}, func(page *v1alpha1.PrefetchTaskList) {
+		found += len(page.Items)
+		for i := range page.Items {
+			onTask(&page.Items[i])
 		}
-	}, client.InNamespace(namespace), client.MatchingLabelsSelector{Selector: selector})
-	if err == nil && len(keys) == 0 {
+	}, client.InNamespace(namespace), client.MatchingLabelsSelector{Selector: selector}, client.Limit(perPage))
+	if err == nil && found == 0 {
 		err = s.noMatch(namespace)
 	}
-	return keys, err
+	return err
+}
+
+// label names a task: with its namespace, if tasks of all namespaces are selected.
+func (s *taskSelection) label(key client.ObjectKey) string {
+	if s.allNamespaces {
+		return key.String()
+	}
+	return key.Name
 }
 
 // namespace returns the namespace of the selected tasks, or "" for all.
@@ -115,14 +137,6 @@ func trimKind(name string) string {
 		}
 	}
 	return name
-}
-
-// label names a task among others: with its namespace, if there are several.
-func label(keys []client.ObjectKey, key client.ObjectKey) string {
-	if keys[0].Namespace == keys[len(keys)-1].Namespace {
-		return key.Name
-	}
-	return key.String()
 }
 
 // getTask reads a task. Its error says what to do if there is none.

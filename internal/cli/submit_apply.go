@@ -107,11 +107,10 @@ func (s *submission) checkFormerParts(ctx context.Context) error {
 	for _, task := range s.tasks {
 		names = append(names, task.Name)
 	}
-	list := newTaskMetadataList()
-	err := listPages(ctx, s.client, list, func() {
-		for i := range list.Items {
-			if !slices.Contains(names, list.Items[i].Name) {
-				former = append(former, list.Items[i].Name)
+	err := listPages(ctx, s.client, newTaskMetadataList(), func(page *metav1.PartialObjectMetadataList) {
+		for i := range page.Items {
+			if !slices.Contains(names, page.Items[i].Name) {
+				former = append(former, page.Items[i].Name)
 			}
 		}
 	}, client.InNamespace(s.tasks[0].Namespace), client.MatchingLabels{listLabel: s.name})

@@ -159,10 +159,7 @@ func (e *environment) waitForTasks(ctx context.Context, c client.WithWatch, sele
 
 // addTask adds a task to wait for, and returns it.
 func (w *waiter) addTask(key client.ObjectKey) *waitedTask {
-	task := &waitedTask{key: key, label: key.Name, isNamed: w.selection.selector == ""}
-	if w.namespace == "" {
-		task.label = key.String()
-	}
+	task := &waitedTask{key: key, label: w.selection.label(key), isNamed: w.selection.selector == ""}
 	task.Phase, task.Message = progress.Running, "The cluster has not said yet how far the task is"
 	w.keys, w.tasks[key] = append(w.keys, key), task
 	return task

@@ -16,6 +16,7 @@ import (
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/cli"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/simulator"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
+	"github.com/prefetch-operator/teo-prefetch-operator/test/faults"
 )
 
 func TestRetrySubmitsTheFailedURLsAndNothingElse(t *testing.T) {
@@ -244,4 +245,23 @@ func (w *world) countSubmissions() map[string]int {
 		}
 	}
 	return n
+}
+
+func TestActionsReadASelectionPageByPage(t *testing.T) {
+	w := newWorld(t)
+	const tasks = 60 // more than a page has
+	for i := range tasks {
+		task := w.task(fmt.Sprintf("home-%02d", i), good+"1", good+"2")
+		if task.Labels = map[string]string{"for": w.namespace}; i == 0 {
+			task.Spec.Suspend = ptr.To(true)
+		}
+		w.create(task)
+	}
+	proxy := w.startProxy()
+	gets := proxy.AddFault(faults.Fault{Match: faults.Match{Verb: "get", Resource: "prefetchtasks"}, Effect: faults.Effect{Delay: 1}})
+	r := w.startWith(proxy.Config(shared.cluster.Admin), "", "suspend", "-l", "for="+w.namespace).wait()
+	if r.code != 0 || strings.Count(r.out, " suspended\n") != tasks-1 || strings.Count(r.out, " unchanged\n") != 1 ||
+		strings.Count(r.err, ": stops; 2 URLs are not submitted until it is resumed\n") != tasks-1 || proxy.Taken(gets) != 0 {
+		t.Errorf("%d reads of one task, %+v", proxy.Taken(gets), r)
+	}
 }
