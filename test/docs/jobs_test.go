@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -88,7 +89,7 @@ func (j *jobPods) command(ctx context.Context, pod *corev1.Pod, container *corev
 	if err := j.writeKubeconfig(ctx, kubeconfig, pod); err != nil {
 		return nil, err
 	}
-	args, err := j.mountLists(ctx, dir, pod, container)
+	args, err := j.expand(ctx, dir, pod, container)
 	if err != nil {
 		return nil, err
 	}
@@ -113,28 +114,24 @@ func (j *jobPods) writeKubeconfig(ctx context.Context, path string, pod *corev1.
 	return cluster.WriteKubeconfig(path, config, pod.Namespace)
 }
 
-// mountLists writes the ConfigMaps that a container mounts below dir. It returns the
-// arguments of the container, with the paths there and with the values of its variables.
-func (j *jobPods) mountLists(ctx context.Context, dir string, pod *corev1.Pod, container *corev1.Container) ([]string, error) {
+// expand returns the arguments of a container with the values of its variables, and with the
+// files below dir that have the ConfigMaps that it mounts.
+func (j *jobPods) expand(ctx context.Context, dir string, pod *corev1.Pod, container *corev1.Container) ([]string, error) {
 	var replace []string
 	for _, env := range container.Env {
-		label, isLabel := strings.CutPrefix(env.ValueFrom.FieldRef.FieldPath, "metadata.labels['")
-		value, isThere := pod.Labels[strings.TrimSuffix(label, "']")]
-		if !isLabel || !isThere {
-			return nil, fmt.Errorf("its variable %s is not a label that it has", env.Name)
+		value := env.Value
+		if env.ValueFrom != nil && env.ValueFrom.FieldRef != nil {
+			label := strings.TrimSuffix(strings.TrimPrefix(env.ValueFrom.FieldRef.FieldPath, "metadata.labels['"), "']")
+			value = pod.Labels[label]
+		}
+		if value == "" {
+			return nil, fmt.Errorf("its variable %s is neither a text nor a label that it has", env.Name)
 		}
 		replace = append(replace, "$("+env.Name+")", value)
 	}
-	for i, mount := range container.VolumeMounts {
-		key := client.ObjectKey{Namespace: pod.Namespace, Name: pod.Spec.Volumes[i].ConfigMap.Name}
-		var list corev1.ConfigMap
-		if err := j.cluster.Client.Get(ctx, key, &list); err != nil {
+	for _, mount := range container.VolumeMounts {
+		if err := j.writeConfigMap(ctx, dir, pod, mount.Name); err != nil {
 			return nil, err
-		}
-		for name, text := range list.Data {
-			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-				return nil, err
-			}
 		}
 		replace = append(replace, mount.MountPath+"/", dir+"/")
 	}
@@ -143,4 +140,22 @@ func (j *jobPods) mountLists(ctx context.Context, dir string, pod *corev1.Pod, c
 		args = append(args, strings.NewReplacer(replace...).Replace(arg))
 	}
 	return args, nil
+}
+
+// writeConfigMap writes the ConfigMap of a volume as files below dir.
+func (j *jobPods) writeConfigMap(ctx context.Context, dir string, pod *corev1.Pod, volume string) error {
+	i := slices.IndexFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == volume && v.ConfigMap != nil })
+	if i < 0 {
+		return fmt.Errorf("its volume %s is no ConfigMap", volume)
+	}
+	var list corev1.ConfigMap
+	if err := j.cluster.Client.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: pod.Spec.Volumes[i].ConfigMap.Name}, &list); err != nil {
+		return err
+	}
+	for name, text := range list.Data {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }
