@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -143,5 +142,7 @@ func (v *verifyCommand) announceRun(result *VerifyResult, run progress.Progress)
 		state += " (" + run.Reason + ")"
 	}
 	sentences := append([]string{fmt.Sprintf("%s is %s: %d of %d targets are prefetched", result.Name, state, run.Succeeded, run.Total)}, result.Notes...)
-	_, _ = fmt.Fprintln(v.env.ErrOut, strings.Join(sentences, ".\n")+".")
+	for _, sentence := range sentences {
+		_ = printLine(v.env.ErrOut, "%s.", sentence)
+	}
 }

@@ -208,8 +208,11 @@ func (w *waiter) follow(ctx context.Context) error {
 		return nil
 	}
 	selector, err := labels.Parse(w.selection.selector)
+	if err != nil {
+		return err
+	}
 	go taskwatch.Follow(ctx, w.client, taskwatch.Scope{Namespace: w.namespace, Selector: selector}, w.events)
-	return err
+	return nil
 }
 
 func (w *waiter) followByName(ctx context.Context, task *waitedTask) {

@@ -1,6 +1,6 @@
-// Package taskwatch follows PrefetchTasks by lists and watches. When a watch ends, for whatever reason,
-// the tasks are listed again, so that nothing is missed. Every list is consistent: it has all that was
-// written before, as a cache of the API server may not.
+// Package taskwatch follows PrefetchTasks by lists and watches. When a watch ends, the next one continues
+// where it has ended. If that is not possible, the tasks are listed again, so that nothing is missed. Every
+// list is consistent: it has all that was written before, as a cache of the API server may not.
 package taskwatch
 
 import (
@@ -91,17 +91,24 @@ type follower struct {
 	scope  Scope
 	events chan<- Event
 	isGone bool // the scope is a name, and nothing has it
+	// version is the resource version up to which everything was reported. If it is "", a list is next.
+	version string
 }
 
-// followOnce lists the tasks, and watches them until the watch ends. It reports whether it could open the
-// watch. The error says why the tasks cannot be read, and not that a watch has ended.
+// followOnce watches the tasks until the watch ends, from where the last one has ended, or from a list. It
+// reports whether it could open the watch. The error says why the tasks cannot be read, and not that a watch
+// has ended.
 func (f *follower) followOnce(ctx context.Context) (isOpened bool, err error) {
-	version, err := f.list(ctx)
-	if err != nil || f.isGone {
-		return false, withoutExpiry(err)
+	if f.version == "" {
+		if err := f.list(ctx); err != nil || f.isGone {
+			return false, withoutExpiry(err)
+		}
 	}
-	raw := &metav1.ListOptions{ResourceVersion: version, TimeoutSeconds: ptr.To(300 + rand.Int64N(300))}
+	raw := &metav1.ListOptions{ResourceVersion: f.version, AllowWatchBookmarks: true, TimeoutSeconds: ptr.To(300 + rand.Int64N(300))}
 	w, err := f.client.Watch(ctx, &v1alpha1.PrefetchTaskList{}, f.options(raw))
+	if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+		f.version = ""
+	}
 	if err != nil {
 		return false, withoutExpiry(err)
 	}
@@ -109,9 +116,13 @@ func (f *follower) followOnce(ctx context.Context) (isOpened bool, err error) {
 	for event := range w.ResultChan() {
 		task, isTask := event.Object.(*v1alpha1.PrefetchTask)
 		if !isTask { // an error: the next list says what it means
+			f.version = ""
 			return true, nil
 		}
-		f.report(ctx, task, event.Type == watch.Deleted)
+		f.version = task.ResourceVersion
+		if event.Type != watch.Bookmark {
+			f.report(ctx, task, event.Type == watch.Deleted)
+		}
 		if f.isGone {
 			break
 		}
@@ -119,15 +130,15 @@ func (f *follower) followOnce(ctx context.Context) (isOpened bool, err error) {
 	return true, nil
 }
 
-// list reports all tasks of the scope, and returns the resource version to watch from.
-func (f *follower) list(ctx context.Context) (version string, err error) {
+// list reports all tasks of the scope.
+func (f *follower) list(ctx context.Context) error {
 	listed := map[client.ObjectKey]bool{}
 	for next := ""; ; {
 		page := &v1alpha1.PrefetchTaskList{}
 		options := f.options(&metav1.ListOptions{})
 		options.Limit, options.Continue = pageSize, next
 		if err := f.client.List(ctx, page, options); err != nil {
-			return "", err
+			return err
 		}
 		for i := range page.Items {
 			listed[client.ObjectKeyFromObject(&page.Items[i])] = true
@@ -135,8 +146,8 @@ func (f *follower) list(ctx context.Context) (version string, err error) {
 		}
 		if next = page.Continue; next == "" {
 			f.send(ctx, Event{Listed: listed})
-			f.isGone = f.scope.Name != "" && len(listed) == 0
-			return page.ResourceVersion, nil
+			f.version, f.isGone = page.ResourceVersion, f.scope.Name != "" && len(listed) == 0
+			return nil
 		}
 	}
 }
