@@ -137,6 +137,15 @@ func (e *environment) submit(ctx context.Context, args []string, options *submit
 		return err
 	}
 	s := &submission{environment: e, options: options, tasks: tasks, name: template.Name}
+	waiting := options.waitOptions
+	waiting.output = options.output
+	if len(tasks) == 0 {
+		_, _ = fmt.Fprintln(e.ErrOut, "Nothing was modified since the time of --since, so nothing is submitted")
+		if options.wait {
+			return newWaiter(e, nil, &taskSelection{}, namespace, waiting).finish(false)
+		}
+		return s.print()
+	}
 	e.describeList(list, len(tasks))
 	if options.dryRun != "client" {
 		if s.client, err = e.client(); err != nil {
@@ -147,8 +156,6 @@ func (e *environment) submit(ctx context.Context, args []string, options *submit
 		}
 	}
 	if options.wait {
-		waiting := options.waitOptions
-		waiting.output = options.output
 		return e.waitForTasks(ctx, s.client, &taskSelection{}, s.keys(), waiting)
 	}
 	return s.print()

@@ -226,7 +226,7 @@ func (s *submission) print() error {
 
 // printManifests prints the tasks as kubectl apply takes them.
 func (s *submission) printManifests() error {
-	var items []json.RawMessage
+	items := []json.RawMessage{}
 	for _, task := range s.tasks {
 		object, err := newApplyObject(task)
 		if err != nil {

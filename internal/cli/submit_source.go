@@ -75,15 +75,17 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("--since is %q: give a duration such as 24h, a date such as 2026-11-28, or a time such as 2026-11-28T14:05:00Z", text)
 }
 
-// read reads the list.
+// read reads the list. It has no URLs only if --since has left out what there was: a sitemap without news
+// is no error.
 func (s *listSource) read(ctx context.Context, e *environment, args []string) (list *urllist.List, err error) {
 	list = &urllist.List{}
+	old := 0
 	if len(args) > 0 {
 		err = s.readFile(e, args[0], list)
 	} else {
-		err = s.readSitemaps(ctx, e, list)
+		old, err = s.readSitemaps(ctx, e, list)
 	}
-	if err == nil && len(list.URLs) == 0 {
+	if err == nil && len(list.URLs) == 0 && old == 0 {
 		err = errors.New("the list has no URLs, so there is nothing to submit")
 		if len(s.includes)+len(s.excludes) > 0 || s.since != "" {
 			err = errors.New("no URL is left after --since, --include and --exclude, so there is nothing to submit")
@@ -114,10 +116,11 @@ func (e *environment) readURLs(path string, add func(rawURL string) error) error
 	return urllist.Read(file, path, add)
 }
 
-func (s *listSource) readSitemaps(ctx context.Context, e *environment, list *urllist.List) error {
+// readSitemaps reads the sitemaps, and returns how many entries --since has left out.
+func (s *listSource) readSitemaps(ctx context.Context, e *environment, list *urllist.List) (old int, err error) {
 	since, err := parseSince(s.since, e.now())
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, address := range s.sitemaps {
 		reader := &sitemap.Reader{UserAgent: e.userAgent(), Since: since}
@@ -134,10 +137,11 @@ func (s *listSource) readSitemaps(ctx context.Context, e *environment, list *url
 			return list.Add(rawURL)
 		}
 		if err := reader.Read(ctx, address); err != nil {
-			return err
+			return 0, err
 		}
+		old += reader.Old
 	}
-	return nil
+	return old, nil
 }
 
 // isWanted applies --include and --exclude.

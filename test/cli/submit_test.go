@@ -125,6 +125,12 @@ func TestSubmitReadsSitemaps(t *testing.T) {
 	if targets := w.get("map").Spec.Targets; len(targets) != 1 || !strings.HasSuffix(string(targets[0]), "/a?x=1&y=2") {
 		t.Errorf("%v", targets)
 	}
+	// A sitemap without news is no error: a nightly job must not fail for it.
+	old := []string{"submit", "--sitemap=" + server.URL + "/index.xml", "--since=2026-11-30", `--exclude=\.pdf$`, zoneFlag, "--name=news"}
+	const nothing = "Nothing was modified since the time of --since"
+	w.run(old...).has(t, 0, "", nothing)
+	w.run(append(old, "--wait", "-o", "json")...).has(t, 0, `"tasks": []`, nothing)
+	w.run(append(old, "-o", "json")...).has(t, 0, `"items": []`, nothing)
 	for path, want := range map[string]string{"/page.html": "HTML", "/entity.xml": "DOCTYPE", "/missing.xml": "sitemap"} {
 		w.run("submit", "--sitemap="+server.URL+path, zoneFlag, "--name=bad").has(t, 1, "", want)
 	}
