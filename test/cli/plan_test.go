@@ -57,7 +57,7 @@ func TestPlanPredictsWhatTheOperatorSubmits(t *testing.T) {
 type planning struct {
 	*world
 	random         *rand.Rand
-	other          string // the other namespace of tasks that share calls
+	other          string // the namespace of neighbours
 	separate       string // the namespace of tasks that have calls of their own
 	manager        *cluster.Manager
 	round          int
@@ -76,7 +76,6 @@ func newPlanning(t *testing.T) *planning {
 	t.Helper()
 	p := &planning{world: newWorldIn(t, cluster.ForTest(t, cluster.Options{}))}
 	p.other = newWorldIn(t, p.cluster).namespace
-	p.namespace, p.other = min(p.namespace, p.other), max(p.namespace, p.other)
 	p.separate = newWorldIn(t, p.cluster).namespace
 	config := simulator.Demo()
 	config.JobDuration, config.SignatureValidity = -1, time.Minute
@@ -134,7 +133,7 @@ func (p *planning) playRound() {
 	p.t.Helper()
 	p.random, p.plans, p.wrong = rand.New(rand.NewPCG(*seed, uint64(p.round))), 0, nil
 	p.stopOperator()
-	kind := []string{"together", "together", "quota", "budget", "purge quota"}[p.random.IntN(5)]
+	kind := []string{"together", "together", "neighbours", "quota", "budget", "purge quota"}[p.random.IntN(6)]
 	waiting, files := p.newTasks(kind)
 	p.limit(kind, waiting, files)
 	for _, task := range waiting {
@@ -176,27 +175,27 @@ func (p *planning) playRound() {
 }
 
 // newTasks returns tasks that wait, and objects that are planned: tasks, and ConfigMaps with their lists.
-// Which of two namespaces that became active at once goes first, is in the operator's memory only. It
-// makes no difference while everything is submitted, if the first task is of the first namespace.
+// Neighbours are tasks of two namespaces that fit into one call. If they need more, it is in the operator's
+// memory only whose turn it is.
 func (p *planning) newTasks(kind string) (waiting []*v1alpha1.PrefetchTask, files []client.Object) {
-	if kind == "purge quota" {
+	switch kind {
+	case "purge quota":
 		task := p.newTask("alone", p.namespace)
 		task.Spec.Purge.Type = v1alpha1.PurgeURL
 		return nil, []client.Object{task}
+	case "neighbours":
+		a, b, c := p.newTask("a-waits", p.other), p.newTask("b-plain", p.namespace), p.newTask("c-plain", p.other)
+		for _, task := range []*v1alpha1.PrefetchTask{a, b, c} {
+			p.separateURLs(task)
+			task.Spec.Targets = task.Spec.Targets[:min(len(task.Spec.Targets), planBatch/3)]
+		}
+		return []*v1alpha1.PrefetchTask{a}, []client.Object{b, c}
 	}
-	namespaces := []string{p.namespace}
-	if kind == "together" {
-		namespaces = append(namespaces, p.other)
-	}
-	namespace := p.namespace
 	for i := range p.random.IntN(3) {
-		waiting = append(waiting, p.newTask(fmt.Sprint("a-waits-", i), namespace))
-		namespace = namespaces[p.random.IntN(len(namespaces))]
+		waiting = append(waiting, p.newTask(fmt.Sprint("a-waits-", i), p.namespace))
 	}
-	namespace = p.namespace
 	for i := range 1 + p.random.IntN(3) {
-		files = append(files, p.newTask(fmt.Sprint("b-plain-", i), namespace))
-		namespace = namespaces[p.random.IntN(len(namespaces))]
+		files = append(files, p.newTask(fmt.Sprint("b-plain-", i), p.namespace))
 	}
 	if kind != "together" {
 		return waiting, files
@@ -233,6 +232,11 @@ func (p *planning) newTask(name, namespace string) *v1alpha1.PrefetchTask {
 // separateCalls gives a task calls and URLs of its own: it is not submitted at once, or not with the others.
 func (p *planning) separateCalls(task *v1alpha1.PrefetchTask) {
 	task.Spec.Headers = []v1alpha1.HTTPHeader{{Name: "X-Task", Value: task.Name}}
+	p.separateURLs(task)
+}
+
+// separateURLs gives a task URLs of its own.
+func (p *planning) separateURLs(task *v1alpha1.PrefetchTask) {
 	for i, target := range task.Spec.Targets {
 		task.Spec.Targets[i] = v1alpha1.Target(strings.ReplaceAll(string(target), fmt.Sprintf("/%d/", p.round), "/"+task.Name+"/"))
 	}
@@ -289,7 +293,7 @@ func (p *planning) limit(kind string, waiting []*v1alpha1.PrefetchTask, files []
 	case "budget":
 		account.Spec.Limits.DailyURLs = ptr.To(ptr.Deref(account.Status.Used, 0) + int32(room))
 		room = 500_000
-	case "together":
+	case "together", "neighbours":
 		room = 500_000
 	}
 	p.must(p.Update(p.t.Context(), account))
