@@ -37,30 +37,15 @@ func (p *planner) readFiles(ctx context.Context, files []string) ([]plan.Task, e
 	}
 	var tasks []plan.Task
 	for _, info := range infos {
-		object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(info.Object)
+		object, err := readManifest(info, namespace)
 		if err != nil {
-			return nil, err
-		}
-		var into client.Object
-		switch kind := info.Object.GetObjectKind().GroupVersionKind(); {
-		case kind == v1alpha1.GroupVersion.WithKind("PrefetchTask"):
-			into = &v1alpha1.PrefetchTask{}
-		case kind == corev1.SchemeGroupVersion.WithKind("ConfigMap"):
-			into = &corev1.ConfigMap{}
-		default:
-			continue
-		}
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(object, into, true); err != nil {
 			return nil, fmt.Errorf("%s: %w", info.Source, err)
 		}
-		if into.GetNamespace() == "" {
-			into.SetNamespace(namespace)
-		}
-		switch into := into.(type) {
+		switch object := object.(type) {
 		case *corev1.ConfigMap:
-			p.configMaps[client.ObjectKeyFromObject(into)] = into
+			p.configMaps[client.ObjectKeyFromObject(object)] = object
 		case *v1alpha1.PrefetchTask:
-			task, err := p.admit(ctx, into)
+			task, err := p.admit(ctx, object)
 			switch {
 			case apierrors.ReasonForError(err) != metav1.StatusReasonUnknown: // the API server's answer to the manifest
 				return nil, fmt.Errorf("%s: %w", info.Source, err)
@@ -76,6 +61,31 @@ func (p *planner) readFiles(ctx context.Context, files []string) ([]plan.Task, e
 		return nil, errors.New("the files have no PrefetchTask")
 	}
 	return tasks, nil
+}
+
+// readManifest returns the task or the ConfigMap of a manifest, or nil if it is of another kind. namespace
+// is that of an object that names none.
+func readManifest(info *resource.Info, namespace string) (client.Object, error) {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(info.Object)
+	if err != nil {
+		return nil, err
+	}
+	var object client.Object
+	switch kind := info.Object.GetObjectKind().GroupVersionKind(); kind {
+	case v1alpha1.GroupVersion.WithKind("PrefetchTask"):
+		object = &v1alpha1.PrefetchTask{}
+	case corev1.SchemeGroupVersion.WithKind("ConfigMap"):
+		object = &corev1.ConfigMap{}
+	default:
+		return nil, nil
+	}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(content, object, true); err != nil {
+		return nil, err
+	}
+	if object.GetNamespace() == "" {
+		object.SetNamespace(namespace)
+	}
+	return object, nil
 }
 
 func isSameTask(a, b plan.Task) bool {
