@@ -145,6 +145,7 @@ func TestActionsSayWhatAllTasksTakeOfEachQuota(t *testing.T) {
 	r := w.run("rerun", "-l", "release=1", "--revision=2", "--dry-run=client", "-o", "json")
 	want := "a: submits 2 URLs\nb: submits 2 URLs\nedge: submits 2 URLs\nother: submits 2 URLs\n" +
 		"same: nothing to do, its revision is \"2\" already; another revision submits every target again\n" +
+		"Warning: the ConfigMap \"missing\" of task unread does not exist: create it, or correct spec.targetsFrom\n" +
 		"unread: submits an unknown number of URLs\n" +
 		"This takes at most 4 URLs and an unknown number of others from the daily quota of zone zone-2x9examplea, of which 3 are left today; the rest waits for new quota\n" +
 		"This takes 2 URLs from the Edge quota of zone zone-2x9examplea\n" +

@@ -204,7 +204,7 @@ func TestWaitMissesNothingWhileItsWatchIsBroken(t *testing.T) {
 	proxy.CutWatches(faults.TaskWatches)
 	w.eventually("the watches have expired", func() bool { return proxy.Taken(expired) == 2 })
 	w.eventually("both tasks are watched again", areWatched)
-	broken := proxy.AddFault(faults.Fault{Match: faults.TaskWatches, Effect: faults.Effect{Close: true}})
+	broken := proxy.AddFault(faults.Fault{Match: faults.Match{Resource: "prefetchtasks"}, Effect: faults.Effect{Close: true}})
 	proxy.CutWatches(faults.TaskWatches)
 	w.setStatus("open", succeeded)
 	w.must(w.Delete(t.Context(), w.get("gone")))
