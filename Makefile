@@ -262,6 +262,10 @@ image: bin/image $(IMAGE_PROGRAMS) ## Build the image for amd64 and arm64 into d
 	bin/image -name=$(IMAGE) -version=$(VERSION) -revision=$(REVISION) -created=$(SOURCE_DATE_EPOCH) -base=$(BASE) -out=$(DIST) -push=$(PUSH) \
 	  $(IMAGE_PROGRAMS)
 
+# The folder may also have files of another version, or of more platforms.
+RELEASE_FILES = crd.yaml image.tar install.yaml kubectl-teo_prefetch_$(VERSION)_*.tar.gz kubectl-teo_prefetch_$(VERSION)_*.zip \
+	$(PLATFORMS:%=sbom-%.spdx.json) $(notdir $(CHART))-$(VERSION:v%=%).tgz teo-prefetch.yaml
+
 # The chart is packed from a copy with this version, this image and the commit's time.
 .PHONY: release
 release: verify-version image $(PLUGIN_PLATFORMS:%=$(DIST)/%/kubectl-teo_prefetch) bin/helm bin/helm-docs bin/k8s/kubectl ## Build a release in dist/: manifests, chart, image, plugin, SBOMs, checksums; VERSION, IMAGE=registry/name
@@ -277,12 +281,13 @@ release: verify-version image $(PLUGIN_PLATFORMS:%=$(DIST)/%/kubectl-teo_prefetc
 	bin/helm-docs --chart-search-root="$$chart" --sort-values-order=file --log-level=warning; \
 	find "$$chart" -exec touch -d @$(SOURCE_DATE_EPOCH) {} +; \
 	bin/helm package --destination $(DIST) "$$chart" > /dev/null; \
-	cd $(DIST); shopt -s nullglob; sha256sum -- *.gz *.json *.tar *.tgz *.yaml *.zip > SHA256SUMS; cat SHA256SUMS; \
+	cd $(DIST); shopt -s nullglob; sha256sum -- $(RELEASE_FILES) > SHA256SUMS; cat SHA256SUMS; \
 	echo "The release $(VERSION) is in $(DIST). docs/release.md says how to publish it."
 
 # The chart, the manifests and the changelog of a tagged commit must have the version of the tag.
 .PHONY: verify-version
 verify-version:
+	@[[ '$(VERSION)' =~ ^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$$ ]] || { echo "VERSION is $(VERSION): use a version such as v0.2.0 or v0.2.0-rc.1."; exit 1; }
 	@[[ ! '$(VERSION)' =~ ^v[0-9]+\.[0-9]+\.[0-9]+$$ ]] || grep -qx 'appVersion: $(VERSION)' $(CHART)/Chart.yaml || { \
 	  echo "VERSION is $(VERSION), and $(CHART)/Chart.yaml has another: set it there and in config/manager/manager.yaml, and make manifests."; exit 1; }
 	@[[ ! '$(VERSION)' =~ ^v[0-9]+\.[0-9]+\.[0-9]+$$ ]] || grep -q '^## $(VERSION:v%=%) - ' CHANGELOG.md || { \

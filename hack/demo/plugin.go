@@ -10,7 +10,7 @@ import (
 )
 
 // launch creates the task of the list hack/demo/launch.txt.
-const launch = "kubectl teo-prefetch submit hack/demo/launch.txt --zone=zone-2x9examplea --account=store"
+const launch = "kubectl teo-prefetch submit hack/demo/launch.txt --zone=zone-2x9examplea --account=store --purge=URL"
 
 // showPlugin plans and submits a list of URLs, asks a node of EdgeOne for them, and explains a task
 // that waits, with the plugin of kubectl.
@@ -19,8 +19,8 @@ func (d *demo) showPlugin(ctx context.Context) error {
 		subject, command string
 		code             int
 	}{
-		{"What a list of URLs will take", launch + " --dry-run=client -o yaml |\n  kubectl teo-prefetch plan -", 0},
-		{"A step of a release, which ends when the URLs are prefetched", launch + " --purge=URL --wait", 0},
+		{"What a list of URLs will take", launch + " \\\n  --dry-run=client -o yaml | kubectl teo-prefetch plan -", 0},
+		{"A step of a release, which ends when the URLs are prefetched", launch + " --wait", 0},
 		{"What a visitor gets", "kubectl teo-prefetch verify launch", 2},
 		{"What a task waits for", "kubectl teo-prefetch why over-quota", 0},
 	} {

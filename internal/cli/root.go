@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
@@ -53,7 +54,13 @@ const (
 
 // Main runs the command line and returns the exit code. It ends early, also while it reads standard
 // input, if ctx is done.
-func Main(ctx context.Context, args []string, streams genericiooptions.IOStreams, version string) int {
+func Main(ctx context.Context, args []string, streams genericiooptions.IOStreams, version string) (code int) {
+	defer func() {
+		if fault := recover(); fault != nil { // the runtime would exit with 2, which is ExitFailedTargets
+			_, _ = fmt.Fprintf(streams.ErrOut, "Error: a fault of this program, please report it: %v\n%s", fault, debug.Stack())
+			code = ExitError
+		}
+	}()
 	streams.In = standardInput{ctx, streams.In}
 	root := NewCommand(streams, version)
 	root.SetArgs(args)
@@ -61,7 +68,8 @@ func Main(ctx context.Context, args []string, streams genericiooptions.IOStreams
 	if err == nil {
 		return ExitSuccess
 	}
-	code, exit := ExitError, exitError{}
+	code = ExitError
+	exit := exitError{}
 	switch {
 	case errors.As(err, &exit):
 		if code, err = exit.code, exit.err; err == nil {

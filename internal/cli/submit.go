@@ -41,7 +41,7 @@ func newSubmitCommand(env *environment) *cobra.Command {
 		Long: `Create or update a task from a list of URLs, standard input (-) or sitemaps.
 
 A list has one URL a line; blank lines, and lines that start with #, are ignored. A list that one task
-cannot have (10,000 URLs, 1,550,000 bytes) becomes several tasks, NAME-1, NAME-2 and so on. The label
+cannot have (10,000 URLs, 1,550,000 bytes) becomes several tasks, NAME, NAME-2 and so on. The label
 teo.prefetch-operator.io/list=NAME selects all of them.
 
 The API server checks all tasks before the first one is created, so that a bad URL creates nothing. If a

@@ -95,7 +95,8 @@ func parsePurge(values []string) (purge v1alpha1.Purge, err error) {
 // maxParts is how many tasks a list may become.
 const maxParts = 100
 
-// splitTask returns the tasks of a list: one, or several that are numbered.
+// splitTask returns the tasks of a list: one, or several of which all but the first are numbered. The first
+// keeps its name when the list grows, because another task would submit its URLs again.
 func splitTask(template *v1alpha1.PrefetchTask, list *urllist.List) (tasks []*v1alpha1.PrefetchTask, err error) {
 	reserved := 0 // as the rule of the spec counts
 	for _, t := range template.Spec.Purge.Targets {
@@ -111,7 +112,7 @@ func splitTask(template *v1alpha1.PrefetchTask, list *urllist.List) (tasks []*v1
 	for i, part := range parts {
 		task := template.DeepCopy()
 		task.Spec.Targets = part
-		if len(parts) > 1 {
+		if i > 0 {
 			task.Name = fmt.Sprintf("%s-%d", template.Name, i+1)
 		}
 		tasks = append(tasks, task)

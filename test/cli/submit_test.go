@@ -94,16 +94,21 @@ func TestSubmitCreatesNothingOfABadList(t *testing.T) {
 func TestALongListBecomesSeveralTasks(t *testing.T) {
 	w := newWorld(t)
 	var text strings.Builder
-	for i := range 12_000 {
+	for i := range 10_000 {
 		_, _ = fmt.Fprintf(&text, "%s%d\n", good, i)
 	}
-	w.runWith(text.String(), "submit", "-", zoneFlag, "--name=all").has(t, 0, "all-1 created\n", "12000 URLs in 2 tasks")
-	if a, b := len(w.get("all-1").Spec.Targets), len(w.get("all-2").Spec.Targets); a+b != 12_000 {
+	w.runWith(text.String(), "submit", "-", zoneFlag, "--name=all").has(t, 0, "all created\n", "10000 URLs")
+	// A list that grows keeps the task that has submitted its URLs.
+	w.runWith(text.String()+good+"more\n", "submit", "-", zoneFlag, "--name=all").has(t, 0, "all-2 created\n", "all is unchanged")
+	if a, b := len(w.get("all").Spec.Targets), len(w.get("all-2").Spec.Targets); a != 10_000 || b != 1 {
 		t.Errorf("they have %d and %d targets", a, b)
 	}
 	// A bad URL at the end of the second part creates nothing of the first.
-	w.runWith(text.String()+good+"*\n", "submit", "-", zoneFlag, "--name=bad").has(t, 1, "", "standard input:12001:25: ")
-	w.runWith(good+"1\n", "submit", "-", zoneFlag, "--name=all").has(t, 0, "all created\n", "Warning: an earlier list of this name made all-1, all-2 too")
+	w.runWith(text.String()+good+"*\n", "submit", "-", zoneFlag, "--name=bad").has(t, 1, "", "standard input:10001:25: ")
+	w.runWith(good+"1\n", "submit", "-", zoneFlag, "--name=all").has(t, 0, "all configured\n", "Warning: an earlier list of this name made all-2 too")
+	// The name of a part may be that of another list.
+	w.runWith(good+"1\n", "submit", "-", zoneFlag, "--name=two-2").has(t, 0, "two-2 created\n", "")
+	w.runWith(text.String()+good+"more\n", "submit", "-", zoneFlag, "--name=two").has(t, 1, "", "nothing is created or changed: task two-2: another program or list keeps")
 	if n := w.count(); n != 3 {
 		t.Errorf("there are %d tasks", n)
 	}

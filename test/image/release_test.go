@@ -188,6 +188,15 @@ func TestAReleaseOfAnotherVersionThanTheChartsIsRefused(t *testing.T) {
 	}
 }
 
+func TestAReleaseNeedsAVersion(t *testing.T) {
+	for version, isTaken := range map[string]bool{"0.2.0": false, "v0.2": false, "v0.2.0+build": false, "v0.2.0-rc.1": true, "v0.2.0-5-gabcdef0-dirty": true} {
+		_, err := cluster.RunMake(t.Context(), shared.root, "verify-version", "VERSION="+version)
+		if isTaken && err != nil || !isTaken && (err == nil || !strings.Contains(err.Error(), "use a version such as v0.2.0")) {
+			t.Errorf("%s: %v", version, err)
+		}
+	}
+}
+
 func TestAReleaseWithoutAnEntryInTheChangelogIsRefused(t *testing.T) {
 	dir := copyTree(t, "Makefile", "charts", "hack")
 	version := regexp.MustCompile(`(?m)^appVersion: v(\S+)$`).FindSubmatch(file(t, dir, "charts/teo-prefetch-operator/Chart.yaml"))
