@@ -157,7 +157,7 @@ func (p *planner) printPlans(plans []*plan.TaskPlan) error {
 
 // planLines returns what the table does not say.
 func planLines(p *plan.TaskPlan) (lines []string) {
-	if !p.Fits() {
+	if p.NotToday > 0 {
 		line := fmt.Sprintf("not submitted today: %d of %d targets", p.NotToday, p.Targets)
 		if p.Reason != "" {
 			line += ": " + p.Reason + ": " + p.Message

@@ -67,14 +67,16 @@ type TaskPlan struct {
 	NotToday int    `json:"notToday"`
 	Reason   string `json:"reason,omitempty"`
 	Message  string `json:"message,omitempty"`
+	// Suspended is true for a suspended task. Its plan is what happens when it is resumed.
+	Suspended bool `json:"suspended,omitempty"`
 	// SharedWith are the other tasks, as namespace/name, that share a call.
 	SharedWith []string  `json:"sharedWith,omitempty"`
 	Findings   []Finding `json:"findings,omitempty"`
 	Notes      []string  `json:"notes,omitempty"`
 }
 
-// Fits reports whether everything is submitted today.
-func (p *TaskPlan) Fits() bool { return p.NotToday == 0 }
+// Fits reports whether everything is submitted today that is not suspended.
+func (p *TaskPlan) Fits() bool { return p.NotToday == 0 || p.Suspended }
 
 // Make makes the plan of each task.
 func Make(world World) []*TaskPlan {
@@ -100,26 +102,34 @@ func Make(world World) []*TaskPlan {
 		}
 		addRun(runs, current, store, world)
 	}
-	for _, task := range world.Waiting { // they are in the operator's queue already
+	addWaiting(runs, planned, store, world)
+	for _, isHeld := range []bool{false, true} { // what waits for a user takes nothing from the others
+		for i, task := range started {
+			if waitsForUser(world.Tasks[i].PrefetchTask) == isHeld && task.DeletionTimestamp.IsZero() {
+				runs[taskstate.AccountKeyOf(task)].add(task, plans[i])
+			}
+		}
+		for _, r := range runs {
+			r.planAll()
+		}
+	}
+	for i, task := range world.Tasks {
+		plans[i].noteHeld(task.PrefetchTask)
+	}
+	return plans
+}
+
+// addWaiting adds the other tasks that wait: they are in the operator's queue already.
+func addWaiting(runs map[taskstate.AccountKey]*run, planned map[string]bool, store *account.Store, world World) {
+	for _, task := range world.Waiting {
 		r := runs[taskstate.AccountKeyOf(withAccount(task, store))]
-		if r == nil || planned[keyOf(task)] || taskstate.IsSuspended(task) {
+		if r == nil || planned[keyOf(task)] || waitsForUser(task) {
 			continue
 		}
 		if current, _ := startTask(Task{PrefetchTask: task, Former: task}, store, world.Now); taskstate.NeedsCall(current) {
 			r.add(current, nil)
 		}
 	}
-	for i, task := range started {
-		if !task.DeletionTimestamp.IsZero() {
-			plans[i].addNote("the task is being deleted: nothing is submitted")
-			continue
-		}
-		runs[taskstate.AccountKeyOf(task)].add(task, plans[i])
-	}
-	for _, r := range runs {
-		r.planAll()
-	}
-	return plans
 }
 
 // newStore returns the accounts with what is used of them today.

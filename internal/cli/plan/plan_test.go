@@ -195,6 +195,42 @@ func TestTasksThatWaitTakeTheQuotaFirst(t *testing.T) {
 	}
 }
 
+// What waits for a user is planned after the others, and other tasks that do are not planned.
+func TestWhatWaitsForAUserTakesNothingFromOthers(t *testing.T) {
+	suspend := func(task *v1alpha1.PrefetchTask) { task.Spec.Suspend = ptr.To(true) }
+	stall := func(task *v1alpha1.PrefetchTask) {
+		task.Status.Conditions = []metav1.Condition{{
+			Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonZoneNotFound, Message: "why", ObservedGeneration: task.Generation,
+		}}
+	}
+	edit := func(task *v1alpha1.PrefetchTask) { task.Generation++ }
+	for _, tt := range []struct {
+		name string
+		held func(*v1alpha1.PrefetchTask)
+		want string // URLs, not today, whether the plan fits
+		note string
+	}{
+		{"suspended", suspend, "2 3 true", "the task is suspended: this is what happens when it is resumed"},
+		{"Stalled", stall, "2 3 false", "the task is Stalled (ZoneNotFound), and the plan is what happens when a user has mended it: why"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := world(12, 100, newTask("a", 5, tt.held), newTask("b", 10))
+			w.Waiting = []*v1alpha1.PrefetchTask{newTask("c", 5, tt.held).PrefetchTask}
+			plans := plan.Make(w)
+			if p := plans[1]; p.URLs != 10 || !p.Fits() || len(p.SharedWith) > 0 {
+				t.Errorf("the other task: %+v", p)
+			}
+			p := plans[0]
+			if got := fmt.Sprint(p.URLs, p.NotToday, p.Fits()); got != tt.want || p.Reason != v1alpha1.ReasonDailyQuota || strings.Join(p.Notes, "; ") != tt.note {
+				t.Errorf("got %s (%+v), want %s", got, p, tt.want)
+			}
+		})
+	}
+	if p := plan.Make(world(4, 100, newTask("a", 5, stall, edit), newTask("b", 10)))[0]; p.URLs == 0 || len(p.Notes) > 0 {
+		t.Errorf("an edited task that was Stalled: %+v", p)
+	}
+}
+
 func TestTasksShareCallsAndEdgeURLsAreBilled(t *testing.T) {
 	a, b := newTask("a", 3), newTask("b", 3)
 	b.Spec.Targets[0] = a.Spec.Targets[0]

@@ -96,7 +96,7 @@ func (r *run) update(task *v1alpha1.PrefetchTask) {
 	r.purge.UpsertTask(task, r.now)
 }
 
-// planAll makes calls until there is nothing to do today for the planned tasks. The time of a call matters: of two tasks that
+// planAll makes calls until there is nothing to do today for the planned tasks, and ends their plans. The time of a call matters: of two tasks that
 // need more calls, the one whose last call is older goes first.
 func (r *run) planAll() {
 	for waited := time.Duration(0); waited < horizon && r.hasOpen(); {
@@ -127,6 +127,7 @@ func (r *run) planAll() {
 			plan.Reason, plan.Message = "", ""
 		}
 	}
+	clear(r.plans)
 }
 
 // hasOpen reports whether a planned task has targets to submit.

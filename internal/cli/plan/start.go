@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/account"
@@ -22,10 +23,8 @@ func startTask(task Task, store *account.Store, now time.Time) (*v1alpha1.Prefet
 		Account: taskstate.AccountKeyOf(current).Account, Targets: len(taskstate.DistinctTargets(current)),
 	}
 	plan.Duplicates = len(current.Spec.Targets) - plan.Targets
-	if taskstate.IsSuspended(current) {
-		current.Spec.Suspend = nil
-		plan.addNote("the task is suspended: this is what happens when it is resumed")
-	}
+	plan.Suspended = taskstate.IsSuspended(current)
+	current.Spec.Suspend = nil
 	if !current.Spec.FreshSince.IsZero() && taskstate.IsNewRun(current) {
 		plan.addNote("at most: targets that EdgeOne has prefetched since freshSince are not submitted")
 	}
@@ -61,6 +60,34 @@ func startTask(task Task, store *account.Store, now time.Time) (*v1alpha1.Prefet
 	}
 	plan.Kept = plan.Targets - len(taskstate.OpenPositions(current))
 	return current, plan
+}
+
+// waitsForUser reports whether nothing of a task is submitted until a user acts.
+func waitsForUser(task *v1alpha1.PrefetchTask) bool {
+	return taskstate.IsSuspended(task) || findStall(task) != nil
+}
+
+// findStall returns the condition with what a user has to do before targets of the current spec can be
+// submitted, or nil. The failures of a run that is over keep nothing from being submitted.
+func findStall(task *v1alpha1.PrefetchTask) *metav1.Condition {
+	stalled := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionStalled)
+	if stalled == nil || stalled.ObservedGeneration != task.Generation || taskstate.IsRunOver(task) && stalled.Reason == taskstate.ReadyReason(task) {
+		return nil
+	}
+	return stalled
+}
+
+// noteHeld says why nothing of a task is submitted now, and what its plan is about.
+func (p *TaskPlan) noteHeld(task *v1alpha1.PrefetchTask) {
+	stalled := findStall(task)
+	switch {
+	case !task.DeletionTimestamp.IsZero():
+		p.addNote("the task is being deleted: nothing is submitted")
+	case p.Suspended:
+		p.addNote("the task is suspended: this is what happens when it is resumed")
+	case stalled != nil && p.Kept < p.Targets && p.Reason != stalled.Reason:
+		p.addNote(fmt.Sprintf("the task is Stalled (%s), and the plan is what happens when a user has mended it: %s", stalled.Reason, stalled.Message))
+	}
 }
 
 // hasFormerTargets reports whether the list of the run in the status of a task is known.
