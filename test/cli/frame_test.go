@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -58,16 +59,28 @@ func TestNamesAndZonesBeyondTheFirstPageComplete(t *testing.T) {
 	}
 }
 
-func TestVersionFindsTheOperator(t *testing.T) {
+// No other test creates a Deployment, or depends on there being none: the operator may run in any namespace.
+func TestVersionAndWhyFindTheOperator(t *testing.T) {
 	w := newWorld(t)
+	w.create(w.task("home", good))
+	why := func() string { return strings.Join(strings.Fields(w.run("why", "home").out), " ") }
+	label := "app.kubernetes.io/name=teo-prefetch-operator"
+	w.run("version").is(t, 0, "Client: v0.0.0-test\n", "The version of the operator is not known: no Deployment has the label "+label+"\n")
+	if want := "The cluster has no Deployment of an operator (label " + label + ")."; !strings.Contains(why(), want) {
+		t.Errorf("not %q in %q", want, why())
+	}
 	labels := map[string]string{"app.kubernetes.io/name": "teo-prefetch-operator"}
 	deployment := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "operator", Labels: labels}}
 	deployment.Spec.Selector = &metav1.LabelSelector{MatchLabels: labels}
 	deployment.Spec.Template.Labels = labels
 	deployment.Spec.Template.Spec.Containers = []corev1.Container{{Name: "manager", Image: "registry.example:5000/operator:v1.4.0@sha256:" + strings.Repeat("0", 64)}}
 	w.create(deployment)
+	t.Cleanup(func() { w.must(w.Delete(context.Background(), deployment)) })
 	w.run("version").is(t, 0, "Client: v0.0.0-test\nOperator: v1.4.0 (Deployment operator in namespace "+w.namespace+")\n", "")
 	w.run("version", "--client").is(t, 0, "Client: v0.0.0-test\n", "")
+	if want := "Deployment operator in namespace " + w.namespace + " has 0 of 0 pods available."; !strings.Contains(why(), want) {
+		t.Errorf("not %q in %q", want, why())
+	}
 }
 
 func TestUsersWithoutPermissionLearnWhatToDo(t *testing.T) {
