@@ -75,9 +75,13 @@ func Of(task *v1alpha1.PrefetchTask) Progress {
 	stalled := current(task, v1alpha1.ConditionStalled)
 	isStalled := stalled != nil && stalled.Status == metav1.ConditionTrue
 	finished := current(task, v1alpha1.ConditionFinished)
-	switch {
-	case finished != nil && finished.Status == metav1.ConditionTrue:
+	if finished != nil && finished.Status == metav1.ConditionTrue {
 		return p.over(task, ready, stalled)
+	}
+	if s.Run != "" && taskstate.IsNewRun(task) {
+		p.forgetRunBefore(task)
+	}
+	switch {
 	case isStalled:
 		p.Phase, p.Message = Stalled, stalled.Message
 	case ready.Reason == v1alpha1.ReasonSuspended:
@@ -102,6 +106,12 @@ func (p Progress) notObserved(task *v1alpha1.PrefetchTask) Progress {
 		UID: p.UID, Phase: Running, Reason: NotObserved, Message: "The status is not about this version of the task yet",
 		Total: taskstate.CountTargets(task),
 	}
+}
+
+// forgetRunBefore counts a run that has not started: until then, the counts and failures in the status are
+// those of the run before. The total is 0 if the targets are in a ConfigMap and not in the spec.
+func (p *Progress) forgetRunBefore(task *v1alpha1.PrefetchTask) {
+	p.Total, p.Submitted, p.Succeeded, p.Failed, p.FailedTargets = taskstate.CountTargets(task), 0, 0, 0, nil
 }
 
 // over returns the progress of a run that is over, unless its failed targets are to be retried.

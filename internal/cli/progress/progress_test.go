@@ -74,6 +74,33 @@ func TestPhasesOfARun(t *testing.T) {
 	}
 }
 
+func TestARunThatWaitsDoesNotHaveTheCountsOfTheOneBefore(t *testing.T) {
+	now := time.Now()
+	task := taskstatetest.NewTask("a", taskstatetest.ListURLs("a", 3)...)
+	taskstatetest.Begun("0-2")(task)
+	task.Status.RefusedPositions, task.Status.FailedTargets = "2", []v1alpha1.FailedTarget{{URL: "https://a.example/a/2"}}
+	task.Status.Jobs[0].Positions, task.Status.Jobs[0].Succeeded = "0-1", 2
+	taskstate.UpdateSummary(task, now)
+	if got := progress.Of(task); got.Total != 3 || got.Succeeded != 2 || got.Failed != 1 || len(got.FailedTargets) != 1 {
+		t.Fatalf("of the run that is over: %+v", got)
+	}
+	taskstatetest.Revise(task)
+	task.Spec.Targets = task.Spec.Targets[:2]
+	cause := taskstate.Cause{Reason: v1alpha1.ReasonDailyQuota, Message: "No quota", Quota: true}
+	for _, isStalled := range []bool{false, true} {
+		taskstate.ReportWaiting(taskstate.WaitingStatus{Task: task, Cause: cause, Stalled: isStalled}, now)(task)
+		got := progress.Of(task)
+		if got.Reason != v1alpha1.ReasonDailyQuota || got.Total != 2 || got.Submitted+got.Succeeded+got.Failed != 0 || got.FailedTargets != nil {
+			t.Errorf("%+v", got)
+		}
+	}
+	task.Spec.Targets = nil
+	task.Spec.TargetsFrom.ConfigMapKeyRef.Name = "urls"
+	if got := progress.Of(task); got.Total != 0 || got.Succeeded != 0 {
+		t.Errorf("with a list that is not known: %+v", got)
+	}
+}
+
 func TestCountsOfAnEarlierRunAreNotShown(t *testing.T) {
 	task := taskstatetest.NewTask("a", taskstatetest.ListURLs("a", 2)...)
 	task.Status.ObservedGeneration = task.Generation
