@@ -2,7 +2,9 @@
 // quotas and budgets. It runs the operator's own queue on copies of the tasks.
 //
 //   - plan.go: the world that is planned, and the plan of each task
-//   - run.go: the queue of an account, until it plans nothing more today
+//   - planner.go: the runs of all accounts
+//   - run.go: the queues of an account, until they plan nothing more today
+//   - quotas.go: what EdgeOne leaves of the quotas of zones, which accounts share
 //   - start.go: what a task has submitted already
 //   - lint.go: mistakes in lists of URLs
 package plan
@@ -78,91 +80,6 @@ type TaskPlan struct {
 // Fits reports whether everything is submitted today that is not suspended.
 func (p *TaskPlan) Fits() bool { return p.NotToday == 0 || p.Suspended }
 
-// Make makes the plan of each task.
-func Make(world World) []*TaskPlan {
-	for _, task := range world.Tasks { // the API server's clock may be ahead
-		if at := task.CreationTimestamp.Time; at.After(world.Now) {
-			world.Now = at
-		}
-	}
-	store := newStore(world)
-	runs := map[taskstate.AccountKey]*run{}
-	plans := make([]*TaskPlan, len(world.Tasks))
-	started := make([]*v1alpha1.PrefetchTask, len(world.Tasks))
-	planned := map[string]bool{}
-	for i, task := range world.Tasks {
-		current, plan := startTask(task, store, world.Now)
-		plans[i], started[i] = plan, current
-		planned[keyOf(current)] = true
-		plan.Findings = Lint(task.PrefetchTask)
-		a := store.Account(plan.Account)
-		plan.noteAccount(a)
-		if plan.Mode != v1alpha1.ModeEdge { // its quota cannot be read
-			plan.Left = findZone(a, plan.ZoneID).Left
-		}
-		addRun(runs, current, store, world)
-	}
-	addWaiting(runs, planned, store, world)
-	for _, isHeld := range []bool{false, true} { // what waits for a user takes nothing from the others
-		for i, task := range started {
-			if waitsForUser(world.Tasks[i].PrefetchTask) == isHeld && task.DeletionTimestamp.IsZero() {
-				runs[taskstate.AccountKeyOf(task)].add(task, plans[i])
-			}
-		}
-		for _, r := range runs {
-			r.planAll()
-		}
-	}
-	for i, task := range world.Tasks {
-		plans[i].noteHeld(task.PrefetchTask)
-	}
-	return plans
-}
-
-// addWaiting adds the other tasks that wait: they are in the operator's queue already.
-func addWaiting(runs map[taskstate.AccountKey]*run, planned map[string]bool, store *account.Store, world World) {
-	for _, task := range world.Waiting {
-		r := runs[taskstate.AccountKeyOf(withAccount(task, store))]
-		if r == nil || planned[keyOf(task)] || waitsForUser(task) {
-			continue
-		}
-		if current, _ := startTask(Task{PrefetchTask: task, Former: task}, store, world.Now); taskstate.NeedsCall(current) {
-			r.add(current, nil)
-		}
-	}
-}
-
-// newStore returns the accounts with what is used of them today.
-func newStore(world World) *account.Store {
-	store := account.NewStore(account.NewUsage(resetOf(world.Accounts)))
-	for _, a := range world.Accounts {
-		store.SetAccount(account.AdvanceDay(a, world.Now))
-	}
-	for name, labels := range world.Namespaces {
-		store.SetNamespace(name, labels)
-	}
-	for _, task := range world.Tasks {
-		if task.Former != nil {
-			store.Usage.OnTaskChange(nil, withAccount(task.Former, store))
-		}
-	}
-	for _, task := range world.Waiting {
-		store.Usage.OnTaskChange(nil, withAccount(task, store))
-	}
-	store.Usage.Seal()
-	return store
-}
-
-// resetOf returns the time of day at which quotas return: as the operator has written it, or 16:00 UTC.
-func resetOf(accounts []*v1alpha1.EdgeOneAccount) time.Duration {
-	for _, a := range accounts {
-		if day := a.Status.DayStartTime; !day.IsZero() {
-			return day.UTC().Sub(day.UTC().Truncate(24 * time.Hour))
-		}
-	}
-	return 16 * time.Hour
-}
-
 // noteAccount says that the credentials of the task's account do not work at present.
 func (p *TaskPlan) noteAccount(a *v1alpha1.EdgeOneAccount) {
 	if a == nil {
@@ -171,18 +88,6 @@ func (p *TaskPlan) noteAccount(a *v1alpha1.EdgeOneAccount) {
 	if ready := meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionReady); ready != nil && ready.Status == metav1.ConditionFalse {
 		p.addNote(fmt.Sprintf("EdgeOneAccount %q is not ready (%s), and the plan assumes that it is: %s", a.Name, ready.Reason, ready.Message))
 	}
-}
-
-// findZone returns what an account says of EdgeOne's limits of a zone.
-func findZone(a *v1alpha1.EdgeOneAccount, zoneID string) v1alpha1.AccountZoneStatus {
-	if a != nil {
-		for _, zone := range a.Status.Zones {
-			if zone.ID == zoneID {
-				return zone
-			}
-		}
-	}
-	return v1alpha1.AccountZoneStatus{}
 }
 
 func withAccount(task *v1alpha1.PrefetchTask, store *account.Store) *v1alpha1.PrefetchTask {

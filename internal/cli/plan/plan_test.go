@@ -195,6 +195,42 @@ func TestTasksThatWaitTakeTheQuotaFirst(t *testing.T) {
 	}
 }
 
+// EdgeOne counts what a zone has, whatever account, Secret or key the calls use.
+func TestAccountsShareTheQuotasOfZones(t *testing.T) {
+	for name, change := range map[string]func(*v1alpha1.PrefetchTask){
+		"another account":    func(task *v1alpha1.PrefetchTask) { task.Spec.AccountRef.Name = "other" },
+		"the operator's key": func(task *v1alpha1.PrefetchTask) { task.Spec.AccountRef.Name = "" },
+		"a Secret": func(task *v1alpha1.PrefetchTask) {
+			task.Spec.AccountRef.Name, task.Spec.CredentialsSecretRef.Name = "", "keys"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			makePlan := func(isWaiting bool, tasks ...plan.Task) []*plan.TaskPlan {
+				w := world(40, 100, tasks...)
+				other := w.Accounts[0].DeepCopy()
+				other.Name, other.Status.Zones[0].Left = "other", ptr.To[int32](12) // it has read the quota later
+				w.Accounts = append(w.Accounts, other)
+				if isWaiting {
+					w.Tasks, w.Waiting = tasks[:1], []*v1alpha1.PrefetchTask{tasks[1].PrefetchTask}
+				}
+				return plan.Make(w)
+			}
+			both := makePlan(false, newTask("a", 10), newTask("b", 10, change))
+			a, b := both[0], both[1]
+			if a.URLs+b.URLs != 12 || a.NotToday+b.NotToday != 8 || a.Fits() && b.Fits() || *a.Left != 12 || *b.Left != 12 {
+				t.Errorf("both are planned: %+v, %+v", a, b)
+			}
+			if p := makePlan(true, newTask("a", 10), newTask("b", 10, change))[0]; p.URLs != 2 || p.NotToday != 8 {
+				t.Errorf("the other waits already: %+v", p)
+			}
+			purges := makePlan(false, newTask("a", 5, purged), newTask("b", 7, purged, change))
+			if n := purges[0].URLs + purges[1].URLs; n != 12 || !purges[0].Fits() || !purges[1].Fits() {
+				t.Errorf("with purges: %+v, %+v", purges[0], purges[1])
+			}
+		})
+	}
+}
+
 // What waits for a user is planned after the others, and other tasks that do are not planned.
 func TestWhatWaitsForAUserTakesNothingFromOthers(t *testing.T) {
 	suspend := func(task *v1alpha1.PrefetchTask) { task.Spec.Suspend = ptr.To(true) }

@@ -3,12 +3,10 @@ package plan
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/account"
@@ -31,30 +29,31 @@ const (
 	quotaInterval = 24 * time.Hour
 )
 
-// run is the queue of one account, which makes its calls at once, and EdgeOne accepts all of them.
+// run is the queues of one account, which makes its calls at once, and EdgeOne accepts all of them.
 type run struct {
 	store             *account.Store
-	account           *v1alpha1.EdgeOneAccount // nil if the tasks use none
-	admit             queue.AdmitFunc          // what the account allows; nil if that is everything
-	batch             int                      // of World
-	pause             time.Duration            // between two calls
+	quotas            *quotas
+	seen              map[string]int  // by zone that the queues know: the calls of quotas that they know
+	admit             queue.AdmitFunc // what the account allows; nil if that is everything
+	batch             int             // of World
+	pause             time.Duration   // between two calls
 	prefetches, purge *queue.Queue
 	tasks             map[string]*v1alpha1.PrefetchTask
 	plans             map[string]*TaskPlan
+	open              int // how many targets of the planned tasks are not submitted
 	now               time.Time
+	idle              time.Duration // since the last call; horizon if nothing is left to do
 	calls             int
 }
 
-// addRun adds the run of a task's account, unless there is one.
-func addRun(runs map[taskstate.AccountKey]*run, task *v1alpha1.PrefetchTask, store *account.Store, world World) {
-	key := taskstate.AccountKeyOf(task)
-	if runs[key] != nil {
-		return
+// newRun returns the run of an account.
+func newRun(key taskstate.AccountKey, store *account.Store, zones *quotas, world World) *run {
+	r := &run{
+		store: store, quotas: zones, seen: map[string]int{}, batch: world.Batch, pause: time.Second / callsPerSecond, now: world.Now,
+		tasks: map[string]*v1alpha1.PrefetchTask{}, plans: map[string]*TaskPlan{},
 	}
-	r := &run{store: store, tasks: map[string]*v1alpha1.PrefetchTask{}, plans: map[string]*TaskPlan{}, now: world.Now}
-	r.account, r.batch, r.pause = store.Account(key.Account), world.Batch, time.Second/callsPerSecond
-	if r.account != nil && r.account.Spec.Limits.CallsPerSecond > 0 {
-		r.pause = max(r.pause, time.Second/time.Duration(r.account.Spec.Limits.CallsPerSecond))
+	if a := store.Account(key.Account); a != nil && a.Spec.Limits.CallsPerSecond > 0 {
+		r.pause = max(r.pause, time.Second/time.Duration(a.Spec.Limits.CallsPerSecond))
 	}
 	limits := queue.Limits{
 		Batch: cmp.Or(world.Batch, batch), TasksPerCall: tasksPerCall, QuotaInterval: quotaInterval, QuotaReset: resetOf(world.Accounts),
@@ -66,7 +65,7 @@ func addRun(runs map[taskstate.AccountKey]*run, task *v1alpha1.PrefetchTask, sto
 	r.prefetches = queue.NewQueue(limits)
 	limits.Kind, limits.Admit = v1alpha1.JobPurge, r.admitPurge
 	r.purge = queue.NewQueue(limits)
-	runs[key] = r
+	return r
 }
 
 // admitPurge says what may be purged now, as the operator decides it.
@@ -87,6 +86,8 @@ func (r *run) add(task *v1alpha1.PrefetchTask, plan *TaskPlan) {
 	r.tasks[key] = task
 	if plan != nil {
 		r.plans[key] = plan
+		plan.NotToday = plan.Targets - plan.Kept
+		r.open += plan.NotToday
 	}
 	r.update(task)
 }
@@ -96,48 +97,44 @@ func (r *run) update(task *v1alpha1.PrefetchTask) {
 	r.purge.UpsertTask(task, r.now)
 }
 
-// planAll makes calls until there is nothing to do today for the planned tasks, and ends their plans. The time of a call matters: of two tasks that
+// step makes the calls that are due, or waits until some may be. The time of a call matters: of two tasks that
 // need more calls, the one whose last call is older goes first.
-func (r *run) planAll() {
-	for waited := time.Duration(0); waited < horizon && r.hasOpen(); {
-		wait, isBusy := r.planNext(r.prefetches, v1alpha1.JobPrefetch)
-		purgeWait, isPurging := r.planNext(r.purge, v1alpha1.JobPurge)
-		if isBusy || isPurging {
-			waited, r.now = 0, r.now.Add(r.pause)
-			continue
-		}
-		if wait == 0 || purgeWait > 0 && purgeWait < wait {
-			wait = purgeWait
-		}
-		if wait == 0 {
-			break
-		}
-		waited += wait
-		r.now = r.now.Add(wait)
-	}
-	notes, _ := r.prefetches.WaitingStatuses(len(r.tasks)+1, r.now.Add(2*time.Hour))
-	purgeNotes, _ := r.purge.WaitingStatuses(len(r.tasks)+1, r.now.Add(2*time.Hour))
-	for _, note := range append(notes, purgeNotes...) {
-		if plan := r.plans[keyOf(note.Task)]; plan != nil && plan.Reason == "" && note.Reason != "" {
-			plan.Reason, plan.Message = note.Reason, note.FullMessage()
+func (r *run) step() {
+	for zoneID, calls := range r.seen {
+		if r.quotas.calls[zoneID] != calls { // another account has made calls
+			r.setQuota(zoneID)
 		}
 	}
-	for key, plan := range r.plans {
-		if plan.NotToday = len(taskstate.OpenPositions(r.tasks[key])); plan.NotToday == 0 {
-			plan.Reason, plan.Message = "", ""
+	wait, isBusy := r.planNext(r.prefetches, v1alpha1.JobPrefetch)
+	purgeWait, isPurging := r.planNext(r.purge, v1alpha1.JobPurge)
+	if isBusy || isPurging {
+		r.idle, r.now = 0, r.now.Add(r.pause)
+		return
+	}
+	if wait == 0 || purgeWait > 0 && purgeWait < wait {
+		wait = purgeWait
+	}
+	if wait == 0 {
+		r.idle = horizon
+		return
+	}
+	r.idle += wait
+	r.now = r.now.Add(wait)
+}
+
+// end ends the plans: it says why targets are not submitted today.
+func (r *run) end() {
+	if r.open > 0 {
+		notes, _ := r.prefetches.WaitingStatuses(len(r.tasks)+1, r.now.Add(2*time.Hour))
+		purgeNotes, _ := r.purge.WaitingStatuses(len(r.tasks)+1, r.now.Add(2*time.Hour))
+		for _, note := range append(notes, purgeNotes...) {
+			if plan := r.plans[keyOf(note.Task)]; plan != nil && plan.NotToday > 0 && plan.Reason == "" && note.Reason != "" {
+				plan.Reason, plan.Message = note.Reason, note.FullMessage()
+			}
 		}
 	}
 	clear(r.plans)
-}
-
-// hasOpen reports whether a planned task has targets to submit.
-func (r *run) hasOpen() bool {
-	for key := range r.plans {
-		if len(taskstate.OpenPositions(r.tasks[key])) > 0 {
-			return true
-		}
-	}
-	return false
+	r.open = 0
 }
 
 // planNext makes the next call of a queue, or reads a quota.
@@ -156,23 +153,17 @@ func (r *run) planNext(q *queue.Queue, kind v1alpha1.JobKind) (wait time.Duratio
 
 // setQuota tells the queues what is known of a zone.
 func (r *run) setQuota(zoneID string) {
-	zone := findZone(r.account, zoneID)
-	r.prefetches.SetQuotas(zoneID, func(v1alpha1.PurgeType) queue.Quota { return r.newQuota(zone.Batch, zone.Daily, zone.Left) }, r.now)
-	r.purge.SetQuotas(zoneID, func(purge v1alpha1.PurgeType) queue.Quota {
-		for _, of := range zone.Purges {
-			if of.Type == purge {
-				return r.newQuota(of.Batch, of.Daily, of.Left)
-			}
-		}
-		return r.newQuota(0, nil, nil)
+	r.seen[zoneID] = r.quotas.calls[zoneID]
+	zone := r.quotas.find(zoneID)
+	r.prefetches.SetQuotas(zoneID, func(v1alpha1.PurgeType) queue.Quota {
+		return newQuota(cmp.Or(r.batch, int(zone.Batch)), zone.Daily, zone.Left)
 	}, r.now)
-}
-
-// newQuota returns a quota for the queues. What is unknown here is enough.
-func (r *run) newQuota(batch int32, daily, left *int32) queue.Quota {
-	return queue.Quota{
-		Batch: cmp.Or(r.batch, int(batch)), Left: int(ptr.Deref(left, math.MaxInt32)), None: daily != nil && *daily == 0,
-	}
+	r.purge.SetQuotas(zoneID, func(purge v1alpha1.PurgeType) queue.Quota {
+		if of := findPurge(&zone, purge); of != nil {
+			return newQuota(cmp.Or(r.batch, int(of.Batch)), of.Daily, of.Left)
+		}
+		return newQuota(r.batch, nil, nil)
+	}, r.now)
 }
 
 // execute makes a call that EdgeOne accepts.
@@ -199,6 +190,8 @@ func (r *run) execute(q *queue.Queue, call *queue.Call, kind v1alpha1.JobKind) {
 		r.count(call, part, kind, int(shared))
 	}
 	q.RecordAccepted(call, changed, len(call.URLs), r.now)
+	r.quotas.charge(call, kind)
+	r.seen[call.Lane.ZoneID]++
 	if kind == v1alpha1.JobPurge {
 		r.prefetches.EndPromising(call, r.now)
 	}
@@ -238,6 +231,8 @@ func (r *run) count(call *queue.Call, part queue.CallPart, kind v1alpha1.JobKind
 		return
 	}
 	plan.Calls++
+	plan.NotToday -= len(part.Positions)
+	r.open -= len(part.Positions)
 	plan.URLs += len(part.Positions) - shared
 	if plan.Mode == v1alpha1.ModeEdge {
 		plan.EdgeURLs = plan.URLs
