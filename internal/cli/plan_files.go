@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/resource"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -35,7 +36,30 @@ func (p *planner) readFiles(ctx context.Context, files []string) ([]plan.Task, e
 	if err != nil {
 		return nil, err
 	}
+	manifests, err := p.readManifests(infos, namespace)
+	if err != nil {
+		return nil, err
+	}
 	var tasks []plan.Task
+	for _, m := range manifests {
+		task, err := p.admit(ctx, m)
+		if apierrors.ReasonForError(err) != metav1.StatusReasonUnknown { // the API server's answer to the manifest
+			err = fmt.Errorf("%s: %w", m.source, err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if m.task.Name == "" { // the API server generates another name for each request
+			p.generated++
+			task.Name = fmt.Sprintf("%s<%d>", task.GenerateName, p.generated)
+		}
+		tasks = append(tasks, task)
+	}
+	return tasks, nil
+}
+
+// readManifests returns the tasks of manifests, and keeps their ConfigMaps.
+func (p *planner) readManifests(infos []*resource.Info, namespace string) (manifests []*manifest, err error) {
 	for _, info := range infos {
 		object, err := readManifest(info, namespace)
 		if err != nil {
@@ -45,31 +69,24 @@ func (p *planner) readFiles(ctx context.Context, files []string) ([]plan.Task, e
 		case *corev1.ConfigMap:
 			p.configMaps[client.ObjectKeyFromObject(object)] = object
 		case *v1alpha1.PrefetchTask:
-			task, err := p.admit(ctx, object)
-			switch {
-			case apierrors.ReasonForError(err) != metav1.StatusReasonUnknown: // the API server's answer to the manifest
-				return nil, fmt.Errorf("%s: %w", info.Source, err)
-			case err != nil:
-				return nil, err
-			case slices.ContainsFunc(tasks, func(other plan.Task) bool { return isSameTask(other, task) }):
-				return nil, fmt.Errorf("%s: the files have the task %s in namespace %s twice: remove one of them", info.Source, task.Name, task.Namespace)
+			isSame := func(other *manifest) bool {
+				return object.Name != "" && client.ObjectKeyFromObject(other.task) == client.ObjectKeyFromObject(object)
 			}
-			tasks = append(tasks, task)
+			if slices.ContainsFunc(manifests, isSame) {
+				return nil, fmt.Errorf("%s: the files have the task %s in namespace %s twice: remove one of them", info.Source, object.Name, object.Namespace)
+			}
+			manifests = append(manifests, &manifest{source: info.Source, object: info.Object.(*unstructured.Unstructured), task: object})
 		}
 	}
-	if len(tasks) == 0 {
+	if len(manifests) == 0 {
 		return nil, errors.New("the files have no PrefetchTask")
 	}
-	return tasks, nil
+	return manifests, nil
 }
 
 // readManifest returns the task or the ConfigMap of a manifest, or nil if it is of another kind. namespace
-// is that of an object that names none.
+// is that of an object that names none. What the API server or the operator has set in it is removed.
 func readManifest(info *resource.Info, namespace string) (client.Object, error) {
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(info.Object)
-	if err != nil {
-		return nil, err
-	}
 	var object client.Object
 	switch kind := info.Object.GetObjectKind().GroupVersionKind(); kind {
 	case v1alpha1.GroupVersion.WithKind("PrefetchTask"):
@@ -79,43 +96,15 @@ func readManifest(info *resource.Info, namespace string) (client.Object, error) 
 	default:
 		return nil, nil
 	}
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(content, object, true); err != nil {
-		return nil, err
+	read := info.Object.(*unstructured.Unstructured)
+	unstructured.RemoveNestedField(read.Object, "status")
+	for _, field := range []string{"creationTimestamp", "generation", "managedFields", "resourceVersion", "uid"} {
+		unstructured.RemoveNestedField(read.Object, "metadata", field)
 	}
-	if object.GetNamespace() == "" {
-		object.SetNamespace(namespace)
+	if read.GetNamespace() == "" {
+		read.SetNamespace(namespace)
 	}
-	return object, nil
-}
-
-func isSameTask(a, b plan.Task) bool {
-	return client.ObjectKeyFromObject(a.PrefetchTask) == client.ObjectKeyFromObject(b.PrefetchTask)
-}
-
-// admit lets the API server check a task. Nothing is created or changed.
-func (p *planner) admit(ctx context.Context, task *v1alpha1.PrefetchTask) (plan.Task, error) {
-	former := &v1alpha1.PrefetchTask{}
-	err := errors.New("no name")
-	if task.Name != "" {
-		err = p.client.Get(ctx, client.ObjectKeyFromObject(task), former)
-	}
-	switch {
-	case task.Name == "" || isMissingTask(err):
-		isGenerated := task.Name == ""
-		if err := p.client.Create(ctx, task, client.DryRunAll); err != nil {
-			return plan.Task{}, err
-		}
-		if isGenerated { // the API server generates another name for each request
-			p.generated++
-			task.Name = fmt.Sprintf("%s<%d>", task.GenerateName, p.generated)
-		}
-		return plan.Task{PrefetchTask: task}, nil
-	case err != nil:
-		return plan.Task{}, err
-	}
-	task.ResourceVersion, task.UID, task.Status = former.ResourceVersion, former.UID, former.Status
-	err = p.client.Update(ctx, task, client.DryRunAll)
-	return plan.Task{PrefetchTask: task, Former: former}, err
+	return object, runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(read.Object, object, true)
 }
 
 // resolve returns a task with its targets, also if they are in a ConfigMap of the files or of the cluster.
