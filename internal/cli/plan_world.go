@@ -149,7 +149,7 @@ func (p *planner) readNamespaces(ctx context.Context, world *plan.World) error {
 			world.Namespaces[namespace.Name] = namespace.Labels
 		}
 	}
-	return p.noteForbidden(err, "the labels of namespaces are not known, and so neither is whether an account that selects by labels allows them")
+	return p.noteForbidden(err, "the labels of namespaces are not known: the plan assumes that an account that selects by labels allows them")
 }
 
 // parallelReads is how many requests readInParallel makes at once.

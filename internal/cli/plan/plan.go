@@ -28,9 +28,11 @@ type World struct {
 	Tasks []Task
 	// Waiting are other tasks of the cluster.
 	Waiting []*v1alpha1.PrefetchTask
-	// Accounts are the EdgeOneAccounts, and Namespaces the labels of namespaces. If Accounts is nil, they
-	// cannot be read, and the plan assumes that they allow everything.
-	Accounts   []*v1alpha1.EdgeOneAccount
+	// Accounts are the EdgeOneAccounts. If Accounts is nil, they cannot be read, and the plan assumes that
+	// they allow everything.
+	Accounts []*v1alpha1.EdgeOneAccount
+	// Namespaces are the labels of namespaces. The plan assumes that an account that selects by labels
+	// allows a namespace that is not here.
 	Namespaces map[string]map[string]string
 	// Batch is how many URLs a call has at most. 0 takes what the EdgeOneAccount says of the zone, or
 	// the operator's default.

@@ -151,6 +151,32 @@ func TestAccountsThatCannotBeReadAllowEverything(t *testing.T) {
 	}
 }
 
+func TestAccountsThatSelectByLabelsAllowNamespacesWhoseLabelsAreUnknown(t *testing.T) {
+	for name, restrict := range map[string]func(*v1alpha1.EdgeOneAccount, v1alpha1.NamespaceSet){
+		"the account": func(a *v1alpha1.EdgeOneAccount, set v1alpha1.NamespaceSet) { a.Spec.Namespaces = set },
+		"its zone":    func(a *v1alpha1.EdgeOneAccount, set v1alpha1.NamespaceSet) { a.Spec.Zones[0].Namespaces = set },
+	} {
+		t.Run(name, func(t *testing.T) {
+			makePlan := func(labels map[string]map[string]string, set v1alpha1.NamespaceSet) *plan.TaskPlan {
+				w := world(100, 100, newTask("a", 25))
+				w.Namespaces = labels
+				restrict(w.Accounts[0], set)
+				return plan.Make(w)[0]
+			}
+			shops := v1alpha1.NamespaceSet{Selector: &v1alpha1.LabelSelector{MatchLabels: map[string]v1alpha1.LabelText{"kind": "shop"}}}
+			if p := makePlan(nil, shops); !p.Fits() || p.URLs != 25 {
+				t.Errorf("unknown labels: %+v", p)
+			}
+			if p := makePlan(map[string]map[string]string{"shop": {"kind": "blog"}}, shops); p.Reason != v1alpha1.ReasonNotAllowed {
+				t.Errorf("other labels: %+v", p)
+			}
+			if p := makePlan(nil, v1alpha1.NamespaceSet{Names: []v1alpha1.NamespaceName{"blog"}}); p.Reason != v1alpha1.ReasonNotAllowed {
+				t.Errorf("other names: %+v", p)
+			}
+		})
+	}
+}
+
 func TestPlansTakeWhatTheAccountSays(t *testing.T) {
 	w := world(100, 100, newTask("a", 25))
 	w.Batch = 5

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
@@ -121,8 +123,9 @@ func (p *planner) nextRun() (next *run) {
 // newStore returns the accounts with what is used of them today.
 func newStore(world World) *account.Store {
 	store := account.NewStore(account.NewUsage(resetOf(world.Accounts)))
+	unknown := findUnknownNamespaces(world)
 	for _, a := range world.Accounts {
-		store.SetAccount(account.AdvanceDay(a, world.Now))
+		store.SetAccount(withSelected(account.AdvanceDay(a, world.Now), unknown))
 	}
 	for name, labels := range world.Namespaces {
 		store.SetNamespace(name, labels)
@@ -137,6 +140,38 @@ func newStore(world World) *account.Store {
 	}
 	store.Usage.Seal()
 	return store
+}
+
+// findUnknownNamespaces returns the namespaces of tasks whose labels are unknown.
+func findUnknownNamespaces(world World) []v1alpha1.NamespaceName {
+	unknown := map[v1alpha1.NamespaceName]bool{}
+	note := func(namespace string) {
+		if _, isKnown := world.Namespaces[namespace]; !isKnown {
+			unknown[v1alpha1.NamespaceName(namespace)] = true
+		}
+	}
+	for _, task := range world.Tasks {
+		note(task.Namespace)
+	}
+	for _, task := range world.Waiting {
+		note(task.Namespace)
+	}
+	return slices.Sorted(maps.Keys(unknown))
+}
+
+// withSelected returns a copy of an account whose selectors select these namespaces as well.
+func withSelected(a *v1alpha1.EdgeOneAccount, namespaces []v1alpha1.NamespaceName) *v1alpha1.EdgeOneAccount {
+	a = a.DeepCopy()
+	sets := []*v1alpha1.NamespaceSet{&a.Spec.Namespaces}
+	for i := range a.Spec.Zones {
+		sets = append(sets, &a.Spec.Zones[i].Namespaces)
+	}
+	for _, set := range sets {
+		if set.Selector != nil {
+			set.Names = append(set.Names, namespaces...)
+		}
+	}
+	return a
 }
 
 // resetOf returns the time of day at which quotas return: as the operator has written it, or 16:00 UTC.
