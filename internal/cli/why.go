@@ -81,7 +81,8 @@ It says what the operator has written into the task's status and into that of it
 			if resolved, err := resolveTargets(cmd.Context(), c, task); err == nil {
 				task = resolved
 			}
-			explanation := why.Explain(task, env.findFacts(cmd.Context(), c, task))
+			now := env.now()
+			explanation := why.Explain(task, env.findFacts(cmd.Context(), c, task, now), now)
 			if output.isStructured() {
 				return output.print(env.Out, newWhyResult(task, &explanation))
 			}
@@ -93,14 +94,14 @@ It says what the operator has written into the task's status and into that of it
 }
 
 // findFacts reads what explains a task beside its status. What a user may not read is left out.
-func (e *environment) findFacts(ctx context.Context, c client.Client, task *v1alpha1.PrefetchTask) (facts why.Facts) {
+func (e *environment) findFacts(ctx context.Context, c client.Client, task *v1alpha1.PrefetchTask, now time.Time) (facts why.Facts) {
 	facts.ResumeCommand = e.suggestCommand("kubectl teo-prefetch resume", task.Namespace, task.Name)
 	facts.RetryCommand = e.suggestCommand("kubectl teo-prefetch retry", task.Namespace, task.Name)
-	switch run := progress.Of(task); {
-	case run.Phase == progress.Running && (run.Reason == progress.NotObserved || run.Reason == progress.RetryRequested):
+	switch {
+	case why.MayLackOperator(task, now):
 		facts.Operators = e.describeOperators(ctx, c)
-	case !run.Phase.IsOver():
-		facts.Account = newQuotaReader(c, e.now()).account(ctx, task)
+	case !progress.Of(task).Phase.IsOver():
+		facts.Account = newQuotaReader(c, now).account(ctx, task)
 	}
 	return facts
 }

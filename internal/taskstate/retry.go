@@ -3,6 +3,7 @@ package taskstate
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -177,8 +178,17 @@ func RetryWaits(why Cause, stalled bool) Transition {
 		if stalled || IsStalledFor(task, why.Reason) {
 			reason = why.Reason
 		}
-		reportRetry(task, reason, "Retry pending: "+why.FullMessage())
+		reportRetry(task, reason, retryPendingMessage+why.FullMessage())
 	}
+}
+
+// retryPendingMessage is in each message of RetryWaits. IsRetryPendingReported recognizes it.
+const retryPendingMessage = "Retry pending: "
+
+// IsRetryPendingReported reports whether the status says why a requested retry has not started.
+func IsRetryPendingReported(task *v1alpha1.PrefetchTask) bool {
+	ready := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionReady)
+	return ready != nil && IsRunOver(task) && strings.Contains(ready.Message, retryPendingMessage)
 }
 
 // reportRetry adds the state of a retry to the outcome of a run. The status of each

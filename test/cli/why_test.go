@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
@@ -41,8 +42,8 @@ func TestWhyExplainsWhatTheStatusSays(t *testing.T) {
 	}{
 		{"good", v1alpha1.ReasonSucceeded, []string{"2 of 2 targets submitted, 2 prefetched, 0 failed.", "All 2 targets are prefetched.", "The task will be deleted at 20", "(in "}},
 		{"one-bad", v1alpha1.ReasonPartiallyFailed, []string{"is Failed (PartiallyFailed)", "https://www.example.com/missing/b.html (Invalid: The origin answered 404)", "To retry: kubectl teo-prefetch retry one-bad -n "}},
-		{"no-secret", v1alpha1.ReasonCredentialsMissing, []string{"is Stalled (CredentialsMissing)", `Secret "missing" does not exist`, "Create it with the keys", " since 20"}},
-		{"quota", v1alpha1.ReasonDailyQuota, []string{"is Running (DailyQuota) since 20", "3 of 4 targets submitted, 3 prefetched, 0 failed. The daily quota", "new quota is expected at 20", "(in ", "buy more"}},
+		{"no-secret", v1alpha1.ReasonCredentialsMissing, []string{"is Stalled (CredentialsMissing)", `Secret "missing" does not exist`, "Create it with the keys", "The task has been Stalled since 20"}},
+		{"quota", v1alpha1.ReasonDailyQuota, []string{"is Running (DailyQuota): 3 of 4 targets submitted, 3 prefetched, 0 failed. The daily quota", "new quota is expected at 20", "(in ", "The task has waited for quota since 20", "buy more"}},
 		{"suspended", v1alpha1.ReasonSuspended, []string{"is Suspended", "To resume it: kubectl teo-prefetch resume suspended"}},
 		{"purging", v1alpha1.ReasonPurging, []string{"is Running (Purging)", "EdgeOne is purging 1", "less than a minute"}},
 		{"slow", v1alpha1.ReasonSubmitted, []string{"is Running (Submitted)", "The outcomes of 1 job are missing: ", "5 to 30 minutes"}},
@@ -68,7 +69,7 @@ func TestWhyExplainsWhatTheStatusSays(t *testing.T) {
 	r := w.run("why", "quota", "-o", "json")
 	var got cli.WhyResult
 	w.must(json.Unmarshal([]byte(r.out), &got))
-	if got.Kind != "WhyResult" || got.Reason != v1alpha1.ReasonDailyQuota || got.Submitted != 3 || got.Until == "" || got.Since == "" {
+	if got.Kind != "WhyResult" || got.Reason != v1alpha1.ReasonDailyQuota || got.Submitted != 3 || got.Until == "" || got.Since != "" {
 		t.Errorf("%+v", got)
 	}
 	w.run("why", "nothing").is(t, 1, "", `Error: there is no PrefetchTask "nothing" in namespace "`+w.namespace+`": check the name and --namespace`+"\n")
@@ -94,5 +95,33 @@ func TestWhySaysWhatIsAheadOfAQueuedTask(t *testing.T) {
 	w.must(json.Unmarshal([]byte(r.out), &got))
 	if got.Ahead == nil || *got.Ahead != (cli.AheadOfTask{Tasks: 12, Targets: 5000, Time: counted.UTC().Format(time.RFC3339)}) {
 		t.Errorf("%+v", got)
+	}
+}
+
+func TestWhyLooksForAnOperatorIfTheStatusIsOld(t *testing.T) {
+	w := newWorld(t)
+	w.create(w.task("quota", good), w.task("throttled", good))
+	w.setStatus("quota", func(task *v1alpha1.PrefetchTask) {
+		cause := taskstate.Cause{Reason: v1alpha1.ReasonDailyQuota, Message: "The daily quota of this zone is used up", Quota: true}
+		taskstate.ReportWaiting(taskstate.WaitingStatus{Task: task, Cause: cause, NextAttempt: time.Now().Add(-72 * time.Hour)}, time.Now())(task)
+	})
+	w.setStatus("throttled", func(task *v1alpha1.PrefetchTask) {
+		cause := taskstate.Cause{Reason: v1alpha1.ReasonThrottled, Message: "EdgeOne throttles calls"}
+		taskstate.ReportWaiting(taskstate.WaitingStatus{Task: task, Cause: cause}, time.Now())(task)
+	})
+	throttled := w.get("throttled")
+	throttled.Labels = map[string]string{"aged": "true"} // the API server ignores a change of times alone
+	for i := range throttled.ManagedFields {
+		throttled.ManagedFields[i].Time = &metav1.Time{Time: time.Now().Add(-72 * time.Hour)}
+	}
+	w.must(w.Update(t.Context(), throttled))
+	for _, name := range []string{"quota", "throttled"} {
+		r := w.run("why", name)
+		text := strings.Join(strings.Fields(r.out), " ")
+		for _, want := range []string{"(3d ago)", "The status was last written at 20", "Deployment", "check that an operator runs"} {
+			if r.code != 0 || !strings.Contains(text, want) {
+				t.Errorf("%q is not in %+v", want, r)
+			}
+		}
 	}
 }

@@ -1,7 +1,8 @@
 // Package why says in sentences what a PrefetchTask waits for. It decides nothing: everything comes
 // from the status that the operator has written, and from the operator's own rules.
 //
-//   - why.go: the explanation. advice.go: what a person can do, by reason.
+//   - why.go: the explanation. advice.go: what a person can do, by reason. operator.go: when it
+//     is worth to look whether an operator runs.
 package why
 
 import (
@@ -24,7 +25,7 @@ type Explanation struct {
 	Cause string
 	// Since is when the cause began; zero if the status does not tell.
 	Since time.Time
-	// Until is when it ends; zero if that is not known.
+	// Until is when it ends; zero if that is not known, or if the time is past.
 	Until time.Time
 	// Ahead is what goes before a task that waits for its turn. The cause says it as well.
 	Ahead taskstate.Ahead
@@ -36,7 +37,8 @@ type Explanation struct {
 
 // Facts are what is known beside the task.
 type Facts struct {
-	// Operators says where operators run; "" if that is not known.
+	// Operators says where operators run; "" if that is not known. It matters if
+	// MayLackOperator.
 	Operators string
 	// Account is the EdgeOneAccount of the task; nil if it has none, or if it cannot be read.
 	Account *v1alpha1.EdgeOneAccount
@@ -45,30 +47,42 @@ type Facts struct {
 }
 
 // Explain says what a task waits for, or how its run has ended.
-func Explain(task *v1alpha1.PrefetchTask, facts Facts) Explanation {
+func Explain(task *v1alpha1.PrefetchTask, facts Facts, now time.Time) Explanation {
 	e := Explanation{Progress: progress.Of(task)}
 	e.Cause = strings.TrimSuffix(taskstate.TrimSubmitted(task, e.Message), ".")
 	switch {
 	case e.Reason == progress.NotObserved:
-		e.explainUnobserved(task, facts)
-		return e
-	case e.Reason == progress.RetryRequested && e.Phase == progress.Running:
-		e.addOperators(facts)
-		return e
+		e.explainUnobserved(task)
 	case e.Phase.IsOver():
 		e.explainOver(task, facts)
-		return e
+	case e.Reason == progress.RetryRequested && e.Phase == progress.Running:
+		e.Advice = laterAdvice
+	default:
+		e.explainWait(task, facts, now)
 	}
-	e.Since, e.Until, e.Ahead = sinceOf(task, e.Reason), e.NextAttempt, taskstate.AheadOf(task)
+	if MayLackOperator(task, now) {
+		e.addOperators(task, facts)
+	}
+	return e
+}
+
+// explainWait explains a run that is not over.
+func (e *Explanation) explainWait(task *v1alpha1.PrefetchTask, facts Facts, now time.Time) {
+	e.Ahead = taskstate.AheadOf(task)
+	if now.Before(e.NextAttempt) {
+		e.Until = e.NextAttempt
+	}
+	if e.Phase == progress.Running {
+		e.Since = sinceOf(task, e.Reason)
+	}
 	if e.Phase != progress.Stalled { // the message of a stalled task has the advice
 		e.Advice = e.adviceFor(task, facts)
 	}
 	e.addNotes(task, facts)
-	return e
 }
 
 // explainUnobserved explains a task, or a version of it, that no operator has seen.
-func (e *Explanation) explainUnobserved(task *v1alpha1.PrefetchTask, facts Facts) {
+func (e *Explanation) explainUnobserved(task *v1alpha1.PrefetchTask) {
 	e.Since = task.CreationTimestamp.Time
 	e.Cause = "The task has no status yet. An operator writes one when it submits the task, and otherwise within about a minute"
 	if task.Status.ObservedGeneration > 0 {
@@ -77,15 +91,6 @@ func (e *Explanation) explainUnobserved(task *v1alpha1.PrefetchTask, facts Facts
 			"The operator writes a new one when it submits the task, and otherwise within about a minute",
 			task.Status.ObservedGeneration, task.Generation)
 	}
-	e.addOperators(facts)
-}
-
-// addOperators adds which operators run, for a task that waits for one.
-func (e *Explanation) addOperators(facts Facts) {
-	if facts.Operators != "" {
-		e.Notes = append(e.Notes, facts.Operators)
-	}
-	e.Advice = "If this lasts for more than a minute, check that an operator runs, and that its --watch-namespaces include the namespace"
 }
 
 // explainOver explains a run that is over.
@@ -143,13 +148,20 @@ func (e *Explanation) addNotes(task *v1alpha1.PrefetchTask, facts Facts) {
 	}
 }
 
-// addWait says when the wait of a task began at the earliest, if the status does not say when.
+// addWait says how long a task waits, if the status does not say when the cause began. A condition
+// says when it became True; the reason that it has now may be a later one.
 func (e *Explanation) addWait(task *v1alpha1.PrefetchTask) {
-	if !e.Since.IsZero() || e.Phase != progress.Running {
+	text, jobs := "The task was created at "+formatTime(task.CreationTimestamp.Time), task.Status.Jobs
+	stalled := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionStalled)
+	quotaExceeded := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionQuotaExceeded)
+	switch {
+	case e.Phase == progress.Stalled && stalled != nil:
+		text = "The task has been Stalled since " + formatTime(stalled.LastTransitionTime.Time)
+	case !e.Since.IsZero() || e.Phase != progress.Running:
 		return
-	}
-	text := "The task was created at " + formatTime(task.CreationTimestamp.Time)
-	if jobs := task.Status.Jobs; len(jobs) > 0 {
+	case quotaExceeded != nil:
+		text = "The task has waited for quota since " + formatTime(quotaExceeded.LastTransitionTime.Time)
+	case len(jobs) > 0:
 		text = "Its last call was at " + formatTime(jobs[len(jobs)-1].SubmitTime.Time)
 	}
 	e.Notes = append(e.Notes, text)
@@ -179,11 +191,6 @@ func (e *Explanation) quotaNotes(task *v1alpha1.PrefetchTask, account *v1alpha1.
 
 // sinceOf returns when what a task waits for began, as far as the status tells.
 func sinceOf(task *v1alpha1.PrefetchTask, reason string) time.Time {
-	for _, conditionType := range []string{v1alpha1.ConditionStalled, v1alpha1.ConditionQuotaExceeded} {
-		if c := meta.FindStatusCondition(task.Status.Conditions, conditionType); c != nil && c.Reason == reason {
-			return c.LastTransitionTime.Time
-		}
-	}
 	isOfCall := reason == v1alpha1.ReasonSubmitting || reason == v1alpha1.ReasonOutcomeUnknown || reason == v1alpha1.ReasonPurging
 	if claim := task.Status.Submission; isOfCall && claim != nil && !claim.Expired {
 		return claim.SignedAt.Time
