@@ -48,8 +48,7 @@ func (e *environment) announce(a *action, t *actTarget) {
 		t.preview.Notes = append(t.preview.Notes, fmt.Sprintf("%s manages this task: if its source sets %s, the next sync sets it back%s", tool, a.field, a.afterSync()))
 	}
 	if a.field != "spec.suspend" && taskstate.IsSuspended(t.task) {
-		t.preview.Notes = append(t.preview.Notes, "the task is suspended: nothing is submitted before "+
-			e.suggestCommand("kubectl teo-prefetch resume", t.task.Namespace, t.task.Name))
+		t.preview.Notes = append(t.preview.Notes, e.noteSuspended(t.task))
 	}
 	say(a.sentence(t.preview))
 	for _, note := range t.preview.Notes {

@@ -34,23 +34,28 @@ func (s *submission) apply(ctx context.Context) error {
 	if err := s.checkZone(ctx); err != nil {
 		return err
 	}
+	var checked []*actTarget
 	for _, task := range s.tasks {
-		if _, err := s.applyTask(ctx, task, true); err != nil {
+		before, after, err := s.applyTask(ctx, task, true)
+		if err != nil {
 			return fmt.Errorf("nothing is created or changed: task %s: %w", task.Name, err)
 		}
+		checked = append(checked, newSubmitTarget(before, after))
 	}
 	if err := s.checkFormerParts(ctx); err != nil {
 		return err
 	}
+	s.announceRuns(ctx, checked)
 	isDryRun := s.options.dryRun == "server"
 	for _, task := range s.tasks {
-		outcome, err := s.applyTask(ctx, task, isDryRun)
+		before, after, err := s.applyTask(ctx, task, isDryRun)
 		if err != nil && ctx.Err() != nil {
 			return exitError{ExitInterrupted, errors.New("interrupted" + s.whatExists())}
 		}
 		if err != nil {
 			return fmt.Errorf("task %s: %w%s", task.Name, err, s.whatExists())
 		}
+		outcome := describeOutcome(before, after)
 		s.outcomes = append(s.outcomes, outcome)
 		if outcome == "unchanged" {
 			_ = printLine(s.ErrOut, "%s is unchanged, so nothing is submitted; a new --revision submits every URL again", task.Name)
@@ -127,28 +132,38 @@ func (s *submission) checkFormerParts(ctx context.Context) error {
 // errOthersTask says that a task exists that another program, or another list, has made.
 var errOthersTask = errors.New("another program or list keeps the task of this name: give another --name, or --force-conflicts to take over")
 
-// applyTask applies a task, and returns what that did.
-func (s *submission) applyTask(ctx context.Context, task *v1alpha1.PrefetchTask, isDryRun bool) (string, error) {
-	before := &metav1.PartialObjectMetadata{}
-	before.SetGroupVersionKind(task.GroupVersionKind())
-	err := s.client.Get(ctx, client.ObjectKeyFromObject(task), before)
-	if err != nil && !isMissingTask(err) {
-		return "", err
+// applyTask applies a task. It returns the task as it was before, or nil if there was none, and as it is then.
+func (s *submission) applyTask(ctx context.Context, task *v1alpha1.PrefetchTask, isDryRun bool) (before, after *v1alpha1.PrefetchTask, err error) {
+	before = &v1alpha1.PrefetchTask{}
+	err = s.client.Get(ctx, client.ObjectKeyFromObject(task), before)
+	switch {
+	case isMissingTask(err):
+		before = nil
+	case err != nil:
+		return nil, nil, err
 	}
-	isNew := err != nil
-	if list, isOurs := before.Labels[listLabel]; !isNew && !s.options.forceConflicts && (!isOurs || list != s.name) {
-		return "", errOthersTask
+	if before != nil && !s.options.forceConflicts {
+		if list, isOurs := before.Labels[listLabel]; !isOurs || list != s.name {
+			return nil, nil, errOthersTask
+		}
 	}
 	applied, err := s.writeTask(ctx, task, isDryRun)
-	switch {
-	case err != nil:
-		return "", err
-	case isNew:
-		return "created", nil
-	case applied.GetUID() == before.UID && applied.GetGeneration() == before.Generation && maps.Equal(applied.GetLabels(), before.Labels):
-		return "unchanged", nil
+	if err != nil {
+		return nil, nil, err
 	}
-	return "configured", nil
+	after = &v1alpha1.PrefetchTask{}
+	return before, after, runtime.DefaultUnstructuredConverter.FromUnstructured(applied.Object, after)
+}
+
+// describeOutcome says what applying a task has done: created, configured or unchanged.
+func describeOutcome(before, after *v1alpha1.PrefetchTask) string {
+	switch {
+	case before == nil:
+		return "created"
+	case after.UID == before.UID && after.Generation == before.Generation && maps.Equal(after.Labels, before.Labels):
+		return "unchanged"
+	}
+	return "configured"
 }
 
 // writeTask writes the fields of a task that this program sets, and returns the task as it is then.

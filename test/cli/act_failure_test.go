@@ -110,7 +110,7 @@ func TestSubmitSaysWhatIsWrittenIfItIsInterrupted(t *testing.T) {
 	<-held.Arrived()
 	c.interrupt()
 	r := c.wait()
-	if r.code != 130 || !strings.Contains(r.err, "Error: interrupted; 1 of 2 tasks are written: list-1 (created). ") {
+	if r.code != 130 || !strings.Contains(r.err, "Error: interrupted; 1 of 2 tasks are written: list (created). ") {
 		t.Errorf("%+v", r)
 	}
 	held.Drop()

@@ -47,8 +47,11 @@ func TestSubmitCreatesATaskAndUpdatesIt(t *testing.T) {
 		t.Errorf("%+v", task)
 	}
 	w.run("submit", path, zoneFlag, "--revision=1", "--purge=URL", "--ttl=2h", "-l", "release=1").has(t, 0, "warm-home unchanged\n", "a new --revision submits every URL again")
-	w.run("submit", path, zoneFlag, "--revision=2", "-o", "name").has(t, 0, "prefetchtask.teo.prefetch-operator.io/warm-home\n", "")
-	if task := w.get("warm-home"); task.Spec.Revision != "2" || task.Spec.Purge.Type != "" || task.Generation != 2 {
+	w.run("submit", path, zoneFlag, "--revision=1", "--purge=URL").has(t, 0, "warm-home configured\n", "\nwarm-home: this starts no new run, so nothing more is submitted\n")
+	w.run("submit", path, zoneFlag, "--revision=2", "-o", "name").is(t, 0, "prefetchtask.teo.prefetch-operator.io/warm-home\n",
+		"2 URLs (1 duplicate left out)\nwarm-home: a new run, because spec.revision is changed and spec.purge is removed: submits 2 URLs\n"+
+			"This takes 2 URLs from the daily quota of zone zone-2x9examplea\n")
+	if task := w.get("warm-home"); task.Spec.Revision != "2" || task.Spec.Purge.Type != "" || task.Generation != 3 {
 		t.Errorf("after another submit, it is %+v", task)
 	}
 	w.run("rerun", "warm-home", "--revision=3", "--yes").has(t, 0, "rerun requested", "")

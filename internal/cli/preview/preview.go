@@ -23,6 +23,8 @@ type Preview struct {
 	IsAtMost bool
 	// Nothing is why the change would do nothing, or "".
 	Nothing string
+	// Cause is what makes an update start a new run, or "".
+	Cause string
 	// Notes are what else a user should know.
 	Notes []string
 }
@@ -113,7 +115,7 @@ func Rerun(task *v1alpha1.PrefetchTask, revision string) Preview {
 	if !taskstate.IsUnresolved(task) {
 		p.URLs = taskstate.CountTargets(task)
 	}
-	if submitted := ptr.Deref(task.Status.Targets.Submitted, 0); submitted > 0 && !taskstate.IsRunOver(task) {
+	if submitted := ptr.Deref(task.Status.Targets.Submitted, 0); submitted > 0 && !taskstate.IsRunOver(task) && !taskstate.IsNewRun(task) {
 		p.Notes = append(p.Notes, fmt.Sprintf("the run is not over: %d targets are submitted already, and are submitted again", submitted))
 	}
 	return p

@@ -1,6 +1,7 @@
 package preview_test
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
@@ -76,6 +77,7 @@ func TestWhatAChangeSubmits(t *testing.T) {
 		{name: "rerun", of: rerun, states: []state{over}, urls: 10},
 		{name: "rerun in the middle", of: rerun, states: []state{half}, urls: 10, notes: 1},
 		{name: "rerun in the middle after an edit that starts no run", of: rerun, states: []state{half}, later: []state{unseen}, urls: 10, notes: 1},
+		{name: "rerun of a run that has not started", of: rerun, states: []state{half}, later: []state{unseen, revised}, urls: 10},
 		{name: "rerun of a revision that the task has", of: func(task *v1alpha1.PrefetchTask) preview.Preview { return preview.Rerun(task, "next") }, later: []state{revised}, isNone: true},
 		{name: "rerun with a purge and freshSince", of: rerun, later: []state{purging, fresh}, urls: 10, purges: 10, atMost: true},
 		{name: "rerun of an unknown list", of: rerun, later: []state{fromMap}, urls: preview.Unknown},
@@ -93,6 +95,45 @@ func TestWhatAChangeSubmits(t *testing.T) {
 			got := c.of(task)
 			if isNone := got.Nothing != ""; isNone != c.isNone || !isNone && (got.URLs != c.urls || got.Purges != c.purges || got.IsAtMost != c.atMost || len(got.Notes) != c.notes) {
 				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
+func TestWhatAnUpdateSubmitsAndWhy(t *testing.T) {
+	relist := func(task *v1alpha1.PrefetchTask) { task.Spec.Targets = taskstatetest.ListURLs("a", 12)[1:] }
+	expire := func(task *v1alpha1.PrefetchTask) { task.Spec.TTLSecondsAfterFinished = 3600 }
+	for _, c := range []struct {
+		name   string
+		states []state // before the update
+		update []state
+		want   preview.Preview
+	}{
+		{"a revision is set", []state{over}, []state{revised}, preview.Preview{URLs: 10, Cause: "spec.revision is set"}},
+		{"a revision is removed, and a purge is set", []state{revised}, []state{func(task *v1alpha1.PrefetchTask) { task.Spec.Revision = "" }, purging},
+			preview.Preview{URLs: 10, Purges: 10, Cause: "spec.revision is removed and spec.purge is set"}},
+		{"the list is changed", []state{over}, []state{relist}, preview.Preview{
+			URLs: 11, IsAtMost: true, Cause: "the list is changed",
+			Notes: []string{"2 of the URLs are new; of the others, what the run before has prefetched is not submitted"},
+		}},
+		{"the list is changed before its run", nil, []state{relist}, preview.Preview{URLs: 11, Cause: "the list is changed"}},
+		{"what is no part of a run is changed", []state{over}, []state{expire}, preview.Preview{Nothing: "this starts no new run, so nothing more is submitted"}},
+		{"what is no part of a run is changed before it starts", []state{over, revised}, []state{expire}, preview.Preview{Nothing: "this starts no new run, so nothing more is submitted"}},
+		{"a revision is set back before its run has started", []state{over, revised}, []state{func(task *v1alpha1.PrefetchTask) { task.Spec.Revision = "" }},
+			preview.Preview{Nothing: "this starts no new run, so nothing more is submitted"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before := taskstatetest.NewTask("a", taskstatetest.ListURLs("a", 10)...)
+			before.Status.Run, before.Status.Request = taskstate.RunHash(before), taskstate.RequestHash(before)
+			for _, change := range c.states {
+				change(before)
+			}
+			after := before.DeepCopy()
+			for _, change := range c.update {
+				change(after)
+			}
+			if got := preview.Update(before, after); !reflect.DeepEqual(got, c.want) {
+				t.Errorf("%+v, want %+v", got, c.want)
 			}
 		})
 	}
