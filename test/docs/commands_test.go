@@ -115,6 +115,7 @@ func (d *desk) start(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(d.dir, "prelude.sh"), prelude, 0o600))
 	d.env = append(cluster.DemoCredentials(),
 		"PATH="+path, "EDGEONE="+d.edgeOne, "PRELUDE="+filepath.Join(d.dir, "prelude.sh"), "KUBECACHEDIR="+filepath.Join(d.dir, "kubectl"),
+		"PLUGIN="+d.plugin, "GOBIN="+filepath.Join(d.dir, "go"), // where go install puts programs
 		"FLAGGER_CHARTS="+d.installDeliveryKinds(t),
 		"HELM_CACHE_HOME="+d.dir+"/helm", "HELM_CONFIG_HOME="+d.dir+"/helm", "HELM_DATA_HOME="+d.dir+"/helm")
 	d.env = append(d.env, startSite(t)...)

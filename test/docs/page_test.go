@@ -12,7 +12,8 @@
 // If the first line of a block is a comment with a file name, such as "# release.yaml",
 // the block is written to that file. The cluster must accept YAML of the kinds that it
 // knows. What other programs run of a block runs in its place: the steps of a GitHub
-// workflow, the Job of an AnalysisTemplate, and the commands of a Canary's webhooks.
+// workflow, the Job of an AnalysisTemplate, other arguments of that Job, and the commands of a Canary's
+// webhooks.
 //
 // page parses pages, commands runs their commands, jobs runs the pods of their Jobs, recipes
 // plays other programs, web plays the website of the examples, links and names check the

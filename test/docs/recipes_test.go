@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -55,9 +56,11 @@ func downloadModule(t *testing.T, module, sum string) (dir string) {
 }
 
 // recipe has the parts of YAML that other programs run: the steps of a GitHub workflow, the
-// Job of an AnalysisTemplate, and the commands that a Canary sends to a load tester.
+// Job of an AnalysisTemplate, other arguments of that Job, and the commands that a Canary sends to
+// a load tester.
 type recipe struct {
-	Kind  string `json:"kind"`
+	Kind  string   `json:"kind"`
+	Args  []string `json:"args"`
 	Steps []struct {
 		Env map[string]string `json:"env"`
 		Run string            `json:"run"`
@@ -78,6 +81,12 @@ type recipe struct {
 	} `json:"spec"`
 }
 
+// podTemplateHash is the revision that Argo Rollouts gives to an AnalysisTemplate.
+const podTemplateHash = "687d76d795"
+
+// workflowSecret is a secret of the repository in a step of a workflow.
+var workflowSecret = regexp.MustCompile(`\$\{\{ secrets\.(\w+) \}\}`)
+
 // recipeCommands returns commands that do what other programs do with a block of YAML, in one
 // line. It is "" for other blocks.
 func recipeCommands(t *testing.T, dir string, b *block) string {
@@ -92,7 +101,7 @@ func recipeCommands(t *testing.T, dir string, b *block) string {
 		must(t, os.WriteFile(filepath.Join(dir, file), []byte(step.Run), 0o600))
 		command := "run_step " + file
 		for name, value := range step.Env {
-			command += fmt.Sprintf(" %s=%q", name, value)
+			command += fmt.Sprintf(" %s=%q", name, workflowSecret.ReplaceAllString(value, "$$(cat .secret-$1)"))
 		}
 		commands = append(commands, command)
 	}
@@ -108,8 +117,12 @@ func recipeCommands(t *testing.T, dir string, b *block) string {
 		text, err := yaml.Marshal(job)
 		must(t, err)
 		file := fmt.Sprintf(".job-%d-%d.yaml", b.line, i)
-		must(t, os.WriteFile(filepath.Join(dir, file), []byte(strings.ReplaceAll(string(text), "{{args.revision}}", "687d76d795")), 0o600))
+		must(t, os.WriteFile(filepath.Join(dir, file), []byte(strings.ReplaceAll(string(text), "{{args.revision}}", podTemplateHash)), 0o600))
 		commands = append(commands, "kubectl create -f "+file, "kubectl wait --for=condition=Complete --timeout=2m job/"+job.Name)
+	}
+	if len(r.Args) > 0 {
+		args := strings.NewReplacer("/lists/", "", "{{args.revision}}", podTemplateHash).Replace(strings.Join(r.Args, " "))
+		commands = append(commands, "as_account prefetcher kubectl teo-prefetch "+args)
 	}
 	for i, webhook := range r.Spec.Analysis.Webhooks {
 		command := webhook.Metadata.Cmd
