@@ -32,7 +32,8 @@ type planner struct {
 	output     outputFlag
 	batch      int
 	configMaps map[client.ObjectKey]*corev1.ConfigMap
-	generated  int // how many tasks have a generateName
+	generated  int              // how many tasks have a generateName
+	unplanned  []*plan.TaskPlan // of tasks without a usable list
 	notes      []string
 }
 
@@ -77,7 +78,9 @@ func (p *planner) run(ctx context.Context, files []string) error {
 	if err := p.readWorld(ctx, &world); err != nil {
 		return err
 	}
-	return p.report(plan.Make(world))
+	plans := plan.Make(world)
+	countUnread(world.Tasks, plans)
+	return p.report(append(plans, p.unplanned...))
 }
 
 // readTasks reads the tasks of files or of the cluster, with their targets.
@@ -90,17 +93,7 @@ func (p *planner) readTasks(ctx context.Context, files []string) (tasks []plan.T
 	if err != nil {
 		return nil, err
 	}
-	for i := range tasks {
-		if tasks[i].PrefetchTask, err = p.resolve(ctx, tasks[i].PrefetchTask); err != nil {
-			return nil, err
-		}
-		if former := tasks[i].Former; former != nil {
-			if former, err = resolveTargets(ctx, p.client, former); err == nil { // otherwise, its list is unknown
-				tasks[i].Former = former
-			}
-		}
-	}
-	return tasks, nil
+	return p.resolveAll(ctx, tasks)
 }
 
 // readSelected reads the selected tasks of the cluster.
@@ -115,7 +108,7 @@ func (p *planner) readSelected(ctx context.Context) (tasks []plan.Task, err erro
 func (p *planner) report(plans []*plan.TaskPlan) error {
 	result := PlanResult{OutputHeader: newOutputHeader("PlanResult"), Tasks: plans, Notes: p.notes}
 	for _, t := range plans {
-		if !t.Fits() {
+		if !t.Fits() || t.Reason != "" && !t.Suspended {
 			result.ExitCode = ExitUserAction
 		}
 	}
@@ -157,8 +150,11 @@ func (p *planner) printPlans(plans []*plan.TaskPlan) error {
 
 // planLines returns what the table does not say.
 func planLines(p *plan.TaskPlan) (lines []string) {
-	if p.NotToday > 0 {
-		line := fmt.Sprintf("not submitted today: %d of %d targets", p.NotToday, p.Targets)
+	if p.NotToday > 0 || p.Reason != "" {
+		line := "not submitted today"
+		if p.NotToday > 0 { // otherwise, the list is unknown
+			line += fmt.Sprintf(": %d of %d targets", p.NotToday, p.Targets)
+		}
 		if p.Reason != "" {
 			line += ": " + p.Reason + ": " + p.Message
 		}

@@ -16,8 +16,6 @@ import (
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/cli/plan"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/targetlist"
-	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // readFiles reads manifests, and lets the API server check the tasks in them.
@@ -105,22 +103,4 @@ func readManifest(info *resource.Info, namespace string) (client.Object, error) 
 		read.SetNamespace(namespace)
 	}
 	return object, runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(read.Object, object, true)
-}
-
-// resolve returns a task with its targets, also if they are in a ConfigMap of the files or of the cluster.
-func (p *planner) resolve(ctx context.Context, task *v1alpha1.PrefetchTask) (*v1alpha1.PrefetchTask, error) {
-	ref := task.Spec.TargetsFrom.ConfigMapKeyRef
-	configMap := p.configMaps[client.ObjectKey{Namespace: task.Namespace, Name: ref.Name}]
-	if configMap == nil || !taskstate.IsFromConfigMap(task) {
-		return resolveTargets(ctx, p.client, task)
-	}
-	text, hasKey := configMap.Data[ref.Key]
-	if !hasKey {
-		return nil, fmt.Errorf("the ConfigMap %q of task %s has no key %q: add it, or correct spec.targetsFrom", ref.Name, task.Name, ref.Key)
-	}
-	targets, err := targetlist.ParseTargets(text)
-	if err != nil {
-		return nil, fmt.Errorf("the list %q in ConfigMap %q: %w", ref.Key, ref.Name, err)
-	}
-	return taskstate.WithTargets(task, targets), nil
 }

@@ -56,6 +56,9 @@ func (p *planner) findWaiting(ctx context.Context, world *plan.World) (waiting [
 		namespaces[zone][task.Namespace] = true
 		planned[client.ObjectKeyFromObject(task.PrefetchTask)] = true
 	}
+	for _, task := range p.unplanned {
+		planned[client.ObjectKey{Namespace: task.Namespace, Name: task.Name}] = true
+	}
 	onRow := func(row taskRow) error {
 		key, mayWait, err := findWaitingTask(row)
 		if mayWait && !planned[key] {
