@@ -53,7 +53,7 @@ const noCluster = "http://localhost:8080"
 func (e *environment) client() (client.WithWatch, error) {
 	config, err := e.config.ToRESTConfig()
 	if err != nil {
-		return nil, err
+		return nil, explainConfig(err)
 	}
 	if config.Host == noCluster && *e.config.APIServer == "" {
 		return nil, clientcmd.ErrEmptyConfig
@@ -70,5 +70,5 @@ func (e *environment) client() (client.WithWatch, error) {
 // namespace returns the namespace of --namespace or of the kubeconfig's context.
 func (e *environment) namespace() (string, error) {
 	namespace, _, err := e.config.ToRawKubeConfigLoader().Namespace()
-	return namespace, err
+	return namespace, explainConfig(err)
 }

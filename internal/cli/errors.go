@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"strings"
@@ -11,6 +12,15 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/tools/clientcmd"
 )
+
+// explainConfig returns an error of loading the kubeconfig as one that names it.
+func explainConfig(err error) error {
+	var file *fs.PathError
+	if errors.As(err, &file) {
+		return fmt.Errorf("the kubeconfig cannot be read: %w; check --kubeconfig and KUBECONFIG", err)
+	}
+	return err
+}
 
 // explain returns an error as one sentence that says what to do.
 func explain(err error) error {
@@ -26,7 +36,7 @@ func explain(err error) error {
 		text := strings.Replace(err.Error(), "failed to get server groups: ", "", 1) // client-go's first request
 		return errors.New(strings.Replace(text, request.Error(), explained, 1))      // what is said around it stays
 	case apierrors.IsForbidden(err):
-		return fmt.Errorf("%w; ask who manages the cluster for the role edit (or view, to read only) in that namespace", err)
+		return fmt.Errorf("%w; ask who manages the cluster for the role edit (or view, to read only)", err)
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("the cluster does not accept your credentials: log in again, or check --context (%w)", err)
 	}

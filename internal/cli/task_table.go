@@ -62,7 +62,11 @@ func (e *environment) readTaskRows(ctx context.Context, namespace, zoneID string
 		if zoneID != "" {
 			request.Param("fieldSelector", "spec.zoneID="+zoneID)
 		}
-		text, err := request.DoRaw(ctx)
+		answer := request.Do(ctx)
+		if err := answer.Error(); err != nil { // that of Raw does not say why
+			return err
+		}
+		text, err := answer.Raw()
 		if err != nil {
 			return err
 		}

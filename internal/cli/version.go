@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -87,7 +88,11 @@ func (e *environment) findOperators(ctx context.Context) (operators []OperatorVe
 		return nil, err
 	}
 	list := &appsv1.DeploymentList{}
-	if err := c.List(ctx, list, client.MatchingLabels{labelName: operatorName}, client.Limit(pageSize)); err != nil {
+	err = c.List(ctx, list, client.MatchingLabels{labelName: operatorName}, client.Limit(pageSize))
+	if apierrors.IsForbidden(err) {
+		return nil, errors.New("you may not list the Deployments of all namespaces; --client leaves out the operator")
+	}
+	if err != nil {
 		return nil, err
 	}
 	for i := range list.Items {

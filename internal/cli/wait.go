@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -257,8 +258,16 @@ const maxRefusals = 5
 
 // handleError decides whether an error ends the wait.
 func (w *waiter) handleError(event taskwatch.Event) error {
-	hasRead := slices.ContainsFunc(w.keys, func(key client.ObjectKey) bool { return w.tasks[key].UID != "" })
-	if event.Refusals > 0 && !hasRead || event.Refusals >= maxRefusals {
+	has := func(is func(*waitedTask) bool) bool {
+		return slices.ContainsFunc(w.keys, func(key client.ObjectKey) bool { return is(w.tasks[key]) })
+	}
+	hasRead := has(func(task *waitedTask) bool { return task.UID != "" })
+	hasReached := has(func(task *waitedTask) bool { return task.exists })
+	var answer apierrors.APIStatus
+	switch {
+	case event.Refusals > 0 && !hasRead, event.Refusals >= maxRefusals:
+		return event.Err
+	case !hasReached && !errors.As(event.Err, &answer): // as in other commands
 		return event.Err
 	}
 	if !w.isLost {

@@ -88,11 +88,21 @@ func TestUsersWithoutPermissionLearnWhatToDo(t *testing.T) {
 	nobody := rest.CopyConfig(shared.cluster.Admin)
 	nobody.Impersonate.UserName = "nobody"
 	r := w.startWith(nobody, "", "--as=nobody", "wait", "home").wait()
-	if r.code != 1 || r.out != "" || strings.Count(r.err, "\n") != 1 || !strings.HasSuffix(r.err, "; ask who manages the cluster for the role edit (or view, to read only) in that namespace\n") {
+	if r.code != 1 || r.out != "" || strings.Count(r.err, "\n") != 1 || !strings.HasSuffix(r.err, "; ask who manages the cluster for the role edit (or view, to read only)\n") {
 		t.Errorf("%+v", r)
 	}
-	if r = w.startWith(nobody, "", "--as=nobody", "version").wait(); r.code != 0 || r.out != "Client: v0.0.0-test\n" || !strings.HasPrefix(r.err, "The version of the operator is not known: ") {
-		t.Errorf("%+v", r)
+	w.startWith(nobody, "", "--as=nobody", "version").wait().is(t, 0, "Client: v0.0.0-test\n",
+		"The version of the operator is not known: you may not list the Deployments of all namespaces; --client leaves out the operator\n")
+	w.startWith(nobody, "", "--as=nobody", "quota").wait().has(t, 1, "", "\nError: prefetchtasks.teo.prefetch-operator.io is forbidden: User \"nobody\" cannot list resource")
+}
+
+func TestAClusterThatCannotBeReachedIsAnErrorOfEachCommand(t *testing.T) {
+	w := newWorld(t)
+	for _, command := range []string{"wait home", "wait -l a=b", "why home", "quota", "retry home --yes"} {
+		r := w.run(append(strings.Fields(command), "--server=https://127.0.0.1:1")...)
+		r.has(t, 1, "", "the cluster cannot be reached at https://127.0.0.1:1/")
+		r = w.run(append(strings.Fields(command), "--kubeconfig=/none")...)
+		r.is(t, 1, "", "Error: the kubeconfig cannot be read: stat /none: no such file or directory; check --kubeconfig and KUBECONFIG\n")
 	}
 }
 

@@ -245,7 +245,7 @@ func TestARefusalThatLastsEndsWait(t *testing.T) {
 	w.eventually("the task is watched", func() bool { return proxy.CountWatches(faults.TaskWatches) == 1 })
 	proxy.AddFault(refuse(faults.TaskWatches, 403, 0))
 	proxy.CutWatches(faults.TaskWatches)
-	if r := c.wait(); r.code != 1 || r.out != "" || !strings.HasSuffix(r.err, "; ask who manages the cluster for the role edit (or view, to read only) in that namespace\n") {
+	if r := c.wait(); r.code != 1 || r.out != "" || !strings.HasSuffix(r.err, "; ask who manages the cluster for the role edit (or view, to read only)\n") {
 		t.Errorf("%+v", r)
 	}
 }
