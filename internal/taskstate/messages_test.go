@@ -154,11 +154,13 @@ func TestCountsAreThereFromTheFirstStatusOn(t *testing.T) {
 	if got := missing.Status.Targets; got.Total != nil || ptr.Deref(got.Submitted, -1) != 0 {
 		t.Errorf("a task without its list counts %v", got)
 	}
-	// The status of a former run stays until the next one starts.
+	// A run that waits does not count what the run before has submitted, unless that comes back.
 	submitFirst(task, 5)
-	task.Spec.Revision = "2"
-	ReportWaiting(suspended, time.Unix(1e9, 0))(task)
-	if got := task.Status.Targets; ptr.Deref(got.Submitted, -1) != 5 {
-		t.Errorf("a new run that waits counts %v", got)
+	for revision, submitted := range map[string]int32{"2": 0, "": 5} {
+		task.Spec.Revision = revision
+		ReportWaiting(suspended, time.Unix(1e9, 0))(task)
+		if got := task.Status.Targets; ptr.Deref(got.Submitted, -1) != submitted || ptr.Deref(got.Total, -1) != 5 {
+			t.Errorf("revision %q that waits counts %v", revision, got)
+		}
 	}
 }

@@ -202,10 +202,11 @@ func newRunMessage(task *v1alpha1.PrefetchTask) string {
 	return "New run queued"
 }
 
-// startCounts sets the counts of a task that has not had a run yet: they are there from
-// the first status on. The total is unknown while the list is missing.
+// startCounts sets the counts of a run that has not started: they are there from the first status
+// on, and those of the run before are not about the current spec. The total is unknown while the
+// list is missing.
 func startCounts(task *v1alpha1.PrefetchTask) {
-	if task.Status.Run != "" {
+	if !IsNewRun(task) {
 		return
 	}
 	task.Status.Targets = v1alpha1.TargetCounts{Submitted: ptr.To[int32](0), Succeeded: ptr.To[int32](0), Failed: ptr.To[int32](0)}
