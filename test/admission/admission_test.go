@@ -122,16 +122,20 @@ func TestTheLargestTasksAreTakenAndHaveRoomForAStatus(t *testing.T) {
 		n     int
 		fill  string
 		purge v1alpha1.PurgeType
+		start string
 	}{
-		{"10,000 URLs", 10_000, "x", ""},
-		{"755 long URLs", 755, "x", ""},
-		{"10,000 URLs of Chinese characters", 10_000, "页", ""},
-		{"190 long URLs of four-byte characters", 190, "😀", ""},
-		{"10,000 URLs of escapes", 10_000, "%41", ""},
-		{"10,000 URLs, and 100 long prefixes to purge", 10_000, "x", v1alpha1.PurgePrefix},
-		{"10,000 URLs, and 100 prefixes of four-byte characters", 10_000, "😀", v1alpha1.PurgePrefix},
-		{"10,000 URLs, and 100 hosts to purge", 10_000, "x", v1alpha1.PurgeHost},
-		{"10,000 URLs, and 100 tags to purge", 10_000, "x", v1alpha1.PurgeCacheTag},
+		{"10,000 URLs", 10_000, "x", "", "https://www.example.com/"},
+		{"755 long URLs", 755, "x", "", "https://www.example.com/"},
+		{"10,000 URLs of Chinese characters", 10_000, "页", "", "https://www.example.com/"},
+		{"190 long URLs of four-byte characters", 190, "😀", "", "https://www.example.com/"},
+		{"10,000 URLs of escapes", 10_000, "%41", "", "https://www.example.com/"},
+		{"10,000 URLs, and 100 long prefixes to purge", 10_000, "x", v1alpha1.PurgePrefix, "https://www.example.com/"},
+		{"10,000 URLs, and 100 prefixes of four-byte characters", 10_000, "😀", v1alpha1.PurgePrefix, "https://www.example.com/"},
+		{"10,000 URLs, and 100 hosts to purge", 10_000, "x", v1alpha1.PurgeHost, "https://www.example.com/"},
+		{"10,000 URLs, and 100 tags to purge", 10_000, "x", v1alpha1.PurgeCacheTag, "https://www.example.com/"},
+		{"10,000 URLs with a port", 10_000, "x", "", "https://www.example.com:65535/"},
+		{"10,000 URLs with a query after the host", 10_000, "x", "", "http://www.example.com?"},
+		{"10,000 URLs with a port and a query", 10_000, "x", "", "https://www.example.com:8443?"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			task := newTask("largest")
@@ -149,7 +153,7 @@ func TestTheLargestTasksAreTakenAndHaveRoomForAStatus(t *testing.T) {
 				limit -= 2*len(target) + 20 // once more in managedFields
 			}
 			for i := range tt.n {
-				u := fmt.Sprintf("https://www.example.com/%05d/", i)
+				u := fmt.Sprintf("%s%05d/", tt.start, i)
 				room := min(limit/tt.n-3-len(u), (target.MaxLength-len(u))*len(tt.fill))
 				task.Spec.Targets = append(task.Spec.Targets, v1alpha1.Target(u+strings.Repeat(tt.fill, room/len(tt.fill))))
 			}
