@@ -1,6 +1,7 @@
 package why
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
@@ -9,9 +10,9 @@ import (
 )
 
 const (
-	// quotaPatience is how long after the expected return of quota a task may still wait for it.
-	// The operator reads the quota every 10 minutes by default.
-	quotaPatience = 15 * time.Minute
+	// duePatience is how long after the expected return of quota a task may still wait for it, or be
+	// there after it expired. The operator reads the quota every 10 minutes by default.
+	duePatience = 15 * time.Minute
 	// statusPatience is how long a task may wait with the same status. EdgeOne usually prefetches
 	// within 30 minutes, but a queue may be longer.
 	statusPatience = time.Hour
@@ -26,13 +27,16 @@ const (
 // what the task asks for, or it is so old that a running operator should have written another.
 func MayLackOperator(task *v1alpha1.PrefetchTask, now time.Time) bool {
 	p := progress.Of(task)
+	expiry, expires := taskstate.ExpiryOf(task)
 	switch {
+	case p.Phase.IsOver():
+		return expires && now.Sub(expiry) > duePatience
 	case p.Phase != progress.Running:
 		return false
 	case isUnanswered(task, p):
 		return true
 	case !p.NextAttempt.IsZero():
-		return now.Sub(p.NextAttempt) > quotaPatience
+		return now.Sub(p.NextAttempt) > duePatience
 	}
 	written := lastWrite(task)
 	return !written.IsZero() && now.Sub(written) > statusPatience
@@ -55,8 +59,12 @@ func lastWrite(task *v1alpha1.PrefetchTask) (last time.Time) {
 
 // addOperators adds which operators run, and how old a status is that should be newer.
 func (e *Explanation) addOperators(task *v1alpha1.PrefetchTask, facts Facts) {
-	e.Advice = newAdvice
-	if !isUnanswered(task, e.Progress) {
+	switch {
+	case isUnanswered(task, e.Progress):
+		e.Advice = newAdvice
+	case e.Phase.IsOver():
+		e.Advice = cmp.Or(e.Advice, oldAdvice)
+	default:
 		e.Advice = oldAdvice
 		if written := lastWrite(task); !written.IsZero() {
 			e.Notes = append(e.Notes, "The status was last written at "+formatTime(written))

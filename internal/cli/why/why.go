@@ -54,7 +54,7 @@ func Explain(task *v1alpha1.PrefetchTask, facts Facts, now time.Time) Explanatio
 	case e.Reason == progress.NotObserved:
 		e.explainUnobserved(task)
 	case e.Phase.IsOver():
-		e.explainOver(task, facts)
+		e.explainOver(task, facts, now)
 	case e.Reason == progress.RetryRequested && e.Phase == progress.Running:
 		e.Advice = laterAdvice
 	default:
@@ -94,7 +94,7 @@ func (e *Explanation) explainUnobserved(task *v1alpha1.PrefetchTask) {
 }
 
 // explainOver explains a run that is over.
-func (e *Explanation) explainOver(task *v1alpha1.PrefetchTask, facts Facts) {
+func (e *Explanation) explainOver(task *v1alpha1.PrefetchTask, facts Facts, now time.Time) {
 	e.Since = task.Status.CompletionTime.Time
 	stalled := meta.FindStatusCondition(task.Status.Conditions, v1alpha1.ConditionStalled)
 	if e.Phase != progress.Succeeded && stalled != nil && stalled.Status == metav1.ConditionTrue {
@@ -113,7 +113,11 @@ func (e *Explanation) explainOver(task *v1alpha1.PrefetchTask, facts Facts) {
 		e.Advice = "To retry: " + facts.RetryCommand
 	}
 	if at, expires := taskstate.ExpiryOf(task); expires {
-		e.Notes = append(e.Notes, "The task will be deleted at "+formatTime(at))
+		verb := "will be"
+		if at.Before(now) {
+			verb = "was to be"
+		}
+		e.Notes = append(e.Notes, "The task "+verb+" deleted at "+formatTime(at))
 	} else if owner := taskstate.RecreatedBy(task); owner != "" && task.Spec.TTLSecondsAfterFinished > 0 {
 		e.Notes = append(e.Notes, "The task is not deleted, because "+owner+" would create it again")
 	}

@@ -154,6 +154,30 @@ func TestAnOldStatusIsNotTrusted(t *testing.T) {
 	}
 }
 
+func TestATaskThatShouldBeGoneNeedsAnOperator(t *testing.T) {
+	task := taskstatetest.NewTask("shop/release", taskstatetest.ListURLs("a", 2)...)
+	task.Spec.TTLSecondsAfterFinished = 3600
+	over := time.Date(2026, 7, 1, 16, 0, 0, 0, time.UTC)
+	facts := why.Facts{RetryCommand: "kubectl teo-prefetch retry release", Operators: "None runs"}
+	for _, tt := range []struct {
+		failed        int
+		after         time.Duration
+		notes, advice string
+	}{
+		{0, time.Minute, "The task will be deleted at 2026-07-01T17:00:00Z", ""},
+		{0, 61 * time.Minute, "The task was to be deleted at 2026-07-01T17:00:00Z", ""},
+		{0, 72 * time.Hour, "The task was to be deleted at 2026-07-01T17:00:00Z|None runs", "check that an operator runs"},
+		{1, 72 * time.Hour, "The task was to be deleted at 2026-07-01T17:00:00Z|None runs", "To retry: "},
+	} {
+		taskstate.FinishRun(task, 2, tt.failed, over)
+		task.Status.ObservedGeneration, task.Status.Run = task.Generation, taskstate.RunHash(task)
+		x := why.Explain(task, facts, over.Add(tt.after))
+		if strings.Join(x.Notes, "|") != tt.notes || !strings.Contains(x.Advice, tt.advice) || (x.Advice == "") != (tt.advice == "") {
+			t.Errorf("after %v: %+v", tt.after, x)
+		}
+	}
+}
+
 // A condition keeps its transition time when its reason changes.
 func TestTheReasonIsNotSaidToBeAsOldAsTheCondition(t *testing.T) {
 	began := metav1.NewTime(time.Date(2026, 7, 1, 16, 0, 0, 0, time.UTC))
