@@ -20,7 +20,7 @@ type PlanResult struct {
 	// ExitCode is the exit code of the command.
 	ExitCode int              `json:"exitCode"`
 	Tasks    []*plan.TaskPlan `json:"tasks"`
-	// Notes are what the plan does not know, because it cannot be read.
+	// Notes are what the plan does not know, or leaves out.
 	Notes []string `json:"notes,omitempty"`
 }
 
@@ -31,9 +31,9 @@ type planner struct {
 	selection  taskSelection
 	output     outputFlag
 	batch      int
-	configMaps map[client.ObjectKey]*corev1.ConfigMap
-	generated  int              // how many tasks have a generateName
-	unplanned  []*plan.TaskPlan // of tasks without a usable list
+	configMaps map[client.ObjectKey]*corev1.ConfigMap // of the files
+	accounts   []*v1alpha1.EdgeOneAccount             // of the files
+	unplanned  []*plan.TaskPlan                       // of tasks without a usable list
 	notes      []string
 }
 

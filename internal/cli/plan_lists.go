@@ -7,7 +7,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/utils/ptr"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/cli/plan"
@@ -77,8 +76,7 @@ func (p *planner) resolve(ctx context.Context, task *v1alpha1.PrefetchTask) (*v1
 	if !taskstate.IsFromConfigMap(task) || !task.DeletionTimestamp.IsZero() || taskstate.IsFinished(task) && !taskstate.NeedsTargetList(task) {
 		return task, nil
 	}
-	name := task.Spec.TargetsFrom.ConfigMapKeyRef.Name
-	if configMap := p.configMaps[client.ObjectKey{Namespace: task.Namespace, Name: name}]; configMap != nil {
+	if configMap := p.configMaps[configMapOf(task)]; configMap != nil {
 		return addTargets(task, configMap)
 	}
 	return resolveTargets(ctx, p.client, task)

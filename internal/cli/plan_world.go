@@ -27,6 +27,9 @@ func (p *planner) readWorld(ctx context.Context, world *plan.World) error {
 	for i := range accounts.Items {
 		world.Accounts = append(world.Accounts, &accounts.Items[i])
 	}
+	if world.Accounts != nil {
+		p.takeAccounts(world)
+	}
 	if err := p.noteForbidden(err, "the accounts are not known, and so neither are their rules, budgets and quotas"); err != nil {
 		return err
 	}
@@ -38,6 +41,19 @@ func (p *planner) readWorld(ctx context.Context, world *plan.World) error {
 		return err
 	}
 	return p.readNamespaces(ctx, world)
+}
+
+// takeAccounts takes what the files say of accounts in place of what the cluster says.
+func (p *planner) takeAccounts(world *plan.World) {
+	for _, account := range p.accounts {
+		i := slices.IndexFunc(world.Accounts, func(other *v1alpha1.EdgeOneAccount) bool { return other.Name == account.Name })
+		if i >= 0 {
+			world.Accounts[i].Spec = account.Spec
+			continue
+		}
+		world.Accounts = append(world.Accounts, account)
+		p.addNote(fmt.Sprintf("the cluster does not have EdgeOneAccount %q yet: what is left of its quotas, and how many URLs a call has, is not known", account.Name))
+	}
 }
 
 // findWaiting returns the names of the tasks that may wait for the zones of the planned tasks, in all

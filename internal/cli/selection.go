@@ -18,6 +18,9 @@ import (
 // pageSize is how many objects a request for a list asks for.
 const pageSize = 500
 
+// tasksPerPage is the same for whole tasks: one may have 1.5 MB.
+const tasksPerPage = 50
+
 // taskSelection says which tasks a command is about: NAME…, -l SELECTOR or, with a selector, -A.
 type taskSelection struct {
 	selector      string
@@ -72,14 +75,13 @@ func (s *taskSelection) readTasks(ctx context.Context, env *environment, c clien
 	if err != nil {
 		return err
 	}
-	const perPage = 50 // a task may have 1.5 MB
 	found := 0
 	err = listPages(ctx, c, &v1alpha1.PrefetchTaskList{}, func(page *v1alpha1.PrefetchTaskList) {
 		found += len(page.Items)
 		for i := range page.Items {
 			onTask(&page.Items[i])
 		}
-	}, client.InNamespace(namespace), client.MatchingLabelsSelector{Selector: selector}, client.Limit(perPage))
+	}, client.InNamespace(namespace), client.MatchingLabelsSelector{Selector: selector}, client.Limit(tasksPerPage))
 	if err == nil && found == 0 {
 		err = s.noMatch(namespace)
 	}

@@ -44,3 +44,25 @@ waits: not submitted today: TargetsMissing: the ConfigMap "missing" of task wait
 		t.Errorf("exit code %d, standard output:\n%s\nstandard error:\n%s", r.code, got, r.err)
 	}
 }
+
+func TestPlanTakesAccountsAndListsOfTheFiles(t *testing.T) {
+	w := newWorld(t)
+	const group = "apiVersion: teo.prefetch-operator.io/v1alpha1\n"
+	account := group + "kind: EdgeOneAccount\nmetadata: {name: " + w.namespace + "}\nspec:\n  credentials: {secretRef: {name: keys}}\n" +
+		"  namespaces: {names: [" + w.namespace + "]}\n  zones: [{id: zone-planfiles}]\n  limits: {dailyURLs: 1}\n"
+	task := group + "kind: PrefetchTask\nmetadata: {name: home}\nspec: {zoneID: zone-planfiles, accountRef: {name: " + w.namespace + "}, targets: [" + good + "1, " + good + "2]}\n"
+	const list = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: urls}\ndata: {list: " + good + "1}\n"
+	const other = "apiVersion: v1\nkind: Secret\nmetadata: {name: keys}\n"
+
+	r := w.runWith(strings.Join([]string{account, task, other}, "---\n"), "plan", "-")
+	r.has(t, 3, "home: not submitted today: 1 of 2 targets: Budget: ", "Note: objects of other kinds, which are not planned: 1, for example Secret keys\n")
+	r.has(t, 3, "home", "Note: the cluster does not have EdgeOneAccount \""+w.namespace+"\" yet: ")
+	w.runWith(strings.Replace(task, "v1alpha1", "v1", 1), "plan", "-").has(t, 1, "", "PrefetchTask home has the apiVersion teo.prefetch-operator.io/v1: use teo.prefetch-operator.io/v1alpha1\n")
+
+	w.runWith(list, "plan", "-").has(t, 1, "", "the files have no PrefetchTask, and no ConfigMap with the list of one\n")
+	user := w.task("user")
+	user.Spec.TargetsFrom.ConfigMapKeyRef = v1alpha1.ConfigMapKeyReference{Name: "urls", Key: "list"}
+	w.create(user)
+	w.runWith(list, "plan", "-", "-o", "json").has(t, 0, `"targets": 1,`, "")
+	w.runWith(task+"---\n"+list, "plan", "-", "-o", "json").has(t, 3, `"name": "user"`, "")
+}
