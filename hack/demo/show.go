@@ -208,6 +208,9 @@ spec:
   targets: [https://www.example.com/mine.js]
 EOF
 
+# What a visitor gets from the simulated EdgeOne, which is behind a proxy here:
+%[6]s kubectl teo-prefetch verify single-url
+
 # The log of the manager, and the calls to EdgeOne:
 tail -f %[4]s
 tail -f %[5]s
@@ -220,7 +223,8 @@ curl %[3]s/_simulator/
 
 Ctrl-C ends the demo and removes all of it. Until then, what changes:
 
-`, d.cluster.Kubeconfig, d.programs, d.edgeOne.URL, d.log("manager"), d.log("simulator"))
+`, d.cluster.Kubeconfig, d.programs, d.edgeOne.URL, d.log("manager"), d.log("simulator"),
+		strings.Join(d.edge.environment(), " "))
 	d.tasks.printHeader()
 }
 
