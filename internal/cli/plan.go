@@ -78,7 +78,10 @@ func (p *planner) run(ctx context.Context, files []string) error {
 	if err := p.readWorld(ctx, &world); err != nil {
 		return err
 	}
-	plans := plan.Make(world)
+	plans, err := plan.Make(ctx, world)
+	if err != nil {
+		return err
+	}
 	countUnread(world.Tasks, plans)
 	return p.report(append(plans, p.unplanned...))
 }

@@ -1,6 +1,8 @@
 package plan_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -28,6 +30,15 @@ func world(left, budget int32, tasks ...plan.Task) plan.World {
 		{Type: v1alpha1.PurgeURL, Batch: 7, Daily: ptr.To[int32](1000), Left: ptr.To[int32](30)},
 	}}}
 	return plan.World{Tasks: tasks, Accounts: []*v1alpha1.EdgeOneAccount{account}, Namespaces: map[string]map[string]string{"shop": nil}, Now: now}
+}
+
+func makePlans(tb testing.TB, w plan.World) []*plan.TaskPlan {
+	tb.Helper()
+	plans, err := plan.Make(tb.Context(), w)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return plans
 }
 
 func newTask(name string, n int, changes ...func(*v1alpha1.PrefetchTask)) plan.Task {
@@ -59,7 +70,7 @@ func TestPlansSayWhatIsSubmittedTodayAndWhyTheRestIsNot(t *testing.T) {
 		{"another account", 100, 100, newTask("a", 2, func(task *v1alpha1.PrefetchTask) { task.Spec.AccountRef.Name = "missing" }), "0 0 0 2 AccountMissing"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := plan.Make(world(tt.left, tt.budget, tt.task))[0]
+			p := makePlans(t, world(tt.left, tt.budget, tt.task))[0]
 			got := fmt.Sprintf("%d %d %d %d %s", p.URLs, p.Calls, p.PurgeCalls, p.NotToday, p.Reason)
 			if got != tt.want || p.Fits() != (p.NotToday == 0) {
 				t.Errorf("got %s (%s), want %s", got, p.Message, tt.want)
@@ -118,7 +129,7 @@ func TestTasksThatHaveRunPayForWhatIsOpen(t *testing.T) {
 		{"a retry without failures", asks(submitted("a", 20, 0, 0)), "20 0 0", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := plan.Make(world(100, 100, tt.task))[0]
+			p := makePlans(t, world(100, 100, tt.task))[0]
 			got := fmt.Sprintf("%d %d %d", p.Kept, p.URLs, p.Calls)
 			if notes := strings.Join(p.Notes, "; "); got != tt.want || !p.Fits() || !strings.Contains(notes, tt.note) || tt.note == "" && notes != "" {
 				t.Errorf("got %s (%q, %s), want %s (%q)", got, notes, p.Message, tt.want, tt.note)
@@ -137,7 +148,7 @@ func TestWhatIsUnderWayIsAssumedToSucceed(t *testing.T) {
 		return task
 	}
 	for name, task := range map[string]plan.Task{"a purge is claimed": claimed(v1alpha1.JobPurge), "a purge is accepted": claimed(v1alpha1.JobPrefetch)} {
-		if p := plan.Make(world(100, 100, task))[0]; p.URLs != 25 || p.PurgeCalls != 3 || !p.Fits() {
+		if p := makePlans(t, world(100, 100, task))[0]; p.URLs != 25 || p.PurgeCalls != 3 || !p.Fits() {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}
@@ -146,7 +157,7 @@ func TestWhatIsUnderWayIsAssumedToSucceed(t *testing.T) {
 func TestAccountsThatCannotBeReadAllowEverything(t *testing.T) {
 	w := world(0, 0, newTask("a", 25, purged))
 	w.Accounts = nil
-	if p := plan.Make(w)[0]; !p.Fits() || p.URLs != 25 || p.Left != nil {
+	if p := makePlans(t, w)[0]; !p.Fits() || p.URLs != 25 || p.Left != nil {
 		t.Errorf("%+v", p)
 	}
 }
@@ -161,7 +172,7 @@ func TestAccountsThatSelectByLabelsAllowNamespacesWhoseLabelsAreUnknown(t *testi
 				w := world(100, 100, newTask("a", 25))
 				w.Namespaces = labels
 				restrict(w.Accounts[0], set)
-				return plan.Make(w)[0]
+				return makePlans(t, w)[0]
 			}
 			shops := v1alpha1.NamespaceSet{Selector: &v1alpha1.LabelSelector{MatchLabels: map[string]v1alpha1.LabelText{"kind": "shop"}}}
 			if p := makePlan(nil, shops); !p.Fits() || p.URLs != 25 {
@@ -180,19 +191,19 @@ func TestAccountsThatSelectByLabelsAllowNamespacesWhoseLabelsAreUnknown(t *testi
 func TestPlansTakeWhatTheAccountSays(t *testing.T) {
 	w := world(100, 100, newTask("a", 25))
 	w.Batch = 5
-	if p := plan.Make(w)[0]; p.Calls != 5 {
+	if p := makePlans(t, w)[0]; p.Calls != 5 {
 		t.Errorf("with a size of a call of its own: %+v", p)
 	}
 	w.Batch, w.Accounts[0].Status.Zones[0].Batch = 0, 0
-	if p := plan.Make(w)[0]; p.Calls != 1 {
+	if p := makePlans(t, w)[0]; p.Calls != 1 {
 		t.Errorf("with the operator's default: %+v", p)
 	}
 	*w.Accounts[0].Status.Zones[0].Daily, *w.Accounts[0].Status.Zones[0].Left = 0, 0
-	if p := plan.Make(w)[0]; p.Reason != v1alpha1.ReasonBatchQuota || p.NotToday != 25 {
+	if p := makePlans(t, w)[0]; p.Reason != v1alpha1.ReasonBatchQuota || p.NotToday != 25 {
 		t.Errorf("without a quota: %+v", p)
 	}
 	w.Accounts[0].Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonCredentialsRefused, Message: "why"}}
-	if p := plan.Make(w)[0]; len(p.Notes) != 1 || !strings.Contains(p.Notes[0], "(CredentialsRefused), and the plan assumes that it is: why") {
+	if p := makePlans(t, w)[0]; len(p.Notes) != 1 || !strings.Contains(p.Notes[0], "(CredentialsRefused), and the plan assumes that it is: why") {
 		t.Errorf("with refused credentials: %+v", p)
 	}
 }
@@ -201,10 +212,10 @@ func TestPlansTakeWhatTheAccountSays(t *testing.T) {
 func TestTasksThatWaitAlreadyHaveTheirReason(t *testing.T) {
 	task := newTask("a", 25)
 	w := world(0, 100, task)
-	first := plan.Make(w)[0]
+	first := makePlans(t, w)[0]
 	taskstate.ReportWaiting(taskstate.WaitingStatus{Task: task.PrefetchTask, Cause: taskstate.Cause{Reason: first.Reason, Message: first.Message, Quota: true}}, w.Now)(task.PrefetchTask)
 	w.Tasks[0].Former = task.PrefetchTask
-	if p := plan.Make(w)[0]; first.Reason != v1alpha1.ReasonDailyQuota || p.Reason != first.Reason || p.Message != first.Message {
+	if p := makePlans(t, w)[0]; first.Reason != v1alpha1.ReasonDailyQuota || p.Reason != first.Reason || p.Message != first.Message {
 		t.Errorf("%+v, and then %+v", first, p)
 	}
 }
@@ -216,7 +227,7 @@ func TestTasksThatWaitTakeTheQuotaFirst(t *testing.T) {
 	w := world(12, 100, newTask("a", 10))
 	w.Waiting = waiting
 	// A call of 10 URLs has 5 of each, and then it is the retry's turn: 2 are left.
-	if p := plan.Make(w)[0]; p.URLs != 5 || p.NotToday != 5 || p.Reason != v1alpha1.ReasonDailyQuota {
+	if p := makePlans(t, w)[0]; p.URLs != 5 || p.NotToday != 5 || p.Reason != v1alpha1.ReasonDailyQuota {
 		t.Errorf("%+v", p)
 	}
 }
@@ -239,7 +250,7 @@ func TestAccountsShareTheQuotasOfZones(t *testing.T) {
 				if isWaiting {
 					w.Tasks, w.Waiting = tasks[:1], []*v1alpha1.PrefetchTask{tasks[1].PrefetchTask}
 				}
-				return plan.Make(w)
+				return makePlans(t, w)
 			}
 			both := makePlan(false, newTask("a", 10), newTask("b", 10, change))
 			a, b := both[0], both[1]
@@ -278,7 +289,7 @@ func TestWhatWaitsForAUserTakesNothingFromOthers(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := world(12, 100, newTask("a", 5, tt.held), newTask("b", 10))
 			w.Waiting = []*v1alpha1.PrefetchTask{newTask("c", 5, tt.held).PrefetchTask}
-			plans := plan.Make(w)
+			plans := makePlans(t, w)
 			if p := plans[1]; p.URLs != 10 || !p.Fits() || len(p.SharedWith) > 0 {
 				t.Errorf("the other task: %+v", p)
 			}
@@ -288,7 +299,7 @@ func TestWhatWaitsForAUserTakesNothingFromOthers(t *testing.T) {
 			}
 		})
 	}
-	if p := plan.Make(world(4, 100, newTask("a", 5, stall, edit), newTask("b", 10)))[0]; p.URLs == 0 || len(p.Notes) > 0 {
+	if p := makePlans(t, world(4, 100, newTask("a", 5, stall, edit), newTask("b", 10)))[0]; p.URLs == 0 || len(p.Notes) > 0 {
 		t.Errorf("an edited task that was Stalled: %+v", p)
 	}
 }
@@ -298,11 +309,11 @@ func TestTasksShareCallsAndEdgeURLsAreBilled(t *testing.T) {
 	b.Spec.Targets[0] = a.Spec.Targets[0]
 	w := world(100, 100, a)
 	w.Waiting = []*v1alpha1.PrefetchTask{b.PrefetchTask}
-	if p := plan.Make(w)[0]; len(p.SharedWith) != 1 || p.SharedWith[0] != "shop/b" || p.Calls != 1 {
+	if p := makePlans(t, w)[0]; len(p.SharedWith) != 1 || p.SharedWith[0] != "shop/b" || p.Calls != 1 {
 		t.Errorf("%+v", p)
 	}
 	edge := newTask("e", 4, func(task *v1alpha1.PrefetchTask) { task.Spec.Mode = v1alpha1.ModeEdge })
-	if p := plan.Make(world(0, 100, edge))[0]; p.EdgeURLs != 4 || !p.Fits() || p.Left != nil {
+	if p := makePlans(t, world(0, 100, edge))[0]; p.EdgeURLs != 4 || !p.Fits() || p.Left != nil {
 		t.Errorf("%+v", p)
 	}
 }
@@ -318,5 +329,13 @@ func TestProbableMistakesAreNamed(t *testing.T) {
 	}
 	if codes != "HTTP1 Directory1 QueryNoise1 DuplicateSpelling1 " {
 		t.Error(codes)
+	}
+}
+
+func TestAPlanEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if plans, err := plan.Make(ctx, world(100, 100, newTask("a", 25))); !errors.Is(err, context.Canceled) || plans != nil {
+		t.Errorf("%v, %v", plans, err)
 	}
 }

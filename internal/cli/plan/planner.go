@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"time"
@@ -20,8 +21,8 @@ type planner struct {
 	runOf  map[taskstate.AccountKey]*run
 }
 
-// Make makes the plan of each task.
-func Make(world World) []*TaskPlan {
+// Make makes the plan of each task. It returns an error only if ctx ends before.
+func Make(ctx context.Context, world World) ([]*TaskPlan, error) {
 	for _, task := range world.Tasks { // the API server's clock may be ahead
 		if at := task.CreationTimestamp.Time; at.After(world.Now) {
 			world.Now = at
@@ -30,19 +31,22 @@ func Make(world World) []*TaskPlan {
 	store := newStore(world)
 	p := &planner{world: world, store: store, quotas: readQuotas(world.Accounts, store), runOf: map[taskstate.AccountKey]*run{}}
 	started, plans := p.startTasks()
-	p.addWaiting(started)
+	p.addWaiting(ctx, started)
 	for _, isHeld := range []bool{false, true} { // what waits for a user takes nothing from the others
 		for i, task := range started {
 			if waitsForUser(world.Tasks[i].PrefetchTask) == isHeld && task.DeletionTimestamp.IsZero() {
 				p.findRun(task).add(task, plans[i])
 			}
 		}
-		p.planAll()
+		p.planAll(ctx)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
 	for i, task := range world.Tasks {
 		plans[i].noteHeld(task.PrefetchTask)
 	}
-	return plans
+	return plans, nil
 }
 
 // startTasks returns the tasks as they wait for their next calls, and the beginnings of their plans.
@@ -61,14 +65,14 @@ func (p *planner) startTasks() (started []*v1alpha1.PrefetchTask, plans []*TaskP
 
 // addWaiting adds the other tasks that wait for the accounts or zones of planned tasks: they are in the
 // operator's queues already.
-func (p *planner) addWaiting(started []*v1alpha1.PrefetchTask) {
+func (p *planner) addWaiting(ctx context.Context, started []*v1alpha1.PrefetchTask) {
 	accounts, zones, planned := map[taskstate.AccountKey]bool{}, map[string]bool{}, map[string]bool{}
 	for _, task := range started {
 		accounts[taskstate.AccountKeyOf(task)], zones[task.Spec.ZoneID], planned[keyOf(task)] = true, true, true
 	}
 	for _, task := range p.world.Waiting {
 		isNear := zones[task.Spec.ZoneID] || accounts[taskstate.AccountKeyOf(withAccount(task, p.store))]
-		if !isNear || planned[keyOf(task)] || waitsForUser(task) {
+		if !isNear || planned[keyOf(task)] || waitsForUser(task) || ctx.Err() != nil {
 			continue
 		}
 		if current, _ := startTask(Task{PrefetchTask: task, Former: task}, p.store, p.world.Now); taskstate.NeedsCall(current) {
@@ -88,11 +92,11 @@ func (p *planner) findRun(task *v1alpha1.PrefetchTask) *run {
 }
 
 // planAll makes calls until there is nothing to do today for the planned tasks, and ends their plans.
-func (p *planner) planAll() {
+func (p *planner) planAll(ctx context.Context) {
 	for _, r := range p.runs {
 		r.idle = 0
 	}
-	for p.hasOpen() {
+	for ctx.Err() == nil && p.hasOpen() {
 		p.nextRun().step()
 	}
 	for _, r := range p.runs {

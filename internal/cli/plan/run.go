@@ -200,19 +200,42 @@ func (r *run) execute(q *queue.Queue, call *queue.Call, kind v1alpha1.JobKind) {
 	}
 }
 
+// planClaim is the claim of the calls of the plan.
+const planClaim = "plan"
+
 // submit returns the task of a part after its call. A purge has succeeded at once.
 func (r *run) submit(part queue.CallPart, kind v1alpha1.JobKind, id string, shared int32) *v1alpha1.PrefetchTask {
-	task := part.Task.DeepCopy()
-	taskstate.ClaimTargets(v1alpha1.Submission{
-		ClaimID: id, Kind: kind, ZoneID: task.Spec.ZoneID, SignedAt: metav1.NewTime(r.now.Truncate(time.Second)), Positions: part.Positions.String(),
+	task := withOwnStatus(part.Task)
+	taskstate.BeginRun(task, r.now)
+	task.Status.Submission = &v1alpha1.Submission{
+		ClaimID: planClaim, Kind: kind, ZoneID: task.Spec.ZoneID, SignedAt: metav1.NewTime(r.now.Truncate(time.Second)), Positions: part.Positions.String(),
 		SharedURLs: shared, Semantics: taskstate.HashSemantics(task),
-	}, r.now)(task)
+	}
 	taskstate.RecordJob(id, nil, r.now)(task)
-	endPurges(task)
-	taskstate.UpdateSummary(task, r.now)
 	r.store.Usage.OnTaskChange(part.Task, task)
+	mergeLastJob(task)
+	if kind == v1alpha1.JobPurge {
+		endPurges(task)
+		taskstate.UpdateSummary(task, r.now)
+	}
 	r.tasks[keyOf(task)] = task
 	return task
+}
+
+// mergeLastJob merges the last job of a task with the one that the plan's calls of its kind had before. So a task
+// has few jobs, and its next call does not take longer than its last one.
+func mergeLastJob(task *v1alpha1.PrefetchTask) {
+	jobs := task.Status.Jobs
+	last := &jobs[len(jobs)-1]
+	isBefore := func(job v1alpha1.Job) bool {
+		return job.ClaimID == planClaim && job.Kind == last.Kind && job.ID != last.ID
+	}
+	if i := slices.IndexFunc(jobs, isBefore); i >= 0 {
+		before, _ := taskstate.ParsePositions(jobs[i].Positions)
+		positions, _ := taskstate.ParsePositions(last.Positions)
+		last.Positions, last.SharedURLs = before.Union(positions).String(), last.SharedURLs+jobs[i].SharedURLs
+		task.Status.Jobs = slices.Delete(jobs, i, i+1)
+	}
 }
 
 // count adds a call to the plan of a task.

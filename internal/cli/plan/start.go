@@ -17,7 +17,7 @@ import (
 // startTask returns the task as it waits for its next call, and the beginning of its plan. What is
 // under way has succeeded.
 func startTask(task Task, store *account.Store, now time.Time) (*v1alpha1.PrefetchTask, *TaskPlan) {
-	current := withAccount(task.DeepCopy(), store)
+	current := withAccount(withOwnStatus(task.PrefetchTask), store)
 	plan := &TaskPlan{
 		Namespace: current.Namespace, Name: current.Name, ZoneID: current.Spec.ZoneID, Mode: modeOf(current),
 		Account: taskstate.AccountKeyOf(current).Account, Targets: len(taskstate.DistinctTargets(current)),
@@ -31,7 +31,7 @@ func startTask(task Task, store *account.Store, now time.Time) (*v1alpha1.Prefet
 	isOver := taskstate.IsRunOver(current)
 	switch {
 	case taskstate.IsListEdit(current) && hasFormerTargets(task.Former):
-		former := task.Former.DeepCopy()
+		former := withOwnStatus(task.Former)
 		endCalls(former, now)
 		history, unnamed := readStatus(former, now)
 		current.Status = former.Status
@@ -60,6 +60,13 @@ func startTask(task Task, store *account.Store, now time.Time) (*v1alpha1.Prefet
 	}
 	plan.Kept = plan.Targets - len(taskstate.OpenPositions(current))
 	return current, plan
+}
+
+// withOwnStatus returns a copy of a task that shares the list of targets, from which much is derived.
+func withOwnStatus(task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
+	copied := *task
+	copied.Status = *task.Status.DeepCopy()
+	return &copied
 }
 
 // waitsForUser reports whether nothing of a task is submitted until a user acts.
