@@ -62,6 +62,9 @@ func (o *actOptions) validate(names []string) error {
 	if o.wait && (o.dryRun != "none" || o.output.format == "name") {
 		return errors.New("--wait cannot be used with --dry-run or -o name")
 	}
+	if err := o.waitOptions.refuse(); err != nil && !o.wait {
+		return err
+	}
 	return cmp.Or(o.selection.validate(names), o.output.validate(), o.waitOptions.validate())
 }
 

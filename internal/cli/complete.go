@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -105,4 +106,18 @@ func (e *environment) completeNames(cmd *cobra.Command, toComplete string, list 
 		}
 	}, opts...)
 	return names
+}
+
+// refuseUnknownShells makes the command completion refuse what is no command of it. cobra's prints its help on
+// standard output then, as if that were a script.
+func refuseUnknownShells(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" {
+			cmd.Args = cobra.ArbitraryArgs
+			cmd.RunE = func(*cobra.Command, []string) error {
+				return errors.New("completion is for a shell: give bash, zsh, fish or powershell")
+			}
+		}
+	}
 }

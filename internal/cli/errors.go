@@ -8,10 +8,32 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/tools/clientcmd"
 )
+
+// explainFlag returns an error of a flag's value as one that says which values it has.
+func explainFlag(_ *cobra.Command, err error) error {
+	var invalid *pflag.InvalidValueError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	flag, value := invalid.GetFlag(), invalid.GetValue()
+	switch {
+	case flag.Name == "wait":
+		return fmt.Errorf("--wait is %q, and has no value: for a limit, give --wait --timeout=45m", value)
+	case flag.Value.Type() == "bool":
+		return fmt.Errorf("--%s is %q: give it without a value, or true or false", flag.Name, value)
+	case flag.Value.Type() == "duration":
+		return fmt.Errorf("--%s is %q: give a duration in h, m or s, such as 24h, 45m or 30s", flag.Name, value)
+	case strings.HasPrefix(flag.Value.Type(), "int"), strings.HasPrefix(flag.Value.Type(), "uint"):
+		return fmt.Errorf("--%s is %q: give a whole number", flag.Name, value)
+	}
+	return err
+}
 
 // explainConfig returns an error of loading the kubeconfig as one that names it.
 func explainConfig(err error) error {

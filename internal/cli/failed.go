@@ -42,7 +42,7 @@ the status. How many are not named is on standard error. The command retry submi
 
   # One URL a line, for another program
   kubectl teo-prefetch failed warm-home -o urls`,
-		Args:              cobra.ExactArgs(1),
+		Args:              requireTask,
 		ValidArgsFunction: env.completeTask,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := output.validate(); err != nil {

@@ -107,5 +107,7 @@ func NewCommand(streams genericiooptions.IOStreams, version string) *cobra.Comma
 	root.AddCommand(newQuotaCommand(env))
 	root.AddCommand(newVerifyCommand(env))
 	root.AddCommand(newVersionCommand(env))
+	root.SetFlagErrorFunc(explainFlag)
+	refuseUnknownShells(root)
 	return root
 }

@@ -165,6 +165,17 @@ func (e *environment) readTask(ctx context.Context, name string) (*v1alpha1.Pref
 	return task, c, err
 }
 
+// requireTask refuses arguments that are not the name of one task.
+func requireTask(_ *cobra.Command, args []string) error {
+	switch len(args) {
+	case 0:
+		return errors.New("no task is named: give its name")
+	case 1:
+		return nil
+	}
+	return fmt.Errorf("%d tasks are named, and the command is about one: give one name", len(args))
+}
+
 // isMissingTask reports whether an error says that a task does not exist, and not that the cluster
 // does not know tasks.
 func isMissingTask(err error) bool {

@@ -103,6 +103,12 @@ func (o *submitOptions) validate(args []string) error {
 	if o.wait && (o.dryRun != "none" || o.output.format == "name") {
 		return errors.New("--wait cannot be used with --dry-run or -o name")
 	}
+	if err := o.waitOptions.refuse(); err != nil && !o.wait {
+		return err
+	}
+	if !slices.Contains([]string{"", string(v1alpha1.ModeDefault), string(v1alpha1.ModeEdge)}, o.mode) {
+		return fmt.Errorf("unknown value %q of --mode: use Default or Edge", o.mode)
+	}
 	if o.zone == "" {
 		return errors.New("no zone is given: give --zone, for example --zone=zone-2x9examplea")
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,6 +39,8 @@ func (s *listSource) validate(args []string) (err error) {
 		return errors.New("no list is given: give a file, - for standard input, or --sitemap")
 	case len(args) > 0 && len(s.sitemaps) > 0:
 		return errors.New("give a file or --sitemap, not both")
+	case len(args) > 0 && strings.Contains(args[0], "://"):
+		return fmt.Errorf("%q is a URL, and a list is a file: give --sitemap for a sitemap, or - to read URLs from standard input", args[0])
 	case s.since != "" && len(s.sitemaps) == 0:
 		return errors.New("--since needs --sitemap: a list has no dates")
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -47,27 +46,22 @@ func (o *submitOptions) newTask(namespace string, args []string, now time.Time) 
 // maxName is how long a name may be: that of a part, with its number, is a label's value as well.
 const maxName = validation.LabelValueMaxLength - len("-100")
 
-var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
-
-// taskName returns --name, or the name of the file, or a new name.
+// taskName returns --name, or the name of the file, or a new name. It changes no name: two files must not
+// become one task.
 func (o *submitOptions) taskName(args []string) (string, error) {
-	if o.name != "" {
-		if len(o.name) > maxName || len(validation.IsDNS1123Subdomain(o.name)) > 0 {
-			return "", fmt.Errorf("--name is %q: use at most %d lower case letters, digits and hyphens", o.name, maxName)
-		}
+	isValid := func(name string) bool { return len(name) <= maxName && len(validation.IsDNS1123Subdomain(name)) == 0 }
+	switch {
+	case o.name != "" && !isValid(o.name):
+		return "", fmt.Errorf("--name is %q: use at most %d lower case letters, digits, hyphens and dots", o.name, maxName)
+	case o.name != "":
 		return o.name, nil
-	}
-	if len(args) == 0 || args[0] == "-" {
+	case len(args) == 0 || args[0] == "-":
 		return "prefetch-" + utilrand.String(5), nil
 	}
 	base := filepath.Base(args[0])
-	name := notInNames.ReplaceAllString(strings.ToLower(strings.TrimSuffix(base, filepath.Ext(base))), "-")
-	name = strings.Trim(name, "-")
-	switch {
-	case name == "":
-		return "", fmt.Errorf("the file name %q gives no name for the task: give --name", base)
-	case len(name) > maxName: // cut, it could be the name of another list
-		return "", fmt.Errorf("the file name %q gives a name of more than %d characters for the task: give --name", base, maxName)
+	name := strings.TrimSuffix(base, filepath.Ext(base))
+	if !isValid(name) {
+		return "", fmt.Errorf("the file name %q gives no name for the task (at most %d lower case letters, digits, hyphens and dots): give --name", base, maxName)
 	}
 	return name, nil
 }

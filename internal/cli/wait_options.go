@@ -32,6 +32,14 @@ func (o *waitOptions) validate() error {
 	return o.output.validate()
 }
 
+// refuse refuses the flags of a command that does not wait.
+func (o *waitOptions) refuse() error {
+	if o.timeout != 0 || o.stalledGrace != 0 && o.stalledGrace != defaultStalledGrace {
+		return errors.New("--timeout and --stalled-grace are of no use without --wait: give --wait as well")
+	}
+	return nil
+}
+
 // arguments returns the options as a command line has them.
 func (o *waitOptions) arguments() (args []string) {
 	if o.timeout > 0 {

@@ -67,7 +67,7 @@ It says what the operator has written into the task's status and into that of it
 
   # For a program
   kubectl teo-prefetch why warm-home -o json`,
-		Args:              cobra.ExactArgs(1),
+		Args:              requireTask,
 		ValidArgsFunction: env.completeTask,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := output.validate(); err != nil {

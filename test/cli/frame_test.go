@@ -19,7 +19,7 @@ import (
 
 func TestBadCommandLinesExitWith1AndPrintNothingOnStandardOutput(t *testing.T) {
 	w := newWorld(t)
-	for _, args := range [][]string{{"no-such-command"}, {"version", "--no-such-flag"}, {"version", "extra"}} {
+	for _, args := range [][]string{{"no-such-command"}, {"version", "--no-such-flag"}, {"version", "extra"}, {"completion", "tcsh"}, {"completion"}} {
 		r := w.run(args...)
 		if r.code != 1 || r.out != "" || !strings.HasPrefix(r.err, "Error: ") || strings.Count(r.err, "\n") != 1 {
 			t.Errorf("%q: %+v", args, r)

@@ -35,7 +35,7 @@ func (w *world) count() int {
 
 func TestSubmitCreatesATaskAndUpdatesIt(t *testing.T) {
 	w := newWorld(t)
-	path := filepath.Join(t.TempDir(), "Warm_Home.txt")
+	path := filepath.Join(t.TempDir(), "warm-home.txt")
 	w.must(os.WriteFile(path, []byte("# pages\n\n"+good+"a\n"+good+"b\r\n"+good+"a\n"), 0o600))
 	w.run("submit", path, zoneFlag, "--dry-run=server").has(t, 0, "prefetchtask.teo.prefetch-operator.io/warm-home created (server dry run)", "2 URLs (1 duplicate left out)")
 	if n := w.count(); n != 0 {
@@ -81,7 +81,14 @@ func TestSubmitCreatesNothingOfABadList(t *testing.T) {
 		{"a part of a second", good, []string{"-", zoneFlag, "--fresh-since=2026-11-28T14:05:00.5Z"}, "give a time in whole seconds"},
 		{"the label of the list", good, []string{"-", zoneFlag, "-l", "teo.prefetch-operator.io/list=x"}, "submit sets it to the name of the list"},
 		{"a short time to live", good, []string{"-", zoneFlag, "--ttl=1s"}, "--ttl must be at least 1m"},
-		{"a long file name", "", []string{"/dev/null/" + strings.Repeat("x", 60) + ".txt", zoneFlag}, "gives a name of more than 59 characters for the task: give --name"},
+		{"a long file name", "", []string{"/dev/null/" + strings.Repeat("x", 60) + ".txt", zoneFlag}, "gives no name for the task (at most 59 lower case letters, digits, hyphens and dots): give --name"},
+		{"another file name", "", []string{"Warm_Home.txt", zoneFlag}, `the file name "Warm_Home.txt" gives no name for the task`},
+		{"no file name", "", []string{".txt", zoneFlag}, `the file name ".txt" gives no name for the task`},
+		{"a URL", "", []string{good, zoneFlag, "--name=a"}, `"https://www.example.com/" is a URL, and a list is a file: give --sitemap`},
+		{"a time for nothing", good, []string{"-", zoneFlag, "--timeout=5m"}, "without --wait: give --wait as well"},
+		{"a grace for nothing", good, []string{"-", zoneFlag, "--stalled-grace=1m"}, "without --wait: give --wait as well"},
+		{"no mode", good, []string{"-", zoneFlag, "--mode=edge"}, `unknown value "edge" of --mode: use Default or Edge`},
+		{"days", good, []string{"-", zoneFlag, "--ttl=1d"}, `--ttl is "1d": give a duration in h, m or s, such as 24h`},
 		{"no expression", good, []string{"-", zoneFlag, "--include=("}, "--include is not a regular expression"},
 		{"nothing is left", good, []string{"-", zoneFlag, "--exclude=."}, "no URL is left after --since, --include and --exclude"},
 	} {

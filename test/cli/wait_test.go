@@ -393,6 +393,13 @@ func TestWaitWithBadArguments(t *testing.T) {
 		{"wait", "no task is named: give its name, or --selector"},
 		{"wait a -l b=c", "give names or --selector, not both"},
 		{"wait a -A", "a name is of one namespace: give --namespace in place of --all-namespaces, or --selector in place of names"},
+		{"wait a --timeout=45", `--timeout is "45": give a duration in h, m or s, such as 24h, 45m or 30s`},
+		{"rerun a --wait=45m", `--wait is "45m", and has no value: for a limit, give --wait --timeout=45m`},
+		{"rerun a --yes=x", `--yes is "x": give it without a value, or true or false`},
+		{"verify a --sample=x", `--sample is "x": give a whole number`},
+		{"rerun a --timeout=45m", "--timeout and --stalled-grace are of no use without --wait: give --wait as well"},
+		{"why", "no task is named: give its name"},
+		{"failed a b", "2 tasks are named, and the command is about one: give one name"},
 		{"wait a -o xml", `unknown output format "xml": use one of json, yaml`},
 		{"wait none", `there is no PrefetchTask "none" in namespace "` + w.namespace + `": check the name and --namespace`},
 	} {
