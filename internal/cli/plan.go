@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -141,9 +142,15 @@ func (p *planner) printPlans(plans []*plan.TaskPlan) error {
 	if err := t.print(p.Out, newPainter(p.Out)); err != nil {
 		return err
 	}
+	isOther := func(other *plan.TaskPlan) bool { return other.Namespace != plans[0].Namespace }
+	hasNamespaces := slices.ContainsFunc(plans, isOther)
 	for _, plan := range plans {
+		label := plan.Name
+		if hasNamespaces {
+			label = plan.Namespace + "/" + plan.Name
+		}
 		for _, line := range planLines(plan) {
-			if err := printLine(p.Out, "%s: %s", plan.Name, line); err != nil {
+			if err := printLine(p.Out, "%s: %s", label, line); err != nil {
 				return err
 			}
 		}

@@ -50,22 +50,32 @@ func (p *planner) readFiles(ctx context.Context, files []string) ([]plan.Task, e
 	return tasks, err
 }
 
-// admitAll lets the API server check the tasks of the files.
-func (p *planner) admitAll(ctx context.Context, manifests []*manifest) (tasks []plan.Task, err error) {
-	generated := 0
-	for _, m := range manifests {
+// admitAll lets the API server check the tasks of the files. The first error ends it.
+func (p *planner) admitAll(ctx context.Context, manifests []*manifest) ([]plan.Task, error) {
+	if n := len(manifests); n > 1 { // there may be hundreds
+		_ = printLine(p.ErrOut, "Letting the API server check %d tasks", n)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	tasks, err := readInParallel(manifests, func(m *manifest) (plan.Task, error) {
 		task, err := p.admit(ctx, m)
 		if apierrors.ReasonForError(err) != metav1.StatusReasonUnknown { // the API server's answer to the manifest
 			err = fmt.Errorf("%s: %w", m.source, err)
 		}
 		if err != nil {
-			return nil, err
+			stop()
 		}
+		return task, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	generated := 0
+	for i, m := range manifests {
 		if m.task.Name == "" { // the API server generates another name for each request
 			generated++
-			task.Name = fmt.Sprintf("%s<%d>", task.GenerateName, generated)
+			tasks[i].Name = fmt.Sprintf("%s<%d>", tasks[i].GenerateName, generated)
 		}
-		tasks = append(tasks, task)
 	}
 	return tasks, nil
 }

@@ -145,7 +145,7 @@ func (p *planner) readWaiting(ctx context.Context, keys []client.ObjectKey) (wai
 		}
 	}
 	if unread > 0 {
-		p.addNote(fmt.Sprintf("%d tasks that may wait are not in the plan, because their ConfigMaps cannot be read", unread))
+		p.addNote(fmt.Sprintf("tasks that may wait, and are not in the plan because their ConfigMaps cannot be read: %d", unread))
 	}
 	return waiting, p.noteForbidden(err, "tasks that wait cannot be read")
 }

@@ -444,6 +444,22 @@ func TestPlansNeedValidTasksAndACluster(t *testing.T) {
 	}
 }
 
+func TestPlanNamesTheNamespacesOfItsTasksIfTheyAreSeveral(t *testing.T) {
+	w, other := newWorld(t), newSecondWorld(t)
+	var manifests []string
+	for _, task := range []*v1alpha1.PrefetchTask{w.task("home", "http://www.example.com/"), other.task("home", "http://www.example.com/")} {
+		task.APIVersion, task.Kind = v1alpha1.GroupVersion.String(), "PrefetchTask"
+		text, err := yaml.Marshal(task)
+		w.must(err)
+		manifests = append(manifests, string(text))
+	}
+	w.runWith(manifests[0], "plan", "-").has(t, 0, "\nhome: HTTP: 1, ", "")
+	r := w.runWith(strings.Join(manifests, "---\n"), "plan", "-")
+	for _, namespace := range []string{w.namespace, other.namespace} {
+		r.has(t, 0, "\n"+namespace+"/home: HTTP: 1, ", "Letting the API server check 2 tasks\n")
+	}
+}
+
 func TestPlanSaysWhatItMayNotRead(t *testing.T) {
 	w := newWorld(t)
 	waits := w.task("waits", good)
