@@ -7,6 +7,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/internal/cli/progress"
+	"github.com/prefetch-operator/teo-prefetch-operator/internal/taskstate"
 )
 
 // waitReporter shows on standard error how far the tasks are.
@@ -44,8 +45,13 @@ type lineReporter struct {
 
 func (r *lineReporter) update(task *waitedTask) {
 	state := string(task.Phase) + task.Reason
-	if r.shown[task.label] != state {
-		r.shown[task.label] = state
+	former, isShown := r.shown[task.label]
+	r.shown[task.label] = state
+	isOutcome := task.Phase.IsOver() || task.Phase == progress.Deleted
+	switch {
+	case former == state:
+	case isOutcome && (!isShown || r.waiter.isSettled()) && !r.waiter.output.isStructured(): // finish prints it
+	default:
 		r.print(task)
 	}
 }
@@ -86,12 +92,15 @@ func (w *waiter) describe(t *waitedTask) string {
 	if t.Total > 0 && t.Phase != progress.Deleted {
 		count = fmt.Sprintf(" (%d/%d)", t.Succeeded, t.Total)
 	}
-	text := fmt.Sprintf("%s: %s%s: %s", t.label, t.state(), count, t.Message)
+	text := fmt.Sprintf("%s: %s%s: %s", t.label, t.state(), count, t.text())
 	if t.Phase == progress.Suspended && t.IsSuspended {
 		text += "; continues after: " + w.env.suggestCommand("kubectl teo-prefetch resume", t.key.Namespace, t.key.Name)
 	}
 	return text
 }
+
+// text returns the message of a task. finish names the failed targets, or the command that does.
+func (t *waitedTask) text() string { return taskstate.TrimSeeFailedTargets(t.Message) }
 
 // state returns the phase of a task that is over, and the reason of one that is not.
 func (t *waitedTask) state() string {
@@ -127,7 +136,7 @@ func (r *barReporter) draw() {
 		case task.Phase.IsOver() || task.Phase == progress.Deleted:
 			over++
 		case text == "":
-			text = task.state() + ": " + task.Message
+			text = task.state() + ": " + task.text()
 		}
 	}
 	if n := len(r.lines.waiter.keys); n > 1 {

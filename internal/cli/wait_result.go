@@ -67,7 +67,7 @@ func (w *waiter) finish(isTimeout bool) error {
 		for _, key := range w.keys {
 			task := w.tasks[key]
 			phase := paint.paint(phaseColor(task.Phase), string(task.Phase))
-			if _, err := fmt.Fprintf(w.env.Out, "%s: %s: %s\n", task.label, phase, printable(task.Message)); err != nil {
+			if _, err := fmt.Fprintf(w.env.Out, "%s: %s: %s\n", task.label, phase, printable(task.text())); err != nil {
 				return err
 			}
 		}

@@ -109,16 +109,24 @@ const (
 	maxShownCause = 256
 )
 
+// seeFailedTargets ends a message about failed targets that it does not name.
+const seeFailedTargets = ", see status.failedTargets"
+
+// TrimSeeFailedTargets removes from a message where the failed targets are, for readers who see them.
+func TrimSeeFailedTargets(message string) string {
+	return strings.TrimSuffix(message, seeFailedTargets)
+}
+
 // failedMessage says how many targets failed, and names the first one with its cause.
 func failedMessage(task *v1alpha1.PrefetchTask, failed, total int) string {
 	message := countFailed(failed, total)
 	if len(task.Status.FailedTargets) == 0 {
-		return message + ", see status.failedTargets"
+		return message + seeFailedTargets
 	}
 	first := task.Status.FailedTargets[0]
 	message += ": " + TruncateMessage(first.URL, maxShownURL) + " (" + TruncateMessage(joinSentences(first.Reason, first.Message), maxShownCause) + ")"
 	if failed > 1 {
-		message += fmt.Sprintf(" and %d more, see status.failedTargets", failed-1)
+		message += fmt.Sprintf(" and %d more", failed-1) + seeFailedTargets
 	}
 	return message
 }
