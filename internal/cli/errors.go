@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -47,6 +48,7 @@ func explainConfig(err error) error {
 // explain returns an error as one sentence that says what to do.
 func explain(err error) error {
 	var unreachable *net.OpError
+	var untrusted *tls.CertificateVerificationError
 	var request *url.Error
 	switch {
 	case meta.IsNoMatchError(err):
@@ -54,13 +56,21 @@ func explain(err error) error {
 	case clientcmd.IsEmptyConfig(err):
 		return errors.New("no cluster is configured: set KUBECONFIG, or give --kubeconfig or --context")
 	case errors.As(err, &unreachable) && errors.As(err, &request):
-		explained := fmt.Sprintf("the cluster cannot be reached at %s: %v; check --context and your network", request.URL, unreachable)
-		text := strings.Replace(err.Error(), "failed to get server groups: ", "", 1) // client-go's first request
-		return errors.New(strings.Replace(text, request.Error(), explained, 1))      // what is said around it stays
+		return explainRequest(err, request, fmt.Sprintf("the cluster cannot be reached at %s: %v; check --context and your network", request.URL, unreachable))
+	case errors.As(err, &untrusted) && errors.As(err, &request):
+		return explainRequest(err, request, fmt.Sprintf("the certificate of the cluster at %s is not trusted: %v; check --context, and the certificate-authority "+
+			"of the cluster in the kubeconfig", request.URL, untrusted.Err))
 	case apierrors.IsForbidden(err):
 		return fmt.Errorf("%w; ask who manages the cluster for the role edit (or view, to read only)", err)
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("the cluster does not accept your credentials: log in again, or check --context (%w)", err)
 	}
 	return err
+}
+
+// explainRequest returns an error with another text for the request that has failed. What is said around it
+// stays, but for what client-go says of its first request.
+func explainRequest(err error, request *url.Error, explained string) error {
+	text := strings.Replace(err.Error(), "failed to get server groups: ", "", 1)
+	return errors.New(strings.Replace(text, request.Error(), explained, 1))
 }

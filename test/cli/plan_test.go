@@ -442,6 +442,13 @@ func TestPlansNeedValidTasksAndACluster(t *testing.T) {
 	if r.code != 1 || r.out != "" || !strings.HasPrefix(r.err, "Error: the cluster cannot be reached at https://127.0.0.1:1/") || strings.Count(r.err, "\n") != 1 {
 		t.Errorf("without a cluster: %+v", r)
 	}
+	untrusted := rest.CopyConfig(w.cluster.Admin)
+	untrusted.CAData, untrusted.CAFile = nil, ""
+	r = w.startWith(untrusted, valid, "plan", "-").wait()
+	if r.code != 1 || r.out != "" || strings.Count(r.err, "\n") != 1 || !strings.HasPrefix(r.err, "Error: the certificate of the cluster at "+w.cluster.Admin.Host) ||
+		!strings.HasSuffix(r.err, "is not trusted: x509: certificate signed by unknown authority; check --context, and the certificate-authority of the cluster in the kubeconfig\n") {
+		t.Errorf("with an unknown certificate: %+v", r)
+	}
 }
 
 func TestPlanNamesTheNamespacesOfItsTasksIfTheyAreSeveral(t *testing.T) {
