@@ -105,7 +105,7 @@ func (e *environment) printActions(options *actOptions, a *action, targets []*ac
 		}
 		text := "prefetchtask." + v1alpha1.GroupVersion.Group + "/" + t.task.Name
 		if options.output.format != "name" {
-			text += " " + t.outcome(a, options.dryRun)
+			text += " " + t.outcome(a, options)
 		}
 		if _, err := fmt.Fprintln(e.Out, text); err != nil {
 			return err
@@ -114,9 +114,12 @@ func (e *environment) printActions(options *actOptions, a *action, targets []*ac
 	return nil
 }
 
-// outcome says what was done, as kubectl does.
-func (t *actTarget) outcome(a *action, dryRun string) string {
-	suffix := map[string]string{"client": " (dry run)", "server": " (server dry run)"}[dryRun]
+// outcome says what was done, as kubectl does, and where, if that may be in any namespace.
+func (t *actTarget) outcome(a *action, options *actOptions) string {
+	suffix := map[string]string{"client": " (dry run)", "server": " (server dry run)"}[options.dryRun]
+	if options.selection.allNamespaces {
+		suffix = " in namespace " + t.task.Namespace + suffix
+	}
 	if !t.changed {
 		return "unchanged" + suffix
 	}

@@ -141,7 +141,7 @@ func (v *verifyCommand) announceRun(result *VerifyResult, run progress.Progress)
 	if run.Reason != "" && run.Reason != state {
 		state += " (" + run.Reason + ")"
 	}
-	sentences := append([]string{fmt.Sprintf("%s is %s: %d of %d targets are prefetched", result.Name, state, run.Succeeded, run.Total)}, result.Notes...)
+	sentences := append([]string{fmt.Sprintf("%s is %s: %d of %d targets prefetched", result.Name, state, run.Succeeded, run.Total)}, result.Notes...)
 	for _, sentence := range sentences {
 		_ = printLine(v.env.ErrOut, "%s.", sentence)
 	}

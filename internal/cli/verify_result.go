@@ -112,11 +112,11 @@ func (v *verifyCommand) explain(result *VerifyResult) {
 	}
 	say("%d of %d asked URLs were in the cache.", result.Hits, len(result.Answers))
 	if n := count[verify.NotCacheable]; n > 0 {
-		say("%d forbid caches to keep them or to use them again. Unless a cache rule of EdgeOne keeps them all the same, each prefetch of them takes quota for nothing. "+
-			"Change the answer of the origin or the cache rules of EdgeOne, or remove them from the list.", n)
+		say("Answers that forbid caches to keep them or to use them again: %d. Unless a cache rule of EdgeOne keeps them all the same, "+
+			"each prefetch of them takes quota for nothing. Change the answer of the origin or the cache rules of EdgeOne, or remove them from the list.", n)
 	}
 	if n := count[verify.NotEdgeOne]; n > 0 {
-		say("%d were answered without EO-Cache-Status: check that their host is served by EdgeOne, and --resolve.", n)
+		say("Answers without EO-Cache-Status: %d. Check that their host is served by EdgeOne, and --resolve.", n)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -111,6 +112,27 @@ func TestRerunSubmitsEveryURL(t *testing.T) {
 	if r := w.run("rerun", "home", "--yes", "-o", "name"); r.out != "prefetchtask.teo.prefetch-operator.io/home\n" || w.get("home").Spec.Revision == "2" {
 		t.Errorf("%+v", r)
 	}
+}
+
+func TestActionsInAllNamespacesNameThem(t *testing.T) {
+	w, other := newWorld(t), newSecondWorld(t)
+	var names, texts string
+	for _, in := range []*world{w, other} {
+		task := in.task("home", good)
+		task.Labels = map[string]string{"for": w.namespace}
+		in.create(task)
+		names += "prefetchtask.teo.prefetch-operator.io/home\n"
+	}
+	namespaces := []string{w.namespace, other.namespace}
+	slices.Sort(namespaces)
+	for _, namespace := range namespaces {
+		texts += "prefetchtask.teo.prefetch-operator.io/home suspended in namespace " + namespace + " (server dry run)\n"
+	}
+	args := []string{"suspend", "-A", "-l", "for=" + w.namespace, "--dry-run=server"}
+	r := w.run(args...)
+	r.is(t, 0, texts, r.err)
+	r = w.run(append(args, "-o", "name")...)
+	r.is(t, 0, names, r.err)
 }
 
 func TestActionsSayWhatAllTasksTakeOfEachQuota(t *testing.T) {

@@ -22,7 +22,7 @@ func TestWhatAStatusSaysIsNoCommandForATerminal(t *testing.T) {
 		taskstate.FinishRun(task, 1, 1, metav1.Now().Time)
 	})
 	for command, lines := range map[string]struct{ out, err int }{
-		"wait home":                      {1, 3}, // progress, a heading and a URL
+		"wait home":                      {1, 2}, // a heading and a URL
 		"failed home":                    {2, 0},
 		"why home":                       {0, 0},
 		"retry home --dry-run=client":    {1, 2},

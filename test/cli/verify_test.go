@@ -54,7 +54,7 @@ func startEdge(t *testing.T) (url, resolve string) {
 
 // notStarted is what is first on standard error for a task that no operator has seen.
 func notStarted(name string, total int) string {
-	return fmt.Sprintf("%s is Running (NotObserved): 0 of %d targets are prefetched.\n", name, total) + notOver
+	return fmt.Sprintf("%s is Running (NotObserved): 0 of %d targets prefetched.\n", name, total) + notOver
 }
 
 const notOver = "The run is not over: what is not in the cache may still be prefetched, and EdgeOne fetches what it is asked for.\n"
@@ -81,8 +81,8 @@ func TestVerifyReportsTheFirstAnswers(t *testing.T) {
 		url+"/moved     Redirect       302      HIT      <none>   <none>   to /elsewhere\n"+
 		url+"/other     NotEdgeOne     200      <none>   <none>   <none>   <none>\n",
 		notStarted("home", 5)+asking(t, "5 of 5")+"1 of 5 asked URLs were in the cache.\n"+
-			"1 forbid caches to keep them or to use them again. Unless a cache rule of EdgeOne keeps them all the same, each prefetch of them takes quota for nothing. Change the answer of the origin or the cache rules of EdgeOne, or remove them from the list.\n"+
-			"1 were answered without EO-Cache-Status: check that their host is served by EdgeOne, and --resolve.\n")
+			"Answers that forbid caches to keep them or to use them again: 1. Unless a cache rule of EdgeOne keeps them all the same, each prefetch of them takes quota for nothing. Change the answer of the origin or the cache rules of EdgeOne, or remove them from the list.\n"+
+			"Answers without EO-Cache-Status: 1. Check that their host is served by EdgeOne, and --resolve.\n")
 	r := w.run("verify", "home", resolve, "-o", "json")
 	var got cli.VerifyResult
 	w.must(json.Unmarshal([]byte(r.out), &got))
@@ -168,11 +168,11 @@ func TestVerifySaysHowFarTheRunIs(t *testing.T) {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
-	check("held", "held is Suspended: 0 of 1 targets are prefetched.\n"+notOver, "1")
-	check("warm", "warm is Succeeded: 2 of 2 targets are prefetched.\n", "2")
+	check("held", "held is Suspended: 0 of 1 targets prefetched.\n"+notOver, "1")
+	check("warm", "warm is Succeeded: 2 of 2 targets prefetched.\n", "2")
 	list.Data["urls"] += url + "/4\n"
 	w.must(w.Update(t.Context(), list))
-	check("warm", "warm is Succeeded: 2 of 2 targets are prefetched.\n"+
+	check("warm", "warm is Succeeded: 2 of 2 targets prefetched.\n"+
 		"The ConfigMap has another list than the run: the run does not prefetch the URLs that are new in it.\n", "3")
 }
 

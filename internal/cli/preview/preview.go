@@ -39,7 +39,7 @@ func Retry(task *v1alpha1.PrefetchTask) Preview {
 	p := Preview{URLs: failed, Purges: countFailedPurges(task)}
 	switch {
 	case taskstate.IsNewRun(task):
-		return Preview{Nothing: "a new run starts, which submits what failed anyway"}
+		return Preview{Nothing: "a new run waits for its start, and submits what has failed anyway"}
 	case !taskstate.IsFinished(task):
 		p = Preview{URLs: Unknown, Notes: []string{fmt.Sprintf("the run is not over: what has failed when it ends is submitted again (so far %d targets)", failed)}}
 	case failed == 0 && taskstate.IsUnseen(task):

@@ -53,11 +53,13 @@ func (l *List) Add(rawURL string) error {
 }
 
 // Read reads a list with one URL a line. It ignores blank lines, and lines that start with #. The name
-// of the list is for errors, which have the form name:line:column: "URL" must be ….
+// of the list is for errors, which have the form name:line:column: "URL" must be …. If several lines are
+// wrong, the error names the first five. After a wrong line, no URL is added.
 func Read(r io.Reader, name string, add func(rawURL string) error) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxLine)
 	number := 0
+	wrong := &wrongLines{}
 	for lines.Scan() {
 		number++
 		line := lines.Text()
@@ -70,19 +72,49 @@ func Read(r io.Reader, name string, add func(rawURL string) error) error {
 		}
 		if problem := target.Check(rawURL); problem != "" {
 			column := utf8.RuneCountInString(line[:strings.Index(line, rawURL)+target.Offset(rawURL)]) + 1
-			return fmt.Errorf("%s:%d:%d: %q %s", name, number, column, Shorten(rawURL), problem)
+			wrong.add(fmt.Sprintf("%s:%d:%d: %q %s", name, number, column, Shorten(rawURL), problem))
+		}
+		if wrong.count > 0 {
+			continue
 		}
 		if err := add(rawURL); err != nil {
 			return fmt.Errorf("%s:%d:1: %w", name, number, err)
 		}
 	}
 	if errors.Is(lines.Err(), bufio.ErrTooLong) {
-		return fmt.Errorf("%s:%d:1: the line is longer than %d bytes: write one URL a line", name, number+1, maxLine)
-	}
-	if err := lines.Err(); err != nil {
+		wrong.add(fmt.Sprintf("%s:%d:1: the line is longer than %d bytes: write one URL a line", name, number+1, maxLine))
+	} else if err := lines.Err(); err != nil {
 		return fmt.Errorf("%s cannot be read: %w", name, err)
 	}
-	return nil
+	return wrong.err()
+}
+
+// maxWrongLines is how many wrong lines an error names.
+const maxWrongLines = 5
+
+// wrongLines are the lines of a list that are no URLs.
+type wrongLines struct {
+	first []string // at most maxWrongLines
+	count int
+}
+
+func (w *wrongLines) add(problem string) {
+	if w.count++; w.count <= maxWrongLines {
+		w.first = append(w.first, problem)
+	}
+}
+
+// err returns an error that names the first lines, or nil if there are none.
+func (w *wrongLines) err() error {
+	switch rest := w.count - len(w.first); {
+	case w.count == 0:
+		return nil
+	case rest == 1:
+		return errors.New(strings.Join(w.first, "; ") + "; and 1 more line")
+	case rest > 0:
+		return fmt.Errorf("%s; and %d more lines", strings.Join(w.first, "; "), rest)
+	}
+	return errors.New(strings.Join(w.first, "; "))
 }
 
 // Shorten truncates a URL to 80 bytes for a message.

@@ -44,6 +44,23 @@ func TestAnErrorHasLineAndColumn(t *testing.T) {
 	}
 }
 
+func TestAnErrorNamesTheFirstWrongLines(t *testing.T) {
+	for n, want := range map[int]string{
+		2: `urls.txt:1:1: "bad0" must be a full URL that starts with http:// or https://; urls.txt:2:1: "bad1" must be a full URL that starts with http:// or https://`,
+		6: `; and 1 more line`,
+		9: `; and 4 more lines`,
+	} {
+		var text strings.Builder
+		for i := range n {
+			_, _ = fmt.Fprintf(&text, "bad%d\n", i)
+		}
+		list, err := read(text.String() + "https://h/")
+		if err == nil || !strings.HasSuffix(err.Error(), want) || strings.Count(err.Error(), "urls.txt:") != min(n, maxWrongLines) || len(list.URLs) != 0 {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
 func TestASplitFillsTasksUpToTheirLimits(t *testing.T) {
 	sizes := func(urls []v1alpha1.Target, reserved int) (sizes []int) {
 		for _, part := range Split(urls, reserved) {
