@@ -184,7 +184,7 @@ manifests: prerequisites bin/helm-docs ## Generate the CRD and the ClusterRole i
 	go test -count=1 -run='^TestThePageOfMetrics' ./internal/controller/submit -args -update
 
 .PHONY: pictures
-pictures: build control-plane bin/freeze ## Record the demo and the plugin for docs/images (needs script of util-linux)
+pictures: build control-plane bin/freeze ## Record the demo and the plugin for docs/images (needs Linux)
 	go build -o bin/demo ./hack/demo
 	FORCE_COLOR=1 bin/demo hack/demo/pictures.sh 2>&1 | hack/demo/pictures.sh demo
 

@@ -1,33 +1,19 @@
 #!/usr/bin/env bash
 # Draws docs/images/cli-NAME.svg: commands of the plugin on a terminal of 120 columns. bin/demo runs
-# this script on its cluster. It needs script of util-linux. "pictures.sh demo" draws
+# this script on its cluster. It needs Linux. "pictures.sh demo" draws
 # docs/images/demo.svg instead, from the output of the demo on standard input.
 set -euo pipefail
 images=$PWD/docs/images
 freeze=$PWD/bin/freeze
 
-# picture NAME draws the commands of standard input, one a line, with what they print. "y| COMMAND"
-# answers y to its question.
+# picture NAME draws the commands of standard input, one a line, with what they print.
 picture() {
-  local answer command
-  while IFS='|' read -r answer command; do
-    command=${command# }
+  local command
+  while IFS= read -r command; do
     printf '\033[32m$\033[0m \033[1m%s\033[0m\n' "$command"
-    : > "$screen"
-    script --quiet --flush --command "stty cols 120; $command; $exit_code" "$screen" < <(type "$answer")
+    "$work/terminal" "$command" < /dev/null
     echo
   done | one_bar | draw "$images/cli-$1.svg"
-}
-
-# exit_code is a command that prints the exit code of the one before, unless it is 0.
-exit_code='code=$?; [ $code = 0 ] || printf "\033[2mexit code %d\033[0m\n" $code'
-
-# type types an answer when the screen shows the question, and leaves the keyboard.
-type() {
-  [ -n "$1" ] || return 0
-  until grep --quiet 'y/N' "$screen"; do sleep 0.2; done
-  echo "$1"
-  until grep --quiet 'COMMAND_EXIT_CODE' "$screen"; do sleep 0.2; done
 }
 
 # one_bar keeps one state of a progress bar, in the middle of its run, of all those that a terminal
@@ -60,45 +46,45 @@ if [ "${1:-}" = demo ]; then
 fi
 
 work=$(mktemp -d)
-screen=$work/screen
 trap 'rm -rf "$work"' EXIT
 version=$(sed -n 's/^appVersion: "\?\([^"]*\)"\?$/\1/p' charts/teo-prefetch-operator/Chart.yaml)
 go build -ldflags="-X main.version=$version" -o "$work/kubectl-teo_prefetch" ./cmd/kubectl-teo_prefetch
+go build -o "$work/terminal" ./hack/demo/terminal
 PATH=$work:$PATH
 sed 's/launch/spring/' hack/demo/launch.txt > "$work/spring.txt"
 cd "$work"
 
 picture plan << 'COMMANDS'
-| kubectl teo-prefetch submit spring.txt --zone=zone-2x9examplea --account=store --dry-run=client -o yaml > spring.yaml
-| kubectl teo-prefetch plan spring.yaml
+kubectl teo-prefetch submit spring.txt --zone=zone-2x9examplea --account=store --dry-run=client -o yaml > spring.yaml
+kubectl teo-prefetch plan spring.yaml
 COMMANDS
 picture submit << 'COMMANDS'
-| kubectl teo-prefetch submit spring.txt --zone=zone-2x9examplea --revision=1.4.0
-| kubectl teo-prefetch submit spring.txt --zone=zone-2x9examplea --revision=1.4.1 --wait
+kubectl teo-prefetch submit spring.txt --zone=zone-2x9examplea --revision=1.4.0
+kubectl teo-prefetch submit spring.txt --zone=zone-2x9examplea --revision=1.4.1 --wait
 COMMANDS
 picture wait << 'COMMANDS'
-| kubectl teo-prefetch rerun spring --revision=1.4.2 --yes
-| kubectl teo-prefetch wait some-bad-urls spring --timeout=45m
-| kubectl teo-prefetch failed some-bad-urls
-| kubectl teo-prefetch failed some-bad-urls -o urls
+kubectl teo-prefetch rerun spring --revision=1.4.2 --yes
+kubectl teo-prefetch wait some-bad-urls spring --timeout=45m
+kubectl teo-prefetch failed some-bad-urls
+kubectl teo-prefetch failed some-bad-urls -o urls
 COMMANDS
 picture why << 'COMMANDS'
-| kubectl teo-prefetch why over-quota
-| kubectl teo-prefetch why some-bad-urls
+kubectl teo-prefetch why over-quota
+kubectl teo-prefetch why some-bad-urls
 COMMANDS
 picture verify << 'COMMANDS'
-| kubectl teo-prefetch verify launch
+kubectl teo-prefetch verify launch
 COMMANDS
 picture act << 'COMMANDS'
-y| kubectl teo-prefetch retry some-bad-urls
-y| kubectl teo-prefetch rerun launch --revision=1.4.1
-| kubectl teo-prefetch suspend over-quota
-y| kubectl teo-prefetch resume over-quota
+kubectl teo-prefetch retry some-bad-urls
+kubectl teo-prefetch rerun launch --revision=1.4.1
+kubectl teo-prefetch suspend over-quota
+kubectl teo-prefetch resume over-quota
 COMMANDS
 picture quota << 'COMMANDS'
-| kubectl teo-prefetch quota
+kubectl teo-prefetch quota
 COMMANDS
 picture version << 'COMMANDS'
-| kubectl teo-prefetch version --client
-| kubectl teo-prefetch --help
+kubectl teo-prefetch version --client
+kubectl teo-prefetch --help
 COMMANDS
