@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/prefetch-operator/teo-prefetch-operator/api/v1alpha1"
@@ -66,7 +65,7 @@ the status. How many are not named is on standard error. The command retry submi
 
 // knownTargets returns the task with its targets. If they cannot be read, less can be named.
 func (e *environment) knownTargets(ctx context.Context, c client.Client, task *v1alpha1.PrefetchTask) *v1alpha1.PrefetchTask {
-	if failed := int(ptr.Deref(task.Status.Targets.Failed, 0)); failed <= len(task.Status.FailedTargets) {
+	if taskstate.CountFailures(task) <= len(task.Status.FailedTargets) {
 		return task
 	}
 	resolved, err := resolveTargets(ctx, c, task)
@@ -81,7 +80,7 @@ func newFailedResult(task *v1alpha1.PrefetchTask) FailedResult {
 	failed, unnamed := taskstate.KnownFailures(task)
 	return FailedResult{
 		OutputHeader: newOutputHeader("FailedResult"), Namespace: task.Namespace, Name: task.Name,
-		Failed: int(ptr.Deref(task.Status.Targets.Failed, 0)), Unnamed: unnamed, FailedTargets: append([]FailedTarget{}, failedTargets(failed)...),
+		Failed: taskstate.CountFailures(task), Unnamed: unnamed, FailedTargets: append([]FailedTarget{}, failedTargets(failed)...),
 		IsFormerRun: task.Status.ObservedGeneration > 0 && task.Status.Run != "" && taskstate.IsNewRun(task),
 	}
 }
@@ -120,7 +119,7 @@ func (e *environment) explainFailed(result *FailedResult, now progress.Progress)
 			result.Unnamed, result.Failed, e.suggestCommand("kubectl teo-prefetch retry", result.Namespace, result.Name))
 	case now.Phase == progress.NotFollowed:
 		say("The outcomes of %d targets of %s cannot be known. %s", now.Total-now.Succeeded-now.Failed, result.Name, now.Message)
-	case result.Failed == 0 && now.Phase.IsOver():
+	case result.Failed == 0 && (now.Phase.IsOver() || result.IsFormerRun):
 		say("No target of %s has failed.", result.Name)
 	case result.Failed == 0:
 		say("No target of %s has failed so far. Its run is not over.", result.Name)

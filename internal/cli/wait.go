@@ -219,7 +219,7 @@ func (w *waiter) handle(ctx context.Context, event taskwatch.Event) error {
 // isOf reports whether the events of a scope are about the task. Those of its selector are not any more
 // once the task is followed by its name: they may be older.
 func (t *waitedTask) isOf(scope taskwatch.Scope) bool {
-	return !t.isNamed && scope.Name == "" || t.isNamed && scope.Name == t.key.Name
+	return !t.isNamed && scope.Name == "" || t.isNamed && scope.Name == t.key.Name && scope.Namespace == t.key.Namespace
 }
 
 // handleList takes in which tasks exist.

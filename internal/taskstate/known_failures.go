@@ -17,7 +17,18 @@ func KnownFailures(task *v1alpha1.PrefetchTask) (failed []v1alpha1.FailedTarget,
 	if knowsTargets(task) && (!IsFromConfigMap(task) || HasList(task, HashTargets(task))) {
 		failed = addFailedPositions(task, failed)
 	}
-	return failed, max(0, int(ptr.Deref(s.Targets.Failed, 0))-len(failed))
+	return failed, max(0, CountFailures(task)-len(failed))
+}
+
+// CountFailures returns how many targets of the status's run have failed. While a new run waits, the
+// counts in the status are about that one.
+func CountFailures(task *v1alpha1.PrefetchTask) int {
+	if !IsNewRun(task) {
+		return int(ptr.Deref(task.Status.Targets.Failed, 0))
+	}
+	_, failed := countOutcomes(task)
+	_, refused := HandedOverPositions(task)
+	return int(failed) + len(refused)
 }
 
 // addFailedPositions adds the targets that only positions name.

@@ -30,6 +30,24 @@ func TestANewRunWithoutItsListIsNotTheFinishedOneBefore(t *testing.T) {
 	}
 }
 
+func TestFailuresAreKnownWhileANewRunWaits(t *testing.T) {
+	task := taskstatetest.NewTask("a")
+	task.Spec.Targets = nil
+	for _, u := range taskstatetest.ListURLs("a", 5) {
+		task.Spec.Targets = append(task.Spec.Targets, v1alpha1.Target(u))
+	}
+	task.Status.Run = taskstate.RunHash(task)
+	task.Status.Jobs = []v1alpha1.Job{{ID: "j", Kind: v1alpha1.JobPrefetch, Positions: "0-4", Succeeded: 1, Failed: 4}}
+	taskstate.UpdateSummary(task, time.Now())
+	task.Status.FailedTargets = []v1alpha1.FailedTarget{{URL: string(task.Spec.Targets[0])}}
+	task.Spec.Revision = "2"
+	taskstate.ReportWaiting(taskstate.WaitingStatus{Cause: taskstate.QueuedCause}, time.Now())(task)
+	known, unnamed := taskstate.KnownFailures(task)
+	if taskstate.CountFailures(task) != 4 || len(known) != 1 || unnamed != 3 || *task.Status.Targets.Failed != 0 {
+		t.Errorf("%d failures, %d known, %d unnamed; the new run has %d", taskstate.CountFailures(task), len(known), unnamed, *task.Status.Targets.Failed)
+	}
+}
+
 func TestKnownFailures(t *testing.T) {
 	url := func(i int) string { return string(taskstatetest.ListURLs("a", 10)[i]) }
 	for _, c := range []struct {

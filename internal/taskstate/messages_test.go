@@ -158,7 +158,19 @@ func TestCountsAreThereFromTheFirstStatusOn(t *testing.T) {
 	submitFirst(task, 5)
 	for revision, submitted := range map[string]int32{"2": 0, "": 5} {
 		task.Spec.Revision = revision
+		former := task.Status.Targets
 		ReportWaiting(suspended, time.Unix(1e9, 0))(task)
+		waiting := suspended
+		if waiting.Task = task; submitted == 0 && !waiting.IsWritten() {
+			t.Error("the report is not written")
+		}
+		if counted := task.Status.Targets; submitted == 0 {
+			task.Status.Targets = former
+			if waiting.IsWritten() {
+				t.Error("the report is written, with the counts of the run before")
+			}
+			task.Status.Targets = counted
+		}
 		if got := task.Status.Targets; ptr.Deref(got.Submitted, -1) != submitted || ptr.Deref(got.Total, -1) != 5 {
 			t.Errorf("revision %q that waits counts %v", revision, got)
 		}

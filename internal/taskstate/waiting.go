@@ -74,6 +74,9 @@ func (n WaitingStatus) IsWritten() bool {
 	if n.Reason == "" {
 		return true
 	}
+	if IsNewRun(task) && !HasClaim(task) && ptr.Deref(task.Status.Targets.Submitted, 0) > 0 {
+		return false // the counts are those of the run before
+	}
 	if earlier := AheadOf(task); !earlier.Time.IsZero() {
 		n.Ahead = earlier
 	}

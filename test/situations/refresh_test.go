@@ -31,8 +31,11 @@ var refreshes = []situation{
 			held := s.operator.edgeOne.HoldAnswer(simulator.Matcher{Action: createPurge, ZoneID: s.zoneID})
 			s.create(taskName, purgeURLs, "index.html", "app.js")
 			<-held.Arrived()
+			outcome := s.operator.edgeOne.HoldAnswer(simulator.Matcher{Action: "DescribePurgeTasks", ZoneID: s.zoneID})
 			s.edit(taskName, func(task *v1alpha1.PrefetchTask) { task.Spec.Suspend = ptr.To(true) })
 			held.Release()
+			s.untilEvent(s.reason)
+			outcome.Release()
 			s.until(taskName, s.reason, says("purged and not prefetched yet"))
 		},
 	},

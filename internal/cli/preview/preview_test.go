@@ -138,3 +138,22 @@ func TestWhatAnUpdateSubmitsAndWhy(t *testing.T) {
 		})
 	}
 }
+
+func TestAnEditThatIsTakenBackSubmitsTheRest(t *testing.T) {
+	task := taskstatetest.NewTask("a")
+	task.Spec.Targets = nil
+	for _, u := range taskstatetest.ListURLs("a", 10) {
+		task.Spec.Targets = append(task.Spec.Targets, v1alpha1.Target(u))
+	}
+	task.Status.Run = taskstate.RunHash(task)
+	half(task)
+	edited := task.DeepCopy()
+	edited.Spec.Revision = "2"
+	if p := preview.Update(edited, task); p.URLs != 5 || p.Nothing != "" || len(p.Notes) != 1 {
+		t.Errorf("%+v", p)
+	}
+	over(task)
+	if p := preview.Update(edited, task); p.Nothing == "" {
+		t.Errorf("its run is over: %+v", p)
+	}
+}

@@ -13,8 +13,13 @@ import (
 
 // Update previews an update of a task by submit. It needs the targets of both versions.
 func Update(before, after *v1alpha1.PrefetchTask) Preview {
-	if !taskstate.IsNewRun(after) || taskstate.RunHash(before) == taskstate.RunHash(after) {
+	if taskstate.RunHash(before) == taskstate.RunHash(after) || !taskstate.IsNewRun(after) && taskstate.IsRunOver(after) {
 		return Preview{Nothing: "this starts no new run, so nothing more is submitted"}
+	}
+	if !taskstate.IsNewRun(after) { // an edit of it is taken back
+		p := remaining(after)
+		p.Notes = append(p.Notes, "the edit before is taken back: its run goes on, and submits the rest")
+		return p
 	}
 	p := Create(after)
 	p.Cause = strings.Join(listChanges(before, after), " and ")

@@ -83,7 +83,7 @@ func (a *Answer) judge() Outcome {
 func findForbids(header http.Header) (forbids []string) {
 	directives := parseCacheControl(header)
 	for _, name := range []string{"no-store", "no-cache", "private"} {
-		if _, isThere := directives[name]; isThere {
+		if _, isThere := directives[name]; isThere { // many caches also obey a directive about some fields so
 			forbids = append(forbids, "Cache-Control: "+name)
 		}
 	}
@@ -105,7 +105,14 @@ func findForbids(header http.Header) (forbids []string) {
 // there twice, the first counts.
 func parseCacheControl(header http.Header) map[string]string {
 	directives := map[string]string{}
-	for directive := range strings.SplitSeq(strings.Join(header.Values("Cache-Control"), ","), ",") {
+	isQuoted := false
+	isSeparator := func(r rune) bool {
+		if r == '"' {
+			isQuoted = !isQuoted
+		}
+		return r == ',' && !isQuoted
+	}
+	for directive := range strings.FieldsFuncSeq(strings.Join(header.Values("Cache-Control"), ","), isSeparator) {
 		name, value, _ := strings.Cut(strings.ToLower(strings.TrimSpace(directive)), "=")
 		if _, isThere := directives[name]; !isThere {
 			directives[name] = strings.Trim(value, `"`)

@@ -72,6 +72,7 @@ func TestTheFirstAnswerTellsTheOutcome(t *testing.T) {
 		{200, http.Header{"Eo-Cache-Status": {"MISS"}, "Expires": {"Thu, 19 Nov 1981 08:52:00 GMT"}}, NotCacheable, []string{"Expires: Thu, 19 Nov 1981 08:52:00 GMT"}},
 		{200, http.Header{"Eo-Cache-Status": {"MISS"}, "Expires": {"Fri, 31 Dec 9999 23:59:59 GMT"}}, Miss, nil},
 		{200, http.Header{"Eo-Cache-Status": {"MISS"}, "Cache-Control": {"x", `private="a"`}}, NotCacheable, []string{"Cache-Control: private"}},
+		{200, http.Header{"Eo-Cache-Status": {"MISS"}, "Cache-Control": {`x="a, no-store", max-age=60`}}, Miss, nil},
 		{200, http.Header{"Eo-Cache-Status": {"MISS"}, "Set-Cookie": {"a=b"}, "Vary": {"Origin, *"}}, NotCacheable, []string{"Set-Cookie", "Vary: *"}},
 		{200, http.Header{"Eo-Cache-Status": {"HIT"}, "Set-Cookie": {"a=b"}}, Hit, []string{"Set-Cookie"}},
 		{200, http.Header{"Set-Cookie": {"a=b"}}, NotEdgeOne, []string{"Set-Cookie"}},
