@@ -32,8 +32,8 @@ func startProgram(t *testing.T, stdin *os.File, args ...string) (*exec.Cmd, *byt
 	return program, stderr
 }
 
-// feed writes more than a pipe holds, so that the program has begun to read when it returns.
-func feed(t *testing.T, pipe *os.File) {
+// fillPipe writes more than a pipe holds, so that the program has begun to read when it returns.
+func fillPipe(t *testing.T, pipe *os.File) {
 	t.Helper()
 	if _, err := pipe.Write(bytes.Repeat([]byte("# comment\n"), 100_000)); err != nil {
 		t.Fatal(err)
@@ -48,7 +48,7 @@ func TestCtrlCEndsAProgramThatReadsStandardInput(t *testing.T) {
 	defer func() { _ = input.Close() }()
 	program, stderr := startProgram(t, stdin, "verify", "-f", "-")
 	_ = stdin.Close()
-	feed(t, input)
+	fillPipe(t, input)
 	if err := program.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestASecondSignalKillsTheProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = input.Close() }()
-	feed(t, input)
+	fillPipe(t, input)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

@@ -28,16 +28,17 @@ func startEdge(dir string, edgeOne simulator.Control) (*edge, error) {
 	e.node = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { answerVisit(w, r, edgeOne) }))
 	e.node.Config.ErrorLog = log.New(io.Discard, "", 0) // clients close connections that they do not need
 	e.node.StartTLS()
-	e.proxy = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { e.tunnel(w) }))
+	e.proxy = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { e.connectToNode(w) }))
 	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: e.node.Certificate().Raw})
 	return e, os.WriteFile(e.certificate, certificate, 0o600)
 }
 
-// environment returns the variables with which a program reaches the node.
-func (e *edge) environment() []string {
+// proxyVariables returns the environment variables with which a program reaches the node.
+func (e *edge) proxyVariables() []string {
 	return []string{"HTTPS_PROXY=" + e.proxy.URL, "SSL_CERT_FILE=" + e.certificate}
 }
 
+// stop ends the node and its proxy.
 func (e *edge) stop() {
 	e.node.CloseClientConnections()
 	e.node.Close()
@@ -62,8 +63,8 @@ func answerVisit(w http.ResponseWriter, r *http.Request, edgeOne simulator.Contr
 	header.Set("EO-Cache-Status", seen[0].Status)
 }
 
-// tunnel connects a client of the proxy with the node, whatever host it asks for.
-func (e *edge) tunnel(w http.ResponseWriter) {
+// connectToNode connects a client of the proxy with the node, whatever host it asks for.
+func (e *edge) connectToNode(w http.ResponseWriter) {
 	node, err := net.Dial("tcp", e.node.Listener.Addr().String())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)

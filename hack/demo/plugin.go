@@ -45,7 +45,7 @@ func (d *demo) runCommand(ctx context.Context, name string, args ...string) erro
 	cmd.Dir = d.root
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+d.cluster.Kubeconfig, "PATH="+d.programs+":"+os.Getenv("PATH"),
 		"EDGEONE="+d.edgeOne.URL, "KUBECACHEDIR="+filepath.Join(d.cluster.Dir, "kubectl"))
-	cmd.Env = append(cmd.Env, d.edge.environment()...)
+	cmd.Env = append(cmd.Env, d.edge.proxyVariables()...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	err := cmd.Run()
 	if ctx.Err() != nil {

@@ -224,7 +224,7 @@ curl %[3]s/_simulator/
 Ctrl-C ends the demo and removes all of it. Until then, what changes:
 
 `, d.cluster.Kubeconfig, d.programs, d.edgeOne.URL, d.log("manager"), d.log("simulator"),
-		strings.Join(d.edge.environment(), " "))
+		strings.Join(d.edge.proxyVariables(), " "))
 	d.tasks.printHeader()
 }
 

@@ -19,13 +19,14 @@ import (
 const columns = 120
 
 func main() {
-	if err := run(os.Args[1]); err != nil {
+	if err := runOnTerminal(os.Args[1]); err != nil {
 		fmt.Fprintln(os.Stderr, "terminal:", err)
 		os.Exit(1)
 	}
 }
 
-func run(commandLine string) error {
+// runOnTerminal runs a command line and prints what its terminal gets.
+func runOnTerminal(commandLine string) error {
 	user, tty, err := openTerminal()
 	if err != nil {
 		return err
@@ -38,7 +39,7 @@ func run(commandLine string) error {
 		return err
 	}
 	_ = tty.Close()
-	follow(user)
+	showAndAnswer(user)
 	err = cmd.Wait()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		_, err = fmt.Printf("\x1b[2mexit code %d\x1b[0m\n", exit.ExitCode())
@@ -66,8 +67,8 @@ func openTerminal() (user, tty *os.File, err error) {
 	return user, tty, unix.IoctlSetWinsize(int(tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 50, Col: columns})
 }
 
-// follow prints what the terminal gets, and answers questions, until all programs have left it.
-func follow(user io.ReadWriter) {
+// showAndAnswer prints what the terminal gets, and answers questions, until all programs have left it.
+func showAndAnswer(user io.ReadWriter) {
 	shown := make([]byte, 1<<16)
 	for {
 		n, err := user.Read(shown)
